@@ -1,0 +1,35 @@
+"""nsdflow: the Natural Scenes Dataset as labelled Zarr stores, and encoding models as Dask tasks.
+
+Importing nsdflow does nothing: the few names below load their layer when first used, so that a machine with
+torch alone can ``import nsdflow.fit``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nsdflow.store import Store, open_run, open_store
+    from nsdflow.workflows import run
+
+__all__ = ["Store", "__version__", "open_run", "open_store", "run"]
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Store": "nsdflow.store",
+    "open_run": "nsdflow.store",
+    "open_store": "nsdflow.store",
+    "run": "nsdflow.workflows",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'nsdflow' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

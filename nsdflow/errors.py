@@ -1,0 +1,76 @@
+"""What can go wrong, one class a kind of mistake.
+
+Every message is one line that says what is wrong, where, and what to do. The command line prints it and exits
+with status 2; nothing else in the library prints. Each class also inherits the standard exception a caller would
+expect, so that ``except FileNotFoundError`` works too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+__all__ = [
+    "ConfigError",
+    "MissingDataError",
+    "NsdflowError",
+    "PlanError",
+    "RunError",
+    "SelectionError",
+    "SourceError",
+    "StoreError",
+    "one_of",
+]
+
+
+class NsdflowError(Exception):
+    """Base of all errors that nsdflow raises on purpose."""
+
+
+class ConfigError(NsdflowError, ValueError):
+    """A pipeline, storage profile or option is wrong; ``problems`` lists **all** that is wrong with it."""
+
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
+        self.where = where
+        self.problems = tuple(problems)
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"{where}: {len(self.problems)} problem{'s'[: len(self.problems) != 1]}{lines}")
+
+
+class SourceError(NsdflowError, ValueError):
+    """A file of NSD is there but broken, or two files contradict each other."""
+
+
+class MissingDataError(NsdflowError, FileNotFoundError):
+    """A file that is needed is not there (or not public)."""
+
+
+class SelectionError(NsdflowError, KeyError):
+    """An unknown subject, ROI, session, betas version...; the message lists what there is."""
+
+    def __str__(self) -> str:  # KeyError would print the repr
+        return str(self.args[0])
+
+
+class StoreError(NsdflowError, ValueError):
+    """A store is incomplete, of another schema, misaligned, or in the way."""
+
+
+class PlanError(NsdflowError, ValueError):
+    """A plan cannot be carried out as asked: too much memory, too many files, no such pool."""
+
+
+class RunError(NsdflowError, RuntimeError):
+    """A task or a training failed for a reason the user can act on."""
+
+
+def one_of(kind: str, asked: object, there_are: Iterable[object]) -> SelectionError:
+    """The error for a name that does not exist: lists what there is and suggests the nearest.
+
+    >>> print(one_of("ROI", "v1", ["V1", "V2"]))
+    unknown ROI 'v1'; there are: V1, V2
+    """
+    names = [str(name) for name in there_are]
+    near = get_close_matches(str(asked), names, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return SelectionError(f"unknown {kind} {str(asked)!r}; there are: {', '.join(names) or 'none'}{hint}")

@@ -1,0 +1,91 @@
+"""The vocabulary: names of subjects, ROIs, label tables and dimensions, each in one place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from nsdflow.errors import ConfigError
+
+__all__ = [
+    "BETAS_SCALE",
+    "BETAS_VERSIONS",
+    "DEFAULT_BETAS",
+    "DEFAULT_SPACE",
+    "LAYER_NAMES",
+    "PRF_VISUALROIS",
+    "ROI_GROUPS",
+    "ROI_LABELS",
+    "SPACES",
+    "VOXEL_SETS",
+    "atlas_coordinate",
+    "parse_subjects",
+    "subject_name",
+    "subject_number",
+]
+
+#: Spaces in which NSD publishes single-trial betas.
+SPACES: Final = ("func1pt8mm", "func1mm", "nativesurface", "fsaverage")
+DEFAULT_SPACE: Final = "func1pt8mm"
+
+#: The three versions of the betas, in NSD's order b1, b2, b3.
+BETAS_VERSIONS: Final = ("betas_assumehrf", "betas_fithrf", "betas_fithrf_GLMdenoise_RR")
+DEFAULT_BETAS: Final = "betas_fithrf_GLMdenoise_RR"
+
+#: int16 betas times this are percent signal change (func* and nativesurface; fsaverage is not scaled).
+BETAS_SCALE: Final = 1.0 / 300.0
+
+#: What ``--voxels`` accepts besides the name of an atlas.
+VOXEL_SETS: Final = ("evc", "visual", "nsdgeneral", "tight", "inflated", "brain")
+
+#: Labels of the joined visual ROI: prf-visualrois (1..7) written over Kastner2015 (1..25).
+ROI_LABELS: Final[Mapping[int, str]] = {
+    1: "V1v", 2: "V1d", 3: "V2v", 4: "V2d", 5: "V3v", 6: "V3d", 7: "hV4", 8: "VO1", 9: "VO2", 10: "PHC1",
+    11: "PHC2", 12: "MST", 13: "hMT", 14: "LO2", 15: "LO1", 16: "V3b", 17: "V3a", 18: "IPS0", 19: "IPS1",
+    20: "IPS2", 21: "IPS3", 22: "IPS4", 23: "IPS5", 24: "SPL1", 25: "FEF",
+}  # fmt: skip
+
+#: The seven labels of prf-visualrois, the retinotopic early visual cortex ("evc").
+PRF_VISUALROIS: Final[Mapping[int, str]] = {label: ROI_LABELS[label] for label in range(1, 8)}
+
+#: Groups by which the paper reports, as labels of the joined ROI.
+ROI_GROUPS: Final[Mapping[str, tuple[int, ...]]] = {
+    "V1": (1, 2), "V2": (3, 4), "V3": (5, 6), "hV4": (7,), "V3ab": (16, 17), "LO": (14, 15),
+    "IPS": (18, 19, 20, 21, 22, 23), "VO": (8, 9), "PHC": (10, 11), "MT": (13,), "MST": (12,),
+    "other": (24, 25, 0),
+}  # fmt: skip
+
+#: The seven layers that feed GNet's readout, in feature order.
+LAYER_NAMES: Final = ("c3", "c4a", "c4b", "c5a", "c5b", "c6a", "c6b")
+
+
+def subject_name(number: int) -> str:
+    """``1 -> "subj01"``."""
+    return f"subj{number:02d}"
+
+
+def subject_number(name: str) -> int:
+    """``"subj01" -> 1``; also accepts ``"1"`` and ``"S1"``."""
+    match = re.fullmatch(r"(?:subj|sub|s)?-?0*([1-9][0-9]?)", str(name).strip(), flags=re.IGNORECASE)
+    if match is None:
+        raise ConfigError("subject", [f"{name!r} is not a subject; write subj01 or 1"])
+    return int(match.group(1))
+
+
+def parse_subjects(text: str | Iterable[int | str]) -> tuple[str, ...]:
+    """``"1,2"``, ``"1-3"``, ``["subj01", 2]`` -> sorted subject names, each once."""
+    parts = text.split(",") if isinstance(text, str) else [str(part) for part in text]
+    numbers: set[int] = set()
+    for part in parts:
+        low, dash, high = part.strip().partition("-")
+        if dash and low.isdigit() and high.isdigit():
+            numbers.update(range(int(low), int(high) + 1))
+        else:
+            numbers.add(subject_number(part))
+    return tuple(subject_name(number) for number in sorted(numbers))
+
+
+def atlas_coordinate(atlas: str) -> str:
+    """The coordinate an atlas becomes: ``"prf-visualrois" -> "prf_visualrois"``."""
+    return atlas.replace("-", "_")
