@@ -1,0 +1,64 @@
+# `make help` lists what there is. Everything is installed into .venv; nothing outside this folder is touched.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# what a user needs, and what someone who changes nsdflow needs beside it
+USER_READY := $(VENV)/.ready-user
+DEV_READY  := $(VENV)/.ready-dev
+PYTEST     := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test nightly lint format docs bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(USER_READY) ## synthetic NSD -> store -> GNet and fwRF -> a page of figures, in ./demo
+	$(BIN)/nsdflow demo --out demo
+
+test: $(DEV_READY) ## all tests but the marked ones (slow, slurm, gpu, browser); PYTEST_ARGS="-k store" for some
+	$(PYTEST) $(PYTEST_ARGS)
+
+nightly: $(DEV_READY) ## the slow tests that `make test` leaves out
+	$(PYTEST) -m "slow" $(PYTEST_ARGS)
+
+lint: $(DEV_READY) ## ruff (lint and format), mypy strict, the contract between the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV_READY) ## let ruff format and fix what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(DEV_READY) ## the documentation, into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+bench: $(DEV_READY) ## every benchmark at the size for two cores; the last line of each is one JSON object
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean: ## remove the environment and everything built
+	rm -rf $(VENV) docs/_build docs/api/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# --- set-up ---------------------------------------------------------------------------------------------------------
+
+# pip older than 25.1 has no --group; Debian's and Python's own are
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "nsdflow needs Python 3.11 or newer; say which with: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "Python's venv is missing; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+
+$(USER_READY): pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEV_READY): pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	@touch $@ $(USER_READY)
