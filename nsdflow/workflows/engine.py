@@ -1,0 +1,306 @@
+"""Plans and their execution: everything nsdflow does on Dask is a :class:`Plan` first.
+
+A plan is data: tasks with a module-level function, JSON arguments, what they wait for and what they cost. It can be
+printed (:meth:`Plan.describe`), refused (:meth:`Plan.validate`) and executed (:func:`execute`). A task is done when
+its done-marker, written last by the worker that ran it, names the same function and arguments; executing a plan again
+therefore submits exactly what is missing, whoever was killed in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from dask.utils import format_bytes
+from distributed import as_completed
+
+from nsdflow.errors import NsdflowError, PlanError, RunError, Stopped
+from nsdflow.workflows import markers
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["JSON", "Plan", "Task", "execute", "run_task"]
+
+#: What travels through the scheduler: names, numbers and paths.
+JSON = Any
+Listener = Callable[[Mapping[str, JSON]], None]
+
+#: A task that leaves this often without getting further is given up (one that gets further may leave for ever).
+MAX_STOPS_WITHOUT_PROGRESS = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit of work: a function, its arguments, and what it needs and makes."""
+
+    key: str
+    """Unique in the plan and safe as a file name, for example ``betas-subj01-session03``."""
+    function: Callable[..., JSON]
+    """A module-level function; what it returns (small, JSON) is kept in the done-marker."""
+    arguments: Mapping[str, JSON]
+    """Keyword arguments: paths, names and numbers. Arrays, modules and open files stay out."""
+    stage: str
+    """Tasks of a stage share a progress bar."""
+    after: tuple[str, ...] = ()
+    """Keys of the tasks that must be done first."""
+    pool: Literal["cpu", "gpu"] = "cpu"
+    memory: int = 0
+    """Planned peak memory in bytes."""
+    reads: int = 0
+    """Bytes read."""
+    writes: int = 0
+    """Bytes written."""
+    files: int = 0
+    """Files left behind."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of function and arguments; a done-marker with another one does not count."""
+        name = f"{self.function.__module__}.{self.function.__qualname__}"
+        text = json.dumps([name, dict(self.arguments)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tasks in an order in which each stands after what it waits for."""
+
+    title: str
+    folder: str
+    """Where the done-markers live (a path or URL)."""
+    tasks: tuple[Task, ...]
+    file_budget: int | None = None
+    """No more files than this may be made."""
+    notes: tuple[str, ...] = field(default=())
+    """Lines to print below the table."""
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for task in self.tasks:
+            if task.key in seen:
+                raise PlanError(f"{self.title}: two tasks are called {task.key}")
+            if unknown := set(task.after) - seen:
+                raise PlanError(f"{self.title}: {task.key} waits for {sorted(unknown)}, not planned before it")
+            seen.add(task.key)
+
+    def stages(self) -> dict[str, list[Task]]:
+        """Tasks by stage, in the order of first appearance."""
+        stages: dict[str, list[Task]] = {}
+        for task in self.tasks:
+            stages.setdefault(task.stage, []).append(task)
+        return stages
+
+    def describe(self) -> str:
+        """A table of what would be done: tasks, bytes in and out, files and peak memory by stage."""
+        header = ("stage", "tasks", "pool", "reads", "writes", "files", "peak memory a task")
+        rows = [header]
+        for stage, tasks in self.stages().items():
+            rows.append(
+                (
+                    stage,
+                    str(len(tasks)),
+                    "+".join(sorted({task.pool for task in tasks})),
+                    format_bytes(sum(task.reads for task in tasks)),
+                    format_bytes(sum(task.writes for task in tasks)),
+                    str(sum(task.files for task in tasks)),
+                    format_bytes(max(task.memory for task in tasks)),
+                )
+            )
+        widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        budget = f" (budget {self.file_budget})" if self.file_budget is not None else ""
+        total = f"total: {len(self.tasks)} tasks, {sum(task.files for task in self.tasks)} files{budget}"
+        return "\n".join([self.title, *(line.rstrip() for line in lines), total, *self.notes])
+
+    def validate(self, memory_limit: int | None = None) -> None:
+        """Refuse what cannot fit.
+
+        Raises
+        ------
+        PlanError
+            If a task's planned peak exceeds ``memory_limit`` (bytes a worker), or the files exceed the budget.
+        """
+        for task in self.tasks:
+            if memory_limit and task.memory > memory_limit:
+                raise PlanError(
+                    f"{self.title}: {task.key} needs {format_bytes(task.memory)} but a worker has "
+                    f"{format_bytes(memory_limit)}; use fewer or larger workers, or a smaller voxel set"
+                )
+        files = sum(task.files for task in self.tasks)
+        if self.file_budget is not None and files > self.file_budget:
+            raise PlanError(
+                f"{self.title}: {files} files planned, {self.file_budget} allowed; "
+                "raise the file budget or the shard size"
+            )
+
+    def missing(self) -> tuple[Task, ...]:
+        """Tasks without a valid done-marker, and all that wait for one of them."""
+        done = markers.read_all(self.folder)
+        missing: dict[str, Task] = {}
+        for task in self.tasks:
+            valid = done.get(task.key, {}).get("fingerprint") == task.fingerprint
+            if not valid or any(key in missing for key in task.after):
+                missing[task.key] = task
+        return tuple(missing.values())
+
+
+def run_task(
+    folder: str, key: str, fingerprint: str, function: Callable[..., JSON], arguments: Mapping[str, JSON]
+) -> JSON:
+    """Run one task where it was sent and, as the very last thing, write its done-marker."""
+    start = time.monotonic()
+    result = function(**arguments)
+    marker = {"fingerprint": fingerprint, "result": result, "seconds": round(time.monotonic() - start, 3)}
+    markers.write(folder, key, marker)
+    return result
+
+
+def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener | None = None) -> dict[str, JSON]:
+    """Run what is missing of a plan and return every task's result.
+
+    A task is submitted when what it waits for is done. GPU tasks are fed at most one for each live GPU slot, because
+    Dask binds tasks with resources early and does not rebalance them when workers join later.
+
+    Parameters
+    ----------
+    plan
+        What to do. It is validated against the memory of the workers first.
+    client
+        Where to do it.
+    resume
+        Keep what earlier executions finished; otherwise begin again.
+    listen
+        Called in this thread with events: ``plan`` once, then ``task-started`` and ``task-done``.
+
+    Raises
+    ------
+    PlanError
+        If the plan cannot fit. Nothing ran then.
+    NsdflowError
+        What the first failing task raised; tasks that were done stay done.
+    """
+    plan.validate(_worker_memory(client))
+    if not resume:
+        markers.clear(plan.folder)
+    missing = plan.missing()
+    tell = listen or (lambda event: None)
+    left = Counter(task.stage for task in missing)
+    tell(
+        {
+            "kind": "plan",
+            "title": plan.title,
+            "stages": {stage: {"tasks": len(tasks), "missing": left[stage]} for stage, tasks in plan.stages().items()},
+        }
+    )
+    _Execution(plan, client, missing, tell).run()
+    done = markers.read_all(plan.folder)
+    return {task.key: done[task.key]["result"] for task in plan.tasks}
+
+
+class _Execution:
+    """The driver's loop over one plan: what is ready, what is in flight, what each pool can take."""
+
+    def __init__(self, plan: Plan, client: Client, missing: Iterable[Task], tell: Listener) -> None:
+        self.plan, self.client, self.tell = plan, client, tell
+        self.order = {task.key: number for number, task in enumerate(missing)}
+        self.tasks = {task.key: task for task in missing}
+        self.waits_for = {task.key: set(task.after) & self.tasks.keys() for task in missing}
+        self.waited_by: dict[str, list[str]] = {}
+        for key, waits in self.waits_for.items():
+            for before in waits:
+                self.waited_by.setdefault(before, []).append(key)
+        self.ready: dict[str, list[tuple[int, str]]] = {"cpu": [], "gpu": []}
+        self.flying: dict[Future[JSON], Task] = {}
+        self.stops: dict[str, list[str]] = {}
+
+    def run(self) -> None:
+        for key, waits in self.waits_for.items():
+            if not waits:
+                self._push(key)
+        queue = as_completed()
+        try:
+            self._submit(queue)
+            for future in queue:
+                task = self.flying.pop(future)
+                self._finish(task, future)
+                self._submit(queue)
+        finally:
+            self.client.cancel(list(self.flying))
+
+    def _push(self, key: str) -> None:
+        heapq.heappush(self.ready[self.tasks[key].pool], (self.order[key], key))
+
+    def _submit(self, queue: Any) -> None:
+        slots = gpu_slots(self.client) if self.ready["gpu"] else 0
+        for pool, ready in self.ready.items():
+            while ready and (pool == "cpu" or slots is None or self._flying_on_gpu() < max(slots, 1)):
+                _, key = heapq.heappop(ready)
+                task = self.tasks[key]
+                needs_gpu = pool == "gpu" and slots is not None
+                future = self.client.submit(
+                    run_task, self.plan.folder, key, task.fingerprint, task.function, dict(task.arguments),
+                    key=f"{task.function.__name__}-{key}-{task.fingerprint}-{len(self.stops.get(key, ()))}",
+                    resources={"GPU": 1} if needs_gpu else None,
+                    priority=-self.order[key],
+                )  # fmt: skip
+                self.flying[future] = task
+                queue.add(future)
+                self.tell({"kind": "task-started", "key": key, "stage": task.stage})
+
+    def _flying_on_gpu(self) -> int:
+        return sum(task.pool == "gpu" for task in self.flying.values())
+
+    def _finish(self, task: Task, future: Future[JSON]) -> None:
+        error = future.exception()
+        if isinstance(error, Stopped):
+            self._again(task, str(error))
+            return
+        if error is not None:
+            raise _as_ours(task, error)
+        self.tell({"kind": "task-done", "key": task.key, "stage": task.stage})
+        for key in self.waited_by.get(task.key, ()):
+            self.waits_for[key].discard(task.key)
+            if not self.waits_for[key]:
+                self._push(key)
+
+    def _again(self, task: Task, where: str) -> None:
+        """Hand a task in again that left; one that leaves at the same place each time is given up."""
+        stops = self.stops.setdefault(task.key, [])
+        stops.append(where)
+        if stops[-MAX_STOPS_WITHOUT_PROGRESS:] == [where] * MAX_STOPS_WITHOUT_PROGRESS:
+            raise RunError(
+                f"{task.key} left its worker {len(stops)} times and got no further than: {where}; "
+                "give its jobs more walltime"
+            )
+        self.tell({"kind": "task-stopped", "key": task.key, "stage": task.stage, "where": where})
+        self._push(task.key)
+
+
+def _as_ours(task: Task, error: BaseException) -> NsdflowError:
+    if isinstance(error, NsdflowError):
+        return error
+    wrapped = RunError(f"{task.key}: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def gpu_slots(client: Client) -> int | None:
+    """Live GPU slots of a cluster; None where no worker offers a GPU, so that GPU tasks run on the CPU."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    slots = sum(int(worker["resources"].get("GPU", 0)) for worker in workers)
+    return slots or None
+
+
+def _worker_memory(client: Client) -> int | None:
+    """Memory limit in bytes of the smallest live worker, None if unlimited or none has come up yet."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return min((worker["memory_limit"] for worker in workers if worker["memory_limit"]), default=None)
