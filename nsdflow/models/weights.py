@@ -1,0 +1,122 @@
+"""AlexNet's published weights: from a local file, or from torchvision's URL with its hash checked.
+
+The file is torchvision's ``alexnet-owt-7be5be79.pth``: keys ``features.0.weight`` ... ``classifier.6.bias``. The eight
+hexadecimal digits in its name open its SHA-256, so a download can be verified without a second file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from nsdflow.errors import MissingDataError, SourceError
+
+__all__ = ["ALEXNET_SHAPES", "ALEXNET_URL", "load_alexnet_weights"]
+
+ALEXNET_URL: Final = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+
+#: Shape of each weight in torchvision's file; a bias has the length of the first axis.
+ALEXNET_SHAPES: Final[dict[str, tuple[int, ...]]] = {
+    "features.0": (64, 3, 11, 11),
+    "features.3": (192, 64, 5, 5),
+    "features.6": (384, 192, 3, 3),
+    "features.8": (256, 384, 3, 3),
+    "features.10": (256, 256, 3, 3),
+    "classifier.1": (4096, 9216),
+    "classifier.4": (4096, 4096),
+    "classifier.6": (1000, 4096),
+}
+
+
+def load_alexnet_weights(
+    path: str | Path | None = None, *, cache: str | Path | None = None, url: str = ALEXNET_URL
+) -> dict[str, Tensor]:
+    """AlexNet's state dict, in torchvision's key names.
+
+    Parameters
+    ----------
+    path
+        A local ``.pth`` file with those keys. Nothing is downloaded when it is given.
+    cache
+        Folder that holds the published file, or receives it; used when ``path`` is None.
+    url
+        Where the published file is. Its name must carry the first digits of its SHA-256, as torchvision's do.
+
+    Raises
+    ------
+    MissingDataError
+        The file is not there and cannot be downloaded.
+    SourceError
+        The file is not AlexNet's, or a download does not have the hash in its name.
+
+    Notes
+    -----
+    The file is read with ``weights_only=True``: nothing in it is executed.
+    """
+    if path is not None:
+        file = Path(path)
+        if not file.is_file():
+            raise MissingDataError(f"{file}: no such file; give torchvision's {Path(ALEXNET_URL).name}")
+    elif cache is not None:
+        file = _download(url, Path(cache))
+    else:
+        raise MissingDataError(
+            f"AlexNet's weights: no file and no cache folder given; download {url} and give its path"
+        )
+    return _read(file)
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise SourceError(f"{file}: not a torch file of tensors; give torchvision's {ALEXNET_URL}") from error
+    for name, shape in ALEXNET_SHAPES.items():
+        for key, expected in ((f"{name}.weight", shape), (f"{name}.bias", shape[:1])):
+            found = state.get(key) if isinstance(state, dict) else None
+            if not isinstance(found, Tensor) or tuple(found.shape) != expected:
+                have = "missing" if not isinstance(found, Tensor) else f"of shape {tuple(found.shape)}"
+                raise SourceError(f"{file}: {key} is {have}, AlexNet has {expected}; give {ALEXNET_URL}")
+    return dict(state)
+
+
+def _download(url: str, cache: Path) -> Path:
+    """The published file in ``cache``; downloaded aside, verified, then renamed, so that it is whole or absent."""
+    file = cache / url.rpartition("/")[2]
+    match = re.search(r"-([0-9a-f]{8,})\.", file.name)
+    if match is None:
+        raise SourceError(f"{url}: the name carries no hash (name-01234567.pth); give a local file instead")
+    if file.is_file():
+        return file
+    cache.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response, part.open("wb") as target:
+            shutil.copyfileobj(response, target)
+        found = _sha256(part)
+        if not found.startswith(match.group(1)):
+            raise SourceError(f"{url}: SHA-256 {found[:16]}... does not match its name; try the download again")
+        part.replace(file)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise MissingDataError(
+            f"{url}: cannot be downloaded ({error}); where there is a network, put the file into {cache} "
+            "or give its path, or use the seeded prefilter: gabor"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return file
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
