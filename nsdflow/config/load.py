@@ -1,0 +1,213 @@
+"""From YAML to validated records: files by name, overrides, and **all** mistakes at once with what to write instead."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from nsdflow.config.pipeline import PIPELINE, Pipeline
+from nsdflow.config.storage import StorageProfile
+from nsdflow.errors import ConfigError, one_of
+
+__all__ = ["load_pipeline", "load_storage", "parse_overrides", "pipeline_names", "storage_names"]
+
+
+def pipeline_names() -> tuple[str, ...]:
+    """Names of the pipelines that come with nsdflow."""
+    return tuple(sorted(path.stem for path in _folder("pipelines").glob("*.yaml")))
+
+
+def storage_names() -> tuple[str, ...]:
+    """Names of the storage profiles that come with nsdflow."""
+    return tuple(sorted(path.stem for path in _folder("storage_config").glob("*.yaml")))
+
+
+def load_pipeline(
+    pipeline: str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> Pipeline:
+    """A pipeline by name, file or mapping, with dotted overrides such as ``{"train.epochs": 2}``.
+
+    Raises
+    ------
+    ConfigError
+        Listing every problem at once, each with its line and what to write instead.
+    SelectionError
+        If there is no pipeline of that name.
+    """
+    where, text = _read(pipeline, "pipelines", "pipeline", pipeline_names())
+    raw = _with_overrides(where, _parse(where, text), overrides or {})
+    try:
+        return PIPELINE.validate_python(raw)
+    except ValidationError as error:
+        raise ConfigError(where, _problems(error, raw, text)) from None
+
+
+def load_storage(profile: str | os.PathLike[str]) -> StorageProfile:
+    """A storage profile by name or file; ``${VARIABLES}`` of the environment are filled in.
+
+    Raises
+    ------
+    ConfigError
+        Listing every problem at once.
+    SelectionError
+        If there is no profile of that name.
+    """
+    where, text = _read(profile, "storage_config", "storage profile", storage_names())
+    raw = _parse(where, text)
+    try:
+        unset = sorted({name for value in raw.values() for name in _unset_variables(value)})
+        if unset:
+            raise ConfigError(where, [f"the environment has no {name}; export {name}=..." for name in unset])
+        filled = {key: os.path.expandvars(value) if isinstance(value, str) else value for key, value in raw.items()}
+        return StorageProfile.model_validate(filled)
+    except ValidationError as error:
+        raise ConfigError(where, _problems(error, raw, text)) from None
+
+
+def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
+    """``["train.epochs=2", "subjects=[1,2]"]`` -> ``{"train.epochs": 2, "subjects": [1, 2]}``; values are YAML."""
+    overrides, problems = {}, []
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            problems.append(f"{assignment!r} is not key=value; write for example train.epochs=2")
+            continue
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            problems.append(f"the value of {assignment!r} is not YAML; quote it")
+    if problems:
+        raise ConfigError("--set", problems)
+    return overrides
+
+
+def _folder(name: str) -> Path:
+    """Folder of shipped files: inside an installed package, or at the top of a checkout."""
+    installed = Path(str(files("nsdflow"))) / "_data" / name
+    return installed if installed.is_dir() else Path(str(files("nsdflow"))).parent / name
+
+
+def _read(
+    what: str | os.PathLike[str] | Mapping[str, Any], folder: str, kind: str, names: tuple[str, ...]
+) -> tuple[str, str]:
+    if isinstance(what, Mapping):
+        return kind, yaml.safe_dump(dict(what), sort_keys=False)
+    path = Path(what)
+    if path.suffix not in (".yaml", ".yml"):
+        if str(what) not in names:
+            raise one_of(kind, what, names)
+        path = _folder(folder) / f"{what}.yaml"
+    try:
+        return str(what), path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(str(path), [f"no such file; give a path or one of: {', '.join(names)}"]) from None
+
+
+def _parse(where: str, text: str) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(where, [f"not YAML: {' '.join(str(error).split())}"]) from None
+    if not isinstance(raw, dict):
+        raise ConfigError(where, ["not a mapping; write key: value on each line"])
+    return raw
+
+
+def _with_overrides(where: str, raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(raw)
+    for dotted, value in overrides.items():
+        *parents, last = dotted.split(".")
+        level = merged
+        for parent in parents:
+            inner = level.get(parent)
+            if inner is not None and not isinstance(inner, Mapping):
+                raise ConfigError(where, [f"--set {dotted}: {parent} is not a section"])
+            level[parent] = dict(inner or {})
+            level = level[parent]
+        level[last] = value
+    return merged
+
+
+def _unset_variables(value: Any) -> list[str]:
+    if not isinstance(value, str):
+        return []
+    names = re.findall(r"\$\{(\w+)\}|\$(\w+)", value)
+    return [a or b for a, b in names if (a or b) not in os.environ]
+
+
+def _problems(error: ValidationError, raw: Mapping[str, Any], text: str) -> list[str]:
+    """One line a mistake: where, what, and the line to write instead."""
+    lines = _line_numbers(text)
+    problems = []
+    for item in error.errors():
+        path = [str(part) for part in item["loc"] if part in _keys(raw) or not _is_tag(part)]
+        dotted = ".".join(path)
+        line = lines.get(dotted)
+        at = f"line {line}: " if line else ""
+        problems.append(f"{at}{dotted or 'the file'}: {_say(item, path, raw)}")
+    return list(dict.fromkeys(problems))
+
+
+def _say(item: Any, path: list[str], raw: Mapping[str, Any]) -> str:
+    kind, message = item["type"], str(item["msg"]).removeprefix("Value error, ")
+    model = _model_at(raw, path[:-1])
+    fields = model.model_fields if model else {}
+    if kind == "extra_forbidden":
+        near = get_close_matches(path[-1], fields, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(fields)}"
+        return f"no such key; {advice}"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return f"write kind: one of {', '.join(_models())}"
+    field = fields.get(path[-1]) if path else None
+    if field is None or field.is_required():
+        return message
+    default = field.default.model_dump() if isinstance(field.default, BaseModel) else field.default
+    written = yaml.safe_dump({path[-1]: default}, default_flow_style=True, width=10_000).strip()[1:-1]
+    return f"{message}, got {item['input']!r}; write for example {written}"
+
+
+def _models() -> dict[str, type[BaseModel]]:
+    choices = PIPELINE.core_schema["choices"]
+    return {kind: choice["cls"] if "cls" in choice else choice["schema"]["cls"] for kind, choice in choices.items()}
+
+
+def _is_tag(part: Any) -> bool:
+    return part in _models() or (isinstance(part, str) and ("[" in part or part in ("str", "literal")))
+
+
+def _keys(raw: Any) -> set[Any]:
+    if isinstance(raw, Mapping):
+        return set(raw).union(*(_keys(value) for value in raw.values()))
+    return set()
+
+
+def _model_at(raw: Mapping[str, Any], path: list[str]) -> type[BaseModel] | None:
+    """The record a dotted path leads into."""
+    model: Any = _models().get(str(raw.get("kind"))) if "kind" in raw else StorageProfile
+    for part in path:
+        field = model.model_fields.get(part) if model else None
+        model = field.annotation if field and isinstance(field.annotation, type) else None
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+
+
+def _line_numbers(text: str) -> dict[str, int]:
+    """Line of every dotted key of a YAML text, from 1."""
+    lines: dict[str, int] = {}
+
+    def walk(node: yaml.Node | None, prefix: str) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                dotted = f"{prefix}{key.value}"
+                lines[dotted] = key.start_mark.line + 1
+                walk(value, dotted + ".")
+
+    walk(yaml.compose(text, Loader=yaml.SafeLoader), "")
+    return lines

@@ -1,0 +1,154 @@
+"""Pipelines: one validated record for each kind of ``pipelines/*.yaml``.
+
+Everything that can change a number stands here and is saved with the result; where things are and how they are cut
+into chunks stands in :mod:`nsdflow.config.storage`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, TypeAdapter, model_validator
+
+from nsdflow.config.base import Frozen
+from nsdflow.errors import ConfigError
+from nsdflow.names import ROI_GROUPS, parse_subjects
+
+__all__ = ["FwrfPipeline", "GNetPipeline", "Pipeline", "PipelineBase", "SequencePipeline", "Step", "TrainSettings"]
+
+
+def _subjects(value: Any) -> Any:
+    if value == "all":
+        return value
+    try:
+        return parse_subjects(value)
+    except ConfigError as error:
+        raise ValueError(error.problems[0]) from None
+
+
+def _roi_groups(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    for name in value or ():
+        if name not in ROI_GROUPS:
+            raise ValueError(f"{name!r} is not an ROI group; there are: {', '.join(ROI_GROUPS)}")
+    return value
+
+
+Subjects = Annotated[Literal["all"] | tuple[int | str, ...] | str, AfterValidator(_subjects)]
+RoiGroups = Annotated[tuple[str, ...] | None, AfterValidator(_roi_groups)]
+
+
+class PipelineBase(Frozen):
+    """What every pipeline says about itself."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the run folder."""
+    description: str = ""
+    seed: int = Field(0, ge=0)
+    """The same seed gives the same bits on the CPU."""
+
+
+class ModelPipeline(PipelineBase):
+    """What every pipeline that fits an encoding model to responses says."""
+
+    protocol: Literal["published", "strict"] = "published"
+    """``published`` as in the paper; ``strict`` splits by image and fits every statistic on training trials."""
+    subjects: Subjects = "all"
+    """``all`` or a list such as ``[1, 2]``."""
+    rois: tuple[str, ...] | None = None
+    """Voxels to model, as ROI names or groups; all voxels of the store if null."""
+    shuffle_images: bool = False
+    """Control: give every trial the image of another one, so that nothing can be learned."""
+    bootstrap: int = Field(64, ge=0)
+    """Resamples of validation trials for ``accuracy_std``; 0 for none."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1)
+    """Threads of a task on the CPU; all of the worker's share if null."""
+
+
+class TrainSettings(Frozen):
+    """Optimisation of a GNet (section "GNet" of the documentation has the formulas)."""
+
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(100, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    holdout_fraction: float = Field(0.1, gt=0, lt=1)
+    """Share of training trials kept for early stopping: the last ones in trial order (published)."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    weight_penalty: float = Field(0.1, ge=0)
+    """Factor of the sum of absolute readout weights in the loss."""
+
+
+class GNetPipeline(ModelPipeline):
+    """A convolutional trunk shared by subjects and a pooling-field readout a voxel, trained together."""
+
+    kind: Literal["gnet"] = "gnet"
+    roi_groups: RoiGroups = None
+    """One trunk for each of these ROI groups (GNet8r); a single joint trunk if null (GNet8j)."""
+    prefilter: Literal["alexnet", "gabor"] = "alexnet"
+    """First two layers: AlexNet's, or seeded Gabor filters that need no download."""
+    prefilter_weights: str | None = None
+    """File with AlexNet's published weights; fetched and checked against its hash if null."""
+    train_prefilter: bool = False
+    """Train the first two layers too (GNet8jft)."""
+    width: int = Field(64, ge=1)
+    """Channels of the trunk (t); the published one has 64."""
+    precision: Literal["float32", "tf32", "bfloat16"] | None = None
+    """Arithmetic; float32 on the CPU and tf32 on the GPU (as the published run) if null."""
+    train: TrainSettings = TrainSettings()
+
+
+class CandidateGrid(Frozen):
+    """Grid of receptive-field candidates: log-spaced sizes, positions spaced by size."""
+
+    sizes: int = Field(8, ge=1)
+    smallest: float = Field(0.03, gt=0)
+    largest: float = Field(0.4, gt=0)
+    spacing: float = Field(1.0, gt=0)
+    """Distance of centres in units of the size."""
+
+
+class FwrfPipeline(ModelPipeline):
+    """Feature-weighted receptive fields: ridge on pooled feature maps, the best pooling field a voxel."""
+
+    kind: Literal["fwrf"] = "fwrf"
+    features: Literal["alexnet", "gabor"] = "alexnet"
+    feature_weights: str | None = None
+    """File with AlexNet's published weights; fetched and checked against its hash if null."""
+    max_features_per_layer: int = Field(512, ge=1)
+    candidates: CandidateGrid = CandidateGrid()
+    lambda_min: float = Field(1e3, gt=0)
+    lambda_max: float = Field(1e6, gt=0)
+    lambdas: int = Field(9, ge=1)
+    """Number of ridge parameters, log-spaced from lambda_min to lambda_max."""
+    zscore: bool = True
+    bias: bool = True
+    nonlinearity: Literal["none", "log"] = "none"
+    """Applied to pooled features; log is log(1 + |x|)."""
+    holdout_fraction: float = Field(0.1, gt=0, lt=1)
+    candidates_per_task: int = Field(100, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FwrfPipeline:
+        if self.lambda_min > self.lambda_max:
+            raise ValueError(f"lambda_min {self.lambda_min:g} is larger than lambda_max {self.lambda_max:g}")
+        return self
+
+
+class Step(Frozen):
+    """One pipeline of a sequence, with settings that differ from its file."""
+
+    pipeline: str
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class SequencePipeline(PipelineBase):
+    """Pipelines run one after the other, in the order of their inputs."""
+
+    kind: Literal["sequence"] = "sequence"
+    steps: tuple[Step, ...] = Field(min_length=1)
+
+
+Pipeline = Annotated[GNetPipeline | FwrfPipeline | SequencePipeline, Field(discriminator="kind")]
+
+#: Parses any pipeline by its ``kind``.
+PIPELINE: TypeAdapter[Pipeline] = TypeAdapter(Pipeline)

@@ -1,0 +1,108 @@
+"""Pipelines and profiles: what ships is valid, and a wrong file lists all its mistakes with what to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsdflow.config import load_pipeline, load_storage, parse_overrides, pipeline_names, storage_names
+from nsdflow.errors import ConfigError, SelectionError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_shipped_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("NSD_ROOT", "SCRATCH", "NSDFLOW_BUCKET"):
+        monkeypatch.setenv(variable, "/somewhere")
+    assert set(pipeline_names()) == {path.stem for path in (ROOT / "pipelines").glob("*.yaml")}
+    assert {"gnet8j", "gnet8r", "alexnet_fwrf", "gabor_fwrf"} <= set(pipeline_names())
+    assert {"local", "scratch", "s3", "demo"} == set(storage_names())
+    for name in pipeline_names():
+        assert load_pipeline(name).name == name
+    for name in storage_names():
+        assert load_storage(name).layout.file_budget > 0
+
+
+def test_published_constants() -> None:
+    gnet = load_pipeline("gnet8j")
+    assert gnet.kind == "gnet"
+    assert (gnet.width, gnet.train.epochs, gnet.train.batch_size, gnet.train.learning_rate) == (64, 50, 100, 1e-3)
+    fwrf = load_pipeline("alexnet_fwrf")
+    assert fwrf.kind == "fwrf"
+    assert (fwrf.lambdas, fwrf.lambda_min, fwrf.lambda_max, fwrf.max_features_per_layer) == (9, 1e3, 1e6, 512)
+
+
+def test_all_mistakes_are_listed_with_line_and_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "name: mine\nkind: gnet\ntrain:\n  epoch: 3\n  batch_size: many\nprefilter: vgg\nroi_groups: [V9]\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline(path)
+    assert len(caught.value.problems) == 4
+    text = str(caught.value)
+    assert "line 4: train.epoch: no such key; did you mean 'epochs'?" in text
+    assert "line 5: train.batch_size:" in text
+    assert "write for example batch_size: 100" in text
+    assert "line 6: prefilter: Input should be 'alexnet' or 'gabor', got 'vgg'" in text
+    assert "line 7: roi_groups: 'V9' is not an ROI group; there are: V1, V2" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: x\nkind: nope", "write kind: one of gnet, fwrf"),
+        ("just words", "not a mapping"),
+        ("a: [1", "not YAML"),
+    ],
+)
+def test_hopeless_files_say_so(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        load_pipeline(path)
+
+
+def test_unknown_names_list_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(SelectionError, match=r"unknown pipeline 'gnet8k'; there are: .*gnet8j"):
+        load_pipeline("gnet8k")
+    with pytest.raises(ConfigError, match="no such file"):
+        load_pipeline(tmp_path / "absent.yaml")
+
+
+def test_unset_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NSD_ROOT", raising=False)
+    monkeypatch.delenv("SCRATCH", raising=False)
+    with pytest.raises(ConfigError, match="export NSD_ROOT=") as caught:
+        load_storage("scratch")
+    assert len(caught.value.problems) == 2
+
+
+def test_overrides_reach_the_leaves() -> None:
+    overrides = parse_overrides(["train.epochs=2", "subjects=[2,1]", "train.learning_rate=3e-4"])
+    pipeline = load_pipeline("gnet8j", overrides)
+    assert pipeline.kind == "gnet"
+    assert (pipeline.train.epochs, pipeline.subjects, pipeline.train.learning_rate) == (2, ("subj01", "subj02"), 3e-4)
+    assert pipeline.train.batch_size == 100
+    with pytest.raises(ConfigError, match="name is not a section"):
+        load_pipeline("gnet8j", {"name.x": 1})
+    with pytest.raises(ConfigError) as caught:
+        parse_overrides(["epochs", "a=[1"])
+    assert len(caught.value.problems) == 2
+
+
+@given(st.lists(st.integers(1, 99), min_size=1, max_size=8))
+def test_subjects_in_any_spelling(numbers: list[int]) -> None:
+    names = tuple(f"subj{number:02d}" for number in sorted(set(numbers)))
+    for spelling in (numbers, ",".join(map(str, numbers)), list(names)):
+        assert load_pipeline("gnet8j", {"subjects": spelling}).subjects == names
+
+
+def test_a_pipeline_survives_its_own_yaml() -> None:
+    for name in pipeline_names():
+        pipeline = load_pipeline(name)
+        assert load_pipeline(yaml.safe_load(yaml.safe_dump(pipeline.model_dump(mode="json")))) == pipeline
