@@ -18,7 +18,6 @@ __all__ = [
     "RunError",
     "SelectionError",
     "SourceError",
-    "Stopped",
     "StoreError",
     "one_of",
 ]
@@ -63,10 +62,6 @@ class PlanError(NsdflowError, ValueError):
 
 class RunError(NsdflowError, RuntimeError):
     """A task or a training failed for a reason the user can act on."""
-
-
-class Stopped(NsdflowError):
-    """No mistake: a task left early because its worker is leaving; what it checkpointed is kept."""
 
 
 def one_of(kind: str, asked: object, there_are: Iterable[object]) -> SelectionError:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from dask.utils import format_bytes
 from distributed import as_completed
 
-from nsdflow.errors import NsdflowError, PlanError, RunError, Stopped
+from nsdflow.cluster.events import Event, Listener, make_event
+from nsdflow.errors import NsdflowError, PlanError, RunError
 from nsdflow.workflows import markers
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ __all__ = ["JSON", "Plan", "Task", "execute", "run_task"]
 
 #: What travels through the scheduler: names, numbers and paths.
 JSON = Any
-Listener = Callable[[Mapping[str, JSON]], None]
-
-#: A task that leaves this often without getting further is given up (one that gets further may leave for ever).
-MAX_STOPS_WITHOUT_PROGRESS = 3
 
 
 @dataclass(frozen=True)
@@ -155,13 +152,13 @@ class Plan:
 
 def run_task(
     folder: str, key: str, fingerprint: str, function: Callable[..., JSON], arguments: Mapping[str, JSON]
-) -> JSON:
-    """Run one task where it was sent and, as the very last thing, write its done-marker."""
+) -> float:
+    """Run one task where it was sent and, as the very last thing, write its done-marker; returns its seconds."""
     start = time.monotonic()
     result = function(**arguments)
-    marker = {"fingerprint": fingerprint, "result": result, "seconds": round(time.monotonic() - start, 3)}
-    markers.write(folder, key, marker)
-    return result
+    seconds = round(time.monotonic() - start, 3)
+    markers.write(folder, key, {"fingerprint": fingerprint, "result": result, "seconds": seconds})
+    return seconds
 
 
 def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener | None = None) -> dict[str, JSON]:
@@ -179,7 +176,7 @@ def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener
     resume
         Keep what earlier executions finished; otherwise begin again.
     listen
-        Called in this thread with events: ``plan`` once, then ``task-started`` and ``task-done``.
+        Called in this thread with events: ``stage`` once a stage, then ``task-done`` and ``task-failed``.
 
     Raises
     ------
@@ -194,13 +191,9 @@ def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener
     missing = plan.missing()
     tell = listen or (lambda event: None)
     left = Counter(task.stage for task in missing)
-    tell(
-        {
-            "kind": "plan",
-            "title": plan.title,
-            "stages": {stage: {"tasks": len(tasks), "missing": left[stage]} for stage, tasks in plan.stages().items()},
-        }
-    )
+    for stage, tasks in plan.stages().items():
+        size = sum(task.reads + task.writes for task in tasks)
+        tell(make_event("stage", stage=stage, total=len(tasks), done=len(tasks) - left[stage], bytes=size))
     _Execution(plan, client, missing, tell).run()
     done = markers.read_all(plan.folder)
     return {task.key: done[task.key]["result"] for task in plan.tasks}
@@ -209,7 +202,7 @@ def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener
 class _Execution:
     """The driver's loop over one plan: what is ready, what is in flight, what each pool can take."""
 
-    def __init__(self, plan: Plan, client: Client, missing: Iterable[Task], tell: Listener) -> None:
+    def __init__(self, plan: Plan, client: Client, missing: Iterable[Task], tell: Callable[[Event], None]) -> None:
         self.plan, self.client, self.tell = plan, client, tell
         self.order = {task.key: number for number, task in enumerate(missing)}
         self.tasks = {task.key: task for task in missing}
@@ -219,8 +212,7 @@ class _Execution:
             for before in waits:
                 self.waited_by.setdefault(before, []).append(key)
         self.ready: dict[str, list[tuple[int, str]]] = {"cpu": [], "gpu": []}
-        self.flying: dict[Future[JSON], Task] = {}
-        self.stops: dict[str, list[str]] = {}
+        self.flying: dict[Future[float], Task] = {}
 
     def run(self) -> None:
         for key, waits in self.waits_for.items():
@@ -230,8 +222,7 @@ class _Execution:
         try:
             self._submit(queue)
             for future in queue:
-                task = self.flying.pop(future)
-                self._finish(task, future)
+                self._finish(self.flying.pop(future), future)
                 self._submit(queue)
         finally:
             self.client.cancel(list(self.flying))
@@ -248,41 +239,28 @@ class _Execution:
                 needs_gpu = pool == "gpu" and slots is not None
                 future = self.client.submit(
                     run_task, self.plan.folder, key, task.fingerprint, task.function, dict(task.arguments),
-                    key=f"{task.function.__name__}-{key}-{task.fingerprint}-{len(self.stops.get(key, ()))}",
+                    key=f"{task.function.__name__}-{key}-{task.fingerprint}",
                     resources={"GPU": 1} if needs_gpu else None,
                     priority=-self.order[key],
                 )  # fmt: skip
                 self.flying[future] = task
                 queue.add(future)
-                self.tell({"kind": "task-started", "key": key, "stage": task.stage})
 
     def _flying_on_gpu(self) -> int:
         return sum(task.pool == "gpu" for task in self.flying.values())
 
-    def _finish(self, task: Task, future: Future[JSON]) -> None:
+    def _finish(self, task: Task, future: Future[float]) -> None:
         error = future.exception()
-        if isinstance(error, Stopped):
-            self._again(task, str(error))
-            return
         if error is not None:
-            raise _as_ours(task, error)
-        self.tell({"kind": "task-done", "key": task.key, "stage": task.stage})
+            ours = _as_ours(task, error)
+            self.tell(make_event("task-failed", key=task.key, stage=task.stage, error=str(ours)))
+            raise ours
+        size = task.reads + task.writes
+        self.tell(make_event("task-done", key=task.key, stage=task.stage, seconds=future.result(), bytes=size))
         for key in self.waited_by.get(task.key, ()):
             self.waits_for[key].discard(task.key)
             if not self.waits_for[key]:
                 self._push(key)
-
-    def _again(self, task: Task, where: str) -> None:
-        """Hand a task in again that left; one that leaves at the same place each time is given up."""
-        stops = self.stops.setdefault(task.key, [])
-        stops.append(where)
-        if stops[-MAX_STOPS_WITHOUT_PROGRESS:] == [where] * MAX_STOPS_WITHOUT_PROGRESS:
-            raise RunError(
-                f"{task.key} left its worker {len(stops)} times and got no further than: {where}; "
-                "give its jobs more walltime"
-            )
-        self.tell({"kind": "task-stopped", "key": task.key, "stage": task.stage, "where": where})
-        self._push(task.key)
 
 
 def _as_ours(task: Task, error: BaseException) -> NsdflowError:
