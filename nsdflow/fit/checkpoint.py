@@ -1,0 +1,67 @@
+"""Checkpoints of a training: written whole or not at all, read without running anything in them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nsdflow.errors import RunError
+
+__all__ = ["load_state", "save_state"]
+
+
+def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
+    """Write tensors, numbers, strings and plain containers to ``path``, by rename from a file beside it.
+
+    Raises
+    ------
+    RunError
+        The disk is full or not writable; what stood at ``path`` before still stands.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as stream:
+            torch.save(dict(state), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise RunError(
+            f"{path}: checkpoint cannot be written ({reason}); free space or choose another folder"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_state(path: str | Path, *, fingerprint: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """The state at ``path``, on the CPU; None if there is no file.
+
+    ``fingerprint``, where given, must equal the one under the state's key ``"fingerprint"``.
+
+    Raises
+    ------
+    RunError
+        The file is damaged, or belongs to a training with other settings.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise RunError(f"{path}: damaged checkpoint; delete it to start again") from error
+    if fingerprint is not None:
+        found = state.get("fingerprint", {})
+        differing = sorted(key for key in {*fingerprint, *found} if fingerprint.get(key) != found.get(key))
+        if differing:
+            changes = ", ".join(f"{key} {found.get(key)!r} -> {fingerprint.get(key)!r}" for key in differing)
+            raise RunError(f"{path}: checkpoint of another training ({changes}); delete it or use another folder")
+    return dict(state)

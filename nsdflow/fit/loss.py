@@ -1,0 +1,102 @@
+r"""GNet's loss over one batch of a subject, and its gradients in one walk over the voxels.
+
+For n trials, predictions :math:`r` and data :math:`d` (trial, voxel):
+
+.. math::
+    L = \sum_v u_v e_v / \bar u + \lambda \sum |w|, \qquad e_v = \sum_n (r_{nv} - d_{nv})^2, \qquad
+    u_v = \mathrm{clip}\left(\frac{\mathrm{cov}(r_v, d_v)^2}{\mathrm{var}(r_v) \mathrm{var}(d_v) + 10^{-6}},
+    0.1, 1\right),
+
+with moments over the batch, and :math:`u` taken as a constant by the gradient: voxels that are predicted already pull
+harder. All but the scalar :math:`\bar u` is separate for each voxel, so :func:`backpropagate` has predictions and
+gradients of a block of voxels in one go (:func:`nsdflow.models.flexible_pooling.sweep`) and divides at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nsdflow.models.flexible_pooling import compress, sweep
+from nsdflow.models.gnet import Readout
+
+__all__ = ["backpropagate", "gnet_loss", "voxel_weights"]
+
+#: lambda: penalty on the sum of absolute readout weights
+L1_PENALTY = 0.1
+
+
+def voxel_weights(prediction: Tensor, target: Tensor, dim: int = 0) -> Tensor:
+    """u_v: squared correlation over the trials (axis ``dim``), clipped to [0.1, 1]; not differentiated."""
+    r, d = prediction.detach(), target.detach()
+    r, d = r - r.mean(dim, keepdim=True), d - d.mean(dim, keepdim=True)
+    covariance, scale = (r * d).mean(dim), (r * r).mean(dim) * (d * d).mean(dim)
+    return torch.clip(covariance.square() / (scale + 1e-6), 0.1, 1.0)
+
+
+def gnet_loss(prediction: Tensor, target: Tensor, weights: Tensor, *, l1: float = L1_PENALTY) -> Tensor:
+    """L of the formula above, by autograd: the definition, against which :func:`backpropagate` is tested.
+
+    ``prediction`` and ``target`` (trial, voxel), ``weights`` (voxel, feature) of the readout.
+    """
+    u = voxel_weights(prediction, target)
+    errors = (prediction - target).square().sum(0)
+    return (u * errors).sum() / u.mean() + l1 * weights.abs().sum()
+
+
+def backpropagate(
+    readout: Readout,
+    levels: Sequence[Tensor],
+    target: Tensor,
+    *,
+    into_encoder: bool,
+    into_readout: bool,
+    l1: float = L1_PENALTY,
+) -> Tensor:
+    """Add the gradients of L to the ``.grad`` of the encoder's or the readout's parameters, or both.
+
+    Parameters
+    ----------
+    levels
+        Feature maps of the batch, with their graph if ``into_encoder``.
+    target
+        (trial, voxel).
+
+    Returns
+    -------
+    Tensor
+        (voxel,) squared errors e_v of the predictions before the step.
+    """
+    data = target.T.contiguous()
+    weights_of_voxels = torch.empty_like(data[:, 0])
+    errors = torch.empty_like(data[:, 0])
+
+    def gradient(prediction: Tensor, voxels: slice) -> Tensor:
+        residual = prediction - data[voxels]
+        weights_of_voxels[voxels] = voxel_weights(prediction, data[voxels], dim=1)
+        errors[voxels] = residual.square().sum(1)
+        return residual.mul_(2 * weights_of_voxels[voxels, None])
+
+    dtype = readout.weights.dtype
+    with torch.set_grad_enabled(into_encoder):
+        maps = [compress(level.to(dtype).flatten(2)) for level in levels]
+    with torch.set_grad_enabled(into_readout):
+        fields = readout.fields()
+    with torch.no_grad():
+        result = sweep(
+            maps, fields, readout.weights, readout.bias, gradient, into_maps=into_encoder, into_readout=into_readout
+        )
+        mean_weight = weights_of_voxels.mean()
+        for scaled in (*result.maps, *result.fields, result.weights, result.bias):
+            if scaled is not None:
+                scaled.div_(mean_weight)
+        if result.weights is not None:
+            result.weights.add_(readout.weights.sign(), alpha=l1)
+    outputs, gradients = [*result.maps, *result.fields], [*maps[: len(result.maps)], *fields[: len(result.fields)]]
+    if result.weights is not None and result.bias is not None:
+        outputs += [result.weights, result.bias]
+        gradients += [readout.weights, readout.bias]
+    torch.autograd.backward(gradients, outputs)
+    return errors

@@ -1,0 +1,87 @@
+"""Which trials train, which select, which are held back: the published split, and a leak-free one.
+
+Published: trials of shared images are validation, all others training; the holdout is the last part of the training
+trials in trial order, so that an image seen three times can stand on both sides. Strict: an image is in the holdout
+or not, with all its trials, by a hash of its number; neither the order of trials, nor the subject, nor a random number
+generator has a say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["SHARED_IMAGES", "Split", "average_trials", "image_holdout", "last_trials_holdout", "split_trials"]
+
+#: The first images of every subject's list are the ones that all subjects see.
+SHARED_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class Split:
+    """Image of each trial and the trials' betas, of the training and of the validation part, in trial order."""
+
+    train_images: NDArray[np.int64]
+    train_betas: NDArray[np.floating]
+    validation_images: NDArray[np.int64]
+    validation_betas: NDArray[np.floating]
+
+
+def split_trials(subject_image: NDArray[np.int64], betas: NDArray[np.floating], *, average: bool = False) -> Split:
+    """Training and validation trials as published: validation = trials of shared images.
+
+    Parameters
+    ----------
+    subject_image
+        (trial,) index of each trial's image in the subject's own list; below 1000 it is shared. May be longer than
+        ``betas``: the trials that were not done come last.
+    betas
+        (trial, voxel).
+    average
+        Average the trials of each image first (``combine_trial`` of the published code).
+    """
+    subject_image = np.asarray(subject_image, dtype=np.int64)[: len(betas)]
+    if average:
+        subject_image, betas = average_trials(subject_image, betas)
+    shared = subject_image < SHARED_IMAGES
+    return Split(subject_image[~shared], betas[~shared], subject_image[shared], betas[shared])
+
+
+def average_trials(
+    images: NDArray[np.int64], betas: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+    """Mean beta of each image: (trial,) and (trial, voxel) -> (image,) and (image, voxel), in order of image."""
+    unique, image_of_trial = np.unique(images, return_inverse=True)
+    order = np.argsort(image_of_trial, kind="stable")
+    first = np.searchsorted(image_of_trial[order], np.arange(len(unique)))
+    total = np.add.reduceat(betas[order], first, axis=0)
+    return unique, total / np.bincount(image_of_trial)[:, None].astype(betas.dtype)
+
+
+def last_trials_holdout(trials: int, fraction: float) -> NDArray[np.bool_]:
+    """The published holdout: the last ceil(fraction * trials) training trials, in trial order."""
+    holdout = np.zeros(trials, dtype=bool)
+    holdout[trials - math.ceil(fraction * trials) :] = True
+    return holdout
+
+
+def image_holdout(nsd_id: NDArray[np.int64], fraction: float, *, salt: str = "nsdflow") -> NDArray[np.bool_]:
+    """The strict holdout: trials of the images whose hash falls below ``fraction``.
+
+    An image is in or out in every subject, run and version alike: u(image) = BLAKE2b(salt, nsd_id) / 2^64 < fraction.
+    """
+    unique, image_of_trial = np.unique(np.asarray(nsd_id, dtype=np.int64), return_inverse=True)
+    draws = np.array([_uniform(int(image), salt) for image in unique])
+    return np.asarray((draws < fraction)[image_of_trial])
+
+
+def _uniform(image: int, salt: str) -> float:
+    digest = hashlib.blake2b(f"{salt}:{image}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2.0**64

@@ -1,0 +1,210 @@
+r"""The flexible pooling readout, in blocks of voxels.
+
+With :math:`F_l` the compressed feature maps of level *l* and :math:`\rho_l` a voxel's pooling field on it,
+
+.. math::
+    x_{vnc} = \sum_p \rho_{vp} F_{ncp}, \qquad \phi_{vnc} = f(x_{vnc}), \qquad
+    r_{nv} = \sum_c \phi_{vnc} w_{vc} + b_v, \qquad f(x) = \log(1 + |x|) \tanh x.
+
+The tensor :math:`\phi` (voxel, image, feature) takes gigabytes, and everything that is done with it is separate for
+each voxel. So it is never kept: :func:`sweep` walks over blocks of voxels, and has each block's predictions, the
+gradient that comes back to them, and what follows for maps, fields and weights before it goes on to the next.
+
+Three callers share that one loop: prediction (no gradient), :func:`pooled_prediction` (an autograd function whose
+backward walks again), and the training step (``nsdflow.fit.loss``), where the gradient of a voxel's prediction
+depends on that voxel alone, so that forward and backward are one walk.
+
+The same operations run on the CPU and on GPUs; only the sizes of the blocks differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+__all__ = ["Sweep", "compress", "pooled_prediction", "pooled_prediction_reference", "sweep"]
+
+#: Bytes of x (voxel, image, feature) of one block: matrix products want many voxels at once ...
+_BLOCK_BYTES = {"cpu": 24 << 20, "cuda": 1 << 30}
+#: ... and the elementwise work on it a piece that stays in the cache (GPUs: no pieces).
+_PIECE_BYTES = {"cpu": 1 << 20, "cuda": 1 << 30}
+
+#: (predictions of some voxels (voxel, image), which voxels) -> gradient of the loss by them, same shape
+Gradient = Callable[[Tensor, slice], Tensor]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Predictions (voxel, image), and those gradients that were asked for, in the shapes of what they are by."""
+
+    prediction: Tensor
+    maps: tuple[Tensor, ...] = ()
+    fields: tuple[Tensor, ...] = ()
+    weights: Tensor | None = None
+    bias: Tensor | None = None
+
+
+def sweep(
+    maps: Sequence[Tensor],
+    fields: Sequence[Tensor],
+    weights: Tensor,
+    bias: Tensor,
+    gradient: Gradient | None = None,
+    *,
+    into_maps: bool = False,
+    into_readout: bool = False,
+) -> Sweep:
+    """Predictions and gradients of the readout, one block of voxels after another.
+
+    Parameters
+    ----------
+    maps
+        Compressed feature maps, one tensor (image, feature, pixel) a level.
+    fields
+        Pooling fields, one tensor (voxel, pixel) a level.
+    weights, bias
+        (voxel, feature), the features of all levels in order; and (voxel,).
+    gradient
+        Gives the gradient by the predictions of some voxels; without it nothing is differentiated.
+    into_maps, into_readout
+        Which gradients are wanted: by ``maps``; by ``fields``, ``weights`` and ``bias``.
+    """
+    images, voxels, device = maps[0].shape[0], weights.shape[0], weights.device.type
+    features = [level.shape[1] for level in maps]
+    rows = [level.reshape(-1, level.shape[2]) for level in maps]
+    result = Sweep(
+        prediction=weights.new_empty(voxels, images),
+        maps=tuple(torch.zeros_like(level, memory_format=torch.contiguous_format) for level in maps if into_maps),
+        fields=tuple(torch.empty_like(field) for field in fields if into_readout),
+        weights=torch.empty_like(weights) if into_readout else None,
+        bias=torch.empty_like(bias) if into_readout else None,
+    )
+    bytes_a_voxel = images * weights.shape[1] * weights.element_size()
+    for block in _slices(0, voxels, _BLOCK_BYTES[device] // bytes_a_voxel):
+        pooled = [field[block] @ level.T for field, level in zip(fields, rows, strict=True)]
+        for piece in _slices(block.start, block.stop, _PIECE_BYTES[device] // bytes_a_voxel):
+            inside = slice(piece.start - block.start, piece.stop - block.start)
+            x = [p[inside].view(-1, images, n) for p, n in zip(pooled, features, strict=True)]
+            _read_out(x, piece, weights.split(features, dim=1), bias, gradient, result)
+        for target, field, by_pooled in zip(result.maps, fields, pooled, strict=bool(result.maps)):
+            target.view(-1, target.shape[2]).addmm_(by_pooled.T, field[block])
+        for target, by_pooled, level in zip(result.fields, pooled, rows, strict=bool(result.fields)):
+            torch.mm(by_pooled, level, out=target[block])
+    return result
+
+
+def _read_out(
+    x: Sequence[Tensor],
+    voxels: slice,
+    weights: Sequence[Tensor],
+    bias: Tensor,
+    gradient: Gradient | None,
+    result: Sweep,
+) -> None:
+    """From the pooled values ``x`` of some voxels to their predictions and, in place of ``x``, its gradient."""
+    prediction = result.prediction[voxels]
+    prediction.copy_(bias[voxels, None].expand_as(prediction))
+    phi = [_compress_(values, differentiate=gradient is not None) for values in x]
+    for values, weight in zip(phi, weights, strict=True):
+        prediction.unsqueeze(2).baddbmm_(values, weight[voxels, :, None])
+    if gradient is None:
+        return
+    by_prediction = gradient(prediction, voxels)
+    if result.weights is not None and result.bias is not None:
+        by_weights = [torch.bmm(by_prediction[:, None], values).squeeze(1) for values in phi]
+        torch.cat(by_weights, dim=1, out=result.weights[voxels])
+        torch.sum(by_prediction, dim=1, out=result.bias[voxels])
+    for slope, weight in zip(x, weights, strict=True):
+        slope.mul_(by_prediction[:, :, None]).mul_(weight[voxels, None])
+
+
+def _compress_(x: Tensor, *, differentiate: bool) -> Tensor:
+    """f(x); ``x`` is overwritten, with f'(x) = |tanh x| / (1 + |x|) + log(1 + |x|) (1 - tanh(x)^2) if asked for."""
+    size = x.abs()
+    log = torch.log1p(size)
+    tanh = torch.tanh(x, out=x) if not differentiate else torch.tanh(x)
+    value = log * tanh
+    if differentiate:
+        torch.abs(tanh, out=x).div_(size.add_(1)).add_(log).addcmul_(value, tanh, value=-1)
+    return value
+
+
+def _slices(start: int, stop: int, length: int) -> Iterator[slice]:
+    length = max(1, length)
+    for first in range(start, stop, length):
+        yield slice(first, min(first + length, stop))
+
+
+class _Compress(torch.autograd.Function):
+    """f elementwise; keeps x alone for the backward, where autograd of the formula would keep four tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return _compress_(x.clone(), differentiate=False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        slope = ctx.saved_tensors[0].clone()
+        _compress_(slope, differentiate=True)
+        gradient: Tensor = slope.mul_(grad)
+        return gradient
+
+
+def compress(x: Tensor) -> Tensor:
+    """f(x) = log(1 + |x|) tanh(x), elementwise: nearly x |x| close to zero, logarithmic far out."""
+    result: Tensor = _Compress.apply(x)
+    return result
+
+
+class _PooledPrediction(torch.autograd.Function):
+    """The readout as one node of the graph: keeps its inputs, and its backward pools them again."""
+
+    @staticmethod
+    def forward(ctx: Any, levels: int, weights: Tensor, bias: Tensor, *maps_and_fields: Tensor) -> Tensor:
+        ctx.levels = levels
+        ctx.save_for_backward(weights, bias, *maps_and_fields)
+        return sweep(maps_and_fields[:levels], maps_and_fields[levels:], weights, bias).prediction.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weights, bias, *maps_and_fields = ctx.saved_tensors
+        levels = ctx.levels
+        by_prediction = grad.T.contiguous()
+        result = sweep(
+            maps_and_fields[:levels],
+            maps_and_fields[levels:],
+            weights,
+            bias,
+            lambda _, voxels: by_prediction[voxels],
+            into_maps=any(ctx.needs_input_grad[3 : 3 + levels]),
+            into_readout=any(ctx.needs_input_grad[i] for i in (1, 2, *range(3 + levels, 3 + 2 * levels))),
+        )
+        nothing = (None,) * levels
+        return None, result.weights, result.bias, *(result.maps or nothing), *(result.fields or nothing)
+
+
+def pooled_prediction(maps: Sequence[Tensor], fields: Sequence[Tensor], weights: Tensor, bias: Tensor) -> Tensor:
+    """Predictions (image, voxel), differentiable; memory beyond inputs and outputs does not depend on voxels.
+
+    Arguments as in :func:`sweep`.
+    """
+    result: Tensor = _PooledPrediction.apply(len(maps), weights, bias, *maps, *fields)
+    return result
+
+
+def pooled_prediction_reference(
+    maps: Sequence[Tensor], fields: Sequence[Tensor], weights: Tensor, bias: Tensor
+) -> Tensor:
+    """The same in plain torch, with the whole phi (voxel, image, feature) in memory: the definition, for tests."""
+    pooled = [torch.einsum("vp,ncp->vnc", field, level) for field, level in zip(fields, maps, strict=True)]
+    x = torch.cat(pooled, dim=2)
+    phi = torch.log1p(x.abs()) * torch.tanh(x)
+    return torch.einsum("vnc,vc->nv", phi, weights) + bias

@@ -1,0 +1,241 @@
+"""GNet: a trunk of convolutions trained on brains, on AlexNet's first two layers, with flexible pooling readouts.
+
+One :class:`Encoder` (prefilter and trunk) serves all subjects and returns feature maps at two resolutions; one
+:class:`Readout` a subject turns them into predictions of that subject's voxels::
+
+    encoder = Encoder(gabor_prefilter(seed=0), width=64)
+    readout = Readout(voxels=3690, levels=level_shapes(encoder, images))
+    predictions = readout(encoder(images))          # (image, voxel)
+
+Quirks of the published network that are kept: ``c3`` convolves without padding, so the upper level is 25 x 25 from
+27 x 27; the readout sees only the first ``t`` of the ``2 t`` channels of c4a, c4b, c5a, c5b and c6a; the second level's
+features are ordered c5a, c5b, c6a, c6b.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nsdflow.models.flexible_pooling import compress, pooled_prediction
+from nsdflow.models.weights import ALEXNET_SHAPES
+from nsdflow.names import LAYER_NAMES
+
+__all__ = [
+    "Encoder",
+    "FrozenEncoder",
+    "LevelShape",
+    "Prefilter",
+    "Readout",
+    "Trunk",
+    "bipartite_slices",
+    "layer_slices",
+    "level_shapes",
+]
+
+#: channels of c3, whatever the width
+C3_CHANNELS: Final = 128
+NORM_MOMENTUM: Final = 0.25
+
+#: the layers before and after the pooling, which make the readout's two levels
+FINE_LAYERS: Final = LAYER_NAMES[:3]
+COARSE_LAYERS: Final = LAYER_NAMES[3:]
+
+
+class LevelShape(NamedTuple):
+    """Shape of one level of feature maps."""
+
+    features: int
+    y: int
+    x: int
+
+
+class Prefilter(nn.Module):
+    """AlexNet's first two layers: conv 11 x 11 / 4, ReLU, max pool 3 / 2, conv 5 x 5, ReLU. Not trained.
+
+    Takes images (image, 3, y, x) as uint8, or as floats on the same scale of 0 to 255, and returns maps
+    (image, 192, y', x'): 27 x 27 for images of 227 pixels. The input of the first layer is image / 255 - ``mean``.
+    """
+
+    mean: Tensor
+
+    def __init__(self, weights: dict[str, Tensor], mean: Tensor | Sequence[float] = (0.0, 0.0, 0.0)) -> None:
+        """``weights``: ``features.0.weight`` ... ``features.3.bias``, in torchvision's names; ``mean`` by channel."""
+        super().__init__()
+        first, second = ALEXNET_SHAPES["features.0"], ALEXNET_SHAPES["features.3"]
+        self.conv1 = _convolution(first[1], first[0], kernel=first[2], stride=4, padding=2)
+        self.conv2 = _convolution(second[1], second[0], kernel=second[2], padding=2)
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).reshape(1, 3, 1, 1))
+        with torch.no_grad():
+            for layer, name in ((self.conv1, "features.0"), (self.conv2, "features.3")):
+                layer.weight.copy_(weights[f"{name}.weight"])
+                cast(Tensor, layer.bias).copy_(weights[f"{name}.bias"])
+        self.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.to(self.mean.dtype) / 255.0 - self.mean
+        x = functional.max_pool2d(functional.relu(self.conv1(x)), kernel_size=3, stride=2)
+        return functional.relu(self.conv2(x))
+
+
+class Block(nn.Module):
+    """Batch norm -> channel dropout -> 3 x 3 convolution -> ReLU."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, padding: int, dropout: float, generator: torch.Generator | None
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.norm = nn.BatchNorm2d(inputs, eps=1e-5, momentum=NORM_MOMENTUM)
+        self.conv = _convolution(inputs, outputs, kernel=3, padding=padding)
+        nn.init.xavier_normal_(self.conv.weight, gain=math.sqrt(2.0), generator=generator)
+        nn.init.zeros_(cast(Tensor, self.conv.bias))
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        x = self.norm(x)
+        if self.training and self.dropout > 0:
+            x = x * _keep(x, self.dropout, generator)
+        return functional.relu(self.conv(x), inplace=True)
+
+
+class Trunk(nn.Module):
+    """The trained convolutions, c3 to c6b, ``width`` t: prefilter maps -> two levels of feature maps."""
+
+    def __init__(self, width: int = 64, *, dropout: float = 0.5, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.width = width
+        both = 2 * width
+        outputs = dict.fromkeys(LAYER_NAMES, both) | {"c3": C3_CHANNELS, "c6b": width}
+        inputs = ALEXNET_SHAPES["features.3"][0]
+        for name in LAYER_NAMES:
+            padding = 0 if name == "c3" else 1
+            block = Block(inputs, outputs[name], padding=padding, dropout=dropout, generator=generator)
+            self.add_module(name, block)
+            inputs = outputs[name]
+
+    def forward(self, maps: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Maps (image, 192, y, x) -> (image, 128 + 2 t, y - 2, x - 2) and (image, 4 t, (y - 1) / 2, (x - 1) / 2).
+
+        ``generator`` draws the dropout masks in train mode (torch's global one, where none is given).
+        """
+        x = maps
+        seen: dict[str, Tensor] = {}
+        for name in LAYER_NAMES:
+            if name == COARSE_LAYERS[0]:
+                x = functional.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+            x = self.get_submodule(name)(x, generator)
+            seen[name] = x if name == "c3" else x[:, : self.width]
+        fine, coarse = (torch.cat([seen[name] for name in names], dim=1) for names in (FINE_LAYERS, COARSE_LAYERS))
+        return fine, coarse
+
+
+class Encoder(nn.Module):
+    """Prefilter and trunk: images (image, 3, y, x), uint8 -> two levels of feature maps (image, feature, y', x').
+
+    Images of any size from about 63 pixels will do; 227 give levels of 25 x 25 and 13 x 13 pixels.
+    """
+
+    def __init__(
+        self,
+        prefilter: Prefilter,
+        width: int = 64,
+        *,
+        dropout: float = 0.5,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """``generator`` draws the trunk's initial weights, and ``width`` is its t."""
+        super().__init__()
+        self.prefilter = prefilter
+        self.trunk = Trunk(width, dropout=dropout, generator=generator)
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Sequence[Tensor]:
+        levels: Sequence[Tensor] = self.trunk(self.prefilter(images), generator)
+        return levels
+
+
+class FrozenEncoder(nn.Module):
+    """Any module that returns a list of feature maps, as an encoder for readouts; it is never trained.
+
+    ``module`` takes uint8 images (image, 3, y, x) and returns maps (image, feature, y, x), one tensor a level. It
+    stays in evaluation mode.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> FrozenEncoder:
+        super().train(False)
+        return self
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Sequence[Tensor]:
+        levels: Sequence[Tensor] = self.module(images)
+        return levels
+
+
+class Readout(nn.Module):
+    """One subject's flexible pooling readout: levels of feature maps -> predictions (image, voxel).
+
+    A voxel has one pooling field a level, the softmax over the level's pixels of ``pooling_logits[level]``
+    (voxel, y, x), ``weights`` (feature) over the features of all levels in order, and a ``bias``.
+    See :mod:`nsdflow.models.flexible_pooling` for the formula.
+    """
+
+    def __init__(self, voxels: int, levels: Iterable[LevelShape], *, generator: torch.Generator | None = None) -> None:
+        """Logits start at one (uniform fields), weights and biases normal with standard deviation 0.01."""
+        super().__init__()
+        shapes = [LevelShape(*level) for level in levels]
+        self.pooling_logits = nn.ParameterList(torch.ones(voxels, level.y, level.x) for level in shapes)
+        self.weights = nn.Parameter(torch.empty(voxels, sum(level.features for level in shapes)))
+        self.bias = nn.Parameter(torch.empty(voxels))
+        nn.init.normal_(self.weights, std=0.01, generator=generator)
+        nn.init.normal_(self.bias, std=0.01, generator=generator)
+
+    def fields(self) -> tuple[Tensor, ...]:
+        """Pooling fields, one tensor (voxel, pixel) a level; each row sums to one."""
+        return tuple(torch.softmax(logits.flatten(1), dim=1) for logits in self.pooling_logits)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        maps = [compress(level.to(self.weights.dtype).flatten(2)) for level in levels]
+        return pooled_prediction(maps, self.fields(), self.weights, self.bias)
+
+
+def layer_slices(width: int = 64) -> dict[str, slice]:
+    """Where each layer's features lie among the readout's: c3 0:128, c4a 128:192, ... for a width of 64."""
+    edges = [0, C3_CHANNELS, *(C3_CHANNELS + width * (i + 1) for i in range(len(LAYER_NAMES) - 1))]
+    return {name: slice(edges[i], edges[i + 1]) for i, name in enumerate(LAYER_NAMES)}
+
+
+def bipartite_slices(width: int = 64) -> dict[str, slice]:
+    """The two halves of the features: "fine" (c3 to c4b, the larger maps) and "coarse" (c5a to c6b)."""
+    layers = layer_slices(width)
+    middle = layers[COARSE_LAYERS[0]].start
+    return {"fine": slice(0, middle), "coarse": slice(middle, layers[LAYER_NAMES[-1]].stop)}
+
+
+@torch.no_grad()
+def level_shapes(encoder: nn.Module, images: Tensor) -> tuple[LevelShape, ...]:
+    """Shapes of the levels that ``encoder`` gives for images of this size; looks at the first image only."""
+    training = encoder.training
+    encoder.eval()
+    levels = encoder(images[:1])
+    encoder.train(training)
+    return tuple(LevelShape(*level.shape[1:]) for level in levels)
+
+
+def _convolution(inputs: int, outputs: int, *, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
+    """A convolution with memory but no values yet: torch's own initialisation would use its global generator."""
+    layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel, stride=stride, padding=padding)
+    return cast(nn.Conv2d, layer)
+
+
+def _keep(x: Tensor, dropout: float, generator: torch.Generator | None) -> Tensor:
+    """Mask (image, channel, 1, 1) of channels that are kept, scaled so that the mean stays."""
+    kept = torch.empty(x.shape[:2], dtype=x.dtype, device=x.device).bernoulli_(1 - dropout, generator=generator)
+    return kept.div_(1 - dropout)[:, :, None, None]
