@@ -1,0 +1,123 @@
+"""Accuracy and its bootstrap against numpy's corrcoef in plain loops."""
+
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nsdflow.analysis import accuracy, uncertainty
+from nsdflow.analysis.correlation import resample_counts
+from nsdflow.errors import SelectionError
+
+
+def simulate(trials: int = 90, voxels: int = 7, seed: int = 0) -> tuple[xr.DataArray, xr.DataArray]:
+    """Predictions by image and responses by trial, every image shown three times in a mixed order."""
+    rng = np.random.default_rng(seed)
+    images = trials // 3
+    nsd_id = rng.permutation(1000)[:images]
+    predictions = rng.standard_normal((images, voxels)).astype(np.float32)
+    shown = rng.permutation(np.repeat(np.arange(images), 3))
+    responses = predictions[shown] * np.linspace(0, 1, voxels, dtype=np.float32) + rng.standard_normal(
+        (trials, voxels)
+    ).astype(np.float32)
+    flat_index = ("voxel", np.arange(voxels) * 11)
+    by_image = xr.DataArray(
+        predictions, dims=("image", "voxel"), coords={"nsd_id": ("image", nsd_id), "flat_index": flat_index}
+    )
+    by_trial = xr.DataArray(
+        responses, dims=("trial", "voxel"), coords={"nsd_id": ("trial", nsd_id[shown]), "flat_index": flat_index}
+    )
+    return by_image, by_trial
+
+
+def spread_out(predictions: xr.DataArray, responses: xr.DataArray) -> np.ndarray:
+    """Predictions by trial, looked up one at a time."""
+    row = {int(image): k for k, image in enumerate(predictions["nsd_id"].values)}
+    return np.stack([predictions.values[row[int(image)]] for image in responses["nsd_id"].values])
+
+
+def test_accuracy_is_corrcoef_voxel_by_voxel() -> None:
+    predictions, responses = simulate()
+    by_trial = spread_out(predictions, responses)
+    expected = [np.corrcoef(p, y)[0, 1] for p, y in zip(by_trial.T, responses.values.T, strict=True)]
+    result = accuracy(predictions, responses)
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+    np.testing.assert_array_equal(result["flat_index"], responses["flat_index"])
+    np.testing.assert_allclose(
+        accuracy(xr.DataArray(by_trial, dims=("trial", "voxel")), responses), expected, atol=1e-12
+    )
+
+
+def test_undefined_correlations_are_zero() -> None:
+    predictions, responses = simulate()
+    predictions[:, 0] = np.float32(0.1)  # a constant whose mean is not exact in float32
+    responses[:, 1] = np.float32(1 / 3)
+    responses[4, 2] = np.nan
+    assert (accuracy(predictions, responses)[:3] == 0).all()
+    assert (uncertainty(predictions, responses).to_array()[:, :3] == 0).all()
+
+
+def test_bootstrap_is_a_loop_over_resampled_trials() -> None:
+    """Counts turned back into indices, one np.corrcoef for each resample and voxel."""
+    predictions, responses = simulate()
+    by_trial = spread_out(predictions, responses)
+    drawn = [np.repeat(np.arange(90), row.astype(int)) for row in resample_counts(90, 64, seed=3)]
+    looped = np.array(
+        [
+            [np.corrcoef(by_trial[rows, v], responses.values[rows, v])[0, 1] for v in range(responses.sizes["voxel"])]
+            for rows in drawn
+        ]
+    )
+    result = uncertainty(predictions, responses, resamples=64, seed=3)
+    np.testing.assert_allclose(result["accuracy_mean"], looped.mean(0), atol=2e-6)
+    np.testing.assert_allclose(result["accuracy_std"], looped.std(0), atol=2e-6)
+
+
+def test_bootstrap_mean_tends_to_the_plain_correlation_and_std_to_theory() -> None:
+    predictions, responses = simulate(trials=3000)
+    plain = accuracy(predictions, responses)
+    result = uncertainty(predictions, responses, resamples=1000)
+    np.testing.assert_allclose(result["accuracy_mean"], plain, atol=3e-3)
+    np.testing.assert_allclose(result["accuracy_std"], (1 - plain**2) / np.sqrt(3000), rtol=0.15)
+
+
+def test_resamples_draw_every_trial_equally_often() -> None:
+    counts = resample_counts(50, 4000, seed=0)
+    assert (counts.sum(1) == 50).all()
+    np.testing.assert_allclose(counts.mean(0), 1, atol=0.1)
+    np.testing.assert_allclose(counts.var(0), 1 - 1 / 50, atol=0.15)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    voxel_chunk=st.integers(1, 7),
+    trial_chunk=st.integers(1, 90),
+    scale=st.floats(0.01, 100),
+    shift=st.floats(-10, 10),
+    seed=st.integers(0, 2**31),
+)
+def test_chunks_scale_and_shift_never_change_a_value(
+    voxel_chunk: int, trial_chunk: int, scale: float, shift: float, seed: int
+) -> None:
+    predictions, responses = simulate(seed=seed)
+    lazy = responses.copy(data=da.from_array(responses.values, chunks=(trial_chunk, voxel_chunk)))
+    result = uncertainty(predictions * scale + shift, lazy)
+    assert result["accuracy_std"].chunks is not None
+    xr.testing.assert_allclose(result.compute(), uncertainty(predictions, responses), atol=1e-4)
+    np.testing.assert_allclose(
+        accuracy(predictions * scale + shift, lazy).compute(), accuracy(predictions, responses), atol=1e-5
+    )
+
+
+def test_what_does_not_belong_together_is_refused() -> None:
+    predictions, responses = simulate()
+    with pytest.raises(SelectionError, match="have no prediction, first nsd_id"):
+        accuracy(predictions[3:], responses)
+    with pytest.raises(SelectionError, match="7 voxels and predictions 5"):
+        accuracy(predictions[:, :5], responses)
+    with pytest.raises(SelectionError, match="flat_index"):
+        accuracy(predictions[:, ::-1], responses)
