@@ -1,0 +1,303 @@
+"""Single-trial betas of one session, from whichever of NSD's formats is there.
+
+Everything is int16, percent signal change times 300, except in ``fsaverage`` (float32, percent signal change).
+Volumes are streamed: one trial is in memory beside the result. A "voxel" of a surface is a vertex, counted first
+through the left hemisphere, then the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
+from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE
+from nsdflow.nsd import layout
+from nsdflow.nsd.frames import read_header, stream_frames
+
+if TYPE_CHECKING:
+    import h5py
+    from numpy.typing import ArrayLike, NDArray
+
+    from nsdflow.nsd.source import Source
+
+__all__ = [
+    "SessionHeader",
+    "read_session",
+    "read_session_header",
+    "session_statistics",
+    "stream_session",
+]
+
+
+@dataclass(frozen=True)
+class SessionHeader:
+    """What the files of a session hold, from their headers alone.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (i, j, k) of a volume; vertices (lh, rh) of a surface.
+    trials : int
+    dtype : str
+        ``"int16"`` or (fsaverage) ``"float32"``.
+    affine : tuple of 4 tuples of 4 float, or None
+        Where the format has one.
+    format : str
+        Ending of the files, one of :data:`nsdflow.nsd.layout.BETAS_FORMATS`.
+    paths : tuple of str
+        One file (volumes) or two (surfaces).
+    """
+
+    shape: tuple[int, ...]
+    trials: int
+    dtype: str
+    affine: tuple[tuple[float, ...], ...] | None
+    format: str
+    paths: tuple[str, ...]
+
+    @property
+    def voxels(self) -> int:
+        """Voxels of the whole grid (vertices of both hemispheres)."""
+        return sum(self.shape) if len(self.shape) == 2 else int(np.prod(self.shape))
+
+
+def read_session_header(
+    source: Source,
+    subject: str,
+    session: int,
+    *,
+    space: str = DEFAULT_SPACE,
+    betas: str = DEFAULT_BETAS,
+    format: str | None = None,
+) -> SessionHeader:
+    """Shape, trials and format of a session; ``format=None`` takes the best of those that are there.
+
+    Raises
+    ------
+    SelectionError
+        No such space, version or format; the message lists what there is.
+    MissingDataError
+        The session is not there or not public.
+    """
+    chosen = _choose_format(source, subject, session, space, betas, format)
+    paths = layout.betas_paths(subject, session, space, betas, chosen)
+    parts = [_part_header(source, path) for path in paths]
+    shapes, counts, dtypes, affines = zip(*parts, strict=True)
+    if len(set(counts)) > 1:
+        raise SourceError(
+            f"{source.join(paths[1])}: {counts[1]} trials where the left hemisphere has {counts[0]}; fetch both again"
+        )
+    wanted = np.dtype(np.float32 if space == "fsaverage" else np.int16)
+    if dtypes[0] != wanted:
+        raise SourceError(f"{source.join(paths[0])}: {dtypes[0]} values where NSD has {wanted}; fetch it again")
+    surface = layout.is_surface(space)
+    shape = tuple(int(np.prod(part)) for part in shapes) if surface else shapes[0]
+    return SessionHeader(shape, counts[0], wanted.name, None if surface else affines[0], chosen, paths)
+
+
+def read_session(
+    source: Source,
+    subject: str,
+    session: int,
+    voxels: ArrayLike | None = None,
+    *,
+    space: str = DEFAULT_SPACE,
+    betas: str = DEFAULT_BETAS,
+    expected: tuple[Sequence[int], int] | None = None,
+    format: str | None = None,
+) -> NDArray[Any]:
+    """Betas of a session at some voxels, exactly as published.
+
+    Parameters
+    ----------
+    source : Source
+    subject : str
+        ``"subj01"``.
+    session : int
+        1-based.
+    voxels : array of int, optional
+        Flat C-order indices into the volume (vertices: left hemisphere, then right), in any order; all when None.
+    space, betas : str
+    expected : (shape, trials), optional
+        What the files must hold: (i, j, k), or vertices (lh, rh), and the number of trials.
+    format : str, optional
+        One of :data:`nsdflow.nsd.layout.BETAS_FORMATS`; the best there is when None.
+
+    Returns
+    -------
+    betas : array, shape (trial, voxel)
+        int16, percent signal change times 300; float32 in percent signal change for fsaverage. Columns follow
+        ``voxels``, rows the order of presentation.
+
+    Raises
+    ------
+    MissingDataError
+        The session is not there or not public.
+    SourceError
+        Truncated, corrupt (gzip's CRC is checked), or not as ``expected``.
+    """
+    header = read_session_header(source, subject, session, space=space, betas=betas, format=format)
+    if expected is not None:
+        _check_expected(source, header, expected)
+    chosen = _checked_voxels(voxels, header)
+    if not layout.is_surface(space):
+        out = np.empty((header.trials, len(chosen)), header.dtype)
+        index = np.ravel_multi_index(np.unravel_index(chosen, header.shape), header.shape, order="F")
+        _read_part(source, header.paths[0], index, out)
+        return out
+    left = header.shape[0]
+    parts = []
+    out = np.empty((header.trials, len(chosen)), header.dtype)
+    for path, first, here in (
+        (header.paths[0], 0, chosen < left),
+        (header.paths[1], left, chosen >= left),
+    ):
+        part = np.empty((header.trials, int(here.sum())), header.dtype)
+        _read_part(source, path, chosen[here] - first, part)
+        out[:, here] = part
+        parts.append(path)
+    return out
+
+
+def stream_session(
+    source: Source,
+    subject: str,
+    session: int,
+    *,
+    space: str = DEFAULT_SPACE,
+    betas: str = DEFAULT_BETAS,
+    format: str | None = None,
+) -> Iterator[NDArray[Any]]:
+    """The volumes (i, j, k) of a session, trial by trial, from a NIfTI file read once.
+
+    Each is a view of a buffer that the next one overwrites: copy what should stay.
+    """
+    header = read_session_header(source, subject, session, space=space, betas=betas, format=format)
+    if header.format not in ("nii.gz", "nii"):
+        raise SelectionError(
+            f"{source.join(header.paths[0])}: only NIfTI files are stored volume by volume; use read_session"
+        )
+    for frame in stream_frames(source, header.paths[0]):
+        yield frame.reshape(header.shape, order="F")
+
+
+def session_statistics(betas: NDArray[Any], scale: float = 1.0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    r"""Mean and standard deviation (ddof 0) over the trials of a session, the published z-score's statistics.
+
+    Sums of int16 and of their squares are exact in float64 (:math:`750 \cdot 2^{30} < 2^{53}`), and so is the
+    difference :math:`n \sum x^2 - (\sum x)^2`; float32 input is centred first.
+
+    Parameters
+    ----------
+    betas : array, shape (trial, voxel)
+        int16 or float32.
+    scale : float
+        Multiplies the result: 1/300 turns int16 betas into percent signal change.
+
+    Returns
+    -------
+    mean, std : float32 arrays, shape (voxel,)
+    """
+    count = len(betas)
+    shift = np.zeros(betas.shape[1]) if betas.dtype.kind == "i" else betas.mean(axis=0, dtype=np.float64)
+    total = np.zeros(betas.shape[1])
+    squares = np.zeros(betas.shape[1])
+    value = np.empty(betas.shape[1])
+    for row in betas:
+        np.subtract(row, shift, out=value)
+        total += value
+        np.square(value, out=value)
+        squares += value
+    variance = np.maximum(count * squares - total**2, 0.0) / count**2
+    mean = (shift + total / count) * scale
+    return mean.astype(np.float32), (np.sqrt(variance) * scale).astype(np.float32)
+
+
+def _choose_format(source: Source, subject: str, session: int, space: str, betas: str, format: str | None) -> str:
+    layout.is_surface(space)  # an unknown space is an error before any file is looked for
+    formats = layout.BETAS_FORMATS[space]
+    if format is not None and format not in formats:
+        raise one_of(f"format of {space} betas", format, formats)
+    for candidate in formats if format is None else (format,):
+        paths = layout.betas_paths(subject, session, space, betas, candidate)
+        if all(source.exists(path) for path in paths):
+            return candidate
+    _explain_missing(source, subject, space, betas)
+    wanted = layout.betas_paths(subject, session, space, betas, format or formats[0])[0]
+    there = layout.sessions_of(source.listdir(layout.betas_folder(subject, space, betas)), space)
+    raise MissingDataError(
+        f"{source.join(wanted)}: no such session, or not public; sessions listed: "
+        f"{', '.join(str(number) for number in there) or 'none'}"
+    )
+
+
+def _explain_missing(source: Source, subject: str, space: str, betas: str) -> None:
+    """Raise for the first part of the path that does not exist, listing what there is in its place."""
+    folder = "nsddata_betas/ppdata"
+    for kind, name in (("subject", subject), ("space", space), ("betas version", betas)):
+        there = source.listdir(folder)
+        if name not in there:
+            raise one_of(f"{kind} in {source.join(folder)}", name, there)
+        folder = f"{folder}/{name}"
+
+
+def _part_header(source: Source, path: str) -> tuple[tuple[int, ...], int, np.dtype[Any], Any]:
+    """(shape, trials, dtype, affine) of one file."""
+    if not path.endswith((".hdf5", ".mat")):
+        header = read_header(source, path)
+        return header.shape, header.count, header.dtype.newbyteorder("="), header.affine
+    with source.open_hdf5(path, "betas") as dataset:
+        trials, *reversed_shape = dataset.shape
+        return tuple(reversed(reversed_shape)), int(trials), dataset.dtype.newbyteorder("="), None
+
+
+def _check_expected(source: Source, header: SessionHeader, expected: tuple[Sequence[int], int]) -> None:
+    shape, trials = tuple(expected[0]), expected[1]
+    where = source.join(header.paths[0])
+    if header.shape != shape:
+        raise SourceError(
+            f"{where}: {_times(header.shape)} where the subject's other files have {_times(shape)}; "
+            "check that subject, space and release agree"
+        )
+    if header.trials != trials:
+        raise SourceError(f"{where}: {header.trials} trials where the design has {trials}; fetch it again")
+
+
+def _checked_voxels(voxels: ArrayLike | None, header: SessionHeader) -> NDArray[np.intp]:
+    if voxels is None:
+        return np.arange(header.voxels)
+    chosen = np.asarray(voxels, dtype=np.intp).ravel()
+    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < header.voxels:
+        raise SelectionError(
+            f"voxel index {chosen.max() if chosen.min() >= 0 else chosen.min()}: "
+            f"a grid of {_times(header.shape)} has 0 to {header.voxels - 1}"
+        )
+    return chosen
+
+
+def _read_part(source: Source, path: str, index: NDArray[np.intp], out: NDArray[Any]) -> None:
+    """Fill ``out`` (trial, voxel) with a file's values at Fortran-order ``index``."""
+    if path.endswith((".hdf5", ".mat")):
+        with source.open_hdf5(path, "betas") as dataset:
+            _read_hdf5(dataset, index, out)
+        return
+    frames = stream_frames(source, path)
+    for row, frame in zip(out, frames, strict=True):
+        if frame.dtype.isnative:
+            np.take(frame, index, out=row, mode="clip")  # in range already; "raise" would copy twice
+        else:
+            row[:] = frame[index]
+
+
+def _read_hdf5(dataset: h5py.Dataset, index: NDArray[np.intp], out: NDArray[Any]) -> None:
+    """The axes are reversed, (trial, k, j, i): in C order a voxel's place is its Fortran index in (i, j, k)."""
+    for trial in range(len(out)):
+        np.take(dataset[trial].ravel(), index, out=out[trial], mode="clip")
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(str(size) for size in shape)

@@ -1,0 +1,139 @@
+"""Where NSD keeps what: pure functions that give paths relative to the root of a source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from nsdflow.errors import one_of
+from nsdflow.names import SPACES
+
+__all__ = [
+    "BETAS_FORMATS",
+    "EXPERIMENT_DESIGN",
+    "STIMULI",
+    "STIMULUS_INFO",
+    "atlas_folder",
+    "betas_folder",
+    "betas_paths",
+    "is_surface",
+    "label_table_paths",
+    "responses_path",
+    "roi_paths",
+    "sessions_of",
+    "statistic_paths",
+    "subject_folder",
+    "valid_path",
+    "volume_path",
+]
+
+EXPERIMENT_DESIGN: Final = "nsddata/experiments/nsd/nsd_expdesign.mat"
+STIMULUS_INFO: Final = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
+STIMULI: Final = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
+
+#: Formats in which a space's betas are (or were) released, best first: a .nii.gz holds a quarter of the bytes.
+BETAS_FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
+    "func1pt8mm": ("nii.gz", "nii", "hdf5", "mat"),
+    "func1mm": ("nii.gz", "nii", "hdf5", "mat"),
+    "nativesurface": ("hdf5",),
+    "fsaverage": ("mgh", "mgz"),
+}
+
+_HEMISPHERES: Final = ("lh", "rh")
+
+
+def is_surface(space: str) -> bool:
+    """Whether a "voxel" of this space is a vertex: first all of the left hemisphere, then all of the right.
+
+    Raises
+    ------
+    SelectionError
+        NSD publishes no betas in such a space.
+    """
+    if space not in SPACES:
+        raise one_of("space", space, SPACES)
+    return space in ("nativesurface", "fsaverage")
+
+
+def _by_hemisphere(folder: str, name: str, space: str) -> tuple[str, ...]:
+    """``(folder/name,)`` for volumes, ``(folder/lh.name, folder/rh.name)`` for surfaces."""
+    if is_surface(space):
+        return tuple(f"{folder}/{hemisphere}.{name}" for hemisphere in _HEMISPHERES)
+    return (f"{folder}/{name}",)
+
+
+def subject_folder(subject: str, space: str) -> str:
+    """Anatomical and functional volumes of a subject in a volume space."""
+    return f"nsddata/ppdata/{subject}/{space}"
+
+
+def betas_folder(subject: str, space: str, betas: str) -> str:
+    """Single-trial betas of one version and what belongs to them."""
+    return f"nsddata_betas/ppdata/{subject}/{space}/{betas}"
+
+
+def betas_paths(subject: str, session: int, space: str, betas: str, format: str) -> tuple[str, ...]:
+    """The file of a session (volumes) or its two, lh and rh (surfaces)."""
+    return _by_hemisphere(betas_folder(subject, space, betas), f"betas_session{session:02d}.{format}", space)
+
+
+def sessions_of(names: Iterable[str], space: str) -> dict[int, tuple[str, ...]]:
+    """Sessions among the names of a betas folder: ``{session: formats, best first}``.
+
+    A session of a surface counts in a format when both hemispheres are there.
+    """
+    present = set(names)
+    pattern = re.compile(r"(?:lh\.)?betas_session(\d+)\.(.+)")
+    numbers = {int(match[1]) for name in present if (match := pattern.fullmatch(name))}
+    found = {
+        session: tuple(
+            format
+            for format in BETAS_FORMATS[space]
+            if all(path.rpartition("/")[2] in present for path in betas_paths("", session, space, "", format))
+        )
+        for session in sorted(numbers)
+    }
+    return {session: formats for session, formats in found.items() if formats}
+
+
+def statistic_paths(subject: str, space: str, betas: str, name: str) -> tuple[str, ...]:
+    """A map that belongs to a version of the betas, such as ``ncsnr``."""
+    ending = "mgh" if is_surface(space) else "nii.gz"
+    return _by_hemisphere(betas_folder(subject, space, betas), f"{name}.{ending}", space)
+
+
+def volume_path(subject: str, space: str, name: str) -> str:
+    """A volume of the subject, such as ``brainmask``, ``aseg``, ``R2`` or ``valid_session01``."""
+    return f"{subject_folder(subject, space)}/{name}.nii.gz"
+
+
+def valid_path(subject: str, session: int, space: str) -> str:
+    """Voxels with data in every volume of a session."""
+    return volume_path(subject, space, f"valid_session{session:02d}")
+
+
+def atlas_folder(subject: str, space: str) -> str:
+    """ROI volumes, or the label folder of the surface."""
+    if not is_surface(space):
+        return f"{subject_folder(subject, space)}/roi"
+    return f"nsddata/freesurfer/{'fsaverage' if space == 'fsaverage' else subject}/label"
+
+
+def roi_paths(subject: str, atlas: str, space: str) -> tuple[str, ...]:
+    """The ROI volume of an atlas (both hemispheres), or its two label files on a surface."""
+    return _by_hemisphere(atlas_folder(subject, space), f"{atlas}.{'mgz' if is_surface(space) else 'nii.gz'}", space)
+
+
+def label_table_paths(subject: str, atlas: str) -> tuple[str, ...]:
+    """Where the names of an atlas' labels may be, in the order to look."""
+    return (
+        f"nsddata/freesurfer/{subject}/label/{atlas}.mgz.ctab",
+        f"nsddata/freesurfer/fsaverage/label/{atlas}.mgz.ctab",
+        f"nsddata/templates/{atlas}.ctab",
+    )
+
+
+def responses_path(subject: str) -> str:
+    """Behaviour, one row a trial."""
+    return f"nsddata/ppdata/{subject}/behav/responses.tsv"

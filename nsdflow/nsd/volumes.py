@@ -1,0 +1,112 @@
+"""Volumes and surface maps of a subject: ncsnr, brain mask, segmentation, validity, R2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nsdflow.errors import SourceError
+from nsdflow.nsd import layout
+from nsdflow.nsd.frames import read_header, stream_frames
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nsdflow.nsd.source import Source
+
+__all__ = [
+    "Volume",
+    "read_aseg",
+    "read_brainmask",
+    "read_map",
+    "read_ncsnr",
+    "read_r2",
+    "read_valid",
+    "read_volume",
+]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume or surface map as stored.
+
+    Attributes
+    ----------
+    values : numpy.ndarray
+        (i, j, k); (i, j, k, n) for several volumes in a file; (vertex,) for a surface.
+    affine : numpy.ndarray or None
+        4 x 4, voxel indices to mm from the centre of the volume (NSD's functional grids are not in register with
+        its anatomy by their affines); None for a surface.
+    """
+
+    values: NDArray[Any]
+    affine: NDArray[np.float64] | None
+
+
+def read_volume(source: Source, path: str, *, shape: Sequence[int] | None = None) -> Volume:
+    """Read one NIfTI or MGH file.
+
+    Raises
+    ------
+    MissingDataError
+        No such file, or it is not public.
+    SourceError
+        Broken, or on another grid than ``shape``.
+    """
+    header = read_header(source, path)
+    if shape is not None and header.shape != tuple(shape):
+        raise SourceError(
+            f"{source.join(path)}: a grid of {_times(header.shape)} where the betas have {_times(shape)}; "
+            "take both from the same subject, space and release"
+        )
+    values = np.empty((header.count, int(np.prod(header.shape))), header.dtype.newbyteorder("="))
+    for row, frame in zip(values, stream_frames(source, path, header=header), strict=True):
+        row[:] = frame
+    grid = values.reshape((header.count, *reversed(header.shape))).T  # first axis fastest, frames last
+    return Volume(grid[..., 0] if header.count == 1 else grid, np.array(header.affine))
+
+
+def read_map(source: Source, paths: Sequence[str], space: str, *, shape: Sequence[int] | None = None) -> Volume:
+    """Read a map of one file (a volume) or of two (the hemispheres of a surface, left then right).
+
+    ``shape`` is (i, j, k) of a volume or the vertices (lh, rh) of a surface.
+    """
+    if not layout.is_surface(space):
+        return read_volume(source, paths[0], shape=shape)
+    sizes = [(size, 1, 1) for size in shape] if shape is not None else [None] * len(paths)
+    parts = [read_volume(source, path, shape=size).values.ravel() for path, size in zip(paths, sizes, strict=True)]
+    return Volume(np.concatenate(parts), None)
+
+
+def read_ncsnr(source: Source, subject: str, *, space: str, betas: str, shape: Sequence[int] | None = None) -> Volume:
+    """Noise ceiling SNR of a version of the betas, float32; NaN where a voxel was never valid."""
+    return read_map(source, layout.statistic_paths(subject, space, betas, "ncsnr"), space, shape=shape)
+
+
+def read_valid(source: Source, subject: str, session: int, *, space: str, shape: Sequence[int] | None = None) -> Volume:
+    """Which voxels have data in every volume of a session, bool."""
+    volume = read_volume(source, layout.valid_path(subject, session, space), shape=shape)
+    return Volume(volume.values > 0, volume.affine)
+
+
+def read_brainmask(source: Source, subject: str, *, space: str, shape: Sequence[int] | None = None) -> Volume:
+    """NSD's own, deliberately liberal, brain mask, bool."""
+    volume = read_volume(source, layout.volume_path(subject, space, "brainmask"), shape=shape)
+    return Volume(volume.values > 0, volume.affine)
+
+
+def read_aseg(source: Source, subject: str, *, space: str, shape: Sequence[int] | None = None) -> Volume:
+    """FreeSurfer's segmentation, int16, 0 outside the brain."""
+    return read_volume(source, layout.volume_path(subject, space, "aseg"), shape=shape)
+
+
+def read_r2(source: Source, subject: str, *, space: str, shape: Sequence[int] | None = None) -> Volume:
+    """Variance explained by the ON-OFF model of the NSD sessions, percent, float32 (not the betas' own R2)."""
+    return read_volume(source, layout.volume_path(subject, space, "R2"), shape=shape)
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(str(size) for size in shape)
