@@ -1,0 +1,101 @@
+"""Candidate receptive fields of the fwRF model, and the weight each gives to the pixels of a feature map.
+
+A candidate is an isotropic Gaussian ``(x, y, sigma)`` in units of the aperture, which spans -0.5 to 0.5 on both
+axes, x to the right and y **upward** (row 0 of a map is its top).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["candidate_grid", "log_spaced_sizes", "pooling_weights"]
+
+#: Extent of the published grids: centres reach 5 % of the aperture beyond its border.
+GRID_EXTENT = 1.1
+
+
+def log_spaced_sizes(count: int = 8, smallest: float = 0.03, largest: float = 0.4) -> npt.NDArray[np.float64]:
+    """``count`` sizes with equal ratios, both ends included (defaults: the published AlexNet-fwRF)."""
+    return np.geomspace(smallest, largest, count)
+
+
+def candidate_grid(
+    sizes: Sequence[float] | npt.NDArray[np.floating[Any]],
+    *,
+    spacing: float = 1.0,
+    extent: float = GRID_EXTENT,
+) -> npt.NDArray[np.floating[Any]]:
+    """Equal grids of centres, finer for smaller fields.
+
+    A size ``s`` gets ``n = ceil(extent / (spacing * s))`` centres from ``-extent / 2`` to ``extent / 2`` on each axis.
+
+    Parameters
+    ----------
+    sizes : standard deviations, in apertures. The grid is computed in their precision: float32 sizes give the
+        float32 values of code that works in float32.
+    spacing : distance wanted between neighbouring centres, in sizes (published: 1 for AlexNet, 1.4 for Gabor).
+    extent : width of the grid, in apertures.
+
+    Returns
+    -------
+    (candidate, 3) array of x, y, sigma; sizes in the order given, then y, then x running fastest.
+
+    Examples
+    --------
+    >>> len(candidate_grid(log_spaced_sizes(8, 0.03, 0.4)))
+    2680
+    >>> len(candidate_grid(log_spaced_sizes(8, 0.04, 0.4), spacing=1.4))
+    875
+    """
+    sigmas = np.asarray(sizes)
+    if not np.issubdtype(sigmas.dtype, np.floating):
+        sigmas = sigmas.astype(np.float64)
+    if sigmas.ndim != 1 or not (sigmas > 0).all():
+        raise ValueError(f"sizes must be one row of positive numbers, not {sizes!r}")
+    half = sigmas.dtype.type(extent) / 2
+    grids = []
+    for sigma in sigmas:
+        axis = np.linspace(-half, half, int(np.ceil(2 * half / (sigma * spacing))), dtype=sigmas.dtype)
+        y, x = (grid.ravel() for grid in np.meshgrid(axis, axis, indexing="ij"))
+        grids.append(np.stack([x, y, np.full_like(x, sigma)], axis=1))
+    return np.concatenate(grids)
+
+
+def pooling_weights(candidates: npt.ArrayLike | torch.Tensor, size: int) -> torch.Tensor:
+    """Weight of every pixel of a ``size`` x ``size`` map under every candidate.
+
+    With d = 1 / size the width of a pixel, a candidate with ``sigma >= d`` is the sampled Gaussian
+    ``d^2 / (2 pi sigma^2) exp(-r^2 / (2 sigma^2))``, not renormalised where the map cuts it; a candidate smaller
+    than a pixel is the exact mass of the Gaussian in each pixel; ``sigma <= 0`` gives zeros. Both kinds are
+    separable, so that only one axis at a time is computed.
+
+    Parameters
+    ----------
+    candidates : (candidate, 3) x, y, sigma in apertures.
+    size : pixels on each side of the map.
+
+    Returns
+    -------
+    (candidate, size, size) float64 tensor on the CPU; axis 1 runs down the map, from y = 0.5 to y = -0.5.
+    """
+    x, y, sigma = torch.as_tensor(candidates).to("cpu", torch.float64).unbind(dim=1)
+    pixel = 1.0 / size
+    centres = (torch.arange(size, dtype=torch.float64) + 0.5) * pixel - 0.5
+
+    def along(position: torch.Tensor) -> torch.Tensor:
+        width = torch.where(sigma > 0, sigma, 1.0)[:, None]
+        offset = centres - position[:, None]
+        sampled = pixel / (width * (2 * torch.pi) ** 0.5) * torch.exp(-0.5 * (offset / width) ** 2)
+        upper, lower = ((offset + side * pixel / 2) / (width * 2**0.5) for side in (1, -1))
+        mass = 0.5 * (torch.erf(upper) - torch.erf(lower))
+        return torch.where(sigma[:, None] >= pixel, sampled, mass) * (sigma > 0)[:, None]
+
+    return along(y).flip(1)[:, :, None] * along(x)[:, None, :]
