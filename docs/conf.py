@@ -1,14 +1,13 @@
-"""Sphinx configuration: MyST pages, API pages from docstrings, the changelog from its fragments."""
+"""Sphinx configuration: MyST pages, API pages from docstrings."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nsdflow
 
-if TYPE_CHECKING:
-    from sphinx.application import Sphinx
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "nsdflow"
 author = "The nsdflow developers"
@@ -23,7 +22,10 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "numpydoc",
+    "generated",  # docs/_ext: the changelog and the commands
 ]
+# a package and its module give the same object under two names; annotations cannot tell which is meant
+suppress_warnings = ["ref.python"]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 
@@ -49,34 +51,3 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-
-# the types of changes/README.md, in the order in which a reader wants them
-FRAGMENT_TITLES = {
-    "feature": "New",
-    "bugfix": "Corrected",
-    "performance": "Faster or smaller",
-    "removal": "Gone or changed",
-    "doc": "Documentation",
-}
-
-
-def changelog(folder: Path) -> str:
-    """The fragments of a ``changes/`` folder as one Markdown text, by type and then by issue."""
-    fragments = sorted(folder.glob("[1-9]*.md"), key=lambda path: (int(path.name.split(".")[0]), path.name))
-    sections = []
-    for kind, title in FRAGMENT_TITLES.items():
-        texts = [path.read_text().strip() for path in fragments if path.name.split(".")[1] == kind]
-        if texts:
-            items = ["- " + text.replace("\n", "\n  ") for text in texts]
-            sections.append("\n".join([f"### {title}", "", *items]))
-    return "\n\n".join(sections)
-
-
-def add_fragments(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Append the fragments to the changelog page as it is read."""
-    if docname == "changelog":
-        source[0] += "\n\n" + changelog(Path(app.confdir).parent / "changes") + "\n"
-
-
-def setup(app: Sphinx) -> None:
-    app.connect("source-read", add_fragments)
