@@ -51,9 +51,8 @@ def _row(parameter: Any) -> str:
     flags = [*parameter.opts, *parameter.secondary_opts]
     is_argument = parameter.param_type_name == "argument"
     name = f"`{parameter.human_readable_name}`" if is_argument else ", ".join(f"`{flag}`" for flag in flags)
-    default = (
-        "" if parameter.default in (None, False, "") or parameter.required else f" Default: `{parameter.default}`."
-    )
+    has_default = parameter.default not in (None, False, "") and not parameter.required
+    default = f" Default: `{parameter.default}`." if has_default else ""
     return f"| {name} | {' '.join((parameter.help or '').split())}{default} |"
 
 
