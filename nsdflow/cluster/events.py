@@ -1,0 +1,111 @@
+"""What a running task tells the world: events, from any worker to the driver, the run's log and the dashboard.
+
+A task calls :func:`emit`; Dask carries the event to the scheduler, which keeps the last thousand and forwards each to
+whoever called :func:`subscribe`. Outside Dask nothing happens, so that functions that report can be called anywhere.
+
+An event is a flat dictionary of JSON values with at least ``kind`` and ``time`` (seconds since 1970); events from a
+task also carry ``task`` (its key), ``worker_name`` and ``worker`` (the address, which Dask adds). Kinds in use:
+
+==============  ====================================================  ====================================
+kind            fields                                                who
+==============  ====================================================  ====================================
+``stage``       stage, total, done, bytes                             driver, once a stage before it starts
+``task-done``   key, stage, seconds, bytes                            driver, once a task
+``task-failed`` key, stage, error, again                              driver, when a task failed
+``epoch``       run, epoch, epochs, seconds, loss, accuracy, ...      training task, once an epoch
+``job``         pool, name, state, reason                             pools, when a job starts, dies, is replaced
+``note``        text                                                  anyone: one line worth reading
+==============  ====================================================  ====================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from distributed import get_worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from distributed import Client
+
+__all__ = ["TOPIC", "Event", "Listener", "RunLog", "emit", "make_event", "subscribe"]
+
+TOPIC = "nsdflow"
+
+Event: TypeAlias = dict[str, Any]
+Listener: TypeAlias = "Callable[[Event], None]"
+
+
+def make_event(kind: str, **fields: Any) -> Event:
+    """An event that happens now."""
+    return {"kind": kind, "time": time.time(), **fields}
+
+
+def emit(kind: str, **fields: Any) -> None:
+    """Report from inside a Dask task; does nothing anywhere else.
+
+    ``fields`` are JSON values: plain numbers, text, lists, dictionaries. Delivery is asynchronous and costs
+    microseconds; a worker that is killed may lose its last event, so nothing may depend on events.
+    """
+    try:
+        worker = get_worker()
+    except ValueError:  # not in a task
+        return
+    event = make_event(kind, task=str(worker.get_current_task()), worker_name=str(worker.name), **fields)
+    worker.log_event(TOPIC, event)
+
+
+@contextmanager
+def subscribe(client: Client, listener: Listener) -> Iterator[None]:
+    """Call ``listener(event)`` for each event of any task of this scheduler while the block runs.
+
+    The listener runs on the client's network thread: it must be quick and safe to call from there. A client has one
+    subscription at a time; give it a listener that passes events on if several want them.
+    """
+    client.subscribe_topic(TOPIC, lambda stamped: listener(dict(stamped[1])))
+    try:
+        yield
+    finally:
+        client.unsubscribe_topic(TOPIC)
+
+
+class RunLog:
+    """The listener that appends each event to ``log.jsonl``, one JSON object a line, as it happens.
+
+    A line is a single ``write`` to a file opened for appending: two drivers cannot interleave within a line, and
+    what was logged survives whatever kills the driver.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        line = json.dumps(event, separators=(",", ":")) + "\n"
+        with self._lock:
+            os.write(self._file, line.encode())
+
+    def close(self) -> None:
+        """Close the file; the log stays."""
+        os.close(self._file)
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @staticmethod
+    def read(path: str | Path) -> list[Event]:
+        """The events of a log, oldest first; a last line that is still being written is left out."""
+        lines = Path(path).read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -1,0 +1,36 @@
+"""The Dask configuration that hour-long tasks need, set for the life of one connection and never at import."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import dask
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["LONG_TASKS", "long_task_settings"]
+
+#: What differs from Dask's defaults, and why.
+LONG_TASKS: Final[Mapping[str, Any]] = {
+    # an epoch may keep the interpreter busy for minutes: do not declare its worker dead after five
+    "distributed.scheduler.worker-ttl": "30 minutes",
+    # each death of a worker counts against all tasks it held, and jobs do die
+    "distributed.scheduler.allowed-failures": 20,
+    # shared networks and busy file systems answer late
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.comm.timeouts.tcp": "60s",
+    "distributed.comm.retry.count": 3,
+    # warnings that the event loop was held up are expected while a network compiles
+    "distributed.admin.tick.limit": "30s",
+    # the feed gives each pool as much as it has slots for; moving long tasks around only costs
+    "distributed.scheduler.work-stealing": False,
+}
+
+
+def long_task_settings() -> dict[str, Any]:
+    """:data:`LONG_TASKS` without the keys that the user's own Dask configuration has changed."""
+    defaults = dask.config.merge(*dask.config.defaults)
+    return {
+        key: value for key, value in LONG_TASKS.items() if dask.config.get(key) == dask.config.get(key, config=defaults)
+    }
