@@ -15,12 +15,15 @@ gradients of a block of voxels in one go (:func:`nsdflow.models.flexible_pooling
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nsdflow.models.flexible_pooling import compress, sweep
-from nsdflow.models.gnet import Readout
+
+if TYPE_CHECKING:
+    from nsdflow.models.gnet import Readout
 
 __all__ = ["backpropagate", "gnet_loss", "voxel_weights"]
 
@@ -70,33 +73,27 @@ def backpropagate(
         (voxel,) squared errors e_v of the predictions before the step.
     """
     data = target.T.contiguous()
-    weights_of_voxels = torch.empty_like(data[:, 0])
-    errors = torch.empty_like(data[:, 0])
+    voxel_weight, errors = data.new_empty(len(data)), data.new_empty(len(data))
 
     def gradient(prediction: Tensor, voxels: slice) -> Tensor:
         residual = prediction - data[voxels]
-        weights_of_voxels[voxels] = voxel_weights(prediction, data[voxels], dim=1)
+        voxel_weight[voxels] = voxel_weights(prediction, data[voxels], dim=1)
         errors[voxels] = residual.square().sum(1)
-        return residual.mul_(2 * weights_of_voxels[voxels, None])
+        return residual.mul_(2 * voxel_weight[voxels, None])
 
-    dtype = readout.weights.dtype
     with torch.set_grad_enabled(into_encoder):
-        maps = [compress(level.to(dtype).flatten(2)) for level in levels]
+        maps = [compress(level.to(data.dtype).flatten(2)) for level in levels]
     with torch.set_grad_enabled(into_readout):
         fields = readout.fields()
+    inputs = (maps, fields, readout.weights, readout.bias)
     with torch.no_grad():
-        result = sweep(
-            maps, fields, readout.weights, readout.bias, gradient, into_maps=into_encoder, into_readout=into_readout
-        )
-        mean_weight = weights_of_voxels.mean()
-        for scaled in (*result.maps, *result.fields, result.weights, result.bias):
-            if scaled is not None:
-                scaled.div_(mean_weight)
-        if result.weights is not None:
-            result.weights.add_(readout.weights.sign(), alpha=l1)
-    outputs, gradients = [*result.maps, *result.fields], [*maps[: len(result.maps)], *fields[: len(result.fields)]]
-    if result.weights is not None and result.bias is not None:
-        outputs += [result.weights, result.bias]
-        gradients += [readout.weights, readout.bias]
-    torch.autograd.backward(gradients, outputs)
+        by = sweep(*inputs, gradient, into_maps=into_encoder, into_readout=into_readout)
+        pairs = [*zip(maps, by.maps, strict=False), *zip(fields, by.fields, strict=False)]
+        if by.weights is not None and by.bias is not None:
+            pairs += [(readout.weights, by.weights), (readout.bias, by.bias)]
+        for _, grad in pairs:
+            grad.div_(voxel_weight.mean())
+        if by.weights is not None:
+            by.weights.add_(readout.weights.sign(), alpha=l1)
+    torch.autograd.backward([value for value, _ in pairs], [grad for _, grad in pairs])
     return errors

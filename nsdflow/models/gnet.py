@@ -118,6 +118,11 @@ class Trunk(nn.Module):
             self.add_module(name, block)
             inputs = outputs[name]
 
+    @property
+    def level_features(self) -> tuple[int, int]:
+        """Features of the two levels."""
+        return C3_CHANNELS + 2 * self.width, 4 * self.width
+
     def forward(self, maps: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Maps (image, 192, y, x) -> (image, 128 + 2 t, y - 2, x - 2) and (image, 4 t, (y - 1) / 2, (x - 1) / 2).
 

@@ -1,0 +1,89 @@
+"""Predictions of a trained GNet, and how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from nsdflow.fit.precision import Precision, encoder_arithmetic
+from nsdflow.fit.statistics import correlation
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from nsdflow.models.gnet import Readout
+
+__all__ = ["Evaluation", "evaluate", "predict"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Against single trials: ``loss``, the sum over trials of the mean over voxels of the squared error; and
+    ``correlation`` (voxel,), Pearson's over trials, 0 where it is not defined; both on the CPU."""
+
+    loss: float
+    correlation: Tensor
+
+
+@torch.no_grad()
+def predict(
+    encoder: nn.Module,
+    readout: Readout,
+    images: Tensor,
+    rows: Tensor | None = None,
+    *,
+    batch_size: int = 100,
+    precision: Precision = "float32",
+) -> Tensor:
+    """Predictions (row, voxel) in evaluation mode, on the readout's device.
+
+    Parameters
+    ----------
+    images
+        (image, 3, y, x) uint8, on any device; batches are moved to the readout's.
+    rows
+        (row,) which images, in what order; default all.
+    """
+    device = readout.bias.device
+    rows = torch.arange(len(images)) if rows is None else rows
+    prediction = torch.empty(len(rows), len(readout.bias), dtype=readout.bias.dtype, device=device)
+    with _evaluation_mode(encoder):
+        for start in range(0, len(rows), batch_size):
+            batch = images[rows[start : start + batch_size].to(images.device)].to(device)
+            with encoder_arithmetic(precision, device):
+                levels = encoder(batch)
+            prediction[start : start + batch_size] = readout(levels)
+    return prediction
+
+
+def evaluate(
+    encoder: nn.Module,
+    readout: Readout,
+    images: Tensor,
+    rows: Tensor,
+    responses: Tensor,
+    *,
+    batch_size: int = 100,
+    precision: Precision = "float32",
+) -> Evaluation:
+    """Predict each image of ``rows`` (trial,) once, and hold it against every trial of ``responses`` (trial, voxel)."""
+    unique, image_of_trial = rows.unique(return_inverse=True)
+    by_image = predict(encoder, readout, images, unique, batch_size=batch_size, precision=precision)
+    responses = responses.to(by_image.device, by_image.dtype)
+    prediction = by_image[image_of_trial.to(by_image.device)]
+    loss = (prediction - responses).square().mean(1).sum(dtype=torch.float64)
+    return Evaluation(float(loss), correlation(prediction, responses).cpu())
+
+
+@contextmanager
+def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

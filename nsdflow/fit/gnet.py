@@ -1,0 +1,344 @@
+"""Training GNet: one trunk, a readout for each subject, by the published protocol or the strict one.
+
+::
+
+    result = train(
+        images,                                   # (image, 3, y, x) uint8
+        {"subj01": Trials(rows, responses, holdout)},
+        encoder, {"subj01": readout},
+        settings=TrainSettings(epochs=50, seed=0),
+        device="cuda:0", checkpoint=folder / "checkpoint.pt", should_stop=..., on_epoch=...,
+    )
+    result.encoder, result.readouts["subj01"]     # the best epoch's, on the CPU
+
+``published``: each batch takes two steps in turn, the trunk's optimizer first and then, on a second pass through the
+updated trunk, the subject's readout optimizer. The first pass has no use for gradients of the readout, nor the
+second for any through the trunk; neither computes them, and both share the frozen prefilter's output. ``strict``: one
+pass, both steps.
+
+What is drawn at random (the order of batches, dropout masks) depends on the seed, the epoch and the batch alone, never
+on a generator's history: a training that stopped and went on gives the same bits as one that did not.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nsdflow.errors import RunError
+from nsdflow.fit.checkpoint import load_state, save_state
+from nsdflow.fit.evaluate import evaluate
+from nsdflow.fit.precision import arithmetic, resolve_precision
+from nsdflow.fit.progress import Progress, gather, restore, snapshot
+from nsdflow.fit.settings import TrainSettings
+from nsdflow.fit.step import Batch, Network, build_network, choose_step
+
+if TYPE_CHECKING:
+    from nsdflow.models.gnet import Readout
+
+__all__ = ["TrainResult", "TrainSettings", "Trials", "train"]
+
+#: batches between two looks at ``should_stop``
+_STOP_INTERVAL = 20
+
+
+@dataclass(frozen=True)
+class Trials:
+    """One subject's training trials, in trial order.
+
+    ``images`` (trial,) int64, rows of the images tensor; ``responses`` (trial, voxel); ``holdout`` (trial,) bool, the
+    trials that select the best epoch instead of training.
+    """
+
+    images: Tensor
+    responses: Tensor
+    holdout: Tensor
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A training's outcome; modules and tensors are on the CPU.
+
+    Parameters
+    ----------
+    status
+        "done"; or "stopped", then only the checkpoint is of use.
+    encoder, readouts
+        Of the best epoch: highest median, over all subjects' voxels joined, of the holdout correlation. Of the last
+        epoch if none came above 0.
+    final_encoder, final_readouts
+        Of the last epoch.
+    best_epoch, best_score
+        Counted from 0; None and 0 if no epoch came above 0.
+    history
+        One record an epoch: ``epoch``, ``train_loss``, ``holdout_loss`` (squared error, mean over voxels, a trial),
+        ``holdout_cc_median``, ``seconds``, and under ``subjects`` the same by subject.
+    holdout_cc
+        (epoch, voxel) a subject.
+    precision
+        The arithmetic that ``auto`` came to.
+    """
+
+    status: Literal["done", "stopped"]
+    encoder: nn.Module
+    readouts: dict[str, Readout]
+    final_encoder: nn.Module
+    final_readouts: dict[str, Readout]
+    best_epoch: int | None
+    best_score: float
+    history: list[dict[str, Any]]
+    holdout_cc: dict[str, Tensor]
+    precision: str
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A subject's trials on the device, apart: those that train and those that select."""
+
+    rows: Tensor
+    responses: Tensor
+    holdout_rows: Tensor
+    holdout_responses: Tensor
+
+
+def train(
+    images: Tensor,
+    trials: Mapping[str, Trials],
+    encoder: nn.Module,
+    readouts: Mapping[str, Readout],
+    *,
+    settings: TrainSettings | None = None,
+    device: torch.device | str = "cpu",
+    checkpoint: str | Path | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> TrainResult:
+    """Train ``encoder`` and ``readouts`` together; neither is changed, the result holds copies.
+
+    Parameters
+    ----------
+    images
+        (image, 3, y, x) uint8; moved to the device once.
+    trials, readouts
+        By subject, the same names in both; batches follow the order of ``trials``.
+    encoder
+        An :class:`~nsdflow.models.gnet.Encoder`; with ``train_encoder=False`` any module that takes a batch of images
+        and a generator and returns a list of feature maps (:class:`~nsdflow.models.gnet.FrozenEncoder`).
+    checkpoint
+        File that receives all state after every epoch, and from which a training that was stopped goes on.
+    should_stop
+        Asked before every epoch and every few batches; on True the training returns with status "stopped". An epoch
+        that was begun is lost, the next call begins it again.
+    on_epoch
+        Gets each new record of the history, with ``epochs`` (how many there will be) and ``best_epoch`` added.
+
+    Raises
+    ------
+    RunError
+        Trials do not fit images or readouts or are not finite; the checkpoint is another training's or damaged.
+    """
+    settings = TrainSettings() if settings is None else settings
+    device = torch.device(device)
+    _check(images, trials, readouts)
+    precision = resolve_precision(settings.precision, device)
+    network = build_network(copy.deepcopy(encoder), {s: copy.deepcopy(readouts[s]) for s in trials}, settings, device)
+    images = images.to(device)
+    subjects = {subject: _to_device(trials[subject], network.readouts[subject], device) for subject in trials}
+    progress = Progress()
+    fingerprint = _fingerprint(settings, precision, trials, readouts)
+    if checkpoint is not None and (state := load_state(checkpoint, fingerprint=fingerprint)) is not None:
+        progress = restore(state, network)
+
+    status: Literal["done", "stopped"] = "done"
+    with arithmetic(precision, device):
+        while progress.epoch < settings.epochs:
+            started = time.perf_counter()
+            errors = _train_epoch(network, images, subjects, settings, progress.epoch, should_stop)
+            if errors is None:
+                status = "stopped"
+                break
+            record = _evaluate_epoch(network, images, subjects, settings, progress, errors)
+            record["seconds"] = time.perf_counter() - started
+            progress.history.append(record)
+            progress.epoch += 1
+            if checkpoint is not None:
+                save_state(checkpoint, gather(network, progress) | {"fingerprint": fingerprint})
+            on_epoch({**record, "epochs": settings.epochs, "best_epoch": progress.best_epoch})
+    return _result(status, network, progress, precision)
+
+
+def _train_epoch(
+    network: Network,
+    images: Tensor,
+    subjects: Mapping[str, _Subject],
+    settings: TrainSettings,
+    epoch: int,
+    should_stop: Callable[[], bool],
+) -> dict[str, float] | None:
+    """Every batch once; sum over trials of the mean squared error by subject, or None when told to stop."""
+    step = choose_step(settings)
+    batches = _batches(subjects, settings, epoch)
+    generator = torch.Generator(images.device)
+    errors = {subject: torch.zeros((), dtype=torch.float64, device=images.device) for subject in subjects}
+    for number, (name, trials) in enumerate(batches):
+        if number % _STOP_INTERVAL == 0 and should_stop():
+            return None
+        subject = subjects[name]
+        batch = Batch(
+            subject=name,
+            images=images[subject.rows[trials]],
+            responses=subject.responses[trials],
+            generator=generator.manual_seed(_seed(settings.seed, epoch, number)),
+        )
+        errors[name] += step(network, batch, settings).mean()
+    return {subject: float(error) for subject, error in errors.items()}
+
+
+def _batches(subjects: Mapping[str, _Subject], settings: TrainSettings, epoch: int) -> list[tuple[str, slice]]:
+    """Consecutive trials of one subject each; all subjects' batches in one order that is drawn for the epoch."""
+    size = settings.batch_size
+    batches = [
+        (name, slice(start, min(start + size, len(subject.rows))))
+        for name, subject in subjects.items()
+        for start in range(0, len(subject.rows), size)
+    ]
+    if not settings.shuffle:
+        return batches
+    draw = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(epoch,)))
+    return [batches[i] for i in draw.permutation(len(batches))]
+
+
+def _seed(seed: int, epoch: int, batch: int) -> int:
+    return int(np.random.SeedSequence(seed, spawn_key=(epoch, batch)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _evaluate_epoch(
+    network: Network,
+    images: Tensor,
+    subjects: Mapping[str, _Subject],
+    settings: TrainSettings,
+    progress: Progress,
+    errors: Mapping[str, float],
+) -> dict[str, Any]:
+    """Hold the epoch against the holdout, keep it if it is the best, and write its record."""
+    precision = resolve_precision(settings.precision, images.device)
+    holdout = {
+        name: evaluate(
+            network.encoder,
+            network.readouts[name],
+            images,
+            subject.holdout_rows,
+            subject.holdout_responses,
+            batch_size=settings.batch_size,
+            precision=precision,
+        )
+        for name, subject in subjects.items()
+    }
+    score = _median(torch.cat([holdout[name].correlation for name in subjects]))
+    if score > progress.best_score:
+        progress.best_epoch, progress.best_score, progress.best = progress.epoch, score, snapshot(network)
+    for name in subjects:
+        progress.holdout_cc.setdefault(name, []).append(holdout[name].correlation)
+    training_trials = {name: len(subject.rows) for name, subject in subjects.items()}
+    holdout_trials = {name: len(subject.holdout_rows) for name, subject in subjects.items()}
+    return {
+        "epoch": progress.epoch,
+        "train_loss": sum(errors.values()) / sum(training_trials.values()),
+        "holdout_loss": sum(h.loss for h in holdout.values()) / sum(holdout_trials.values()),
+        "holdout_cc_median": score,
+        "subjects": {
+            name: {
+                "train_loss": errors[name] / training_trials[name],
+                "holdout_loss": holdout[name].loss / holdout_trials[name],
+                "holdout_cc_median": _median(holdout[name].correlation),
+            }
+            for name in subjects
+        },
+    }
+
+
+def _median(values: Tensor) -> float:
+    """The usual median: torch's own takes the lower of two middle values."""
+    return float(np.median(values.numpy()))
+
+
+def _check(images: Tensor, trials: Mapping[str, Trials], readouts: Mapping[str, Readout]) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise RunError(f"images: {images.dtype} {tuple(images.shape)}; training takes uint8 (image, 3, y, x)")
+    if set(trials) != set(readouts) or not trials:
+        raise RunError(f"trials of {', '.join(trials) or 'nobody'}, readouts of {', '.join(readouts) or 'nobody'}")
+    for name, subject in trials.items():
+        count, voxels = len(subject.images), len(readouts[name].bias)
+        if subject.responses.shape != (count, voxels) or subject.holdout.shape != (count,):
+            raise RunError(
+                f"{name}: responses {tuple(subject.responses.shape)} and holdout {tuple(subject.holdout.shape)} "
+                f"for {count} trials and a readout of {voxels} voxels"
+            )
+        held_out = int(subject.holdout.sum())
+        if not 0 < held_out < count:
+            raise RunError(f"{name}: {held_out} of {count} trials are holdout; training needs both kinds")
+        if int(subject.images.min()) < 0 or int(subject.images.max()) >= len(images):
+            raise RunError(f"{name}: trials of images up to {int(subject.images.max())}, there are {len(images)}")
+        if not bool(torch.isfinite(subject.responses).all()):
+            raise RunError(f"{name}: responses hold NaN or infinity; leave out voxels that are not valid")
+
+
+def _to_device(trials: Trials, readout: Readout, device: torch.device) -> _Subject:
+    holdout = trials.holdout.to(torch.bool)
+    responses = trials.responses.to(readout.bias.dtype)
+    return _Subject(
+        rows=trials.images[~holdout].to(device),
+        responses=responses[~holdout].to(device),
+        holdout_rows=trials.images[holdout].to(device),
+        holdout_responses=responses[holdout].to(device),
+    )
+
+
+def _fingerprint(
+    settings: TrainSettings, precision: str, trials: Mapping[str, Trials], readouts: Mapping[str, Readout]
+) -> dict[str, Any]:
+    """What a checkpoint must agree on to be continued; the number of epochs may grow."""
+    fixed = {key: value for key, value in asdict(settings).items() if key != "epochs"}
+    digests = {name: _digest(subject.images, subject.responses, subject.holdout) for name, subject in trials.items()}
+    dtypes = {f"{name} dtype": str(readout.bias.dtype) for name, readout in readouts.items()}
+    return fixed | {"precision": precision} | digests | dtypes
+
+
+def _digest(*tensors: Tensor) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for tensor in tensors:
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+    return digest.hexdigest()
+
+
+def _result(status: Literal["done", "stopped"], network: Network, progress: Progress, precision: str) -> TrainResult:
+    final = (
+        copy.deepcopy(network.encoder).cpu().eval(),
+        {n: copy.deepcopy(r).cpu() for n, r in network.readouts.items()},
+    )
+    encoder, readouts = copy.deepcopy(final)
+    if progress.best is not None:
+        encoder.load_state_dict(progress.best["encoder"])
+        for name, readout in readouts.items():
+            readout.load_state_dict(progress.best[f"readout:{name}"])
+    return TrainResult(
+        status=status,
+        encoder=encoder,
+        readouts=readouts,
+        final_encoder=final[0],
+        final_readouts=final[1],
+        best_epoch=progress.best_epoch,
+        best_score=progress.best_score,
+        history=progress.history,
+        holdout_cc={name: torch.stack(epochs) for name, epochs in progress.holdout_cc.items()},
+        precision=precision,
+    )

@@ -1,0 +1,65 @@
+"""What decides the numbers of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from nsdflow.errors import ConfigError
+from nsdflow.fit.loss import L1_PENALTY
+from nsdflow.fit.precision import Precision
+
+__all__ = ["TrainSettings"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What decides the numbers of a training; defaults are the published ones.
+
+    Parameters
+    ----------
+    protocol
+        "published" (two steps a batch) or "strict" (one joint step). The split that goes with either is the caller's.
+    shuffle
+        Draw the order of batches each epoch; otherwise subject by subject, in trial order.
+    train_encoder
+        False fits readouts on a frozen encoder, one step a batch (the transfer experiment).
+    frozen_encoder
+        A frozen trunk in "train" mode has dropout, batch statistics and drifting running statistics, as the published
+        transfer experiment had; "eval" is what one would expect.
+    train_prefilter
+        Train the prefilter along with the trunk (GNet8jft).
+    precision
+        See :mod:`nsdflow.fit.precision`.
+    """
+
+    protocol: Literal["published", "strict"] = "published"
+    epochs: int = 50
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+    l1: float = L1_PENALTY
+    seed: int = 0
+    shuffle: bool = True
+    train_encoder: bool = True
+    frozen_encoder: Literal["train", "eval"] = "train"
+    train_prefilter: bool = False
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        choices = {
+            "protocol": ("published", "strict"),
+            "frozen_encoder": ("train", "eval"),
+            "precision": get_args(Precision),
+        }
+        problems = [
+            f"{name}: {getattr(self, name)!r} is not one of {', '.join(allowed)}"
+            for name, allowed in choices.items()
+            if getattr(self, name) not in allowed
+        ]
+        problems += [f"{name}: must be at least 1" for name in ("epochs", "batch_size") if getattr(self, name) < 1]
+        if self.learning_rate <= 0:
+            problems.append("learning_rate: must be above 0")
+        if self.train_prefilter and not self.train_encoder:
+            problems.append("train_prefilter: needs train_encoder")
+        if problems:
+            raise ConfigError("train", problems)

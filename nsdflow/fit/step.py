@@ -1,0 +1,144 @@
+"""One batch of GNet's training: the published two steps, the joint step, the readout's step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch.optim import Adam
+
+from nsdflow.errors import RunError
+from nsdflow.fit.loss import backpropagate
+from nsdflow.fit.precision import encoder_arithmetic, resolve_precision
+from nsdflow.models.gnet import Encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from nsdflow.fit.settings import TrainSettings
+    from nsdflow.models.gnet import Readout
+
+__all__ = ["Batch", "Network", "Step", "build_network", "choose_step"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is trained, and what trains it: one Adam for the encoder (None: frozen), one for each readout."""
+
+    encoder: nn.Module
+    readouts: Mapping[str, Readout]
+    encoder_optimizer: Adam | None
+    readout_optimizers: Mapping[str, Adam]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some trials of one subject: ``images`` (trial, 3, y, x) uint8, ``responses`` (trial, voxel), and the generator
+    that draws the dropout masks of both passes."""
+
+    subject: str
+    images: Tensor
+    responses: Tensor
+    generator: torch.Generator
+
+
+#: trains on a batch and returns the squared error of each voxel (voxel,)
+Step = Callable[[Network, Batch, "TrainSettings"], "Tensor"]
+
+
+def build_network(
+    encoder: nn.Module, readouts: Mapping[str, Readout], settings: TrainSettings, device: torch.device
+) -> Network:
+    """Modules on ``device``, in the mode they are trained in, with their optimizers."""
+    encoder.to(device).train(settings.train_encoder or settings.frozen_encoder == "train")
+    trained: list[nn.Parameter] = []
+    if settings.train_encoder:
+        if not isinstance(encoder, Encoder):
+            raise RunError(f"{type(encoder).__name__} cannot be trained, only GNet's Encoder; set train_encoder=False")
+        encoder.prefilter.requires_grad_(settings.train_prefilter)
+        trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    for readout in readouts.values():
+        readout.to(device)
+    return Network(
+        encoder=encoder,
+        readouts=readouts,
+        encoder_optimizer=_adam(trained, settings) if trained else None,
+        readout_optimizers={name: _adam(readout.parameters(), settings) for name, readout in readouts.items()},
+    )
+
+
+def choose_step(settings: TrainSettings) -> Step:
+    """The step that the settings ask for."""
+    if not settings.train_encoder:
+        return _readout_step
+    return _published_step if settings.protocol == "published" else _joint_step
+
+
+def _published_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
+    """The trunk's step; then, through the trunk as it is now, the readout's."""
+    encoder = cast(Encoder, network.encoder)
+    with torch.set_grad_enabled(settings.train_prefilter):
+        maps = _run(encoder.prefilter, settings, batch.images)
+    levels = _run(encoder.trunk, settings, maps, batch.generator)
+    _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=False)
+    _update(network.encoder_optimizer)
+    with torch.no_grad():
+        if settings.train_prefilter:  # it has changed
+            maps = _run(encoder.prefilter, settings, batch.images)
+        levels = _run(encoder.trunk, settings, maps, batch.generator)
+    errors = _backpropagate(network, batch, levels, settings, into_encoder=False, into_readout=True)
+    _update(network.readout_optimizers[batch.subject])
+    return errors
+
+
+def _joint_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
+    """One pass, both steps."""
+    levels = _run(network.encoder, settings, batch.images, batch.generator)
+    errors = _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=True)
+    _update(network.encoder_optimizer)
+    _update(network.readout_optimizers[batch.subject])
+    return errors
+
+
+def _readout_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
+    """The encoder is frozen: the readout's step alone."""
+    with torch.no_grad():
+        levels = _run(network.encoder, settings, batch.images, batch.generator)
+    errors = _backpropagate(network, batch, levels, settings, into_encoder=False, into_readout=True)
+    _update(network.readout_optimizers[batch.subject])
+    return errors
+
+
+def _run(module: nn.Module, settings: TrainSettings, x: Tensor, *generator: torch.Generator) -> Any:
+    with encoder_arithmetic(resolve_precision(settings.precision, x.device), x.device):
+        return module(x, *generator)
+
+
+def _backpropagate(
+    network: Network,
+    batch: Batch,
+    levels: Sequence[Tensor],
+    settings: TrainSettings,
+    *,
+    into_encoder: bool,
+    into_readout: bool,
+) -> Tensor:
+    readout = network.readouts[batch.subject]
+    return backpropagate(
+        readout, levels, batch.responses, into_encoder=into_encoder, into_readout=into_readout, l1=settings.l1
+    )
+
+
+def _adam(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> Adam:
+    return Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
+
+
+def _update(optimizer: Adam | None) -> None:
+    """Step, and drop the gradients, so that none leaks into the next step."""
+    if optimizer is not None:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
