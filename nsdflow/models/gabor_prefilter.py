@@ -1,0 +1,104 @@
+"""A prefilter that needs no download: Gabor filters and seeded combinations of them, in AlexNet's shapes.
+
+First layer: 48 luminance Gabors (three wavelengths, four orientations, four phases, so that after the ReLU both
+polarities survive) and 16 colour-opponent ones. Second layer: each channel combines a few channels of the first at
+nearby places, excitation outweighing inhibition. Both layers are scaled on images with a 1/f spectrum, drawn from the
+same seed, to unit variance before the ReLU.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from nsdflow.models.weights import ALEXNET_SHAPES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+__all__ = ["gabor_prefilter_weights"]
+
+#: pixels; the kernel has 11
+_WAVELENGTHS: Final = (3.5, 5.5, 9.0)
+_COLOUR_WAVELENGTH: Final = 11.0
+_ENVELOPE: Final = 2.6
+_ORIENTATIONS: Final = tuple(np.pi * k / 4 for k in range(4))
+_PHASES: Final = tuple(np.pi * k / 2 for k in range(4))
+#: red-green and blue-yellow, over the channels R, G, B
+_OPPONENTS: Final = ((1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
+#: channels of the first layer that one of the second combines, and the share of them that inhibits
+_COMBINED, _INHIBITING = 6, 0.3
+
+
+def gabor_prefilter_weights(seed: int = 0) -> dict[str, Tensor]:
+    """Weights for :class:`~nsdflow.models.gnet.Prefilter`, under AlexNet's keys ``features.0`` and ``features.3``."""
+    draw = np.random.default_rng(seed)
+    images = _one_over_f(draw, images=32, size=64)
+    first = torch.from_numpy(_gabor_bank()).float()
+    first /= functional.conv2d(images, first, stride=4, padding=2).std((0, 2, 3))[:, None, None, None]
+    maps = functional.max_pool2d(functional.relu(functional.conv2d(images, first, stride=4, padding=2)), 3, stride=2)
+    second = torch.from_numpy(_combinations(draw)).float()
+    drive = functional.conv2d(maps, second, padding=2)
+    scale = drive.std((0, 2, 3))
+    return {
+        "features.0.weight": first,
+        "features.0.bias": torch.zeros(len(first)),
+        "features.3.weight": second / scale[:, None, None, None],
+        "features.3.bias": -drive.mean((0, 2, 3)) / scale,
+    }
+
+
+def _gabor_bank() -> NDArray[np.float64]:
+    """(64, 3, 11, 11): zero mean in every kernel, luminance first."""
+    luminance = [
+        np.multiply.outer(np.full(3, 1 / 3), _gabor(wavelength, angle, phase))
+        for wavelength in _WAVELENGTHS
+        for angle in _ORIENTATIONS
+        for phase in _PHASES
+    ]
+    colour = [
+        np.multiply.outer(np.array(axis), sign * _gabor(_COLOUR_WAVELENGTH, angle, 0.0, centred=False))
+        for axis in _OPPONENTS
+        for angle in _ORIENTATIONS
+        for sign in (1.0, -1.0)
+    ]
+    return np.stack(luminance + colour)
+
+
+def _gabor(wavelength: float, angle: float, phase: float, *, centred: bool = True) -> NDArray[np.float64]:
+    """(11, 11); ``centred`` takes the mean off, which an opponent filter does across its channels already."""
+    size = ALEXNET_SHAPES["features.0"][2]
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    along = x * np.cos(angle) + y * np.sin(angle)
+    envelope = np.exp(-(x**2 + y**2) / (2 * _ENVELOPE**2))
+    kernel = envelope * np.cos(2 * np.pi * along / wavelength + phase)
+    if centred:
+        kernel -= envelope * kernel.sum() / envelope.sum()
+    return np.asarray(kernel)
+
+
+def _combinations(draw: np.random.Generator) -> NDArray[np.float64]:
+    """(192, 64, 5, 5): a few channels each, every one under a Gaussian at a place of its own."""
+    outputs, inputs, size, _ = ALEXNET_SHAPES["features.3"]
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    kernels = np.zeros((outputs, inputs, size, size))
+    for kernel in kernels:
+        for channel in draw.choice(inputs, size=_COMBINED, replace=False):
+            centre_y, centre_x = draw.normal(scale=1.0, size=2)
+            sign = -1.0 if draw.random() < _INHIBITING else 1.0
+            blob = np.exp(-((y - centre_y) ** 2 + (x - centre_x) ** 2) / 2)
+            kernel[channel] = sign * draw.uniform(0.5, 1.5) * blob
+    return kernels
+
+
+def _one_over_f(draw: np.random.Generator, *, images: int, size: int) -> Tensor:
+    """(image, 3, size, size) with amplitude 1 / f, standard deviation 0.25, channels sharing most of their signal."""
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    frequency[0, 0] = np.inf  # no mean
+    noise = np.fft.irfft2(np.fft.rfft2(draw.standard_normal((images, 4, size, size))) / frequency, s=(size, size))
+    mixed = noise[:, :1] + 0.3 * noise[:, 1:]
+    return torch.from_numpy(0.25 * mixed / mixed.std()).float()
