@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nsdflow.store import Store, open_run, open_store
-    from nsdflow.workflows import run
+    from nsdflow.workflows.pipelines import run
 
 __all__ = ["Store", "__version__", "open_run", "open_store", "run"]
 
@@ -21,7 +21,7 @@ _HOME = {
     "Store": "nsdflow.store",
     "open_run": "nsdflow.store",
     "open_store": "nsdflow.store",
-    "run": "nsdflow.workflows",
+    "run": "nsdflow.workflows.pipelines",
 }
 
 

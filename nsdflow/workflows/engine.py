@@ -188,6 +188,7 @@ def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener
     plan.validate(_worker_memory(client))
     if not resume:
         markers.clear(plan.folder)
+    markers.write_plan(plan.folder, {stage: [task.key for task in tasks] for stage, tasks in plan.stages().items()})
     missing = plan.missing()
     tell = listen or (lambda event: None)
     left = Counter(task.stage for task in missing)

@@ -1,0 +1,105 @@
+"""``nsdflow synth``, ``check`` and ``ingest``: from NSD's files to a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nsdflow.cli.options import Cluster, DryRun, Profile, StoreUrl, Workers
+from nsdflow.cluster.connect import connect
+from nsdflow.cluster.progress import Progress
+from nsdflow.config import load_storage
+from nsdflow.errors import ConfigError
+from nsdflow.names import parse_subjects
+
+__all__ = ["check", "ingest", "synth"]
+
+
+def synth(
+    folder: Annotated[Path, typer.Argument(help="New folder for the synthetic NSD.")],
+    subjects: Annotated[int, typer.Option(min=1, max=8)] = 2,
+    sessions: Annotated[int, typer.Option(min=1, max=40, help="Sessions a subject.")] = 3,
+    trials: Annotated[int, typer.Option(min=12, max=750, help="Trials a session; NSD has 750.")] = 300,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    full_size: Annotated[
+        bool, typer.Option("--full-size", help="Volumes, trials and images as many as NSD has; 700 GB for everything.")
+    ] = False,
+) -> None:
+    """Write a synthetic NSD in the published layout, with planted responses and the truth beside it.
+
+    Example: `nsdflow synth nsd --subjects 2 --sessions 3`
+    """
+    from nsdflow.synthetic import SyntheticSpec, write_nsd
+
+    make = SyntheticSpec.full if full_size else SyntheticSpec
+    spec = make(subjects=subjects, sessions=sessions, trials_per_session=trials, seed=seed)
+    write_nsd(folder, spec)
+    print(f"{folder}: synthetic NSD of {subjects} subjects; the planted truth is in {folder / 'truth'}")
+
+
+def check(
+    source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.")],
+    pipeline: Annotated[str | None, typer.Option(help="Check what this pipeline needs.")] = None,
+    space: Annotated[str | None, typer.Option(help="Space of the betas.")] = None,
+    betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
+) -> None:
+    """Say what NSD files are there, what is missing and how large they are; reads no betas.
+
+    Example: `nsdflow check s3://natural-scenes-dataset`
+    """
+    from nsdflow.workflows.check import describe_source
+
+    print(describe_source(source, pipeline=pipeline, space=space, betas=betas))
+
+
+def ingest(
+    source: Annotated[str | None, typer.Option(help="NSD: a folder or an s3:// URL.")] = None,
+    store: StoreUrl = None,
+    subjects: Annotated[
+        str | None, typer.Option(help="For example `1,2` or `1-4`; all that are there if not given.")
+    ] = None,
+    betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
+    space: Annotated[str | None, typer.Option(help="`func1pt8mm`, `func1mm`, `nativesurface` or `fsaverage`.")] = None,
+    voxels: Annotated[
+        str | None, typer.Option(help="`evc`, `visual`, `nsdgeneral`, `tight`, `inflated`, `brain` or an atlas.")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(min=32, help="Pixels a side of the stored images.")] = None,
+    images: Annotated[str, typer.Option(help="`shown`: those that the trials show; or `all`.")] = "shown",
+    storage: Profile = "local",
+    cluster: Cluster = "local",
+    workers: Workers = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Keep what an interrupted ingestion finished.")
+    ] = True,
+    dry_run: DryRun = False,
+) -> None:
+    """Turn NSD's files into a Zarr store: verified, published when complete, resumable.
+
+    Example: `nsdflow ingest --source s3://natural-scenes-dataset --store nsd.zarr --subjects 1,2`
+    """
+    from nsdflow.workflows.engine import execute
+    from nsdflow.workflows.ingest import plan_ingest
+
+    profile = load_storage(storage)
+    source = source or profile.source
+    if source is None:
+        raise ConfigError("ingest", ["no source; write --source FOLDER or --source s3://natural-scenes-dataset"])
+    plan = plan_ingest(
+        source,
+        store or profile.store,
+        subjects=parse_subjects(subjects) if subjects else None,
+        betas=betas or profile.betas,
+        space=space or profile.space,
+        voxels=voxels or profile.voxels,
+        image_size=image_size or profile.image_size,
+        images=images,
+        layout=profile.layout,
+    )
+    print(plan.describe())
+    if dry_run:
+        return
+    with connect(cluster, workers=workers, scratch=profile.scratch) as client, Progress() as progress:
+        execute(plan, client, resume=resume, listen=progress)
+    print(f"{store or profile.store}: published")

@@ -1,0 +1,85 @@
+"""``nsdflow run``, ``status``, ``report`` and ``export``: from a store to results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nsdflow.cli.options import Cluster, DryRun, Profile, StoreUrl, Workers
+from nsdflow.cli.tables import print_summary
+from nsdflow.cluster.connect import connect
+from nsdflow.cluster.progress import Progress
+from nsdflow.config import load_storage, parse_overrides
+from nsdflow.errors import one_of
+
+__all__ = ["export", "report", "run", "status"]
+
+
+def run(
+    pipeline: Annotated[str, typer.Argument(help="Name of a pipeline, or a YAML file.")],
+    store: StoreUrl = None,
+    runs: Annotated[str | None, typer.Option(help="Folder of run folders; the profile's if not given.")] = None,
+    storage: Profile = "local",
+    cluster: Cluster = "local",
+    workers: Workers = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting that differs: `train.epochs=2`.")] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Run a pipeline on a store; the same command continues what was interrupted.
+
+    Example: `nsdflow run gnet8j --store nsd.zarr --set train.epochs=2`
+    """
+    from nsdflow.report import write_report
+    from nsdflow.workflows.pipelines import resolve, run_folders
+    from nsdflow.workflows.pipelines import run as run_pipeline
+
+    profile = load_storage(storage)
+    where = {"store": store or profile.store, "runs": runs or profile.runs}
+    overrides = parse_overrides(set_ or [])
+    if dry_run:
+        print(run_pipeline(pipeline, **where, dry_run=True, **overrides).attrs["plan"])
+        return
+    with connect(cluster, workers=workers, scratch=profile.scratch) as client, Progress() as progress:
+        run_pipeline(pipeline, **where, client=client, listen=progress, **overrides)
+    for folder in run_folders(resolve(pipeline, overrides), where["runs"]):
+        print_summary(folder)
+        print(f"report: {write_report(folder)}")
+
+
+def status(folder: Annotated[str, typer.Argument(help="A run, a folder of runs, or a store being built.")]) -> None:
+    """Say how far runs and ingestions are.
+
+    Example: `nsdflow status runs`
+    """
+    from nsdflow.workflows.status import describe_status
+
+    print(describe_status(folder))
+
+
+def report(run: Annotated[str, typer.Argument(help="A run folder.")]) -> None:
+    """Write `report.html`, one page that needs no network.
+
+    Example: `nsdflow report runs/gnet8j`
+    """
+    from nsdflow.report import write_report
+
+    print(write_report(run))
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="A run folder.")],
+    folder: Annotated[Path, typer.Argument(help="New folder for the files.")],
+    to: Annotated[str, typer.Option("--to", help="Format: `nifti`.")] = "nifti",
+) -> None:
+    """Write a run's voxel maps as files other programs read, one a variable and subject.
+
+    Example: `nsdflow export runs/gnet8j --to nifti maps`
+    """
+    from nsdflow.workflows.export import EXPORTERS
+
+    if to not in EXPORTERS:
+        raise one_of("export format", to, EXPORTERS)
+    for path in EXPORTERS[to](run, folder):
+        print(path)

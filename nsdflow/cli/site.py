@@ -1,0 +1,46 @@
+"""``nsdflow demo`` and ``doctor``: does it work, and does it work here?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nsdflow.cli.options import Cluster, Workers
+from nsdflow.cli.tables import print_summary
+from nsdflow.cluster.connect import connect
+from nsdflow.cluster.progress import Progress
+
+__all__ = ["demo", "doctor"]
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    workers: Workers = None,
+) -> None:
+    """Synthetic NSD -> store -> gnet8j, gnet8r, fwRF -> report, in a few minutes on two cores.
+
+    Example: `nsdflow demo --out demo`
+    """
+    from nsdflow.report import write_report
+    from nsdflow.workflows.demo import run_demo
+
+    with connect("local", workers=workers) as client, Progress() as progress:
+        folders = run_demo(out, client, listen=progress)
+    for folder in folders:
+        write_report(folder)
+        print_summary(folder)
+    print(f"open {folders[0]}/report.html in a browser")
+
+
+def doctor(cluster: Cluster = "local") -> None:
+    """Is this site ready: job scripts, GPU, scratch, network, environment, dashboard link?
+
+    Example: `nsdflow doctor --cluster slurm`
+    """
+    from nsdflow.cluster.doctor import doctor as examine
+
+    examination = examine(cluster)
+    print(examination.describe())
+    raise typer.Exit(0 if examination.healthy else 1)

@@ -1,0 +1,58 @@
+"""``nsdflow check``: what of NSD is there, for the library's own needs, as text."""
+
+from __future__ import annotations
+
+from dask.utils import format_bytes
+
+from nsdflow.config import load_pipeline
+from nsdflow.config.pipeline import ModelPipeline
+from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE
+from nsdflow.nsd.inventory import Inventory, SubjectInventory, take_inventory
+from nsdflow.nsd.source import open_source
+
+__all__ = ["describe_source"]
+
+
+def describe_source(
+    source: str, *, pipeline: str | None = None, space: str | None = None, betas: str | None = None
+) -> str:
+    """A page on a source: subjects, sessions, shapes and sizes, then what is missing.
+
+    Raises
+    ------
+    MissingDataError
+        If there are no betas at all.
+    SelectionError
+        If the space, the version of the betas or a subject that the pipeline asks for is not there.
+    """
+    subjects = None
+    if pipeline is not None:
+        wanted = load_pipeline(pipeline)
+        if isinstance(wanted, ModelPipeline) and wanted.subjects != "all":
+            subjects = [str(subject) for subject in wanted.subjects]
+    inventory = take_inventory(
+        open_source(source), space=space or DEFAULT_SPACE, betas=betas or DEFAULT_BETAS, subjects=subjects
+    )
+    lines = [f"{source}: {inventory.subjects[0].betas} in {inventory.subjects[0].space}"]
+    lines += [_subject_line(subject) for subject in inventory.subjects]
+    lines += [_images_line(inventory), f"in all {format_bytes(inventory.bytes)}"]
+    lines += [f"missing: {path}" for path in inventory.missing]
+    if not inventory.missing:
+        lines.append("complete: everything that ingestion reads is there")
+    return "\n".join(lines)
+
+
+def _subject_line(subject: SubjectInventory) -> str:
+    shape = " x ".join(str(size) for size in subject.shape)
+    held_out = f", {len(subject.held_out)} sessions not public" if subject.held_out else ""
+    return (
+        f"  {subject.subject}: {len(subject.sessions)} sessions x {subject.trials} trials{held_out}, "
+        f"{shape} voxels, {subject.format}, {format_bytes(subject.bytes)}; atlases: {', '.join(subject.atlases)}"
+    )
+
+
+def _images_line(inventory: Inventory) -> str:
+    if not inventory.image_count:
+        return "  images: none"
+    y, x, _ = inventory.image_shape
+    return f"  images: {inventory.image_count:,} of {x} x {y} pixels"

@@ -1,0 +1,53 @@
+"""Where a task computes: the device, and how many threads it may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from nsdflow.errors import PlanError
+
+__all__ = ["available_cpus", "choose_device", "torch_threads", "weights_cache"]
+
+
+def choose_device(wanted: str) -> torch.device:
+    """``auto`` is the GPU this worker was given, or the CPU where there is none.
+
+    Raises
+    ------
+    PlanError
+        If a GPU is demanded and torch sees none.
+    """
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise PlanError("device: cuda, but torch sees no GPU on this worker; run nsdflow doctor, or set device=cpu")
+    return torch.device(wanted)
+
+
+def available_cpus() -> int:
+    """CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def torch_threads(threads: int | None, *, share: int = 1) -> Iterator[None]:
+    """Let torch use ``threads`` threads while the block runs; Dask starts its workers with one.
+
+    Without a number, the machine's CPUs divided by ``share``, the number of such tasks that may run at once.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or max(1, available_cpus() // share))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def weights_cache() -> Path:
+    """Folder that keeps downloaded weights: ``$XDG_CACHE_HOME/nsdflow``, by default ``~/.cache/nsdflow``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nsdflow"

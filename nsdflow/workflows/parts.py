@@ -1,0 +1,88 @@
+"""Parts of a run: what parallel tasks finish, joined into the run's results by one last task."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from safetensors.torch import load_file, save_file
+
+from nsdflow.store import open_store, write_results
+
+if TYPE_CHECKING:
+    import torch
+
+    from nsdflow.store import Store
+
+__all__ = ["publish_parts", "write_part"]
+
+
+def write_part(
+    folder: str, part: str, results: Mapping[str, xr.Dataset], state: Mapping[str, torch.Tensor] | None = None
+) -> None:
+    """Keep one part's labelled results and, where it has one, its model."""
+    path = _part(folder, part)
+    path.mkdir(parents=True, exist_ok=True)
+    if state is not None:
+        save_file(dict(state), path / "model.safetensors")
+    write_results(path / "results.zarr", xr.DataTree.from_dict(dict(results)))
+
+
+def publish_parts(*, folder: str, store: str, parts: Sequence[str]) -> dict[str, Any]:
+    """Join the parts' voxels in the store's order, publish ``model.safetensors`` and then ``results.zarr``."""
+    opened = open_store(store)
+    trees = {
+        part: xr.open_datatree(_part(folder, part) / "results.zarr", engine="zarr", consolidated=False)
+        for part in parts
+    }
+    joined = {
+        group: join_history(trees, group) if group == "history" else join_voxels(opened, group, trees)
+        for group in next(iter(trees.values())).children
+    }
+    models = {part: _part(folder, part) / "model.safetensors" for part in parts}
+    state = {
+        name if len(parts) == 1 else f"{part}.{name}": tensor
+        for part, path in models.items()
+        if path.exists()
+        for name, tensor in load_file(path).items()
+    }
+    if state:
+        save_file(state, Path(folder) / "model.safetensors")
+    write_results(Path(folder) / "results.zarr", xr.DataTree.from_dict(joined))
+    shutil.rmtree(Path(folder) / "parts")
+    shutil.rmtree(Path(folder) / "checkpoint", ignore_errors=True)
+    return {"subjects": [group for group in joined if group != "history"]}
+
+
+def join_voxels(store: Store, subject: str, trees: Mapping[str, xr.DataTree]) -> xr.Dataset:
+    """One subject's voxels of all parts, in the order of the store, with the part each came from."""
+    datasets = [tree[subject].to_dataset().load() for tree in trees.values()]
+    if len(datasets) == 1:
+        return datasets[0]
+    labelled = [
+        dataset.assign_coords(part=("voxel", np.full(dataset.sizes["voxel"], part)))
+        for part, dataset in zip(trees, datasets, strict=True)
+    ]
+    whole = xr.concat(
+        labelled, dim="voxel", data_vars="minimal", coords="minimal", compat="override", combine_attrs="override"
+    )
+    order = store.voxels(subject)["flat_index"].values
+    position = np.empty(order.max() + 1, dtype=np.int64)
+    position[order] = np.arange(len(order))
+    return whole.isel(voxel=np.argsort(position[whole["flat_index"].values]))
+
+
+def join_history(trees: Mapping[str, xr.DataTree], group: str) -> xr.Dataset:
+    """Histories of all parts along a new dimension ``part``; a single part keeps its own dimensions."""
+    datasets = [tree[group].to_dataset().load() for tree in trees.values()]
+    if len(datasets) == 1:
+        return datasets[0]
+    return xr.concat(datasets, dim=xr.Variable("part", list(trees)), combine_attrs="drop_conflicts")
+
+
+def _part(folder: str, part: str) -> Path:
+    return Path(folder) / "parts" / part
