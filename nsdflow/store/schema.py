@@ -1,0 +1,164 @@
+"""What a store holds: every array with its dimensions, type, units and how it is cut into chunks.
+
+::
+
+    nsd.zarr/
+      stimuli/   images (image, channel, y, x) uint8                   coordinates of image: nsd_id, shared, coco_id
+      subj01/    betas (trial, voxel) int16 (float32 in fsaverage)     coordinates of trial: session, run, nsd_id, ...
+                 beta_mean, beta_std (session, voxel) float32          coordinates of voxel: flat_index, i, j, k, ...
+                 valid (session, voxel) bool
+
+Sizes of chunks follow from sizes of data: :func:`cut_subject` and :func:`cut_images` compute them, and count files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Final
+
+import numpy as np
+
+from nsdflow.config.storage import Layout
+from nsdflow.errors import StoreError
+from nsdflow.names import BETAS_SCALE
+
+__all__ = [
+    "COORDINATES",
+    "FILL_VALUE",
+    "SCHEMA",
+    "SCHEMA_VERSION",
+    "STIMULI",
+    "UNITS",
+    "Coordinate",
+    "Cut",
+    "cut_images",
+    "cut_subject",
+    "scale_attributes",
+]
+
+#: Raised when a reader of the old schema would misread a store of the new one.
+SCHEMA_VERSION: Final = 1
+#: Attribute of the root group that makes a Zarr group an nsdflow store, and says of which schema.
+SCHEMA: Final = "nsdflow_schema"
+#: The group of the images.
+STIMULI: Final = "stimuli"
+#: What a chunk that was never written would read as: the least likely beta. Holes are found by their absence.
+FILL_VALUE: Final = -32768
+UNITS: Final = "percent signal change"
+
+#: Inner chunks hold about this many bytes at most, small enough that an ROI wastes little and large enough to stream.
+CHUNK_BYTES: Final = 2 << 20
+#: An inner chunk of the session statistics, in chunks of the betas.
+STATISTICS_CHUNKS: Final = 16
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """Type and meaning of a coordinate."""
+
+    dtype: str
+    long_name: str
+    units: str | None = None
+
+    def attributes(self) -> dict[str, Any]:
+        """CF attributes."""
+        attributes = {"long_name": self.long_name}
+        return attributes | ({"units": self.units} if self.units else {})
+
+
+#: Known coordinates; atlases (int16 with flags) and behaviour (float) come on top as they are found.
+COORDINATES: Final[Mapping[str, Coordinate]] = {
+    # of a trial
+    "session": Coordinate("int64", "scan session, from 1"),
+    "run": Coordinate("int64", "run within the session, from 1"),
+    "subject_image": Coordinate("int64", "image in the subject's own list of 10,000, from 0"),
+    "repetition": Coordinate("int64", "presentation of the image to the subject, from 0"),
+    # of a trial and of an image
+    "nsd_id": Coordinate("int64", "image among NSD's 73,000, from 0"),
+    "shared": Coordinate("bool", "image shown to all subjects"),
+    "coco_id": Coordinate("int64", "image in COCO"),
+    # of a voxel
+    "flat_index": Coordinate("int64", "index in the volume, C order (surface: vertex, left hemisphere first)"),
+    "i": Coordinate("int32", "first index in the volume, left to right"),
+    "j": Coordinate("int32", "second index in the volume, posterior to anterior"),
+    "k": Coordinate("int32", "third index in the volume, inferior to superior"),
+    "hemisphere": Coordinate("int16", "hemisphere of the vertex"),
+    "ncsnr": Coordinate("float32", "noise ceiling signal-to-noise ratio"),
+    "roi": Coordinate("int16", "visual area: prf-visualrois over Kastner2015; -1 is not cortex, 0 in none"),
+}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How an array is cut: shapes of inner chunk and shard along its first two axes, and how many files result."""
+
+    chunk: tuple[int, int]
+    shard: tuple[int, int]
+    files: int
+    codec: str
+
+    @property
+    def statistics_chunk(self) -> int:
+        """Voxels of an inner chunk of the session statistics: a few chunks of the betas."""
+        return self.chunk[1] * min(STATISTICS_CHUNKS, self.shard[1] // self.chunk[1])
+
+
+def scale_attributes(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """CF attributes of betas: integers are to be multiplied, floats are percent signal change already."""
+    scale = {"scale_factor": float(np.float32(BETAS_SCALE))} if dtype.kind == "i" else {}
+    return {"units": UNITS, "long_name": "single-trial response", **scale}
+
+
+def cut_subject(
+    *, sessions: int, trials: int, voxels: int, itemsize: int, arrays: int, layout: Layout | None = None
+) -> Cut:
+    """Chunk and shard of a subject's betas such that all files of the subject stay within the budget.
+
+    A chunk is one session of ``layout.chunk_voxels`` voxels (halved until it holds no more than 2 MiB), a shard one
+    session of as many chunks as the budget asks for, and no more.
+
+    Parameters
+    ----------
+    sessions, trials, voxels : int
+        Sessions of the subject, trials of one session, voxels.
+    itemsize : int
+        Bytes of a beta.
+    arrays : int
+        Coordinates of the subject's group.
+
+    Raises
+    ------
+    StoreError
+        Even one file a session is more than the budget allows, or ``layout.shard_voxels`` gives too many.
+    """
+    layout = layout or Layout()
+    chunk = layout.chunk_voxels
+    while chunk > 1 and trials * chunk * itemsize > CHUNK_BYTES:
+        chunk //= 2
+    chunks = max(1, ceil(voxels / chunk))
+    # the group, its betas and three statistics (metadata each, one file each statistic), coordinates (two each)
+    fixed = 1 + 1 + 2 * 3 + 2 * arrays
+    if layout.shard_voxels is None:
+        rows = max(1, (layout.file_budget - fixed) // sessions)
+        shard_chunks = ceil(chunks / rows)
+    else:
+        shard_chunks = max(1, round(layout.shard_voxels / chunk))
+    files = fixed + sessions * ceil(chunks / shard_chunks)
+    if files > layout.file_budget:
+        raise StoreError(
+            f"{files} files a subject where the budget allows {layout.file_budget}; "
+            "raise layout.file_budget, or leave layout.shard_voxels to be chosen"
+        )
+    return Cut((trials, chunk), (trials, chunk * shard_chunks), files, layout.codec)
+
+
+def cut_images(*, images: int, size: int, arrays: int, layout: Layout | None = None) -> Cut:
+    """Chunk and shard of the images: chunks of some 2 MiB, shards of about ``layout.shard_images`` images."""
+    layout = layout or Layout()
+    chunk = min(max(1, CHUNK_BYTES // (3 * size * size)), max(1, images))
+    shard = chunk * max(1, layout.shard_images // chunk)
+    if shard > images:
+        shard = chunk * max(1, ceil(images / chunk))
+    return Cut((chunk, 3), (shard, 3), 2 + 2 * arrays + ceil(images / shard), "none")
