@@ -11,7 +11,7 @@ from nsdflow.cli.options import Cluster, DryRun, Profile, StoreUrl, Workers
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.progress import Progress
 from nsdflow.config import load_storage
-from nsdflow.errors import ConfigError
+from nsdflow.errors import ConfigError, one_of
 from nsdflow.names import parse_subjects
 
 __all__ = ["check", "ingest", "synth"]
@@ -19,24 +19,44 @@ __all__ = ["check", "ingest", "synth"]
 
 def synth(
     folder: Annotated[Path, typer.Argument(help="New folder for the synthetic NSD.")],
-    subjects: Annotated[int, typer.Option(min=1, max=8)] = 2,
-    sessions: Annotated[int, typer.Option(min=1, max=40, help="Sessions a subject.")] = 3,
-    trials: Annotated[int, typer.Option(min=12, max=750, help="Trials a session; NSD has 750.")] = 300,
+    subjects: Annotated[int | None, typer.Option(min=1, max=8)] = None,
+    sessions: Annotated[int | None, typer.Option(min=1, max=40, help="Sessions a subject.")] = None,
+    trials: Annotated[int | None, typer.Option(min=12, help="Trials a session; NSD has 750.")] = None,
+    shared: Annotated[int | None, typer.Option(min=0, help="Images that all subjects see; NSD has 1,000.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=32, help="Pixels a side; NSD has 425.")] = None,
+    evc_voxels: Annotated[int | None, typer.Option(min=7, help="Voxels of V1 to hV4 a subject.")] = None,
+    spaces: Annotated[str | None, typer.Option(help="For example `func1pt8mm,fsaverage`.")] = None,
+    formats: Annotated[str | None, typer.Option(help="Of volume betas: `nii.gz`, `hdf5`, `mat`.")] = None,
+    hierarchy: Annotated[
+        str | None, typer.Option(help="Planted depth of V1 to hV4: `mild`, `ordered`, `same`, ...")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    full_size: Annotated[
-        bool, typer.Option("--full-size", help="Volumes, trials and images as many as NSD has; 700 GB for everything.")
-    ] = False,
+    size: Annotated[
+        str, typer.Option(help="What is not given above: `small`, `demo`, or `published` (300 GB).")
+    ] = "small",
 ) -> None:
     """Write a synthetic NSD in the published layout, with planted responses and the truth beside it.
 
     Example: `nsdflow synth nsd --subjects 2 --sessions 3`
     """
-    from nsdflow.synthetic import SyntheticSpec, write_nsd
+    from nsdflow.synthetic import SIZES, write_nsd
 
-    make = SyntheticSpec.full if full_size else SyntheticSpec
-    spec = make(subjects=subjects, sessions=sessions, trials_per_session=trials, seed=seed)
+    if size not in SIZES:
+        raise one_of("size", size, SIZES)
+    given = {
+        "subjects": subjects,
+        "sessions": sessions,
+        "trials_per_session": trials,
+        "shared_images": shared,
+        "image_size": image_size,
+        "evc_voxels": evc_voxels,
+        "spaces": spaces and tuple(spaces.split(",")),
+        "formats": formats and tuple(formats.split(",")),
+        "hierarchy": hierarchy,
+    }
+    spec = SIZES[size](seed=seed, **{name: value for name, value in given.items() if value is not None})
     write_nsd(folder, spec)
-    print(f"{folder}: synthetic NSD of {subjects} subjects; the planted truth is in {folder / 'truth'}")
+    print(f"{folder}: a synthetic NSD of {spec.subjects} subjects; the planted truth is in {folder / 'truth'}")
 
 
 def check(

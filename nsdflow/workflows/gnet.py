@@ -16,8 +16,9 @@ from nsdflow.errors import SelectionError, one_of
 from nsdflow.fit.gnet import TrainSettings, Trials, train
 from nsdflow.fit.split import image_holdout, last_trials_holdout
 from nsdflow.fit.statistics import channel_mean
-from nsdflow.models.gnet import Encoder, Readout, level_shapes
-from nsdflow.models.prefilters import alexnet_prefilter, gabor_prefilter
+from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
+from nsdflow.models.gnet import Encoder, Prefilter, Readout, level_shapes
+from nsdflow.models.weights import load_alexnet_weights
 from nsdflow.store import open_store
 from nsdflow.workflows.compute import choose_device, torch_threads, weights_cache
 from nsdflow.workflows.data import SubjectTrials, load_images, load_trials, zscore_on
@@ -28,7 +29,6 @@ from nsdflow.workflows.parts import publish_parts, write_part
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nsdflow.models.gnet import Prefilter
     from nsdflow.workflows.runfolder import RunFolder
 
 __all__ = ["plan_gnet", "train_group"]
@@ -172,8 +172,10 @@ def _rois(config: GNetPipeline, group: str) -> tuple[str, ...] | None:
 
 def _prefilter(config: GNetPipeline, mean: Tensor) -> Prefilter:
     if config.prefilter == "gabor":
-        return gabor_prefilter(mean, seed=config.seed)
-    return alexnet_prefilter(mean, path=config.prefilter_weights, cache=weights_cache())
+        weights = gabor_prefilter_weights(config.seed)
+    else:
+        weights = load_alexnet_weights(config.prefilter_weights, cache=weights_cache())
+    return Prefilter(weights, mean)
 
 
 def _train_settings(config: GNetPipeline) -> TrainSettings:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from safetensors.torch import load_file, save_file
 
-from nsdflow.store import open_store, write_results
+from nsdflow.store import open_run, open_store, write_results
 
 if TYPE_CHECKING:
     import torch
@@ -29,16 +29,13 @@ def write_part(
     path.mkdir(parents=True, exist_ok=True)
     if state is not None:
         save_file(dict(state), path / "model.safetensors")
-    write_results(path / "results.zarr", xr.DataTree.from_dict(dict(results)))
+    write_results(path, xr.DataTree.from_dict(dict(results)))
 
 
 def publish_parts(*, folder: str, store: str, parts: Sequence[str]) -> dict[str, Any]:
     """Join the parts' voxels in the store's order, publish ``model.safetensors`` and then ``results.zarr``."""
     opened = open_store(store)
-    trees = {
-        part: xr.open_datatree(_part(folder, part) / "results.zarr", engine="zarr", consolidated=False)
-        for part in parts
-    }
+    trees = {part: open_run(_part(folder, part)) for part in parts}
     joined = {
         group: join_history(trees, group) if group == "history" else join_voxels(opened, group, trees)
         for group in next(iter(trees.values())).children
@@ -52,7 +49,7 @@ def publish_parts(*, folder: str, store: str, parts: Sequence[str]) -> dict[str,
     }
     if state:
         save_file(state, Path(folder) / "model.safetensors")
-    write_results(Path(folder) / "results.zarr", xr.DataTree.from_dict(joined))
+    write_results(folder, xr.DataTree.from_dict(joined))
     shutil.rmtree(Path(folder) / "parts")
     shutil.rmtree(Path(folder) / "checkpoint", ignore_errors=True)
     return {"subjects": [group for group in joined if group != "history"]}

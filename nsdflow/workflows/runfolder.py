@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,8 @@ class RunFolder:
 
 def store_identity(store: str) -> dict[str, Any]:
     """Where a store is and what it holds, as far as it matters to a result."""
-    return {"url": store, "identity": open_store(store).identity}
+    attributes = json.dumps(open_store(store).attrs, sort_keys=True)
+    return {"url": store, "identity": hashlib.sha256(attributes.encode()).hexdigest()[:16]}
 
 
 def _differences(said: dict[str, Any], says: dict[str, Any]) -> list[str]:
