@@ -35,6 +35,7 @@ format: $(DEV_READY) ## let ruff format and fix what it can
 	$(BIN)/ruff check --fix .
 
 docs: $(DEV_READY) ## the documentation, into docs/_build/html; a warning is an error
+	@rm -rf docs/api/generated
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 

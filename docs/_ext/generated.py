@@ -39,21 +39,19 @@ def commands() -> str:
     root: Any = get_command(nsdflow_app)
     sections = []
     for name, command in root.commands.items():
-        arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
-        usage = " ".join([f"nsdflow {name}", *(parameter.human_readable_name for parameter in arguments)])
-        rows = [_row(parameter) for parameter in command.params if parameter.name != "help"]
-        table = ["| | |", "|---|---|", *rows] if rows else []
-        sections.append("\n".join([f"## {name}", "", f"`{usage} [options]`", "", command.help.strip(), "", *table]))
+        parameters = [parameter for parameter in command.params if parameter.name != "help"]
+        arguments = [parameter.opts[0] for parameter in parameters if not parameter.opts[0].startswith("-")]
+        usage = f"`{' '.join(['nsdflow', name, *(argument.upper() for argument in arguments), '[options]'])}`"
+        table = ["| | |", "|---|---|", *map(_row, parameters)] if parameters else []
+        sections.append("\n".join([f"## {name}", "", usage, "", command.help.strip(), "", *table]))
     return "\n\n".join(sections)
 
 
 def _row(parameter: Any) -> str:
-    flags = [*parameter.opts, *parameter.secondary_opts]
-    is_argument = parameter.param_type_name == "argument"
-    name = f"`{parameter.human_readable_name}`" if is_argument else ", ".join(f"`{flag}`" for flag in flags)
+    flags = ", ".join(f"`{flag}`" for flag in [*parameter.opts, *parameter.secondary_opts])
     has_default = parameter.default not in (None, False, "") and not parameter.required
     default = f" Default: `{parameter.default}`." if has_default else ""
-    return f"| {name} | {' '.join((parameter.help or '').split())}{default} |"
+    return f"| {flags} | {' '.join((parameter.help or '').split())}{default} |"
 
 
 def write(app: Sphinx, docname: str, source: list[str]) -> None:
