@@ -158,7 +158,7 @@ class _Compress(torch.autograd.Function):
 
 
 def compress(x: Tensor) -> Tensor:
-    """f(x) = log(1 + |x|) tanh(x), elementwise: nearly x |x| close to zero, logarithmic far out."""
+    """``f(x) = log(1 + |x|) tanh(x)``, elementwise: nearly ``x |x|`` close to zero, logarithmic far out."""
     result: Tensor = _Compress.apply(x)
     return result
 
