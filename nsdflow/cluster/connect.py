@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dask
 from dask.utils import parse_bytes
 from distributed import Client
 
-from nsdflow.cluster.local import free_port, local_cluster, threads_cluster
+from nsdflow.cluster.local import local_cluster, threads_cluster
 from nsdflow.cluster.settings import long_task_settings
+from nsdflow.cluster.wanted import Wanted
 from nsdflow.errors import one_of
 
 if TYPE_CHECKING:
@@ -19,26 +19,10 @@ if TYPE_CHECKING:
 
     from distributed.deploy.cluster import Cluster
 
-__all__ = ["CLUSTERS", "Wanted", "connect"]
+__all__ = ["CLUSTERS", "connect"]
 
 #: What ``--cluster`` accepts besides the address of a running scheduler.
 CLUSTERS = ("local", "threads")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a connection was asked for; None means: as much as there is."""
-
-    workers: int | None = None
-    threads_per_worker: int = 1
-    memory: int | None = None  # bytes a worker
-    gpus: int | None = None
-    scratch: str | None = None
-    dashboard: str | None = "127.0.0.1"
-
-    def dashboard_address(self) -> str | None:
-        """Where the dashboard listens: port 8787 if it is free there, else any."""
-        return self.dashboard and f"{self.dashboard}:{free_port(self.dashboard)}"
 
 
 @contextmanager

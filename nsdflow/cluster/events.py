@@ -6,16 +6,16 @@ whoever called :func:`subscribe`. Outside Dask nothing happens, so that function
 An event is a flat dictionary of JSON values with at least ``kind`` and ``time`` (seconds since 1970); events from a
 task also carry ``task`` (its key), ``worker_name`` and ``worker`` (the address, which Dask adds). Kinds in use:
 
-==============  ====================================================  ====================================
-kind            fields                                                who
-==============  ====================================================  ====================================
-``stage``       stage, total, done, bytes                             driver, once a stage before it starts
-``task-done``   key, stage, seconds, bytes                            driver, once a task
-``task-failed`` key, stage, error, again                              driver, when a task failed
-``epoch``       run, epoch, epochs, seconds, loss, accuracy, ...      training task, once an epoch
-``job``         pool, name, state, reason                             pools, when a job starts, dies, is replaced
-``note``        text                                                  anyone: one line worth reading
-==============  ====================================================  ====================================
+===============  ====================================================  ====================================
+kind             fields                                                who
+===============  ====================================================  ====================================
+``stage``        stage, total, done, bytes                             driver, once a stage before it starts
+``task-done``    key, stage, seconds, bytes                            driver, once a task
+``task-failed``  key, stage, error, again                              driver, when a task failed
+``epoch``        run, epoch, epochs, seconds, loss, accuracy, ...      training task, once an epoch
+``job``          pool, name, state, reason                             pools, when a job starts, dies, is replaced
+``note``         text                                                  anyone: one line worth reading
+===============  ====================================================  ====================================
 """
 
 from __future__ import annotations
@@ -24,20 +24,24 @@ import json
 import os
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import fsspec
 from distributed import get_worker
+from fsspec.implementations.local import LocalFileSystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from distributed import Client
 
-__all__ = ["TOPIC", "Event", "Listener", "RunLog", "emit", "make_event", "subscribe"]
+__all__ = ["TOPIC", "Event", "Listener", "RunLog", "emit", "make_event", "read_log", "subscribe"]
 
 TOPIC = "nsdflow"
+#: Seconds between two uploads of a log to an object store.
+UPLOAD_EVERY = 30.0
 
 Event: TypeAlias = dict[str, Any]
 Listener: TypeAlias = "Callable[[Event], None]"
@@ -79,24 +83,44 @@ def subscribe(client: Client, listener: Listener) -> Iterator[None]:
 class RunLog:
     """The listener that appends each event to ``log.jsonl``, one JSON object a line, as it happens.
 
-    A line is a single ``write`` to a file opened for appending: two drivers cannot interleave within a line, and
-    what was logged survives whatever kills the driver.
+    On a file system a line is a single ``write`` to a file opened for appending: two drivers cannot interleave within
+    a line, and what was logged survives whatever kills the driver. Object stores cannot append: there the log is
+    rewritten every half minute and at the end.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    def __init__(self, url: str | Path) -> None:
+        self.url = str(url)
         self._lock = threading.Lock()
+        self._fs, self._path = fsspec.url_to_fs(self.url)
+        self._file: int | None = None
+        self._text = b""
+        self._uploaded = time.monotonic()
+        if isinstance(self._fs, LocalFileSystem):
+            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            size = os.fstat(self._file).st_size
+            if size and os.pread(self._file, 1, size - 1) != b"\n":
+                os.write(self._file, b"\n")  # a driver died within a line: do not write on behind it
+        elif self._fs.exists(self._path):
+            self._text = self._fs.cat_file(self._path)
 
     def __call__(self, event: Event) -> None:
-        line = json.dumps(event, separators=(",", ":")) + "\n"
+        line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
         with self._lock:
-            os.write(self._file, line.encode())
+            if self._file is not None:
+                os.write(self._file, line)
+                return
+            self._text += line
+            if time.monotonic() - self._uploaded > UPLOAD_EVERY:
+                self._upload()
 
     def close(self) -> None:
-        """Close the file; the log stays."""
-        os.close(self._file)
+        """Finish the file; the log stays."""
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+            else:
+                self._upload()
 
     def __enter__(self) -> RunLog:
         return self
@@ -104,8 +128,16 @@ class RunLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @staticmethod
-    def read(path: str | Path) -> list[Event]:
-        """The events of a log, oldest first; a last line that is still being written is left out."""
-        lines = Path(path).read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+    def _upload(self) -> None:
+        self._fs.pipe_file(self._path, self._text)
+        self._uploaded = time.monotonic()
+
+
+def read_log(url: str | Path) -> list[Event]:
+    """The events of a log, oldest first, without the lines that a killed driver left unfinished."""
+    fs, path = fsspec.url_to_fs(str(url))
+    events = []
+    for line in fs.cat_file(path).decode().splitlines():
+        with suppress(json.JSONDecodeError):
+            events.append(json.loads(line))
+    return events

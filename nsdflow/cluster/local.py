@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,9 @@ from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
 from distributed.system import MEMORY_LIMIT
 
 if TYPE_CHECKING:
-    from nsdflow.cluster.connect import Wanted
+    from nsdflow.cluster.wanted import Wanted
 
-__all__ = ["free_port", "local_cluster", "threads_cluster", "visible_gpus", "worker_specs"]
-
-DASHBOARD_PORT = 8787
+__all__ = ["local_cluster", "threads_cluster", "visible_gpus", "worker_specs"]
 
 
 def visible_gpus() -> tuple[str, ...]:
@@ -68,7 +65,7 @@ def local_cluster(wanted: Wanted) -> SpecCluster:
     return SpecCluster(
         scheduler={
             "cls": Scheduler,
-            "options": {"host": "127.0.0.1", "dashboard_address": wanted.dashboard_address()},
+            "options": {"host": "127.0.0.1", **wanted.http()},
         },
         workers=worker_specs(wanted, gpus),
         silence_logs=logging.ERROR,
@@ -78,6 +75,7 @@ def local_cluster(wanted: Wanted) -> SpecCluster:
 
 def threads_cluster(wanted: Wanted) -> LocalCluster:
     """One worker of threads inside this process: for debuggers, notebooks and tests."""
+    http = wanted.http()
     threads = (wanted.workers or 1) * wanted.threads_per_worker
     return LocalCluster(
         n_workers=1,
@@ -85,19 +83,9 @@ def threads_cluster(wanted: Wanted) -> LocalCluster:
         processes=False,
         memory_limit=wanted.memory or 0,
         local_directory=wanted.scratch,
-        dashboard_address=wanted.dashboard_address(),
+        dashboard_address=http["dashboard_address"],
+        scheduler_kwargs={"dashboard": http["dashboard"]},
         worker_dashboard_address="127.0.0.1:0",
         silence_logs=logging.ERROR,
         resources={"CPU": threads, "GPU": 1},
     )
-
-
-def free_port(host: str, port: int = DASHBOARD_PORT) -> int:
-    """``port`` if nobody listens there on ``host``, else 0 (any free one)."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return 0
-    return port

@@ -1,0 +1,100 @@
+"""Clients of every local kind: what they offer, what they listen on, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import dask
+import pytest
+from distributed import LocalCluster
+
+from nsdflow.cluster.connect import connect
+from nsdflow.cluster.local import visible_gpus, worker_specs
+from nsdflow.cluster.settings import LONG_TASKS, long_task_settings
+from nsdflow.cluster.wanted import Wanted, free_port
+from nsdflow.errors import SelectionError
+
+
+def listening_on_all_interfaces(client) -> set[str]:
+    """Hosts of every service of scheduler and workers."""
+    info = client.scheduler_info()
+    addresses = [info["address"], *info["workers"]]
+    return {urlsplit(address).hostname for address in addresses}
+
+
+def test_local_gives_workers_with_slots_on_the_loopback_interface():
+    with connect("local", workers=2, memory="1GiB", dashboard=None) as client:
+        workers = client.scheduler_info()["workers"].values()
+        assert {worker["name"] for worker in workers} == {"cpu-0", "cpu-1"}
+        assert all(worker["resources"] == {"CPU": 1, "GPU": 1} for worker in workers)
+        assert all(worker["memory_limit"] == 2**30 for worker in workers)
+        assert listening_on_all_interfaces(client) == {"127.0.0.1"}
+        assert client.submit(sum, [1, 2], resources={"GPU": 1}).result() == 3
+
+
+def test_an_address_is_joined_and_left_running():
+    options = {
+        "n_workers": 1,
+        "processes": False,
+        "dashboard_address": "127.0.0.1:0",
+        "protocol": "tcp://",
+        "host": "127.0.0.1",
+    }
+    with LocalCluster(**options) as cluster:
+        for _ in range(2):
+            with connect(cluster.scheduler_address) as client:
+                assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_an_unknown_cluster_names_those_there_are():
+    with pytest.raises(SelectionError, match=r"'locl'; there are: local.*did you mean 'local'"), connect("locl"):
+        pass
+
+
+def test_gpus_get_a_worker_each_and_the_rest_of_the_cores_the_cpu_pool():
+    specs = worker_specs(Wanted(workers=3, threads_per_worker=2, memory=10), gpus=("2", "GPU-ab"))
+    options = {name: spec["options"] for name, spec in specs.items()}
+    assert list(specs) == ["gpu-0", "gpu-1", "cpu-0", "cpu-1", "cpu-2"]
+    assert options["gpu-1"]["env"] == {"CUDA_VISIBLE_DEVICES": "GPU-ab"}
+    assert options["gpu-1"]["resources"] == {"GPU": 1}
+    assert options["cpu-0"]["resources"] == {"CPU": 2}
+
+
+@pytest.mark.parametrize(("value", "gpus"), [("0,3", ("0", "3")), ("", ()), ("-1", ()), ("GPU-1a", ("GPU-1a",))])
+def test_visible_gpus_are_those_the_queue_gave(monkeypatch, value, gpus):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert visible_gpus() == gpus
+
+
+def test_settings_hold_while_connected_and_leave_the_users_own_alone():
+    ttl = "distributed.scheduler.worker-ttl"
+    before = dask.config.get(ttl)
+    with connect("threads", dashboard=None):
+        assert dask.config.get(ttl) == LONG_TASKS[ttl] != before
+    assert dask.config.get(ttl) == before
+    with dask.config.set({ttl: "7 minutes"}):
+        assert ttl not in long_task_settings()
+        assert len(long_task_settings()) == len(LONG_TASKS) - 1
+
+
+def test_the_dashboard_takes_another_port_when_its_own_is_taken():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert free_port("127.0.0.1", taken.getsockname()[1]) == 0
+    with connect("threads") as client:
+        assert client.cluster.scheduler.http_server.address == "127.0.0.1"
+
+
+def test_importing_the_cluster_layer_leaves_signals_and_settings_alone():
+    code = (
+        "import signal, dask; before = signal.getsignal(signal.SIGINT)\n"
+        "import nsdflow.cluster.connect, nsdflow.cluster.events, nsdflow.cluster.stop, nsdflow.cluster.progress\n"
+        "assert signal.getsignal(signal.SIGINT) is before\n"
+        "assert dask.config.get('distributed.scheduler.worker-ttl') == '5 minutes'\n"
+        "import sys; assert 'dask_jobqueue' not in sys.modules and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
