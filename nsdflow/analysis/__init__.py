@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from nsdflow.analysis.ceiling import noise_ceiling
+from nsdflow.analysis.compare import compare_models
 from nsdflow.analysis.correlation import accuracy, uncertainty
+from nsdflow.analysis.fields import pooling_field_fits, pooling_fields
+from nsdflow.analysis.noise import noise_model, synthetic_responses
 from nsdflow.analysis.partitions import tuning, variance_shares
 from nsdflow.analysis.rois import roi_summary
 from nsdflow.analysis.summary import SummaryRow, summary_table
+from nsdflow.analysis.transfer import transfer_asymmetry, transfer_matrices, transfer_matrix
 
 __all__ = [
     "SummaryRow",
     "accuracy",
+    "compare_models",
     "noise_ceiling",
+    "noise_model",
+    "pooling_field_fits",
+    "pooling_fields",
     "roi_summary",
     "summary_table",
+    "synthetic_responses",
+    "transfer_asymmetry",
+    "transfer_matrices",
+    "transfer_matrix",
     "tuning",
     "uncertainty",
     "variance_shares",

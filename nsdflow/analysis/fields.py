@@ -1,0 +1,83 @@
+"""Where a voxel looks: Gaussians fitted to its pooling field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nsdflow.analysis.gaussians import PARAMETERS, fit_gaussians
+
+__all__ = ["pooling_field_fits", "pooling_fields"]
+
+Floats = NDArray[np.floating[Any]]
+
+
+def pooling_fields(logits: xr.DataArray) -> xr.DataArray:
+    """Pooling fields from a readout's logits: the softmax over ``y`` and ``x``, so each sums to 1.
+
+    Parameters
+    ----------
+    logits : (voxel, y, x), such as ``pooling_logits_0`` of a run. Lazy or not.
+    """
+    raised: xr.DataArray = xr.apply_ufunc(np.exp, logits - logits.max(("y", "x")), dask="allowed")
+    return (raised / raised.sum(("y", "x"))).rename("pooling_field")
+
+
+def pooling_field_fits(fields: xr.DataArray) -> xr.Dataset:
+    r"""Fits a rotated two-dimensional Gaussian with offset to every pooling field.
+
+    .. math:: g(x, y) = e^{A} \exp\left(-\frac{u^2}{2 \sigma_x^2} - \frac{v^2}{2 \sigma_y^2}\right) + o,
+        \quad u = \cos\theta\,(x - x_0) - \sin\theta\,(y - y_0),
+        \quad v = \sin\theta\,(x - x_0) + \cos\theta\,(y - y_0)
+
+    by least squares from a moment estimate, amplitude and sizes through exp. Positions are in image widths from the
+    centre of gaze, x to the right and y up; as published, the centres of the outermost pixels lie at -0.5 and 0.5.
+
+    Parameters
+    ----------
+    fields : (voxel, y, x), y downward. Lazy or not; see :func:`pooling_fields`.
+
+    Returns
+    -------
+    ``parameters`` (voxel, parameter): log_amplitude, x, y, log_sigma_x, log_sigma_y, angle (radians, in
+        [-pi/4, pi/4)), offset.
+    ``residual`` (voxel,): root of the sum of squared differences.
+    ``eccentricity``: distance of the centre from the centre of gaze. ``size``: :math:`\sqrt{\sigma_x \sigma_y}`.
+        ``polar_angle``: direction of the centre, radians anticlockwise from the right.
+    ``orientation``: direction of the longer axis less ``polar_angle``, in [-pi/2, pi/2): 0 points at the centre of
+        gaze.
+    ``fitted``: False where the field is flat or not finite, the fit did not converge, or what it found is wider
+        than the image or off it; such voxels keep what was found (NaN where nothing was).
+    """
+    parameters, residual, converged = xr.apply_ufunc(
+        fit_gaussians,
+        fields.chunk(y=-1, x=-1) if fields.chunks else fields,
+        input_core_dims=[["y", "x"]],
+        output_core_dims=[["parameter"], [], []],
+        dask="parallelized",
+        output_dtypes=[np.float64, np.float64, np.bool_],
+        dask_gufunc_kwargs={"output_sizes": {"parameter": len(PARAMETERS)}},
+    )
+    parameters = parameters.assign_coords(parameter=list(PARAMETERS))
+    described = _describe(parameters)
+    fitted = converged & (described["size"] < 1) & (described["eccentricity"] < 1)
+    return described.assign(parameters=parameters, residual=residual, fitted=fitted)
+
+
+def _describe(parameters: xr.DataArray) -> xr.Dataset:
+    """What the parameters mean: place, size and orientation."""
+    x, y, log_x, log_y, angle = (
+        parameters.sel(parameter=name, drop=True) for name in ("x", "y", "log_sigma_x", "log_sigma_y", "angle")
+    )
+    polar = xr.apply_ufunc(np.arctan2, y, x, dask="allowed")
+    longer = xr.where(log_x >= log_y, -angle, np.pi / 2 - angle)
+    described = {
+        "eccentricity": ((x**2 + y**2) ** 0.5, "image widths"),
+        "size": (xr.apply_ufunc(np.exp, (log_x + log_y) / 2, dask="allowed"), "image widths"),
+        "polar_angle": (polar, "radians"),
+        "orientation": ((longer - polar + np.pi / 2) % np.pi - np.pi / 2, "radians"),
+    }
+    return xr.Dataset({name: values.assign_attrs(units=units) for name, (values, units) in described.items()})

@@ -1,0 +1,118 @@
+"""Transfer between areas: how well features learned on one area predict another, and in which direction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nsdflow.analysis.rois import EARLY_AREAS, roi_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["transfer_asymmetry", "transfer_matrices", "transfer_matrix"]
+
+Floats = NDArray[np.float64]
+
+
+def transfer_matrix(
+    transferred: xr.DataArray, own: xr.DataArray, roi: xr.DataArray, *, areas: tuple[str, ...] = EARLY_AREAS
+) -> xr.DataArray:
+    r"""What each area loses (below 0) when it is predicted from the trunk of another.
+
+    .. math:: m_{ij} = \operatorname{mean}_{v \in \text{area } j} (c^{(i)}_v - c^{\text{own}}_v)
+
+    Parameters
+    ----------
+    transferred : (model, voxel) accuracy of readouts fitted on the trunk of area i, with coordinate ``model`` naming
+        the area.
+    own : (voxel,) accuracy of the model trained on the voxel's own area.
+    roi : (voxel,) labels or names.
+    areas : rows and columns, from the lowest of the supposed hierarchy to the highest.
+
+    Returns
+    -------
+    (model, roi) differences of correlations; NaN for an area without voxels.
+    """
+    names = roi_names(roi)
+    loss = (transferred - own.drop_vars("model", errors="ignore")).sel(model=list(areas))
+    columns = [loss.where(names == area).mean("voxel") for area in areas]
+    matrix = xr.concat(columns, dim=xr.DataArray(list(areas), dims="roi", name="roi"))
+    return matrix.transpose("model", "roi").rename("transfer")
+
+
+def transfer_matrices(subjects: Mapping[str, xr.Dataset], *, areas: tuple[str, ...] = EARLY_AREAS) -> xr.DataArray:
+    """:func:`transfer_matrix` of every subject, and of all their voxels together as subject ``"all"``.
+
+    Parameters
+    ----------
+    subjects : of each subject ``transfer_accuracy`` (model, voxel), ``accuracy`` (voxel,) of the areas' own models,
+        and ``roi`` (voxel,).
+
+    Returns
+    -------
+    (subject, model, roi).
+    """
+    kept = [subject[["transfer_accuracy", "accuracy", "roi"]].reset_coords("roi") for subject in subjects.values()]
+    bare = [subject.drop_vars([n for n in subject.coords if n != "model"]) for subject in kept]
+    everyone = [*bare, xr.concat(bare, "voxel", data_vars="minimal")]
+    matrices = [transfer_matrix(s["transfer_accuracy"], s["accuracy"], s["roi"], areas=areas) for s in everyone]
+    return xr.concat(matrices, xr.DataArray([*subjects, "all"], dims="subject", name="subject"))
+
+
+def transfer_asymmetry(matrix: xr.DataArray) -> xr.Dataset:
+    r"""Does transfer work better up the hierarchy or down?
+
+    Let d = \|row - column\| count the steps between two areas. The slope of m = a d through the origin, by least
+    squares, over the entries below the diagonal (the model of a higher area predicts a lower one) is
+    :math:`a_\uparrow`, over those above it :math:`a_\downarrow`, with standard errors :math:`e`. Then
+
+    .. math:: \alpha = \frac{a_\uparrow - a_\downarrow}{|a_\uparrow| + |a_\downarrow|}, \qquad
+        e_\alpha = |\alpha| \sqrt{\frac{e_\uparrow^2 + e_\downarrow^2}{(a_\uparrow - a_\downarrow)^2}
+                                + \frac{e_\uparrow^2 + e_\downarrow^2}{(|a_\uparrow| + |a_\downarrow|)^2}}
+
+    Parameters
+    ----------
+    matrix : (model, roi) with the areas in the same order, of any further dimensions (such as ``subject``).
+
+    Returns
+    -------
+    ``alpha``, ``alpha_error``, ``up``, ``up_error``, ``down``, ``down_error`` over the further dimensions. The
+    errors need three areas (two entries a triangle), with fewer they are NaN.
+    """
+    names = ("alpha", "alpha_error", "up", "up_error", "down", "down_error")
+    outputs = xr.apply_ufunc(
+        _asymmetry,
+        matrix,
+        input_core_dims=[["model", "roi"]],
+        output_core_dims=[[]] * len(names),
+        dask="parallelized",
+        output_dtypes=[np.float64] * len(names),
+    )
+    return xr.Dataset(dict(zip(names, outputs, strict=True)))
+
+
+def _asymmetry(matrix: NDArray[np.floating[Any]]) -> tuple[Floats, ...]:
+    rows, columns = np.indices(matrix.shape[-2:])
+    steps = np.abs(rows - columns).astype(np.float64)
+    (up, up_error), (down, down_error) = (
+        _slope(steps[side], matrix[..., side].astype(np.float64)) for side in (rows > columns, rows < columns)
+    )
+    difference, total, variance = up - down, abs(up) + abs(down), up_error**2 + down_error**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        alpha = difference / total
+        # |alpha| times the root of the relative variances, written so that alpha = 0 keeps its error
+        error = np.sqrt(variance * (1 + alpha**2)) / total
+    return alpha, error, up, up_error, down, down_error
+
+
+def _slope(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Least squares slope through the origin of ``y`` (..., point) on ``x`` (point,), and its standard error."""
+    slope: Floats = np.einsum("...n,n->...", y, x) / np.square(x).sum()
+    squares = ((y - slope[..., None] * x) ** 2).sum(-1)
+    freedom = x.size - 1
+    error = np.sqrt(squares / freedom / np.square(x).sum()) if freedom else np.full_like(slope, np.nan)
+    return slope, error
