@@ -1,0 +1,38 @@
+"""The folder in which the documentation's examples run: what ``nsdflow demo`` leaves behind, only smaller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import nsdflow
+from nsdflow.cluster.connect import connect
+from nsdflow.synthetic import SyntheticSpec, write_nsd
+from nsdflow.workflows.engine import execute
+from nsdflow.workflows.ingest import plan_ingest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``demo/nsd``, ``demo/nsd.zarr`` and ``demo/runs/gnet8j``."""
+    folder = tmp_path_factory.mktemp("docs")
+    demo = folder / "demo"
+    write_nsd(demo / "nsd", SyntheticSpec(formats=("nii.gz",), image_size=80))
+    store, runs = str(demo / "nsd.zarr"), str(demo / "runs")
+    with connect("threads") as client:
+        execute(plan_ingest(str(demo / "nsd"), store, image_size=80), client)
+        nsdflow.run(
+            "gnet8j",
+            store=store,
+            runs=runs,
+            client=client,
+            prefilter="gabor",
+            width=4,
+            bootstrap=4,
+            train={"epochs": 1},
+        )
+    return folder
