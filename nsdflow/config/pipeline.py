@@ -40,6 +40,8 @@ RoiGroups = Annotated[tuple[str, ...] | None, AfterValidator(_roi_groups)]
 class PipelineBase(Frozen):
     """What every pipeline says about itself."""
 
+    kind: str
+    """What the pipeline does; decides which settings it has."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the run folder."""
     description: str = ""
@@ -123,7 +125,7 @@ class FwrfPipeline(ModelPipeline):
     zscore: bool = True
     bias: bool = True
     nonlinearity: Literal["none", "log"] = "none"
-    """Applied to pooled features; log is log(1 + |x|)."""
+    """Applied to pooled features; log is ``log(1 + |x|)``."""
     holdout_fraction: float = Field(0.1, gt=0, lt=1)
     candidates_per_task: int = Field(100, ge=1)
 
