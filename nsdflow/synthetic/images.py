@@ -19,10 +19,10 @@ __all__ = ["draw_image", "draw_images"]
 
 Floats = npt.NDArray[np.floating]
 
-_LEAVES = 500
+_LEAVES = 350
 _CORNERS = 14  # a leaf is an ellipse drawn as a polygon of so many corners
 _LARGEST_RADIUS = 0.4  # in image widths
-_SMALLEST_RADIUS = (0.006, 0.03)  # range over images: fine gravel to large objects
+_SMALLEST_RADIUS = (0.008, 0.03)  # range over images: fine gravel to large objects
 _TEXTURE_STRENGTH = 50.0  # grey levels, standard deviation on a leaf of full texture
 
 

@@ -1,0 +1,120 @@
+"""The planted network: what the synthetic voxels compute, in numpy alone.
+
+Level 1 is a bank of oriented energies: quadrature pairs of log-Gabor filters at a few spatial frequencies, amplitude
+compressed by a square root. Each further level blurs the maps of the one before, normalises them across channels at
+every pixel (divisive normalisation) and rectifies fixed random combinations of them. Level 1 is thus close to what
+Gabor models and first convolutional layers carry, and every level above can be had only through the one below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+from PIL import Image
+from scipy.ndimage import uniform_filter
+
+__all__ = ["FREQUENCIES", "LEVELS", "ORIENTATIONS", "PlantedNetwork", "grey_images", "level_of_feature"]
+
+Floats = npt.NDArray[np.float32]
+
+#: Spatial frequencies of level 1, cycles per image.
+FREQUENCIES = (3.0, 5.0, 8.0, 12.0)
+#: Orientations of level 1, radians, of the direction in which the grating varies; y upward.
+ORIENTATIONS = tuple(np.pi * k / 6 for k in range(6))
+LEVELS = 4
+#: Channels of every level.
+CHANNELS = len(FREQUENCIES) * len(ORIENTATIONS)
+#: Pixels a side of the grey image, and of the maps of the levels.
+GREY_SIZE = 64
+MAP_SIZES = (32, 16, 16, 16)
+
+_MARGIN = 16  # grey surround on each side: NSD showed its images on a uniform grey field
+_OCTAVES = 0.55  # standard deviation of a filter in log2 frequency
+_ANGLE = np.pi / 9  # standard deviation of a filter in orientation
+_THRESHOLD = 0.3  # of the rectification, in units of the normalised channels
+_GREY = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+
+
+def level_of_feature() -> npt.NDArray[np.int64]:
+    """Level (1-based) of each feature, in the order in which weights count them."""
+    return np.repeat(np.arange(1, LEVELS + 1), CHANNELS)
+
+
+def grey_images(images: npt.NDArray[np.uint8]) -> Floats:
+    """RGB images (n, y, x, 3) uint8 to what the network sees: (n, 64, 64) float32, 0 = the grey of the screen."""
+    small = [Image.fromarray(image).resize((GREY_SIZE, GREY_SIZE), Image.Resampling.BOX) for image in images]
+    return np.stack([np.asarray(image, dtype=np.float32) for image in small]) @ (_GREY / 255) - np.float32(127 / 255)
+
+
+@dataclass(frozen=True)
+class PlantedNetwork:
+    """The network of one seed; only its levels above the first depend on it."""
+
+    seed: int
+
+    def maps(self, images: npt.NDArray[np.uint8], levels: int = LEVELS) -> list[Floats]:
+        """Feature maps of RGB images (n, y, x, 3), one array (n, channel, y, x) for each of the first ``levels``."""
+        maps = [_energies(grey_images(images), self._filters)]
+        for mixing in self._mixing[: levels - 1]:
+            maps.append(_deeper(maps[-1], mixing))
+        return maps
+
+    @cached_property
+    def _filters(self) -> Floats:
+        return _log_gabor_bank(GREY_SIZE + 2 * _MARGIN)
+
+    @cached_property
+    def _mixing(self) -> Floats:
+        """Weights from level to level, (level - 1, channel out, channel in), each row of unit length."""
+        rng = np.random.default_rng((self.seed, 0x6E6574))
+        weights = rng.standard_normal((LEVELS - 1, CHANNELS, CHANNELS), dtype=np.float32)
+        return weights / np.linalg.norm(weights, axis=-1, keepdims=True)
+
+
+def _log_gabor_bank(size: int) -> Floats:
+    """One-sided transfer functions (channel, size, size); channel = frequency x orientation, orientation fastest.
+
+    Being one-sided, a filter gives the analytic signal: its modulus is the energy of the quadrature pair.
+    """
+    fy, fx = np.meshgrid(-np.fft.fftfreq(size), np.fft.fftfreq(size), indexing="ij")  # rows go down, y goes up
+    frequency, angle = np.hypot(fx, fy), np.arctan2(fy, fx)
+    frequency[0, 0] = 1e-9
+    bank = []
+    for cycles in FREQUENCIES:
+        radial = np.exp(-0.5 * (np.log2(frequency * GREY_SIZE / cycles) / _OCTAVES) ** 2)
+        for orientation in ORIENTATIONS:
+            turn = np.angle(np.exp(1j * (angle - orientation)))
+            bank.append(2 * radial * np.exp(-0.5 * (turn / _ANGLE) ** 2))
+    return np.asarray(bank, dtype=np.float32)
+
+
+def _energies(grey: Floats, filters: Floats) -> Floats:
+    """Level 1: square root of the local amplitude, one value for every 2 x 2 pixels, (n, channel, 32, 32)."""
+    size = filters.shape[-1]
+    half = size // 2
+    field = np.pad(grey, ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)))
+    shift = np.exp(1j * np.pi * np.fft.fftfreq(size)).astype(np.complex64)  # to the middle of each pair of pixels
+    spectrum = scipy.fft.fft2(field) * shift[:, None] * shift
+    inner = slice(_MARGIN // 2, _MARGIN // 2 + MAP_SIZES[0])
+    maps = np.empty((len(grey), len(filters), MAP_SIZES[0], MAP_SIZES[0]), dtype=np.float32)
+    for channel, transfer in enumerate(filters):
+        # folding a spectrum samples its signal at every second pixel: a quarter of the transform to do
+        folded = (spectrum * transfer).reshape(-1, 2, half, 2, half).sum(axis=(1, 3))
+        maps[:, channel] = np.sqrt(np.abs(scipy.fft.ifft2(folded)[:, inner, inner] / 4))
+    return maps
+
+
+def _deeper(maps: Floats, mixing: Floats) -> Floats:
+    """The next level: pool, blur, normalise across channels, combine, rectify; (n, channel, 16, 16)."""
+    size = MAP_SIZES[1]
+    pooled = maps.reshape(*maps.shape[:2], size, -1, size, maps.shape[-1] // size).mean(axis=(3, 5))
+    blurred = uniform_filter(pooled, size=(1, 1, 3, 3), mode="nearest")
+    centred = blurred - blurred.mean(axis=1, keepdims=True)
+    spread = np.sqrt((centred**2).mean(axis=1, keepdims=True))
+    normalised = centred / (spread + 0.1 * spread.mean(axis=(2, 3), keepdims=True) + np.float32(1e-6))
+    combined = np.einsum("oc,ncyx->noyx", mixing, normalised, optimize=True)
+    return np.maximum(combined - np.float32(_THRESHOLD), 0)

@@ -1,0 +1,202 @@
+"""The truth: what each voxel of visual cortex responds to, and how well it can be heard through the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from nsdflow.synthetic.anatomy import Anatomy, surface_anatomy, volume_anatomy
+from nsdflow.synthetic.network import FREQUENCIES, LEVELS, MAP_SIZES, ORIENTATIONS, level_of_feature
+from nsdflow.synthetic.spec import HIERARCHIES, SyntheticSpec
+
+__all__ = ["Planted", "calibrate", "plant", "planted_responses", "pooling_weights", "subject_anatomy"]
+
+Floats = npt.NDArray[np.floating]
+Images = npt.NDArray[np.uint8]
+
+#: Pooling field size = intercept + slope x eccentricity, in image widths, for V1, V2, V3, hV4 and what lies beyond.
+_SIZES = np.array([(0.03, 0.10), (0.045, 0.15), (0.06, 0.20), (0.08, 0.25), (0.10, 0.30)])
+_EVC_SHARE_OF_SURFACE = 0.04
+_BEYOND_EVC = 0.6  # ncsnr there, as a share of early visual cortex'
+_TUNED_CHANNELS = 6  # of level 1, with non-zero weight in a voxel
+_MIXED_CHANNELS = 4  # of any other level
+
+
+@dataclass(frozen=True)
+class Planted:
+    """The v visual voxels of one subject and space.
+
+    The noiseless response of a voxel to an image is ``bias + sum_c weights[c] * pooled_c``, where ``pooled_c`` is the
+    mass of a Gaussian (x, y, sigma) over the map of feature c; over the subject's own images it has mean 0 and standard
+    deviation 1.
+
+    Attributes
+    ----------
+    flat_index : (v,) int64
+        Place in the volume in C order, ascending; on a surface the vertex, the right hemisphere's after the left's.
+    roi : (v,) int64
+        prf-visualrois over Kastner2015.
+    depth : (v,) float64
+        Level of the planted network; between two levels, a mixture of both.
+    x, y, sigma : (v,) float64
+        Pooling field in image widths; the image's centre is the origin, y goes upward.
+    ncsnr : (v,) float64
+        Standard deviation of the signal over that of the noise.
+    weights : (v, feature) float32
+        See `nsdflow.synthetic.network.level_of_feature`.
+    bias : (v,) float32
+        Centres the response.
+    """
+
+    flat_index: npt.NDArray[np.int64]
+    roi: npt.NDArray[np.int64]
+    depth: Floats
+    x: Floats
+    y: Floats
+    sigma: Floats
+    ncsnr: Floats
+    weights: Floats
+    bias: Floats
+
+    @property
+    def levels(self) -> int:
+        """Deepest level that any voxel reads."""
+        return int(np.ceil(self.depth.max()))
+
+    def pooling(self) -> dict[int, npt.NDArray[np.float32]]:
+        """`pooling_weights` for each size of map that these voxels read."""
+        sizes = set(MAP_SIZES[: self.levels])
+        return {size: pooling_weights(self.x, self.y, self.sigma, size) for size in sizes}
+
+    def standardised(self, mean: Floats, std: Floats) -> Planted:
+        """The voxels whose responses are (response - mean) / std, both (v,)."""
+        return replace(
+            self,
+            weights=(self.weights / std[:, None]).astype(np.float32),
+            bias=((self.bias - mean) / std).astype(np.float32),
+        )
+
+
+def subject_anatomy(spec: SyntheticSpec, subject: int, space: str) -> Anatomy:
+    """The anatomy of a subject (1-based) in a space; fsaverage is the same brain for all."""
+    rng = np.random.default_rng((spec.seed, 0x616E61, 0 if space == "fsaverage" else subject))
+    if space in ("fsaverage", "nativesurface"):
+        return surface_anatomy(spec.vertex_counts(subject, space), _EVC_SHARE_OF_SURFACE, rng)
+    shape = spec.volume_shape(subject, space)
+    grid_ratio = np.prod(shape) / np.prod(spec.volume_shape(subject, "func1pt8mm"))
+    return volume_anatomy(shape, round(spec.evc_voxels * grid_ratio), rng)
+
+
+def plant(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy) -> Planted:
+    """Draw pooling fields, feature weights and ncsnr of a subject (1-based); `calibrate` sets the scale."""
+    rng = np.random.default_rng((spec.seed, 0x706C61, subject, *space.encode()))
+    flat_index = np.flatnonzero(anatomy.visual)
+    count = flat_index.size
+    roi = anatomy.joined_roi[flat_index]
+    area = np.select([np.isin(roi, (1, 2)), np.isin(roi, (3, 4)), np.isin(roi, (5, 6)), roi == 7], range(4), default=4)
+    x, y = anatomy.x[flat_index], anatomy.y[flat_index]
+    # areas that are to differ in nothing must not differ in the size of their fields either
+    intercept, slope = _SIZES[np.full(count, 1) if spec.hierarchy == "same" else area].T
+    depth = np.asarray(HIERARCHIES[spec.hierarchy])[np.minimum(area, 3)]
+    return Planted(
+        flat_index=flat_index,
+        roi=roi,
+        depth=depth,
+        x=x,
+        y=y,
+        sigma=(intercept + slope * np.hypot(x, y)) * np.exp(rng.normal(0, 0.1, count)),
+        ncsnr=rng.uniform(*spec.ncsnr, count) * np.where(area < 4, 1.0, _BEYOND_EVC),
+        weights=_draw_weights(rng, _level_shares(depth)),
+        bias=np.zeros(count, dtype=np.float32),
+    )
+
+
+def _level_shares(depth: Floats) -> Floats:
+    """Share of the variance that each level has in voxels of these depths, (v, level)."""
+    return np.clip(1 - np.abs(depth[:, None] - np.arange(1, LEVELS + 1)), 0, 1)
+
+
+def _draw_weights(rng: np.random.Generator, shares: Floats) -> npt.NDArray[np.float32]:
+    """Few positive weights a voxel on each level that has a share in it, (v, feature)."""
+    weights = [_tuned_weights(rng, len(shares))] + [_mixed_weights(rng, len(shares)) for _ in range(LEVELS - 1)]
+    used = np.stack(weights, axis=1) * (shares > 0)[..., None]
+    return used.reshape(len(shares), -1).astype(np.float32)
+
+
+def _tuned_weights(rng: np.random.Generator, count: int) -> Floats:
+    """Smooth tuning to orientation and spatial frequency over the channels of level 1."""
+    orientation = rng.uniform(0, np.pi, (count, 1, 1))
+    octave = rng.uniform(*np.log2([FREQUENCIES[0], FREQUENCIES[-1]]), (count, 1, 1))
+    angle, octaves = np.asarray(ORIENTATIONS), np.log2(FREQUENCIES)[:, None]
+    tuning = np.exp(1.5 * (np.cos(2 * (angle - orientation)) - 1) - 0.5 * ((octaves - octave) / 0.6) ** 2)
+    return _strongest(tuning.reshape(count, -1), _TUNED_CHANNELS)
+
+
+def _mixed_weights(rng: np.random.Generator, count: int) -> Floats:
+    """A few channels of a level without order."""
+    return _strongest(rng.random((count, len(FREQUENCIES) * len(ORIENTATIONS))), _MIXED_CHANNELS)
+
+
+def _strongest(weights: Floats, keep: int) -> Floats:
+    """All but the largest ``keep`` weights of each row set to zero."""
+    threshold = np.partition(weights, -keep, axis=1)[:, -keep, None]
+    return np.where(weights >= threshold, weights, 0)
+
+
+def pooling_weights(x: Floats, y: Floats, sigma: Floats, size: int) -> npt.NDArray[np.float32]:
+    """Mass of each Gaussian in each pixel of a size x size map, (v, size * size), rows from the top down.
+
+    The image is 1 wide, its centre the origin, y upward.
+    """
+    edges = np.linspace(-0.5, 0.5, size + 1)
+    columns = np.diff(ndtr((edges - x[:, None]) / sigma[:, None]), axis=1)
+    rows = np.diff(ndtr((edges - y[:, None]) / sigma[:, None]), axis=1)[:, ::-1]
+    return (rows[:, :, None] * columns[:, None, :]).reshape(len(x), -1).astype(np.float32)
+
+
+def planted_responses(planted: Planted, pooling: Mapping[int, Floats], maps: list[Floats]) -> npt.NDArray[np.float32]:
+    """Noiseless responses (n, v) to images whose feature maps these are.
+
+    Parameters
+    ----------
+    planted : Planted
+        The voxels.
+    pooling : mapping of map size to (v, size * size)
+        `pooling_weights` of the voxels for every size that occurs.
+    maps : list of (n, channel, size, size)
+        The levels' maps, as `PlantedNetwork.maps` gives them.
+    """
+    responses = np.tile(planted.bias, (len(maps[0]), 1))
+    for level_responses in _by_level(planted, pooling, maps):
+        responses += level_responses
+    return responses
+
+
+def _by_level(planted: Planted, pooling: Mapping[int, Floats], maps: list[Floats]) -> Iterator[npt.NDArray[np.float32]]:
+    """Each level's part of the responses, (n, v)."""
+    level_of = level_of_feature()
+    for level, level_maps in enumerate(maps, start=1):
+        fields, part = pooling[level_maps.shape[-1]], np.zeros((len(level_maps), len(planted.x)), dtype=np.float32)
+        for channel, weights in enumerate(planted.weights[:, level_of == level].T):
+            readers = np.flatnonzero(weights)  # weights are sparse: each voxel pools only what it reads
+            pooled = level_maps[:, channel].reshape(len(level_maps), -1) @ fields[readers].T
+            part[:, readers] += pooled * weights[readers]
+        yield part
+
+
+def calibrate(planted: Planted, maps: list[Floats]) -> Planted:
+    """Scale the weights so that each level has its share of a unit variance over the images of these maps.
+
+    Levels are correlated, so the variance of their sum is still to be set, by `Planted.standardised`, once the
+    responses to all images are known.
+    """
+    level_of, shares = level_of_feature(), _level_shares(planted.depth)
+    weights = planted.weights.copy()
+    for level, part in enumerate(_by_level(planted, planted.pooling(), maps[: planted.levels]), start=1):
+        spread = np.maximum(part.std(axis=0), np.float32(1e-6))
+        weights[:, level_of == level] *= (np.sqrt(shares[:, level - 1]) / spread)[:, None]
+    return replace(planted, weights=weights)

@@ -1,0 +1,144 @@
+"""What the scanner makes of the planted responses: noise, scale, drifts between sessions, and the voxels that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from nsdflow.names import BETAS_VERSIONS
+from nsdflow.synthetic.spec import VERSION_SNR, SyntheticSpec
+
+if TYPE_CHECKING:
+    from nsdflow.synthetic.anatomy import Anatomy
+    from nsdflow.synthetic.planting import Planted
+
+__all__ = ["Recording", "file_order", "prepare_recording", "quantise", "session_betas"]
+
+Floats = npt.NDArray[np.floating]
+Bools = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.int64]
+
+_SCALE = 300.0  # int16 steps in one percent of signal change
+_SOURCES = 8  # of the correlated part of the noise
+_DEAD_SHARE, _PARTLY_DEAD_SHARE, _SATURATED_SHARE = 0.001, 0.004, 0.02
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Everything but the signal, for the b places of one subject and space that have data at all.
+
+    Attributes
+    ----------
+    places : (b,) int64
+        Place in the file: Fortran order of the volume, or the vertex.
+    seen : (b,) int64
+        Which planted voxel a place is, -1 = none.
+    ncsnr : (b,) float64
+        Planted ncsnr of the best version of the betas; 0 where nothing is planted.
+    gain, offset : (b,) float32
+        Standard deviation of the noise, and mean response, in percent signal change.
+    valid : (session, b) bool
+        Whether a place has data in a session.
+    sources : (b, source) float32
+        Loadings of the correlated noise, rows of unit length.
+    """
+
+    places: Labels
+    seen: Labels
+    ncsnr: Floats
+    gain: Floats
+    offset: Floats
+    valid: Bools
+    sources: Floats
+
+
+def file_order(flat_index: Labels, shape: tuple[int, ...]) -> Labels:
+    """Flat index in C order to the flat index in Fortran order, in which files store volumes."""
+    return np.ravel_multi_index(np.unravel_index(flat_index, shape), shape, order="F").astype(np.int64)
+
+
+def prepare_recording(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy, planted: Planted) -> Recording:
+    """Draw scale and failures of every place; the same for all versions of the betas."""
+    rng = np.random.default_rng((spec.seed, 0x726563, subject, *space.encode()))
+    planted_at = np.full(anatomy.positions.shape[0], -1)
+    planted_at[planted.flat_index] = np.arange(planted.flat_index.size)
+    alive = np.flatnonzero(anatomy.brain & _in_slab(anatomy) & (rng.random(planted_at.size) >= _DEAD_SHARE))
+    alive = alive[np.argsort(file_order(alive, anatomy.shape), kind="stable")]
+    seen = planted_at[alive]
+    gain = 1.5 * rng.lognormal(0, 0.35, alive.size)
+    outside = anatomy.aseg[alive] == 0  # vessels and the brain's edge, where betas really reach the limits of int16
+    gain[outside & (rng.random(alive.size) < _SATURATED_SHARE)] = 80.0
+    sessions = np.arange(spec.sessions)[:, None]
+    fails_in = np.where(rng.random(alive.size) < _PARTLY_DEAD_SHARE, rng.integers(0, spec.sessions, alive.size), -1)
+    return Recording(
+        places=file_order(alive, anatomy.shape),
+        seen=seen,
+        ncsnr=np.where(seen >= 0, planted.ncsnr[seen], 0.0),
+        gain=gain.astype(np.float32),
+        offset=np.where(seen >= 0, rng.uniform(0, 2, alive.size), rng.normal(0, 0.3, alive.size)).astype(np.float32),
+        valid=sessions != fails_in,
+        sources=_smooth_loadings(rng, anatomy.positions[alive]),
+    )
+
+
+def _in_slab(anatomy: Anatomy) -> Bools:
+    """All but the lowest slice of a volume, which the scanned slab never quite covered; all of a surface."""
+    height = anatomy.positions[:, 2]
+    return np.asarray(height > height.min()) | (len(anatomy.shape) == 1)
+
+
+def _smooth_loadings(rng: np.random.Generator, positions: Floats) -> npt.NDArray[np.float32]:
+    """Plane waves through the brain, a few of them, as unit vectors at each place."""
+    waves = rng.normal(0, 2.0, (3, _SOURCES))
+    loadings = np.cos(positions @ waves + rng.uniform(0, 2 * np.pi, _SOURCES))
+    return (loadings / np.linalg.norm(loadings, axis=1, keepdims=True)).astype(np.float32)
+
+
+def session_betas(
+    spec: SyntheticSpec, subject: int, version: str, session: int, recording: Recording, signal: Floats
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Betas of a session, one trial after the other, (b,) percent signal change; NaN where there are no data.
+
+    A beta is ``offset + drift + gain * (ncsnr * signal + noise)`` with signal and noise of unit variance; drift and a
+    common factor on the gain change from session to session, so betas must be z-scored session by session.
+
+    Parameters
+    ----------
+    spec : SyntheticSpec
+        Seed and correlation of the noise.
+    subject, session : int
+        One-based.
+    version : str
+        Version of the betas; the noise differs between them, and the ncsnr.
+    recording : Recording
+        Of this subject and space.
+    signal : (trial, v) float32
+        Noiseless responses of the planted voxels on the trials of the session.
+    """
+    key = (spec.seed, 0x626574, subject, BETAS_VERSIONS.index(version), session, recording.places.size)
+    rng = np.random.default_rng(key)
+    gain = recording.gain * np.float32(np.exp(rng.normal(0, 0.1)))
+    offset = recording.offset + recording.gain * rng.normal(0, 0.3, recording.gain.size).astype(np.float32)
+    offset[~recording.valid[session - 1]] = np.nan
+    loudness = (VERSION_SNR[version] * recording.ncsnr).astype(np.float32)
+    sees = np.flatnonzero(recording.seen >= 0)
+    own = np.float32(np.sqrt(1 - spec.noise_correlation))
+    common = recording.sources * np.float32(np.sqrt(spec.noise_correlation))
+    for responses in signal:
+        betas = rng.standard_normal(recording.places.size, dtype=np.float32)
+        if spec.noise_correlation:
+            betas = own * betas + common @ rng.standard_normal(_SOURCES, dtype=np.float32)
+        betas[sees] += loudness[sees] * responses[recording.seen[sees]]
+        yield offset + gain * betas
+
+
+def quantise(betas: Floats) -> npt.NDArray[np.int16]:
+    """Percent signal change to int16 as MATLAB does: times 300, half away from zero, saturating, NaN to 0."""
+    scaled = np.nan_to_num(betas * np.float32(_SCALE))
+    rounded = np.trunc(scaled + np.copysign(np.float32(0.5), scaled))
+    limits = np.iinfo(np.int16)
+    return np.clip(rounded, limits.min, limits.max).astype(np.int16)
