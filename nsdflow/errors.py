@@ -33,8 +33,11 @@ class ConfigError(NsdflowError, ValueError):
     def __init__(self, where: str, problems: Sequence[str]) -> None:
         self.where = where
         self.problems = tuple(problems)
+        if len(self.problems) == 1:
+            super().__init__(f"{where}: {self.problems[0]}")
+            return
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
-        super().__init__(f"{where}: {len(self.problems)} problem{'s'[: len(self.problems) != 1]}{lines}")
+        super().__init__(f"{where}: {len(self.problems)} problems{lines}")
 
 
 class SourceError(NsdflowError, ValueError):

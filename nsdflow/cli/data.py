@@ -39,10 +39,11 @@ def synth(
 
     Example: `nsdflow synth nsd --subjects 2 --sessions 3`
     """
-    from nsdflow.synthetic import SIZES, write_nsd
+    from nsdflow.synthetic import SyntheticSpec, write_nsd
 
-    if size not in SIZES:
-        raise one_of("size", size, SIZES)
+    sizes = {"small": SyntheticSpec, "demo": SyntheticSpec.demo, "published": SyntheticSpec.published}
+    if size not in sizes:
+        raise one_of("size", size, sizes)
     given = {
         "subjects": subjects,
         "sessions": sessions,
@@ -54,9 +55,9 @@ def synth(
         "formats": formats and tuple(formats.split(",")),
         "hierarchy": hierarchy,
     }
-    spec = SIZES[size](seed=seed, **{name: value for name, value in given.items() if value is not None})
+    spec = sizes[size](seed=seed, **{name: value for name, value in given.items() if value is not None})
     write_nsd(folder, spec)
-    print(f"{folder}: a synthetic NSD of {spec.subjects} subjects; the planted truth is in {folder / 'truth'}")
+    print(f"{folder}: a synthetic NSD of {spec.subjects} subject(s); the planted truth is in {folder / 'truth'}")
 
 
 def check(
