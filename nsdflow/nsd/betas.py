@@ -16,10 +16,10 @@ import numpy as np
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE
 from nsdflow.nsd import layout
+from nsdflow.nsd.brick import read_voxels
 from nsdflow.nsd.frames import read_header, stream_frames
 
 if TYPE_CHECKING:
-    import h5py
     from numpy.typing import ArrayLike, NDArray
 
     from nsdflow.nsd.source import Source
@@ -283,7 +283,7 @@ def _read_part(source: Source, path: str, index: NDArray[np.intp], out: NDArray[
     """Fill ``out`` (trial, voxel) with a file's values at Fortran-order ``index``."""
     if path.endswith((".hdf5", ".mat")):
         with source.open_hdf5(path, "betas") as dataset:
-            _read_hdf5(dataset, index, out)
+            read_voxels(dataset, index, out)  # axes reversed: this Fortran order is the dataset's C order
         return
     frames = stream_frames(source, path)
     for row, frame in zip(out, frames, strict=True):
@@ -291,12 +291,6 @@ def _read_part(source: Source, path: str, index: NDArray[np.intp], out: NDArray[
             np.take(frame, index, out=row, mode="clip")  # in range already; "raise" would copy twice
         else:
             row[:] = frame[index]
-
-
-def _read_hdf5(dataset: h5py.Dataset, index: NDArray[np.intp], out: NDArray[Any]) -> None:
-    """The axes are reversed, (trial, k, j, i): in C order a voxel's place is its Fortran index in (i, j, k)."""
-    for trial in range(len(out)):
-        np.take(dataset[trial].ravel(), index, out=out[trial], mode="clip")
 
 
 def _times(shape: Sequence[int]) -> str:
