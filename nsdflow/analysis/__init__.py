@@ -10,12 +10,15 @@ from nsdflow.analysis.noise import noise_model, synthetic_responses
 from nsdflow.analysis.partitions import tuning, variance_shares
 from nsdflow.analysis.rois import roi_summary
 from nsdflow.analysis.summary import SummaryRow, summary_table
+from nsdflow.analysis.tables import accuracy_table, explainable_table, table_frame, transfer_table
 from nsdflow.analysis.transfer import transfer_asymmetry, transfer_matrices, transfer_matrix
 
 __all__ = [
     "SummaryRow",
     "accuracy",
+    "accuracy_table",
     "compare_models",
+    "explainable_table",
     "noise_ceiling",
     "noise_model",
     "pooling_field_fits",
@@ -23,9 +26,11 @@ __all__ = [
     "roi_summary",
     "summary_table",
     "synthetic_responses",
+    "table_frame",
     "transfer_asymmetry",
     "transfer_matrices",
     "transfer_matrix",
+    "transfer_table",
     "tuning",
     "uncertainty",
     "variance_shares",

@@ -1,0 +1,153 @@
+"""The paper's tables, in its rows and columns, from runs of nsdflow.
+
+St-Yves, Allen, Wu, Kay and Naselaris (2023), Nature Communications 14, 3329, published three tables of figures:
+explained variance, explainable variance explained, and transfer asymmetry. A table here is labelled xarray; its
+:func:`table_frame` has the published header, so that its CSV can be laid beside the published file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nsdflow.analysis.rois import EARLY_AREAS, roi_names
+from nsdflow.analysis.summary import ceiling_of, subject_results
+from nsdflow.analysis.transfer import transfer_asymmetry
+from nsdflow.names import subject_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = [
+    "ACCURACY_COLUMNS",
+    "EXPLAINABLE_COLUMNS",
+    "PIPELINE_COLUMNS",
+    "accuracy_table",
+    "explainable_table",
+    "table_frame",
+    "transfer_table",
+]
+
+#: The column that each pipeline fills.
+PIPELINE_COLUMNS: Mapping[str, str] = {
+    "gabor_fwrf": "Gabor-fwrf",
+    "alexnet_fpf": "Alexnet-fpf",
+    "alexnet_fwrf": "Alexnet-fwrf",
+    "gnet8j": "GNet8j-fpf",
+    "gnet8r": "GNet8r-fpf",
+    "gnet8jft": "GNet8jft-fpf",
+}
+
+#: Columns of the published table of explained variance, and of that of explainable variance explained.
+ACCURACY_COLUMNS = tuple(PIPELINE_COLUMNS.values())
+EXPLAINABLE_COLUMNS = ("Gabor-fwrf", "Alexnet-fwrf", "GNet8jft-fpf")
+
+_CEILING = "noise ceiling"
+_EVERYONE = "all"
+
+
+def accuracy_table(
+    models: Mapping[str, xr.DataTree],
+    *,
+    columns: Sequence[str] = ACCURACY_COLUMNS,
+    areas: Sequence[str] = EARLY_AREAS,
+) -> xr.DataArray:
+    """Percent of the variance of single trials that each model explains, by subject and area.
+
+    Each entry is the mean over the area's voxels of the squared validation correlation, times 100; the column
+    ``noise ceiling`` is the same mean of the ceiling's share of variance.
+
+    Parameters
+    ----------
+    models : results of a run for each column (see :data:`PIPELINE_COLUMNS`), with ``accuracy``, ``roi`` and a noise
+        ceiling. Columns without a run are NaN.
+    columns : the models' columns, in order.
+    areas : ROI groups.
+
+    Returns
+    -------
+    (subject, roi, column), percent.
+    """
+    table = _by_area(models, columns, areas, lambda r2, _: 100 * r2.mean())
+    ceilings = _by_area(models, columns, areas, lambda _, ceiling: 100 * ceiling.mean()).max("column", skipna=True)
+    return xr.concat([ceilings.expand_dims(column=[_CEILING]), table], "column").transpose("subject", "roi", "column")
+
+
+def explainable_table(
+    models: Mapping[str, xr.DataTree],
+    *,
+    columns: Sequence[str] = EXPLAINABLE_COLUMNS,
+    areas: Sequence[str] = EARLY_AREAS,
+) -> xr.DataArray:
+    """Percent of the explainable variance that each model explains, by subject and area.
+
+    Each entry is the median over the area's voxels of squared correlation over ceiling, times 100. The published
+    table does not say how it averages; a mean of these ratios has no bound where a ceiling is near 0, and a ratio of
+    :func:`accuracy_table`'s columns lies a few percent above the published figures.
+
+    Parameters and returned dimensions as for :func:`accuracy_table`.
+    """
+
+    def share(r2: xr.DataArray, ceiling: xr.DataArray) -> xr.DataArray:
+        return 100 * (r2 / ceiling.where(ceiling > 0)).median()
+
+    return _by_area(models, columns, areas, share)
+
+
+def transfer_table(sets: Mapping[str, xr.DataArray]) -> xr.Dataset:
+    """Asymmetry of transfer and its error for each set of transfer matrices (published: variables mean and std).
+
+    Parameters
+    ----------
+    sets : matrices (subject, model, roi) of :func:`nsdflow.analysis.transfer_matrices`, by the name of the model whose
+        synthetic responses, or ``"Experimental"`` for the measured ones, they were found on.
+
+    Returns
+    -------
+    ``mean`` and ``std`` (set, subject).
+    """
+    found = [transfer_asymmetry(matrices)[["alpha", "alpha_error"]] for matrices in sets.values()]
+    return xr.concat(found, pd.Index(list(sets), name="set")).rename(alpha="mean", alpha_error="std")
+
+
+def table_frame(table: xr.DataArray | xr.Dataset) -> pd.DataFrame:
+    """A table in the published layout: write it with ``.to_csv(path, index=False)``.
+
+    Subjects are numbers; all subjects together come last under the next number, as published (9 for eight).
+    """
+    dataset, rows = (table, "set") if isinstance(table, xr.Dataset) else (table.to_dataset("column"), "roi")
+    order = ["set", "subject"] if rows == "set" else ["subject", "roi"]
+    frame = dataset.reset_coords(drop=True).to_dataframe(dim_order=order).reset_index()
+    names = [name for name in frame["subject"].unique() if name != _EVERYONE]
+    numbers = {name: subject_number(name) for name in names}
+    numbers[_EVERYONE] = max(numbers.values(), default=0) + 1
+    frame["subject"] = frame["subject"].map(numbers)
+    return frame.rename(columns={"subject": "subj", "roi": "ROI"})
+
+
+def _by_area(
+    models: Mapping[str, xr.DataTree],
+    columns: Sequence[str],
+    areas: Sequence[str],
+    statistic: Callable[[xr.DataArray, xr.DataArray], xr.DataArray],
+) -> xr.DataArray:
+    """(subject, roi, column) of a statistic of squared correlation and ceiling (shares of variance) of voxels."""
+    subjects = sorted({name for tree in models.values() for name, _ in subject_results(tree)})
+    shape = (len(subjects), len(areas), len(columns))
+    table = xr.DataArray(
+        np.full(shape, np.nan),
+        {"subject": subjects, "roi": list(areas), "column": list(columns)},
+        ("subject", "roi", "column"),
+    )
+    for column in set(columns) & set(models):
+        for subject, results in subject_results(models[column]):
+            r2, names, ceiling = results["accuracy"] ** 2, roi_names(results["roi"]), ceiling_of(results)
+            limit = xr.full_like(r2, np.nan) if ceiling is None else ceiling**2
+            for area in areas:
+                inside = names == area
+                value = statistic(r2.where(inside), limit.where(inside))
+                table.loc[{"subject": subject, "roi": area, "column": column}] = float(value)
+    return table
