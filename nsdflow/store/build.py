@@ -1,71 +1,71 @@
-"""Building a store: groups with all their metadata first, regions after, published under its name when complete.
+"""Building a store: groups with all their metadata first, regions after, visible under its name when complete.
 
-A store is built in a workspace beside its final place, ``nsd.zarr.building/store``, and renamed when it is verified:
-whatever stops a build, nobody ever opens half a store. Each group is created by one process, before anything is
-written into its large arrays; afterwards writers fill whole shards and never touch metadata.
+A store is built in a workspace beside its final place, ``nsd.zarr.building/store``, and renamed when it is verified.
+Object stores cannot rename: there it is built in place, and the root metadata that make it a store are written last.
+Either way whatever stops a build, nobody ever opens half a store. Each group is created by one process before
+anything is written into its large arrays; afterwards writers fill whole shards and never touch metadata.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 import zarr
 
 from nsdflow.errors import StoreError
-from nsdflow.store.files import TEMPORARY, local_path, writing
-from nsdflow.store.schema import COORDINATES, FILL_VALUE, SCHEMA, SCHEMA_VERSION, STIMULI, Cut, scale_attributes
+from nsdflow.store.files import atomic_file, exists, is_local, local_path, read_bytes, remove, writing
+from nsdflow.store.schema import COORDINATES, FILL_VALUE, SCHEMA, SCHEMA_VERSION, STIMULI, UNITS, Cut, scale_attributes
 from nsdflow.store.shards import CODECS
 
-__all__ = [
-    "count_files",
-    "create_root",
-    "create_stimuli",
-    "create_subject",
-    "publish",
-    "sweep",
-    "with_attributes",
-    "workspace_of",
-]
+__all__ = ["STATISTICS", "Workspace", "create_stimuli", "create_subject", "publish", "workspace_of"]
 
 
-def workspace_of(store: str | os.PathLike[str]) -> Path:
-    """Where a store is built: ``<store>.building``, holding ``store`` and the done-markers of its tasks."""
-    path = local_path(store)
-    return path.with_name(f"{path.name}.building")
+@dataclass(frozen=True)
+class Workspace:
+    """Where a store is built, and what becomes of it."""
+
+    store: str
+    """The final place."""
+    folder: str
+    """Beside it, ``<store>.building``: done-markers and intermediate files; removed in the end."""
+    built: str
+    """The root of the hierarchy while it is being built."""
 
 
-def create_root(folder: Path, attributes: Mapping[str, Any]) -> None:
-    """Create the root group, with the schema version and what identifies the store."""
-    with writing(folder):
-        zarr.create_group(folder, zarr_format=3, attributes={SCHEMA: SCHEMA_VERSION, **attributes})
+def workspace_of(store: str | os.PathLike[str]) -> Workspace:
+    """Places of a build."""
+    place = str(local_path(store)) if is_local(str(store)) else str(store).rstrip("/")
+    folder = f"{place}.building"
+    return Workspace(place, folder, f"{folder}/store" if is_local(place) else place)
 
 
-def with_attributes(table: xr.Dataset) -> xr.Dataset:
-    """A table of coordinates with the types, units and meanings of the schema; others keep theirs."""
-    known = {name: COORDINATES[str(name)] for name in table.variables if name in COORDINATES}
-    typed = {
-        name: (
-            variable.dims,
-            np.asarray(variable.values, known[name].dtype),
-            {**variable.attrs, **known[name].attributes()},
-        )
-        if name in known
-        else variable
-        for name, variable in table.variables.items()
-    }
-    return xr.Dataset(coords=typed)
+@dataclass(frozen=True)
+class Statistic:
+    """An array (session, voxel) of a subject's group."""
+
+    dtype: str
+    fill_value: Any
+    attributes: Mapping[str, str]
+
+
+STATISTICS: Final[Mapping[str, Statistic]] = {
+    "beta_mean": Statistic("float32", np.nan, {"long_name": "mean over the session's trials", "units": UNITS}),
+    "beta_std": Statistic(
+        "float32", np.nan, {"long_name": "standard deviation (ddof 0) over the session's trials", "units": UNITS}
+    ),
+    "valid": Statistic("bool", False, {"long_name": "voxel has data in every volume of the session"}),
+}
 
 
 def create_subject(
-    folder: Path,
+    root: str,
     subject: str,
     *,
     trials: xr.Dataset,
@@ -79,8 +79,10 @@ def create_subject(
 
     Parameters
     ----------
-    folder : Path
-        The store; its root group is there.
+    root : str
+        Path or URL of the hierarchy.
+    subject : str
+        ``"subj01"``.
     trials, voxels : xr.Dataset
         Coordinates of the trials (session after session) and of the voxels, in the order of the store.
     sessions : int
@@ -90,116 +92,137 @@ def create_subject(
     cut : Cut
         Chunks and shards of the betas.
     attributes : mapping
-        Subject, space, version of the betas, shape and affine of the volume, sources.
+        Subject, space, version of the betas, shape and affine of the volume, sessions.
     """
-    group = _create_group(folder, subject, xr.merge([with_attributes(trials), with_attributes(voxels)]), attributes)
-    shape = (trials.sizes["trial"], voxels.sizes["voxel"])
+    group = _create_group(root, subject, _typed(xr.merge([trials, voxels])), attributes)
+    size = voxels.sizes["voxel"]
     kind = np.dtype(dtype)
-    fill = FILL_VALUE if kind.kind == "i" else np.nan
     _create_array(
-        group, "betas", shape, kind, cut.chunk, cut.shard, fill, ("trial", "voxel"), scale_attributes(kind), cut.codec
+        group,
+        "betas",
+        dims={"trial": trials.sizes["trial"], "voxel": size},
+        dtype=dtype,
+        chunk=cut.chunk,
+        shard=cut.shard,
+        fill_value=FILL_VALUE if kind.kind == "i" else np.nan,
+        attributes=scale_attributes(kind),
+        codec=cut.codec,
     )
-    chunk = (1, cut.statistics_chunk)
-    shard = (sessions, -(-shape[1] // chunk[1]) * chunk[1])
-    for name, (type_, fill, attrs) in _STATISTICS.items():
+    chunk = cut.statistics_chunk
+    for name, statistic in STATISTICS.items():
         _create_array(
-            group, name, (sessions, shape[1]), np.dtype(type_), chunk, shard, fill, ("session", "voxel"), attrs
+            group,
+            name,
+            dims={"session": sessions, "voxel": size},
+            dtype=statistic.dtype,
+            chunk=(1, chunk),
+            shard=(sessions, -(-size // chunk) * chunk),
+            fill_value=statistic.fill_value,
+            attributes=statistic.attributes,
         )
 
 
-_STATISTICS: Mapping[str, tuple[str, Any, dict[str, str]]] = {
-    "beta_mean": ("float32", np.nan, {"long_name": "mean over the session's trials", "units": "percent signal change"}),
-    "beta_std": (
-        "float32",
-        np.nan,
-        {"long_name": "standard deviation (ddof 0) over the session's trials", "units": "percent signal change"},
-    ),
-    "valid": ("bool", False, {"long_name": "voxel has data in every volume of the session"}),
-}
-
-
-def create_stimuli(folder: Path, images: xr.Dataset, *, size: int, cut: Cut, attributes: Mapping[str, Any]) -> None:
+def create_stimuli(root: str, images: xr.Dataset, *, size: int, cut: Cut, attributes: Mapping[str, Any]) -> None:
     """Create the group of the images: coordinates with their values, pixels without."""
-    group = _create_group(folder, STIMULI, with_attributes(images), attributes)
+    group = _create_group(root, STIMULI, _typed(images), attributes)
     _create_array(
         group,
         "images",
-        (images.sizes["image"], 3, size, size),
-        np.dtype("uint8"),
-        (*cut.chunk, size, size),
-        (*cut.shard, size, size),
-        0,
-        ("image", "channel", "y", "x"),
-        {"long_name": "image as shown, resized", "channels": "red green blue"},
+        dims={"image": images.sizes["image"], "channel": 3, "y": size, "x": size},
+        dtype="uint8",
+        chunk=(*cut.chunk, size, size),
+        shard=(*cut.shard, size, size),
+        fill_value=0,
+        attributes={"long_name": "image as shown, resized", "channels": "red green blue"},
     )
 
 
-def _create_group(folder: Path, name: str, coordinates: xr.Dataset, attributes: Mapping[str, Any]) -> zarr.Group:
+def _typed(table: xr.Dataset) -> xr.Dataset:
+    """Variables as coordinates with the types, units and meanings of the schema; others keep theirs."""
+    coordinates: dict[Any, Any] = {}
+    for name, variable in table.variables.items():
+        known = COORDINATES.get(str(name))
+        attributes = variable.attrs | (known.attributes() if known else {})
+        values = variable.values.astype(known.dtype) if known else variable.values
+        coordinates[name] = (variable.dims, values, attributes)
+    return xr.Dataset(coords=coordinates)
+
+
+def _create_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mapping[str, Any]) -> zarr.Group:
     """A new group with its coordinates, in place of whatever a killed process left of it."""
-    with writing(folder / name):
-        shutil.rmtree(folder / name, ignore_errors=True)
-        whole = {
-            str(key): {"chunks": variable.shape} for key, variable in coordinates.variables.items() if variable.size
-        }
+    url = f"{root}/{name}"
+    remove(url)
+    encoding = {
+        str(key): {"chunks": variable.shape} for key, variable in coordinates.variables.items() if variable.size
+    }
+    with writing(url):
         coordinates.assign_attrs(attributes).to_zarr(
-            folder, group=name, mode="w-", zarr_format=3, consolidated=False, encoding=whole
+            root, group=name, mode="w-", zarr_format=3, consolidated=False, encoding=encoding
         )
-        return zarr.open_group(folder / name, mode="r+", zarr_format=3, use_consolidated=False)
+        return zarr.open_group(url, mode="r+", zarr_format=3, use_consolidated=False)
 
 
 def _create_array(
     group: zarr.Group,
     name: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
+    *,
+    dims: Mapping[str, int],
+    dtype: str,
     chunk: tuple[int, ...],
     shard: tuple[int, ...],
-    fill: Any,
-    dims: tuple[str, ...],
+    fill_value: Any,
     attributes: Mapping[str, Any],
     codec: str = "none",
 ) -> None:
-    group.create_array(
-        name,
-        shape=shape,
-        dtype=dtype,
-        chunks=chunk,
-        shards=shard,
-        fill_value=fill,
-        compressors=CODECS[codec].zarr,
-        dimension_names=dims,
-        attributes=dict(attributes),
-    )
+    with writing(f"{group.store_path}/{name}"):
+        group.create_array(
+            name,
+            shape=tuple(dims.values()),
+            dtype=dtype,
+            chunks=chunk,
+            shards=shard,
+            fill_value=fill_value,
+            compressors=CODECS[codec].zarr,
+            dimension_names=tuple(dims),
+            attributes=dict(attributes),
+        )
 
 
-def sweep(folder: Path) -> int:
-    """Remove what killed processes left of files they were writing; how many there were."""
-    leftovers = [path for path in folder.rglob(f".*{TEMPORARY}") if path.is_file()]
-    for path in leftovers:
-        path.unlink(missing_ok=True)
-    return len(leftovers)
+def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    """Make a complete, verified build a store, and remove the workspace.
 
-
-def count_files(folder: Path) -> int:
-    """Files below a folder."""
-    return sum(path.is_file() for path in folder.rglob("*"))
-
-
-def publish(workspace: Path, store: Path, manifest: Mapping[str, Any]) -> None:
-    """Give a complete, verified build its name, in one rename, and remove the workspace.
+    Parameters
+    ----------
+    workspace : Workspace
+    attributes : mapping
+        Of the root group, besides the schema version.
+    manifest : mapping
+        Where everything came from; becomes ``manifest.json``.
 
     Raises
     ------
     StoreError
         Something else got the name in the meantime.
     """
-    built = workspace / "store"
-    with writing(built):
-        (built / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        with warnings.catch_warnings():  # consolidated metadata is an agreed extension of Zarr v3
+    root = f"{workspace.built}/zarr.json"
+    if is_local(workspace.store) and exists(workspace.store):
+        raise StoreError(
+            f"{workspace.store}: exists; remove it or choose another store (the build is {workspace.built})"
+        )
+    with writing(workspace.built):
+        _write_json(f"{workspace.built}/manifest.json", manifest)
+        with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3 that xarray reads too
             warnings.filterwarnings("ignore", "Consolidated metadata")
-            zarr.consolidate_metadata(built, zarr_format=3)
-        if store.exists():
-            raise StoreError(f"{store}: exists; delete it or choose another --store (the new build is in {built})")
-        built.rename(store)
-        shutil.rmtree(workspace)
+            zarr.open_group(workspace.built, mode="a", zarr_format=3, use_consolidated=False)
+            zarr.consolidate_metadata(workspace.built, zarr_format=3)
+        metadata = json.loads(read_bytes(root))
+        metadata["attributes"] = {SCHEMA: SCHEMA_VERSION, **attributes}
+        _write_json(root, metadata)  # last: without it this is no store
+        if workspace.built != workspace.store:
+            local_path(workspace.built).rename(local_path(workspace.store))
+    remove(workspace.folder)
+
+
+def _write_json(url: str, value: Mapping[str, Any]) -> None:
+    with atomic_file(url) as file:
+        file.write((json.dumps(value, indent=1) + "\n").encode())

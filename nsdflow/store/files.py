@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +12,21 @@ from typing import BinaryIO, Final
 from uuid import uuid4
 
 import fsspec
-from fsspec.implementations.local import LocalFileSystem
 
 from nsdflow.errors import StoreError
 
-__all__ = ["TEMPORARY", "atomic_file", "is_local", "local_path", "open_ranges", "open_text", "writing"]
+__all__ = [
+    "atomic_file",
+    "exists",
+    "is_local",
+    "list_files",
+    "local_path",
+    "open_ranges",
+    "read_bytes",
+    "remove",
+    "sweep",
+    "writing",
+]
 
 #: Ending of files that are being written; what is left of them belongs to processes that were killed.
 TEMPORARY: Final = ".tmp"
@@ -35,7 +46,7 @@ def local_path(url: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(url: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what the file system refuses into one line that says what to do.
 
     Raises
@@ -48,24 +59,34 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_SPACE:
             raise StoreError(
-                f"{path}: no space left ({error.strerror}); free some and run the same command again, "
+                f"{url}: no space left ({error.strerror}); free some and run the same command again, "
                 "what is done stays done"
             ) from error
-        if error.errno in _NO_PERMISSION:
-            raise StoreError(f"{path}: may not be written ({error.strerror}); choose another folder") from error
+        if error.errno in _NO_PERMISSION or isinstance(error, PermissionError):
+            raise StoreError(f"{url}: may not be written ({error.strerror or error}); choose another place") from error
         raise
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name when it is complete, and not at all if anything fails before."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}{TEMPORARY}")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+def atomic_file(url: str) -> Iterator[BinaryIO]:
+    """A file that appears under its name when it is complete, and not at all if anything fails before.
+
+    On a mounted file system it is written aside and renamed; an object store puts whole objects anyway.
+    """
+    with writing(url):
+        if not is_local(url):
+            buffer = io.BytesIO()
+            yield buffer
+            system, path = fsspec.url_to_fs(url)
+            system.pipe_file(path, buffer.getvalue())
+            return
+        target = local_path(url)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}{TEMPORARY}")
         try:
             with temporary.open("wb", buffering=0) as file:
                 yield file
-            temporary.replace(path)
+            temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -89,15 +110,44 @@ def open_ranges(url: str) -> Iterator[Callable[[int, int], bytes]]:
         yield lambda start, count: system.cat_file(path, start=start, end=start + count or None)
 
 
-def open_text(url: str) -> str:
-    """The text of a small file.
+def read_bytes(url: str) -> bytes:
+    """A small file.
 
     Raises
     ------
     FileNotFoundError
         No such file.
     """
+    if is_local(url):
+        return local_path(url).read_bytes()
     system, path = fsspec.url_to_fs(url)
-    if isinstance(system, LocalFileSystem):
-        return local_path(url).read_text(encoding="utf-8")
-    return bytes(system.cat_file(path)).decode()
+    return bytes(system.cat_file(path))
+
+
+def exists(url: str) -> bool:
+    """Whether there is a file or a folder."""
+    system, path = fsspec.url_to_fs(url)
+    return bool(system.exists(path))
+
+
+def remove(url: str) -> None:
+    """Remove a file or a folder with all that is in it, if it is there."""
+    system, path = fsspec.url_to_fs(url)
+    with writing(url):
+        if system.exists(path):
+            system.rm(path, recursive=True)
+
+
+def list_files(url: str) -> list[str]:
+    """Paths of all files below a folder, relative to it."""
+    system, path = fsspec.url_to_fs(url)
+    system.invalidate_cache()
+    return [name.removeprefix(path).lstrip("/") for name in system.find(path)] if system.exists(path) else []
+
+
+def sweep(url: str) -> int:
+    """Remove what killed processes left of files they were writing; how many there were."""
+    leftovers = [name for name in list_files(url) if name.endswith(TEMPORARY)]
+    for name in leftovers:
+        remove(f"{url}/{name}")
+    return len(leftovers)

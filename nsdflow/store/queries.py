@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nsdflow.errors import MissingDataError, StoreError, one_of
 from nsdflow.names import subject_name, subject_number
-from nsdflow.store.files import is_local, local_path, open_text
+from nsdflow.store.files import exists, is_local, local_path, read_bytes
 from nsdflow.store.responses import read_images, read_responses
 from nsdflow.store.schema import COORDINATES, SCHEMA, SCHEMA_VERSION, STIMULI, UNITS
 from nsdflow.store.selection import select_images, select_trials, select_voxels
@@ -269,10 +269,10 @@ def open_store(url: str) -> Store:
 
 def _root_attributes(url: str) -> dict[str, Any]:
     try:
-        metadata = json.loads(open_text(f"{url}/zarr.json"))
+        metadata = json.loads(read_bytes(f"{url}/zarr.json"))
     except (FileNotFoundError, NotADirectoryError) as error:
         building = f"{url}.building"
-        unfinished = is_local(url) and local_path(building).exists()
+        unfinished = exists(building)
         hint = f"{building} is an unfinished build of it, `nsdflow ingest` with the same settings continues"
         raise MissingDataError(
             f"{url}: no store there; {hint if unfinished else '`nsdflow ingest` makes one'}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
@@ -23,15 +24,17 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from nsdflow.errors import StoreError, one_of
-from nsdflow.store.files import atomic_file, local_path, open_ranges, open_text
+from nsdflow.store.files import atomic_file, open_ranges, read_bytes
 
 __all__ = [
+    "ABSENT",
     "CODECS",
     "Piece",
     "ShardedArray",
     "iter_chunks",
     "open_sharded",
     "read_region",
+    "read_spans",
     "write_region",
     "write_shard",
 ]
@@ -113,7 +116,7 @@ def open_sharded(url: str) -> ShardedArray:
         No such array, or one that is not sharded as :mod:`nsdflow.store.build` does it.
     """
     try:
-        metadata = json.loads(open_text(f"{url}/zarr.json"))
+        metadata = json.loads(read_bytes(f"{url}/zarr.json"))
         (sharding,) = metadata["codecs"]
         settings = sharding["configuration"]
         fixed = (sharding["name"], settings["index_location"], settings["codecs"][0]["name"])
@@ -194,7 +197,7 @@ def write_shard(array: ShardedArray, position: Sequence[int], chunks: Iterable[N
     encode = CODECS[array.codec].encode
     index = np.full((prod(array.chunks_per_shard), 2), ABSENT, "<u8")
     offset = 0
-    with atomic_file(local_path(array.shard_url(position))) as file:
+    with atomic_file(array.shard_url(position)) as file:
         for number, chunk in enumerate(chunks):
             if chunk is None:
                 continue
@@ -280,30 +283,47 @@ def _read_chunks(
     array: ShardedArray, position: Sequence[int], numbers: Sequence[tuple[int, ...]]
 ) -> Iterator[NDArray[Any]]:
     """Inner chunks of one shard; neighbours in the file are read at once."""
-    url = array.shard_url(position)
     decode = CODECS[array.codec].decode
+    with _open_shard(array, position) as (read, index):
+        spans = [(int(offset), int(length)) for offset, length in (index[number] for number in numbers)]
+        if any(offset == ABSENT for offset, _ in spans):
+            raise StoreError(f"{array.shard_url(position)}: a chunk was never written; ingest again")
+        for start, lengths in _runs(spans):
+            data = memoryview(read(start, sum(lengths)))
+            if len(data) != sum(lengths):
+                raise StoreError(f"{array.shard_url(position)}: truncated; ingest again")
+            for length in lengths:
+                chunk, data = data[:length], data[length:]
+                yield np.frombuffer(decode(chunk), array.dtype).reshape(array.chunk)
+
+
+def read_spans(array: ShardedArray, position: Sequence[int]) -> NDArray[np.uint64]:
+    """Offset and length of each chunk of a shard, (*chunks, 2); :data:`ABSENT` where a chunk was never written.
+
+    Raises
+    ------
+    StoreError
+        The shard is missing or damaged.
+    """
+    with _open_shard(array, position) as (_, index):
+        return index
+
+
+@contextmanager
+def _open_shard(
+    array: ShardedArray, position: Sequence[int]
+) -> Iterator[tuple[Callable[[int, int], bytes], NDArray[np.uint64]]]:
+    """A shard's byte ranges and its index, checked."""
+    url = array.shard_url(position)
     try:
         with open_ranges(url) as read:
-            index = _read_index(array, url, read(-array.index_bytes, array.index_bytes))
-            spans = [tuple(int(value) for value in index[number]) for number in numbers]
-            if any(offset == ABSENT for offset, _ in spans):
-                raise StoreError(f"{url}: a chunk was never written; verify the store or ingest again")
-            for start, lengths in _runs(spans):
-                data = memoryview(read(start, sum(lengths)))
-                if len(data) != sum(lengths):
-                    raise StoreError(f"{url}: truncated; ingest again")
-                for length in lengths:
-                    chunk, data = data[:length], data[length:]
-                    yield np.frombuffer(decode(chunk), array.dtype).reshape(array.chunk)
+            data = read(-array.index_bytes, array.index_bytes)
+            table, checksum = data[:-4], data[-4:]
+            if len(data) != array.index_bytes or google_crc32c.value(table).to_bytes(4, "little") != checksum:
+                raise StoreError(f"{url}: damaged (its index fails its checksum); ingest again")
+            yield read, np.frombuffer(table, "<u8").reshape(*array.chunks_per_shard, 2)
     except FileNotFoundError as error:
         raise StoreError(f"{url}: the shard is missing; the store is incomplete, ingest again") from error
-
-
-def _read_index(array: ShardedArray, url: str, data: bytes) -> NDArray[np.uint64]:
-    table, checksum = data[:-4], data[-4:]
-    if len(data) != array.index_bytes or google_crc32c.value(table).to_bytes(4, "little") != checksum:
-        raise StoreError(f"{url}: damaged (its index fails its checksum); ingest again")
-    return np.frombuffer(table, "<u8").reshape(*array.chunks_per_shard, 2)
 
 
 def _runs(spans: Iterable[tuple[int, ...]]) -> Iterator[tuple[int, list[int]]]:
