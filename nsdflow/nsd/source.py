@@ -91,6 +91,18 @@ class Source:
             return {}
         return {entry["name"].rstrip("/").rpartition("/")[2]: int(entry["size"] or 0) for entry in entries}
 
+    def stamps(self, path: str = "") -> dict[str, str]:
+        """Names in a folder and what changes when the file does: its bytes with its ETag or time of modification."""
+        system, root = self._system()
+        try:
+            entries = system.ls(f"{root}/{path}".rstrip("/"), detail=True)
+        except _NO_READ:
+            return {}
+        return {
+            entry["name"].rstrip("/").rpartition("/")[2]: f"{entry['size']} {entry.get('ETag', entry.get('mtime', ''))}"
+            for entry in entries
+        }
+
     def head(self, path: str, count: int) -> bytes:
         """The first ``count`` bytes, in one request."""
         system, root = self._system()
