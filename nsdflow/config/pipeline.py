@@ -80,7 +80,15 @@ class TrainSettings(Frozen):
     """Factor of the sum of absolute readout weights in the loss."""
 
 
-class GNetPipeline(ModelPipeline):
+class TrainedPipeline(ModelPipeline):
+    """What every pipeline that trains readouts by gradient descent says."""
+
+    precision: Literal["float32", "tf32", "bfloat16"] | None = None
+    """Arithmetic; float32 on the CPU and tf32 on the GPU (as the published run) if null."""
+    train: TrainSettings = TrainSettings()
+
+
+class GNetPipeline(TrainedPipeline):
     """A convolutional trunk shared by subjects and a pooling-field readout a voxel, trained together."""
 
     kind: Literal["gnet"] = "gnet"
@@ -94,9 +102,6 @@ class GNetPipeline(ModelPipeline):
     """Train the first two layers too (GNet8jft)."""
     width: int = Field(64, ge=1)
     """Channels of the trunk (t); the published one has 64."""
-    precision: Literal["float32", "tf32", "bfloat16"] | None = None
-    """Arithmetic; float32 on the CPU and tf32 on the GPU (as the published run) if null."""
-    train: TrainSettings = TrainSettings()
 
 
 class CandidateGrid(Frozen):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,42 +10,37 @@ import torch
 import xarray as xr
 
 from nsdflow.fit.evaluate import predict
-from nsdflow.models.gnet import layer_slices
 from nsdflow.workflows.compute import choose_device
 from nsdflow.workflows.evaluation import validation_accuracy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nsdflow.config.pipeline import GNetPipeline
+    from nsdflow.config.pipeline import TrainedPipeline
     from nsdflow.fit.gnet import TrainResult
     from nsdflow.models.gnet import Readout
-    from nsdflow.workflows.data import SubjectTrials
+    from nsdflow.workflows.training import TrainingData
 
 __all__ = ["group_results", "model_state", "readout_arrays"]
 
 
 def group_results(
-    config: GNetPipeline,
-    subjects: Sequence[SubjectTrials],
-    nsd_ids: NDArray[np.int64],
-    images: torch.Tensor,
-    result: TrainResult,
+    config: TrainedPipeline, data: TrainingData, result: TrainResult, layers: Mapping[str, slice]
 ) -> dict[str, xr.Dataset]:
     """``subj01`` ... with the best epoch's readout and its accuracy by voxel, and ``history`` by epoch.
 
-    ``images`` (image, channel, y, x) are those of ``nsd_ids`` (image,), ascending.
+    ``layers`` says which features come from which layer of the network; it becomes the coordinate ``layer``.
     """
+    layer = np.concatenate([np.full(part.stop - part.start, name) for name, part in layers.items()])
     device = choose_device(config.device)
     encoder = result.encoder.to(device)
     tree = {}
-    for subject in subjects:
+    for subject in data.subjects:
         readout = result.readouts[subject.subject].to(device)
         shown = np.unique(subject.nsd_id[subject.shared])
-        rows = torch.from_numpy(np.searchsorted(nsd_ids, shown))
-        predictions = predict(encoder, readout, images, rows, batch_size=config.train.batch_size)
-        variables = readout_arrays(readout, config.width)
-        variables |= validation_accuracy(
+        rows = torch.from_numpy(np.searchsorted(data.nsd_ids, shown))
+        predictions = predict(encoder, readout, data.images, rows, batch_size=config.train.batch_size)
+        variables = readout_arrays(readout) | validation_accuracy(
             predictions.cpu().numpy(),
             shown,
             subject.responses[subject.shared],
@@ -54,22 +49,19 @@ def group_results(
             resamples=config.bootstrap,
             seed=config.seed,
         )
-        holdout = result.holdout_cc[subject.subject]
         if result.best_epoch is not None:
-            best = np.asarray(holdout[result.best_epoch], dtype=np.float32)
-            variables["holdout_accuracy"] = xr.DataArray(best, dims="voxel")
-        tree[subject.subject] = xr.Dataset(variables).assign_coords(subject.voxels.coords).assign_attrs(subject.attrs)
+            best = result.holdout_cc[subject.subject][result.best_epoch]
+            variables["holdout_accuracy"] = xr.DataArray(best.numpy().astype(np.float32), dims="voxel")
+        coords = {**subject.voxels.coords, "layer": ("feature", layer)}
+        tree[subject.subject] = xr.Dataset(variables).assign_coords(coords).assign_attrs(subject.attrs)
     tree["history"] = history(result)
     return tree
 
 
-def readout_arrays(readout: Readout, width: int) -> dict[str, xr.DataArray]:
+def readout_arrays(readout: Readout) -> dict[str, xr.DataArray]:
     """``weights`` (voxel, feature), ``bias`` (voxel), ``pooling_logits_0``, ``_1`` (voxel, y, x of the level)."""
-    layer = np.concatenate([[name] * (part.stop - part.start) for name, part in layer_slices(width).items()])
     arrays = {
-        "weights": xr.DataArray(
-            _numpy(readout.weights), dims=("voxel", "feature"), coords={"layer": ("feature", layer)}
-        ),
+        "weights": xr.DataArray(_numpy(readout.weights), dims=("voxel", "feature")),
         "bias": xr.DataArray(_numpy(readout.bias), dims="voxel"),
     }
     for level, logits in enumerate(readout.pooling_logits):

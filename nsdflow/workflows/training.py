@@ -1,0 +1,156 @@
+"""What all trainings of readouts share: data by protocol, the run of the optimisation, what is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from nsdflow.cluster.events import emit
+from nsdflow.cluster.stop import hand_over, should_stop
+from nsdflow.errors import SelectionError, one_of
+from nsdflow.fit.gnet import TrainResult, Trials, train
+from nsdflow.fit.settings import TrainSettings
+from nsdflow.fit.split import image_holdout, last_trials_holdout
+from nsdflow.workflows.compute import choose_device
+from nsdflow.workflows.data import SubjectTrials, load_images, load_trials, zscore_on
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from nsdflow.config.pipeline import TrainedPipeline
+    from nsdflow.models.gnet import Readout
+    from nsdflow.store import Store
+
+__all__ = ["TrainingData", "load_training_data", "run_training", "select_subjects"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything a training takes, in memory."""
+
+    subjects: tuple[SubjectTrials, ...]
+    """All trials of each subject; those of shared images validate."""
+    nsd_ids: NDArray[np.int64]
+    """(image,) ascending."""
+    images: Tensor
+    """(image, channel, y, x) uint8, in the order of ``nsd_ids``."""
+    trials: Mapping[str, Trials]
+    """Training trials by subject, images as rows of ``images``."""
+
+    def image_rows(self, *, training_only: bool) -> list[Tensor]:
+        """Rows of the images of each subject's training trials; with ``training_only``, without the holdout."""
+        return [one.images[~one.holdout] if training_only else one.images for one in self.trials.values()]
+
+
+def load_training_data(config: TrainedPipeline, store: Store, rois: Sequence[str] | None) -> TrainingData:
+    """Responses, images and splits of the pipeline's subjects in these ROIs, as its protocol says.
+
+    Raises
+    ------
+    SelectionError
+        If a subject is not in the store, has no voxel there, or no trial of a shared image.
+    """
+    loaded = [
+        load_trials(
+            store,
+            subject,
+            rois,
+            zscore=config.protocol == "published",
+            shuffle=config.seed if config.shuffle_images else None,
+        )
+        for subject in select_subjects(store.subjects, config.subjects)
+    ]
+    split = [_split(subject, config) for subject in loaded]
+    nsd_ids = np.unique(np.concatenate([subject.nsd_id for subject, _ in split]))
+    trials = {}
+    for subject, holdout in split:
+        training = ~subject.shared
+        trials[subject.subject] = Trials(
+            images=torch.from_numpy(np.searchsorted(nsd_ids, subject.nsd_id[training])),
+            responses=torch.from_numpy(subject.responses[training]),
+            holdout=torch.from_numpy(holdout),
+        )
+    images = torch.from_numpy(load_images(store, nsd_ids))
+    return TrainingData(tuple(subject for subject, _ in split), nsd_ids, images, trials)
+
+
+def run_training(
+    config: TrainedPipeline,
+    data: TrainingData,
+    encoder: nn.Module,
+    readouts: Mapping[str, Readout],
+    *,
+    folder: str,
+    part: str,
+    **settings: Any,
+) -> TrainResult:
+    """Train from the last checkpoint, or leave this worker when it is time and be run again elsewhere.
+
+    ``settings`` are further arguments of :class:`~nsdflow.fit.settings.TrainSettings`.
+    """
+    result = train(
+        data.images,
+        data.trials,
+        encoder,
+        readouts,
+        settings=TrainSettings(
+            protocol=config.protocol,
+            epochs=config.train.epochs,
+            batch_size=config.train.batch_size,
+            learning_rate=config.train.learning_rate,
+            l1=config.train.weight_penalty,
+            seed=config.seed,
+            precision=config.precision or "auto",
+            **settings,
+        ),
+        device=choose_device(config.device),
+        checkpoint=f"{folder}/checkpoint/{part}.pt",
+        should_stop=should_stop,
+        on_epoch=lambda record: _report_epoch(config.name, part, record),
+    )
+    if result.status == "stopped":
+        hand_over()
+    return result
+
+
+def select_subjects(there: Sequence[str], wanted: str | Sequence[Any]) -> tuple[str, ...]:
+    """The subjects of a store that a pipeline asks for."""
+    if wanted == "all":
+        return tuple(there)
+    for subject in wanted:
+        if subject not in there:
+            raise one_of("subject", subject, there)
+    return tuple(wanted)
+
+
+def _split(subject: SubjectTrials, config: TrainedPipeline) -> tuple[SubjectTrials, NDArray[np.bool_]]:
+    """Holdout (training trial,) by protocol; in the strict one responses are scored on training trials alone."""
+    if not subject.shared.any():
+        raise SelectionError(f"{subject.subject} has no trial of a shared image to validate on; ingest more sessions")
+    training = ~subject.shared
+    if config.protocol == "published":
+        return subject, last_trials_holdout(int(training.sum()), config.train.holdout_fraction)
+    holdout = image_holdout(subject.nsd_id[training], config.train.holdout_fraction)
+    fitted_on = training.copy()
+    fitted_on[training] = ~holdout
+    return replace(subject, responses=zscore_on(subject.responses, subject.session, fitted_on)), holdout
+
+
+def _report_epoch(run: str, part: str, record: Mapping[str, Any]) -> None:
+    emit(
+        "epoch",
+        run=run,
+        group=part,
+        epoch=record["epoch"] + 1,
+        epochs=record["epochs"],
+        seconds=record["seconds"],
+        loss=record["train_loss"],
+        holdout_loss=record["holdout_loss"],
+        accuracy=record["holdout_cc_median"],
+        subjects={name: values["holdout_cc_median"] for name, values in record["subjects"].items()},
+    )
