@@ -19,10 +19,10 @@ extensions = [
     "sphinx_design",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "numpydoc",
     "generated",  # docs/_ext: the changelog and the commands
+    "mathml",  # docs/_ext: formulas without network
 ]
 # a package and its module give the same object under two names; annotations cannot tell which is meant
 suppress_warnings = ["ref.python"]
@@ -40,6 +40,8 @@ add_module_names = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 
+html_math_renderer = "mathml"
+html_css_files = ["nsdflow.css"]
 html_theme = "pydata_sphinx_theme"
 html_title = "nsdflow"
 html_static_path = ["_static"]
