@@ -14,7 +14,16 @@ from nsdflow.config.base import Frozen
 from nsdflow.errors import ConfigError
 from nsdflow.names import ROI_GROUPS, parse_subjects
 
-__all__ = ["FwrfPipeline", "GNetPipeline", "Pipeline", "PipelineBase", "SequencePipeline", "Step", "TrainSettings"]
+__all__ = [
+    "FwrfPipeline",
+    "GNetPipeline",
+    "Pipeline",
+    "PipelineBase",
+    "SequencePipeline",
+    "Step",
+    "TrainSettings",
+    "TransferPipeline",
+]
 
 
 def _subjects(value: Any) -> Any:
@@ -104,6 +113,18 @@ class GNetPipeline(TrainedPipeline):
     """Channels of the trunk (t); the published one has 64."""
 
 
+class TransferPipeline(TrainedPipeline):
+    """New readouts for all voxels on the frozen trunk of each ROI of a GNet8r run."""
+
+    kind: Literal["transfer"] = "transfer"
+    trunks: str = "gnet8r"
+    """The run that trained the trunks: its name among the runs, or a path."""
+    trunk_rois: tuple[str, ...] = ("V1", "V2", "V3", "hV4")
+    """Which trunks, from the lowest area of the supposed hierarchy to the highest."""
+    frozen_trunk: Literal["train", "eval"] = "train"
+    """Mode of the trunk: ``train`` as published (dropout, batch statistics), ``eval`` as one would expect."""
+
+
 class CandidateGrid(Frozen):
     """Grid of receptive-field candidates: log-spaced sizes, positions spaced by size."""
 
@@ -155,7 +176,7 @@ class SequencePipeline(PipelineBase):
     steps: tuple[Step, ...] = Field(min_length=1)
 
 
-Pipeline = Annotated[GNetPipeline | FwrfPipeline | SequencePipeline, Field(discriminator="kind")]
+Pipeline = Annotated[GNetPipeline | TransferPipeline | FwrfPipeline | SequencePipeline, Field(discriminator="kind")]
 
 #: Parses any pipeline by its ``kind``.
 PIPELINE: TypeAdapter[Pipeline] = TypeAdapter(Pipeline)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from nsdflow.store import Store
 
-__all__ = ["publish_parts", "write_part"]
+__all__ = ["open_parts", "publish_parts", "remove_parts", "write_part"]
 
 
 def write_part(
@@ -32,10 +32,21 @@ def write_part(
     write_results(path, xr.DataTree.from_dict(dict(results)))
 
 
+def open_parts(folder: str, parts: Sequence[str]) -> dict[str, xr.DataTree]:
+    """Results of every part, by its name."""
+    return {part: open_run(_part(folder, part)) for part in parts}
+
+
+def remove_parts(folder: str) -> None:
+    """Remove what is of no use once the run's results are published."""
+    for name in ("parts", "checkpoint"):
+        shutil.rmtree(Path(folder) / name, ignore_errors=True)
+
+
 def publish_parts(*, folder: str, store: str, parts: Sequence[str]) -> dict[str, Any]:
     """Join the parts' voxels in the store's order, publish ``model.safetensors`` and then ``results.zarr``."""
     opened = open_store(store)
-    trees = {part: open_run(_part(folder, part)) for part in parts}
+    trees = open_parts(folder, parts)
     joined = {
         group: join_history(trees, group) if group == "history" else join_voxels(opened, group, trees)
         for group in next(iter(trees.values())).children
@@ -50,8 +61,7 @@ def publish_parts(*, folder: str, store: str, parts: Sequence[str]) -> dict[str,
     if state:
         save_file(state, Path(folder) / "model.safetensors")
     write_results(folder, xr.DataTree.from_dict(joined))
-    shutil.rmtree(Path(folder) / "parts")
-    shutil.rmtree(Path(folder) / "checkpoint", ignore_errors=True)
+    remove_parts(folder)
     return {"subjects": [group for group in joined if group != "history"]}
 
 

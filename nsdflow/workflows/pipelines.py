@@ -17,6 +17,7 @@ from nsdflow.workflows.engine import Plan, execute
 from nsdflow.workflows.fwrf import plan_fwrf
 from nsdflow.workflows.gnet import plan_gnet
 from nsdflow.workflows.runfolder import RunFolder
+from nsdflow.workflows.transfer import plan_transfer
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["resolve", "run", "run_folders"]
 
 #: Who plans each kind of pipeline. A plan's last task publishes ``results.zarr`` in the run folder.
-PLANNERS: Mapping[str, Callable[..., Plan]] = {"gnet": plan_gnet, "fwrf": plan_fwrf}
+PLANNERS: Mapping[str, Callable[..., Plan]] = {"gnet": plan_gnet, "transfer": plan_transfer, "fwrf": plan_fwrf}
 
 
 def run(

@@ -33,6 +33,10 @@ class RunFolder:
         """The folder a pipeline's run has among ``runs``."""
         return cls(f"{str(runs).rstrip('/')}/{pipeline.name}")
 
+    def sibling(self, name: str) -> RunFolder:
+        """Another run among the same runs, or one at a path of its own."""
+        return RunFolder(name if "/" in name else f"{self.path.rsplit('/', 1)[0]}/{name}")
+
     def url(self, *parts: str) -> str:
         """Path of something in the folder."""
         return "/".join([self.path.rstrip("/"), *parts])
