@@ -1,1 +1,1 @@
-
+"""Networks, readouts and pooling fields, as torch modules and functions of tensors."""

@@ -1,1 +1,1 @@
-
+"""The Natural Scenes Dataset as it is published: paths, design, responses, regions and images."""
