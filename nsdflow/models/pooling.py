@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["candidate_grid", "log_spaced_sizes", "pooling_weights"]
+__all__ = ["CANDIDATE_TILE", "candidate_grid", "log_spaced_sizes", "pool", "pooling_weights"]
+
+#: Products are made in tiles of this many candidates and images, whatever is asked for at once, so that a pooled
+#: feature has the same bits in every block that holds it.
+CANDIDATE_TILE = 16
+IMAGE_TILE = 128
 
 #: Extent of the published grids: centres reach 5 % of the aperture beyond its border.
 GRID_EXTENT = 1.1
@@ -99,3 +104,51 @@ def pooling_weights(candidates: npt.ArrayLike | torch.Tensor, size: int) -> torc
         return torch.where(sigma[:, None] >= pixel, sampled, mass) * (sigma > 0)[:, None]
 
     return along(y).flip(1)[:, :, None] * along(x)[:, None, :]
+
+
+def pool(
+    maps: Sequence[torch.Tensor | npt.NDArray[Any]],
+    candidates: npt.NDArray[np.floating[Any]],
+    block: range,
+    rows: torch.Tensor,
+    *,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Pooled features of some candidates: the maps' sums under each candidate's weights.
+
+    Parameters
+    ----------
+    maps : one array (image, channel, y, x) a level, square maps; in memory, memory-mapped or on ``device``.
+    candidates : (candidate, 3) the whole grid.
+    block : which of them are wanted.
+    rows : (image,) which images are wanted.
+    device : where the products are computed.
+
+    Returns
+    -------
+    (candidate of the block, image of rows, feature) float32 on ``device``, levels joined along the features.
+    """
+    channels = [int(level.shape[1]) for level in maps]
+    pooled = torch.empty(len(block), len(rows), sum(channels), device=device)
+    for first in range(block.start - block.start % CANDIDATE_TILE, block.stop, CANDIDATE_TILE):
+        tile = range(first, min(first + CANDIDATE_TILE, len(candidates)))
+        wanted = range(max(block.start, tile.start), min(block.stop, tile.stop))
+        target = pooled[wanted.start - block.start : wanted.stop - block.start]
+        columns = slice(wanted.start - tile.start, wanted.stop - tile.start)
+        for level, part in zip(maps, target.split(channels, dim=2), strict=True):
+            weights = pooling_weights(candidates[tile.start : tile.stop], level.shape[-1]).flatten(1).T
+            weights = weights.to(device, torch.float32).contiguous()
+            for start in range(0, len(rows), IMAGE_TILE):
+                shown = _rows(level, rows[start : start + IMAGE_TILE]).to(device)
+                sums = shown.flatten(0, 1).flatten(1) @ weights
+                part[:, start : start + IMAGE_TILE] = sums.view(*shown.shape[:2], -1)[..., columns].permute(2, 0, 1)
+    return pooled
+
+
+def _rows(level: torch.Tensor | npt.NDArray[Any], rows: torch.Tensor) -> torch.Tensor:
+    """Some images of a level; a view where they follow each other."""
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first == len(rows) - 1 and bool((rows.diff() == 1).all()):
+        return torch.as_tensor(level[first : last + 1]).float()
+    index = rows.to(level.device) if isinstance(level, torch.Tensor) else rows.numpy()
+    return torch.as_tensor(level[index]).float()

@@ -1,0 +1,390 @@
+"""Feature-weighted receptive fields: for every voxel the best pooling field, ridge weights on what it pools.
+
+For each candidate field the pooled features of all images are z-scored and regressed on, with every lambda; each voxel
+keeps the candidate and lambda with the smallest squared error on holdout trials. ``fit`` does it in one call;
+``search`` (any block of candidates), ``combine`` and ``solve`` are its parts, to spread one subject over workers::
+
+    trials = sum_trials(images, responses, holdout)
+    features = MapFeatures(levels.maps, candidate_grid(log_spaced_sizes()))
+    partials = [search(features, trials, settings, block=block) for block in blocks]      # anywhere, in any order
+    result = solve(features, trials, settings, combine(partials))
+
+Products are made in tiles whose shapes depend on nothing but the data, so that the same kind of machine gives the same
+bits whatever the memory, the blocks and the number of workers. Losses are compared as float32, summed in float64; the
+first of equals wins, as published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nsdflow.errors import RunError
+from nsdflow.fit.fwrf_features import (
+    CandidateFeatures,
+    MapFeatures,
+    Nonlinearity,
+    Standardised,
+    candidate_features,
+    standardised,
+    transformed,
+)
+from nsdflow.fit.fwrf_memory import VOXEL_TILE, FwrfMemory, FwrfShape, free_memory, plan_memory
+from nsdflow.fit.fwrf_trials import Statistics, TrialSums, sum_trials
+from nsdflow.fit.precision import arithmetic
+from nsdflow.fit.ridge import Form, cheaper_form, holdout_operators, ridge_weights
+from nsdflow.models.pooling import CANDIDATE_TILE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "PUBLISHED",
+    "PUBLISHED_LAMBDAS",
+    "FwrfPartial",
+    "FwrfResult",
+    "FwrfSettings",
+    "combine",
+    "fit",
+    "fit_shape",
+    "predict",
+    "search",
+    "solve",
+]
+
+PUBLISHED_LAMBDAS = tuple(float(strength) for strength in np.geomspace(1e3, 1e6, 9))
+
+
+@dataclass(frozen=True)
+class FwrfSettings:
+    """What the model is; the defaults are the published AlexNet-fwRF."""
+
+    lambdas: tuple[float, ...] = PUBLISHED_LAMBDAS
+    zscore: bool = True
+    bias: bool = True
+    """Append a column of ones, which is penalised like every feature."""
+    nonlinearity: Nonlinearity = "none"
+    statistics: Statistics = "all"
+    form: Form | None = None
+    """None takes the cheaper one."""
+
+    def __post_init__(self) -> None:
+        if not self.lambdas or min(self.lambdas) <= 0:
+            raise ValueError(f"lambdas must be positive numbers, not {self.lambdas}")
+
+
+#: The published AlexNet-fwRF.
+PUBLISHED = FwrfSettings()
+
+
+@dataclass(frozen=True)
+class FwrfPartial:
+    """Best of a block of candidates, by voxel: float32 ``loss``, int64 ``candidate`` and ``lambda_index``."""
+
+    block: range
+    loss: Tensor
+    candidate: Tensor
+    lambda_index: Tensor
+
+
+@dataclass(frozen=True)
+class FwrfResult:
+    """A fitted model, by voxel.
+
+    ``rf`` (voxel, 3) x, y, sigma; ``lambda_`` (voxel,); ``holdout_loss`` (voxel,) summed squared error of the holdout
+    trials; ``weights`` (voxel, feature); ``bias`` (voxel,), 0 without one; ``feature_mean`` and ``feature_std`` (voxel,
+    feature) of z-scoring, 0 and 1 without.
+    """
+
+    rf: Tensor
+    lambda_: Tensor
+    lambda_index: Tensor
+    candidate: Tensor
+    holdout_loss: Tensor
+    weights: Tensor
+    bias: Tensor
+    feature_mean: Tensor
+    feature_std: Tensor
+
+
+def fit(
+    maps: Sequence[Tensor | NDArray[np.floating]] | CandidateFeatures,
+    images: Tensor,
+    responses: Tensor,
+    holdout: Tensor,
+    candidates: NDArray[np.floating] | None = None,
+    settings: FwrfSettings = PUBLISHED,
+    *,
+    device: torch.device | str = "cpu",
+    memory: int | None = None,
+) -> FwrfResult:
+    """Fit every voxel of one subject.
+
+    Parameters
+    ----------
+    maps : feature maps (image, channel, y, x), one array a level, or an object that gives pooled features.
+    images : (trial,) row of the maps shown at each trial.
+    responses : (trial, voxel) float32, usually z-scored by session.
+    holdout : (trial,) bool, trials that choose candidate and lambda; see :func:`nsdflow.fit.split.last_trials_holdout`
+        (published) and :func:`nsdflow.fit.split.image_holdout` (strict).
+    candidates : (candidate, 3) from :func:`nsdflow.models.pooling.candidate_grid`; with ``maps`` given as arrays.
+    device : where to compute.
+    memory : bytes the fit may take beyond its arguments; most of what is free if None. Never changes the result.
+
+    Raises
+    ------
+    PlanError
+        The memory does not suffice for the smallest blocks.
+    RunError
+        A voxel has no finite loss.
+    """
+    features = _features(maps, candidates)
+    trials = sum_trials(images, responses, holdout, statistics=settings.statistics)
+    best = search(features, trials, settings, device=device, memory=memory)
+    return solve(features, trials, settings, best, device=device, memory=memory)
+
+
+def search(
+    features: CandidateFeatures,
+    trials: TrialSums,
+    settings: FwrfSettings = PUBLISHED,
+    *,
+    block: range | None = None,
+    device: torch.device | str = "cpu",
+    memory: int | None = None,
+) -> FwrfPartial:
+    """Score a block of candidates (all of them if None) with every lambda on the holdout trials."""
+    device = torch.device(device)
+    block = range(len(features.candidates)) if block is None else block
+    shape = fit_shape(features, trials, settings, device)
+    plan = plan_memory(shape, free_memory(device) if memory is None else memory)
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    with torch.no_grad(), arithmetic("float32", device):
+        source, rows = _on_device(features, trials, plan, device)
+        for first in range(0, trials.voxels, plan.voxels):
+            tiles = _tiles(trials, range(first, min(first + plan.voxels, trials.voxels)), device)
+            for index, pooled in candidate_features(source, block, plan.candidates, rows, device):
+                values = _standardised(pooled, trials, settings).values
+                del pooled  # its whole block would live on while the next one is made
+                train = _weighted_rows(values, trials.train, trials.train_count)
+                held = _weighted_rows(values, trials.holdout, trials.holdout_count)
+                _score(index, train, held, tiles, settings.lambdas, shape.form)
+            parts += [(tile.loss.cpu(), tile.candidate.cpu(), tile.lambda_index.cpu()) for tile in tiles]
+    return FwrfPartial(block, *(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def combine(partials: Sequence[FwrfPartial]) -> FwrfPartial:
+    """Best over blocks of candidates; exactly what one search over all of them gives, in whatever order they come.
+
+    Raises
+    ------
+    ValueError
+        Blocks overlap or leave a gap.
+    """
+    best, *others = sorted(partials, key=lambda partial: partial.block.start)
+    for later in others:
+        if later.block.start != best.block.stop:
+            raise ValueError(f"blocks of candidates do not follow each other: {best.block}, then {later.block}")
+        better = later.loss < best.loss
+        best = FwrfPartial(
+            range(best.block.start, later.block.stop),
+            torch.where(better, later.loss, best.loss),
+            torch.where(better, later.candidate, best.candidate),
+            torch.where(better, later.lambda_index, best.lambda_index),
+        )
+    return best
+
+
+def solve(
+    features: CandidateFeatures,
+    trials: TrialSums,
+    settings: FwrfSettings,
+    best: FwrfPartial,
+    *,
+    device: torch.device | str = "cpu",
+    memory: int | None = None,
+) -> FwrfResult:
+    """Weights of the winners, fitted on the training trials: one system for each candidate and lambda that won."""
+    if bool((best.candidate < 0).any()):
+        raise RunError(f"{int((best.candidate < 0).sum())} voxels have no finite loss; are all features finite?")
+    device = torch.device(device)
+    shape = fit_shape(features, trials, settings, device)
+    plan = plan_memory(shape, free_memory(device) if memory is None else memory)
+    weights = torch.zeros(trials.voxels, features.features + 1)
+    mean, std = (torch.empty(trials.voxels, features.features) for _ in range(2))
+    with torch.no_grad(), arithmetic("float32", device):
+        source, rows = _on_device(features, trials, plan, device)
+        for index, pooled in _chosen_features(source, best.candidate, plan.candidates, rows, device):
+            standard = _standardised(pooled, trials, settings)
+            del pooled
+            won = best.candidate == index
+            mean[won], std[won] = standard.mean.cpu(), standard.std.cpu()
+            train = _weighted_rows(standard.values, trials.train, trials.train_count)
+            chosen = best.lambda_index[won].unique().tolist()
+            voxels = [(won & (best.lambda_index == lambda_index)).nonzero()[:, 0] for lambda_index in chosen]
+            responses = (trials.train_sum[:, group].to(device) for group in voxels)
+            lambdas = [settings.lambdas[lambda_index] for lambda_index in chosen]
+            for group, fitted in zip(voxels, ridge_weights(train, responses, lambdas, shape.form), strict=True):
+                weights[group, : len(fitted)] = fitted.T.cpu()
+    return FwrfResult(
+        rf=torch.as_tensor(features.candidates)[best.candidate],
+        lambda_=torch.tensor(settings.lambdas, dtype=torch.float64)[best.lambda_index],
+        lambda_index=best.lambda_index,
+        candidate=best.candidate,
+        holdout_loss=best.loss,
+        weights=weights[:, :-1],
+        bias=weights[:, -1],
+        feature_mean=mean,
+        feature_std=std,
+    )
+
+
+def predict(
+    result: FwrfResult,
+    features: CandidateFeatures,
+    *,
+    nonlinearity: Nonlinearity = "none",
+    images: Tensor | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Predictions (image, voxel), float32 on the CPU.
+
+    Parameters
+    ----------
+    result : a fitted model, whose ``candidate`` indexes the grid of ``features``.
+    features : maps or pooled features of any images.
+    nonlinearity : that of the fit.
+    images : which of them; all if None.
+    """
+    device = torch.device(device)
+    if not np.array_equal(features.candidates[result.candidate.numpy()], result.rf.numpy()):
+        raise ValueError("the features' grid of candidates is not the one of the fit; give both the same")
+    rows = torch.arange(features.images) if images is None else images
+    predictions = torch.empty(len(rows), len(result.rf))
+    with torch.no_grad(), arithmetic("float32", device):
+        for index, pooled in _chosen_features(features, result.candidate, CANDIDATE_TILE, rows, device):
+            voxels = (result.candidate == index).nonzero()[:, 0]
+            # voxels of one candidate share its statistics
+            mean, std = (values[voxels[0]].to(device) for values in (result.feature_mean, result.feature_std))
+            values = (transformed(pooled, nonlinearity) - mean) / std
+            weights, bias = result.weights[voxels].to(device), result.bias[voxels].to(device)
+            predictions[:, voxels] = torch.addmm(bias, values, weights.T).cpu()
+    return predictions
+
+
+def fit_shape(
+    features: CandidateFeatures, trials: TrialSums, settings: FwrfSettings, device: torch.device | str = "cpu"
+) -> FwrfShape:
+    """Sizes that the plan of memory and the choice of form go by."""
+    device = torch.device(device)
+    train, holdout = len(trials.train), len(trials.holdout)
+    columns = features.features + settings.bias
+    form = settings.form or cheaper_form(
+        rows=train, features=columns, holdout=holdout, voxels=trials.voxels, lambdas=len(settings.lambdas)
+    )
+    return FwrfShape(
+        images=len(trials.images),
+        train=train,
+        holdout=holdout,
+        features=features.features,
+        voxels=trials.voxels,
+        form=form,
+        image_bytes=features.image_bytes,
+        copied=device.type != "cpu",
+    )
+
+
+@dataclass
+class _Tile:
+    """Responses of some voxels on the device, and the best so far."""
+
+    train: Tensor
+    target: Tensor
+    unexplainable: Tensor
+    loss: Tensor
+    candidate: Tensor
+    lambda_index: Tensor
+
+    def consider(self, loss: Tensor, candidate: int, lambda_index: int) -> None:
+        """Keep this candidate and lambda where they are better; the first of equals stays."""
+        better = loss < self.loss
+        self.loss = torch.where(better, loss, self.loss)
+        self.candidate.masked_fill_(better, candidate)
+        self.lambda_index.masked_fill_(better, lambda_index)
+
+
+def _tiles(trials: TrialSums, voxels: range, device: torch.device) -> list[_Tile]:
+    tiles = []
+    for start in range(voxels.start, voxels.stop, VOXEL_TILE):
+        part = slice(start, min(start + VOXEL_TILE, voxels.stop))
+        unexplainable = trials.unexplainable[part].to(device)
+        tiles.append(
+            _Tile(
+                train=trials.train_sum[:, part].to(device).contiguous(),
+                target=trials.holdout_mean[:, part].to(device).contiguous(),
+                unexplainable=unexplainable,
+                loss=torch.full_like(unexplainable, torch.inf, dtype=torch.float32),
+                candidate=torch.full_like(unexplainable, -1, dtype=torch.int64),
+                lambda_index=torch.full_like(unexplainable, -1, dtype=torch.int64),
+            )
+        )
+    return tiles
+
+
+def _score(
+    candidate: int, train: Tensor, held: Tensor, tiles: list[_Tile], lambdas: Sequence[float], form: Form
+) -> None:
+    """Holdout losses of one candidate with every lambda."""
+    rights = [train.T @ tile.train if form == "primal" else tile.train for tile in tiles]
+    for lambda_index, operator in enumerate(holdout_operators(train, held, lambdas, form)):
+        for tile, right in zip(tiles, rights, strict=True):
+            residual = torch.addmm(tile.target, operator, right, alpha=-1)
+            explainable = residual.square_().sum(0, dtype=torch.float64)
+            tile.consider((explainable + tile.unexplainable).float(), candidate, lambda_index)
+
+
+def _on_device(
+    features: CandidateFeatures, trials: TrialSums, plan: FwrfMemory, device: torch.device
+) -> tuple[CandidateFeatures, Tensor]:
+    """Features to pool from, and the rows of the images shown in them."""
+    if not plan.resident:
+        return features, trials.images
+    return features.resident(trials.images, device), torch.arange(len(trials.images))
+
+
+def _chosen_features(
+    features: CandidateFeatures, candidate: Tensor, at_once: int, rows: Tensor, device: torch.device
+) -> Iterator[tuple[int, Tensor]]:
+    """Features of the candidates that some voxel chose, each tile pooled once."""
+    chosen = set(candidate.tolist())
+    for start in range(0, len(features.candidates), CANDIDATE_TILE):
+        tile = range(start, min(start + CANDIDATE_TILE, len(features.candidates)))
+        if chosen.intersection(tile):
+            for index, pooled in candidate_features(features, tile, at_once, rows, device):
+                if index in chosen:
+                    yield index, pooled
+
+
+def _standardised(pooled: Tensor, trials: TrialSums, settings: FwrfSettings) -> Standardised:
+    share = trials.share.to(pooled.device)
+    return standardised(pooled, share, nonlinearity=settings.nonlinearity, zscore=settings.zscore, bias=settings.bias)
+
+
+def _weighted_rows(values: Tensor, images: Tensor, counts: Tensor) -> Tensor:
+    """Rows of some images, times the square root of their counts."""
+    return values[images.to(values.device)].mul_(counts.sqrt().to(values.device)[:, None])
+
+
+def _features(
+    maps: Sequence[Tensor | NDArray[np.floating]] | CandidateFeatures, candidates: NDArray[np.floating] | None
+) -> CandidateFeatures:
+    if isinstance(maps, Sequence):
+        if candidates is None:
+            raise ValueError("feature maps need a grid of candidates; make one with candidate_grid")
+        return MapFeatures(maps, candidates)
+    return maps

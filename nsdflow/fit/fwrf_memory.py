@@ -1,0 +1,111 @@
+"""Peak memory of an fwRF fit, said before it runs, and the blocks that keep it below a budget.
+
+Blocks decide what is held at once, never what is computed: products are made in fixed tiles (of candidates, images and
+voxels) that do not depend on them, so that every budget gives the same bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from nsdflow.errors import PlanError
+from nsdflow.fit.ridge import Form, system_dtype
+from nsdflow.models.pooling import CANDIDATE_TILE, IMAGE_TILE
+
+__all__ = ["VOXEL_TILE", "FwrfMemory", "FwrfShape", "free_memory", "plan_memory"]
+
+#: Products with responses are made for this many voxels at a time.
+VOXEL_TILE = 4096
+
+#: Share of the free memory that a fit takes if it is not told otherwise.
+SHARE_OF_FREE = 0.8
+
+#: Work space of the BLAS and LAPACK libraries and rounding of the allocator.
+OVERHEAD = 64 << 20
+
+
+@dataclass(frozen=True)
+class FwrfShape:
+    """Sizes of one fit."""
+
+    images: int
+    train: int
+    holdout: int
+    features: int
+    voxels: int
+    form: Form
+    image_bytes: tuple[int, int]
+    """Bytes of an image's maps: of the largest level, and of all."""
+    copied: bool
+    """Whether maps have to be copied to the device."""
+
+
+@dataclass(frozen=True)
+class FwrfMemory:
+    """What is held at once on the device, and the peak in bytes, beyond the maps and responses that were given."""
+
+    bytes: int
+    voxels: int
+    candidates: int
+    resident: bool
+    """Whether all feature maps are copied to the device, or pooled in passing."""
+
+
+def plan_memory(shape: FwrfShape, budget: int | None = None) -> FwrfMemory:
+    """The largest blocks whose peak stays within ``budget`` bytes (None: as large as useful).
+
+    First the maps are made resident, then more voxels, then more candidates are taken at once.
+
+    Raises
+    ------
+    PlanError
+        The smallest blocks need more than the budget.
+    """
+    whole = -(-shape.voxels // VOXEL_TILE) * VOXEL_TILE
+    steps = [(False, VOXEL_TILE, 1)]
+    steps += [(shape.copied, voxels, 1) for voxels in range(VOXEL_TILE, whole + 1, VOXEL_TILE)]
+    steps += [(shape.copied, whole, candidates) for candidates in range(2, CANDIDATE_TILE + 1)]
+    plans = [_planned(shape, *step) for step in steps]
+    fitting = [plan for plan in plans if budget is None or plan.bytes <= budget]
+    if not fitting:
+        raise PlanError(
+            f"an fwRF fit of {shape.images} images x {shape.features} features in the {shape.form} form needs at least "
+            f"{plans[0].bytes / 2**30:.2f} GiB, {budget / 2**30:.2f} GiB are allowed; "  # type: ignore[operator]
+            "give it more memory or fewer features"
+        )
+    return replace(fitting[-1], voxels=min(fitting[-1].voxels, shape.voxels))
+
+
+def _planned(shape: FwrfShape, resident: bool, voxels: int, candidates: int) -> FwrfMemory:
+    """Peak of one choice of blocks: what lives through the fit, plus the larger of its stages."""
+    columns = shape.features + 1
+    voxels = min(voxels, shape.voxels)
+    side = shape.features + 1 if shape.form == "primal" else shape.train
+    item = system_dtype(shape.form).itemsize
+    pooled = 4 * candidates * shape.images * shape.features
+    largest, maps = shape.image_bytes
+    pooling = IMAGE_TILE * (largest + 4 * shape.features * CANDIDATE_TILE)
+    standardising = 3 * 4 * shape.images * columns
+    rows = 4 * columns * (shape.train + shape.holdout)
+    doubled = 8 * columns * (shape.train + shape.holdout) if shape.form == "dual" else 0
+    system = item * (3 * side**2 + 3 * shape.holdout * side) + 4 * shape.holdout * side
+    projected = 4 * side * voxels if shape.form == "primal" else 0
+    responses = (4 * (shape.train + shape.holdout) + 32) * voxels
+    residuals = 3 * 4 * shape.holdout * min(voxels, VOXEL_TILE)
+    searching = pooled + responses + max(pooling, standardising, rows + doubled + system + projected + residuals)
+    results = 3 * 4 * shape.voxels * columns
+    winners = (4 * (shape.train + side) + 3 * 4 * columns) * shape.voxels
+    solving = pooled + results + max(pooling, standardising, rows + doubled + system + winners)
+    resident_maps = maps * shape.images if resident else 0
+    return FwrfMemory(resident_maps + max(searching, solving) + OVERHEAD, voxels, candidates, resident)
+
+
+def free_memory(device: torch.device) -> int:
+    """The part of the device's free memory that a fit takes by default, in bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * SHARE_OF_FREE)
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(int(meminfo["MemAvailable"].split()[0]) * 1024 * SHARE_OF_FREE)

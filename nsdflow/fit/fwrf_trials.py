@@ -1,0 +1,105 @@
+"""Trials summed by image: all that a ridge fit on image features needs to know of single-trial responses.
+
+Trials of an image have the same features x_i. With n_i training trials of image i and s_i the sum of their responses,
+
+    X'X = sum_i n_i x_i x_i',     X'Y = sum_i x_i s_i,
+
+and the squared error of the holdout trials is, with m_i of them and mean response y_i, one row an image plus a part
+that no model changes:
+
+    sum_trials (y - p)^2 = sum_i m_i (y_i - p_i)^2 + sum_trials (y - y_i)^2.
+
+Rows are therefore images weighted by the square root of their counts; the results are those of the trials.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["Statistics", "TrialSums", "sum_trials"]
+
+#: Trials that feature means and standard deviations are taken over.
+Statistics = Literal["all", "training"]
+
+
+@dataclass(frozen=True)
+class TrialSums:
+    """Responses of one subject, by image.
+
+    ``images`` (image,) are the rows of the feature maps that were shown; ``train`` and ``holdout`` index into it.
+    """
+
+    images: Tensor
+    share: Tensor
+    """(image,) float32, the image's share of the trials that feature statistics are taken over."""
+    train: Tensor
+    train_count: Tensor
+    """(train image,) float32, n_i."""
+    train_sum: Tensor
+    """(train image, voxel) float32, s_i / sqrt(n_i)."""
+    holdout: Tensor
+    holdout_count: Tensor
+    """(holdout image,) float32, m_i."""
+    holdout_mean: Tensor
+    """(holdout image, voxel) float32, sqrt(m_i) y_i."""
+    unexplainable: Tensor
+    """(voxel,) float64, the squared deviation of holdout trials from the mean of their image."""
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels."""
+        return int(self.train_sum.shape[1])
+
+
+def sum_trials(images: Tensor, responses: Tensor, holdout: Tensor, *, statistics: Statistics = "all") -> TrialSums:
+    """Sum responses by image.
+
+    Parameters
+    ----------
+    images : (trial,) row of the feature maps shown at each trial.
+    responses : (trial, voxel) float32, finite.
+    holdout : (trial,) bool, trials kept for the choice of candidate and lambda; the others train. Published: the last
+        tenth in trial order. Strict: all trials of some images (see :mod:`nsdflow.fit.split`).
+    statistics : feature statistics over ``all`` trials, holdout included (published), or ``training`` trials only.
+
+    Raises
+    ------
+    ValueError
+        Lengths differ, there is no training or no holdout trial, or a response is not finite.
+    """
+    if not len(images) == len(responses) == len(holdout):
+        raise ValueError(f"{len(images)} images, {len(responses)} responses and {len(holdout)} holdout marks of trials")
+    if bool(holdout.all()) or not bool(holdout.any()):
+        raise ValueError(f"{int(holdout.sum())} of {len(holdout)} trials are holdout; both parts need at least one")
+    finite = torch.isfinite(responses.sum(0, dtype=torch.float64))
+    if not bool(finite.all()):
+        raise ValueError(f"responses of {int((~finite).sum())} voxels are not finite; replace NaN by 0 or drop them")
+    shown, image = torch.unique(images, return_inverse=True)
+    train, train_count, train_sum = _sums(image[~holdout], responses[~holdout], len(shown))
+    held, held_count, held_sum = _sums(image[holdout], responses[holdout], len(shown))
+    count = torch.bincount(image if statistics == "all" else image[~holdout], minlength=len(shown)).double()
+    squares = responses[holdout].square().sum(0, dtype=torch.float64)
+    explainable = (held_sum / held_count.sqrt()[:, None]).square().sum(0, dtype=torch.float64)
+    return TrialSums(
+        images=shown,
+        share=(count / count.sum()).float(),
+        train=train,
+        train_count=train_count,
+        train_sum=train_sum / train_count.sqrt()[:, None],
+        holdout=held,
+        holdout_count=held_count,
+        holdout_mean=held_sum / held_count.sqrt()[:, None],
+        unexplainable=squares - explainable,
+    )
+
+
+def _sums(image: Tensor, responses: Tensor, images: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Images that occur, how often, and the sum of their responses."""
+    count = torch.bincount(image, minlength=images)
+    total = torch.zeros(images, responses.shape[1]).index_add_(0, image, responses.float())
+    there = count.nonzero()[:, 0]
+    return there, count[there].float(), total[there]
