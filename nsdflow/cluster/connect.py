@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dask
 from dask.utils import parse_bytes
 from distributed import Client
 
+from nsdflow.cluster.credentials import temporary_credentials
+from nsdflow.cluster.jobqueue import QUEUES
 from nsdflow.cluster.local import local_cluster, threads_cluster
+from nsdflow.cluster.pool import pool_settings, read_pools
+from nsdflow.cluster.pools import JobPools
 from nsdflow.cluster.settings import long_task_settings
-from nsdflow.cluster.wanted import Wanted
+from nsdflow.cluster.wanted import PATIENCE, Patience, Wanted
 from nsdflow.errors import one_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from distributed.deploy.cluster import Cluster
 
 __all__ = ["CLUSTERS", "connect"]
 
 #: What ``--cluster`` accepts besides the address of a running scheduler.
-CLUSTERS = ("local", "threads")
+CLUSTERS = ("local", "threads", *QUEUES)
 
 
 @contextmanager
@@ -35,6 +40,7 @@ def connect(
     gpus: int | None = None,
     scratch: str | None = None,
     dashboard: str | None = "127.0.0.1",
+    patience: Patience = PATIENCE,
 ) -> Iterator[Client]:
     """Give a client while the block runs; close all that was started for it afterwards.
 
@@ -42,27 +48,34 @@ def connect(
     ----------
     cluster : str
         ``local``: worker processes on this machine, one a GPU and the rest for the CPU; ``threads``: one worker in
-        this process; or the address of a running scheduler (``tcp://...``, ``tls://...``), which is joined and left
-        running.
+        this process; ``slurm``, ``pbs``, ``sge``, ``lsf``, ``htcondor``...: jobs of that queue as ``jobqueue.yaml``
+        describes them (:mod:`nsdflow.cluster.pool`), asked for when there is work; or the address of a running
+        scheduler (``tcp://...``, ``tls://...``), which is joined and left running.
     workers : int, optional
-        CPU workers; by default one for each ``threads_per_worker`` cores that the GPU workers leave.
+        CPU workers; by default one for each ``threads_per_worker`` cores that the GPU workers leave. On a queue: at
+        most so many, by default what ``jobqueue.yaml`` allows.
     memory : int or str, optional
-        Bytes a worker may use (``"8GiB"``) before Dask restarts it; by default an equal share of the machine's.
+        Bytes a worker may use (``"8GiB"``) before Dask restarts it; by default an equal share of the machine's. On a
+        queue the sections say it.
     gpus : int, optional
-        At most so many GPUs; 0 trains on the CPU.
+        At most so many GPUs (on a queue: GPU jobs); 0 trains on the CPU.
     scratch : str, optional
         Folder for what workers spill; by default Dask's own choice.
     dashboard : str, optional
         The host the dashboard listens on. It has no password: keep it on the loopback address and use a tunnel.
         None starts none.
+    patience : Patience, optional
+        How long to wait before jobs of a queue are asked about, replaced, released or given up.
 
     Raises
     ------
     SelectionError
         If there is no such cluster.
+    PlanError
+        If the queue cannot be used from here, or its section of ``jobqueue.yaml`` is incomplete.
     """
     size = parse_bytes(memory) if isinstance(memory, str) else memory
-    wanted = Wanted(workers, threads_per_worker, size, gpus, scratch, dashboard)
+    wanted = Wanted(workers, threads_per_worker, size, gpus, scratch, dashboard, patience)
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(long_task_settings()))
         yield stack.enter_context(_client(cluster, wanted, stack))
@@ -71,12 +84,26 @@ def connect(
 def _client(cluster: str, wanted: Wanted, stack: ExitStack) -> Client:
     if "://" in cluster:
         return Client(cluster)
-    return Client(stack.enter_context(_start(cluster, wanted)))
+    if cluster in QUEUES:
+        return Client(_job_pools(cluster, wanted, stack))
+    starters = {"local": local_cluster, "threads": threads_cluster}
+    if cluster not in starters:
+        raise one_of("cluster", cluster, (*CLUSTERS, "tcp://HOST:PORT"))
+    return Client(stack.enter_context(starters[cluster](wanted)))
 
 
-def _start(cluster: str, wanted: Wanted) -> Cluster:
-    if cluster == "local":
-        return local_cluster(wanted)
-    if cluster == "threads":
-        return threads_cluster(wanted)
-    raise one_of("cluster", cluster, (*CLUSTERS, "tcp://HOST:PORT"))
+def _job_pools(kind: str, wanted: Wanted, stack: ExitStack) -> JobPools:
+    """Pools of batch jobs, encrypted: their scheduler listens where other users of the site can reach it."""
+    QUEUES[kind].check()
+    pools = read_pools(kind, wanted)
+    stack.enter_context(dask.config.set(pool_settings(pools)))
+    section = pools[0].settings
+    shared = Path(os.path.expandvars(section["shared-temp-directory"] or pools[0].logs)).expanduser()
+    shared.mkdir(mode=0o700, parents=True, exist_ok=True)
+    security, on_disk = stack.enter_context(temporary_credentials(shared))
+    options = {"interface": section["interface"], **wanted.http(), **(section["scheduler-options"] or {})}
+    pools_of_jobs = JobPools(
+        pools, scheduler=options, security=security, security_on_disk=on_disk, patience=wanted.patience
+    )
+    stack.callback(pools_of_jobs.close)
+    return pools_of_jobs

@@ -4,11 +4,35 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["Wanted", "free_port"]
+__all__ = ["PATIENCE", "Patience", "Wanted", "free_port"]
 
 DASHBOARD_PORT = 8787
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the keeper of pools of batch jobs waits for what, in seconds."""
+
+    look: float = 1.0
+    """Between two looks at a pool."""
+    ask: float = 10.0
+    """Between two questions to the queue about the same job."""
+    vanished: float = 20.0
+    """For a worker that is gone from a job that still runs; its nanny may bring it back."""
+    idle: float = 30.0
+    """Before a job without work is released."""
+    useful: float = 30.0
+    """A job whose workers were up for so long was of use; its end is not held against the pool."""
+    back_off: float = 5.0
+    """Before a job is replaced that was of no use; doubled with each in a row."""
+    back_off_at_most: float = 300.0
+    useless: int = 5
+    """So many useless jobs in a row, and the pool gives up."""
+
+
+PATIENCE: Final = Patience()
 
 
 @dataclass(frozen=True)
@@ -21,6 +45,7 @@ class Wanted:
     gpus: int | None = None
     scratch: str | None = None
     dashboard: str | None = "127.0.0.1"
+    patience: Patience = PATIENCE
 
     def http(self) -> dict[str, Any]:
         """How the scheduler serves HTTP: the dashboard on port 8787 if that is free, else on any port."""
