@@ -7,6 +7,7 @@ keep the numbers by which they are known.
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import scipy.io
 import xarray as xr
+from scipy.io.matlab import MatReadError
 
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
 from nsdflow.names import SPACES, subject_name, subject_number
@@ -43,6 +45,19 @@ BEHAVIOUR: Final = (
     ("TOTAL2", "presses of button 2, old", "1"),
     ("BUTTON", "button that counts, 1 new or 2 old", "1"),
     ("MISSINGDATA", "responses of the run were lost", "1"),
+)
+
+
+#: What scipy's reader raises for a file cut short or of another kind.
+_UNREADABLE: Final = (
+    MatReadError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    zlib.error,
 )
 
 
@@ -112,7 +127,7 @@ def read_design(source: Source) -> Design:
     try:
         file_like: Any = io.BytesIO(content)  # scipy-stubs know only paths
         found = scipy.io.loadmat(file_like, variable_names=(*wanted, "stimpattern"))
-    except (ValueError, TypeError, NotImplementedError, OSError) as error:
+    except _UNREADABLE as error:
         raise SourceError(f"{url}: not a readable MAT file ({error}); fetch it again") from error
     absent = [name for name in wanted if name not in found]
     if absent:
@@ -156,7 +171,7 @@ def trial_table(source: Source, subject: str, sessions: Sequence[int], *, design
     Raises
     ------
     SourceError
-        ``responses.tsv`` or ``nsd_stim_info_merged.csv`` contradicts the design; the message names file, row and
+        ``responses.tsv`` or ``nsd_stim_info_merged.csv`` contradicts the design; the message names file, line and
         both values.
     """
     design = read_design(source) if design is None else design
@@ -210,10 +225,10 @@ def _check_design(design: Design, url: str) -> None:
     shared = len(design.sharedix)
     ordering, trials = design.masterordering, int(design.trials_per_session.sum())
     problem = None
-    if ordering.min() < 0 or ordering.max() >= images:
+    if min(ordering.min(), design.subjectim.min()) < 0:
+        problem = f"{'masterordering' if ordering.min() < 0 else 'subjectim'} has numbers below 1"
+    elif ordering.max() >= images:
         problem = f"masterordering has {ordering.max() + 1} where subjectim has {images} images"
-    elif design.subjectim.min() < 0:
-        problem = "subjectim has numbers below 1"
     elif not (design.subjectim[:, :shared] == design.sharedix).all():
         problem = "the first images of subjectim are not those of sharedix"
     elif trials != len(ordering):
@@ -252,13 +267,13 @@ def _check_stimulus_info(info: pd.DataFrame, table: pd.DataFrame, subject: str, 
     if "shared1000" in info:
         flags = np.zeros(len(info), dtype=bool)
         flags[design.sharedix] = True
-        _agree(url, "shared1000", np.arange(len(info)), info["shared1000"].to_numpy(), flags, "sharedix")
+        _agree(url, "shared1000", np.arange(len(info)) + 2, info["shared1000"].to_numpy(), flags, "sharedix")
     for repetition in range(3):
         column = f"subject{subject_number(subject)}_rep{repetition}"
         if column in info:
             shown = table.loc[table["repetition"] == repetition, "nsd_id"]
             listed = info[column].to_numpy()[shown.to_numpy()]
-            _agree(url, column, shown.to_numpy(), listed, shown.index.to_numpy() + 1, "masterordering")
+            _agree(url, column, shown.to_numpy() + 2, listed, shown.index.to_numpy() + 1, "masterordering")
 
 
 def _read_responses(source: Source, subject: str) -> pd.DataFrame | None:
@@ -282,12 +297,12 @@ def _with_behaviour(table: pd.DataFrame, responses: pd.DataFrame, url: str) -> p
     if len(responses) > len(table):
         raise SourceError(f"{url}: {len(responses)} rows where the design has {len(table)} trials")
     start = table.iloc[: len(responses)]
-    rows = np.arange(len(responses)) + 2  # the line of the file, below the header
+    lines = np.arange(len(responses)) + 2  # the header is line 1
     checks = {"SESSION": start["session"], "10KID": start["subject_image"] + 1, "73KID": start["nsd_id"] + 1}
     if start["run"].all():
         checks["RUN"] = start["run"]
     for column, wanted in checks.items():
-        _agree(url, column, rows, responses[column].to_numpy(), wanted.to_numpy(), "the design")
+        _agree(url, column, lines, responses[column].to_numpy(), wanted.to_numpy(), "the design")
     result = table.copy()
     if not start["run"].all():
         result["run"] = responses["RUN"].reindex(table.index, fill_value=0)
@@ -297,12 +312,12 @@ def _with_behaviour(table: pd.DataFrame, responses: pd.DataFrame, url: str) -> p
     return result
 
 
-def _agree(url: str, column: str, rows: Any, found: Any, wanted: Any, other: str) -> None:
-    """Raise for the first row at which a file's column is not what the design says."""
+def _agree(url: str, column: str, lines: Any, found: Any, wanted: Any, other: str) -> None:
+    """Raise for the first line at which a file's column is not what the design says."""
     different = np.flatnonzero(np.asarray(found) != np.asarray(wanted))
     if len(different):
         first = different[0]
         raise SourceError(
-            f"{url}: row {rows[first]}: {column} is {found[first]} where {other} of "
+            f"{url}: line {lines[first]}: {column} is {found[first]} where {other} of "
             f"{layout.EXPERIMENT_DESIGN} gives {wanted[first]}; take both files from the same release"
         )
