@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import xarray as xr
 
 from nsdflow.errors import SelectionError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["align_trials"]
 
@@ -22,7 +27,7 @@ def align_trials(predictions: xr.DataArray, responses: xr.DataArray) -> tuple[xr
         A trial shows an image without a prediction, or trials or voxels differ.
     """
     if "image" in predictions.dims:
-        predictions = predictions.isel(image=_rows_of(predictions, responses)).rename(image="trial")
+        predictions = _spread(predictions, _rows_of(predictions, responses))
     for dim in ("trial", "voxel"):
         there, here = responses.sizes.get(dim, 1), predictions.sizes.get(dim, 1)
         if there != here:
@@ -36,20 +41,34 @@ def align_trials(predictions: xr.DataArray, responses: xr.DataArray) -> tuple[xr
     return _bare(predictions), _bare(responses)
 
 
-def _rows_of(predictions: xr.DataArray, responses: xr.DataArray) -> xr.DataArray:
+def _spread(predictions: xr.DataArray, rows: NDArray[np.intp]) -> xr.DataArray:
+    """Predictions by trial from those by image; in memory, the trials of a voxel come to lie side by side."""
+    result: xr.DataArray = xr.apply_ufunc(
+        lambda block: np.take(np.ascontiguousarray(block), rows, axis=-1),
+        predictions.chunk(image=-1) if predictions.chunks else predictions,
+        input_core_dims=[["image"]],
+        output_core_dims=[["trial"]],
+        dask="parallelized",
+        output_dtypes=[predictions.dtype],
+        dask_gufunc_kwargs={"output_sizes": {"trial": rows.size}},
+    )
+    return result
+
+
+def _rows_of(predictions: xr.DataArray, responses: xr.DataArray) -> NDArray[np.intp]:
     """Row of ``predictions`` for every trial, by ``nsd_id``."""
     there = np.asarray(predictions["nsd_id"])
     asked = np.asarray(responses["nsd_id"])
     order = np.argsort(there, kind="stable")
     position = np.searchsorted(there, asked, sorter=order).clip(max=there.size - 1)
-    rows = order[position]
+    rows: NDArray[np.intp] = order[position]
     missing = np.unique(asked[there[rows] != asked])
     if missing.size:
         raise SelectionError(
             f"{missing.size} images of the responses have no prediction, first nsd_id {missing[0]}; predict them "
             "first, or select other trials"
         )
-    return xr.DataArray(rows, dims="image")
+    return rows
 
 
 def _bare(values: xr.DataArray) -> xr.DataArray:

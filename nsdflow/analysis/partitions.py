@@ -100,10 +100,11 @@ def variance_shares(correlations: xr.Dataset) -> xr.Dataset:
 def _bootstrap(parts: Floats, measured: Floats, *, counts: Floats) -> tuple[Floats, ...]:
     """Mean and standard deviation over resamples of the three correlations, for ``parts`` (..., partition, trial)."""
     correlate = resampled_correlation(measured, counts)
-    each = centred(np.moveaxis(parts, -2, 0))
-    whole = each.sum(0)
+    parts = centred(parts)
+    whole = parts.sum(-2)
     inclusion, exclusion = [], []
-    for part in each:
+    for k in range(parts.shape[-2]):
+        part = parts[..., k, :]
         inclusion.append(mean_and_std(correlate(part)))
         exclusion.append(mean_and_std(correlate(whole - part)))
     stacked = (np.stack(values, -1) for kind in (inclusion, exclusion) for values in zip(*kind, strict=True))

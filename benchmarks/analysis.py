@@ -1,0 +1,121 @@
+"""Bootstrap tuning against a plain loop, and the noise model of a full-size subject.
+
+    python benchmarks/analysis.py           1,000 voxels for the loop, two minutes on two cores
+    python benchmarks/analysis.py --full    all 4,627 voxels of subject 1
+
+Both sides do the same job: correlations of the whole prediction, and with and without each of 9 partitions, over
+3,000 validation trials of 1,000 images, in 64 bootstrap resamples. The loop calls np.corrcoef voxel by voxel, as the
+published notebooks do. Both are given the same resamples, and their results are compared before times are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import numpy as np
+import xarray as xr
+
+from nsdflow.analysis import noise_model, tuning
+from nsdflow.analysis.correlation import resample_counts
+
+IMAGES, REPEATS, PARTITIONS, RESAMPLES, VOXELS = 1000, 3, 9, 64, 4627
+
+
+def simulate(voxels: int) -> tuple[xr.DataArray, xr.DataArray]:
+    """Contributions (image, voxel, partition) and responses (trial, voxel), about as noisy as NSD's."""
+    rng = np.random.default_rng(0)
+    sources = rng.standard_normal((IMAGES, 60), dtype=np.float32)
+    contributions = np.stack(
+        [sources @ rng.standard_normal((60, voxels), dtype=np.float32) for _ in range(PARTITIONS)], -1
+    )
+    signal = contributions.sum(-1)
+    signal /= signal.std(0)
+    shown = np.repeat(np.arange(IMAGES), REPEATS)
+    shared = rng.standard_normal((shown.size, 20), dtype=np.float32) @ rng.standard_normal((20, voxels), np.float32)
+    noise = 0.2 * shared + rng.standard_normal((shown.size, voxels), dtype=np.float32)
+    nsd_id = np.arange(IMAGES)
+    return (
+        xr.DataArray(contributions, dims=("image", "voxel", "partition"), coords={"nsd_id": ("image", nsd_id)}),
+        xr.DataArray(0.4 * signal[shown] + noise, dims=("trial", "voxel"), coords={"nsd_id": ("trial", nsd_id[shown])}),
+    )
+
+
+def looped(contributions: xr.DataArray, responses: xr.DataArray, seed: int) -> dict[str, np.ndarray]:
+    """Mean and standard deviation of every correlation, one np.corrcoef at a time."""
+    parts = contributions.values[responses["nsd_id"].values]
+    whole = parts.sum(-1)
+    predictions = {("accuracy", 0): whole}
+    for k in range(parts.shape[-1]):
+        predictions["inclusion", k] = parts[..., k].copy()
+        predictions["exclusion", k] = whole - parts[..., k]
+    trials, voxels = responses.shape
+    draws = [np.repeat(np.arange(trials), row.astype(int)) for row in resample_counts(trials, RESAMPLES, seed)]
+    result = {}
+    for key, prediction in predictions.items():
+        sampled = np.zeros((RESAMPLES, voxels))
+        for k, rows in enumerate(draws):
+            predicted, measured = prediction[rows], responses.values[rows]
+            for v in range(voxels):
+                sampled[k, v] = np.corrcoef(measured[:, v], predicted[:, v])[0, 1]
+        result[key] = np.array([sampled.mean(0), sampled.std(0)])
+    return result
+
+
+def compare(ours: xr.Dataset, theirs: dict[tuple[str, int], np.ndarray]) -> float:
+    """Largest difference between the two sides."""
+    worst = 0.0
+    for (name, k), values in theirs.items():
+        for suffix, expected in zip(("", "_std"), values, strict=True):
+            found = ours[name + suffix]
+            found = found.isel(partition=k) if "partition" in found.dims else found
+            worst = max(worst, float(abs(found - expected).max()))
+    return worst
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="all 4,627 voxels for the loop too (some six minutes)")
+    parser.add_argument("--voxels", type=int, default=1000, help="voxels for loop and ours without --full")
+    arguments = parser.parse_args()
+    voxels = VOXELS if arguments.full else arguments.voxels
+    contributions, responses = simulate(VOXELS)
+    few = {"voxel": slice(voxels)}
+
+    start = time.perf_counter()
+    ours = tuning(
+        contributions.isel(few).chunk(voxel=256), responses.isel(few).chunk(voxel=256), resamples=RESAMPLES, seed=1
+    ).compute()
+    seconds_ours = time.perf_counter() - start
+    print(f"tuning of {voxels} voxels, as nsdflow does it: {seconds_ours:.2f} s")
+
+    start = time.perf_counter()
+    theirs = looped(contributions.isel(few), responses.isel(few), seed=1)
+    seconds_loop = time.perf_counter() - start
+    print(f"the same, voxel by voxel: {seconds_loop:.1f} s, {seconds_loop / seconds_ours:.0f} times as long")
+    difference = compare(ours, theirs)
+    print(f"largest difference of a mean or a standard deviation: {difference:.1e}")
+    assert difference < 1e-4, "the two sides computed different things"
+
+    signal = contributions.sum("partition")
+    del contributions, ours
+    start = time.perf_counter()
+    model = noise_model(signal, responses)
+    seconds_noise_model = time.perf_counter() - start
+    relative = float(model["residual"] / model["target_norm"])
+    print(f"noise model of {VOXELS} voxels: {seconds_noise_model:.1f} s, residual {relative:.2e} of the target")
+    figures = {
+        "voxels": voxels,
+        "seconds_loop": round(seconds_loop, 3),
+        "seconds_ours": round(seconds_ours, 3),
+        "seconds_noise_model": round(seconds_noise_model, 3),
+        "speedup": round(seconds_loop / seconds_ours, 1),
+        "difference": difference,
+        "noise_residual_relative": relative,
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
