@@ -1,0 +1,45 @@
+"""The published Gabor pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nsdflow.models.gabor import PUBLISHED_FREQUENCIES, GaborPyramid, gabor_filters
+
+
+@pytest.fixture(scope="module")
+def published(golden: Path) -> dict[str, np.ndarray]:
+    with np.load(golden / "gabor_features.npz") as arrays:
+        return dict(arrays)
+
+
+def test_filters(published: dict[str, np.ndarray]) -> None:
+    even, odd = gabor_filters(len(published["orientations"]))
+    assert even.shape[1:] == (published["filter_pixels"],) * 2
+    np.testing.assert_allclose(even, published["filter_real"], atol=1e-8)
+    np.testing.assert_allclose(odd, published["filter_imag"], atol=1e-8)
+
+
+def test_frequencies(published: dict[str, np.ndarray]) -> None:
+    frequencies = published["cycles_per_image"]
+    if len(frequencies) == len(PUBLISHED_FREQUENCIES):
+        np.testing.assert_allclose(PUBLISHED_FREQUENCIES, frequencies, rtol=1e-6)
+
+
+def test_maps(
+    published: dict[str, np.ndarray], draw_images: Callable[[Mapping[str, np.ndarray]], torch.Tensor]
+) -> None:
+    images = draw_images(published)[: int(published["n_used"])]
+    pyramid = GaborPyramid(published["cycles_per_image"], len(published["orientations"]))
+    layers = pyramid(images)
+    assert len(layers) == sum(key.endswith("_shape") for key in published)
+    for index, maps in enumerate(layers):
+        assert maps.shape == tuple(published[f"level_{index}_shape"])
+        height, width = maps.shape[2:]
+        np.testing.assert_allclose(maps.mean((2, 3)), published[f"level_{index}_mean"], atol=1e-6)
+        np.testing.assert_allclose(maps[:, :, height // 2, width // 3], published[f"level_{index}_pix"], atol=2e-6)
