@@ -210,13 +210,13 @@ def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mappi
             f"{workspace.store}: exists; remove it or choose another store (the build is {workspace.built})"
         )
     with writing(workspace.built):
-        _write_json(f"{workspace.built}/manifest.json", manifest)
         with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3 that xarray reads too
             warnings.filterwarnings("ignore", "Consolidated metadata")
             zarr.open_group(workspace.built, mode="a", zarr_format=3, use_consolidated=False)
             zarr.consolidate_metadata(workspace.built, zarr_format=3)
         metadata = json.loads(read_bytes(root))
         metadata["attributes"] = {SCHEMA: SCHEMA_VERSION, **attributes}
+        _write_json(f"{workspace.built}/manifest.json", manifest)
         _write_json(root, metadata)  # last: without it this is no store
         if workspace.built != workspace.store:
             local_path(workspace.built).rename(local_path(workspace.store))

@@ -33,6 +33,7 @@ TEMPORARY: Final = ".tmp"
 
 _NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
 _NO_PERMISSION: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_PLACE: Final = {errno.ENOENT, errno.ENOTDIR, errno.EEXIST}
 
 
 def is_local(url: str) -> bool:
@@ -52,7 +53,7 @@ def writing(url: str | os.PathLike[str]) -> Iterator[None]:
     Raises
     ------
     StoreError
-        The disk or the quota is full, or there is no permission to write.
+        The disk or the quota is full, or there is no permission to write, or something is in the way.
     """
     try:
         yield
@@ -64,6 +65,8 @@ def writing(url: str | os.PathLike[str]) -> Iterator[None]:
             ) from error
         if error.errno in _NO_PERMISSION or isinstance(error, PermissionError):
             raise StoreError(f"{url}: may not be written ({error.strerror or error}); choose another place") from error
+        if error.errno in _NO_PLACE:
+            raise StoreError(f"{url}: cannot be made ({error.strerror}); choose another place") from error
         raise
 
 

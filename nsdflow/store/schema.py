@@ -50,6 +50,8 @@ UNITS: Final = "percent signal change"
 
 #: Inner chunks hold about this many bytes at most, small enough that an ROI wastes little and large enough to stream.
 CHUNK_BYTES: Final = 2 << 20
+#: Shards hold about this many bytes unless the file budget asks for larger ones: what parallel file systems like.
+SHARD_BYTES: Final = 32 << 20
 #: An inner chunk of the session statistics, in chunks of the betas.
 STATISTICS_CHUNKS: Final = 16
 
@@ -117,7 +119,7 @@ def cut_subject(
     """Chunk and shard of a subject's betas such that all files of the subject stay within the budget.
 
     A chunk is one session of ``layout.chunk_voxels`` voxels (halved until it holds no more than 2 MiB), a shard one
-    session of as many chunks as the budget asks for, and no more.
+    session of some 32 MiB of chunks, or as many as the budget asks for.
 
     Parameters
     ----------
@@ -141,8 +143,9 @@ def cut_subject(
     # the group, its betas and three statistics (metadata each, one file each statistic), coordinates (two each)
     fixed = 1 + 1 + 2 * 3 + 2 * arrays
     if layout.shard_voxels is None:
-        rows = max(1, (layout.file_budget - fixed) // sessions)
-        shard_chunks = ceil(chunks / rows)
+        columns = max(1, (layout.file_budget - fixed) // sessions)
+        usual = ceil(SHARD_BYTES / (trials * chunk * itemsize))
+        shard_chunks = min(chunks, max(usual, ceil(chunks / columns)))
     else:
         shard_chunks = max(1, round(layout.shard_voxels / chunk))
     files = fixed + sessions * ceil(chunks / shard_chunks)

@@ -178,35 +178,39 @@ def write_region(array: ShardedArray, start: Sequence[int], values: NDArray[Any]
         write_shard(array, position, _split(array, block))
 
 
-def _split(array: ShardedArray, block: NDArray[Any]) -> Iterator[NDArray[Any] | None]:
-    """The inner chunks of a shard in order; None beyond the edge of the array, padding at the edge."""
+def _split(array: ShardedArray, block: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The inner chunks of a shard in order: smaller at the edge of the array, empty beyond it."""
     for number in np.ndindex(array.chunks_per_shard):
-        part = block[tuple(slice(n * size, (n + 1) * size) for n, size in zip(number, array.chunk, strict=True))]
-        if part.size == 0:
-            yield None
-        elif part.shape == array.chunk:
-            yield part
-        else:
-            whole = np.full(array.chunk, array.fill_value, array.dtype)
-            whole[tuple(slice(size) for size in part.shape)] = part
-            yield whole
+        yield block[tuple(slice(n * size, (n + 1) * size) for n, size in zip(number, array.chunk, strict=True))]
 
 
-def write_shard(array: ShardedArray, position: Sequence[int], chunks: Iterable[NDArray[Any] | None]) -> None:
-    """Stream the inner chunks of one shard, all of them in C order, into its file (None: beyond the array's edge)."""
+def write_shard(array: ShardedArray, position: Sequence[int], chunks: Iterable[NDArray[Any]]) -> None:
+    """Stream the inner chunks of one shard, in C order, into its file.
+
+    Chunks at the edge of the array may be smaller, those beyond it are empty (or left out at the end).
+    """
     encode = CODECS[array.codec].encode
     index = np.full((prod(array.chunks_per_shard), 2), ABSENT, "<u8")
     offset = 0
     with atomic_file(array.shard_url(position)) as file:
         for number, chunk in enumerate(chunks):
-            if chunk is None:
+            if chunk.size == 0:
                 continue
-            data = memoryview(encode(np.ascontiguousarray(chunk, array.dtype))).cast("B")
+            data = memoryview(encode(_whole(array, chunk))).cast("B")
             file.write(data)
             index[number] = offset, data.nbytes
             offset += data.nbytes
         table = index.tobytes()
         file.write(table + google_crc32c.value(table).to_bytes(4, "little"))
+
+
+def _whole(array: ShardedArray, chunk: NDArray[Any]) -> NDArray[Any]:
+    """A contiguous chunk in the type of the array, padded to full size."""
+    if chunk.shape == array.chunk:
+        return np.ascontiguousarray(chunk, array.dtype)
+    whole = np.full(array.chunk, array.fill_value, array.dtype)
+    whole[tuple(slice(size) for size in chunk.shape)] = chunk
+    return whole
 
 
 @dataclass(frozen=True)
@@ -298,7 +302,7 @@ def _read_chunks(
 
 
 def read_spans(array: ShardedArray, position: Sequence[int]) -> NDArray[np.uint64]:
-    """Offset and length of each chunk of a shard, (*chunks, 2); :data:`ABSENT` where a chunk was never written.
+    """Offset and length of each chunk of a shard, ``(*chunks, 2)``; :data:`ABSENT` where a chunk was never written.
 
     Raises
     ------

@@ -1,0 +1,360 @@
+"""What the tasks of an ingestion do. Arguments are paths, names and numbers; every task opens what it reads."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from nsdflow.errors import SourceError, StoreError
+from nsdflow.names import BETAS_SCALE, atlas_coordinate
+from nsdflow.nsd import layout as paths
+from nsdflow.nsd.betas import read_session, read_session_header, session_statistics, stream_session
+from nsdflow.nsd.design import read_design, read_stimulus_info, trial_table
+from nsdflow.nsd.images import read_images, resize_images
+from nsdflow.nsd.masks import voxel_set
+from nsdflow.nsd.rois import joined_roi, list_atlases, read_atlas
+from nsdflow.nsd.source import Source
+from nsdflow.nsd.volumes import read_ncsnr, read_valid
+from nsdflow.store.build import STATISTICS, create_stimuli, create_subject
+from nsdflow.store.files import atomic_file, read_bytes
+from nsdflow.store.schema import STIMULI, Cut
+from nsdflow.store.shards import open_sharded, read_region, write_region, write_shard
+from nsdflow.store.verify import check_whole
+from nsdflow.store.voxels import voxel_table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nsdflow.store.shards import ShardedArray
+
+__all__ = [
+    "ImageJob",
+    "SubjectJob",
+    "create_images",
+    "create_subject_group",
+    "gather_statistics",
+    "session_stamps",
+    "shown_images",
+    "verify_images",
+    "verify_subject",
+    "write_images",
+    "write_session",
+]
+
+#: What verification reads a second time: sessions of a subject, trials of each, images.
+SAMPLED_SESSIONS: Final = 2
+SAMPLED_TRIALS: Final = 3
+SAMPLED_IMAGES: Final = 3
+#: Images that are read from the brick at once.
+IMAGES_AT_ONCE: Final = 64
+
+
+@dataclass(frozen=True)
+class SubjectJob:
+    """One subject's part of an ingestion, as JSON values."""
+
+    source: Mapping[str, Any]
+    built: str
+    """Root of the store while it is being built."""
+    folder: str
+    """Of the workspace, for intermediate files."""
+    subject: str
+    space: str
+    betas: str
+    voxels: str
+    """Name of the voxel set."""
+    voxel_count: int
+    sessions: Sequence[int]
+    trials: int
+    """Of a session."""
+    shape: Sequence[int]
+    affine: Sequence[Sequence[float]] | None
+    dtype: str
+    cut: Mapping[str, Any]
+
+    @property
+    def open_source(self) -> Source:
+        """Where NSD is."""
+        return Source(**self.source)
+
+    @property
+    def group(self) -> str:
+        """Path or URL of the subject's group."""
+        return f"{self.built}/{self.subject}"
+
+    def statistics_url(self, session: int) -> str:
+        """Where the statistics of a session wait until those of all sessions are there."""
+        return f"{self.folder}/statistics/{self.subject}-session{session:02d}.npz"
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """The images of an ingestion, as JSON values."""
+
+    source: Mapping[str, Any]
+    built: str
+    sessions: Mapping[str, Sequence[int]] | None
+    """Sessions by subject whose images to take; None for all images."""
+    count: int
+    size: int
+    cut: Mapping[str, Any]
+
+    @property
+    def open_source(self) -> Source:
+        """Where NSD is."""
+        return Source(**self.source)
+
+    @property
+    def group(self) -> str:
+        """Path or URL of the images' group."""
+        return f"{self.built}/{STIMULI}"
+
+
+def create_subject_group(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Create a subject's group with the coordinates of its trials and voxels."""
+    here = SubjectJob(**job)
+    source = here.open_source
+    voxels = _read_voxels(source, here)
+    trials = trial_table(source, here.subject, here.sessions)
+    if voxels.sizes["voxel"] != here.voxel_count:
+        raise SourceError(
+            f"{here.subject}: {voxels.sizes['voxel']} voxels in {here.voxels} where {here.voxel_count} were planned; "
+            "the source changed, plan again"
+        )
+    create_subject(
+        here.built,
+        here.subject,
+        trials=trials,
+        voxels=voxels,
+        sessions=len(here.sessions),
+        dtype=here.dtype,
+        cut=_cut(here.cut),
+        attributes={
+            "subject": here.subject,
+            "space": here.space,
+            "betas_version": here.betas,
+            "voxel_set": here.voxels,
+            "sessions": list(here.sessions),
+            "shape": list(here.shape),
+            "source": source.url,
+        }
+        | ({"affine": [list(row) for row in here.affine]} if here.affine else {}),
+    )
+    return {"trials": trials.sizes["trial"], "voxels": here.voxel_count}
+
+
+def _read_voxels(source: Source, job: SubjectJob) -> xr.Dataset:
+    """The coordinates of the voxels of a set, in the order of the store."""
+    subject, space, shape = job.subject, job.space, job.shape
+    mask = voxel_set(source, subject, job.voxels, space=space, shape=shape)
+    names = list_atlases(source, subject, space)
+    atlases = {name: read_atlas(source, subject, name, space, shape=shape) for name in names}
+    if {"prf-visualrois", "Kastner2015"} <= atlases.keys():
+        roi = joined_roi(source, subject, space, shape=shape).values
+    else:  # what there is of the two
+        parts = [atlases[name].values for name in ("prf-visualrois", "Kastner2015") if name in atlases]
+        roi = parts[0] if parts else np.zeros(mask.shape, np.int16)
+    has_ncsnr = all(source.exists(path) for path in paths.statistic_paths(subject, space, job.betas, "ncsnr"))
+    ncsnr = read_ncsnr(source, subject, space=space, betas=job.betas, shape=shape).values if has_ncsnr else None
+    return voxel_table(
+        np.flatnonzero(mask),
+        tuple(shape),
+        roi=roi,
+        atlases={atlas_coordinate(name): (atlas.values, atlas.labels) for name, atlas in atlases.items()},
+        ncsnr=ncsnr,
+        affine=job.affine,
+    )
+
+
+def write_session(job: Mapping[str, Any], session: int, stamps: Sequence[str]) -> dict[str, Any]:
+    """Stream a session's betas through the mask into its own row of shards, with statistics in the same pass.
+
+    Parameters
+    ----------
+    job : mapping
+        Fields of :class:`SubjectJob`.
+    session : int
+        Its number.
+    stamps : sequence of str
+        Of the files when the ingestion was planned; other ones now are an error.
+    """
+    here = SubjectJob(**job)
+    source = here.open_source
+    listing = source.stamps(paths.betas_folder(here.subject, here.space, here.betas))
+    if (now := session_stamps(listing, session, here.space)) != list(stamps):
+        raise SourceError(
+            f"{here.subject} session {session}: its files changed since the ingestion was planned "
+            f"({', '.join(stamps)} before, {', '.join(now)} now); begin again with --no-resume"
+        )
+    flat = _coordinate(here.group, "flat_index")
+    expected = (tuple(here.shape), here.trials)
+    values = read_session(source, here.subject, session, flat, space=here.space, betas=here.betas, expected=expected)
+    array = open_sharded(f"{here.group}/betas")
+    row = list(here.sessions).index(session)
+    mean = np.empty(len(flat), np.float32)
+    std = np.empty(len(flat), np.float32)
+    for column in range(array.shards[1]):
+        write_shard(array, (row, column), _measured(values, array, column, mean, std))
+    valid = _valid(source, here, session, flat, mean, std)
+    buffer = io.BytesIO()
+    np.savez(buffer, beta_mean=mean, beta_std=std, valid=valid)
+    with atomic_file(here.statistics_url(session)) as file:
+        file.write(buffer.getbuffer())
+    return {"trials": len(values), "valid": int(valid.sum())}
+
+
+def _measured(
+    values: NDArray[Any], array: ShardedArray, column: int, mean: NDArray[np.float32], std: NDArray[np.float32]
+) -> Iterator[NDArray[Any]]:
+    """The chunks of a shard; each one's mean and standard deviation are filled in while it is in the cache."""
+    scale = BETAS_SCALE if values.dtype.kind == "i" else 1.0
+    first, last = (min(number * array.shard[1], values.shape[1]) for number in (column, column + 1))
+    for start in range(first, last, array.chunk[1]):
+        here = slice(start, min(start + array.chunk[1], last))
+        chunk = np.ascontiguousarray(values[:, here])
+        mean[here], std[here] = session_statistics(chunk, scale)
+        yield chunk
+
+
+def _valid(
+    source: Source,
+    job: SubjectJob,
+    session: int,
+    flat: NDArray[np.int64],
+    mean: NDArray[np.float32],
+    std: NDArray[np.float32],
+) -> NDArray[np.bool_]:
+    """Voxels with data in every volume: from the published file, or those neither constant zero nor NaN."""
+    if not paths.is_surface(job.space) and source.exists(paths.valid_path(job.subject, session, job.space)):
+        volume = read_valid(source, job.subject, session, space=job.space, shape=job.shape).values
+        return np.asarray(volume.ravel()[flat])
+    return np.isfinite(mean) & ((mean != 0) | (std != 0))
+
+
+def session_stamps(listing: Mapping[str, str], session: int, space: str) -> list[str]:
+    """What changes when the files of a session do: name, bytes and ETag or time of each that would be read.
+
+    Parameters
+    ----------
+    listing : mapping
+        :meth:`nsdflow.nsd.source.Source.stamps` of the folder of the betas.
+    session : int
+    space : str
+    """
+    formats = paths.sessions_of(listing, space).get(session)
+    files = paths.betas_paths("", session, space, "", formats[0]) if formats else ()
+    return [f"{name} {listing[name]}" for name in (file.rpartition("/")[2] for file in files)]
+
+
+def gather_statistics(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the statistics of all sessions of a subject, one file each."""
+    here = SubjectJob(**job)
+    parts = []
+    for session in here.sessions:
+        with np.load(io.BytesIO(read_bytes(here.statistics_url(session)))) as part:
+            parts.append({name: part[name] for name in STATISTICS})
+    for name in STATISTICS:
+        write_region(open_sharded(f"{here.group}/{name}"), (0, 0), np.stack([part[name] for part in parts]))
+    return {"sessions": len(parts)}
+
+
+def verify_subject(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Check that nothing is missing, and hold some volumes against a second, independent read of the source."""
+    here = SubjectJob(**job)
+    shape = (len(here.sessions) * here.trials, here.voxel_count)
+    chunks = check_whole(f"{here.group}/betas", shape)
+    for name in STATISTICS:
+        chunks += check_whole(f"{here.group}/{name}", (len(here.sessions), here.voxel_count))
+    source, array = here.open_source, open_sharded(f"{here.group}/betas")
+    flat = _coordinate(here.group, "flat_index")
+    rng = np.random.default_rng(len(flat))
+    rows = np.sort(rng.permutation(len(here.sessions))[:SAMPLED_SESSIONS])
+    for row in rows.tolist():
+        trials = np.sort(rng.permutation(here.trials)[:SAMPLED_TRIALS])
+        again = _read_again(source, here, here.sessions[row], trials, flat)
+        stored = read_region(array, (row * here.trials + trials, None))
+        if not np.array_equal(again, stored, equal_nan=again.dtype.kind == "f"):
+            raise StoreError(
+                f"{array.url}: session {here.sessions[row]} differs from a second read of "
+                f"{source.url} in {int((again != stored).sum())} values; ingest again with --no-resume"
+            )
+    return {"chunks": chunks, "volumes": len(rows) * min(SAMPLED_TRIALS, here.trials)}
+
+
+def _read_again(
+    source: Source, job: SubjectJob, session: int, trials: NDArray[np.intp], flat: NDArray[np.int64]
+) -> NDArray[Any]:
+    """Some trials of a session: volume by volume where the format is one of volumes, else with the whole session."""
+    which = {"space": job.space, "betas": job.betas}
+    if not read_session_header(source, job.subject, session, **which).format.startswith("nii"):
+        return read_session(source, job.subject, session, flat, **which)[trials]
+    volumes = islice(stream_session(source, job.subject, session, **which), int(trials[-1]) + 1)
+    wanted = set(trials.tolist())
+    return np.stack([volume.ravel()[flat] for number, volume in enumerate(volumes) if number in wanted])
+
+
+def shown_images(source: Source, sessions: Mapping[str, Sequence[int]]) -> NDArray[np.int64]:
+    """``nsd_id`` of the images that the trials of some sessions show, ascending."""
+    design = read_design(source)
+    shown = [design.nsd_id(subject)[np.isin(design.session, list(numbers))] for subject, numbers in sessions.items()]
+    return np.unique(np.concatenate(shown))
+
+
+def create_images(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Create the group of the images with their coordinates."""
+    here = ImageJob(**job)
+    source = here.open_source
+    ids = np.arange(here.count) if here.sessions is None else shown_images(source, here.sessions)
+    if len(ids) != here.count:
+        raise SourceError(f"{len(ids)} images where {here.count} were planned; the source changed, plan again")
+    table = {"nsd_id": ("image", ids), "shared": ("image", np.isin(ids, read_design(source).sharedix))}
+    info = read_stimulus_info(source)
+    if info is not None and "cocoId" in info:
+        table["coco_id"] = ("image", info["cocoId"].to_numpy()[ids])
+    attributes = {"source": source.url, "resize": "PIL bilinear, antialiased, on uint8"}
+    create_stimuli(here.built, xr.Dataset(coords=table), size=here.size, cut=_cut(here.cut), attributes=attributes)
+    return {"images": len(ids)}
+
+
+def write_images(job: Mapping[str, Any], shard: int) -> dict[str, Any]:
+    """Read and resize the images of one shard."""
+    here = ImageJob(**job)
+    array = open_sharded(f"{here.group}/images")
+    ids = _coordinate(here.group, "nsd_id")[shard * array.shard[0] : (shard + 1) * array.shard[0]]
+    write_shard(array, (shard, 0, 0, 0), _resized(here.open_source, ids, here.size, array.chunk[0]))
+    return {"images": len(ids)}
+
+
+def _resized(source: Source, ids: NDArray[np.int64], size: int, chunk: int) -> Iterator[NDArray[np.uint8]]:
+    """Chunks of resized images, read some chunks at a time."""
+    step = chunk * max(1, IMAGES_AT_ONCE // chunk)
+    for first in range(0, len(ids), step):
+        images = resize_images(read_images(source, ids[first : first + step]), size)
+        yield from (images[start : start + chunk] for start in range(0, len(images), chunk))
+
+
+def verify_images(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Check that no image is missing, and hold some against a second read."""
+    here = ImageJob(**job)
+    chunks = check_whole(f"{here.group}/images", (here.count, 3, here.size, here.size))
+    rows = np.sort(np.random.default_rng(here.count).permutation(here.count)[:SAMPLED_IMAGES])
+    again = resize_images(read_images(here.open_source, _coordinate(here.group, "nsd_id")[rows]), here.size)
+    if not np.array_equal(again, read_region(open_sharded(f"{here.group}/images"), (rows, None, None, None))):
+        raise StoreError(f"{here.group}/images: differs from a second read of {here.open_source.url}; ingest again")
+    return {"chunks": chunks, "images": len(rows)}
+
+
+def _coordinate(group: str, name: str) -> NDArray[Any]:
+    return np.asarray(zarr.open_array(f"{group}/{name}", mode="r", zarr_format=3)[:])
+
+
+def _cut(fields: Mapping[str, Any]) -> Cut:
+    chunk, shard = (tuple(fields[name]) for name in ("chunk", "shard"))
+    return Cut((chunk[0], chunk[1]), (shard[0], shard[1]), fields["files"], fields["codec"])
