@@ -9,8 +9,7 @@ import pytest
 import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.synthetic import SyntheticSpec, write_nsd
-from nsdflow.workflows.engine import execute
-from nsdflow.workflows.ingest import plan_ingest
+from nsdflow.workflows.ingest import ingest, plan_ingest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +22,8 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     demo = folder / "demo"
     write_nsd(demo / "nsd", SyntheticSpec(formats=("nii.gz",), image_size=80))
     store, runs = str(demo / "nsd.zarr"), str(demo / "runs")
-    with connect("threads") as client:
-        execute(plan_ingest(str(demo / "nsd"), store, image_size=80), client)
+    with connect("threads", dashboard=None) as client:
+        ingest(plan_ingest(str(demo / "nsd"), store, image_size=80), client)
         nsdflow.run(
             "gnet8j",
             store=store,
