@@ -19,9 +19,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from dask.utils import format_bytes
-from distributed import as_completed
 
 from nsdflow.cluster.events import Event, Listener, make_event
+from nsdflow.cluster.feed import Feed, worker_memory
 from nsdflow.errors import NsdflowError, PlanError, RunError
 from nsdflow.workflows import markers
 
@@ -164,8 +164,7 @@ def run_task(
 def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener | None = None) -> dict[str, JSON]:
     """Run what is missing of a plan and return every task's result.
 
-    A task is submitted when what it waits for is done. GPU tasks are fed at most one for each live GPU slot, because
-    Dask binds tasks with resources early and does not rebalance them when workers join later.
+    A task is submitted when what it waits for is done and its pool has room (:class:`~nsdflow.cluster.feed.Feed`).
 
     Parameters
     ----------
@@ -185,7 +184,7 @@ def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener
     NsdflowError
         What the first failing task raised; tasks that were done stay done.
     """
-    plan.validate(_worker_memory(client))
+    plan.validate(worker_memory(client))
     if not resume:
         markers.clear(plan.folder)
     markers.write_plan(plan.folder, {stage: [task.key for task in tasks] for stage, tasks in plan.stages().items()})
@@ -213,42 +212,36 @@ class _Execution:
             for before in waits:
                 self.waited_by.setdefault(before, []).append(key)
         self.ready: dict[str, list[tuple[int, str]]] = {"cpu": [], "gpu": []}
-        self.flying: dict[Future[float], Task] = {}
+        self.flying: dict[str, Task] = {}
+        self.feed = Feed(client)
 
     def run(self) -> None:
         for key, waits in self.waits_for.items():
             if not waits:
                 self._push(key)
-        queue = as_completed()
         try:
-            self._submit(queue)
-            for future in queue:
-                self._finish(self.flying.pop(future), future)
-                self._submit(queue)
+            self._submit()
+            while self.flying or any(self.ready.values()):
+                for future in self.feed.done({pool: len(ready) for pool, ready in self.ready.items()}):
+                    self._finish(self.flying.pop(str(future.key)), future)
+                self._submit()
         finally:
-            self.client.cancel(list(self.flying))
+            self.feed.close()
 
     def _push(self, key: str) -> None:
         heapq.heappush(self.ready[self.tasks[key].pool], (self.order[key], key))
 
-    def _submit(self, queue: Any) -> None:
-        slots = gpu_slots(self.client) if self.ready["gpu"] else 0
+    def _submit(self) -> None:
         for pool, ready in self.ready.items():
-            while ready and (pool == "cpu" or slots is None or self._flying_on_gpu() < max(slots, 1)):
-                _, key = heapq.heappop(ready)
+            while ready and self.feed.room(pool) > 0:
+                number, key = heapq.heappop(ready)
                 task = self.tasks[key]
-                needs_gpu = pool == "gpu" and slots is not None
-                future = self.client.submit(
-                    run_task, self.plan.folder, key, task.fingerprint, task.function, dict(task.arguments),
-                    key=f"{task.function.__name__}-{key}-{task.fingerprint}",
-                    resources={"GPU": 1} if needs_gpu else None,
-                    priority=-self.order[key],
+                submitted = f"{task.function.__name__}-{key}-{task.fingerprint}"
+                self.flying[submitted] = task
+                self.feed.submit(
+                    pool, run_task, self.plan.folder, key, task.fingerprint, task.function, dict(task.arguments),
+                    key=submitted, priority=-number,
                 )  # fmt: skip
-                self.flying[future] = task
-                queue.add(future)
-
-    def _flying_on_gpu(self) -> int:
-        return sum(task.pool == "gpu" for task in self.flying.values())
 
     def _finish(self, task: Task, future: Future[float]) -> None:
         error = future.exception()
@@ -270,16 +263,3 @@ def _as_ours(task: Task, error: BaseException) -> NsdflowError:
     wrapped = RunError(f"{task.key}: {type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
-
-
-def gpu_slots(client: Client) -> int | None:
-    """Live GPU slots of a cluster; None where no worker offers a GPU, so that GPU tasks run on the CPU."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    slots = sum(int(worker["resources"].get("GPU", 0)) for worker in workers)
-    return slots or None
-
-
-def _worker_memory(client: Client) -> int | None:
-    """Memory limit in bytes of the smallest live worker, None if unlimited or none has come up yet."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return min((worker["memory_limit"] for worker in workers if worker["memory_limit"]), default=None)
