@@ -41,6 +41,7 @@ from nsdflow.fit.precision import arithmetic, resolve_precision
 from nsdflow.fit.progress import Progress, gather, restore, snapshot
 from nsdflow.fit.settings import TrainSettings
 from nsdflow.fit.step import Batch, Network, build_network, choose_step
+from nsdflow.models.gnet import Encoder
 
 if TYPE_CHECKING:
     from nsdflow.models.gnet import Readout
@@ -151,7 +152,6 @@ def train(
     _check(images, trials, readouts)
     precision = resolve_precision(settings.precision, device)
     network = build_network(copy.deepcopy(encoder), {s: copy.deepcopy(readouts[s]) for s in trials}, settings, device)
-    images = images.to(device)
     subjects = {subject: _to_device(trials[subject], network.readouts[subject], device) for subject in trials}
     progress = Progress()
     fingerprint = _fingerprint(settings, precision, trials, readouts)
@@ -160,6 +160,7 @@ def train(
 
     status: Literal["done", "stopped"] = "done"
     with arithmetic(precision, device):
+        images = _inputs(network.encoder, images, settings, device)
         while progress.epoch < settings.epochs:
             started = time.perf_counter()
             errors = _train_epoch(network, images, subjects, settings, progress.epoch, should_stop)
@@ -290,6 +291,22 @@ def _check(images: Tensor, trials: Mapping[str, Trials], readouts: Mapping[str, 
             raise RunError(f"{name}: trials of images up to {int(subject.images.max())}, there are {len(images)}")
         if not bool(torch.isfinite(subject.responses).all()):
             raise RunError(f"{name}: responses hold NaN or infinity; leave out voxels that are not valid")
+
+
+def _inputs(encoder: nn.Module, images: Tensor, settings: TrainSettings, device: torch.device) -> Tensor:
+    """The images on the device, or in their place the prefilter's maps of them."""
+    if settings.prefilter_cache == "none":
+        return images.to(device)
+    if not isinstance(encoder, Encoder):
+        raise RunError(f"{type(encoder).__name__} has no prefilter to cache; set prefilter_cache=none")
+    dtype = torch.float16 if settings.prefilter_cache == "half" else encoder.prefilter.mean.dtype
+    with torch.no_grad():
+        shape = encoder.prefilter(images[:1].to(device)).shape[1:]
+        maps = torch.empty(len(images), *shape, dtype=dtype, device=device)
+        for start in range(0, len(images), settings.batch_size):
+            batch = slice(start, start + settings.batch_size)
+            maps[batch] = encoder.prefilter(images[batch].to(device))
+    return maps
 
 
 def _to_device(trials: Trials, readout: Readout, device: torch.device) -> _Subject:

@@ -29,6 +29,10 @@ class TrainSettings:
         transfer experiment had; "eval" is what one would expect.
     train_prefilter
         Train the prefilter along with the trunk (GNet8jft).
+    prefilter_cache
+        Keep the frozen prefilter's maps of all images on the device instead of the images: "full" in the precision of
+        the encoder (560 kB for an image of 227 pixels), "half" in float16, which rounds them; "none" computes them
+        again for each batch.
     precision
         See :mod:`nsdflow.fit.precision`.
     """
@@ -43,12 +47,14 @@ class TrainSettings:
     train_encoder: bool = True
     frozen_encoder: Literal["train", "eval"] = "train"
     train_prefilter: bool = False
+    prefilter_cache: Literal["none", "full", "half"] = "none"
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         choices = {
             "protocol": ("published", "strict"),
             "frozen_encoder": ("train", "eval"),
+            "prefilter_cache": ("none", "full", "half"),
             "precision": get_args(Precision),
         }
         problems = [
@@ -61,5 +67,7 @@ class TrainSettings:
             problems.append("learning_rate: must be above 0")
         if self.train_prefilter and not self.train_encoder:
             problems.append("train_prefilter: needs train_encoder")
+        if self.train_prefilter and self.prefilter_cache != "none":
+            problems.append("prefilter_cache: a prefilter that is trained cannot be cached; write none")
         if problems:
             raise ConfigError("train", problems)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nsdflow.models.flexible_pooling import compress, pooled_prediction
+from nsdflow.models.levels import FeatureNetwork, merge_layers
 from nsdflow.models.weights import ALEXNET_SHAPES
 from nsdflow.names import LAYER_NAMES
 
@@ -56,10 +57,11 @@ class LevelShape(NamedTuple):
 
 
 class Prefilter(nn.Module):
-    """AlexNet's first two layers: conv 11 x 11 / 4, ReLU, max pool 3 / 2, conv 5 x 5, ReLU. Not trained.
+    """AlexNet's first two layers: conv 11 x 11 / 4, ReLU, max pool 3 / 2, conv 5 x 5, ReLU. Frozen, unless asked for.
 
     Takes images (image, 3, y, x) as uint8, or as floats on the same scale of 0 to 255, and returns maps
     (image, 192, y', x'): 27 x 27 for images of 227 pixels. The input of the first layer is image / 255 - ``mean``.
+    Maps (192 channels) that went through it before pass unchanged, so that they can be kept and used again.
     """
 
     mean: Tensor
@@ -78,6 +80,8 @@ class Prefilter(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
+        if images.shape[1] == self.conv2.out_channels:
+            return images.to(self.mean.dtype)
         x = images.to(self.mean.dtype) / 255.0 - self.mean
         x = functional.max_pool2d(functional.relu(self.conv1(x)), kernel_size=3, stride=2)
         return functional.relu(self.conv2(x))
@@ -164,24 +168,30 @@ class Encoder(nn.Module):
 
 
 class FrozenEncoder(nn.Module):
-    """Any module that returns a list of feature maps, as an encoder for readouts; it is never trained.
+    """Any network that returns a list of feature maps, as an encoder for readouts; it is never trained.
 
-    ``module`` takes uint8 images (image, 3, y, x) and returns maps (image, feature, y, x), one tensor a level. It
-    stays in evaluation mode.
+    ``network`` takes uint8 images (image, 3, y, x) and returns maps (image, channel, y, x), one tensor a layer. Layers
+    of equal size are joined to levels (:func:`nsdflow.models.levels.merge_layers`), of which ``channels``, where given,
+    picks the features: one index tensor a level. With :class:`~nsdflow.models.alexnet.AlexNet` this is AlexNet-fpf.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, network: FeatureNetwork, channels: Sequence[Tensor] | None = None) -> None:
         super().__init__()
-        self.module = module.requires_grad_(False)
+        self.network = network
+        self.channels = channels
+        self.requires_grad_(False)
         self.train(False)
 
     def train(self, mode: bool = True) -> FrozenEncoder:
+        """Stays in evaluation mode."""
         super().train(False)
         return self
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Sequence[Tensor]:
-        levels: Sequence[Tensor] = self.module(images)
-        return levels
+        levels = merge_layers(self.network(images))
+        if self.channels is None:
+            return levels
+        return [level[:, keep.to(level.device)] for level, keep in zip(levels, self.channels, strict=True)]
 
 
 class Readout(nn.Module):
