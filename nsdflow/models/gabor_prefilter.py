@@ -30,8 +30,8 @@ _ORIENTATIONS: Final = tuple(np.pi * k / 4 for k in range(4))
 _PHASES: Final = tuple(np.pi * k / 2 for k in range(4))
 #: red-green and blue-yellow, over the channels R, G, B
 _OPPONENTS: Final = ((1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
-#: channels of the first layer that one of the second combines, and the share of them that inhibits
-_COMBINED, _INHIBITING = 6, 0.3
+#: signs with which a channel of the second layer combines some of the first
+_SIGNS: Final = (1.0, 1.0, 1.0, 1.0, -1.0, -1.0)
 
 
 def gabor_prefilter_weights(seed: int = 0) -> dict[str, Tensor]:
@@ -87,9 +87,8 @@ def _combinations(draw: np.random.Generator) -> NDArray[np.float64]:
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     kernels = np.zeros((outputs, inputs, size, size))
     for kernel in kernels:
-        for channel in draw.choice(inputs, size=_COMBINED, replace=False):
+        for channel, sign in zip(draw.choice(inputs, size=len(_SIGNS), replace=False), _SIGNS, strict=True):
             centre_y, centre_x = draw.normal(scale=1.0, size=2)
-            sign = -1.0 if draw.random() < _INHIBITING else 1.0
             blob = np.exp(-((y - centre_y) ** 2 + (x - centre_x) ** 2) / 2)
             kernel[channel] = sign * draw.uniform(0.5, 1.5) * blob
     return kernels
