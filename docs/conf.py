@@ -21,6 +21,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.viewcode",
     "numpydoc",
+    "short_sections",  # docs/_ext: parameters described on one line
     "generated",  # docs/_ext: the changelog and the commands
     "mathml",  # docs/_ext: formulas without network
 ]
@@ -34,6 +35,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_type_aliases = {"ArrayLike": "ArrayLike", "npt.ArrayLike": "ArrayLike"}  # not the union it stands for
 autosummary_ignore_module_all = False
 numpydoc_show_class_members = False
 add_module_names = False
