@@ -225,12 +225,15 @@ def solve(
             won = best.candidate == index
             mean[won], std[won] = standard.mean.cpu(), standard.std.cpu()
             train = _weighted_rows(standard.values, trials.train, trials.train_count)
-            chosen = best.lambda_index[won].unique().tolist()
-            voxels = [(won & (best.lambda_index == lambda_index)).nonzero()[:, 0] for lambda_index in chosen]
-            responses = (trials.train_sum[:, group].to(device) for group in voxels)
-            lambdas = [settings.lambdas[lambda_index] for lambda_index in chosen]
-            for group, fitted in zip(voxels, ridge_weights(train, responses, lambdas, shape.form), strict=True):
-                weights[group, : len(fitted)] = fitted.T.cpu()
+            groups = [
+                (lambda_index, voxels)
+                for lambda_index in best.lambda_index[won].unique().tolist()
+                for voxels in (won & (best.lambda_index == lambda_index)).nonzero()[:, 0].split(VOXEL_TILE)
+            ]
+            responses = (trials.train_sum[:, voxels].to(device) for _, voxels in groups)
+            lambdas = [settings.lambdas[lambda_index] for lambda_index, _ in groups]
+            for (_, voxels), fitted in zip(groups, ridge_weights(train, responses, lambdas, shape.form), strict=True):
+                weights[voxels, : len(fitted)] = fitted.T.cpu()
     return FwrfResult(
         rf=torch.as_tensor(features.candidates)[best.candidate],
         lambda_=torch.tensor(settings.lambdas, dtype=torch.float64)[best.lambda_index],

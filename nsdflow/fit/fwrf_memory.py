@@ -69,11 +69,12 @@ def plan_memory(shape: FwrfShape, budget: int | None = None) -> FwrfMemory:
     steps += [(shape.copied, voxels, 1) for voxels in range(VOXEL_TILE, whole + 1, VOXEL_TILE)]
     steps += [(shape.copied, whole, candidates) for candidates in range(2, CANDIDATE_TILE + 1)]
     plans = [_planned(shape, *step) for step in steps]
-    fitting = [plan for plan in plans if budget is None or plan.bytes <= budget]
+    allowed = plans[-1].bytes if budget is None else budget
+    fitting = [plan for plan in plans if plan.bytes <= allowed]
     if not fitting:
         raise PlanError(
             f"an fwRF fit of {shape.images} images x {shape.features} features in the {shape.form} form needs at least "
-            f"{plans[0].bytes / 2**30:.2f} GiB, {budget / 2**30:.2f} GiB are allowed; "  # type: ignore[operator]
+            f"{plans[0].bytes / 2**30:.2f} GiB, {allowed / 2**30:.2f} GiB are allowed; "
             "give it more memory or fewer features"
         )
     return replace(fitting[-1], voxels=min(fitting[-1].voxels, shape.voxels))
@@ -97,7 +98,7 @@ def _planned(shape: FwrfShape, resident: bool, voxels: int, candidates: int) -> 
     residuals = 3 * 4 * shape.holdout * min(voxels, VOXEL_TILE)
     searching = pooled + responses + max(pooling, standardising, rows + doubled + system + projected + residuals)
     results = 3 * 4 * shape.voxels * columns
-    winners = (4 * (shape.train + side) + 3 * 4 * columns) * shape.voxels
+    winners = (4 * (shape.train + side) + 3 * 4 * columns) * min(shape.voxels, VOXEL_TILE)
     solving = pooled + results + max(pooling, standardising, rows + doubled + system + winners)
     resident_maps = maps * shape.images if resident else 0
     return FwrfMemory(resident_maps + max(searching, solving) + OVERHEAD, voxels, candidates, resident)

@@ -1,0 +1,106 @@
+"""The planned peak of a fit is a bound on what it takes, and a budget is kept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nsdflow.errors import PlanError
+from nsdflow.fit.fwrf_memory import VOXEL_TILE, FwrfShape, free_memory, plan_memory
+
+FULL_SIZE = FwrfShape(
+    images=9000,
+    train=8800,
+    holdout=2400,
+    features=2688,
+    voxels=11838,
+    form="primal",
+    image_bytes=(4 * 256 * 27 * 27, 4 * 339_584),
+    copied=True,
+)
+
+# fits in a fresh interpreter and reports the growth of its peak resident memory beside the plan
+MEASURE = """
+import json, resource, sys
+import numpy as np, torch
+from nsdflow.fit.fwrf import FwrfSettings, fit, fit_shape, search, solve
+from nsdflow.fit.fwrf_features import MapFeatures
+from nsdflow.fit.fwrf_memory import plan_memory
+from nsdflow.fit.fwrf_trials import sum_trials
+from nsdflow.models.pooling import candidate_grid
+
+torch.set_num_threads(1)
+images, voxels, form, small = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4] == "small"
+torch.manual_seed(0)
+
+def problem(images, voxels):
+    maps = [torch.rand(images, 200, 7, 7), torch.rand(images, 400, 1, 1)]
+    shown, responses = torch.arange(images).repeat(2), torch.randn(2 * images, voxels)
+    trials = sum_trials(shown, responses, torch.arange(2 * images) > 1.8 * images)
+    return MapFeatures(maps, candidate_grid([0.3])), trials
+
+settings = FwrfSettings(lambdas=(1e2, 1e3, 1e4), form=form)
+
+def run(features, trials, memory):
+    return solve(features, trials, settings, search(features, trials, settings, memory=memory), memory=memory)
+
+run(*problem(20, 5), None)                              # libraries load and make their buffers
+features, trials = problem(images, voxels)
+shape = fit_shape(features, trials, settings)
+plan = plan_memory(shape)
+if small:
+    plan = plan_memory(shape, plan.bytes * 9 // 10)
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+
+open("/proc/self/clear_refs", "w").write("5")           # the peak starts again from here
+before = resident()
+result = run(features, trials, plan.bytes)
+peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({"planned": plan.bytes, "measured": peak - before, "candidates": plan.candidates}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("images", "voxels", "form", "budget"),
+    [(500, 2000, "dual", "large"), (1200, 3000, "primal", "large"), (1200, 5000, "primal", "small")],
+)
+def test_measured_peak_is_within_the_plan(images: int, voxels: int, form: str, budget: str) -> None:
+    command = [sys.executable, "-c", MEASURE, str(images), str(voxels), form, budget]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["candidates"] < 16) == (budget == "small")
+    assert 0.3 * found["planned"] < found["measured"] <= found["planned"]
+
+
+@given(share=st.floats(0.05, 1.5))
+@settings(max_examples=50)
+def test_budget_is_kept(share: float) -> None:
+    largest = plan_memory(FULL_SIZE)
+    budget = int(largest.bytes * share)
+    try:
+        plan = plan_memory(FULL_SIZE, budget)
+    except PlanError:
+        assert plan_memory(replace(FULL_SIZE, copied=False)).bytes > budget
+    else:
+        assert plan.bytes <= budget
+        assert plan.voxels % VOXEL_TILE == 0 or plan.voxels == FULL_SIZE.voxels
+
+
+def test_all_is_held_where_there_is_room() -> None:
+    plan = plan_memory(FULL_SIZE)
+    assert (plan.resident, plan.voxels, plan.candidates) == (True, FULL_SIZE.voxels, 16)
+    assert plan.bytes < 80 * 2**30 / 2
+
+
+def test_free_memory_of_the_cpu() -> None:
+    assert 0 < free_memory(torch.device("cpu")) < 2**50
