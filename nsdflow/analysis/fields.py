@@ -16,12 +16,14 @@ Floats = NDArray[np.floating[Any]]
 
 
 def pooling_fields(logits: xr.DataArray) -> xr.DataArray:
-    """Pooling fields from a readout's logits: the softmax over ``y`` and ``x``, so each sums to 1.
+    """Pooling fields from a readout's logits: the softmax over all pixels, so that each field sums to 1.
 
     Parameters
     ----------
-    logits : (voxel, y, x), such as ``pooling_logits_0`` of a run. Lazy or not.
+    logits : (voxel, y, x), such as ``pooling_logits_0`` of a run, whose level's ``y_0`` and ``x_0`` become ``y`` and
+        ``x``. Lazy or not.
     """
+    logits = logits.rename({dim: str(dim)[0] for dim in logits.dims if str(dim)[:2] in ("y_", "x_")})
     raised: xr.DataArray = xr.apply_ufunc(np.exp, logits - logits.max(("y", "x")), dask="allowed")
     return (raised / raised.sum(("y", "x"))).rename("pooling_field")
 

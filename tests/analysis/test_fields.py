@@ -88,7 +88,8 @@ def test_lazy_and_grouped_alike() -> None:
 
 def test_pooling_fields_are_softmax() -> None:
     logits = xr.DataArray(np.random.default_rng(0).normal(size=(3, 4, 5)) * 300, dims=("voxel", "y", "x"))
-    fields = pooling_fields(logits)
+    fields = pooling_fields(logits.rename(y="y_1", x="x_1"))
+    assert fields.dims == ("voxel", "y", "x")
     np.testing.assert_allclose(fields.sum(("y", "x")), 1)
     np.testing.assert_allclose(np.log(fields[0, 0, 0] / fields[0, 1, 2]), logits[0, 0, 0] - logits[0, 1, 2])
     uniform = pooling_field_fits(pooling_fields(logits * 0 + 1))

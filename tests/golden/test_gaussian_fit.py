@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,17 +10,16 @@ import xarray as xr
 
 from nsdflow.analysis import pooling_field_fits
 
-GOLDEN = Path(os.environ.get("NSDFLOW_GOLDEN", Path(__file__).parent / "data"))
+Arrays = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def published() -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / "rf_gaussian_fit.npz") as arrays:
-        return dict(arrays)
+def published(golden: Callable[[str], Arrays]) -> Arrays:
+    return golden("rf_gaussian_fit")
 
 
 @pytest.fixture(scope="module")
-def fits(published: dict[str, np.ndarray]) -> xr.Dataset:
+def fits(published: Arrays) -> xr.Dataset:
     return pooling_field_fits(xr.DataArray(published["pooling"], dims=("voxel", "y", "x")))
 
 
@@ -35,14 +33,14 @@ def upright(parameters: np.ndarray) -> np.ndarray:
     return named
 
 
-def test_parameters(fits: xr.Dataset, published: dict[str, np.ndarray]) -> None:
+def test_parameters(fits: xr.Dataset, published: Arrays) -> None:
     assert fits["fitted"].all()
     np.testing.assert_allclose(fits["parameters"], upright(published["params"]), rtol=1e-6, atol=1e-7)
 
 
-def test_residual(fits: xr.Dataset, published: dict[str, np.ndarray]) -> None:
+def test_residual(fits: xr.Dataset, published: Arrays) -> None:
     np.testing.assert_allclose(fits["residual"], published["residual"], rtol=1e-8)
 
 
-def test_orientation(fits: xr.Dataset, published: dict[str, np.ndarray]) -> None:
+def test_orientation(fits: xr.Dataset, published: Arrays) -> None:
     np.testing.assert_allclose(fits["orientation"], published["orientation"], atol=1e-6)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,12 +10,10 @@ import xarray as xr
 
 from nsdflow.analysis import transfer_asymmetry
 
-GOLDEN = Path(os.environ.get("NSDFLOW_GOLDEN", Path(__file__).parent / "data"))
 
-
-def test_alpha_and_its_error() -> None:
-    with np.load(GOLDEN / "transfer_asymmetry.npz") as published:
-        result = transfer_asymmetry(xr.DataArray(published["matrix"], dims=("model", "roi")))
-        assert float(result["alpha"]) == pytest.approx(float(published["alpha"]), rel=1e-9)
-        # the published error comes from a numerical derivative, good to some 1e-7
-        assert float(result["alpha_error"]) == pytest.approx(float(published["alpha_err"]), rel=1e-6)
+def test_alpha_and_its_error(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
+    published = golden("transfer_asymmetry")
+    result = transfer_asymmetry(xr.DataArray(published["matrix"], dims=("model", "roi")))
+    assert float(result["alpha"]) == pytest.approx(float(published["alpha"]), rel=1e-9)
+    # the published error comes from a numerical derivative, good to some 1e-7
+    assert float(result["alpha_error"]) == pytest.approx(float(published["alpha_err"]), rel=1e-6)

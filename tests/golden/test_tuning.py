@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,17 +10,16 @@ import xarray as xr
 
 from nsdflow.analysis import variance_shares
 
-GOLDEN = Path(os.environ.get("NSDFLOW_GOLDEN", Path(__file__).parent / "data"))
+Arrays = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def published() -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / "tuning.npz") as arrays:
-        return dict(arrays)
+def published(golden: Callable[[str], Arrays]) -> Arrays:
+    return golden("tuning")
 
 
 @pytest.fixture(scope="module")
-def shares(published: dict[str, np.ndarray]) -> xr.Dataset:
+def shares(published: Arrays) -> xr.Dataset:
     correlations = {}
     for name, key in (("accuracy", "val_cc"), ("inclusion", "incl_val_cc"), ("exclusion", "excl_val_cc")):
         values = published[key]
@@ -34,7 +32,7 @@ def shares(published: dict[str, np.ndarray]) -> xr.Dataset:
 @pytest.mark.parametrize(("kind", "key"), [("shared", "incl"), ("unique", "excl")])
 @pytest.mark.parametrize("suffix", ["", "_error", "_argmax", "_spread"])
 def test_variance_shares_are_the_published_ones(
-    shares: xr.Dataset, published: dict[str, np.ndarray], kind: str, key: str, suffix: str
+    shares: xr.Dataset, published: Arrays, kind: str, key: str, suffix: str
 ) -> None:
     theirs = {"": "_tuning", "_error": "_tuning_err"}.get(suffix, suffix)
     np.testing.assert_allclose(shares[kind + suffix], published[key + theirs], rtol=1e-9, atol=1e-9)
