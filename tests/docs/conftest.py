@@ -20,10 +20,10 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``demo/nsd``, ``demo/nsd.zarr`` and ``demo/runs/gnet8j``."""
     folder = tmp_path_factory.mktemp("docs")
     demo = folder / "demo"
-    write_nsd(demo / "nsd", SyntheticSpec(formats=("nii.gz",), image_size=80))
+    write_nsd(demo / "nsd", SyntheticSpec(subjects=1, sessions=2, shared_images=15, formats=("nii.gz",), image_size=72))
     store, runs = str(demo / "nsd.zarr"), str(demo / "runs")
     with connect("threads", dashboard=None) as client:
-        ingest(plan_ingest(str(demo / "nsd"), store, image_size=80), client)
+        ingest(plan_ingest(str(demo / "nsd"), store, image_size=72), client)
         nsdflow.run(
             "gnet8j",
             store=store,

@@ -27,3 +27,18 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_there_are_links_to_follow() -> None:
     assert sum(len(LINK.findall(page.read_text())) for page in PAGES) > 40
+
+
+def source_text() -> str:
+    """The library's text with broken string literals joined and placeholders removed."""
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "nsdflow").rglob("*.py")))
+    return re.sub(r"\{[^{}]*\}", "", re.sub(r'"\s*\n\s*f?"', "", text))
+
+
+def test_error_lines_are_those_of_the_library() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    lines = re.findall(r"^`(.+)`\n: ", page, flags=re.MULTILINE)
+    assert len(lines) > 12
+    source = source_text()
+    pieces = [piece.strip() for line in lines for piece in line.split("...")]
+    assert [piece for piece in pieces if piece not in source] == []
