@@ -100,7 +100,7 @@ def ingest(
 
     Example: `nsdflow ingest --source s3://natural-scenes-dataset --store nsd.zarr --subjects 1,2`
     """
-    from nsdflow.workflows.engine import execute
+    from nsdflow.workflows.ingest import ingest as carry_out
     from nsdflow.workflows.ingest import plan_ingest
 
     profile = load_storage(storage)
@@ -122,5 +122,5 @@ def ingest(
     if dry_run:
         return
     with connect(cluster, workers=workers, scratch=profile.scratch) as client, Progress() as progress:
-        execute(plan, client, resume=resume, listen=progress)
-    print(f"{store or profile.store}: published")
+        opened = carry_out(plan, client, resume=resume, listen=progress)
+    print(f"{opened.url}: published, with {', '.join(opened.subjects)}")

@@ -65,14 +65,13 @@ def load_trials(
     nsd_id = values["nsd_id"].values.astype(np.int64)
     if shuffle is not None:
         nsd_id = shuffled_images(nsd_id, shared, shuffle)
-    voxels = values.isel(trial=0, drop=True).drop_vars([n for n, c in values.coords.items() if "trial" in c.dims])
     return SubjectTrials(
         subject=subject,
         responses=np.ascontiguousarray(values.values),
         nsd_id=nsd_id,
         session=values["session"].values.astype(np.int64),
         shared=shared,
-        voxels=voxels.coords.to_dataset(),
+        voxels=values.isel(trial=0, drop=True).coords.to_dataset(),
         attrs=dict(values.attrs),
     )
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from nsdflow.config import load_storage
 from nsdflow.synthetic import SyntheticSpec, write_nsd
-from nsdflow.workflows.engine import execute
-from nsdflow.workflows.ingest import plan_ingest
+from nsdflow.workflows.ingest import ingest, plan_ingest
 from nsdflow.workflows.pipelines import resolve, run, run_folders
 
 if TYPE_CHECKING:
@@ -32,6 +31,6 @@ def run_demo(out: Path, client: Client, *, listen: Listener | None = None) -> li
         plan = plan_ingest(
             str(nsd), str(store), voxels=profile.voxels, image_size=profile.image_size, layout=profile.layout
         )
-        execute(plan, client, listen=listen)
+        ingest(plan, client, listen=listen)
     run("demo", store=str(store), runs=str(runs), client=client, listen=listen)
     return run_folders(resolve("demo"), str(runs))

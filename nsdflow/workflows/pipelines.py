@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -14,10 +15,7 @@ from nsdflow.cluster.events import Event, Listener, RunLog, subscribe
 from nsdflow.config import SequencePipeline, load_pipeline
 from nsdflow.store import open_run
 from nsdflow.workflows.engine import Plan, execute
-from nsdflow.workflows.fwrf import plan_fwrf
-from nsdflow.workflows.gnet import plan_gnet
 from nsdflow.workflows.runfolder import RunFolder
-from nsdflow.workflows.transfer import plan_transfer
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -26,8 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["resolve", "run", "run_folders"]
 
-#: Who plans each kind of pipeline. A plan's last task publishes ``results.zarr`` in the run folder.
-PLANNERS: Mapping[str, Callable[..., Plan]] = {"gnet": plan_gnet, "transfer": plan_transfer, "fwrf": plan_fwrf}
+#: Module and function that plan each kind of pipeline, imported when one is planned. A plan's last task publishes
+#: ``results.zarr`` in the run folder.
+PLANNERS: Mapping[str, tuple[str, str]] = {
+    "gnet": ("nsdflow.workflows.gnet", "plan_gnet"),
+    "transfer": ("nsdflow.workflows.transfer", "plan_transfer"),
+    "fwrf": ("nsdflow.workflows.fwrf", "plan_fwrf"),
+}
 
 
 def run(
@@ -102,17 +105,14 @@ def resolve(
     resolved = load_pipeline(pipeline)
     if not isinstance(resolved, SequencePipeline):
         return load_pipeline(pipeline, overrides)
-    reach: dict[str, dict[str, Any]] = {step.pipeline: {} for step in resolved.steps}
     own: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {step.pipeline: {} for step in resolved.steps}
     for key, value in (overrides or {}).items():
-        step, _, inner = key.partition(".")
-        if inner and step in reach:
-            reach[step][inner] = value
-        else:
-            own[key] = value
-    resolved = load_pipeline(pipeline, own)
-    steps = [{"pipeline": step.pipeline, "set": {**step.set, **reach[step.pipeline]}} for step in resolved.steps]
-    return load_pipeline({**resolved.model_dump(mode="json"), "steps": steps})
+        step, _, setting = key.partition(".")
+        target, name = (inner[step], setting) if setting and step in inner else (own, key)
+        target[name] = value
+    steps = [{"pipeline": step.pipeline, "set": {**step.set, **inner[step.pipeline]}} for step in resolved.steps]
+    return load_pipeline({**resolved.model_dump(mode="json"), "steps": steps}, own)
 
 
 def run_folders(pipeline: PipelineBase, runs: str) -> list[str]:
@@ -131,7 +131,9 @@ def _steps(pipeline: PipelineBase) -> Iterator[PipelineBase]:
 
 def _plan(pipeline: PipelineBase, store: str, runs: str) -> tuple[RunFolder, Plan]:
     folder = RunFolder.of(pipeline, runs)
-    return folder, PLANNERS[pipeline.kind](pipeline, store=store, folder=folder)
+    module, function = PLANNERS[pipeline.kind]
+    plan: Plan = getattr(import_module(module), function)(pipeline, store=store, folder=folder)
+    return folder, plan
 
 
 def _carry_out(folder: RunFolder, plan: Plan, client: Client, listen: Listener | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nsdflow.cluster.events import RunLog
+from nsdflow.cluster.events import read_log
 from nsdflow.errors import MissingDataError
 from nsdflow.workflows import markers
 from nsdflow.workflows.runfolder import RunFolder
@@ -40,7 +40,7 @@ def _describe_run(path: Path) -> str:
     state = "finished" if folder.finished else "not finished; run the same command to continue"
     lines = [f"{path}: {record['pipeline']['kind']} pipeline of {record['created']}, {state}", *_stages(path)]
     log = path / "log.jsonl"
-    events = RunLog.read(log) if log.exists() else []
+    events = read_log(log) if log.exists() else []
     epochs = {event["group"]: event for event in events if event["kind"] == "epoch"}
     for group, event in epochs.items():
         left = (event["epochs"] - event["epoch"]) * event["seconds"]
