@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,18 +28,25 @@ def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            torch.save(dict(state), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
+        _write(part, state)
         part.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+    except (OSError, RuntimeError) as error:  # torch reports some failed writes as RuntimeError
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise RunError(
             f"{path}: checkpoint cannot be written ({reason}); free space or choose another folder"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
+
+
+def _write(file: Path, state: Mapping[str, Any]) -> None:
+    """To the disk itself, or not at all."""
+    with file.open("wb") as stream:
+        try:
+            torch.save(dict(state), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        except BaseException:
+            file.unlink(missing_ok=True)
+            raise
 
 
 def load_state(path: str | Path, *, fingerprint: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
@@ -55,9 +63,13 @@ def load_state(path: str | Path, *, fingerprint: Mapping[str, Any] | None = None
     if not path.is_file():
         return None
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not look at the checksums that it writes
+        if damaged is not None:
+            raise zipfile.BadZipFile(damaged)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise RunError(f"{path}: damaged checkpoint; delete it to start again") from error
+    except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise RunError(f"{path}: damaged checkpoint ({error}); delete it to start again") from error
     if fingerprint is not None:
         found = state.get("fingerprint", {})
         differing = sorted(key for key in {*fingerprint, *found} if fingerprint.get(key) != found.get(key))

@@ -36,4 +36,4 @@ def channel_mean(images: Tensor, rows: Sequence[Tensor] | None = None) -> Tensor
     if rows is not None:
         count = torch.stack([torch.bincount(row.unique(), minlength=len(images)) for row in rows]).sum(0)
     total = torch.stack([image.sum((1, 2), dtype=torch.int64) for image in images.cpu()])
-    return (total * count[:, None]).sum(0) / (255.0 * count.sum() * images[0, 0].numel())
+    return (total * count[:, None]).sum(0).double() / (255.0 * int(count.sum()) * images[0, 0].numel())

@@ -176,10 +176,16 @@ def _read(path: Path) -> Mapping[str, Any]:
         with torch.serialization.safe_globals(_ALLOWED):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SourceError(f"{path}: refused, it holds more than tensors, arrays and numbers ({reason})") from error
+        raise SourceError(
+            f"{path}: refused, it holds more than arrays and numbers ({_line(error)})"
+        ) from error
     except (RuntimeError, EOFError, ValueError, TypeError) as error:
-        raise SourceError(f"{path}: not a torch checkpoint, or damaged ({str(error).splitlines()[0]})") from error
+        raise SourceError(f"{path}: not a torch checkpoint, or damaged ({_line(error)})") from error
     if not isinstance(content, Mapping):
         raise SourceError(f"{path}: holds a {type(content).__name__}, not the published dictionary")
     return content
+
+
+def _line(error: Exception) -> str:
+    """The first line of torch's long messages."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
