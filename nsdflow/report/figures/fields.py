@@ -1,0 +1,188 @@
+"""Where voxels look: pooling fields, receptive fields, and the layers they read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.collections import PatchCollection
+from matplotlib.patches import Circle, Rectangle
+from numpy.typing import NDArray
+
+from nsdflow.analysis.fields import pooling_fields
+from nsdflow.analysis.rois import roi_masks
+from nsdflow.report.style import CEILING, IMAGE_DEGREES, colour_of_roi, empty_figure, styled
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["layer_weights", "pooling_field_examples", "receptive_fields", "size_by_eccentricity"]
+
+Floats = NDArray[np.floating[Any]]
+_EDGE = IMAGE_DEGREES / 2
+
+
+@styled
+def pooling_field_examples(subject: xr.Dataset, level: int = 0, *, columns: int = 6) -> Figure:
+    """Pooling fields of the best predicted voxels of every ROI, one row an ROI.
+
+    Parameters
+    ----------
+    subject
+        ``pooling_logits_0`` or ``_1`` (voxel, y, x) and ``accuracy`` with coordinate ``roi``.
+    level
+        Of the network's two levels of feature maps.
+    columns
+        Voxels an ROI.
+    """
+    masks = roi_masks(subject["roi"])
+    figure = empty_figure(1.25 * columns + 0.5, 1.45 * len(masks) + 0.1)
+    panels = figure.subplots(len(masks), columns, squeeze=False, sharex=True, sharey=True)
+    accuracy = np.nan_to_num(np.asarray(subject["accuracy"]))
+    for row, (name, mask) in zip(panels, masks.items(), strict=True):
+        inside = np.flatnonzero(np.asarray(mask))
+        best = inside[np.argsort(-accuracy[inside])][:columns]
+        fields = pooling_fields(subject[f"pooling_logits_{level}"].isel(voxel=best)).values
+        for axes, field, voxel in zip(row, fields, best, strict=False):
+            axes.imshow(field, cmap="cividis", vmin=0, extent=(-_EDGE, _EDGE, -_EDGE, _EDGE), interpolation="nearest")
+            axes.axhline(0, color="white", linewidth=0.5, alpha=0.5)
+            axes.axvline(0, color="white", linewidth=0.5, alpha=0.5)
+            axes.set_title(f"r = {accuracy[voxel]:.2f}", fontweight="normal", fontsize=8.5, pad=3)
+        for axes in row[len(best) :]:
+            axes.set_visible(False)
+        row[0].set_ylabel(name, fontweight="bold")
+    for axes in panels.flat:
+        axes.set(xticks=[-_EDGE, 0, _EDGE], yticks=[-_EDGE, 0, _EDGE])
+    figure.supxlabel("degrees of visual angle", fontsize=9)
+    return figure
+
+
+@styled
+def receptive_fields(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure:
+    """Where the receptive fields of each ROI lie: one circle of radius sigma for each that voxels chose.
+
+    Parameters
+    ----------
+    subject
+        ``rf`` (voxel, parameter = x, y, sigma, in image widths) and ``accuracy``, with coordinate ``roi``.
+    threshold
+        Voxels predicted worse are left out.
+    """
+    good = np.nan_to_num(np.asarray(subject["accuracy"])) > threshold
+    masks = roi_masks(subject["roi"])
+    columns = min(4, len(masks))
+    rows = -(-len(masks) // columns)
+    figure = empty_figure(2.15 * columns + 0.4, 2.25 * rows + 0.35)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, (name, mask) in zip(panels.flat, masks.items(), strict=False):
+        inside = good & np.asarray(mask)
+        _circles(axes, IMAGE_DEGREES * np.asarray(subject["rf"])[inside], colour_of_roi(name))
+        axes.set_title(f"{name}   {int(inside.sum())} voxels")
+    for axes in panels.flat[len(masks) :]:
+        axes.set_visible(False)
+    figure.supxlabel("degrees of visual angle", fontsize=9)
+    return figure
+
+
+@styled
+def size_by_eccentricity(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure:
+    """Median size of receptive or pooling fields, with quartiles, over their eccentricity, by ROI.
+
+    Parameters
+    ----------
+    subject
+        ``rf`` (voxel, parameter), or ``eccentricity`` and ``size`` (voxel,) of
+        :func:`nsdflow.analysis.pooling_field_fits` with ``fitted``; ``accuracy``; coordinate ``roi``.
+    threshold
+        Voxels predicted worse are left out.
+    """
+    eccentricity, size = (IMAGE_DEGREES * values for values in _eccentricity_and_size(subject))
+    good = np.isfinite(eccentricity) & (np.nan_to_num(np.asarray(subject["accuracy"])) > threshold)
+    figure = empty_figure(5.6, 3.4)
+    axes = figure.subplots()
+    edges = np.arange(0, 6.1, 0.75)
+    for name, mask in roi_masks(subject["roi"]).items():
+        inside = good & np.asarray(mask)
+        points = []
+        for low, high in zip(edges, edges[1:], strict=False):
+            bin_ = inside & (eccentricity >= low) & (eccentricity < high)
+            if bin_.sum() >= 5:  # fewer say nothing about quartiles
+                points.append((np.median(eccentricity[bin_]), *np.percentile(size[bin_], (25, 50, 75))))
+        if points:
+            place, low_, median, high_ = np.array(points).T
+            colour = colour_of_roi(name)
+            axes.plot(place, median, "o-", color=colour, markersize=4, label=f"{name} ({int(inside.sum())})")
+            axes.fill_between(place, low_, high_, color=colour, alpha=0.13, linewidth=0)
+    axes.set(xlabel="eccentricity (degrees)", ylabel="size σ (degrees)")
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    if axes.has_data():
+        axes.legend(title="ROI (voxels)", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+@styled
+def layer_weights(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure:
+    """Share of each layer of features in the squared weights of a voxel, averaged over each ROI's voxels.
+
+    Parameters
+    ----------
+    subject
+        ``weights`` (voxel, feature) with coordinate ``layer`` on feature, ``accuracy``, coordinate ``roi``.
+    threshold
+        Voxels predicted worse are left out.
+    """
+    layers = list(dict.fromkeys(str(name) for name in subject["layer"].values))
+    squares = (subject["weights"] ** 2).groupby("layer").sum("feature")
+    shares = (squares / squares.sum("layer")).sel(layer=layers).transpose("voxel", "layer")
+    good = np.nan_to_num(np.asarray(subject["accuracy"])) > threshold
+    masks = {name: np.asarray(mask) & good for name, mask in roi_masks(subject["roi"]).items()}
+    masks = {name: mask for name, mask in masks.items() if mask.any()}
+    figure = empty_figure(6.4, 1.1 + 0.36 * len(masks))
+    axes = figure.subplots()
+    start = np.zeros(len(masks))
+    means = np.array([np.nanmean(np.asarray(shares)[mask], axis=0) for mask in masks.values()]).reshape(-1, len(layers))
+    for number, layer in enumerate(layers):
+        shade = 0.12 + 0.8 * number / max(len(layers) - 1, 1)
+        axes.barh(range(len(masks)), means[:, number], left=start, height=0.7, color=_shade(shade), label=layer)
+        start = start + means[:, number]
+    axes.set_yticks(range(len(masks)), list(masks))
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel="share of squared weights", xlim=(0, 1))
+    axes.legend(title="layer", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def _eccentricity_and_size(subject: xr.Dataset) -> tuple[Floats, Floats]:
+    """In image widths; NaN where a fit failed."""
+    if "rf" in subject:
+        x, y, sigma = np.asarray(subject["rf"], dtype=np.float64).T
+        return np.hypot(x, y), sigma
+    fitted = subject["fitted"]
+    return np.asarray(subject["eccentricity"].where(fitted)), np.asarray(subject["size"].where(fitted))
+
+
+def _circles(axes: Axes, fields: Floats, colour: str) -> None:
+    """Circles of the different fields (n, 3: x, y, sigma), the more voxels chose one the darker."""
+    axes.add_patch(Rectangle((-_EDGE, -_EDGE), 2 * _EDGE, 2 * _EDGE, fill=False, edgecolor=CEILING, linewidth=0.8))
+    axes.plot(0, 0, "+", color=CEILING, markersize=7)
+    different, counts = np.unique(fields, axis=0, return_counts=True)
+    patches = [Circle((x, y), sigma) for x, y, sigma in different]
+    strength = np.sqrt(counts / counts.max(initial=1))
+    shades = [(*_rgb(colour), 0.1 + 0.6 * share) for share in strength]
+    axes.add_collection(PatchCollection(patches, facecolor="none", edgecolor=shades, linewidth=0.8))
+    limit = 1.3 * _EDGE
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[-4, 0, 4], yticks=[-4, 0, 4])
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    return tuple(int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))  # type: ignore[return-value]
+
+
+def _shade(position: float) -> Any:
+    import matplotlib as mpl
+
+    return mpl.colormaps["viridis"](position)

@@ -1,0 +1,61 @@
+"""What each layer contributes to the voxels of an area."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsdflow.analysis.rois import roi_summary
+from nsdflow.analysis.summary import subject_results
+from nsdflow.report.style import INK, PALETTE, empty_figure, styled, zero_line
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+__all__ = ["variance_by_layer"]
+
+_ROWS = (("shared", "shared variance (%)"), ("unique", "unique variance (%)"))
+
+
+@styled
+def variance_by_layer(results: xr.DataTree) -> Figure:
+    """Shared and unique variance of each partition of the features, by ROI: subjects thin, their mean bold.
+
+    Parameters
+    ----------
+    results
+        Of every subject what :func:`nsdflow.analysis.tuning` returned, with coordinates ``roi`` on voxel and
+        ``partition`` naming the partitions.
+    """
+    summaries = {
+        name: roi_summary(
+            data[["shared", "shared_error", "unique", "unique_error"]].load(), data["accuracy"].load(), data["roi"]
+        )
+        for name, data in subject_results(results)
+    }
+    rois = list(dict.fromkeys(str(roi) for summary in summaries.values() for roi in summary["roi"].values))
+    layers = [str(name) for name in next(iter(summaries.values()))["partition"].values]
+    figure = empty_figure(1.0 + 1.75 * len(rois), 4.3)
+    panels = figure.subplots(2, len(rois), squeeze=False, sharex=True, sharey="row")
+    for row, (kind, label) in zip(panels, _ROWS, strict=True):
+        for axes, roi in zip(row, rois, strict=True):
+            curves = []
+            for number, (name, summary) in enumerate(summaries.items()):
+                if roi not in summary["roi"]:
+                    continue
+                curve, error = (np.asarray(summary[v].sel(roi=roi)) for v in (kind, f"{kind}_error"))
+                place = np.arange(len(layers)) + 0.08 * (number - (len(summaries) - 1) / 2)
+                axes.errorbar(place, curve, error, color=PALETTE[number % 8], linewidth=0.9, elinewidth=0.7, label=name)
+                curves.append(curve)
+            axes.plot(np.nanmean(curves, 0), "o-", color=INK, linewidth=1.8, markersize=3.5, label="mean")
+            zero_line(axes)
+        row[0].set_ylabel(label)
+    for axes, roi in zip(panels[0], rois, strict=True):
+        axes.set_title(roi)
+    for axes in panels[1]:
+        axes.set_xticks(range(len(layers)), layers, rotation=90 if len(layers) > 3 else 0)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center")
+    return figure

@@ -1,0 +1,81 @@
+"""How every figure looks: sizes, colours that colour-blind readers tell apart, and what axes have in common."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from nsdflow.names import ROI_GROUPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.axes import Axes
+
+__all__ = ["CEILING", "IMAGE_DEGREES", "INK", "PALETTE", "colour_of_roi", "empty_figure", "styled", "zero_line"]
+
+P = ParamSpec("P")
+
+#: Degrees of visual angle that NSD's images span: results are in image widths.
+IMAGE_DEGREES = 8.4
+
+#: Okabe and Ito's colours.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A800", "#595959")
+INK = "#222222"
+CEILING = "#9a9a9a"
+"""Grey of noise ceilings and other limits."""
+
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#888888",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "svg.hashsalt": "nsdflow",  # the same figure gives the same file
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+}
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Makes a function that draws a figure draw it in this style, leaving matplotlib's settings as they were."""
+
+    @wraps(draw)
+    def in_style(*arguments: P.args, **options: P.kwargs) -> Figure:
+        with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE}):
+            return draw(*arguments, **options)
+
+    return in_style
+
+
+def empty_figure(width: float, height: float) -> Figure:
+    """A figure of that many inches that keeps labels apart, and belongs to no window or global list."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def colour_of_roi(name: str) -> str:
+    """The same colour for an ROI in every figure; areas without one of their own are grey."""
+    order = [group for group in ROI_GROUPS if group != "other"]
+    return PALETTE[order.index(name)] if name in order[: len(PALETTE) - 1] else PALETTE[-1]
+
+
+def zero_line(axes: Axes) -> None:
+    """The line of chance: a correlation of zero."""
+    axes.axhline(0, color=CEILING, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
