@@ -144,22 +144,19 @@ def read_session(
     if expected is not None:
         _check_expected(source, header, expected)
     chosen = _checked_voxels(voxels, header)
+    out = np.empty((header.trials, len(chosen)), header.dtype)
     if not layout.is_surface(space):
-        out = np.empty((header.trials, len(chosen)), header.dtype)
         index = np.ravel_multi_index(np.unravel_index(chosen, header.shape), header.shape, order="F")
         _read_part(source, header.paths[0], index, out)
         return out
-    left = header.shape[0]
-    parts = []
-    out = np.empty((header.trials, len(chosen)), header.dtype)
-    for path, first, here in (
-        (header.paths[0], 0, chosen < left),
-        (header.paths[1], left, chosen >= left),
-    ):
-        part = np.empty((header.trials, int(here.sum())), header.dtype)
-        _read_part(source, path, chosen[here] - first, part)
-        out[:, here] = part
-        parts.append(path)
+    left_first = np.argsort(chosen >= header.shape[0], kind="stable")
+    count = int(np.sum(chosen < header.shape[0]))
+    ordered = chosen[left_first]
+    _read_part(source, header.paths[0], ordered[:count], out[:, :count])
+    _read_part(source, header.paths[1], ordered[count:] - header.shape[0], out[:, count:])
+    if count not in (0, len(chosen)):
+        for row in out:
+            row[left_first] = row.copy()
     return out
 
 

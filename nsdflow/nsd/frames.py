@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
+from isal import isal_zlib
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from nsdflow.errors import SourceError
+from nsdflow.nsd.source import GZIPPED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,8 +76,9 @@ def read_header(source: Source, path: str) -> FrameHeader:
     """
     head = source.head(path, _HEAD_BYTES)
     with source.reading(path):
-        stream = igzip.open(io.BytesIO(head), "rb") if _is_gzipped(path) else io.BytesIO(head)
-        return _parse(stream, path, source.join(path))
+        if path.endswith(GZIPPED):
+            head = isal_zlib.decompressobj(wbits=31).decompress(head, _HEAD_BYTES)
+        return _parse(io.BytesIO(head), path, source.join(path))
 
 
 def stream_frames(source: Source, path: str, *, header: FrameHeader | None = None) -> Iterator[NDArray[np.generic]]:
@@ -113,10 +115,6 @@ def stream_frames(source: Source, path: str, *, header: FrameHeader | None = Non
             raise SourceError(
                 f"{url}: {extra} bytes follow the {found.count} volumes that its header announces; fetch it again"
             )
-
-
-def _is_gzipped(path: str) -> bool:
-    return path.endswith((".gz", ".mgz"))
 
 
 def _parse(stream: BinaryIO, path: str, url: str) -> FrameHeader:

@@ -73,9 +73,11 @@ def read_atlas(source: Source, subject: str, atlas: str, space: str, *, shape: S
         stored = read_map(source, paths, space, shape=shape).values
     except MissingDataError as error:
         raise one_of(f"atlas of {subject} in {space}", atlas, list_atlases(source, subject, space)) from error
-    values = stored.astype(np.int16)
+    # NaN and what int16 cannot hold fail the comparison, so the cast may say nothing
+    with np.errstate(invalid="ignore"):
+        values = stored.astype(np.int16)
     if not np.array_equal(values, stored):
-        raise SourceError(f"{source.join(paths[0])}: values that are not whole numbers; fetch it again")
+        raise SourceError(f"{source.join(paths[0])}: values that are not labels (whole numbers); fetch it again")
     table = read_labels(source, subject, atlas)
     present = (int(value) for value in np.unique(values) if value > 0)
     labels = {value: str(value) for value in present} | {value: name for value, name in table.items() if value > 0}

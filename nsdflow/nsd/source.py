@@ -8,6 +8,7 @@ counts as not there.
 from __future__ import annotations
 
 import os
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,10 @@ from isal import igzip_lib, igzip_threaded
 
 from nsdflow.errors import ConfigError, MissingDataError, SourceError
 
-__all__ = ["Source", "open_source"]
+__all__ = ["GZIPPED", "Source", "open_source"]
+
+#: Endings of gzipped files.
+GZIPPED: Final = (".gz", ".mgz")
 
 #: One request fetches this much of a file that is read from front to back ...
 STREAM_BLOCK: Final = 16 << 20
@@ -35,7 +39,7 @@ _S3_DEFAULTS: Final[Mapping[str, Any]] = {
     "use_listings_cache": False,
     "default_fill_cache": False,
     "default_block_size": STREAM_BLOCK,
-    "config_kwargs": {"retries": {"max_attempts": 10, "mode": "adaptive"}},
+    "config_kwargs": {"retries": {"max_attempts": 4, "mode": "standard"}},
 }
 
 _NO_READ: Final = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
@@ -60,16 +64,17 @@ class Source:
 
     def join(self, path: str) -> str:
         """The full address of a path, for messages and provenance."""
-        return f"{self.url.rstrip('/')}/{path}"
+        return f"{self.url.rstrip('/')}/{path}".rstrip("/")
 
     def exists(self, path: str) -> bool:
         """Whether the file (or folder) is there **and** may be read."""
         system, root = self._system()
         full = f"{root}/{path}"
-        try:
-            system.info(full)
-        except _NO_READ:
-            return False
+        with self.reading(path):
+            try:
+                system.info(full)
+            except _NO_READ:
+                return False
         return not _is_local(system) or os.access(full, os.R_OK)
 
     def size(self, path: str) -> int:
@@ -85,19 +90,21 @@ class Source:
     def sizes(self, path: str = "") -> dict[str, int]:
         """Names in a folder and their bytes (0 for a folder), in one listing."""
         system, root = self._system()
-        try:
-            entries = system.ls(f"{root}/{path}".rstrip("/"), detail=True)
-        except _NO_READ:
-            return {}
+        with self.reading(path):
+            try:
+                entries = system.ls(f"{root}/{path}".rstrip("/"), detail=True)
+            except _NO_READ:
+                return {}
         return {entry["name"].rstrip("/").rpartition("/")[2]: int(entry["size"] or 0) for entry in entries}
 
     def stamps(self, path: str = "") -> dict[str, str]:
         """Names in a folder and what changes when the file does: its bytes with its ETag or time of modification."""
         system, root = self._system()
-        try:
-            entries = system.ls(f"{root}/{path}".rstrip("/"), detail=True)
-        except _NO_READ:
-            return {}
+        with self.reading(path):
+            try:
+                entries = system.ls(f"{root}/{path}".rstrip("/"), detail=True)
+            except _NO_READ:
+                return {}
         return {
             entry["name"].rstrip("/").rpartition("/")[2]: f"{entry['size']} {entry.get('ETag', entry.get('mtime', ''))}"
             for entry in entries
@@ -134,7 +141,7 @@ class Source:
         Reading a gzipped file to its end checks its length and its CRC. A thread decompresses ahead.
         """
         with self.open(path) as file:
-            if path.endswith((".gz", ".mgz")):
+            if path.endswith(GZIPPED):
                 with igzip_threaded.open(file, "rb", threads=1) as stream:
                     yield cast(BinaryIO, stream)
             else:
@@ -175,6 +182,10 @@ class Source:
             raise SourceError(f"{self.join(path)}: truncated; fetch it again") from error
         except _CORRUPT as error:
             raise SourceError(f"{self.join(path)}: corrupt ({error}); fetch it again") from error
+        except _unreachable() as error:
+            raise SourceError(
+                f"{self.join(path)}: cannot be reached ({error}); check the network, or copy NSD to a folder first"
+            ) from error
         except OSError as error:
             raise SourceError(f"{self.join(path)}: cannot be read ({error}); fetch it again") from error
 
@@ -216,3 +227,9 @@ def open_source(url: str | Path, storage_options: Mapping[str, Any] | None = Non
 def _is_local(system: Any) -> bool:
     protocol = system.protocol
     return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+
+def _unreachable() -> tuple[type[Exception], ...]:
+    """What S3's client raises without a network: no OSError, and importable only where it is installed."""
+    botocore = sys.modules.get("botocore.exceptions")
+    return () if botocore is None else (botocore.BotoCoreError,)

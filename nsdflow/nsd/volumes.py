@@ -58,8 +58,9 @@ def read_volume(source: Source, path: str, *, shape: Sequence[int] | None = None
     """
     header = read_header(source, path)
     if shape is not None and header.shape != tuple(shape):
+        found, wanted = (" x ".join(map(str, grid)) for grid in (header.shape, shape))
         raise SourceError(
-            f"{source.join(path)}: a grid of {_times(header.shape)} where the betas have {_times(shape)}; "
+            f"{source.join(path)}: a grid of {found} where the betas have {wanted}; "
             "take both from the same subject, space and release"
         )
     values = np.empty((header.count, int(np.prod(header.shape))), header.dtype.newbyteorder("="))
@@ -106,7 +107,3 @@ def read_aseg(source: Source, subject: str, *, space: str, shape: Sequence[int] 
 def read_r2(source: Source, subject: str, *, space: str, shape: Sequence[int] | None = None) -> Volume:
     """Variance explained by the ON-OFF model of the NSD sessions, percent, float32 (not the betas' own R2)."""
     return read_volume(source, layout.volume_path(subject, space, "R2"), shape=shape)
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " x ".join(str(size) for size in shape)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from nsdflow.errors import MissingDataError, SelectionError, SourceError
 from nsdflow.nsd.betas import read_session, read_session_header, session_statistics, stream_session
+from nsdflow.nsd.frames import read_header, stream_frames
 from nsdflow.nsd.layout import BETAS_FORMATS
 from nsdflow.nsd.source import open_source
 
@@ -155,8 +156,27 @@ def test_corrupt_crc(broken: Any) -> None:
     content = bytearray(path.read_bytes())
     content[-8] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(SourceError, match=f"^{path}: corrupt .CRC"):
+    with pytest.raises(SourceError, match=f"^{path}: corrupt .*fetch it again$"):
         read_session(open_source(broken.root), "subj01", 1, [0])
+
+
+def test_crc_of_a_long_file(tmp_path: Path) -> None:
+    """Long enough that the header alone does not meet the CRC at the end."""
+    values = np.random.default_rng(0).integers(-(2**15), 2**15, (40, 50, 60, 3)).astype(np.int16)
+    content = bytearray(gzip.compress(nib.Nifti1Image(values, np.eye(4)).to_bytes(), 1))
+    content[-6] ^= 1
+    (tmp_path / "long.nii.gz").write_bytes(bytes(content))
+    source = open_source(tmp_path)
+    assert read_header(source, "long.nii.gz").count == 3
+    with pytest.raises(SourceError, match=r"long.nii.gz: corrupt .CRC"):
+        list(stream_frames(source, "long.nii.gz"))
+
+
+def test_the_file_may_not_change_while_it_is_read(nsd: Any) -> None:
+    source, path = open_source(nsd.root), "nsddata/ppdata/subj01/func1pt8mm/aseg.nii.gz"
+    other = read_header(source, path.replace("aseg", "R2"))
+    with pytest.raises(SourceError, match=r"aseg.nii.gz: the file changed while it was read"):
+        next(stream_frames(source, path, header=other))
 
 
 def test_corrupt_middle(broken: Any) -> None:

@@ -1,0 +1,111 @@
+"""What is there, what is missing, what may not be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from nsdflow.errors import MissingDataError, SelectionError
+from nsdflow.nsd.inventory import take_inventory
+from nsdflow.nsd.layout import EXPERIMENT_DESIGN, STIMULI
+from nsdflow.nsd.source import Source, open_source
+
+
+def test_everything_is_there(nsd: Any) -> None:
+    inventory = take_inventory(open_source(nsd.root))
+    assert [subject.subject for subject in inventory.subjects] == ["subj01", "subj02"]
+    first, second = inventory.subjects
+    assert first.sessions == (1, 2, 3)
+    assert second.sessions == (1, 2)
+    assert first.held_out == second.held_out == ()
+    assert (first.shape, first.trials, first.format) == (nsd.shape, nsd.trials, "nii.gz")
+    assert first.atlases == ("Kastner2015", "MTL", "nsdgeneral", "prf-visualrois")
+    np.testing.assert_array_equal(first.affine, nib.load(nsd.betas_folder() / "betas_session01.nii.gz").affine)
+    assert first.bytes == sum(path.stat().st_size for path in nsd.betas_folder().glob("betas_*.nii.gz"))
+    assert (inventory.image_count, *inventory.image_shape) == nsd.images.shape
+    assert inventory.bytes == first.bytes + second.bytes + (nsd.root / STIMULI).stat().st_size
+    assert inventory.missing == ()
+
+
+@pytest.mark.parametrize("space", ["nativesurface", "fsaverage"])
+def test_surfaces(nsd: Any, space: str) -> None:
+    inventory = take_inventory(open_source(nsd.root), space=space, subjects=["subj02"])
+    (subject,) = inventory.subjects
+    assert subject.sessions == (1, 2)
+    assert (subject.shape, subject.affine) == (nsd.vertices, None)
+    assert subject.format == {"nativesurface": "hdf5", "fsaverage": "mgh"}[space]
+    files = nsd.betas_folder("subj02", space).glob("*.betas_*")
+    assert subject.bytes == sum(path.stat().st_size for path in files)
+
+
+def test_what_is_missing(broken: Any) -> None:
+    for path in (EXPERIMENT_DESIGN, STIMULI, "nsddata/ppdata/subj02/func1pt8mm/valid_session02.nii.gz"):
+        (broken.root / path).unlink()
+    (broken.betas_folder() / "ncsnr.nii.gz").unlink()
+    inventory = take_inventory(open_source(broken.root))
+    assert set(inventory.missing) == {
+        f"{broken.root}/{path}"
+        for path in (
+            EXPERIMENT_DESIGN,
+            STIMULI,
+            "nsddata/ppdata/subj02/func1pt8mm/valid_session02.nii.gz",
+            "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR/ncsnr.nii.gz",
+        )
+    }
+    assert (inventory.image_count, inventory.image_shape) == (0, ())
+
+
+def test_what_may_not_be_read_is_held_out(nsd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a bucket answers that lists a session but keeps it back (tests/nsd/test_s3.py asks a real server)."""
+    exists = Source.exists
+    monkeypatch.setattr(Source, "exists", lambda self, path: "session03" not in path and exists(self, path))
+    first, second = take_inventory(open_source(nsd.root)).subjects
+    assert (first.sessions, first.held_out) == ((1, 2), (3,))
+    assert (second.sessions, second.held_out) == ((1, 2), ())
+
+
+def test_mixed_formats(broken: Any) -> None:
+    folder = broken.betas_folder()
+    for format in ("nii.gz", "nii"):
+        (folder / f"betas_session02.{format}").unlink()
+    first = take_inventory(open_source(broken.root), subjects=["subj01"]).subjects[0]
+    assert first.sessions == (1, 2, 3)
+    assert first.format == "hdf5, nii.gz"
+    for path in folder.glob("betas_session*"):
+        if not path.name.endswith(".hdf5"):
+            path.unlink()
+    first = take_inventory(open_source(broken.root), subjects=["subj01"]).subjects[0]
+    assert (first.format, first.affine) == ("hdf5", None)
+
+
+def test_headers_only(broken: Any) -> None:
+    """Nothing beyond the first bytes of a session is read: here there is nothing else."""
+    for path in broken.betas_folder().glob("betas_session*.nii.gz"):
+        path.write_bytes(path.read_bytes()[:500])
+    first = take_inventory(open_source(broken.root), subjects=["subj01"]).subjects[0]
+    assert (first.shape, first.trials, first.bytes) == (broken.shape, broken.trials, 1500)
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ({"subjects": ["subj05"]}, "unknown subject in .*'subj05'; there are: subj01, subj02"),
+        ({"space": "func1mm"}, "unknown space in .*'func1mm'; there are: fsaverage, func1pt8mm, nativesurface"),
+        ({"betas": "betas_fithrf"}, "unknown betas version .*'betas_fithrf'; there are: betas_fithrf_GLMdenoise_RR"),
+        ({"space": "MNI"}, "unknown space 'MNI'"),
+    ],
+)
+def test_unknown_names(nsd: Any, what: dict[str, Any], says: str) -> None:
+    with pytest.raises(SelectionError, match=says):
+        take_inventory(open_source(nsd.root), **what)
+
+
+def test_no_nsd_here(tmp_path: Any) -> None:
+    with pytest.raises(MissingDataError, match="nsddata_betas/ppdata: no such folder; give the folder or bucket"):
+        take_inventory(open_source(tmp_path))
+    (tmp_path / "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR").mkdir(parents=True)
+    with pytest.raises(MissingDataError, match="no session that can be read"):
+        take_inventory(open_source(tmp_path))
