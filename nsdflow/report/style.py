@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ INK = "#222222"
 CEILING = "#9a9a9a"
 """Grey of noise ceilings and other limits."""
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -59,7 +59,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(draw)
     def in_style(*arguments: P.args, **options: P.kwargs) -> Figure:
-        with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE}):
+        with mpl.rc_context(_STYLE):
             return draw(*arguments, **options)
 
     return in_style

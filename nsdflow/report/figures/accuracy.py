@@ -125,7 +125,7 @@ def accuracy_map(subject: xr.Dataset, variable: str = "accuracy", *, slices: int
     _mark_sides(panels.flat[0], subject)
     bar = figure.colorbar(image, ax=panels, shrink=0.8, aspect=25, pad=0.02)
     bar.set_label(label or variable.replace("_", " "))
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.collections import PatchCollection
 from matplotlib.patches import Circle, Rectangle
@@ -106,15 +108,15 @@ def size_by_eccentricity(subject: xr.Dataset, *, threshold: float = 0.055) -> Fi
     for name, mask in roi_masks(subject["roi"]).items():
         inside = good & np.asarray(mask)
         points = []
-        for low, high in zip(edges, edges[1:], strict=False):
-            bin_ = inside & (eccentricity >= low) & (eccentricity < high)
-            if bin_.sum() >= 5:  # fewer say nothing about quartiles
-                points.append((np.median(eccentricity[bin_]), *np.percentile(size[bin_], (25, 50, 75))))
+        for low, high in pairwise(edges):
+            ring = inside & (eccentricity >= low) & (eccentricity < high)
+            if ring.sum() >= 5:  # fewer say nothing about quartiles
+                points.append((np.median(eccentricity[ring]), *np.percentile(size[ring], (25, 50, 75))))
         if points:
-            place, low_, median, high_ = np.array(points).T
+            place, lower, median, upper = np.array(points).T
             colour = colour_of_roi(name)
             axes.plot(place, median, "o-", color=colour, markersize=4, label=f"{name} ({int(inside.sum())})")
-            axes.fill_between(place, low_, high_, color=colour, alpha=0.13, linewidth=0)
+            axes.fill_between(place, lower, upper, color=colour, alpha=0.13, linewidth=0)
     axes.set(xlabel="eccentricity (degrees)", ylabel="size σ (degrees)")
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
@@ -183,6 +185,4 @@ def _rgb(colour: str) -> tuple[float, float, float]:
 
 
 def _shade(position: float) -> Any:
-    import matplotlib as mpl
-
     return mpl.colormaps["viridis"](position)
