@@ -298,7 +298,7 @@ def fit_shape(
         voxels=trials.voxels,
         form=form,
         image_bytes=features.image_bytes,
-        copied=device.type != "cpu",
+        copied=not features.is_on(device),
     )
 
 

@@ -56,6 +56,9 @@ class CandidateFeatures(Protocol):
     def image_bytes(self) -> tuple[int, int]:
         """Bytes that pooling one image reads: of its largest array, and of all."""
 
+    def is_on(self, device: torch.device) -> bool:
+        """Whether the maps need no copy to be pooled there."""
+
     def resident(self, rows: Tensor, device: torch.device) -> CandidateFeatures:
         """The features of some images only, on the device."""
 
@@ -83,6 +86,9 @@ class MapFeatures:
         sizes = [4 * int(np.prod(level.shape[1:])) for level in self.maps]
         return max(sizes), sum(sizes)
 
+    def is_on(self, device: torch.device) -> bool:
+        return device.type == "cpu" or all(isinstance(level, Tensor) and level.device == device for level in self.maps)
+
     def resident(self, rows: Tensor, device: torch.device) -> MapFeatures:
         index = rows.numpy()
         return MapFeatures([torch.as_tensor(level[index]).to(device) for level in self.maps], self.candidates)
@@ -109,6 +115,9 @@ class PooledFeatures:
     @property
     def image_bytes(self) -> tuple[int, int]:
         return 4 * self.features, 0
+
+    def is_on(self, device: torch.device) -> bool:
+        return True
 
     def resident(self, rows: Tensor, device: torch.device) -> PooledFeatures:
         return self

@@ -143,6 +143,7 @@ def extract_levels(
     limit: int | None = 512,
     batch: int = 100,
     device: torch.device | str = "cpu",
+    keep_on: torch.device | str = "cpu",
 ) -> Levels:
     """Maps of all images in one pass, merged by size, with at most ``limit`` channels a layer.
 
@@ -153,10 +154,11 @@ def extract_levels(
     limit : most channels kept of one layer, those with the largest variance over ``images``; None keeps all.
     batch : images run at once.
     device : where batches are sent.
+    keep_on : where the maps of all images are held.
 
     Returns
     -------
-    Levels in memory, float32, on the CPU. While it runs every channel of every image is held, so that the second
+    Levels in memory, float32, on ``keep_on``. While it runs every channel of every image is held, so that the second
     pass that the selection would need is not made.
     """
     if len(images) == 0:
@@ -169,7 +171,7 @@ def extract_levels(
             totals.append(channel_moments(layers))
             if not levels:
                 groups = group_layers(layers)
-                levels = [_room(len(images), [layers[index] for index in group]) for group in groups]
+                levels = [_room(len(images), [layers[index] for index in group], keep_on) for group in groups]
             merge_layers(layers, [level[start : start + batch] for level in levels])
     moments = reduce(add, totals)
     kept, origin = select_channels(moments, groups, limit)
@@ -179,6 +181,6 @@ def extract_levels(
     return Levels(tuple(chosen), origin)
 
 
-def _room(images: int, layers: list[Tensor]) -> Tensor:
+def _room(images: int, layers: list[Tensor], device: torch.device | str) -> Tensor:
     """Room for the merged maps of all images."""
-    return torch.empty(images, sum(maps.shape[1] for maps in layers), *layers[0].shape[2:])
+    return torch.empty(images, sum(maps.shape[1] for maps in layers), *layers[0].shape[2:], device=device)

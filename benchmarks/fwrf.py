@@ -1,0 +1,363 @@
+"""AlexNet-fwRF of one subject: the published loop, himalaya's ridge solver, and nsdflow, on the same data.
+
+    python benchmarks/fwrf.py           900 images x 3 trials, 2,000 voxels, 30 candidates: minutes on two cores
+    python benchmarks/fwrf.py --full    and a full-size subject on a GPU, if there is one
+
+(a) The published loop, written here from its specification: for every candidate the network runs over every trial, and
+nine matrices of features by features are inverted. (b) himalaya's ``solve_ridge_cv_svd`` (torch backend, one split) for
+every candidate, given the pooled and z-scored features of the trials: the network's time is not counted. (c) nsdflow,
+everything included. (a) and (b) are timed on three of the candidates and scaled. All three must choose the same
+candidate and lambda for every voxel among those three.
+
+The floor is the floating-point work of (c) at the rate that this machine reaches on a large matrix product.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from himalaya.backend import get_backend, set_backend
+from himalaya.ridge import solve_ridge_cv_svd
+from sklearn.model_selection import PredefinedSplit
+from torch import Tensor
+from torch.nn import functional
+
+from nsdflow.fit.fwrf import PUBLISHED, PUBLISHED_LAMBDAS, FwrfPartial, fit, fit_shape, search
+from nsdflow.fit.fwrf_features import MapFeatures
+from nsdflow.fit.fwrf_trials import sum_trials
+from nsdflow.fit.ridge import floating_point_work
+from nsdflow.fit.split import last_trials_holdout
+from nsdflow.models.alexnet import AlexNet, imagenet_normalised
+from nsdflow.models.levels import Levels, channel_moments, extract_levels, select_channels
+from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pool, pooling_weights
+from nsdflow.models.weights import ALEXNET_SHAPES
+
+Result = TypeVar("Result")
+
+REPEATS, HOLDOUT_FRACTION, TIMED = 3, 0.1, 3
+#: subject 1 of the published run: images, training trials, voxels
+FULL_IMAGES, FULL_TRIALS, FULL_VOXELS = 10_000, 27_000, 11_838
+PUBLISHED_SECONDS_FULL = 16_850  # on one A100 40 GB
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images, trials and responses of one subject."""
+
+    weights: dict[str, Tensor]
+    images: Tensor
+    shown: Tensor
+    responses: Tensor
+    holdout: Tensor
+    candidates: np.ndarray
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+def random_weights(seed: int) -> dict[str, Tensor]:
+    generator, state = torch.Generator().manual_seed(seed), {}
+    for name, shape in ALEXNET_SHAPES.items():
+        state[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / np.prod(shape[1:])) ** 0.5
+        state[f"{name}.bias"] = torch.randn(shape[0], generator=generator) * 0.01
+    return state
+
+
+def random_images(count: int, seed: int) -> Tensor:
+    """Noise at several scales, so that distant pixels are related, as in photographs."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.zeros(count, 3, 227, 227)
+    for size in (3, 8, 24, 72, 227):
+        images += functional.interpolate(torch.randn(count, 3, size, size, generator=generator), 227, mode="bilinear")
+    return (images * 25 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def simulate(images: int, voxels: int, candidates: int) -> Data:
+    """Each voxel follows the features of one candidate; three trials an image, in random order."""
+    grid = candidate_grid(log_spaced_sizes())
+    grid = grid[np.linspace(0, len(grid) - 1, candidates).round().astype(int)]
+    weights, pictures = random_weights(0), random_images(images, 1)
+    levels = extract_levels(AlexNet(weights), pictures)
+    generator = torch.Generator().manual_seed(2)
+    chosen = torch.randint(candidates, (voxels,), generator=generator)
+    shown = torch.arange(images).repeat(REPEATS)[torch.randperm(images * REPEATS, generator=generator)]
+    responses = torch.randn(len(shown), voxels, generator=generator)
+    for index in chosen.unique().tolist():
+        pooled = pool(levels.maps, grid, range(index, index + 1), torch.arange(images))[0]
+        driven = (chosen == index).nonzero()[:, 0]
+        signal = zscored(pooled) @ torch.randn(pooled.shape[1], len(driven), generator=generator)
+        responses[:, driven] += 0.5 * zscored(signal)[shown]
+    holdout = torch.from_numpy(last_trials_holdout(len(shown), HOLDOUT_FRACTION))
+    return Data(weights, pictures, shown, responses, holdout, grid)
+
+
+def zscored(values: Tensor) -> Tensor:
+    return (values - values.mean(0)) / (values.std(0, correction=0) + 1e-6)
+
+
+# ---- (a) the published loop, plainly ---------------------------------------------------------------------------------
+
+
+def plain_layers(images: Tensor, weights: dict[str, Tensor]) -> list[Tensor]:
+    def conv(x: Tensor, key: str, **options: int) -> Tensor:
+        return torch.relu(functional.conv2d(x, weights[f"{key}.weight"], weights[f"{key}.bias"], **options))
+
+    def linear(x: Tensor, key: str) -> Tensor:
+        return functional.linear(x, weights[f"{key}.weight"], weights[f"{key}.bias"])
+
+    conv1 = functional.max_pool2d(conv(imagenet_normalised(images), "features.0", stride=4, padding=2), 3, 2)
+    conv2 = conv(conv1, "features.3", padding=2)
+    conv3 = conv(functional.max_pool2d(conv2, 3, 2), "features.6", padding=1)
+    conv4 = conv(conv3, "features.8", padding=1)
+    conv5 = conv(conv4, "features.10", padding=1)
+    fc6 = torch.relu(linear(functional.max_pool2d(conv5, 3, 2).flatten(1), "classifier.1"))
+    fc7 = torch.relu(linear(fc6, "classifier.4"))
+    fc8 = linear(fc7, "classifier.6")
+    return [conv1, conv2, conv3, conv4, conv5, *(vector[:, :, None, None] for vector in (fc6, fc7, fc8))]
+
+
+def plain_kept(data: Data) -> list[Tensor]:
+    """Channels to keep of each layer; not timed."""
+    layers = plain_layers(data.images[:100], data.weights)
+    total = channel_moments(layers)
+    for start in range(100, len(data.images), 100):
+        total = total + channel_moments(plain_layers(data.images[start : start + 100], data.weights))
+    kept: list[Tensor] = []
+    for index in range(len(layers)):
+        (channels,), _ = select_channels(total, [[index]], 512)
+        kept.append(channels)
+    return kept
+
+
+def published_loop(data: Data, candidates: np.ndarray, kept: list[Tensor], batch: int = 100) -> FwrfPartial:
+    voxels, train, held = data.responses.shape[1], ~data.holdout, data.holdout
+    best = torch.full((voxels,), torch.inf)
+    best_candidate, best_lambda = (torch.zeros(voxels, dtype=torch.int64) for _ in range(2))
+    best_weights = torch.zeros(voxels, sum(map(len, kept)) + 1)
+    for number, candidate in enumerate(candidates):
+        rows = []
+        for start in range(0, len(data.shown), batch):
+            layers = plain_layers(data.images[data.shown[start : start + batch]], data.weights)
+            pooled = []
+            for maps, channels in zip(layers, kept, strict=True):
+                field = pooling_weights(candidate[None], maps.shape[-1])[0].float()
+                pooled.append(torch.tensordot(maps[:, channels], field, dims=2))
+            rows.append(torch.cat(pooled, dim=1))
+        features = zscored(torch.cat(rows))
+        features = torch.cat([features, torch.ones(len(features), 1)], dim=1)
+        fitted, tested = features[train], features[held]
+        gram = fitted.T @ fitted
+        inverses = torch.stack(
+            [torch.inverse(gram + strength * torch.eye(len(gram))) for strength in PUBLISHED_LAMBDAS]
+        )
+        weights = inverses @ (fitted.T @ data.responses[train])
+        losses = (data.responses[held] - tested @ weights).square().sum(1)
+        loss, index = losses.min(0)
+        better = loss < best
+        best[better], best_candidate[better], best_lambda[better] = loss[better], number, index[better]
+        best_weights[better] = weights[index[better], :, better.nonzero()[:, 0]]
+    return FwrfPartial(range(len(candidates)), best, best_candidate, best_lambda)
+
+
+# ---- (b) himalaya ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def himalaya_on_torch() -> Iterator[None]:
+    """Himalaya's backend is one global of the process; put back what was there."""
+    before = get_backend().name
+    set_backend("torch")
+    try:
+        yield
+    finally:
+        set_backend(before)
+
+
+def himalaya_loop(data: Data, levels: Levels, candidates: np.ndarray) -> FwrfPartial:
+    voxels = data.responses.shape[1]
+    best = torch.full((voxels,), torch.inf)
+    best_candidate, best_lambda = (torch.zeros(voxels, dtype=torch.int64) for _ in range(2))
+    lambdas = torch.tensor(PUBLISHED_LAMBDAS)
+    split = PredefinedSplit(np.where(data.holdout.numpy(), 0, -1))
+    for number in range(len(candidates)):
+        pooled = pool(levels.maps, candidates, range(number, number + 1), torch.arange(len(data.images)))[0]
+        features = zscored(pooled[data.shown])
+        features = torch.cat([features, torch.ones(len(features), 1)], dim=1)
+        chosen, _, scores = solve_ridge_cv_svd(features, data.responses, alphas=lambdas, cv=split, warn=False)
+        loss = -scores.reshape(voxels) * int(data.holdout.sum())
+        better = loss < best
+        best[better], best_candidate[better] = loss[better], number
+        best_lambda[better] = (chosen[better, None].log() - lambdas.log()).abs().argmin(1)
+    return FwrfPartial(range(len(candidates)), best, best_candidate, best_lambda)
+
+
+# ---- (c) nsdflow -----------------------------------------------------------------------------------------------------
+
+
+def network_work(images: int) -> float:
+    """Additions and multiplications of AlexNet on images of 227 pixels."""
+    positions = {
+        "features.0": 56**2,
+        "features.3": 27**2,
+        "features.6": 13**2,
+        "features.8": 13**2,
+        "features.10": 13**2,
+    }
+    return images * sum(2.0 * positions.get(name, 1) * np.prod(shape) for name, shape in ALEXNET_SHAPES.items())
+
+
+def fwrf_work(data: Data, levels: Levels) -> float:
+    """Additions and multiplications of (c): network, pooling, all candidates; the winners' weights are not counted."""
+    features = MapFeatures(levels.maps, data.candidates)
+    shape = fit_shape(features, sum_trials(data.shown, data.responses, data.holdout), PUBLISHED)
+    sizes = {"rows": shape.train, "features": shape.features + 1, "holdout": shape.holdout, "voxels": shape.voxels}
+    scoring = floating_point_work(shape.form, lambdas=len(PUBLISHED_LAMBDAS), **sizes)
+    pooling = 2.0 * len(data.images) * features.image_bytes[1] / 4
+    return network_work(len(data.images)) + len(data.candidates) * (scoring + pooling)
+
+
+def matrix_product_rate(device: str, size: int) -> float:
+    """Floating-point operations a second in a float32 matrix product, the best of several."""
+    a = torch.randn(size, size, device=device)
+    seconds = []
+    for _ in range(8):
+        start = now(device)
+        _ = a @ a
+        seconds.append(now(device) - start)
+    return 2.0 * size**3 / min(seconds)
+
+
+def now(device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def timed(what: Callable[[], Result], device: str = "cpu") -> tuple[Result, float]:
+    start = now(device)
+    result = what()
+    return result, now(device) - start
+
+
+def compare(name: str, theirs: FwrfPartial, ours: FwrfPartial) -> bool:
+    """Whether both chose the same candidate and lambda for every voxel; says where not."""
+    other = (theirs.candidate != ours.candidate) | (theirs.lambda_index != ours.lambda_index)
+    difference = float(((theirs.loss - ours.loss).abs() / ours.loss).max())
+    print(f"  {name} and ours: {int(other.sum())} of {len(other)} winners differ, losses by at most {difference:.1e}")
+    return not bool(other.any())
+
+
+def compared(arguments: argparse.Namespace) -> dict[str, object]:
+    """The three implementations on one small subject."""
+    data = simulate(arguments.images, arguments.voxels, arguments.candidates)
+    some = data.candidates[np.linspace(0, len(data.candidates) - 1, TIMED).round().astype(int)]
+    scale = len(data.candidates) / TIMED
+    rate = matrix_product_rate("cpu", 3000)
+
+    def ours() -> Levels:
+        levels = extract_levels(AlexNet(data.weights), data.images)
+        fit(levels.maps, data.shown, data.responses, data.holdout, data.candidates)
+        return levels
+
+    levels, seconds_ours = timed(ours)
+    print(f"(c) nsdflow: {seconds_ours:.1f} s for {len(data.candidates)} candidates, network and weights included")
+    _, seconds_network = timed(lambda: extract_levels(AlexNet(data.weights), data.images))
+    print(f"    of which the network, once an image: {seconds_network:.1f} s")
+
+    with himalaya_on_torch():
+        by_himalaya, seconds = timed(lambda: himalaya_loop(data, levels, some))
+    seconds_himalaya = seconds * scale
+    print(f"(b) himalaya: {seconds:.1f} s for {TIMED} candidates, {seconds_himalaya:.0f} s scaled to all")
+
+    kept = plain_kept(data)
+    by_loop, seconds = timed(lambda: published_loop(data, some, kept))
+    seconds_published = seconds * scale
+    print(f"(a) published loop: {seconds:.1f} s for {TIMED} candidates, {seconds_published:.0f} s scaled to all")
+
+    rate = max(rate, matrix_product_rate("cpu", 3000))
+    floor = fwrf_work(data, levels) / rate
+    print(f"floor: {fwrf_work(data, levels):.2e} operations at {rate / 1e9:.0f} GFLOP/s are {floor:.1f} s")
+    features, trials = MapFeatures(levels.maps, some), sum_trials(data.shown, data.responses, data.holdout)
+    found = search(features, trials)
+    same = [compare(name, theirs, found) for name, theirs in (("published", by_loop), ("himalaya", by_himalaya))]
+    print(
+        f"speedup: {seconds_published / seconds_ours:.1f} over the published loop (wanted: 60), "
+        f"{seconds_himalaya / seconds_ours:.1f} over himalaya (wanted: 10); "
+        f"{seconds_ours / floor:.2f} times the floor (wanted: at most 3)"
+    )
+    return {
+        "seconds_published": round(seconds_published, 2),
+        "seconds_himalaya": round(seconds_himalaya, 2),
+        "seconds_ours": round(seconds_ours, 2),
+        "same_winners": all(same),
+        "flop_floor_seconds": round(floor, 2),
+        "scaled_from_candidates": TIMED,
+        "candidates": len(data.candidates),
+        "images": len(data.images),
+        "voxels": data.responses.shape[1],
+    }
+
+
+def full_size() -> dict[str, object]:
+    """A subject of true size on a GPU: network, search over all candidates, weights."""
+    if not torch.cuda.is_available():
+        print("full size: no GPU here, so this number is missing")
+        return {"full": "missing: no GPU"}
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (FULL_IMAGES, 3, 227, 227), dtype=torch.uint8, generator=generator)
+    shown = torch.arange(FULL_IMAGES).repeat(REPEATS)[torch.randperm(REPEATS * FULL_IMAGES, generator=generator)]
+    shown = shown[:FULL_TRIALS]
+    responses = torch.randn(FULL_TRIALS, FULL_VOXELS, generator=generator)
+    holdout = torch.from_numpy(last_trials_holdout(FULL_TRIALS, HOLDOUT_FRACTION))
+    data = Data(random_weights(0), images, shown, responses, holdout, candidate_grid(log_spaced_sizes()))
+    network = AlexNet(data.weights).cuda()
+
+    def ours() -> Levels:
+        levels = extract_levels(network, data.images, batch=500, device="cuda", keep_on="cuda")
+        fit(levels.maps, data.shown, data.responses, data.holdout, data.candidates, device="cuda")
+        return levels
+
+    rate = matrix_product_rate("cuda", 8192)
+    levels, seconds = timed(ours, "cuda")
+    achieved = fwrf_work(data, levels) / seconds
+    print(
+        f"full size on {torch.cuda.get_device_name()}: {seconds:.0f} s (published: {PUBLISHED_SECONDS_FULL} s on one "
+        f"A100), {achieved / 1e12:.1f} TFLOP/s of {rate / 1e12:.1f} in a matrix product"
+    )
+    return {
+        "full": "measured",
+        "full_device": torch.cuda.get_device_name(),
+        "full_seconds": round(seconds, 1),
+        "full_tflops": round(achieved / 1e12, 2),
+        "full_tflops_matrix_product": round(rate / 1e12, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="also a full-size subject, on a GPU")
+    parser.add_argument("--images", type=int, default=900)
+    parser.add_argument("--voxels", type=int, default=2000)
+    parser.add_argument("--candidates", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print(f"torch {torch.__version__}, {arguments.threads} threads, {platform.machine()}")
+    with torch.inference_mode():
+        figures = compared(arguments)
+        if arguments.full:
+            figures |= full_size()
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
