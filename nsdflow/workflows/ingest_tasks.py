@@ -194,33 +194,62 @@ def write_session(job: Mapping[str, Any], session: int, stamps: Sequence[str]) -
             f"({', '.join(stamps)} before, {', '.join(now)} now); begin again with --no-resume"
         )
     flat = _coordinate(here.group, "flat_index")
-    expected = (tuple(here.shape), here.trials)
-    values = read_session(source, here.subject, session, flat, space=here.space, betas=here.betas, expected=expected)
     array = open_sharded(f"{here.group}/betas")
+    chunks = _by_chunk(_trials(source, here, session, flat), here.trials, len(flat), array)
     row = list(here.sessions).index(session)
     mean = np.empty(len(flat), np.float32)
     std = np.empty(len(flat), np.float32)
     for column in range(array.shards[1]):
-        write_shard(array, (row, column), _measured(values, array, column, mean, std))
+        write_shard(array, (row, column), _measured(chunks, array, column, mean, std))
     valid = _valid(source, here, session, flat, mean, std)
     buffer = io.BytesIO()
     np.savez(buffer, beta_mean=mean, beta_std=std, valid=valid)
     with atomic_file(here.statistics_url(session)) as file:
         file.write(buffer.getbuffer())
-    return {"trials": len(values), "valid": int(valid.sum())}
+    return {"trials": here.trials, "valid": int(valid.sum())}
+
+
+def _trials(source: Source, job: SubjectJob, session: int, flat: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    """The betas (voxel,) of one trial after the other, in the order of the store; each may overwrite the last."""
+    which = {"space": job.space, "betas": job.betas}
+    header = read_session_header(source, job.subject, session, **which)
+    if (header.shape, header.trials) != (tuple(job.shape), job.trials):
+        raise SourceError(
+            f"{source.join(header.paths[0])}: {header.trials} trials of {' x '.join(map(str, header.shape))} where the "
+            f"other sessions have {job.trials} of {' x '.join(map(str, job.shape))}; fetch it again"
+        )
+    if not header.format.startswith("nii"):  # these are not stored trial by trial
+        yield from read_session(source, job.subject, session, flat, **which)
+        return
+    places = np.ravel_multi_index(np.unravel_index(flat, header.shape), header.shape, order="F")
+    values = np.empty(len(flat), header.dtype)
+    for volume in stream_session(source, job.subject, session, **which):
+        np.take(volume.ravel(order="F"), places, out=values, mode="clip")  # in range; "raise" would copy twice
+        yield values
+
+
+def _by_chunk(trials: Iterator[NDArray[Any]], count: int, voxels: int, array: ShardedArray) -> NDArray[Any]:
+    """A session as (chunk, trial, voxel of the chunk): each chunk one piece of memory, ready to be written."""
+    width = array.chunk[1]
+    chunks = np.empty((-(-voxels // width), count, width), array.dtype)
+    row = np.zeros((len(chunks), width), array.dtype)
+    for trial, values in enumerate(trials):
+        row.ravel()[:voxels] = values
+        chunks[:, trial] = row
+    return chunks
 
 
 def _measured(
-    values: NDArray[Any], array: ShardedArray, column: int, mean: NDArray[np.float32], std: NDArray[np.float32]
+    chunks: NDArray[Any], array: ShardedArray, column: int, mean: NDArray[np.float32], std: NDArray[np.float32]
 ) -> Iterator[NDArray[Any]]:
     """The chunks of a shard; each one's mean and standard deviation are filled in while it is in the cache."""
-    scale = BETAS_SCALE if values.dtype.kind == "i" else 1.0
-    first, last = (min(number * array.shard[1], values.shape[1]) for number in (column, column + 1))
-    for start in range(first, last, array.chunk[1]):
-        here = slice(start, min(start + array.chunk[1], last))
-        chunk = np.ascontiguousarray(values[:, here])
-        mean[here], std[here] = session_statistics(chunk, scale)
-        yield chunk
+    scale = BETAS_SCALE if array.dtype.kind == "i" else 1.0
+    width, many = array.chunk[1], array.chunks_per_shard[1]
+    for number, chunk in enumerate(chunks[column * many : (column + 1) * many], start=column * many):
+        here = slice(number * width, min((number + 1) * width, len(mean)))
+        inside = chunk[:, : here.stop - here.start]
+        mean[here], std[here] = session_statistics(inside, scale)
+        yield inside
 
 
 def _valid(

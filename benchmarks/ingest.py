@@ -1,0 +1,175 @@
+"""One real-sized session (81 x 104 x 83 x 750) into the store, by one worker process, against bare decompression.
+
+``python benchmarks/ingest.py [--full] [--repeats N]``. In the same run: decompressing the file and nothing else
+(isal's igzip), our task of one session (whole-brain mask, shards, statistics, CRC), and the obvious way (nibabel, the
+whole array in memory, masked). Each runs in a process of its own, in turn, and medians are compared. The session is
+synthetic: smooth int16 noise in the 53 % of voxels that NSD's brain mask has, zeros elsewhere, so that it
+compresses about as real betas do. ``--full`` only repeats more often: the size is the real one anyway.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SHAPE = (81, 104, 83)
+TRIALS = 750
+BRAIN_VOXELS = 370_503
+#: Distinct volumes; they are repeated in the file, farther apart than gzip's window reaches.
+DISTINCT = 25
+BETAS = "betas_fithrf_GLMdenoise_RR"
+
+
+def brain_mask() -> np.ndarray:
+    """An ellipsoid of as many voxels as subject 1's brain mask."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, size) for size in SHAPE), indexing="ij")
+    radius = sum(axis**2 for axis in axes)
+    return radius <= np.partition(radius.ravel(), BRAIN_VOXELS - 1)[BRAIN_VOXELS - 1]
+
+
+def write_session_file(path: Path, mask: np.ndarray, trials: int, seed: int = 0) -> None:
+    """A .nii.gz of one gzip member, as NSD's are; zlib's level 6, as MATLAB's are."""
+    import nibabel as nib
+
+    rng = np.random.default_rng(seed)
+    header = nib.Nifti1Image(np.empty((*SHAPE, 1), np.int16), np.diag([1.8, 1.8, 1.8, 1])).header
+    header.set_data_shape((*SHAPE, trials))
+    header["vox_offset"] = 352
+    head = header.binaryblock + bytes(4)
+    spread = np.exp(rng.normal(6.0, 0.45, SHAPE))  # standard deviations differ between voxels
+    blocks = []
+    for _ in range(DISTINCT):
+        noise = rng.normal(size=SHAPE)
+        for axis in range(3):
+            noise = noise + 0.5 * (np.roll(noise, 1, axis) + np.roll(noise, -1, axis))
+        volume = np.where(mask, np.clip(np.rint(spread * noise / noise.std()), -32768, 32767), 0).astype("<i2")
+        blocks.append(volume.tobytes(order="F"))
+    deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
+    start = deflate.compress(head) + deflate.flush(zlib.Z_FULL_FLUSH)
+    packed = [deflate.compress(block) + deflate.flush(zlib.Z_FULL_FLUSH) for block in blocks]
+    crc = zlib.crc32(head)
+    with path.open("wb") as file:
+        file.write(b"\x1f\x8b\x08\x00" + bytes(4) + b"\x00\x03" + start)
+        for trial in range(trials):
+            file.write(packed[trial % DISTINCT])
+            crc = zlib.crc32(blocks[trial % DISTINCT], crc)
+        file.write(deflate.flush(zlib.Z_FINISH))
+        file.write(struct.pack("<II", crc, (len(head) + trials * len(blocks[0])) % 2**32))
+
+
+def prepare(folder: Path, trials: int) -> dict[str, Any]:
+    """The source with its one session, and the store's group; returns the task's arguments."""
+    import xarray as xr
+
+    from nsdflow.config.storage import Layout
+    from nsdflow.nsd.source import open_source
+    from nsdflow.store.build import create_subject, workspace_of
+    from nsdflow.store.schema import cut_subject
+    from nsdflow.store.voxels import voxel_table
+    from nsdflow.workflows.ingest_tasks import SubjectJob, session_stamps
+
+    source = open_source(folder / "nsd")
+    betas = folder / "nsd" / "nsddata_betas" / "ppdata" / "subj01" / "func1pt8mm" / BETAS
+    betas.mkdir(parents=True)
+    mask = brain_mask()
+    write_session_file(betas / "betas_session01.nii.gz", mask, trials)
+    place = workspace_of(folder / "nsd.zarr")
+    voxels = voxel_table(np.flatnonzero(mask), SHAPE, roi=np.zeros(SHAPE, int))
+    # the file budget is that of 40 sessions, so that shards are as large as they would be
+    cut = cut_subject(sessions=40, trials=trials, voxels=BRAIN_VOXELS, itemsize=2, arrays=40, layout=Layout(codec="none"))
+    trial = xr.Dataset(coords={"session": ("trial", np.ones(trials, int))})
+    create_subject(
+        place.built, "subj01", trials=trial, voxels=voxels, sessions=1, dtype="int16", cut=cut, attributes={}
+    )
+    job = SubjectJob(
+        source=asdict(source), built=place.built, folder=place.folder, subject="subj01", space="func1pt8mm",
+        betas=BETAS, voxels="brain", voxel_count=BRAIN_VOXELS, sessions=[1], trials=trials, shape=list(SHAPE),
+        affine=None, dtype="int16", cut=asdict(cut),
+    )  # fmt: skip
+    stamps = session_stamps(source.stamps(str(betas.relative_to(folder / "nsd"))), 1, "func1pt8mm")
+    return {"job": asdict(job), "session": 1, "stamps": stamps}
+
+
+def igzip(path: Path) -> None:
+    """Decompress and nothing else, in blocks of one volume."""
+    from isal import igzip
+
+    buffer = memoryview(bytearray(2 * int(np.prod(SHAPE))))
+    with igzip.open(path, "rb") as file:
+        while file.readinto(buffer):
+            pass
+
+
+def nibabel(path: Path) -> None:
+    """The obvious way: the whole array, then the mask."""
+    import nibabel as nib
+
+    np.asanyarray(nib.load(path).dataobj)[brain_mask()]
+
+
+def measure(what: str, folder: str) -> None:
+    """One measurement, in this process: prints seconds and the peak of resident memory in bytes."""
+    (path,) = Path(folder).rglob("betas_session01.nii.gz")
+    arguments = json.loads((Path(folder) / "task.json").read_text())
+    if what == "ingest":
+        from nsdflow.workflows.ingest_tasks import write_session
+    start = time.perf_counter()
+    if what == "ingest":
+        write_session(**arguments)
+    else:
+        {"igzip": igzip, "nibabel": nibabel}[what](path)
+    seconds = time.perf_counter() - start
+    print(json.dumps({"seconds": seconds, "cpu": time.process_time(), "peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+
+
+def in_a_process(what: str, folder: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--measure", what, folder]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(trials: int, repeats: int) -> dict[str, float]:
+    """Prepare, measure in turn, and compare."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = prepare(Path(folder), trials)
+        (Path(folder) / "task.json").write_text(json.dumps(arguments))
+        (path,) = Path(folder).rglob("betas_session01.nii.gz")
+        raw = 2 * int(np.prod(SHAPE)) * trials
+        print(f"{trials} volumes, {raw / 1e6:.0f} MB, {path.stat().st_size / 1e6:.0f} MB compressed")
+        found: dict[str, list[dict[str, float]]] = {"igzip": [], "ingest": [], "nibabel": []}
+        for _ in range(repeats):
+            for what, results in found.items():
+                results.append(in_a_process(what, folder))
+                print(f"  {what}: {results[-1]['seconds']:.2f} s, peak {results[-1]['peak'] / 2**20:.0f} MiB")
+    figures = {f"seconds_{what}": statistics.median(r["seconds"] for r in rs) for what, rs in found.items()}
+    ratio = figures["seconds_ingest"] / figures["seconds_igzip"]
+    print(f"ingest takes {ratio:.2f} times bare decompression ({raw / figures['seconds_ingest'] / 1e6:.0f} MB/s)")
+    return {**figures, "peak_bytes": max(result["peak"] for result in found["ingest"])}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="the real size (as by default), more repeats")
+    parser.add_argument("--trials", type=int, default=TRIALS)
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--measure", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        measure(*options.measure)
+    else:
+        print(json.dumps(main(options.trials, options.repeats or (7 if options.full else 3))))
