@@ -53,7 +53,7 @@ ATLAS_LABELS: Mapping[str, Mapping[int, str]] = {
     "floc-bodies": dict(enumerate(("EBA", "FBA-1", "FBA-2", "mTL-bodies"), start=1)),
     "floc-places": dict(enumerate(("OPA", "PPA", "RSC"), start=1)),
     "floc-words": dict(enumerate(("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"), start=1)),
-    "thalamus": dict(enumerate(("LGN", "SC", "ventral-pulvinar", "dorsolateral-pulvinar", "dorsomedial-pulvinar"), start=1)),
+    "thalamus": dict(enumerate(("LGN", "SC", "vPulvinar", "dlPulvinar", "dmPulvinar"), start=1)),
     "MTL": dict(enumerate(("ERC", "A35", "A36", "PHC", "SUB", "CA1", "CA2CA3", "DG"), start=1)),
 }  # fmt: skip
 
@@ -238,10 +238,9 @@ def _eccentricity_band(x: Floats, y: Floats) -> Labels:
 def _streams(joined: Labels, general: Labels) -> Labels:
     """early = V1 to V3; hV4 and LO and V3ab are the middle, the rest of nsdgeneral is high."""
     labels = np.minimum(general, 0)
-    for label, areas in ((1, range(1, 7)), (2, (7, 8)), (3, (14, 15)), (4, (16, 17))):
-        labels[np.isin(joined, list(areas)) & (general > 0)] = label
-    for label, areas in ((5, (9, 10, 11)), (6, (12, 13)), (7, range(18, 26))):
-        labels[np.isin(joined, list(areas)) & (general > 0)] = label
+    streams = ([*range(1, 7)], [7, 8], [14, 15], [16, 17], [9, 10, 11], [12, 13], [*range(18, 26)])
+    for label, areas in enumerate(streams, start=1):
+        labels[np.isin(joined, areas) & (general > 0)] = label
     return labels
 
 

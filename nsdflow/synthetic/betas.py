@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -89,7 +90,7 @@ def _explained(who: Participant, version: str) -> npt.NDArray[Any]:
 
 def _write_volumes(path: Path, who: Participant, betas: Betas) -> None:
     shape = (*who.anatomy.shape, len(betas))
-    frame = np.zeros(who.anatomy.positions.shape[0], dtype="<i2")
+    frame = np.zeros(who.anatomy.x.size, dtype="<i2")
     with open_nifti(path, shape, np.int16, who.voxel_size, who.tr) as stream:
         for trial in betas:
             frame[who.recording.places] = trial
@@ -100,14 +101,14 @@ def _slices(who: Participant, betas: Betas) -> Iterator[Betas]:
     """Horizontal slices (trial, 1, j, i) from below; a slice is a stretch of the file order."""
     i, j, k = who.anatomy.shape
     bounds = np.searchsorted(who.recording.places, i * j * np.arange(k + 1))
-    for level, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for level, (start, stop) in enumerate(itertools.pairwise(bounds)):
         block = np.zeros((len(betas), i * j), dtype=np.int16)
         block[:, who.recording.places[start:stop] - i * j * level] = betas[:, start:stop]
         yield block.reshape(len(betas), 1, j, i)
 
 
 def _of_hemisphere(who: Participant, values: npt.NDArray[Any], hemisphere: str) -> npt.NDArray[Any]:
-    return values[who.anatomy.left == (hemisphere == "lh")]
+    return np.asarray(values[who.anatomy.left == (hemisphere == "lh")])
 
 
 def _write_vertices(folder: Path, name: str, who: Participant, betas: Betas) -> None:

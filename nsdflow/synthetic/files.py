@@ -94,7 +94,7 @@ def write_hdf5(path: Path, shape: tuple[int, ...], slabs: Iterable[Array]) -> No
 
 
 def write_mat73(path: Path, shape: tuple[int, ...], slabs: Iterable[Array]) -> None:
-    """Betas as the early releases' ``.mat``: MAT v7.3, which is HDF5 behind 512 bytes of MATLAB's own; see `write_hdf5`."""
+    """Betas as the early releases' ``.mat``: MAT v7.3, HDF5 behind 512 bytes of MATLAB's own; see `write_hdf5`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w", libver="earliest", userblock_size=512) as file:
         dataset = file.create_dataset("betas", shape=shape, dtype="<i2")

@@ -69,7 +69,7 @@ def _outlines(rng: np.random.Generator, direction: float) -> Floats:
     across = (radius / stretch)[:, None] * np.sin(turn)
     cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
     offsets = np.stack([along * cos - across * sin, along * sin + across * cos], axis=-1)
-    return rng.random((_LEAVES, 1, 2)) + offsets
+    return np.asarray(rng.random((_LEAVES, 1, 2)) + offsets)
 
 
 def _fills(rng: np.random.Generator) -> npt.NDArray[np.intp]:

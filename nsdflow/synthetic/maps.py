@@ -79,7 +79,7 @@ def _maps(spec: SyntheticSpec, who: Participant) -> dict[str, Volume]:
     """Masks, tissue, mean images, ON-OFF variance and population receptive fields, by file name."""
     anatomy, planted = who.anatomy, who.planted
     rng = np.random.default_rng((spec.seed, 0x6D6170, who.subject, *who.space.encode()))
-    count = anatomy.positions.shape[0]
+    count = anatomy.x.size
     tissue = np.select([anatomy.cortex, anatomy.aseg > 0, anatomy.brain], [700.0, 1000.0, 250.0], default=0.0)
     mean = np.clip(tissue + rng.normal(0, 30, count), 0, None)
     little, anywhere = rng.uniform(0, 3, count), rng.uniform(0, 360, count)

@@ -22,7 +22,7 @@ __all__ = ["FREQUENCIES", "LEVELS", "ORIENTATIONS", "PlantedNetwork", "grey_imag
 Floats = npt.NDArray[np.float32]
 
 #: Spatial frequencies of level 1, cycles per image.
-FREQUENCIES = (3.0, 5.0, 8.0, 12.0)
+FREQUENCIES = (6.0, 8.0, 11.0, 15.0)
 #: Orientations of level 1, radians, of the direction in which the grating varies; y upward.
 ORIENTATIONS = tuple(np.pi * k / 6 for k in range(6))
 LEVELS = 4
@@ -47,7 +47,8 @@ def level_of_feature() -> npt.NDArray[np.int64]:
 def grey_images(images: npt.NDArray[np.uint8]) -> Floats:
     """RGB images (n, y, x, 3) uint8 to what the network sees: (n, 64, 64) float32, 0 = the grey of the screen."""
     small = [Image.fromarray(image).resize((GREY_SIZE, GREY_SIZE), Image.Resampling.BOX) for image in images]
-    return np.stack([np.asarray(image, dtype=np.float32) for image in small]) @ (_GREY / 255) - np.float32(127 / 255)
+    pixels = np.stack([np.asarray(image, dtype=np.float32) for image in small])
+    return np.asarray(pixels @ (_GREY / 255) - np.float32(127 / 255), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class PlantedNetwork:
         """Weights from level to level, (level - 1, channel out, channel in), each row of unit length."""
         rng = np.random.default_rng((self.seed, 0x6E6574))
         weights = rng.standard_normal((LEVELS - 1, CHANNELS, CHANNELS), dtype=np.float32)
-        return weights / np.linalg.norm(weights, axis=-1, keepdims=True)
+        return np.asarray(weights / np.linalg.norm(weights, axis=-1, keepdims=True), dtype=np.float32)
 
 
 def _log_gabor_bank(size: int) -> Floats:
@@ -117,4 +118,4 @@ def _deeper(maps: Floats, mixing: Floats) -> Floats:
     spread = np.sqrt((centred**2).mean(axis=1, keepdims=True))
     normalised = centred / (spread + 0.1 * spread.mean(axis=(2, 3), keepdims=True) + np.float32(1e-6))
     combined = np.einsum("oc,ncyx->noyx", mixing, normalised, optimize=True)
-    return np.maximum(combined - np.float32(_THRESHOLD), 0)
+    return np.asarray(np.maximum(combined - np.float32(_THRESHOLD), 0), dtype=np.float32)

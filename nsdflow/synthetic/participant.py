@@ -49,13 +49,13 @@ class Participant:
 
     def recorded(self, values: npt.NDArray[Any], dtype: npt.DTypeLike, fill: float = np.nan) -> npt.NDArray[Any]:
         """Values of the recorded places as a volume (or as vertices), ``fill`` elsewhere."""
-        full = np.full(self.anatomy.positions.shape[0], fill, dtype=dtype)
+        full = np.full(self.anatomy.x.size, fill, dtype=dtype)
         full[self.recording.places] = values
         return full.reshape(self.anatomy.shape, order="F")
 
     def planted_map(self, values: npt.NDArray[Any], elsewhere: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Values of the planted voxels as a volume; others of the brain as given (n,), NaN outside the brain."""
-        full = np.where(self.anatomy.brain, elsewhere, np.nan)
+        full = elsewhere.astype(np.float32)
         full[self.planted.flat_index] = values
         full[~self.anatomy.brain] = np.nan
-        return full.astype(np.float32).reshape(self.anatomy.shape)
+        return full.reshape(self.anatomy.shape)

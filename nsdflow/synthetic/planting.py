@@ -117,7 +117,7 @@ def plant(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy) -> Pl
 
 def _level_shares(depth: Floats) -> Floats:
     """Share of the variance that each level has in voxels of these depths, (v, level)."""
-    return np.clip(1 - np.abs(depth[:, None] - np.arange(1, LEVELS + 1)), 0, 1)
+    return np.asarray(np.clip(1 - np.abs(depth[:, None] - np.arange(1, LEVELS + 1)), 0, 1))
 
 
 def _draw_weights(rng: np.random.Generator, shares: Floats) -> npt.NDArray[np.float32]:
@@ -130,7 +130,7 @@ def _draw_weights(rng: np.random.Generator, shares: Floats) -> npt.NDArray[np.fl
 def _tuned_weights(rng: np.random.Generator, count: int) -> Floats:
     """Smooth tuning to orientation and spatial frequency over the channels of level 1."""
     orientation = rng.uniform(0, np.pi, (count, 1, 1))
-    octave = rng.uniform(*np.log2([FREQUENCIES[0], FREQUENCIES[-1]]), (count, 1, 1))
+    octave = rng.uniform(np.log2(FREQUENCIES[0]), np.log2(FREQUENCIES[-1]), (count, 1, 1))
     angle, octaves = np.asarray(ORIENTATIONS), np.log2(FREQUENCIES)[:, None]
     tuning = np.exp(1.5 * (np.cos(2 * (angle - orientation)) - 1) - 0.5 * ((octaves - octave) / 0.6) ** 2)
     return _strongest(tuning.reshape(count, -1), _TUNED_CHANNELS)

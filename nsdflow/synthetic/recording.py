@@ -24,7 +24,7 @@ Labels = npt.NDArray[np.int64]
 
 _SCALE = 300.0  # int16 steps in one percent of signal change
 _SOURCES = 8  # of the correlated part of the noise
-_DEAD_SHARE, _PARTLY_DEAD_SHARE, _SATURATED_SHARE = 0.001, 0.004, 0.02
+_DEAD_SHARE, _PARTLY_DEAD_SHARE, _SATURATED_SHARE = 0.002, 0.01, 0.02
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def file_order(flat_index: Labels, shape: tuple[int, ...]) -> Labels:
 def prepare_recording(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy, planted: Planted) -> Recording:
     """Draw scale and failures of every place; the same for all versions of the betas."""
     rng = np.random.default_rng((spec.seed, 0x726563, subject, *space.encode()))
-    planted_at = np.full(anatomy.positions.shape[0], -1)
+    planted_at = np.full(anatomy.x.size, -1)
     planted_at[planted.flat_index] = np.arange(planted.flat_index.size)
     alive = np.flatnonzero(anatomy.brain & _in_slab(anatomy) & (rng.random(planted_at.size) >= _DEAD_SHARE))
     alive = alive[np.argsort(file_order(alive, anatomy.shape), kind="stable")]
@@ -95,7 +95,7 @@ def _smooth_loadings(rng: np.random.Generator, positions: Floats) -> npt.NDArray
     """Plane waves through the brain, a few of them, as unit vectors at each place."""
     waves = rng.normal(0, 2.0, (3, _SOURCES))
     loadings = np.cos(positions @ waves + rng.uniform(0, 2 * np.pi, _SOURCES))
-    return (loadings / np.linalg.norm(loadings, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(loadings / np.linalg.norm(loadings, axis=1, keepdims=True), dtype=np.float32)
 
 
 def session_betas(
@@ -129,11 +129,11 @@ def session_betas(
     own = np.float32(np.sqrt(1 - spec.noise_correlation))
     common = recording.sources * np.float32(np.sqrt(spec.noise_correlation))
     for responses in signal:
-        betas = rng.standard_normal(recording.places.size, dtype=np.float32)
+        betas = own * rng.standard_normal(recording.places.size, dtype=np.float32)
         if spec.noise_correlation:
-            betas = own * betas + common @ rng.standard_normal(_SOURCES, dtype=np.float32)
+            betas += common @ rng.standard_normal(_SOURCES, dtype=np.float32)
         betas[sees] += loudness[sees] * responses[recording.seen[sees]]
-        yield offset + gain * betas
+        yield np.asarray(offset + gain * betas, dtype=np.float32)
 
 
 def quantise(betas: Floats) -> npt.NDArray[np.int16]:
@@ -141,4 +141,4 @@ def quantise(betas: Floats) -> npt.NDArray[np.int16]:
     scaled = np.nan_to_num(betas * np.float32(_SCALE))
     rounded = np.trunc(scaled + np.copysign(np.float32(0.5), scaled))
     limits = np.iinfo(np.int16)
-    return np.clip(rounded, limits.min, limits.max).astype(np.int16)
+    return np.asarray(np.clip(rounded, limits.min, limits.max), dtype=np.int16)

@@ -15,7 +15,7 @@ __all__ = ["FORMATS", "HIERARCHIES", "VERSION_SNR", "SyntheticSpec"]
 #: Depth in the planted network that V1, V2, V3 and hV4 (and every area beyond) read from. A depth of 2.25 means
 #: 75 % of the variance from level 2 and 25 % from level 3.
 HIERARCHIES: Final[Mapping[str, tuple[float, float, float, float]]] = {
-    "mild": (1.0, 1.1, 1.2, 1.35),
+    "mild": (1.0, 1.1, 1.2, 1.3),
     "ordered": (1.0, 2.0, 3.0, 4.0),
     "reversed": (4.0, 3.0, 2.0, 1.0),
     "same": (1.5, 1.5, 1.5, 1.5),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -26,8 +26,10 @@ from nsdflow.synthetic.network import PlantedNetwork
 from nsdflow.synthetic.participant import Participant
 from nsdflow.synthetic.planting import Planted, calibrate, plant, planted_responses, subject_anatomy
 from nsdflow.synthetic.recording import prepare_recording
-from nsdflow.synthetic.spec import SyntheticSpec
 from nsdflow.synthetic.truth import STIMULI, save_spec, save_truth, signal_path
+
+if TYPE_CHECKING:
+    from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["Progress", "write_nsd"]
 
@@ -124,9 +126,9 @@ def _write_design(root: Path, spec: SyntheticSpec, experiment: Experiment) -> No
     """The design, the table of images, those never shown, and the behaviour."""
     folder = root / "nsddata/experiments/nsd"
     folder.mkdir(parents=True)
-    design = io.BytesIO()
-    scipy.io.savemat(design, expdesign(spec, experiment), format="5")
-    (folder / "nsd_expdesign.mat").write_bytes(_MAT_HEADER.ljust(116) + design.getvalue()[116:])
+    design = folder / "nsd_expdesign.mat"
+    scipy.io.savemat(str(design), expdesign(spec, experiment), format="5")
+    design.write_bytes(_MAT_HEADER.ljust(116) + design.read_bytes()[116:])
     table = stim_info(spec, experiment)
     table.to_csv(folder / "nsd_stim_info_merged.csv")
     table.to_pickle(folder / "nsd_stim_info_merged.pkl")
