@@ -112,17 +112,15 @@ def read_section(queue: Queue, section: str) -> dict[str, Any] | None:
     sections: dict[str, Any] = dask.config.get("jobqueue", default={})
     if section not in sections:
         return None
-    settings = {_kebab(key): value for key, value in {**sections[queue.name], **sections[section]}.items()}
+    defaults = dask.config.merge(*dask.config.defaults)["jobqueue"][queue.name]
+    layers = (defaults, sections.get(queue.name, {}), sections[section])
+    settings = {key.replace("_", "-"): value for layer in layers for key, value in layer.items()}
     if settings.get("cores") is None or settings.get("memory") is None:
         raise PlanError(
             f"jobqueue.yaml says no cores or no memory for {section!r}; write for example in ~/.config/dask/"
             f"jobqueue.yaml:  jobqueue: {{{section}: {{cores: 8, memory: 32GiB, walltime: '04:00:00'}}}}"
         )
     return settings
-
-
-def _kebab(key: str) -> str:
-    return key.replace("_", "-")
 
 
 def seconds_of(walltime: str | int | None, parts: tuple[tuple[int, ...], ...] = HMS) -> int | None:

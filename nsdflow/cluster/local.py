@@ -40,7 +40,7 @@ def worker_specs(wanted: Wanted, gpus: tuple[str, ...]) -> dict[str, dict[str, A
     """
     cpus = wanted.workers or max(1, CPU_COUNT // wanted.threads_per_worker - len(gpus))
     memory = wanted.memory or MEMORY_LIMIT // (cpus + len(gpus))
-    shared = {"memory_limit": memory, "local_directory": wanted.scratch, "silence_logs": logging.ERROR}
+    shared = {"memory_limit": memory, "local_directory": wanted.scratch, "silence_logs": QUIET}
     slots = {"CPU": wanted.threads_per_worker, **({} if gpus else {"GPU": 1})}
     specs = {
         f"gpu-{index}": {
@@ -68,7 +68,7 @@ def local_cluster(wanted: Wanted) -> SpecCluster:
             "options": {"host": "127.0.0.1", **wanted.http()},
         },
         workers=worker_specs(wanted, gpus),
-        silence_logs=logging.ERROR,
+        silence_logs=QUIET,
         name="local",
     )
 
@@ -86,6 +86,6 @@ def threads_cluster(wanted: Wanted) -> LocalCluster:
         dashboard_address=http["dashboard_address"],
         scheduler_kwargs={"dashboard": http["dashboard"]},
         worker_dashboard_address="127.0.0.1:0",
-        silence_logs=logging.ERROR,
+        silence_logs=QUIET,
         resources={"CPU": threads, "GPU": 1},
     )

@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from distributed import Scheduler, SpecCluster
+from distributed import Scheduler, SpecCluster, Status
 from distributed.deploy.cluster import Cluster
 
 from nsdflow.cluster.events import TOPIC, make_event
@@ -124,13 +123,15 @@ class JobPools(SpecCluster):
     async def _start(self) -> None:
         await super()._start()
         self._keeper = asyncio.create_task(self._keep())
+        self._keeper.add_done_callback(self._kept)
 
     async def _close(self) -> None:
         if self._keeper is not None:
             self._keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._keeper
+            await asyncio.wait([self._keeper])
             self._keeper = None
+        for job in self._created:
+            job.status = Status.closing  # SpecCluster insists on it, dask-jobqueue's jobs never say so
         await super()._close()
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
@@ -146,6 +147,12 @@ class JobPools(SpecCluster):
                 await self._shrink(state)
             await self._submit()
             await asyncio.sleep(self._patience.look)
+
+    def _kept(self, keeper: asyncio.Task[None]) -> None:
+        """A keeper that failed must not leave a driver waiting for jobs that nobody submits."""
+        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+            for state in self._states.values():
+                state.gave_up = f"the {state.pool.name} pool cannot be kept: {type(error).__name__}: {error}"
 
     async def _look(self, state: _State, job: _Job) -> None:
         """Notice that a job has come up or ended."""
@@ -172,7 +179,8 @@ class JobPools(SpecCluster):
     async def _lose(self, state: _State, job: _Job, reason: str) -> None:
         """Take a job that ended out of its pool, and remember whether it was of any use."""
         now = time.monotonic()
-        log = last_lines(state.pool.logs, self._job_id(job)) if job.up_since is None else ""
+        job_id = self._job_id(job)
+        log = last_lines(state.pool.logs, job_id) if job_id and job.up_since is None else ""
         reason = f"{reason}; its log ends: {log}" if log else reason
         del state.jobs[job.name]
         self.worker_spec.pop(job.name, None)
