@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["local_cluster", "threads_cluster", "visible_gpus", "worker_specs"]
 
+#: A task that fails is told once, by whoever asked for it; Dask's workers would add a traceback each.
+QUIET = logging.CRITICAL
+
 
 def visible_gpus() -> tuple[str, ...]:
     """Ids of the GPUs this process may use, as ``CUDA_VISIBLE_DEVICES`` would name them.

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 from dask.utils import format_bytes
 
@@ -214,6 +215,8 @@ class _Execution:
         self.ready: dict[str, list[tuple[int, str]]] = {"cpu": [], "gpu": []}
         self.flying: dict[str, Task] = {}
         self.feed = Feed(client)
+        # Dask answers a key it knows with the outcome it knows, and a task that failed before must run again
+        self.attempt = uuid4().hex[:8]
 
     def run(self) -> None:
         for key, waits in self.waits_for.items():
@@ -236,7 +239,7 @@ class _Execution:
             while ready and self.feed.room(pool) > 0:
                 number, key = heapq.heappop(ready)
                 task = self.tasks[key]
-                submitted = f"{task.function.__name__}-{key}-{task.fingerprint}"
+                submitted = f"{task.function.__name__}-{key}-{self.attempt}"
                 self.flying[submitted] = task
                 self.feed.submit(
                     pool, run_task, self.plan.folder, key, task.fingerprint, task.function, dict(task.arguments),

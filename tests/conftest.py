@@ -1,0 +1,47 @@
+"""A small synthetic NSD, its store and one Dask worker, made once for all tests that need them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from distributed import Client
+
+from nsdflow.cluster.connect import connect
+from nsdflow.config.storage import Layout
+from nsdflow.synthetic import SyntheticSpec, write_nsd
+from nsdflow.workflows.ingest import ingest, plan_ingest
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tests share few cores: one thread each is faster than several that wait for one another, and repeatable."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def threads_client() -> Iterator[Client]:
+    """One worker in this process."""
+    with connect("threads", threads_per_worker=2, memory="8GiB") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def small_nsd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two subjects of 3 and 2 sessions x 72 trials."""
+    spec = SyntheticSpec(subjects=2, sessions=3, trials_per_session=72, shared_images=12, image_size=96, evc_voxels=60)
+    return write_nsd(tmp_path_factory.mktemp("nsd") / "nsd", spec)
+
+
+@pytest.fixture(scope="session")
+def small_store(small_nsd: Path, threads_client: Client, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Early visual cortex of the small NSD, with images of 67 pixels."""
+    target = str(tmp_path_factory.mktemp("store") / "nsd.zarr")
+    plan = plan_ingest(str(small_nsd), target, voxels="evc", image_size=67, layout=Layout(chunk_voxels=16))
+    ingest(plan, threads_client)
+    return target
