@@ -30,6 +30,7 @@ VERSION_SNR: Final[Mapping[str, float]] = dict(zip(BETAS_VERSIONS, (0.75, 0.85, 
 _PUBLISHED_SHAPES: Final = (
     (81, 104, 83), (82, 106, 84), (81, 106, 82), (85, 99, 80), (79, 97, 78), (85, 113, 83), (78, 95, 81), (80, 103, 78),
 )  # fmt: skip
+_PUBLISHED_SESSIONS: Final = (40, 40, 32, 30, 40, 32, 40, 30)
 _VISUAL_PER_EVC: Final = 3.2  # voxels that see anything, for each one of early visual cortex
 _CORTEX_SHARE: Final = 0.14  # of a volume
 
@@ -55,7 +56,7 @@ class SyntheticSpec:
     image_size : int
         Pixels a side of ``imgBrick``; 425 as published.
     shapes : tuple of (int, int, int), optional
-        func1pt8mm grid of each subject; by default a small one that differs between subjects.
+        func1pt8mm grid of each subject; by default a small one with room for the voxels asked for.
     evc_voxels : int
         Voxels of V1 to hV4 in func1pt8mm; 3.2 times as many carry signal at all.
     vertices : int
@@ -107,7 +108,7 @@ class SyntheticSpec:
             done[-1:] = [self.sessions - (self.subjects > 1 and self.sessions > 1)]
             object.__setattr__(self, "sessions_done", tuple(done))
         if not self.shapes:
-            object.__setattr__(self, "shapes", tuple(_small_shape(s) for s in range(self.subjects)))
+            object.__setattr__(self, "shapes", tuple(_small_shape(s, self.evc_voxels) for s in range(self.subjects)))
         problems = list(_problems(self))
         if problems:
             raise ConfigError("synthetic NSD", problems)
@@ -116,12 +117,10 @@ class SyntheticSpec:
     def demo(cls, **changes: Any) -> SyntheticSpec:
         """The demo's NSD: two subjects, enough trials to learn from, written in some twenty seconds."""
         demo: dict[str, Any] = {
-            "sessions": 5,
-            "sessions_done": (4, 3),
+            "sessions": 4,
             "trials_per_session": 450,
             "shared_images": 80,
             "image_size": 227,
-            "shapes": ((26, 32, 26), (27, 31, 25)),
             "evc_voxels": 350,
             "formats": ("nii.gz",),
             "ncsnr": (0.8, 2.0),
@@ -131,14 +130,15 @@ class SyntheticSpec:
     @classmethod
     def published(cls, **changes: Any) -> SyntheticSpec:
         """The size of the real thing: eight subjects, 73,000 images, 213,000 trials, some 300 GB."""
+        subjects, sessions = changes.get("subjects", 8), changes.get("sessions", 40)
         published: dict[str, Any] = {
-            "subjects": 8,
-            "sessions": 40,
-            "sessions_done": (40, 40, 32, 30, 40, 32, 40, 30),
+            "subjects": subjects,
+            "sessions": sessions,
+            "sessions_done": tuple(min(done, sessions) for done in _PUBLISHED_SESSIONS[:subjects]),
             "trials_per_session": 750,
-            "shared_images": 1000,
+            "shared_images": min(1000, sessions * 750 // 3),
             "image_size": 425,
-            "shapes": _PUBLISHED_SHAPES,
+            "shapes": _PUBLISHED_SHAPES[:subjects],
             "evc_voxels": 4000,
             "vertices": 163_842,
             "ncsnr": (0.1, 0.9),
@@ -183,8 +183,10 @@ class SyntheticSpec:
         return cls(**{name: _as_tuples(value) for name, value in json.loads(text).items()})
 
 
-def _small_shape(subject: int) -> tuple[int, int, int]:
-    return 20 + subject % 3, 24 - subject % 2, 18 + subject % 2
+def _small_shape(subject: int, evc_voxels: int) -> tuple[int, int, int]:
+    """A volume with room for so many voxels of early visual cortex, of another shape for each of three subjects."""
+    scale = max(evc_voxels / 150, 1) ** (1 / 3)
+    return round(20 * scale) + subject % 3, round(24 * scale) - subject % 2, round(18 * scale) + subject % 2
 
 
 def _as_tuples(value: Any) -> Any:

@@ -24,7 +24,18 @@ def test_all_mistakes_are_listed_at_once():
 
 def test_too_many_voxels_for_the_volume():
     with pytest.raises(ConfigError, match="evc_voxels: 20 to"):
-        SyntheticSpec(evc_voxels=5000)
+        SyntheticSpec(subjects=1, evc_voxels=5000, shapes=((20, 24, 18),))
+
+
+def test_the_default_volume_has_room_for_the_voxels_asked_for():
+    for count in (20, 150, 700, 5000):
+        assert SyntheticSpec(subjects=3, evc_voxels=count).evc_voxels == count
+
+
+def test_ready_specifications_can_be_changed():
+    assert SyntheticSpec.demo(subjects=3, sessions=2).sessions_done == (2, 2, 1)
+    one = SyntheticSpec.published(subjects=1, sessions=2)
+    assert (one.sessions_done, one.shapes, one.shared_images) == ((2,), ((81, 104, 83),), 500)
 
 
 def test_the_last_of_several_subjects_misses_a_session():
