@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -31,6 +31,9 @@ __all__ = [
     "session_statistics",
     "stream_session",
 ]
+
+
+_STATISTICS_BLOCK: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -186,8 +189,8 @@ def session_statistics(betas: NDArray[Any], scale: float = 1.0) -> tuple[NDArray
     r"""Mean and standard deviation (ddof 0) over the trials of a session, the published z-score's statistics.
 
     Sums of int16 and of their squares are exact in float64 (:math:`750 \cdot 2^{30} < 2^{53}`), and so is the
-    difference :math:`n \sum x^2 - (\sum x)^2`; float32 input is centred first. Works on a float64 copy: pass a
-    thousand voxels at a time.
+    difference :math:`n \sum x^2 - (\sum x)^2`; float32 input is centred first. Goes through the voxels in blocks
+    that fit into the processor's cache.
 
     Parameters
     ----------
@@ -200,16 +203,22 @@ def session_statistics(betas: NDArray[Any], scale: float = 1.0) -> tuple[NDArray
     -------
     mean, std : float32 arrays, shape (voxel,)
     """
-    count = len(betas)
-    values = betas.astype(np.float64)
-    shift = np.zeros(betas.shape[1]) if betas.dtype.kind == "i" else values.mean(axis=0)
-    if betas.dtype.kind != "i":
+    mean, std = (np.empty(betas.shape[1], np.float32) for _ in range(2))
+    for start in range(0, betas.shape[1], _STATISTICS_BLOCK):
+        block = slice(start, start + _STATISTICS_BLOCK)
+        mean[block], std[block] = _moments(betas[:, block].astype(np.float64), betas.dtype.kind == "i", scale)
+    return mean, std
+
+
+def _moments(values: NDArray[np.float64], exact: bool, scale: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    count = len(values)
+    shift = np.zeros(values.shape[1]) if exact else values.mean(axis=0)
+    if not exact:
         values -= shift
     total = values.sum(axis=0)
     squares = np.einsum("tv,tv->v", values, values)
     variance = np.maximum(count * squares - total**2, 0.0) / count**2
-    mean = (shift + total / count) * scale
-    return mean.astype(np.float32), (np.sqrt(variance) * scale).astype(np.float32)
+    return (shift + total / count) * scale, np.sqrt(variance) * scale
 
 
 def _choose_format(source: Source, subject: str, session: int, space: str, betas: str, format: str | None) -> str:

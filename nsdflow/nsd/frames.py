@@ -121,7 +121,7 @@ def _parse(stream: BinaryIO, path: str, url: str) -> FrameHeader:
     """Read the header and leave the stream at the first frame."""
     try:
         parsed = _parse_mgh(stream) if ".mg" in path[-4:] else _parse_nifti(stream)
-    except (WrapStructError, HeaderDataError, ValueError) as error:
+    except (WrapStructError, HeaderDataError, ValueError, KeyError) as error:
         raise SourceError(f"{url}: not a readable NIfTI-1 or MGH file ({error}); fetch it again") from error
     return parsed
 
@@ -138,6 +138,8 @@ def _parse_nifti(stream: BinaryIO) -> FrameHeader:
         raise ValueError(f"scaled by {slope} + {inter}, which NSD's files never are")
     shape = header.get_data_shape()
     offset = int(header["vox_offset"])
+    if offset < _NIFTI_BYTES:
+        raise ValueError(f"data from byte {offset} on")
     stream.read(offset - _NIFTI_BYTES)
     return _header(shape, header.get_data_dtype(), offset, header.get_best_affine(), footer=False)
 

@@ -88,26 +88,14 @@ class Source:
         return tuple(sorted(self.sizes(path)))
 
     def sizes(self, path: str = "") -> dict[str, int]:
-        """Names in a folder and their bytes (0 for a folder), in one listing."""
-        system, root = self._system()
-        with self.reading(path):
-            try:
-                entries = system.ls(f"{root}/{path}".rstrip("/"), detail=True)
-            except _NO_READ:
-                return {}
-        return {entry["name"].rstrip("/").rpartition("/")[2]: int(entry["size"] or 0) for entry in entries}
+        """Names in a folder and their bytes, in one listing."""
+        return {name: int(entry["size"] or 0) for name, entry in self._entries(path).items()}
 
     def stamps(self, path: str = "") -> dict[str, str]:
         """Names in a folder and what changes when the file does: its bytes with its ETag or time of modification."""
-        system, root = self._system()
-        with self.reading(path):
-            try:
-                entries = system.ls(f"{root}/{path}".rstrip("/"), detail=True)
-            except _NO_READ:
-                return {}
         return {
-            entry["name"].rstrip("/").rpartition("/")[2]: f"{entry['size']} {entry.get('ETag', entry.get('mtime', ''))}"
-            for entry in entries
+            name: f"{entry['size']} {entry.get('ETag', entry.get('mtime', ''))}"
+            for name, entry in self._entries(path).items()
         }
 
     def head(self, path: str, count: int) -> bytes:
@@ -188,6 +176,16 @@ class Source:
             ) from error
         except OSError as error:
             raise SourceError(f"{self.join(path)}: cannot be read ({error}); fetch it again") from error
+
+    def _entries(self, path: str) -> dict[str, Mapping[str, Any]]:
+        """What fsspec says of each name in a folder; nothing where there is no such folder."""
+        system, root = self._system()
+        with self.reading(path):
+            try:
+                entries = system.ls(f"{root}/{path}".rstrip("/"), detail=True)
+            except _NO_READ:
+                return {}
+        return {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in entries}
 
     def _system(self) -> tuple[Any, str]:
         """The file system and the root in its own terms (fsspec keeps one instance a process and thread)."""

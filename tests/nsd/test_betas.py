@@ -116,7 +116,7 @@ def test_any_layout_of_hdf5(broken: Any, chunks: tuple[int, ...], compression: s
 def test_statistics_are_those_published() -> None:
     """As the published code: float32 percent signal change, numpy's mean and std; here in float64."""
     rng = np.random.default_rng(1)
-    betas = rng.integers(-32768, 32768, (750, 40)).astype(np.int16)
+    betas = rng.integers(-32768, 32768, (750, 2100)).astype(np.int16)
     betas[:, 0], betas[:, 1] = 0, 32767
     mean, std = session_statistics(betas, 1 / 300)
     assert mean.dtype == std.dtype == np.float32
@@ -206,7 +206,9 @@ def test_wrong_length(broken: Any, change: int, says: str, format: str) -> None:
         (344, b"ni1\0", "no n.1 magic"),
         (112, np.float32(0.5).tobytes(), "scaled by 0.5"),
         (70, b"\x10\0\x20\0", "float32 values where NSD has int16"),
+        (70, b"\x0f\x27", "not a readable NIfTI-1"),
         (42, b"\xff\xff", "not a readable NIfTI-1"),
+        (108, bytes(4), "data from byte 0 on"),
     ],
 )
 def test_wrong_header(broken: Any, position: int, content: bytes, says: str) -> None:

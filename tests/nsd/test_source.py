@@ -64,6 +64,25 @@ def test_what_is_not_there(source: Source) -> None:
         pass
 
 
+def test_stamps_change_with_the_file(folder: Path) -> None:
+    source = open_source(folder)
+    before = source.stamps("a")
+    assert list(before) == list(source.sizes("a"))
+    (folder / "a/one.bin").write_bytes(b"9876543210")
+    os.utime(folder / "a/one.bin", (1, 1))
+    after = source.stamps("a")
+    assert {name for name in after if after[name] != before[name]} == {"one.bin"}
+    assert source.stamps("nothing") == {}
+
+
+def test_a_link_to_nothing_is_not_there(folder: Path) -> None:
+    """As in a DataLad clone whose content was not fetched."""
+    (folder / "a/annexed.gz").symlink_to(folder / "objects/not-fetched")
+    source = open_source(folder)
+    assert "annexed.gz" in source.listdir("a")
+    assert not source.exists("a/annexed.gz")
+
+
 def test_travels_to_a_worker(folder: Path) -> None:
     source = open_source(folder, {"auto_mkdir": False})
     there = pickle.loads(pickle.dumps(source))
