@@ -14,16 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
-__all__ = ["CEILING", "IMAGE_DEGREES", "INK", "PALETTE", "colour_of_roi", "empty_figure", "styled", "zero_line"]
+__all__ = ["CEILING", "IMAGE_DEGREES", "INK", "PALETTE", "colour_of_roi", "empty_figure", "styled", "used", "zero_line"]
 
 P = ParamSpec("P")
 
 #: Degrees of visual angle that NSD's images span: results are in image widths.
 IMAGE_DEGREES = 8.4
 
-#: Okabe and Ito's colours.
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A800", "#595959")
+_OTHER = "#595959"
+#: Okabe and Ito's colours, with a darker yellow and a grey.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A800", _OTHER)
+_MORE = ("#332288", "#882255", "#44AA99", "#999933")  # of Tol's muted scheme
 INK = "#222222"
 CEILING = "#9a9a9a"
 """Grey of noise ceilings and other limits."""
@@ -72,8 +75,19 @@ def empty_figure(width: float, height: float) -> Figure:
 
 def colour_of_roi(name: str) -> str:
     """The same colour for an ROI in every figure; areas without one of their own are grey."""
-    order = [group for group in ROI_GROUPS if group != "other"]
-    return PALETTE[order.index(name)] if name in order[: len(PALETTE) - 1] else PALETTE[-1]
+    groups = [group for group in ROI_GROUPS if group != "other"]
+    return dict(zip(groups, (*PALETTE[:-1], *_MORE), strict=True)).get(name, _OTHER)
+
+
+def used(panels: NDArray[Any], count: int) -> list[Axes]:
+    """The first ``count`` panels of a grid; the others are hidden, and the lowest of each column keeps its numbers."""
+    for axes in panels.flat[count:]:
+        axes.set_visible(False)
+    for column in range(panels.shape[1]):
+        visible = [axes for axes in panels[:, column] if axes.get_visible()]
+        if visible:
+            visible[-1].tick_params(labelbottom=True)
+    return list(panels.flat[:count])
 
 
 def zero_line(axes: Axes) -> None:

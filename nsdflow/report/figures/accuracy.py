@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.analysis.summary import ceiling_of, subject_results
-from nsdflow.report.style import CEILING, INK, PALETTE, empty_figure, styled, zero_line
+from nsdflow.report.style import CEILING, INK, PALETTE, empty_figure, styled, used, zero_line
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -47,7 +47,7 @@ def accuracy_by_roi(results: xr.DataTree) -> Figure:
     zero_line(axes)
     axes.set_xticks(range(len(groups)), groups)
     axes.tick_params(axis="x", length=0)
-    axes.set(ylabel="correlation r, single trials", xlim=(-0.6, len(groups) - 0.4))
+    axes.set(ylabel="correlation r, single trials\n(median and quartiles)", xlim=(-0.6, len(groups) - 0.4))
     _subject_legend(axes, list(subjects))
     return figure
 
@@ -61,24 +61,21 @@ def accuracy_histograms(results: xr.DataTree) -> Figure:
     figure = empty_figure(max(4.2, 2.4 * columns), 0.6 + 1.75 * rows)
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
     low = min([-0.1, *(float(data["accuracy"].min()) for data in subjects.values())])
-    bins = np.arange(np.floor(low * 20) / 20, 1.0001, 0.025)
-    for axes, (name, data) in zip(panels.flat, subjects.items(), strict=False):
+    bins = [float(edge) for edge in np.arange(np.floor(low * 20) / 20, 1.0001, 0.025)]
+    for axes, (name, data) in zip(used(panels, len(subjects)), subjects.items(), strict=True):
         values = np.asarray(data["accuracy"])
         axes.hist(values, bins, color=PALETTE[0], alpha=0.75, label="accuracy")
         ceiling = ceiling_of(data)
         if ceiling is not None:
             axes.hist(np.asarray(ceiling), bins, histtype="step", color=INK, linewidth=1, label="noise ceiling")
         median = float(np.nanmedian(values))
-        axes.axvline(median, color=PALETTE[5], linewidth=1.2)
+        axes.axvline(median, color=PALETTE[5], linewidth=1.2, label="median accuracy")
         axes.set_title(f"{name}   median {median:.3f}")
-    for axes in panels.flat[len(subjects) :]:
-        axes.set_visible(False)
-    for axes in panels[-1]:
-        axes.set_xlabel("correlation r")
+    figure.supxlabel("correlation r, single trials", fontsize=9)
     for axes in panels[:, 0]:
         axes.set_ylabel("voxels")
     handles, labels = panels.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=2)
+    figure.legend(handles, labels, loc="outside upper right", ncols=3)
     return figure
 
 
@@ -95,7 +92,7 @@ def accuracy_map(subject: xr.Dataset, variable: str = "accuracy", *, slices: int
     slices
         At most so many, evenly through the voxels.
     label
-        Of the colour bar; by default the variable's name.
+        Of the colour bar; by default the variable's name, as a correlation.
     """
     i, j, k = (np.asarray(subject[axis]) for axis in "ijk")
     values = np.asarray(subject[variable], dtype=np.float64)
@@ -108,7 +105,7 @@ def accuracy_map(subject: xr.Dataset, variable: str = "accuracy", *, slices: int
     figure = empty_figure(2.1 * columns + 0.9, (tall + 0.3) * rows + 0.2)
     panels = figure.subplots(rows, columns, squeeze=False)
     top = float(np.nanpercentile(values, 99)) if np.isfinite(values).any() else 1.0
-    for axes, number in zip(panels.flat, shown, strict=False):
+    for axes, number in zip(used(panels, len(shown)), shown, strict=True):
         plane = np.full(shape, np.nan)
         here = k == number
         plane[i[here] - left, j[here] - low] = values[here]
@@ -120,11 +117,9 @@ def accuracy_map(subject: xr.Dataset, variable: str = "accuracy", *, slices: int
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set_visible(False)
-    for axes in panels.flat[len(shown) :]:
-        axes.set_visible(False)
     _mark_sides(panels.flat[0], subject)
     bar = figure.colorbar(image, ax=panels, shrink=0.8, aspect=25, pad=0.02)
-    bar.set_label(label or variable.replace("_", " "))
+    bar.set_label(label or f"{variable.replace('_', ' ')} (correlation r)")
     bar.outline.set_visible(False)
     return figure
 

@@ -10,7 +10,7 @@ import xarray as xr
 from nsdflow.analysis.compare import compare_models
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.analysis.summary import subject_results
-from nsdflow.report.style import INK, empty_figure, styled
+from nsdflow.report.style import INK, empty_figure, styled, used
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,18 +41,17 @@ def joint_distribution(
     figure = empty_figure(2.3 * columns + 0.4, 2.7 * rows + 0.3)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     difference, mean = np.asarray(two - one), np.asarray(one + two) / 2
-    for axes, (name, mask) in zip(panels.flat, masks.items(), strict=False):
+    for axes, (name, mask) in zip(used(panels, len(masks)), masks.items(), strict=True):
         axes.hexbin(
             np.clip(difference[mask], -limit, limit), mean[mask], gridsize=(28, 22), bins="log", mincnt=1,
             cmap="Blues", extent=(-limit, limit, -0.1, 0.9), linewidths=0.1,
         )  # fmt: skip
         axes.axvline(0, color=INK, linewidth=0.7)
+        axes.set_xticks([-limit, 0, limit])
         axes.set_title(f"{name}   {int(mask.sum())} voxels")
         for variable, place, align in (("first_better", 0.03, "left"), ("second_better", 0.97, "right")):
             percent = float(shares[variable].sel(roi=name))
             axes.text(place, 0.95, f"{percent:.1f} %", transform=axes.transAxes, ha=align, va="top")
-    for axes in panels.flat[len(masks) :]:
-        axes.set_visible(False)
     for axes in panels[:, 0]:
         axes.set_ylabel("mean of both (r)")
     figure.supxlabel(
@@ -78,30 +77,34 @@ def transfer_matrices(transfer: xr.Dataset) -> Figure:
     figure = empty_figure(2.45 * columns + 0.8, 2.5 * rows + 0.2)
     panels = figure.subplots(rows, columns, squeeze=False)
     limit = max(float(np.nanmax(np.abs(matrices))), 1e-3)
-    for axes, (name, matrix) in zip(panels.flat, matrices.groupby("subject"), strict=False):
-        values = matrix.squeeze("subject").values
+    for axes, name in zip(used(panels, count), matrices["subject"].values, strict=True):
+        matrix = matrices.sel(subject=name)
+        values = matrix.values
         image = axes.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit)
         for row, column in np.ndindex(values.shape):
             strong = abs(values[row, column]) > 0.6 * limit
             axes.text(
-                column, row, f"{1000 * values[row, column]:.0f}", ha="center", va="center", fontsize=8,
+                column, row, _signed(1000 * float(values[row, column]), 0), ha="center", va="center", fontsize=8,
                 color="white" if strong else INK,
             )  # fmt: skip
         alpha, error = (float(transfer[v].sel(subject=name)) for v in ("alpha", "alpha_error"))
-        axes.set_title(f"{name}   α = {alpha:.2f} ± {error:.2f}")
+        axes.set_title(f"{name}   α = {_signed(alpha, 2)} ± {error:.2f}")
         axes.set_xticks(range(values.shape[1]), matrix["roi"].values)
         axes.set_yticks(range(values.shape[0]), matrix["model"].values)
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    for axes in panels.flat[count:]:
-        axes.set_visible(False)
     figure.supxlabel("predicted area", fontsize=9)
     figure.supylabel("area whose features are used", fontsize=9)
     bar = figure.colorbar(image, ax=panels, shrink=0.7, aspect=25, pad=0.02)
     bar.set_label("change of r (figures: thousandths)")
     bar.outline.set_visible(False)
     return figure
+
+
+def _signed(value: float, digits: int) -> str:
+    """A rounded number with a true minus sign, and no sign on zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _paired(first: xr.DataTree, second: xr.DataTree) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:

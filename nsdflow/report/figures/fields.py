@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nsdflow.analysis.fields import pooling_fields
 from nsdflow.analysis.rois import roi_masks
-from nsdflow.report.style import CEILING, IMAGE_DEGREES, colour_of_roi, empty_figure, styled
+from nsdflow.report.style import CEILING, IMAGE_DEGREES, colour_of_roi, empty_figure, styled, used
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,6 +24,7 @@ __all__ = ["layer_weights", "pooling_field_examples", "receptive_fields", "size_
 
 Floats = NDArray[np.floating[Any]]
 _EDGE = IMAGE_DEGREES / 2
+_TICKS = (-4, 0, 4)
 
 
 @styled
@@ -40,7 +41,7 @@ def pooling_field_examples(subject: xr.Dataset, level: int = 0, *, columns: int 
         Voxels an ROI.
     """
     masks = roi_masks(subject["roi"])
-    figure = empty_figure(1.25 * columns + 0.5, 1.45 * len(masks) + 0.1)
+    figure = empty_figure(1.25 * columns + 0.5, 1.28 * len(masks) + 0.45)
     panels = figure.subplots(len(masks), columns, squeeze=False, sharex=True, sharey=True)
     accuracy = np.nan_to_num(np.asarray(subject["accuracy"]))
     for row, (name, mask) in zip(panels, masks.items(), strict=True):
@@ -56,7 +57,7 @@ def pooling_field_examples(subject: xr.Dataset, level: int = 0, *, columns: int 
             axes.set_visible(False)
         row[0].set_ylabel(name, fontweight="bold")
     for axes in panels.flat:
-        axes.set(xticks=[-_EDGE, 0, _EDGE], yticks=[-_EDGE, 0, _EDGE])
+        axes.set(xticks=_TICKS, yticks=_TICKS)
     figure.supxlabel("degrees of visual angle", fontsize=9)
     return figure
 
@@ -72,25 +73,21 @@ def receptive_fields(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure
     threshold
         Voxels predicted worse are left out.
     """
-    good = np.nan_to_num(np.asarray(subject["accuracy"])) > threshold
-    masks = roi_masks(subject["roi"])
+    masks = _well_predicted(subject, threshold)
     columns = min(4, len(masks))
     rows = -(-len(masks) // columns)
     figure = empty_figure(2.15 * columns + 0.4, 2.25 * rows + 0.35)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axes, (name, mask) in zip(panels.flat, masks.items(), strict=False):
-        inside = good & np.asarray(mask)
+    for axes, (name, inside) in zip(used(panels, len(masks)), masks.items(), strict=True):
         _circles(axes, IMAGE_DEGREES * np.asarray(subject["rf"])[inside], colour_of_roi(name))
-        axes.set_title(f"{name}   {int(inside.sum())} voxels")
-    for axes in panels.flat[len(masks) :]:
-        axes.set_visible(False)
+        axes.set_title(f"{name}   {inside.sum()} voxels")
     figure.supxlabel("degrees of visual angle", fontsize=9)
     return figure
 
 
 @styled
 def size_by_eccentricity(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure:
-    """Median size of receptive or pooling fields, with quartiles, over their eccentricity, by ROI.
+    """Mean size of receptive or pooling fields, with its standard error, over their eccentricity, by ROI.
 
     Parameters
     ----------
@@ -101,22 +98,21 @@ def size_by_eccentricity(subject: xr.Dataset, *, threshold: float = 0.055) -> Fi
         Voxels predicted worse are left out.
     """
     eccentricity, size = (IMAGE_DEGREES * values for values in _eccentricity_and_size(subject))
-    good = np.isfinite(eccentricity) & (np.nan_to_num(np.asarray(subject["accuracy"])) > threshold)
     figure = empty_figure(5.6, 3.4)
     axes = figure.subplots()
     edges = np.arange(0, 6.1, 0.75)
-    for name, mask in roi_masks(subject["roi"]).items():
-        inside = good & np.asarray(mask)
+    for name, inside in _well_predicted(subject, threshold).items():
         points = []
         for low, high in pairwise(edges):
             ring = inside & (eccentricity >= low) & (eccentricity < high)
-            if ring.sum() >= 5:  # fewer say nothing about quartiles
-                points.append((np.median(eccentricity[ring]), *np.percentile(size[ring], (25, 50, 75))))
+            if ring.sum() >= 5:
+                error = size[ring].std() / np.sqrt(ring.sum())
+                points.append((eccentricity[ring].mean(), size[ring].mean(), error))
         if points:
-            place, lower, median, upper = np.array(points).T
+            place, mean, error = np.array(points).T
             colour = colour_of_roi(name)
-            axes.plot(place, median, "o-", color=colour, markersize=4, label=f"{name} ({int(inside.sum())})")
-            axes.fill_between(place, lower, upper, color=colour, alpha=0.13, linewidth=0)
+            axes.plot(place, mean, "o-", color=colour, markersize=4, label=f"{name} ({inside.sum()})")
+            axes.fill_between(place, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel="eccentricity (degrees)", ylabel="size σ (degrees)")
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
@@ -139,9 +135,7 @@ def layer_weights(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure:
     layers = list(dict.fromkeys(str(name) for name in subject["layer"].values))
     squares = (subject["weights"] ** 2).groupby("layer").sum("feature")
     shares = (squares / squares.sum("layer")).sel(layer=layers).transpose("voxel", "layer")
-    good = np.nan_to_num(np.asarray(subject["accuracy"])) > threshold
-    masks = {name: np.asarray(mask) & good for name, mask in roi_masks(subject["roi"]).items()}
-    masks = {name: mask for name, mask in masks.items() if mask.any()}
+    masks = _well_predicted(subject, threshold)
     figure = empty_figure(6.4, 1.1 + 0.36 * len(masks))
     axes = figure.subplots()
     start = np.zeros(len(masks))
@@ -156,6 +150,13 @@ def layer_weights(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure:
     axes.set(xlabel="share of squared weights", xlim=(0, 1))
     axes.legend(title="layer", loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
+
+
+def _well_predicted(subject: xr.Dataset, threshold: float) -> dict[str, NDArray[np.bool_]]:
+    """Voxels of each ROI whose accuracy exceeds the threshold, without ROIs that have none."""
+    good = np.nan_to_num(np.asarray(subject["accuracy"])) > threshold
+    masks = {name: np.asarray(mask) & good for name, mask in roi_masks(subject["roi"]).items()}
+    return {name: mask for name, mask in masks.items() if mask.any()}
 
 
 def _eccentricity_and_size(subject: xr.Dataset) -> tuple[Floats, Floats]:
@@ -177,7 +178,7 @@ def _circles(axes: Axes, fields: Floats, colour: str) -> None:
     shades = [(*_rgb(colour), 0.1 + 0.6 * share) for share in strength]
     axes.add_collection(PatchCollection(patches, facecolor="none", edgecolor=shades, linewidth=0.8))
     limit = 1.3 * _EDGE
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[-4, 0, 4], yticks=[-4, 0, 4])
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=_TICKS, yticks=_TICKS)
 
 
 def _rgb(colour: str) -> tuple[float, float, float]:

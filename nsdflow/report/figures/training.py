@@ -68,6 +68,6 @@ def _mark_best(axes: Axes, history: xr.Dataset) -> None:
     if best:
         axes.axvline(best, color=CEILING, linewidth=0.8, linestyle=":")
         axes.annotate(
-            f"kept: epoch {best}", (best, 0.02), xycoords=("data", "axes fraction"), ha="right", fontsize=8,
+            f"kept: epoch {best}", (best, 0.1), xycoords=("data", "axes fraction"), ha="right", fontsize=8,
             color="#666666", textcoords="offset points", xytext=(-3, 2),
         )  # fmt: skip

@@ -40,6 +40,7 @@ def variance_by_layer(results: xr.DataTree) -> Figure:
     figure = empty_figure(1.0 + 1.75 * len(rois), 4.3)
     panels = figure.subplots(2, len(rois), squeeze=False, sharex=True, sharey="row")
     for row, (kind, label) in zip(panels, _ROWS, strict=True):
+        extremes: list[float] = []
         for axes, roi in zip(row, rois, strict=True):
             curves = []
             for number, (name, summary) in enumerate(summaries.items()):
@@ -47,11 +48,14 @@ def variance_by_layer(results: xr.DataTree) -> Figure:
                     continue
                 curve, error = (np.asarray(summary[v].sel(roi=roi)) for v in (kind, f"{kind}_error"))
                 place = np.arange(len(layers)) + 0.08 * (number - (len(summaries) - 1) / 2)
-                axes.errorbar(place, curve, error, color=PALETTE[number % 8], linewidth=0.9, elinewidth=0.7, label=name)
+                colour = PALETTE[number % len(PALETTE)]
+                axes.errorbar(place, curve, error, color=colour, linewidth=0.9, elinewidth=0.4, label=name)
                 curves.append(curve)
-            axes.plot(np.nanmean(curves, 0), "o-", color=INK, linewidth=1.8, markersize=3.5, label="mean")
+            axes.plot(np.nanmean(curves, 0), "o-", color=INK, linewidth=1.8, markersize=3.5, label="mean", zorder=4)
             zero_line(axes)
-        row[0].set_ylabel(label)
+            extremes += [np.nanmin(curves), np.nanmax(curves)]
+        margin = 0.15 * (max(extremes) - min(extremes)) + 1
+        row[0].set(ylabel=label, ylim=(min(*extremes, 0) - margin, max(extremes) + margin))  # errors may reach beyond
     for axes, roi in zip(panels[0], rois, strict=True):
         axes.set_title(roi)
     for axes in panels[1]:

@@ -1,0 +1,159 @@
+"""The page of a run: one HTML file that needs no network, no script and no other file."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from html import escape
+from importlib import resources
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from nsdflow.config.files import write_text_atomically
+from nsdflow.report import markup
+from nsdflow.report.runs import Run, read_run
+from nsdflow.report.sections import SECTIONS
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["render_report", "write_report"]
+
+_PROTOCOLS = {
+    "published": "as in the paper: the holdout is the last tenth of the training trials, so it shares images with the "
+    "training set; two optimizer steps a batch",
+    "strict": "leak-free: the holdout is grouped by image, every statistic is fitted on training trials only; one "
+    "optimizer step a batch. The paper's figures come from the published protocol",
+}
+
+_PAGE = Template("""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>$style</style>
+</head>
+<body>
+<header><h1>$title</h1><p>$description</p></header>
+<nav>$contents</nav>
+<main>
+$sections
+</main>
+<footer>nsdflow $version. Data: the Natural Scenes Dataset, Allen et al. (2022), Nature Neuroscience 25.</footer>
+</body>
+</html>
+""")
+
+
+def write_report(run_folder: str | os.PathLike[str]) -> Path:
+    """Write ``report.html`` into the folder of a finished run; an earlier one is replaced in one step.
+
+    Parameters
+    ----------
+    run_folder
+        ``runs/NAME`` with ``run.yaml`` and ``results.zarr``.
+
+    Returns
+    -------
+    pathlib.Path
+        Of the page.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such run, or it has no results yet.
+    RunError
+        ``run.yaml`` is damaged.
+    """
+    run = read_run(run_folder)
+    target = run.folder / "report.html"
+    write_text_atomically(str(target), render_report(run))
+    return target
+
+
+def render_report(run: Run) -> str:
+    """The page as text: what ran on what, then every section whose variables the results have."""
+    parts = [("What ran on what", _what_ran(run))]
+    for section in SECTIONS:
+        if all(run.has(name) for name in section.needs):
+            parts.append((section.title, f"<p>{escape(section.text)}</p>{section.content(run)}"))
+    parts.append(("Settings", _settings(run)))
+    pipeline = run.record.get("pipeline", {})
+    return _PAGE.substitute(
+        title=escape(run.name),
+        description=escape(str(pipeline.get("description", ""))),
+        style=resources.files("nsdflow.report").joinpath("page.css").read_text(),
+        contents="".join(f'<a href="#{_anchor(title)}">{escape(title)}</a>' for title, _ in parts),
+        sections="\n".join(
+            f'<section id="{_anchor(title)}"><h2>{escape(title)}</h2>{content}</section>' for title, content in parts
+        ),
+        version=escape(str(run.record.get("versions", {}).get("nsdflow", ""))),
+    )
+
+
+def _what_ran(run: Run) -> str:
+    record, pipeline = run.record, run.record.get("pipeline", {})
+    protocol = pipeline.get("protocol")
+    subjects = run.subjects()
+    voxels = sum(data.sizes["voxel"] for data in subjects.values())
+    store = record.get("store", {})
+    told = {
+        "pipeline": f"{pipeline.get('name', run.name)} ({pipeline.get('kind', 'unknown kind')})",
+        "protocol": f"{protocol}: {_PROTOCOLS.get(protocol, '')}".rstrip(": ") if protocol else None,
+        "subjects": f"{', '.join(subjects)}; {voxels:,} voxels" if subjects else None,
+        "store": f"{store['url']} (identity {store.get('identity', 'unknown')})" if "url" in store else None,
+        "begun": record.get("created"),
+        "took": _duration(run),
+        "machine": _machine(record.get("machine", {})),
+        "commit": record.get("commit"),
+        "versions": record.get("versions"),
+        "seed": pipeline.get("seed"),
+    }
+    stages = _stages(run)
+    timing = markup.table(("stage", "tasks", "task seconds", "failures, tried again"), stages) if stages else ""
+    return markup.facts(told) + timing
+
+
+def _machine(machine: Mapping[str, Any]) -> str | None:
+    if not machine:
+        return None
+    known = [f"{machine['cpus']} CPUs" if "cpus" in machine else "", machine.get("system", ""), machine.get("host", "")]
+    return ", ".join(str(value) for value in known if value)
+
+
+def _duration(run: Run) -> str | None:
+    """From the first event of the log to the last; what lay between two sittings counts too."""
+    if len(run.events) < 2:
+        return None
+    seconds = run.events[-1]["time"] - run.events[0]["time"]
+    return str(datetime.timedelta(seconds=round(seconds)))
+
+
+def _stages(run: Run) -> list[tuple[object, ...]]:
+    done = [event for event in run.events if event["kind"] == "task-done"]
+    failed = [event for event in run.events if event["kind"] == "task-failed"]
+    names = dict.fromkeys(str(event["stage"]) for event in done)
+    return [
+        (
+            name,
+            sum(event["stage"] == name for event in done),
+            f"{sum(event['seconds'] for event in done if event['stage'] == name):,.1f}",
+            sum(event["stage"] == name for event in failed),
+        )
+        for name in names
+    ]
+
+
+def _settings(run: Run) -> str:
+    text = yaml.safe_dump(dict(run.record), sort_keys=False)
+    return markup.details("run.yaml: everything this run was told", f"<pre>{escape(text)}</pre>")
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")

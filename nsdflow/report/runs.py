@@ -1,0 +1,76 @@
+"""What a run folder says, read once for the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from nsdflow.analysis.summary import subject_results
+from nsdflow.cluster.events import Event, read_log
+from nsdflow.errors import MissingDataError, RunError
+from nsdflow.store import open_run
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import xarray as xr
+
+__all__ = ["Run", "read_run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    record: Mapping[str, Any]
+    """``run.yaml``."""
+    results: xr.DataTree
+    events: tuple[Event, ...]
+    """``log.jsonl``, empty without one."""
+
+    @property
+    def name(self) -> str:
+        """Of the pipeline, or of the folder."""
+        pipeline = self.record.get("pipeline", {})
+        return str(pipeline.get("name", self.folder.name))
+
+    def subjects(self) -> dict[str, xr.Dataset]:
+        """Results by voxel of each subject."""
+        return dict(subject_results(self.results))
+
+    def has(self, needed: str) -> bool:
+        """Whether a variable or coordinate is there: ``"transfer/alpha"``, or ``"accuracy"`` of any subject."""
+        group, _, name = needed.rpartition("/")
+        if group:
+            return group in self.results.children and name in self.results[group].dataset
+        return any(name in subject or name in subject.coords for subject in self.subjects().values())
+
+
+def read_run(folder: str | os.PathLike[str]) -> Run:
+    """Read a run's record and log, and open its results.
+
+    Raises
+    ------
+    MissingDataError
+        There is no run, or it has no results yet.
+    RunError
+        ``run.yaml`` is damaged.
+    """
+    path = Path(folder)
+    results = open_run(path)
+    recorded = path / "run.yaml"
+    if not recorded.exists():
+        raise MissingDataError(f"{recorded}: not there; a run's folder holds run.yaml beside results.zarr")
+    try:
+        record = yaml.safe_load(recorded.read_text())
+    except yaml.YAMLError as error:
+        raise RunError(f"{recorded} is not YAML ({' '.join(str(error).split())}); restore it or run again") from error
+    if not isinstance(record, dict):
+        raise RunError(f"{recorded} is damaged: no settings in it; restore it or run again")
+    log = path / "log.jsonl"
+    return Run(path, record, results, tuple(read_log(log)) if log.exists() else ())
