@@ -146,15 +146,23 @@ class _Compress(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        return _compress_(x.clone(), differentiate=False)
+        result = x.clone(memory_format=torch.contiguous_format)
+        for piece in _pieces(result):
+            piece.copy_(_compress_(piece, differentiate=False))
+        return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        slope = ctx.saved_tensors[0].clone()
-        _compress_(slope, differentiate=True)
-        gradient: Tensor = slope.mul_(grad)
-        return gradient
+        slope: Tensor = ctx.saved_tensors[0].clone(memory_format=torch.contiguous_format)
+        for piece in _pieces(slope):
+            _compress_(piece, differentiate=True)
+        return slope.mul_(grad)
+
+
+def _pieces(x: Tensor) -> Iterator[Tensor]:
+    """Views of all of ``x`` that each fit in the cache."""
+    yield from x.view(-1).split(max(1, _PIECE_BYTES[x.device.type] // x.element_size()))
 
 
 def compress(x: Tensor) -> Tensor:
