@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from nsdflow.cluster.events import emit
+from nsdflow.cluster.lease import Lease
 from nsdflow.cluster.stop import hand_over, should_stop
 from nsdflow.errors import SelectionError, one_of
 from nsdflow.fit.gnet import TrainResult, Trials, train
@@ -92,7 +93,13 @@ def run_training(
     """Train from the last checkpoint, or leave this worker when it is time and be run again elsewhere.
 
     ``settings`` are further arguments of :class:`~nsdflow.fit.settings.TrainSettings`.
+
+    Raises
+    ------
+    RunError
+        If a newer copy of this training has started.
     """
+    lease = Lease.claim(f"{folder}/checkpoint", part)
     result = train(
         data.images,
         data.trials,
@@ -110,11 +117,13 @@ def run_training(
         ),
         device=choose_device(config.device),
         checkpoint=f"{folder}/checkpoint/{part}.pt",
-        should_stop=should_stop,
+        should_stop=lambda: should_stop() or lease.superseded(),
         on_epoch=lambda record: _report_epoch(config.name, part, record),
     )
     if result.status == "stopped":
+        lease.check()
         hand_over()
+    lease.release()
     return result
 
 
