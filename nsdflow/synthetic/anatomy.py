@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,12 @@ from nsdflow.names import PRF_VISUALROIS, ROI_LABELS
 __all__ = ["ATLAS_LABELS", "SURFACE_ATLASES", "Anatomy", "in_hemisphere", "surface_anatomy", "volume_anatomy"]
 
 Bools = npt.NDArray[np.bool_]
-Labels = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 
 _BRAIN, _PIAL, _WHITE = 0.97, 0.87, 0.72  # radii of the ellipsoids
+#: aseg's numbers of what is outside, cortex, thalamus, hippocampus and white matter.
+_LEFT_TISSUE, _RIGHT_TISSUE = np.array([[0, 3, 10, 17, 2], [0, 42, 49, 53, 41]], dtype=np.int16)
 _AREA_SHARES = {"V1": 0.29, "V2": 0.31, "V3": 0.25}  # of early visual cortex; hV4 has the rest
 _KASTNER_SHRINKS = 0.92  # the atlas never agrees with the subject's own maps
 _VISUAL, _GENERAL = 2.5, 3.2  # visual areas and nsdgeneral, in units of early visual cortex
@@ -73,9 +76,9 @@ class Anatomy:
         Left to right, posterior to anterior, inferior to superior, each from -1 to 1.
     brain, cortex, left : (n,) bool
         Brain mask, cortex, left hemisphere.
-    aseg : (n,) int64
+    aseg : (n,) int16
         FreeSurfer's tissue classes.
-    atlases : mapping of name to (n,) int64
+    atlases : mapping of name to (n,) int16
         -1 off the cortex, 0 unlabelled, 1..N labels; MTL and thalamus have 0 for all background.
     x, y : (n,) float64
         Place in the visual field in image widths, y upward; NaN outside visual cortex.
@@ -152,18 +155,19 @@ def _anatomy(shape: tuple[int, ...], positions: Floats, evc_voxels: int, rng: np
         "nsdgeneral": general,
         "streams": _streams(joined, general),
         **_category_areas(positions, joined, general),
+        "thalamus": _blob(positions, (0.15, -0.05, 0.0), 0.2, 5),
+        "MTL": _blob(positions, (0.4, 0.0, -0.3), 0.2, 8),
     }
-    thalamus, mtl = _blob(positions, (0.15, -0.05, 0.0), 0.2, 5), _blob(positions, (0.4, 0.0, -0.3), 0.2, 8)
-    tissue = np.select([radius >= _PIAL, cortex, thalamus > 0, mtl > 0], [0, 3, 10, 17], default=2)
-    right_of = np.array([0, 0, 41, 42, 0, 0, 0, 0, 0, 0, 49, 0, 0, 0, 0, 0, 0, 53])
+    inside = [radius >= _PIAL, cortex, atlases["thalamus"] > 0, atlases["MTL"] > 0]
+    tissue = np.select(inside, range(4), default=4)
     return Anatomy(
         shape=shape,
         positions=positions,
         brain=radius < _BRAIN,
         cortex=cortex,
         left=left,
-        aseg=np.where(left, tissue, right_of[tissue]),
-        atlases={**atlases, "thalamus": thalamus, "MTL": mtl},
+        aseg=np.where(left, _LEFT_TISSUE[tissue], _RIGHT_TISSUE[tissue]),
+        atlases={name: labels.astype(np.int16) for name, labels in atlases.items()},
         x=x,
         y=y,
     )

@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.floating]
 Images = npt.NDArray[np.uint8]
 
 #: Pooling field size = intercept + slope x eccentricity, in image widths, for V1, V2, V3, hV4 and what lies beyond.
-_SIZES = np.array([(0.03, 0.10), (0.045, 0.15), (0.06, 0.20), (0.08, 0.25), (0.10, 0.30)])
+_SIZES = np.array([(0.045, 0.12), (0.06, 0.16), (0.08, 0.20), (0.10, 0.25), (0.12, 0.30)])
 _EVC_SHARE_OF_SURFACE = 0.04
 _BEYOND_EVC = 0.6  # ncsnr there, as a share of early visual cortex'
 _TUNED_CHANNELS = 6  # of level 1, with non-zero weight in a voxel
@@ -96,7 +96,7 @@ def plant(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy) -> Pl
     rng = np.random.default_rng((spec.seed, 0x706C61, subject, *space.encode()))
     flat_index = np.flatnonzero(anatomy.visual)
     count = flat_index.size
-    roi = anatomy.joined_roi[flat_index]
+    roi = anatomy.joined_roi[flat_index].astype(np.int64)
     area = np.select([np.isin(roi, (1, 2)), np.isin(roi, (3, 4)), np.isin(roi, (5, 6)), roi == 7], range(4), default=4)
     x, y = anatomy.x[flat_index], anatomy.y[flat_index]
     # areas that are to differ in nothing must not differ in the size of their fields either

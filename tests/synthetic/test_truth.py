@@ -163,7 +163,7 @@ def test_without_an_order_areas_do_not_differ(tmp_path):
     spec = SyntheticSpec(subjects=1, sessions=1, trials_per_session=90, image_size=64, hierarchy="same")
     truth = read_truth(write_nsd(tmp_path / "nsd", spec), 1)
     assert np.unique(truth.depth).size == 1
-    expected = 0.045 + 0.15 * np.hypot(truth.x, truth.y)
+    expected = 0.06 + 0.16 * np.hypot(truth.x, truth.y)
     assert np.median(np.log(truth.sigma / expected)) == pytest.approx(0, abs=0.03)
 
 
