@@ -86,9 +86,14 @@ def read_atlas(source: Source, subject: str, atlas: str, space: str, *, shape: S
 
 def joined_roi(source: Source, subject: str, space: str, *, shape: Sequence[int] | None = None) -> Atlas:
     """The visual ROI of the published analyses: Kastner2015, overwritten by prf-visualrois where that is > 0."""
-    joined = read_atlas(source, subject, "Kastner2015", space, shape=shape).values.copy()
-    early = read_atlas(source, subject, "prf-visualrois", space, shape=joined.shape if shape is None else shape)
-    np.copyto(joined, early.values, where=early.values > 0)
+    kastner = read_atlas(source, subject, "Kastner2015", space, shape=shape)
+    early = read_atlas(source, subject, "prf-visualrois", space, shape=shape)
+    if early.values.shape != kastner.values.shape:
+        raise SourceError(
+            f"{source.join(layout.roi_paths(subject, early.name, space)[0])}: a grid of {early.values.shape} where "
+            f"{kastner.name} has {kastner.values.shape}; take both from the same release"
+        )
+    joined = np.where(early.values > 0, early.values, kastner.values)
     return Atlas(JOINED, joined, dict(ROI_LABELS))
 
 

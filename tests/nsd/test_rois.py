@@ -129,8 +129,14 @@ def test_inflation_by_hand() -> None:
 
 def test_surface_sets(nsd: Any) -> None:
     source = open_source(nsd.root)
-    evc = voxel_set(source, "subj01", "evc", space="nativesurface", shape=nsd.vertices)
-    assert evc.shape == (sum(nsd.vertices),)
+    options: dict[str, Any] = {"space": "nativesurface", "shape": nsd.vertices}
+    parts = {
+        atlas: np.concatenate([nsd.rois["subj01", f"{side}.{atlas}"] for side in ("lh", "rh")])
+        for atlas in ("prf-visualrois", "Kastner2015")
+    }
+    early, kastner = parts["prf-visualrois"] > 0, parts["Kastner2015"] > 0
+    np.testing.assert_array_equal(voxel_set(source, "subj01", "evc", **options), early)
+    np.testing.assert_array_equal(voxel_set(source, "subj01", "visual", **options), early | kastner)
     with pytest.raises(
         SelectionError, match="'inflated'; there are: evc, visual, nsdgeneral, Kastner2015, prf-visualrois"
     ):
@@ -162,9 +168,11 @@ def test_two_grids_are_not_joined(broken: Any) -> None:
     path = broken.root / roi_paths("subj01", "prf-visualrois", SPACE)[0]
     image = nib.Nifti1Image(np.zeros((5, 7, 5)), np.eye(4))
     path.write_bytes(gzip.compress(image.to_bytes()))
-    for name in ("visual", "evc"):
-        with pytest.raises(SourceError, match=f"^{path}: a grid of 5 x 7 x 5 where .* 5 x 7 x 6"):
-            voxel_set(open_source(broken.root), "subj01", name, shape=broken.shape if name == "evc" else None)
+    source = open_source(broken.root)
+    with pytest.raises(SourceError, match=f"^{path}: a grid of 5 x 7 x 5 where the betas have 5 x 7 x 6"):
+        voxel_set(source, "subj01", "visual", shape=broken.shape)
+    with pytest.raises(SourceError, match=rf"^{path}: a grid of \(5, 7, 5\) where Kastner2015 has \(5, 7, 6\)"):
+        voxel_set(source, "subj01", "visual")
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan, 40000.0])
