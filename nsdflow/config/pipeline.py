@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 
 from nsdflow.config.base import Frozen
 from nsdflow.errors import ConfigError
@@ -30,9 +30,9 @@ def _subjects(value: Any) -> Any:
     if value == "all":
         return value
     try:
-        return parse_subjects(value)
-    except ConfigError as error:
-        raise ValueError(error.problems[0]) from None
+        return parse_subjects([value] if isinstance(value, int) else value)
+    except (ConfigError, TypeError):
+        raise ValueError("neither all nor subjects such as [1, 2] or subj01") from None
 
 
 def _roi_groups(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -42,7 +42,7 @@ def _roi_groups(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return value
 
 
-Subjects = Annotated[Literal["all"] | tuple[int | str, ...] | str, AfterValidator(_subjects)]
+Subjects = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_subjects)]
 RoiGroups = Annotated[tuple[str, ...] | None, AfterValidator(_roi_groups)]
 
 

@@ -1,0 +1,155 @@
+"""The command line: what the commands print, and one clear line with exit status 2 for every mistake."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+import nsdflow
+from nsdflow.cli import main
+from nsdflow.cli.app import app
+from nsdflow.nsd import layout
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def nsd(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run ``nsdflow ...`` in this process: exit status, what it printed, what it complained."""
+
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["nsdflow", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capfd.readouterr()
+        return int(stopped.value.code or 0), out, err
+
+    return command
+
+
+@pytest.fixture
+def copied(small_nsd: Path, tmp_path: Path) -> Path:
+    """A copy of the small NSD that a test may break."""
+    return Path(shutil.copytree(small_nsd, tmp_path / "nsd"))
+
+
+def complaint(outcome: tuple[int, str, str]) -> str:
+    """The single line of a mistake."""
+    status, _, err = outcome
+    assert status == 2, err
+    lines = [line for line in err.splitlines() if "error" in line.lower()]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    assert err.endswith(lines[0] + "\n"), "nothing follows it"
+    return lines[0]
+
+
+def test_every_command_explains_itself_with_an_example(nsd: Command) -> None:
+    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert set(names) == {"demo", "synth", "check", "ingest", "run", "status", "report", "export", "doctor"}
+    for name in names:
+        status, out, _ = nsd(name, "--help")
+        assert status == 0
+        assert f"nsdflow {name}" in out.split("Example:")[1]
+
+
+def test_from_synth_to_report(nsd: Command, tmp_path: Path) -> None:
+    source, store, runs = tmp_path / "nsd", tmp_path / "nsd.zarr", tmp_path / "runs"
+    small = ("--subjects", 1, "--sessions", 2, "--trials", 48, "--shared", 8, "--image-size", 72, "--evc-voxels", 40)
+    assert nsd("synth", source, *small)[0] == 0
+    status, out, _ = nsd("check", source)
+    assert (status, "2 sessions x 48 trials" in out, "complete" in out) == (0, True, True)
+    size = ("--image-size", 67, "--cluster", "threads")
+    status, out, _ = nsd("ingest", "--source", source, "--store", store, *size, "--dry-run")
+    assert status == 0
+    assert "peak memory a task" in out
+    assert not store.exists()
+    assert not list(tmp_path.glob("*.building"))
+    status, out, _ = nsd("ingest", "--source", source, "--store", store, *size)
+    assert status == 0, out
+    assert "published, with subj01" in out
+    settings = [
+        word for key in ("prefilter=gabor", "width=4", "train.epochs=1", "bootstrap=4") for word in ("--set", key)
+    ]
+    run = ("run", "gnet8j", "--store", store, "--runs", runs, "--cluster", "threads", *settings)
+    status, out, err = nsd(*run)
+    assert status == 0, err
+    assert "median accuracy" in out
+    assert (runs / "gnet8j" / "report.html").stat().st_size > 10_000
+    status, out, _ = nsd("status", runs)
+    assert "finished" in out
+    assert "epoch 1 of 1" in out
+    assert nsd("report", runs / "gnet8j")[0] == 0
+    status, out, _ = nsd("export", runs / "gnet8j", tmp_path / "maps", "--to", "nifti")
+    image = nibabel.load(tmp_path / "maps" / "subj01_accuracy.nii.gz")
+    volume = image.get_fdata()
+    results = nsdflow.open_run(str(runs / "gnet8j"))["subj01"].to_dataset()
+    found = volume[tuple(results[axis].values for axis in "ijk")]
+    np.testing.assert_allclose(found, results["accuracy"], rtol=1e-6)
+    assert np.isnan(volume).sum() == volume.size - results.sizes["voxel"]
+
+
+def test_mistakes_in_arguments(nsd: Command, small_nsd: Path, small_store: str, tmp_path: Path) -> None:
+    ingest = ("ingest", "--source", small_nsd, "--store", tmp_path / "x.zarr")
+    run = ("run", "gnet8j", "--store", small_store, "--runs", tmp_path / "runs")
+    told = {
+        ("check", tmp_path / "nowhere"): "no such folder",
+        ("ingest", "--store", tmp_path / "x.zarr"): "write --source",
+        (*ingest, "--subjects", "1,7"): "subj07",
+        (*ingest, "--subjects", "one"): "'one' is not a subject; write subj01 or 1",
+        (*ingest, "--betas", "betas_b4"): "there are: betas_fithrf_GLMdenoise_RR",
+        (*ingest, "--space", "func1mm"): "there are: func1pt8mm",
+        (*ingest, "--space", "func2mm"): "func1pt8mm",
+        (*ingest, "--voxels", "v1"): "unknown voxel set",
+        (*ingest, "--storage", "laptop"): "there are: demo, local, s3, scratch",
+        (*ingest, "--cluster", "slrum"): "did you mean 'slurm'?",
+        ("ingest", "--source", small_nsd, "--store", small_store): "exists",
+        ("run", "gnet9", "--store", small_store): "unknown pipeline 'gnet9'",
+        ("run", "gnet8j", "--store", tmp_path / "x.zarr"): "no store there",
+        (*run, "--set", "epochs"): "write for example train.epochs=2",
+        (*run, "--set", "rois=[V9]", "--set", "prefilter=gabor"): "unknown ROI 'V9'; there are: V1, V2",
+        (*run, "--set", "subjects=9"): "unknown subject 'subj09'; there are: subj01, subj02",
+        ("status", tmp_path): "neither a run",
+        ("report", tmp_path / "no-run"): "no such run",
+        ("export", tmp_path / "no-run", tmp_path / "maps", "--to", "dicom"): "there are: nifti",
+        ("synth", small_nsd): "is not an empty folder",
+        ("synth", tmp_path / "y", "--size", "huge"): "there are: small, demo, published",
+    }
+    for words, expected in told.items():
+        assert expected in complaint(nsd(*words)), words
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_broken_files_are_named_and_leave_no_store(nsd: Command, copied: Path, tmp_path: Path) -> None:
+    session = copied / layout.betas_paths("subj01", 2, "func1pt8mm", "betas_fithrf_GLMdenoise_RR", "nii.gz")[0]
+    whole = session.read_bytes()
+    store = tmp_path / "nsd.zarr"
+    ingest = ("ingest", "--source", copied, "--store", store, "--image-size", 67, "--cluster", "threads")
+
+    session.write_bytes(whole[: len(whole) // 2])
+    line = complaint(nsd(*ingest, "--no-resume"))
+    assert session.name in line
+    assert not store.exists()
+
+    flipped = bytearray(whole)
+    flipped[-6] ^= 1  # in the CRC
+    session.write_bytes(bytes(flipped))
+    assert session.name in complaint(nsd(*ingest, "--no-resume"))
+
+    image = nibabel.Nifti1Image.from_bytes(__import__("gzip").decompress(whole))
+    nibabel.save(image.slicer[..., :-3], session)
+    line = complaint(nsd(*ingest, "--no-resume"))
+    assert session.name in line
+    assert "72" in line
+    assert "69" in line
+
+    session.write_bytes(whole)
+    status, _, err = nsd(*ingest, "--no-resume")
+    assert status == 0, err
+    assert nsdflow.open_store(str(store)).subjects == ("subj01", "subj02")
