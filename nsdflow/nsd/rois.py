@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from nsdflow.errors import MissingDataError, SourceError, one_of
-from nsdflow.names import ROI_GROUPS, ROI_LABELS
+from nsdflow.names import ROI_LABELS
 from nsdflow.nsd import layout
 from nsdflow.nsd.volumes import read_map
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from nsdflow.nsd.source import Source
 
-__all__ = ["JOINED", "Atlas", "joined_roi", "list_atlases", "read_atlas", "read_labels", "roi_members"]
+__all__ = ["JOINED", "Atlas", "joined_roi", "list_atlases", "read_atlas", "read_labels"]
 
 #: Name of the joined visual ROI, prf-visualrois written over Kastner2015.
 JOINED: Final = "roi"
@@ -104,34 +104,6 @@ def read_labels(source: Source, subject: str, atlas: str) -> dict[int, str]:
             with source.open(path) as file:
                 return _parse_labels(file.read().decode(), source.join(path))
     return {}
-
-
-def roi_members(name: str, labels: Mapping[int, str]) -> tuple[int, ...]:
-    """Labels that an ROI name stands for: one label by its name, or a group of the joined ROI.
-
-    >>> roi_members("V2", {1: "V1v", 3: "V2v", 4: "V2d"})
-    (3, 4)
-    >>> roi_members("V1v", {1: "V1v", 3: "V2v", 4: "V2d"})
-    (1,)
-
-    Raises
-    ------
-    SelectionError
-        Neither; the message lists the names there are.
-    """
-    by_name = tuple(value for value, label in labels.items() if label == name)
-    if by_name:
-        return by_name
-    # groups are given as numbers of the joined ROI: they mean these labels only where the names agree
-    groups = {
-        group: members
-        for group, members in ROI_GROUPS.items()
-        if all(labels.get(value, ROI_LABELS.get(value, "")) == ROI_LABELS.get(value, "") for value in members)
-        and any(value in labels for value in members)
-    }
-    if name in groups:
-        return groups[name]
-    raise one_of("ROI", name, [*groups, *labels.values()])
 
 
 def _parse_labels(text: str, url: str) -> dict[int, str]:

@@ -17,7 +17,7 @@ from nsdflow.errors import SelectionError, SourceError
 from nsdflow.names import ROI_LABELS
 from nsdflow.nsd.layout import roi_paths
 from nsdflow.nsd.masks import inflate, voxel_set
-from nsdflow.nsd.rois import joined_roi, list_atlases, read_atlas, read_labels, roi_members
+from nsdflow.nsd.rois import joined_roi, list_atlases, read_atlas, read_labels
 from nsdflow.nsd.source import open_source
 
 SPACE = "func1pt8mm"
@@ -190,28 +190,3 @@ def test_broken_label_table(broken: Any) -> None:
     path.write_text("0 Unknown\n\nnsdgeneral 1\n")
     with pytest.raises(SourceError, match=f"^{path}: line 3 is 'nsdgeneral 1'"):
         read_atlas(open_source(broken.root), "subj01", "nsdgeneral", SPACE)
-
-
-# ROI names
-
-
-@pytest.mark.parametrize(
-    ("name", "labels", "wanted"),
-    [
-        ("V1", ROI_LABELS, (1, 2)),
-        ("IPS", ROI_LABELS, (18, 19, 20, 21, 22, 23)),
-        ("hV4", ROI_LABELS, (7,)),
-        ("other", ROI_LABELS, (24, 25, 0)),
-        ("V3d", ROI_LABELS, (6,)),
-        ("MST", ROI_LABELS, (12,)),
-        ("FFA-1", {1: "OFA", 2: "FFA-1"}, (2,)),
-    ],
-)
-def test_roi_members(name: str, labels: dict[int, str], wanted: tuple[int, ...]) -> None:
-    assert roi_members(name, labels) == wanted
-
-
-def test_groups_are_those_of_the_joined_roi() -> None:
-    """Label 1 of floc-faces is not half of V1."""
-    with pytest.raises(SelectionError, match=r"unknown ROI 'V1'; there are: OFA, FFA-1$"):
-        roi_members("V1", {1: "OFA", 2: "FFA-1"})
