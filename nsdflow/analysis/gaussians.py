@@ -97,8 +97,9 @@ def _fit(values: Floats, grid: Floats) -> tuple[Floats, Floats, NDArray[np.bool_
     active = np.ones(len(values), dtype=bool)
     for _ in range(_ITERATIONS):
         step = _step(jacobian[active], (values - fitted)[active], damping[active])
-        trial_values, trial_jacobian = _model(best[active] + step, grid)
-        trial_cost = ((trial_values - values[active]) ** 2).sum(1)
+        with np.errstate(over="ignore", invalid="ignore"):  # a step too far costs inf or NaN, and is not taken
+            trial_values, trial_jacobian = _model(best[active] + step, grid)
+            trial_cost = ((trial_values - values[active]) ** 2).sum(1)
         better = trial_cost < cost[active]
         small = np.abs(step).max(1) < 1e-9
         rows = np.flatnonzero(active)
