@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from nsdflow.names import BETAS_SCALE
-from nsdflow.store.shards import Index, ShardedArray, iter_chunks, read_region
+from nsdflow.store.chunks import iter_chunks, read_region
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from nsdflow.store.shards import Index, ShardedArray
 
 __all__ = ["EPSILON", "read_images", "read_responses", "to_percent"]
 

@@ -1,4 +1,4 @@
-"""Sharded Zarr arrays, written and read chunk by chunk.
+"""Sharded Zarr arrays: their metadata, and writing them chunk by chunk (:mod:`nsdflow.store.chunks` reads them).
 
 A shard is one file: inner chunks one after the other, then an index of (offset, bytes) for each, then the index's
 CRC-32C (Zarr v3, ``sharding_indexed``). A session is a whole row of shards, so its task streams chunks into files
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
@@ -23,18 +22,14 @@ from numcodecs import blosc, zstd
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from nsdflow.errors import StoreError, one_of
-from nsdflow.store.files import atomic_file, open_ranges, read_bytes
+from nsdflow.errors import StoreError
+from nsdflow.store.files import atomic_file, read_bytes
 
 __all__ = [
     "ABSENT",
     "CODECS",
-    "Piece",
     "ShardedArray",
-    "iter_chunks",
     "open_sharded",
-    "read_region",
-    "read_spans",
     "write_region",
     "write_shard",
 ]
@@ -117,22 +112,25 @@ def open_sharded(url: str) -> ShardedArray:
     """
     try:
         metadata = json.loads(read_bytes(f"{url}/zarr.json"))
+    except FileNotFoundError as error:
+        raise StoreError(f"{url}: no such array; the store is incomplete, ingest again") from error
+    try:
         (sharding,) = metadata["codecs"]
         settings = sharding["configuration"]
-        fixed = (sharding["name"], settings["index_location"], settings["codecs"][0]["name"])
-        if fixed != ("sharding_indexed", "end", "bytes"):
-            raise StoreError(f"{url}: not an array of an nsdflow store ({', '.join(fixed)}); ingest again")
+        serializer, *compressors = settings["codecs"]
+        if (sharding["name"], settings["index_location"], serializer["name"]) != ("sharding_indexed", "end", "bytes"):
+            raise KeyError("sharding_indexed")
         return ShardedArray(
             url=url,
             shape=tuple(metadata["shape"]),
             dtype=np.dtype(metadata["data_type"]).newbyteorder("<"),
             chunk=tuple(settings["chunk_shape"]),
             shard=tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
-            codec=_codec_name(settings["codecs"][1:]),
+            codec=_codec_name(compressors),
             fill_value=metadata["fill_value"],
         )
-    except FileNotFoundError as error:
-        raise StoreError(f"{url}: no such array; the store is incomplete, ingest again") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise StoreError(f"{url}: not sharded as in a store of nsdflow ({error}); ingest again") from error
 
 
 def _codec_name(codecs: Sequence[Mapping[str, Any]]) -> str:
@@ -140,7 +138,7 @@ def _codec_name(codecs: Sequence[Mapping[str, Any]]) -> str:
         return "none"
     name = str(codecs[0].get("configuration", {}).get("cname", codecs[0]["name"]))
     if name not in CODECS:
-        raise one_of("codec", name, CODECS)
+        raise KeyError(f"codec {name}")
     return name
 
 
@@ -211,134 +209,3 @@ def _whole(array: ShardedArray, chunk: NDArray[Any]) -> NDArray[Any]:
     whole = np.full(array.chunk, array.fill_value, array.dtype)
     whole[tuple(slice(size) for size in chunk.shape)] = chunk
     return whole
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What one inner chunk contributes to a selection: where it goes, and its values there."""
-
-    where: tuple[slice, ...]
-    values: NDArray[Any]
-
-
-def iter_chunks(array: ShardedArray, selection: Sequence[Index | None]) -> Iterator[Piece]:
-    """The part of a selection in each inner chunk, reading only chunks that are touched.
-
-    Parameters
-    ----------
-    array : ShardedArray
-        Where from.
-    selection : sequence
-        For each axis the indices to take, ascending, or None for all; the axes are selected independently.
-
-    Raises
-    ------
-    StoreError
-        A chunk or a shard is missing or damaged: a hole is an error, never zeros.
-    """
-    axes = [
-        _axis_pieces(np.arange(size) if chosen is None else chosen, chunk)
-        for chosen, size, chunk in zip(selection, array.shape, array.chunk, strict=True)
-    ]
-    by_shard: dict[tuple[int, ...], list[tuple[_AxisPiece, ...]]] = {}
-    for pieces in product(*axes):
-        position = tuple(piece.chunk // count for piece, count in zip(pieces, array.chunks_per_shard, strict=True))
-        by_shard.setdefault(position, []).append(pieces)
-    for position, wanted in by_shard.items():
-        numbers = [tuple(p.chunk % n for p, n in zip(pieces, array.chunks_per_shard, strict=True)) for pieces in wanted]
-        for pieces, chunk in zip(wanted, _read_chunks(array, position, numbers), strict=True):
-            for axis, piece in enumerate(pieces):
-                chunk = chunk[(slice(None),) * axis + (piece.inside,)]
-            yield Piece(tuple(piece.where for piece in pieces), chunk)
-
-
-def read_region(array: ShardedArray, selection: Sequence[Index | None]) -> NDArray[Any]:
-    """The selected values; see :func:`iter_chunks`."""
-    sizes = (size if chosen is None else len(chosen) for chosen, size in zip(selection, array.shape, strict=True))
-    values = np.empty(tuple(sizes), array.dtype.newbyteorder("="))
-    for piece in iter_chunks(array, selection):
-        values[piece.where] = piece.values
-    return values
-
-
-@dataclass(frozen=True)
-class _AxisPiece:
-    """Along one axis: a chunk, the indices wanted inside it, and where they go."""
-
-    chunk: int
-    inside: slice | Index
-    where: slice
-
-
-def _axis_pieces(indices: Index, size: int) -> list[_AxisPiece]:
-    """Split ascending indices at the boundaries of chunks of ``size``."""
-    numbers, firsts = np.unique(indices // size, return_index=True)
-    bounds = [*firsts.tolist(), len(indices)]
-    pieces = []
-    for number, low, high in zip(numbers.tolist(), bounds[:-1], bounds[1:], strict=True):
-        inside = indices[low:high] - number * size
-        first, last = int(inside[0]), int(inside[-1])
-        contiguous = last - first + 1 == high - low
-        pieces.append(_AxisPiece(number, slice(first, last + 1) if contiguous else inside, slice(low, high)))
-    return pieces
-
-
-def _read_chunks(
-    array: ShardedArray, position: Sequence[int], numbers: Sequence[tuple[int, ...]]
-) -> Iterator[NDArray[Any]]:
-    """Inner chunks of one shard; neighbours in the file are read at once."""
-    decode = CODECS[array.codec].decode
-    with _open_shard(array, position) as (read, index):
-        spans = [(int(offset), int(length)) for offset, length in (index[number] for number in numbers)]
-        if any(offset == ABSENT for offset, _ in spans):
-            raise StoreError(f"{array.shard_url(position)}: a chunk was never written; ingest again")
-        for start, lengths in _runs(spans):
-            data = memoryview(read(start, sum(lengths)))
-            if len(data) != sum(lengths):
-                raise StoreError(f"{array.shard_url(position)}: truncated; ingest again")
-            for length in lengths:
-                chunk, data = data[:length], data[length:]
-                yield np.frombuffer(decode(chunk), array.dtype).reshape(array.chunk)
-
-
-def read_spans(array: ShardedArray, position: Sequence[int]) -> NDArray[np.uint64]:
-    """Offset and length of each chunk of a shard, ``(*chunks, 2)``; :data:`ABSENT` where a chunk was never written.
-
-    Raises
-    ------
-    StoreError
-        The shard is missing or damaged.
-    """
-    with _open_shard(array, position) as (_, index):
-        return index
-
-
-@contextmanager
-def _open_shard(
-    array: ShardedArray, position: Sequence[int]
-) -> Iterator[tuple[Callable[[int, int], bytes], NDArray[np.uint64]]]:
-    """A shard's byte ranges and its index, checked."""
-    url = array.shard_url(position)
-    try:
-        with open_ranges(url) as read:
-            data = read(-array.index_bytes, array.index_bytes)
-            table, checksum = data[:-4], data[-4:]
-            if len(data) != array.index_bytes or google_crc32c.value(table).to_bytes(4, "little") != checksum:
-                raise StoreError(f"{url}: damaged (its index fails its checksum); ingest again")
-            yield read, np.frombuffer(table, "<u8").reshape(*array.chunks_per_shard, 2)
-    except FileNotFoundError as error:
-        raise StoreError(f"{url}: the shard is missing; the store is incomplete, ingest again") from error
-
-
-def _runs(spans: Iterable[tuple[int, ...]]) -> Iterator[tuple[int, list[int]]]:
-    """Join (offset, length) spans that follow each other: (offset of the first, their lengths)."""
-    start, lengths = 0, list[int]()
-    for offset, length in spans:
-        if lengths and offset == start + sum(lengths):
-            lengths.append(length)
-            continue
-        if lengths:
-            yield start, lengths
-        start, lengths = offset, [length]
-    if lengths:
-        yield start, lengths

@@ -23,9 +23,10 @@ from nsdflow.nsd.rois import joined_roi, list_atlases, read_atlas
 from nsdflow.nsd.source import Source
 from nsdflow.nsd.volumes import read_ncsnr, read_valid
 from nsdflow.store.build import STATISTICS, create_stimuli, create_subject
+from nsdflow.store.chunks import read_region
 from nsdflow.store.files import atomic_file, read_bytes
 from nsdflow.store.schema import STIMULI, Cut
-from nsdflow.store.shards import open_sharded, read_region, write_region, write_shard
+from nsdflow.store.shards import open_sharded, write_region, write_shard
 from nsdflow.store.verify import check_whole
 from nsdflow.store.voxels import voxel_table
 

@@ -1,0 +1,182 @@
+"""Small stores made from arrays, and the arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from nsdflow.config.storage import Layout
+from nsdflow.store import Store, open_store
+from nsdflow.store.build import create_stimuli, create_subject, publish, workspace_of
+from nsdflow.store.schema import cut_images, cut_subject
+from nsdflow.store.shards import open_sharded, write_region
+from nsdflow.store.voxels import voxel_table
+
+SHAPE = (6, 7, 8)
+AFFINE = np.array([[1.8, 0, 0, -4.5], [0, 1.8, 0, -5.4], [0, 0, 1.8, -6.3], [0, 0, 0, 1]])
+PRF_LABELS = dict(enumerate("Unknown V1v V1d V2v V2d V3v V3d hV4".split()))
+FACES = {0: "Unknown", 1: "OFA", 2: "FFA-1", 3: "FFA-2"}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One subject as arrays: the truth that a store of it must give back."""
+
+    volumes: np.ndarray
+    """(session, trial, i, j, k) int16"""
+    sessions: tuple[int, ...]
+    mask: np.ndarray
+    roi: np.ndarray
+    prf: np.ndarray
+    faces: np.ndarray
+    general: np.ndarray
+    ncsnr: np.ndarray
+    nsd_id: np.ndarray
+    shared: np.ndarray
+
+    @property
+    def trials(self) -> int:
+        return self.volumes.shape[1]
+
+    def at(self, flat: np.ndarray) -> np.ndarray:
+        """(trial of all sessions, voxel) int16 at C-order indices, voxel by voxel in a plain loop."""
+        rows = self.volumes.reshape(-1, *self.volumes.shape[2:])
+        i, j, k = np.unravel_index(flat, self.mask.shape)
+        return np.stack([rows[:, a, b, c] for a, b, c in zip(i, j, k, strict=True)], axis=1)
+
+
+def make_recording(seed: int = 0, sessions: tuple[int, ...] = (1, 2, 4), trials: int = 15) -> Recording:
+    rng = np.random.default_rng(seed)
+    volumes = np.clip(rng.normal(30, 500, (len(sessions), trials, *SHAPE)).round(), -32768, 32767).astype(np.int16)
+    volumes[:, :, 0, 0, 0] = 0  # a voxel without data
+    volumes[0, :, 0, 0, 1] = 77  # constant in one session
+    volumes[:, 0, 0, 0, 2], volumes[:, 1, 0, 0, 2] = 32767, -32768  # saturated
+    mask = rng.random(SHAPE) < 0.7
+    mask[0, 0, :3] = True
+    prf = rng.integers(-1, 8, SHAPE).astype(np.int16)
+    kastner = rng.integers(-1, 26, SHAPE).astype(np.int16)
+    count = len(sessions) * trials
+    return Recording(
+        volumes=volumes,
+        sessions=sessions,
+        mask=mask,
+        roi=np.where(prf > 0, prf, kastner).astype(np.int16),
+        prf=prf,
+        faces=rng.integers(-1, 4, SHAPE).astype(np.int16),
+        general=rng.integers(-1, 2, SHAPE).astype(np.int16),
+        ncsnr=np.where(rng.random(SHAPE) < 0.1, np.nan, rng.random(SHAPE)).astype(np.float32),
+        nsd_id=rng.integers(0, count // 2, count) * 7,
+        shared=rng.random(count) < 0.3,
+    )
+
+
+def make_store(path: Path, recording: Recording, images: np.ndarray | None = None, layout: Layout | None = None) -> Store:
+    """Build and publish a store of one subject, subj01, and perhaps images (image, 3, size, size)."""
+    layout = layout or Layout(chunk_voxels=16, shard_voxels=48)
+    place = workspace_of(path)
+    atlases = {
+        "prf-visualrois": (recording.prf, PRF_LABELS),
+        "floc-faces": (recording.faces, FACES),
+        "nsdgeneral": (recording.general, {1: "nsdgeneral"}),
+    }
+    voxels = voxel_table(
+        np.flatnonzero(recording.mask),
+        recording.mask.shape,
+        roi=recording.roi,
+        atlases=atlases,
+        ncsnr=recording.ncsnr,
+        affine=AFFINE,
+    )
+    count = len(recording.nsd_id)
+    trials = xr.Dataset(
+        coords={
+            "session": ("trial", np.repeat(recording.sessions, recording.trials)),
+            "run": ("trial", np.ones(count)),
+            "nsd_id": ("trial", recording.nsd_id),
+            "subject_image": ("trial", np.unique(recording.nsd_id, return_inverse=True)[1]),
+            "shared": ("trial", recording.shared),
+            "rt": ("trial", np.where(np.arange(count) % 5 == 0, np.nan, 700.0)),
+        }
+    )
+    sessions = len(recording.sessions)
+    names = {*trials.variables, *voxels.variables}
+    size = voxels.sizes["voxel"]
+    cut = cut_subject(
+        sessions=sessions, trials=recording.trials, voxels=size, itemsize=2, arrays=len(names), layout=layout
+    )
+    attributes = {"subject": "subj01", "space": "func1pt8mm", "shape": list(SHAPE), "affine": AFFINE.tolist()}
+    create_subject(
+        place.built, "subj01", trials=trials, voxels=voxels, sessions=sessions, dtype="int16", cut=cut,
+        attributes=attributes,
+    )  # fmt: skip
+    values = recording.at(voxels["flat_index"].values)
+    percent = values.reshape(sessions, recording.trials, size).astype(np.float64) / 300
+    arrays: dict[str, Any] = {
+        "betas": values,
+        "beta_mean": percent.mean(axis=1).astype(np.float32),
+        "beta_std": percent.std(axis=1).astype(np.float32),
+        "valid": percent.any(axis=1),
+    }
+    for name, array in arrays.items():
+        write_region(open_sharded(f"{place.built}/subj01/{name}"), (0, 0), array)
+    if images is not None:
+        _add_images(place.built, images, layout)
+    publish(place, {"subjects": ["subj01"]}, {"files": json.loads("{}")})
+    return open_store(path)
+
+
+def _add_images(built: str, images: np.ndarray, layout: Layout) -> None:
+    table = xr.Dataset(coords={"nsd_id": ("image", 7 * np.arange(len(images)))})
+    size = images.shape[-1]
+    cut = cut_images(images=len(images), size=size, arrays=1, layout=layout)
+    create_stimuli(built, table, size=size, cut=cut, attributes={})
+    write_region(open_sharded(f"{built}/stimuli/images"), (0, 0, 0, 0), images)
+
+
+def zscore_as_published(percent: np.ndarray, sessions: int) -> np.ndarray:
+    """(trial, voxel) float32 percent signal change, z-scored in each session as the published notebooks do."""
+    parts = []
+    for part in np.split(percent, sessions):
+        scored = (part - np.mean(part, axis=0, keepdims=True)) / (np.std(part, axis=0, keepdims=True) + 1e-6)
+        parts.append(np.nan_to_num(scored))
+    return np.concatenate(parts)
+
+
+@pytest.fixture(scope="session")
+def recording() -> Recording:
+    return make_recording()
+
+
+@pytest.fixture(scope="session")
+def images() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (23, 3, 9, 9), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def store(recording: Recording, images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A published store of ``recording`` and ``images``; read only."""
+    return make_store(tmp_path_factory.mktemp("stores") / "nsd.zarr", recording, images)
+
+
+@pytest.fixture(scope="session")
+def build_store() -> Callable[..., Store]:
+    """``build_store(path, recording, images=None, layout=None)``."""
+    return make_store
+
+
+@pytest.fixture(scope="session")
+def record() -> Callable[..., Recording]:
+    """``record(seed, sessions, trials)``."""
+    return make_recording
+
+
+@pytest.fixture(scope="session")
+def published_zscore() -> Callable[[np.ndarray, int], np.ndarray]:
+    return zscore_as_published

@@ -1,0 +1,148 @@
+"""Our reading and writing of shards against zarr's own, and against damage."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nsdflow.errors import StoreError
+from nsdflow.store.chunks import read_region, read_spans
+from nsdflow.store.shards import ABSENT, CODECS, open_sharded, write_region, write_shard
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> dict:
+    """Shape, chunk and shard of a two- or three-dimensional array, its type and codec."""
+    ndim = draw(st.integers(2, 3))
+    chunk = tuple(draw(st.integers(1, 5)) for _ in range(ndim))
+    shard = tuple(size * draw(st.integers(1, 3)) for size in chunk)
+    shape = tuple(draw(st.integers(1, 3 * size)) for size in shard)
+    dtype = draw(st.sampled_from(["int16", "float32", "uint8", "bool"]))
+    return {"shape": shape, "chunks": chunk, "shards": shard, "dtype": dtype, "codec": draw(st.sampled_from([*CODECS]))}
+
+
+def create(folder: str, codec: str = "none", **settings) -> zarr.Array:
+    fill = {"int16": -32768, "float32": np.nan, "uint8": 0, "bool": False}[settings["dtype"]]
+    return zarr.create_array(
+        f"{folder}/a", compressors=CODECS[codec].zarr, fill_value=fill, config={"write_empty_chunks": True}, **settings
+    )
+
+
+def random_values(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
+    values = np.random.default_rng(seed).integers(-32768, 32768, shape)
+    return values > 0 if dtype == "bool" else values.astype(dtype)
+
+
+@given(arrays(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_ours_and_zarr_agree(setting: dict, data: st.DataObject) -> None:
+    """What we write zarr reads, what zarr writes we read, in any selection."""
+    values = random_values(setting["shape"], setting["dtype"])
+    with tempfile.TemporaryDirectory() as folder:
+        theirs = create(folder, **setting)
+        ours = open_sharded(f"{folder}/a")
+        write_region(ours, (0,) * values.ndim, values)
+        np.testing.assert_array_equal(theirs[...], values)
+        theirs[...] = values[::-1]
+        selection = [data.draw(st.sets(st.integers(0, size - 1), min_size=1)) for size in values.shape]
+        chosen = [np.array(sorted(indices)) for indices in selection]
+        np.testing.assert_array_equal(read_region(ours, chosen), values[::-1][np.ix_(*chosen)])
+        np.testing.assert_array_equal(read_region(ours, [None] * values.ndim), values[::-1])
+
+
+@given(arrays(), st.data())
+@settings(max_examples=25, deadline=None)
+def test_rows_of_shards_in_any_order(setting: dict, data: st.DataObject) -> None:
+    """Tasks write their own shards, in whatever order: the result is the same."""
+    values = random_values(setting["shape"], setting["dtype"])
+    with tempfile.TemporaryDirectory() as folder:
+        create(folder, **setting)
+        array = open_sharded(f"{folder}/a")
+        step = array.shard[0]
+        for row in data.draw(st.permutations(range(array.shards[0]))):
+            write_region(array, (row * step, *(0,) * (values.ndim - 1)), values[row * step : (row + 1) * step])
+        np.testing.assert_array_equal(read_region(array, [None] * values.ndim), values)
+
+
+@pytest.fixture
+def array(tmp_path: Path):
+    create(str(tmp_path), shape=(8, 30), chunks=(4, 5), shards=(4, 15), dtype="int16")
+    return open_sharded(f"{tmp_path}/a")
+
+
+@pytest.mark.parametrize(
+    ("start", "shape"),
+    [((0, 0), (3, 30)), ((2, 0), (4, 30)), ((0, 5), (4, 15)), ((0, 0), (4, 20)), ((4, 0), (8, 30)), ((-4, 0), (4, 30))],
+)
+def test_a_region_that_is_not_whole_shards_is_refused(array, start, shape) -> None:
+    with pytest.raises(StoreError, match="not made of whole shards"):
+        write_region(array, start, np.zeros(shape, np.int16))
+    assert not Path(array.shard_url((0, 0))).exists()
+
+
+def test_half_a_shard_is_what_zarr_lets_pass(array) -> None:
+    """The guard guards against something: zarr itself takes the half shard."""
+    zarr.open_array(array.url)[0:2, 0:15] = 1
+    assert Path(array.shard_url((0, 0))).exists()
+
+
+def test_a_missing_shard_is_an_error_not_the_fill_value(array) -> None:
+    write_region(array, (0, 0), np.ones((8, 30), np.int16))
+    Path(array.shard_url((1, 1))).unlink()
+    read_region(array, (np.arange(4), None))
+    with pytest.raises(StoreError, match=r"c/1/1: the shard is missing"):
+        read_region(array, (None, None))
+
+
+def test_a_missing_chunk_is_an_error_not_the_fill_value(array) -> None:
+    write_shard(array, (0, 0), [np.ones((4, 5), np.int16), np.empty((0, 5), np.int16), np.ones((4, 5), np.int16)])
+    assert (read_spans(array, (0, 0))[0, 1] == ABSENT).all()
+    read_region(array, (np.arange(4), np.arange(5)))
+    with pytest.raises(StoreError, match="never written"):
+        read_region(array, (np.arange(4), np.arange(7)))
+
+
+@pytest.mark.parametrize("damage", ["index", "cut", "empty"])
+def test_damage_is_an_error(array, damage: str) -> None:
+    write_region(array, (0, 0), np.ones((8, 30), np.int16))
+    path = Path(array.shard_url((0, 0)))
+    content = bytearray(path.read_bytes())
+    content[-10] ^= 1
+    path.write_bytes({"index": bytes(content), "cut": path.read_bytes()[:-9], "empty": b""}[damage])
+    with pytest.raises(StoreError, match="damaged"):
+        read_region(array, (None, None))
+
+
+def test_only_the_chunks_asked_for_are_read(array) -> None:
+    """Everything but the wanted chunk is overwritten with noise; the index stays."""
+    values = random_values((8, 30), "int16")
+    write_region(array, (0, 0), values)
+    path = Path(array.shard_url((1, 0)))
+    content = bytearray(path.read_bytes())
+    chunk = 4 * 5 * 2
+    content[:chunk] = bytes(chunk)
+    content[2 * chunk : 3 * chunk] = bytes(chunk)
+    path.write_bytes(content)
+    shutil.rmtree(Path(array.url) / "c" / "0")
+    chosen = (np.array([4, 7]), np.array([5, 6, 9]))
+    np.testing.assert_array_equal(read_region(array, chosen), values[np.ix_(*chosen)])
+
+
+def test_arrays_of_others_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no such array"):
+        open_sharded(f"{tmp_path}/nothing")
+    zarr.create_array(
+        f"{tmp_path}/gz", shape=(4, 4), chunks=(2, 2), shards=(4, 4), dtype="i2", compressors=zarr.codecs.GzipCodec()
+    )
+    with pytest.raises(StoreError, match="codec gzip"):
+        open_sharded(f"{tmp_path}/gz")
+    zarr.create_array(f"{tmp_path}/plain", shape=(4, 4), chunks=(2, 2), dtype="i2", compressors=None)
+    with pytest.raises(StoreError, match="not sharded"):
+        open_sharded(f"{tmp_path}/plain")
