@@ -204,19 +204,20 @@ def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mappi
     StoreError
         Something else got the name in the meantime.
     """
-    root = f"{workspace.built}/zarr.json"
+    root, record = f"{workspace.built}/zarr.json", f"{workspace.built}/manifest.json"
     if is_local(workspace.store) and exists(workspace.store):
         raise StoreError(
             f"{workspace.store}: exists; remove it or choose another store (the build is {workspace.built})"
         )
     with writing(workspace.built):
+        remove(record)  # of a publication that was interrupted; zarr wonders at files that are not its own
         with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3 that xarray reads too
             warnings.filterwarnings("ignore", "Consolidated metadata")
             zarr.open_group(workspace.built, mode="a", zarr_format=3, use_consolidated=False)
             zarr.consolidate_metadata(workspace.built, zarr_format=3)
         metadata = json.loads(read_bytes(root))
         metadata["attributes"] = {SCHEMA: SCHEMA_VERSION, **attributes}
-        _write_json(f"{workspace.built}/manifest.json", manifest)
+        _write_json(record, manifest)
         _write_json(root, metadata)  # last: without it this is no store
         if workspace.built != workspace.store:
             local_path(workspace.built).rename(local_path(workspace.store))

@@ -21,7 +21,7 @@ from nsdflow.store.voxels import voxel_table
 
 SHAPE = (6, 7, 8)
 AFFINE = np.array([[1.8, 0, 0, -4.5], [0, 1.8, 0, -5.4], [0, 0, 1.8, -6.3], [0, 0, 0, 1]])
-PRF_LABELS = dict(enumerate("Unknown V1v V1d V2v V2d V3v V3d hV4".split()))
+PRF_LABELS = dict(enumerate(["Unknown", "V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"]))
 FACES = {0: "Unknown", 1: "OFA", 2: "FFA-1", 3: "FFA-2"}
 
 
@@ -77,7 +77,9 @@ def make_recording(seed: int = 0, sessions: tuple[int, ...] = (1, 2, 4), trials:
     )
 
 
-def make_store(path: Path, recording: Recording, images: np.ndarray | None = None, layout: Layout | None = None) -> Store:
+def make_store(
+    path: Path, recording: Recording, images: np.ndarray | None = None, layout: Layout | None = None
+) -> Store:
     """Build and publish a store of one subject, subj01, and perhaps images (image, 3, size, size)."""
     layout = layout or Layout(chunk_voxels=16, shard_voxels=48)
     place = workspace_of(path)

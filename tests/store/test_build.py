@@ -1,0 +1,177 @@
+"""Budgets, files that appear whole, publishing, holes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nsdflow.config.storage import Layout
+from nsdflow.errors import MissingDataError, StoreError
+from nsdflow.store import open_store
+from nsdflow.store.build import publish, workspace_of
+from nsdflow.store.files import atomic_file, list_files, sweep
+from nsdflow.store.schema import cut_images, cut_subject
+from nsdflow.store.verify import check_files, check_whole
+
+# sessions, func1pt8mm brain mask, nsdgeneral of the published subjects
+SUBJECTS = [
+    (40, 370503, 15724), (40, 343107, 14278), (32, 358199, 15226), (30, 329650, 13153),
+    (40, 302566, 13039), (32, 412281, 17907), (40, 296155, 12682), (30, 321595, 14386),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sessions", "brain", "general"), SUBJECTS)
+@pytest.mark.parametrize("budget", [200, 400, 1000])
+def test_every_published_subject_stays_within_the_budget(sessions: int, brain: int, general: int, budget: int) -> None:
+    for voxels in (brain, general, 1):
+        cut = cut_subject(
+            sessions=sessions, trials=750, voxels=voxels, itemsize=2, arrays=39, layout=Layout(file_budget=budget)
+        )
+        assert cut.files <= budget
+        assert cut.chunk == (750, 1024)
+        assert cut.shard[1] % cut.chunk[1] == 0
+        assert cut.shard[1] < voxels + 1024
+        columns = -(-voxels // cut.shard[1])
+        assert cut.files == 8 + 2 * 39 + sessions * columns
+    assert cut_subject(sessions=40, trials=750, voxels=general, itemsize=2, arrays=39).shard[1] >= general, (
+        "one file a session where that is small enough"
+    )
+
+
+def test_chunks_stay_small_for_floats_and_many_trials() -> None:
+    cut = cut_subject(sessions=2, trials=750, voxels=300_000, itemsize=4, arrays=20)
+    assert cut.chunk == (750, 512)
+    assert 750 * 512 * 4 <= 2 << 20
+
+
+def test_a_budget_that_cannot_be_met() -> None:
+    with pytest.raises(StoreError, match="126 files a subject where the budget allows 60"):
+        cut_subject(sessions=40, trials=750, voxels=10, itemsize=2, arrays=39, layout=Layout(file_budget=60))
+    with pytest.raises(StoreError, match=r"leave .*shard_voxels to be chosen"):
+        cut_subject(sessions=40, trials=750, voxels=99999, itemsize=2, arrays=9, layout=Layout(shard_voxels=1024))
+
+
+@pytest.mark.parametrize(("images", "size"), [(73_000, 227), (10_000, 227), (3, 425), (1, 64), (9_000, 32)])
+def test_images_stay_within_the_budget(images: int, size: int) -> None:
+    cut = cut_images(images=images, size=size, arrays=3)
+    assert cut.files <= 400
+    assert cut.chunk[0] * 3 * size * size <= 2 << 20
+    assert cut.shard[0] % cut.chunk[0] == 0
+    assert cut.shard[0] < images + cut.chunk[0]
+
+
+def test_a_store_has_the_files_that_were_planned(store, recording) -> None:
+    here = list_files(f"{store.url}/subj01")
+    names = set(store.voxels(1)) | set(store.trials(1))
+    cut = cut_subject(
+        sessions=3, trials=15, voxels=int(recording.mask.sum()), itemsize=2, arrays=len(names),
+        layout=Layout(chunk_voxels=16, shard_voxels=48),
+    )  # fmt: skip
+    assert len(here) == cut.files == check_files(f"{store.url}/subj01", cut.files)
+    with pytest.raises(StoreError, match=f"{cut.files} files where {cut.files - 1} are allowed"):
+        check_files(f"{store.url}/subj01", cut.files - 1)
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "file"
+
+    def fail_half_way() -> None:
+        with atomic_file(str(target)) as file:
+            file.write(b"half")
+            assert not target.exists()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way()
+    assert list_files(str(tmp_path)) == []
+    with atomic_file(str(target)) as file:
+        file.write(b"whole")
+    assert target.read_bytes() == b"whole"
+
+
+def test_sweep_removes_what_a_killed_process_left(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from nsdflow.store.files import atomic_file
+with atomic_file(sys.argv[1]) as file:
+    file.write(b"half")
+    os.kill(os.getpid(), 9)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "a" / "file")]
+    assert subprocess.run(command, check=False).returncode == -9
+    (left,) = list_files(str(tmp_path))
+    assert left.endswith(".tmp")
+    (tmp_path / "kept").write_text("x")
+    assert sweep(str(tmp_path)) == 1
+    assert list_files(str(tmp_path)) == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.EDQUOT, "no space left"),
+        (errno.EACCES, "may not be written"),
+        (errno.EROFS, "may not be written"),
+    ],
+)
+def test_what_the_disk_refuses(tmp_path: Path, number: int, message: str) -> None:
+    with pytest.raises(StoreError, match=message), atomic_file(str(tmp_path / "file")):
+        raise OSError(number, os.strerror(number))
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "folder").write_text("a file")
+    with pytest.raises(StoreError, match="choose another place"), atomic_file(str(tmp_path / "folder" / "file")):
+        pass
+
+
+def test_nothing_is_visible_before_publishing(build_store, record, tmp_path: Path, monkeypatch) -> None:
+    """Fail at the very last step: there is no store; do it again: there is."""
+    place = workspace_of(tmp_path / "nsd.zarr")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        with pytest.raises(StoreError, match="no space left"):
+            build_store(tmp_path / "nsd.zarr", record())
+    with pytest.raises(MissingDataError, match="unfinished build"):
+        open_store(place.store)
+    publish(place, {"subjects": ["subj01"]}, {})
+    assert open_store(place.store).subjects == ("subj01",)
+    assert [path.name for path in tmp_path.iterdir()] == ["nsd.zarr"]
+
+
+def test_publishing_never_overwrites(build_store, record, tmp_path: Path) -> None:
+    (tmp_path / "nsd.zarr").mkdir()
+    (tmp_path / "nsd.zarr" / "mine").write_text("precious")
+    with pytest.raises(StoreError, match="exists"):
+        build_store(tmp_path / "nsd.zarr", record())
+    assert [path.name for path in (tmp_path / "nsd.zarr").iterdir()] == ["mine"]
+
+
+def test_holes_are_found(build_store, record, tmp_path: Path) -> None:
+    store = build_store(tmp_path / "nsd.zarr", record())
+    betas = f"{store.url}/subj01/betas"
+    shape = (45, store.voxels(1).sizes["voxel"])
+    assert check_whole(betas, shape) == 3 * -(-shape[1] // 16)
+    with pytest.raises(StoreError, match="shape"):
+        check_whole(betas, (45, 1))
+    path = Path(betas) / "c" / "1" / "2"
+    content = bytearray(path.read_bytes())
+    path.write_bytes(content[:-4] + bytes(4))
+    with pytest.raises(StoreError, match="c/1/2: damaged"):
+        check_whole(betas, shape)
+    path.unlink()
+    with pytest.raises(StoreError, match="c/1/2: the shard is missing"):
+        check_whole(betas, shape)
+
+
+def test_statistics_are_one_file_each(store) -> None:
+    for name in ("beta_mean", "beta_std", "valid"):
+        assert list_files(f"{store.url}/subj01/{name}") == ["c/0/0", "zarr.json"]
+    assert np.prod(check_whole(f"{store.url}/subj01/valid", (3, store.voxels(1).sizes["voxel"]))) > 0
