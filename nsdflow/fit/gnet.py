@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -48,8 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainResult", "TrainSettings", "Trials", "train"]
 
-#: batches between two looks at ``should_stop``
-_STOP_INTERVAL = 20
+#: seconds between two looks at ``should_stop``, which may have to read a file
+_STOP_INTERVAL = 2.0
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,8 @@ def train(
     checkpoint
         File that receives all state after every epoch, and from which a training that was stopped goes on.
     should_stop
-        Asked before every epoch and every few batches; on True the training returns with status "stopped". An epoch
-        that was begun is lost, the next call begins it again.
+        Asked before every epoch, and every two seconds between batches; on True the training returns with status
+        "stopped". An epoch that was begun is lost, the next call begins it again.
     on_epoch
         Gets each new record of the history, with ``epochs`` (how many there will be) and ``best_epoch`` added.
 
@@ -190,9 +191,12 @@ def _train_epoch(
     batches = _batches(subjects, settings, epoch)
     generator = torch.Generator(images.device)
     errors = {subject: torch.zeros((), dtype=torch.float64, device=images.device) for subject in subjects}
+    asked = -math.inf
     for number, (name, trials) in enumerate(batches):
-        if number % _STOP_INTERVAL == 0 and should_stop():
-            return None
+        if time.monotonic() >= asked + _STOP_INTERVAL:
+            if should_stop():
+                return None
+            asked = time.monotonic()
         subject = subjects[name]
         batch = Batch(
             subject=name,

@@ -64,15 +64,15 @@ def test_same_seed_same_bits_and_nothing_else_matters(problem) -> None:
     assert bits(train(*problem.arguments, settings=replace(SETTINGS, seed=6))) != bits(first)
 
 
-@pytest.mark.parametrize("questions", [1, 2, 3, 4], ids=lambda n: f"{n}-questions")
+@pytest.mark.parametrize("questions", [0, 3, 8, 13], ids=lambda n: f"{n}-batches")
 def test_stopped_and_resumed_is_never_stopped(problem, tmp_path: Path, monkeypatch, questions: int) -> None:
-    """Two looks an epoch: stops fall between epochs and within one."""
-    monkeypatch.setattr("nsdflow.fit.gnet._STOP_INTERVAL", 4)
+    """Asked before each of the eight batches of an epoch: stops fall between epochs and within one."""
+    monkeypatch.setattr("nsdflow.fit.gnet._STOP_INTERVAL", 0)
     whole = train(*problem.arguments, settings=SETTINGS)
     checkpoint = tmp_path / "checkpoint.pt"
     stopped = train(*problem.arguments, settings=SETTINGS, checkpoint=checkpoint, should_stop=StopAfter(questions))
     assert stopped.status == "stopped"
-    assert len(stopped.history) == questions // 2
+    assert len(stopped.history) == questions // 8
     resumed = train(*problem.arguments, settings=SETTINGS, checkpoint=checkpoint)
     assert resumed.status == "done"
     assert bits(resumed) == bits(whole)
