@@ -28,6 +28,8 @@ __all__ = ["Form", "cheaper_form", "floating_point_work", "holdout_operators", "
 
 Form = Literal["primal", "dual"]
 
+GRAM_TILE = 192
+
 
 def floating_point_work(form: Form, *, rows: int, features: int, holdout: int, voxels: int, lambdas: int) -> float:
     """Additions and multiplications to score all lambdas on the holdout rows."""
@@ -58,10 +60,10 @@ def holdout_operators(rows: Tensor, holdout: Tensor, lambdas: Sequence[float], f
     Multiply by ``rows.T @ responses`` (primal) or by ``responses`` (dual) for predictions.
     """
     if form == "primal":
-        system, right = rows.T @ rows, holdout
+        system, right = gram(rows.T), holdout
     else:
         rows = rows.double()
-        system, right = rows @ rows.T, holdout.double() @ rows.T
+        system, right = gram(rows), holdout.double() @ rows.T
     for strength in lambdas:
         yield torch.cholesky_solve(right.T, _factor(system, strength)).T.float()
 
@@ -69,16 +71,25 @@ def holdout_operators(rows: Tensor, holdout: Tensor, lambdas: Sequence[float], f
 def ridge_weights(rows: Tensor, responses: Iterable[Tensor], lambdas: Sequence[float], form: Form) -> Iterator[Tensor]:
     """Weights (feature, voxel) of each lambda in turn; ``responses`` holds one (row, voxel) tensor a lambda."""
     if form == "primal":
-        system = rows.T @ rows
+        system = gram(rows.T)
     else:
         rows = rows.double()
-        system = rows @ rows.T
+        system = gram(rows)
     for strength, observed in zip(lambdas, responses, strict=True):
         factor = _factor(system, strength)
         if form == "primal":
             yield torch.cholesky_solve(rows.T @ observed, factor)
         else:
             yield (rows.T @ torch.cholesky_solve(observed.double(), factor)).float()
+
+
+def gram(rows: Tensor) -> Tensor:
+    """``rows @ rows.T``, of which only the lower triangle is filled: half the work."""
+    product = torch.zeros(len(rows), len(rows), dtype=rows.dtype, device=rows.device)
+    for start in range(0, len(rows), GRAM_TILE):
+        stop = min(start + GRAM_TILE, len(rows))
+        torch.mm(rows[start:stop], rows[:stop].T, out=product[start:stop, :stop])
+    return product
 
 
 def _factor(system: Tensor, strength: float) -> Tensor:

@@ -85,12 +85,16 @@ class ChannelMoments:
         return tuple(square / self.images - (mean / self.images) ** 2 for mean, square in pairs)
 
 
-def channel_moments(layers: list[Tensor]) -> ChannelMoments:
-    """Moments of one batch of maps (image, channel, y, x)."""
+def channel_moments(layers: list[Tensor], limit: int | None = 0) -> ChannelMoments:
+    """Moments of one batch of maps (image, channel, y, x); zeros for layers of at most ``limit`` channels (None: all),
+    which are kept whole anyway."""
+    parts = [
+        maps if limit is not None and maps.shape[1] > limit else torch.zeros_like(maps[:, :, :1, :1]) for maps in layers
+    ]
     return ChannelMoments(
         len(layers[0]),
-        tuple(maps.mean((2, 3)).double().sum(0).cpu() for maps in layers),
-        tuple(maps.square().mean((2, 3)).double().sum(0).cpu() for maps in layers),
+        tuple(maps.mean((2, 3)).double().sum(0).cpu() for maps in parts),
+        tuple(maps.square().mean((2, 3)).double().sum(0).cpu() for maps in parts),
     )
 
 
@@ -168,7 +172,7 @@ def extract_levels(
     with torch.inference_mode():
         for start in range(0, len(images), batch):
             layers = network(torch.as_tensor(images[start : start + batch]).to(device))
-            totals.append(channel_moments(layers))
+            totals.append(channel_moments(layers, limit))
             if not levels:
                 groups = group_layers(layers)
                 levels = [_room(len(images), [layers[index] for index in group], keep_on) for group in groups]

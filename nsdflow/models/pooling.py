@@ -20,8 +20,8 @@ __all__ = ["CANDIDATE_TILE", "candidate_grid", "log_spaced_sizes", "pool", "pool
 
 #: Products are made in tiles of this many candidates and images, whatever is asked for at once, so that a pooled
 #: feature has the same bits in every block that holds it.
-CANDIDATE_TILE = 16
-IMAGE_TILE = 128
+CANDIDATE_TILE = 32
+IMAGE_TILE = 64
 
 #: Extent of the published grids: centres reach 5 % of the aperture beyond its border.
 GRID_EXTENT = 1.1
@@ -134,14 +134,14 @@ def pool(
         tile = range(first, min(first + CANDIDATE_TILE, len(candidates)))
         wanted = range(max(block.start, tile.start), min(block.stop, tile.stop))
         target = pooled[wanted.start - block.start : wanted.stop - block.start]
-        columns = slice(wanted.start - tile.start, wanted.stop - tile.start)
+        kept = slice(wanted.start - tile.start, wanted.stop - tile.start)
         for level, part in zip(maps, target.split(channels, dim=2), strict=True):
-            weights = pooling_weights(candidates[tile.start : tile.stop], level.shape[-1]).flatten(1).T
-            weights = weights.to(device, torch.float32).contiguous()
+            weights = pooling_weights(candidates[tile.start : tile.stop], level.shape[-1])
+            weights = weights.flatten(1).to(device, torch.float32)
             for start in range(0, len(rows), IMAGE_TILE):
                 shown = _rows(level, rows[start : start + IMAGE_TILE]).to(device)
-                sums = shown.flatten(0, 1).flatten(1) @ weights
-                part[:, start : start + IMAGE_TILE] = sums.view(*shown.shape[:2], -1)[..., columns].permute(2, 0, 1)
+                sums = weights @ shown.flatten(0, 1).flatten(1).T
+                part[:, start : start + IMAGE_TILE] = sums.view(-1, *shown.shape[:2])[kept]
     return pooled
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,22 +12,22 @@ from nsdflow.models.alexnet import AlexNet
 from nsdflow.models.levels import channel_moments, extract_levels, group_layers, merge_layers, select_channels
 from nsdflow.models.weights import ALEXNET_SHAPES
 
-
-@pytest.fixture(scope="module")
-def published(golden: Path) -> dict[str, np.ndarray]:
-    with np.load(golden / "alexnet_features.npz") as arrays:
-        return dict(arrays)
+Arrays = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def images(
-    published: dict[str, np.ndarray], draw_images: Callable[[Mapping[str, np.ndarray]], torch.Tensor]
-) -> torch.Tensor:
-    return draw_images(published)
+def published(golden: Callable[[str], Arrays]) -> Arrays:
+    return golden("alexnet_features")
 
 
 @pytest.fixture(scope="module")
-def network(published: dict[str, np.ndarray]) -> AlexNet:
+def images(published: Arrays, golden_images: Callable[[Arrays], np.ndarray]) -> torch.Tensor:
+    """All images, of which the layers are given for the first ones only."""
+    return torch.from_numpy(golden_images({**published, "n_used": published["n_images"]}))
+
+
+@pytest.fixture(scope="module")
+def network(published: Arrays) -> AlexNet:
     generator = np.random.default_rng(int(published["weight_seed"]))
     state = {}
     for name, shape in ALEXNET_SHAPES.items():
@@ -38,7 +37,7 @@ def network(published: dict[str, np.ndarray]) -> AlexNet:
     return AlexNet(state)
 
 
-def test_layers(published: dict[str, np.ndarray], images: torch.Tensor, network: AlexNet) -> None:
+def test_layers(published: Arrays, images: torch.Tensor, network: AlexNet) -> None:
     layers = network(images[: int(published["n_used"])])
     for index, maps in enumerate(layers):
         assert maps.shape == tuple(published[f"layer_{index}_shape"])
@@ -49,7 +48,7 @@ def test_layers(published: dict[str, np.ndarray], images: torch.Tensor, network:
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.std())
 
 
-def test_channels_kept_in_one_pass(published: dict[str, np.ndarray], images: torch.Tensor, network: AlexNet) -> None:
+def test_channels_kept_in_one_pass(published: Arrays, images: torch.Tensor, network: AlexNet) -> None:
     count, batch = int(published["select_images"]), int(published["select_batch"])
     levels = extract_levels(network, images[:count], limit=int(published["select_max"]), batch=batch)
     np.testing.assert_array_equal(levels.layer_of_feature, published["layer_of_feature"])

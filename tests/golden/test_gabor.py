@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,30 +10,29 @@ import torch
 
 from nsdflow.models.gabor import PUBLISHED_FREQUENCIES, GaborPyramid, gabor_filters
 
+Arrays = dict[str, np.ndarray]
+
 
 @pytest.fixture(scope="module")
-def published(golden: Path) -> dict[str, np.ndarray]:
-    with np.load(golden / "gabor_features.npz") as arrays:
-        return dict(arrays)
+def published(golden: Callable[[str], Arrays]) -> Arrays:
+    return golden("gabor_features")
 
 
-def test_filters(published: dict[str, np.ndarray]) -> None:
+def test_filters(published: Arrays) -> None:
     even, odd = gabor_filters(len(published["orientations"]))
     assert even.shape[1:] == (published["filter_pixels"],) * 2
     np.testing.assert_allclose(even, published["filter_real"], atol=1e-8)
     np.testing.assert_allclose(odd, published["filter_imag"], atol=1e-8)
 
 
-def test_frequencies(published: dict[str, np.ndarray]) -> None:
+def test_frequencies(published: Arrays) -> None:
     frequencies = published["cycles_per_image"]
     if len(frequencies) == len(PUBLISHED_FREQUENCIES):
         np.testing.assert_allclose(PUBLISHED_FREQUENCIES, frequencies, rtol=1e-6)
 
 
-def test_maps(
-    published: dict[str, np.ndarray], draw_images: Callable[[Mapping[str, np.ndarray]], torch.Tensor]
-) -> None:
-    images = draw_images(published)[: int(published["n_used"])]
+def test_maps(published: Arrays, golden_images: Callable[[Arrays], np.ndarray]) -> None:
+    images = torch.from_numpy(golden_images(published))
     pyramid = GaborPyramid(published["cycles_per_image"], len(published["orientations"]))
     layers = pyramid(images)
     assert len(layers) == sum(key.endswith("_shape") for key in published)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pooling_weights
 
+Arrays = dict[str, np.ndarray]
+
 
 @pytest.fixture(scope="module")
-def published(golden: Path) -> dict[str, np.ndarray]:
-    with np.load(golden / "pooling_grid.npz") as arrays:
-        return dict(arrays)
+def published(golden: Callable[[str], Arrays]) -> Arrays:
+    return golden("pooling_grid")
 
 
 def file_sizes(candidates: np.ndarray) -> np.ndarray:
@@ -22,19 +23,19 @@ def file_sizes(candidates: np.ndarray) -> np.ndarray:
     return candidates[np.sort(first), 2]
 
 
-def test_grid_of_the_same_sizes_is_the_published_one(published: dict[str, np.ndarray]) -> None:
+def test_grid_of_the_same_sizes_is_the_published_one(published: Arrays) -> None:
     candidates = published["candidates"]
     grid = candidate_grid(file_sizes(candidates))
     assert grid.shape == candidates.shape
     np.testing.assert_allclose(grid, candidates, rtol=0, atol=1e-7)
 
 
-def test_published_sizes_are_log_spaced(published: dict[str, np.ndarray]) -> None:
+def test_published_sizes_are_log_spaced(published: Arrays) -> None:
     sizes = file_sizes(published["candidates"])
     np.testing.assert_allclose(log_spaced_sizes(len(sizes), sizes[0], sizes[-1]), sizes, rtol=1e-6)
 
 
-def test_weights(published: dict[str, np.ndarray]) -> None:
+def test_weights(published: Arrays) -> None:
     picked = published["candidates"][published["picked"]]
     masses = {int(key.removeprefix("mass_")): values for key, values in published.items() if key.startswith("mass_")}
     assert masses
