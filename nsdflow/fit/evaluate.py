@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from nsdflow.models.gnet import Readout
 
-__all__ = ["Evaluation", "evaluate", "predict"]
+__all__ = ["Evaluation", "evaluate", "predict", "predict_partitions"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,6 @@ class Evaluation:
     correlation: Tensor
 
 
-@torch.no_grad()
 def predict(
     encoder: nn.Module,
     readout: Readout,
@@ -48,16 +48,48 @@ def predict(
     rows
         (row,) which images, in what order; default all.
     """
+    return _read(readout, readout, encoder, images, rows, batch_size, precision)
+
+
+def predict_partitions(
+    encoder: nn.Module,
+    readout: Readout,
+    images: Tensor,
+    rows: Tensor | None = None,
+    *,
+    partitions: Sequence[slice],
+    batch_size: int = 100,
+    precision: Precision = "float32",
+) -> Tensor:
+    """What each partition of the features adds to the predictions: (row, voxel, partition), in one forward pass.
+
+    ``partitions`` are slices of the features, such as those of :func:`nsdflow.models.gnet.layer_slices`; the rest as in
+    :func:`predict`.
+    """
+    read = partial(readout.contributions, partitions=partitions)
+    return _read(read, readout, encoder, images, rows, batch_size, precision)
+
+
+@torch.no_grad()
+def _read(
+    read: Callable[[Sequence[Tensor]], Tensor],
+    readout: Readout,
+    encoder: nn.Module,
+    images: Tensor,
+    rows: Tensor | None,
+    batch_size: int,
+    precision: Precision,
+) -> Tensor:
+    """``read`` of the feature maps of some images, batch by batch."""
     device = readout.bias.device
     rows = torch.arange(len(images)) if rows is None else rows
-    prediction = torch.empty(len(rows), len(readout.bias), dtype=readout.bias.dtype, device=device)
+    batches = []
     with _evaluation_mode(encoder):
-        for start in range(0, len(rows), batch_size):
-            batch = images[rows[start : start + batch_size].to(images.device)].to(device)
+        for batch in rows.to(images.device).split(batch_size):
             with encoder_arithmetic(precision, device):
-                levels = encoder(batch)
-            prediction[start : start + batch_size] = readout(levels)
-    return prediction
+                levels = encoder(images[batch].to(device))
+            batches.append(read(levels))
+    return torch.cat(batches)
 
 
 def evaluate(

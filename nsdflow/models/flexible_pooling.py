@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Sweep", "compress", "pooled_prediction", "pooled_prediction_reference", "sweep"]
+__all__ = ["Sweep", "compress", "contributions", "pooled_prediction", "pooled_prediction_reference", "sweep"]
 
 #: Bytes of x (voxel, image, feature) of one block: matrix products want many voxels at once ...
 _BLOCK_BYTES = {"cpu": 24 << 20, "cuda": 1 << 30}
@@ -206,6 +206,25 @@ def pooled_prediction(maps: Sequence[Tensor], fields: Sequence[Tensor], weights:
     """
     result: Tensor = _PooledPrediction.apply(len(maps), weights, bias, *maps, *fields)
     return result
+
+
+@torch.no_grad()
+def contributions(
+    maps: Sequence[Tensor], fields: Sequence[Tensor], weights: Tensor, partitions: Sequence[slice]
+) -> Tensor:
+    """What each partition of the features adds to the predictions: (image, voxel, partition), in one walk.
+
+    Over partitions that cover all features they add up to the prediction less the bias. Arguments as in :func:`sweep`.
+    """
+    images, voxels, device = maps[0].shape[0], weights.shape[0], weights.device.type
+    result = weights.new_empty(voxels, images, len(partitions))
+    for block in _slices(0, voxels, _PIECE_BYTES[device] // (images * weights.shape[1] * weights.element_size())):
+        pooled = [field[block] @ level.flatten(0, 1).T for field, level in zip(fields, maps, strict=True)]
+        x = torch.cat([p.view(-1, *level.shape[:2]) for p, level in zip(pooled, maps, strict=True)], dim=2)
+        phi = _compress_(x, differentiate=False)
+        for number, part in enumerate(partitions):
+            result[block, :, number] = torch.bmm(phi[:, :, part], weights[block, part, None]).squeeze(2)
+    return result.transpose(0, 1)
 
 
 def pooled_prediction_reference(

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nsdflow.models.flexible_pooling import compress, pooled_prediction
+from nsdflow.models.flexible_pooling import compress, contributions, pooled_prediction
 from nsdflow.models.levels import FeatureNetwork, merge_layers
 from nsdflow.models.weights import ALEXNET_SHAPES
 from nsdflow.names import LAYER_NAMES
@@ -217,8 +217,14 @@ class Readout(nn.Module):
         return tuple(torch.softmax(logits.flatten(1), dim=1) for logits in self.pooling_logits)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        maps = [compress(level.to(self.weights.dtype).flatten(2)) for level in levels]
-        return pooled_prediction(maps, self.fields(), self.weights, self.bias)
+        return pooled_prediction(self._maps(levels), self.fields(), self.weights, self.bias)
+
+    def contributions(self, levels: Sequence[Tensor], partitions: Sequence[slice]) -> Tensor:
+        """What each of some slices of the features adds to the predictions: (image, voxel, partition)."""
+        return contributions(self._maps(levels), self.fields(), self.weights, partitions)
+
+    def _maps(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        return [compress(level.to(self.weights.dtype).flatten(2)) for level in levels]
 
 
 def layer_slices(width: int = 64) -> dict[str, slice]:

@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from nsdflow.errors import ConfigError, RunError
-from nsdflow.fit.evaluate import evaluate, predict
+from nsdflow.fit.evaluate import evaluate, predict, predict_partitions
 from nsdflow.fit.gnet import TrainResult, TrainSettings, Trials, train
 from nsdflow.fit.loss import gnet_loss
-from nsdflow.models.gnet import FrozenEncoder, Readout, level_shapes
+from nsdflow.models.gnet import FrozenEncoder, Readout, layer_slices, level_shapes
 
 SETTINGS = TrainSettings(epochs=3, batch_size=10, seed=5)
 
@@ -293,6 +293,20 @@ def test_predictions_do_not_depend_on_batches_and_keep_the_mode(problem) -> None
     assert whole.shape == (24, 6)
     assert encoder.training
     torch.testing.assert_close(predict(encoder, readout, problem.images, rows, batch_size=3), whole[rows])
+
+
+def test_partitions_add_up(problem) -> None:
+    encoder, readout = problem.encoder, problem.readouts["subj01"]
+    layers = layer_slices(encoder.trunk.width)
+    parts = predict_partitions(encoder, readout, problem.images, partitions=list(layers.values()), batch_size=10)
+    assert parts.shape == (24, 6, 7)
+    torch.testing.assert_close(parts.sum(2) + readout.bias, predict(encoder, readout, problem.images))
+    for number, part in enumerate(layers.values()):
+        alone = copy.deepcopy(readout)
+        with torch.no_grad():
+            kept = alone.weights[:, part].clone()
+            alone.weights.zero_()[:, part] = kept
+        torch.testing.assert_close(parts[:, :, number] + readout.bias, predict(encoder, alone, problem.images))
 
 
 @pytest.mark.parametrize(
