@@ -160,7 +160,7 @@ def cut_subject(
 def cut_images(*, images: int, size: int, arrays: int, layout: Layout | None = None) -> Cut:
     """Chunk and shard of the images: chunks of some 2 MiB, shards of ``layout.shard_images`` or as the budget asks."""
     layout = layout or Layout()
-    chunk = min(max(1, CHUNK_BYTES // (3 * size * size)), max(1, images))
+    chunk = max(1, min(CHUNK_BYTES // (3 * size * size), layout.shard_images, images))
     fixed = 2 + 2 * arrays
     least = ceil(images / max(1, layout.file_budget - fixed))
     shard = chunk * ceil(min(max(layout.shard_images, least), max(1, images)) / chunk)
