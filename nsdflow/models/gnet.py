@@ -87,6 +87,27 @@ class Prefilter(nn.Module):
         return functional.relu(self.conv2(x))
 
 
+class ChannelDropout(nn.Module):
+    """Whole channels of an image set to zero with probability ``share``, the others scaled so that the mean stays.
+
+    Unlike torch's it draws from the generator that it is given.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        if not self.training or self.share == 0:
+            return x
+        return x * self.draw(len(x), x, generator)
+
+    def draw(self, images: int, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Factors (image, channel, 1, 1) for ``images`` images like those of ``x``."""
+        kept = x.new_empty(images, x.shape[1]).bernoulli_(1 - self.share, generator=generator)
+        return kept.div_(1 - self.share)[:, :, None, None]
+
+
 class Block(nn.Module):
     """Batch norm -> channel dropout -> 3 x 3 convolution -> ReLU."""
 
@@ -94,16 +115,14 @@ class Block(nn.Module):
         self, inputs: int, outputs: int, *, padding: int, dropout: float, generator: torch.Generator | None
     ) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout = ChannelDropout(dropout)
         self.norm = nn.BatchNorm2d(inputs, eps=1e-5, momentum=NORM_MOMENTUM)
         self.conv = _convolution(inputs, outputs, kernel=3, padding=padding)
         nn.init.xavier_normal_(self.conv.weight, gain=math.sqrt(2.0), generator=generator)
         nn.init.zeros_(cast(Tensor, self.conv.bias))
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        x = self.norm(x)
-        if self.training and self.dropout > 0:
-            x = x * _keep(x, self.dropout, generator)
+        x = self.dropout(self.norm(x), generator)
         return functional.relu(self.conv(x), inplace=True)
 
 
@@ -254,9 +273,3 @@ def _convolution(inputs: int, outputs: int, *, kernel: int, stride: int = 1, pad
     """A convolution with memory but no values yet: torch's own initialisation would use its global generator."""
     layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel, stride=stride, padding=padding)
     return cast(nn.Conv2d, layer)
-
-
-def _keep(x: Tensor, dropout: float, generator: torch.Generator | None) -> Tensor:
-    """Mask (image, channel, 1, 1) of channels that are kept, scaled so that the mean stays."""
-    kept = torch.empty(x.shape[:2], dtype=x.dtype, device=x.device).bernoulli_(1 - dropout, generator=generator)
-    return kept.div_(1 - dropout)[:, :, None, None]

@@ -152,7 +152,7 @@ def plain_training(problem, protocol: str, epochs: int, batch_size: int) -> tupl
 @pytest.mark.parametrize("protocol", ["published", "strict"])
 def test_protocol(problem, protocol: str) -> None:
     for block in problem.encoder.trunk.children():
-        block.dropout = 0.0
+        block.dropout.share = 0.0
     for module in (problem.encoder, *problem.readouts.values()):
         module.double()
     for name, trials in problem.trials.items():

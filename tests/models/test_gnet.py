@@ -125,7 +125,7 @@ def test_dropout_follows_its_generator(prefilter: Prefilter) -> None:
     encoder = Encoder(prefilter, width=4, generator=torch.Generator().manual_seed(0))
     encoder.trunk.eval()
     for block in encoder.trunk.children():
-        block.training = True  # dropout, with running statistics
+        block.dropout.train()  # with running statistics in the norm
     a, b, c = (encoder(images(2, 64), torch.Generator().manual_seed(seed))[1] for seed in (1, 1, 2))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
