@@ -108,7 +108,7 @@ def _what_ran(run: Run) -> str:
         "protocol": f"{protocol}: {_PROTOCOLS.get(protocol, '')}".rstrip(": ") if protocol else None,
         "subjects": f"{', '.join(subjects)}; {voxels:,} voxels" if subjects else None,
         "store": f"{store['url']} (identity {store.get('identity', 'unknown')})" if "url" in store else None,
-        "begun": record.get("created"),
+        "begun": str(record.get("created", "")).replace("T", " ").replace("+00:00", " UTC"),
         "took": _duration(run),
         "machine": _machine(record.get("machine", {})),
         "commit": record.get("commit"),
@@ -116,7 +116,7 @@ def _what_ran(run: Run) -> str:
         "seed": pipeline.get("seed"),
     }
     stages = _stages(run)
-    timing = markup.table(("stage", "tasks", "task seconds", "failures, tried again"), stages) if stages else ""
+    timing = markup.table(("stage", "tasks", "seconds of work", "failures"), stages) if stages else ""
     return markup.facts(told) + timing
 
 
@@ -143,7 +143,7 @@ def _stages(run: Run) -> list[tuple[object, ...]]:
         (
             name,
             sum(event["stage"] == name for event in done),
-            f"{sum(event['seconds'] for event in done if event['stage'] == name):,.1f}",
+            round(sum(event["seconds"] for event in done if event["stage"] == name)),
             sum(event["stage"] == name for event in failed),
         )
         for name in names

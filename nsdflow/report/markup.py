@@ -6,7 +6,10 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from io import BytesIO
+from math import isnan
 from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,11 +21,12 @@ def picture(figure: Figure, description: str, *, raster: bool = False) -> str:
     """A figure inside of the page: SVG, or PNG where so many marks would make SVG large."""
     buffer = BytesIO()
     if raster:
-        figure.savefig(buffer, format="png", dpi=160)
         kind = "png"
+        figure.savefig(buffer, format="png", dpi=160)
     else:
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
         kind = "svg+xml"
+        with mpl.rc_context({"svg.hashsalt": "nsdflow"}):  # the same figure gives the same bytes
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
     data = b64encode(buffer.getvalue()).decode()
     width = round(96 * figure.get_figwidth())
     return f'<figure><img src="data:image/{kind};base64,{data}" alt="{escape(description)}" width="{width}"></figure>'
@@ -30,8 +34,12 @@ def picture(figure: Figure, description: str, *, raster: bool = False) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table; numbers stand right, text left. Floats are printed with three digits, NaN as a dash."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
+    rows = list(rows)
+    numeric = [isinstance(value, int | float) for value in rows[0]] if rows else [False] * len(header)
+    sides = [' class="number"' if number else "" for number in numeric]
+    head = "".join(f"<th{side}>{escape(name)}</th>" for name, side in zip(header, sides, strict=True))
+    lines = ("".join(f"<td{side}>{_cell(value)}</td>" for value, side in zip(row, sides, strict=True)) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -52,10 +60,8 @@ def details(summary: str, content: str) -> str:
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return f'<td class="number">{"–" if value != value else f"{value:.3f}"}</td>'
-    if isinstance(value, int):
-        return f'<td class="number">{value:,}</td>'
-    return f"<td>{escape(str(value))}</td>"
+        return "–" if isnan(value) else f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else escape(str(value))
 
 
 def _plain(value: Any) -> str:

@@ -97,6 +97,21 @@ SECTIONS = (
         _group("history", figures.learning_curves, "Losses and holdout accuracy by epoch"),
     ),
     Section(
+        "Shared and unique variance by layer",
+        "Shared: what a layer alone predicts. Unique: what is lost without it. Both in percent of the variance that "
+        "the whole model explains, averaged over voxels with an accuracy above 0.055 with weight r². Bars are one "
+        "standard error of a voxel.",
+        ("shared", "unique", "accuracy", "roi"),
+        _whole(figures.variance_by_layer, "Shared and unique variance by layer and region"),
+    ),
+    Section(
+        "Transfer between areas",
+        "Change of accuracy when an area (column) is predicted from the features that another area (row) learned. α "
+        "above 0: features of higher areas predict lower ones better than the reverse; below 0: worse.",
+        ("transfer/transfer", "transfer/alpha"),
+        _group("transfer", figures.transfer_matrices, "Transfer matrices and their asymmetry"),
+    ),
+    Section(
         "Accuracy by region of interest",
         "Dots are medians over voxels, lines run from the first to the third quartile, grey bars are median noise "
         "ceilings. The dashed line is chance.",
@@ -117,8 +132,8 @@ SECTIONS = (
     ),
     Section(
         "Pooling fields, finer level",
-        "Of the best predicted voxels of each region: which part of the image the readout pools over. The cross is the "
-        "centre of gaze, if the eyes were where they should be.",
+        "Of the best predicted voxels of each region: which part of the image the readout pools over. Lines cross at "
+        "the centre of gaze.",
         ("pooling_logits_0", "accuracy", "roi"),
         _each_subject(figures.pooling_field_examples, "Pooling fields of the finer level", "pooling_logits_0"),
     ),
@@ -156,20 +171,5 @@ SECTIONS = (
         "accuracy above 0.055. Features are z-scored, so that weights compare.",
         ("rf", "weights", "layer", "accuracy", "roi"),
         _each_subject(figures.layer_weights, "Share of squared weights by layer", "weights", raster=False),
-    ),
-    Section(
-        "Shared and unique variance by layer",
-        "Shared: what a layer alone predicts. Unique: what is lost without it. Both in percent of the variance that "
-        "the whole model explains, averaged over voxels with an accuracy above 0.055 with weight r². Bars are one "
-        "standard error of a voxel.",
-        ("shared", "unique", "accuracy", "roi"),
-        _whole(figures.variance_by_layer, "Shared and unique variance by layer and region"),
-    ),
-    Section(
-        "Transfer between areas",
-        "Change of accuracy when an area (column) is predicted from the features that another area (row) learned. α "
-        "above 0: features of higher areas predict lower ones better than the reverse; below 0: worse.",
-        ("transfer/transfer", "transfer/alpha"),
-        _group("transfer", figures.transfer_matrices, "Transfer matrices and their asymmetry"),
     ),
 )

@@ -51,9 +51,6 @@ _STYLE: Any = {
     "legend.fontsize": 8.5,
     "legend.frameon": False,
     "lines.linewidth": 1.5,
-    "svg.hashsalt": "nsdflow",  # the same figure gives the same file
-    "figure.dpi": 100,
-    "savefig.dpi": 160,
 }
 
 

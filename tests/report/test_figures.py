@@ -1,0 +1,131 @@
+"""Figures show the numbers they are given, leave matplotlib's global state alone, and take odd results."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from io import BytesIO
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+
+from nsdflow.analysis import pooling_field_fits, pooling_fields
+from nsdflow.report import figures
+
+Trees = dict[str, xr.DataTree]
+
+DRAW: dict[str, Callable[[Trees], Figure]] = {
+    "learning_curves": lambda t: figures.learning_curves(t["gnet"]["history"].to_dataset()),
+    "learning_curves of trunks": lambda t: figures.learning_curves(t["transfer"]["history"].to_dataset()),
+    "accuracy_by_roi": lambda t: figures.accuracy_by_roi(t["fwrf"]),
+    "accuracy_histograms": lambda t: figures.accuracy_histograms(t["gnet"]),
+    "accuracy_map": lambda t: figures.accuracy_map(t["gnet"]["subj01"].to_dataset()),
+    "pooling_field_examples": lambda t: figures.pooling_field_examples(t["gnet"]["subj01"].to_dataset()),
+    "receptive_fields": lambda t: figures.receptive_fields(t["fwrf"]["subj01"].to_dataset()),
+    "size_by_eccentricity": lambda t: figures.size_by_eccentricity(t["fwrf"]["subj01"].to_dataset()),
+    "layer_weights": lambda t: figures.layer_weights(t["fwrf"]["subj01"].to_dataset()),
+    "joint_distribution": lambda t: figures.joint_distribution(t["gnet"], t["transfer"], names=("one", "two")),
+    "transfer_matrices": lambda t: figures.transfer_matrices(t["transfer"]["transfer"].to_dataset()),
+    "variance_by_layer": lambda t: figures.variance_by_layer(t["tuning"]),
+}
+
+
+def texts(figure: Figure) -> set[str]:
+    return {text.get_text() for text in figure.findobj(mpl.text.Text) if text.get_text()}
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_every_panel_is_labelled_and_nothing_global_changes(name: str, results: Trees) -> None:
+    before = dict(mpl.rcParams)
+    figure = DRAW[name](results)
+    figure.savefig(BytesIO(), format="png", dpi=30)
+    assert dict(mpl.rcParams) == before
+    assert figure.axes
+    for panel in (panel for panel in figure.axes if panel.get_visible()):
+        titled = panel.get_title(loc="left") or panel.get_title()
+        assert titled or panel.get_ylabel() or panel.get_xlabel() or panel.texts
+    words = " ".join(texts(figure))
+    assert any(unit in words for unit in ("correlation", "degrees", "(%)", "share", "difference of r", "change of r"))
+
+
+def test_every_figure_is_drawn_here() -> None:
+    assert {name.split()[0] for name in DRAW} == set(figures.__all__)
+
+
+def test_figures_need_no_pyplot() -> None:
+    """pyplot holds global state, and looks for a screen."""
+    code = "import sys, nsdflow.report; assert 'matplotlib.pyplot' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_medians_and_ceilings_are_those_of_the_voxels(results: Trees) -> None:
+    axes = figures.accuracy_by_roi(results["gnet"]).axes[0]
+    drawn = [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "o" and len(line.get_ydata()) == 1]
+    expected = []
+    for subject in ("subj01", "subj02"):
+        data = results["gnet"][subject].dataset
+        for labels in ((1, 2), (3, 4), (5, 6), (7,)):
+            expected.append(np.median(data["accuracy"].values[np.isin(data["roi"], labels)]))
+    np.testing.assert_allclose(drawn, expected)
+
+
+def test_the_map_puts_every_voxel_of_a_slice_in_its_place(results: Trees) -> None:
+    data = results["gnet"]["subj01"].to_dataset()
+    figure = figures.accuracy_map(data, slices=3)
+    panel = figure.axes[0]
+    number = int(panel.get_title().removeprefix("k = "))
+    drawn = panel.images[0].get_array().filled(np.nan).T
+    here = data.isel(voxel=data["k"].values == number)
+    i, j = here["i"].values - data["i"].values.min() + 1, here["j"].values - data["j"].values.min() + 1
+    np.testing.assert_array_equal(drawn[i, j], here["accuracy"].values.astype(float))
+    assert np.isfinite(drawn).sum() == here.sizes["voxel"]
+    assert {"L", "R"} <= texts(figure)
+
+
+def test_transfer_matrices_show_losses_in_thousandths_and_the_asymmetry(results: Trees) -> None:
+    transfer = results["transfer"]["transfer"].to_dataset()
+    shown = texts(figures.transfer_matrices(transfer))
+    loss = float(transfer["transfer"].sel(subject="all", model="hV4", roi="V1"))
+    assert f"{1000 * loss:.0f}".replace("-", "\N{MINUS SIGN}") in shown
+    alpha, error = (float(transfer[name].sel(subject="all")) for name in ("alpha", "alpha_error"))
+    assert f"all   α = {alpha:.2f} ± {error:.2f}".replace("-", "\N{MINUS SIGN}") in shown
+
+
+def test_joint_distribution_counts_who_is_better(results: Trees) -> None:
+    better = results["gnet"].map_over_datasets(
+        lambda data: data.assign(accuracy=data["accuracy"] + 0.01) if "accuracy" in data else data
+    )
+    shown = texts(figures.joint_distribution(results["gnet"], better))
+    assert {"0.0 %", "100.0 %"} <= shown
+
+
+def test_layer_shares_add_up(results: Trees) -> None:
+    axes = figures.layer_weights(results["fwrf"]["subj01"].to_dataset()).axes[0]
+    widths = np.array([[bar.get_width() for bar in layer] for layer in axes.containers])
+    np.testing.assert_allclose(widths.sum(0), 1)
+
+
+def test_sizes_of_fitted_pooling_fields(results: Trees) -> None:
+    data = results["gnet"]["subj01"].to_dataset()
+    fits = pooling_field_fits(pooling_fields(data["pooling_logits_0"]))
+    fits["accuracy"] = data["accuracy"]
+    axes = figures.size_by_eccentricity(fits).axes[0]
+    assert {text.get_text().split()[0] for text in axes.get_legend().get_texts()} <= {"V1", "V2", "V3", "hV4"}
+
+
+def test_results_without_anything_to_show_still_give_a_figure(results: Trees) -> None:
+    """No ceiling, no voxel above the threshold, correlations that are NaN."""
+    data = results["fwrf"]["subj01"].to_dataset().drop_vars(["noise_ceiling", "ncsnr"])
+    data["accuracy"] = data["accuracy"] * np.nan
+    tree = xr.DataTree.from_dict({"subj01": data.assign(accuracy=data["accuracy"].fillna(0))})
+    for figure in (
+        figures.accuracy_by_roi(tree),
+        figures.accuracy_histograms(tree),
+        figures.accuracy_map(data),
+        figures.size_by_eccentricity(data),
+    ):
+        figure.savefig(BytesIO(), format="png", dpi=30)

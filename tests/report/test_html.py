@@ -1,0 +1,143 @@
+"""The page of a run: whole in one file, with the right sections and the right numbers."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nsdflow.analysis import summary_table
+from nsdflow.errors import MissingDataError, RunError
+from nsdflow.report import write_report
+from nsdflow.report.sections import SECTIONS
+from nsdflow.store import open_run
+
+EVERYWHERE = {"Accuracy", "Accuracy by region of interest", "Accuracy of all voxels", "Accuracy in the brain"}
+ALSO = {
+    "gnet": {"Learning curves", "Pooling fields, finer level", "Pooling fields, coarser level"},
+    "fwrf": {"Receptive fields", "Size and eccentricity", "Layers"},
+    "transfer": {"Learning curves", "Transfer between areas"},
+    "tuning": {"Shared and unique variance by layer"},
+}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, headings, and the cells of each row."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1].append(data)
+
+
+@pytest.fixture(scope="module")
+def pages(run_folders: dict[str, Path]) -> dict[str, str]:
+    written = {kind: write_report(folder) for kind, folder in run_folders.items()}
+    assert all(path == run_folders[kind] / "report.html" for kind, path in written.items())
+    return {kind: path.read_text() for kind, path in written.items()}
+
+
+@pytest.mark.parametrize("kind", ALSO)
+def test_sections_are_those_whose_variables_are_there(pages: dict[str, str], kind: str) -> None:
+    page = Page(pages[kind])
+    assert page.open == []  # every tag is closed
+    assert set(page.headings) == {"What ran on what", *EVERYWHERE, *ALSO[kind], "Settings"}
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links == [f"#{attributes['id']}" for tag, attributes in page.tags if tag == "section"]
+
+
+def test_every_section_but_that_of_fits_appears_somewhere() -> None:
+    shown = EVERYWHERE.union(*ALSO.values())
+    assert {section.title for section in SECTIONS} - shown == {"Size and eccentricity of pooling fields"}
+
+
+@pytest.mark.parametrize("kind", ALSO)
+def test_the_page_needs_nothing_else(pages: dict[str, str], kind: str) -> None:
+    page = Page(pages[kind])
+    assert not {"script", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
+    sources = [attributes["src"] or "" for tag, attributes in page.tags if "src" in attributes]
+    assert len(sources) >= 3
+    assert all(re.match(r"data:image/(png|svg\+xml);base64,", source) for source in sources)
+    pictures = [base64.b64decode(source.split(",", 1)[1], validate=True) for source in sources]
+    assert all(picture.startswith((b"\x89PNG", b"<?xml")) for picture in pictures)
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    assert not re.search(r"https?://|url\(|@import", re.sub(r"base64,[^\"]*", "", pages[kind]))
+    for picture in pictures:  # no picture reaches out either
+        assert not re.search(rb"(href|src)=\"(?!#|data:)", picture)
+
+
+def test_numbers_of_the_table(pages: dict[str, str], run_folders: dict[str, Path]) -> None:
+    rows = Page(pages["gnet"]).rows
+    data = open_run(run_folders["gnet"])["subj02"].dataset
+    accuracy, ceiling = (float(np.median(data[name])) for name in ("accuracy", "noise_ceiling"))
+    expected = ["subj02", f"{data.sizes['voxel']:,}", f"{accuracy:.3f}", f"{ceiling:.3f}", f"{accuracy / ceiling:.3f}"]
+    assert expected in rows
+    assert len(summary_table(open_run(run_folders["gnet"]))) == 2
+    inside = np.isin(data["roi"], (1, 2))
+    explained = 100 * np.mean(data["accuracy"].values[inside].astype(float) ** 2)
+    (area,) = [row for row in rows if row[:2] == ["subj02", "V1"]]
+    assert area[2] == str(inside.sum())
+    assert float(area[3]) == pytest.approx(explained, abs=6e-4)
+
+
+def test_what_ran_on_what(pages: dict[str, str]) -> None:
+    page = pages["gnet"]
+    for told in (
+        "gnet (gnet)", "a &lt;small&gt; run &amp; its report", "published: as in the paper", "nsd.zarr", "0:05:04",
+        "torch 2.13.0", "2026-03-01 12:00:00 UTC", "somewhere",
+    ):  # fmt: skip
+        assert told in page
+    assert ["train", "1", "270", "1"] in Page(page).rows
+    assert "learning_rate: 0.001" in page
+
+
+def test_a_run_without_log_or_settings_has_a_page_too(run_folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(run_folders["transfer"], tmp_path / "bare")
+    (folder / "log.jsonl").unlink()
+    (folder / "run.yaml").write_text("created: 2026-01-01\n")
+    page = write_report(folder).read_text()
+    assert "<h1>bare</h1>" in page
+    assert "Transfer between areas" in page
+
+
+def test_writing_again_gives_the_same_bytes(run_folders: dict[str, Path]) -> None:
+    first = write_report(run_folders["tuning"]).read_bytes()
+    assert write_report(run_folders["tuning"]).read_bytes() == first
+
+
+def test_bad_folders(run_folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match="no such run"):
+        write_report(tmp_path / "nothing")
+    folder = shutil.copytree(run_folders["tuning"], tmp_path / "damaged")
+    for text, message in (("a: [", "is not YAML"), ("just text", "no settings in it")):
+        (folder / "run.yaml").write_text(text)
+        with pytest.raises(RunError, match=message):
+            write_report(folder)
+    (folder / "run.yaml").unlink()
+    with pytest.raises(MissingDataError, match=r"run\.yaml: not there"):
+        write_report(folder)
+    assert not (tmp_path / "nothing").exists()
