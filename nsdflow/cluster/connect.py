@@ -84,12 +84,18 @@ def connect(
 def _client(cluster: str, wanted: Wanted, stack: ExitStack) -> Client:
     if "://" in cluster:
         return Client(cluster)
-    if cluster in QUEUES:
-        return Client(_job_pools(cluster, wanted, stack))
     starters = {"local": local_cluster, "threads": threads_cluster}
-    if cluster not in starters:
+    if cluster in QUEUES:
+        client = Client(_job_pools(cluster, wanted, stack))
+    elif cluster in starters:
+        client = Client(stack.enter_context(starters[cluster](wanted)))
+    else:
         raise one_of("cluster", cluster, (*CLUSTERS, "tcp://HOST:PORT"))
-    return Client(stack.enter_context(starters[cluster](wanted)))
+    if wanted.dashboard is not None:
+        from nsdflow.cluster.dashboard import dask_setup  # bokeh takes a while to import
+
+        client.run_on_scheduler(dask_setup)
+    return client
 
 
 def _job_pools(kind: str, wanted: Wanted, stack: ExitStack) -> JobPools:

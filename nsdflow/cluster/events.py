@@ -37,9 +37,23 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-__all__ = ["TOPIC", "Event", "Listener", "RunLog", "emit", "make_event", "read_log", "subscribe"]
+__all__ = [
+    "DRIVER_TOPIC",
+    "TOPIC",
+    "Event",
+    "Listener",
+    "RunLog",
+    "emit",
+    "make_event",
+    "publish",
+    "read_log",
+    "subscribe",
+]
 
+#: Where workers and pools report.
 TOPIC = "nsdflow"
+#: Where a driver shows its own events to the dashboard.
+DRIVER_TOPIC = "nsdflow-driver"
 #: Seconds between two uploads of a log to an object store.
 UPLOAD_EVERY = 30.0
 
@@ -64,6 +78,11 @@ def emit(kind: str, **fields: Any) -> None:
         return
     event = make_event(kind, task=str(worker.get_current_task()), worker_name=str(worker.name), **fields)
     worker.log_event(TOPIC, event)
+
+
+def publish(client: Client, event: Event) -> None:
+    """Show an event of the driver on the dashboard; listeners of the driver get it from the driver itself."""
+    client.log_event(DRIVER_TOPIC, event)
 
 
 @contextmanager

@@ -18,13 +18,13 @@ from dask.utils import parse_bytes
 from nsdflow.cluster.jobqueue import QUEUES, Queue, read_section, seconds_of
 from nsdflow.cluster.settings import long_task_settings
 from nsdflow.cluster.stop import DEADLINE, POOL
+from nsdflow.cluster.wanted import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from distributed import Security
 
-    from nsdflow.cluster.wanted import Wanted
 
 __all__ = ["Pool", "job_scripts", "pool_settings", "read_pools"]
 
@@ -173,6 +173,9 @@ def pool_settings(pools: Iterable[Pool]) -> dict[str, Any]:
     return {f"jobqueue.{pool.config_name}": dict(pool.settings) for pool in pools}
 
 
-def job_scripts(kind: str, wanted: Wanted) -> dict[str, str]:
-    """What would be submitted for each pool, by its name; nothing is."""
-    return {pool.name: pool.job_script() for pool in read_pools(kind, wanted)}
+def job_scripts(cluster: str, *, workers: int | None = None, gpus: int | None = None) -> dict[str, str]:
+    """What ``--cluster`` would submit for each pool, by its name, without submitting it; nothing if it is no queue."""
+    if cluster not in QUEUES:
+        return {}
+    pools = read_pools(cluster, Wanted(workers=workers, gpus=gpus))
+    return {pool.name: pool.job_script() for pool in pools}

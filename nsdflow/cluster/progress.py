@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from nsdflow.cluster.watch import clock
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -53,7 +55,7 @@ class Line:
     def describe(self, now: float) -> str:
         """``ingest 12/40 · 213 MiB/s · 2:10 left``."""
         left = self.seconds_left(now)
-        eta = "" if left is None or self.done == self.total else f"{_clock(left)} left"
+        eta = "" if left is None or self.done == self.total else f"{clock(left)} left"
         parts = (f"{self.name} {self.done}/{self.total}", self.rate(now), eta)
         return " · ".join(part for part in parts if part)
 
@@ -144,9 +146,3 @@ def _bars(console: Console) -> Bars:
         TimeRemainingColumn(),
         console=console,
     )
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

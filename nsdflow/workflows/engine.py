@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from dask.utils import format_bytes
 
-from nsdflow.cluster.events import Event, Listener, make_event
+from nsdflow.cluster.events import Event, Listener, make_event, publish
 from nsdflow.cluster.feed import Feed, worker_memory
 from nsdflow.errors import NsdflowError, PlanError, RunError
 from nsdflow.workflows import markers
@@ -190,7 +190,12 @@ def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener
         markers.clear(plan.folder)
     markers.write_plan(plan.folder, {stage: [task.key for task in tasks] for stage, tasks in plan.stages().items()})
     missing = plan.missing()
-    tell = listen or (lambda event: None)
+
+    def tell(event: Event) -> None:
+        publish(client, event)
+        if listen is not None:
+            listen(event)
+
     left = Counter(task.stage for task in missing)
     for stage, tasks in plan.stages().items():
         size = sum(task.reads + task.writes for task in tasks)

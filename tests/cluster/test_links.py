@@ -1,0 +1,48 @@
+"""The ways to the dashboard that are printed, for each place a driver may run in."""
+
+from __future__ import annotations
+
+import pytest
+
+from nsdflow.cluster.connect import connect
+from nsdflow.cluster.links import announce_dashboard, dashboard_links, links_of
+
+
+def links(host="node7", listens_on="127.0.0.1", **environ):
+    return dashboard_links(host, 8787, listens_on=listens_on, environ=environ, user="ada")
+
+
+def test_on_a_login_node_one_hop_is_enough():
+    assert links("login1", SLURM_SUBMIT_HOST="login1.site.org") == {
+        "on this machine": "http://127.0.0.1:8787/nsdflow",
+        "ssh tunnel": "ssh -N -L 8787:localhost:8787 ada@login1   then open http://localhost:8787/nsdflow",
+    }
+
+
+@pytest.mark.parametrize("name", ["SLURM_SUBMIT_HOST", "PBS_O_HOST", "LSB_SUB_HOST"])
+def test_in_a_batch_job_the_tunnel_goes_through_the_login_node(name):
+    tunnel = links(**{name: "login1"})["ssh tunnel"]
+    assert tunnel.startswith("ssh -N -L 8787:localhost:8787 -J ada@login1 ada@node7 ")
+
+
+def test_under_jupyter_its_proxy_is_a_way():
+    assert links(JUPYTERHUB_SERVICE_PREFIX="/user/ada/")["Jupyter"] == "/user/ada/proxy/8787/nsdflow"
+    assert links(JPY_PARENT_PID="1")["Jupyter"].startswith("/proxy/8787/nsdflow")
+
+
+def test_open_ondemand_needs_a_dashboard_that_other_machines_reach():
+    assert "Open OnDemand" not in links()
+    opened = links(listens_on="0.0.0.0")
+    assert opened["Open OnDemand"] == "/node/node7/8787/nsdflow"
+    assert opened["on this machine"] == "http://node7:8787/nsdflow"
+
+
+def test_a_client_knows_its_own(client):
+    assert links_of(client) == {}  # connected without a dashboard
+    with connect("threads") as other:
+        port = other.cluster.scheduler.http_server.port
+        assert links_of(other)["on this machine"] == f"http://127.0.0.1:{port}/nsdflow"
+        heard = []
+        announce_dashboard(other, heard.append)
+        assert [event["kind"] for event in heard] == ["note", "note"]
+        assert "ssh -N" in heard[1]["text"]
