@@ -10,7 +10,7 @@ PYTEST     := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test nightly lint format docs bench clean
+.PHONY: help demo test nightly lint lint-code lint-format lint-types lint-layers format docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,10 +24,18 @@ test: $(DEV_READY) ## all tests but the marked ones (slow, slurm, gpu, browser);
 nightly: $(DEV_READY) ## the slow tests that `make test` leaves out
 	$(PYTEST) -m "slow" $(PYTEST_ARGS)
 
-lint: $(DEV_READY) ## ruff (lint and format), mypy strict, the contract between the layers
+lint: lint-code lint-format lint-types lint-layers ## ruff (lint and format), mypy strict, the contract between the layers
+
+lint-code: $(DEV_READY)
 	$(BIN)/ruff check .
+
+lint-format: $(DEV_READY)
 	$(BIN)/ruff format --check .
+
+lint-types: $(DEV_READY)
 	$(BIN)/mypy
+
+lint-layers: $(DEV_READY)
 	$(BIN)/lint-imports
 
 format: $(DEV_READY) ## let ruff format and fix what it can
