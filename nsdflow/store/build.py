@@ -11,16 +11,18 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import uuid4
 
 import numpy as np
 import xarray as xr
 import zarr
 
 from nsdflow.errors import StoreError
-from nsdflow.store.files import atomic_file, exists, is_local, local_path, read_bytes, remove, writing
+from nsdflow.store.files import TEMPORARY, atomic_file, exists, is_local, local_path, read_bytes, remove, sweep, writing
 from nsdflow.store.schema import COORDINATES, FILL_VALUE, SCHEMA, SCHEMA_VERSION, STIMULI, UNITS, Cut, scale_attributes
 from nsdflow.store.shards import CODECS
 
@@ -94,47 +96,47 @@ def create_subject(
     attributes : mapping
         Subject, space, version of the betas, shape and affine of the volume, sessions.
     """
-    group = _create_group(root, subject, _typed(xr.merge([trials, voxels])), attributes)
     size = voxels.sizes["voxel"]
     kind = np.dtype(dtype)
-    _create_array(
-        group,
-        "betas",
-        dims={"trial": trials.sizes["trial"], "voxel": size},
-        dtype=dtype,
-        chunk=cut.chunk,
-        shard=cut.shard,
-        fill_value=FILL_VALUE if kind.kind == "i" else np.nan,
-        attributes=scale_attributes(kind),
-        codec=cut.codec,
-    )
-    chunk = cut.statistics_chunk
-    for name, statistic in STATISTICS.items():
+    with _new_group(root, subject, _typed(xr.merge([trials, voxels])), attributes) as group:
         _create_array(
             group,
-            name,
-            dims={"session": sessions, "voxel": size},
-            dtype=statistic.dtype,
-            chunk=(1, chunk),
-            shard=(sessions, -(-size // chunk) * chunk),
-            fill_value=statistic.fill_value,
-            attributes=statistic.attributes,
+            "betas",
+            dims={"trial": trials.sizes["trial"], "voxel": size},
+            dtype=dtype,
+            chunk=cut.chunk,
+            shard=cut.shard,
+            fill_value=FILL_VALUE if kind.kind == "i" else np.nan,
+            attributes=scale_attributes(kind),
+            codec=cut.codec,
         )
+        chunk = cut.statistics_chunk
+        for name, statistic in STATISTICS.items():
+            _create_array(
+                group,
+                name,
+                dims={"session": sessions, "voxel": size},
+                dtype=statistic.dtype,
+                chunk=(1, chunk),
+                shard=(sessions, -(-size // chunk) * chunk),
+                fill_value=statistic.fill_value,
+                attributes=statistic.attributes,
+            )
 
 
 def create_stimuli(root: str, images: xr.Dataset, *, size: int, cut: Cut, attributes: Mapping[str, Any]) -> None:
     """Create the group of the images: coordinates with their values, pixels without."""
-    group = _create_group(root, STIMULI, _typed(images), attributes)
-    _create_array(
-        group,
-        "images",
-        dims={"image": images.sizes["image"], "channel": 3, "y": size, "x": size},
-        dtype="uint8",
-        chunk=(*cut.chunk, size, size),
-        shard=(*cut.shard, size, size),
-        fill_value=0,
-        attributes={"long_name": "image as shown, resized", "channels": "red green blue"},
-    )
+    with _new_group(root, STIMULI, _typed(images), attributes) as group:
+        _create_array(
+            group,
+            "images",
+            dims={"image": images.sizes["image"], "channel": 3, "y": size, "x": size},
+            dtype="uint8",
+            chunk=(*cut.chunk, size, size),
+            shard=(*cut.shard, size, size),
+            fill_value=0,
+            attributes={"long_name": "image as shown, resized", "channels": "red green blue"},
+        )
 
 
 def _typed(table: xr.Dataset) -> xr.Dataset:
@@ -148,18 +150,26 @@ def _typed(table: xr.Dataset) -> xr.Dataset:
     return xr.Dataset(coords=coordinates)
 
 
-def _create_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mapping[str, Any]) -> zarr.Group:
-    """A new group with its coordinates, in place of whatever a killed process left of it."""
-    url = f"{root}/{name}"
-    remove(url)
-    encoding = {
-        str(key): {"chunks": variable.shape} for key, variable in coordinates.variables.items() if variable.size
-    }
-    with writing(url):
-        coordinates.assign_attrs(attributes).to_zarr(
-            root, group=name, mode="w-", zarr_format=3, consolidated=False, encoding=encoding
-        )
-        return zarr.open_group(url, mode="r+", zarr_format=3, use_consolidated=False)
+@contextmanager
+def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mapping[str, Any]) -> Iterator[zarr.Group]:
+    """A group with its coordinates, to put arrays into; it gets its name when all of them are there.
+
+    A group that has the name already is kept: another attempt at the same task was faster, and made the same.
+    """
+    place = local_path(f"{root}/{name}") if is_local(root) else None
+    temporary = f".{name}.{uuid4().hex[:8]}{TEMPORARY}" if place else name
+    sizes = {str(key): {"chunks": variable.shape} for key, variable in coordinates.variables.items() if variable.size}
+    with writing(f"{root}/{name}"):
+        try:
+            coordinates.assign_attrs(attributes).to_zarr(
+                root, group=temporary, mode="w", zarr_format=3, consolidated=False, encoding=sizes
+            )
+            yield zarr.open_group(f"{root}/{temporary}", mode="r+", zarr_format=3, use_consolidated=False)
+            if place and not place.exists():
+                place.with_name(temporary).rename(place)
+        finally:
+            if place:
+                remove(f"{root}/{temporary}")
 
 
 def _create_array(
@@ -174,18 +184,17 @@ def _create_array(
     attributes: Mapping[str, Any],
     codec: str = "none",
 ) -> None:
-    with writing(f"{group.store_path}/{name}"):
-        group.create_array(
-            name,
-            shape=tuple(dims.values()),
-            dtype=dtype,
-            chunks=chunk,
-            shards=shard,
-            fill_value=fill_value,
-            compressors=CODECS[codec].zarr,
-            dimension_names=tuple(dims),
-            attributes=dict(attributes),
-        )
+    group.create_array(
+        name,
+        shape=tuple(dims.values()),
+        dtype=dtype,
+        chunks=chunk,
+        shards=shard,
+        fill_value=fill_value,
+        compressors=CODECS[codec].zarr,
+        dimension_names=tuple(dims),
+        attributes=dict(attributes),
+    )
 
 
 def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
@@ -210,6 +219,7 @@ def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mappi
             f"{workspace.store}: exists; remove it or choose another store (the build is {workspace.built})"
         )
     with writing(workspace.built):
+        sweep(workspace.built)
         remove(record)  # of a publication that was interrupted; zarr wonders at files that are not its own
         with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3 that xarray reads too
             warnings.filterwarnings("ignore", "Consolidated metadata")

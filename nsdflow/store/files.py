@@ -6,7 +6,7 @@ import errno
 import io
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 from uuid import uuid4
@@ -16,6 +16,7 @@ import fsspec
 from nsdflow.errors import StoreError
 
 __all__ = [
+    "TEMPORARY",
     "atomic_file",
     "exists",
     "is_local",
@@ -28,7 +29,7 @@ __all__ = [
     "writing",
 ]
 
-#: Ending of files that are being written; what is left of them belongs to processes that were killed.
+#: Ending of files and groups that are being written; what is left of them belongs to processes that were killed.
 TEMPORARY: Final = ".tmp"
 
 _NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
@@ -149,8 +150,11 @@ def list_files(url: str) -> list[str]:
 
 
 def sweep(url: str) -> int:
-    """Remove what killed processes left of files they were writing; how many there were."""
-    leftovers = [name for name in list_files(url) if name.endswith(TEMPORARY)]
+    """Remove what killed processes left of files and groups they were writing; how many there were."""
+    parts = (name.split("/") for name in list_files(url))
+    names = ["/".join(part[: n + 1]) for part in parts for n in range(len(part)) if part[n].endswith(TEMPORARY)]
+    leftovers = set(names)
     for name in leftovers:
-        remove(f"{url}/{name}")
+        with suppress(OSError):  # another attempt at a finished task may still be writing; it cleans up by itself
+            remove(f"{url}/{name}")
     return len(leftovers)

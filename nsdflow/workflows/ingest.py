@@ -22,7 +22,7 @@ from nsdflow.nsd.inventory import SubjectInventory, take_inventory
 from nsdflow.nsd.source import Source, open_source
 from nsdflow.store import Store, open_store
 from nsdflow.store.build import Workspace, publish, workspace_of
-from nsdflow.store.files import atomic_file, exists, is_local, read_bytes, remove, sweep
+from nsdflow.store.files import atomic_file, exists, is_local, read_bytes, remove
 from nsdflow.store.schema import SCHEMA_VERSION, STIMULI
 from nsdflow.store.verify import check_files
 from nsdflow.workflows.engine import Plan, execute
@@ -192,7 +192,6 @@ def _begin(plan: IngestPlan, *, resume: bool) -> None:
                 f"({'; '.join(_difference(before.get(name), now.get(name)) for name in changed)}); "
                 "ingest as before to continue, or begin again with --no-resume"
             )
-        sweep(plan.workspace.built)
     with atomic_file(record) as file:
         file.write(json.dumps(plan.manifest, indent=1).encode())
 
