@@ -16,7 +16,7 @@ first of equals wins, as published.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -166,6 +166,7 @@ def search(
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     with torch.no_grad(), arithmetic("float32", device):
         source, rows = _on_device(features, trials, plan, device)
+        repeated = trials.repeated.to(device)
         for first in range(0, trials.voxels, plan.voxels):
             tiles = _tiles(trials, range(first, min(first + plan.voxels, trials.voxels)), device)
             for index, pooled in candidate_features(source, block, plan.candidates, rows, device):
@@ -173,7 +174,8 @@ def search(
                 del pooled  # its whole block would live on while the next one is made
                 train = _weighted_rows(values, trials.train, trials.train_count)
                 held = _weighted_rows(values, trials.holdout, trials.holdout_count)
-                _score(index, train, held, tiles, settings.lambdas, shape.form)
+                operators = holdout_operators(train, held, settings.lambdas, shape.form, repeated)
+                _score(index, train, operators, tiles, shape.form)
             parts += [(tile.loss.cpu(), tile.candidate.cpu(), tile.lambda_index.cpu()) for tile in tiles]
     return FwrfPartial(block, *(torch.cat(part) for part in zip(*parts, strict=True)))
 
@@ -217,6 +219,7 @@ def solve(
     plan = plan_memory(shape, free_memory(device) if memory is None else memory)
     weights = torch.zeros(trials.voxels, features.features + 1)
     mean, std = (torch.empty(trials.voxels, features.features) for _ in range(2))
+    lambdas = torch.tensor(settings.lambdas, dtype=torch.float64)
     with torch.no_grad(), arithmetic("float32", device):
         source, rows = _on_device(features, trials, plan, device)
         for index, pooled in _chosen_features(source, best.candidate, plan.candidates, rows, device):
@@ -225,18 +228,13 @@ def solve(
             won = best.candidate == index
             mean[won], std[won] = standard.mean.cpu(), standard.std.cpu()
             train = _weighted_rows(standard.values, trials.train, trials.train_count)
-            groups = [
-                (lambda_index, voxels)
-                for lambda_index in best.lambda_index[won].unique().tolist()
-                for voxels in (won & (best.lambda_index == lambda_index)).nonzero()[:, 0].split(VOXEL_TILE)
-            ]
-            responses = (trials.train_sum[:, voxels].to(device) for _, voxels in groups)
-            lambdas = [settings.lambdas[lambda_index] for lambda_index, _ in groups]
-            for (_, voxels), fitted in zip(groups, ridge_weights(train, responses, lambdas, shape.form), strict=True):
+            for voxels in won.nonzero()[:, 0].split(VOXEL_TILE):
+                responses, strengths = trials.train_sum[:, voxels].to(device), lambdas[best.lambda_index[voxels]]
+                fitted = ridge_weights(train, responses, strengths.to(device), shape.form)
                 weights[voxels, : len(fitted)] = fitted.T.cpu()
     return FwrfResult(
         rf=torch.as_tensor(features.candidates)[best.candidate],
-        lambda_=torch.tensor(settings.lambdas, dtype=torch.float64)[best.lambda_index],
+        lambda_=lambdas[best.lambda_index],
         lambda_index=best.lambda_index,
         candidate=best.candidate,
         holdout_loss=best.loss,
@@ -291,6 +289,7 @@ def fit_shape(
         rows=train, features=columns, holdout=holdout, voxels=trials.voxels, lambdas=len(settings.lambdas)
     )
     return FwrfShape(
+        candidates=len(features.candidates),
         images=len(trials.images),
         train=train,
         holdout=holdout,
@@ -339,12 +338,10 @@ def _tiles(trials: TrialSums, voxels: range, device: torch.device) -> list[_Tile
     return tiles
 
 
-def _score(
-    candidate: int, train: Tensor, held: Tensor, tiles: list[_Tile], lambdas: Sequence[float], form: Form
-) -> None:
+def _score(candidate: int, train: Tensor, operators: Iterable[Tensor], tiles: list[_Tile], form: Form) -> None:
     """Holdout losses of one candidate with every lambda."""
     rights = [train.T @ tile.train if form == "primal" else tile.train for tile in tiles]
-    for lambda_index, operator in enumerate(holdout_operators(train, held, lambdas, form)):
+    for lambda_index, operator in enumerate(operators):
         for tile, right in zip(tiles, rights, strict=True):
             residual = torch.addmm(tile.target, operator, right, alpha=-1)
             explainable = residual.square_().sum(0, dtype=torch.float64)

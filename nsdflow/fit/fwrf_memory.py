@@ -31,6 +31,7 @@ OVERHEAD = 64 << 20
 class FwrfShape:
     """Sizes of one fit."""
 
+    candidates: int
     images: int
     train: int
     holdout: int
@@ -64,10 +65,11 @@ def plan_memory(shape: FwrfShape, budget: int | None = None) -> FwrfMemory:
     PlanError
         The smallest blocks need more than the budget.
     """
+    most = min(shape.candidates, CANDIDATE_TILE)
     whole = -(-shape.voxels // VOXEL_TILE) * VOXEL_TILE
     steps = [(False, VOXEL_TILE, 1)]
     steps += [(shape.copied, voxels, 1) for voxels in range(VOXEL_TILE, whole + 1, VOXEL_TILE)]
-    steps += [(shape.copied, whole, candidates) for candidates in range(2, CANDIDATE_TILE + 1)]
+    steps += [(shape.copied, whole, candidates) for candidates in range(2, most + 1)]
     plans = [_planned(shape, *step) for step in steps]
     allowed = plans[-1].bytes if budget is None else budget
     fitting = [plan for plan in plans if plan.bytes <= allowed]

@@ -30,7 +30,8 @@ Statistics = Literal["all", "training"]
 class TrialSums:
     """Responses of one subject, by image.
 
-    ``images`` (image,) are the rows of the feature maps that were shown; ``train`` and ``holdout`` index into it.
+    ``images`` (image,) are the rows of the feature maps that were shown; ``train`` and ``holdout`` index into it. The
+    images that have trials in both come last in ``train`` and first in ``holdout``, in the same order.
     """
 
     images: Tensor
@@ -46,6 +47,8 @@ class TrialSums:
     """(holdout image,) float32, m_i."""
     holdout_mean: Tensor
     """(holdout image, voxel) float32, sqrt(m_i) y_i."""
+    repeated: Tensor
+    """(image in both,) float32, sqrt(m_i / n_i)."""
     unexplainable: Tensor
     """(voxel,) float64, the squared deviation of holdout trials from the mean of their image."""
 
@@ -79,27 +82,30 @@ def sum_trials(images: Tensor, responses: Tensor, holdout: Tensor, *, statistics
     if not bool(finite.all()):
         raise ValueError(f"responses of {int((~finite).sum())} voxels are not finite; replace NaN by 0 or drop them")
     shown, image = torch.unique(images, return_inverse=True)
-    train, train_count, train_sum = _sums(image[~holdout], responses[~holdout], len(shown))
-    held, held_count, held_sum = _sums(image[holdout], responses[holdout], len(shown))
+    trained, held = (torch.bincount(image[part], minlength=len(shown)) > 0 for part in (~holdout, holdout))
+    both = (trained & held).nonzero()[:, 0]
+    train = torch.cat([(trained & ~held).nonzero()[:, 0], both])
+    test = torch.cat([both, (held & ~trained).nonzero()[:, 0]])
+    train_count, train_sum = _sums(image[~holdout], responses[~holdout], train, len(shown))
+    test_count, test_sum = _sums(image[holdout], responses[holdout], test, len(shown))
     count = torch.bincount(image if statistics == "all" else image[~holdout], minlength=len(shown)).double()
     squares = responses[holdout].square().sum(0, dtype=torch.float64)
-    explainable = (held_sum / held_count.sqrt()[:, None]).square().sum(0, dtype=torch.float64)
+    explainable = (test_sum / test_count.sqrt()[:, None]).square().sum(0, dtype=torch.float64)
     return TrialSums(
         images=shown,
         share=(count / count.sum()).float(),
         train=train,
         train_count=train_count,
         train_sum=train_sum / train_count.sqrt()[:, None],
-        holdout=held,
-        holdout_count=held_count,
-        holdout_mean=held_sum / held_count.sqrt()[:, None],
+        holdout=test,
+        holdout_count=test_count,
+        holdout_mean=test_sum / test_count.sqrt()[:, None],
+        repeated=(test_count[: len(both)] / train_count[len(train) - len(both) :]).sqrt(),
         unexplainable=squares - explainable,
     )
 
 
-def _sums(image: Tensor, responses: Tensor, images: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Images that occur, how often, and the sum of their responses."""
-    count = torch.bincount(image, minlength=images)
+def _sums(image: Tensor, responses: Tensor, wanted: Tensor, images: int) -> tuple[Tensor, Tensor]:
+    """Number of trials of the images wanted, and the sum of their responses."""
     total = torch.zeros(images, responses.shape[1]).index_add_(0, image, responses.float())
-    there = count.nonzero()[:, 0]
-    return there, count[there].float(), total[there]
+    return torch.bincount(image, minlength=images)[wanted].float(), total[wanted]
