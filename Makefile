@@ -43,7 +43,7 @@ format: $(DEV_READY) ## let ruff format and fix what it can
 	$(BIN)/ruff check --fix .
 
 docs: $(DEV_READY) ## the documentation, into docs/_build/html; a warning is an error
-	@rm -rf docs/api/generated
+	@rm -rf docs/api/generated docs/api/index.md
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
@@ -51,7 +51,7 @@ bench: $(DEV_READY) ## every benchmark at the size for two cores; the last line 
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) docs/_build docs/api/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) docs/_build docs/api/generated docs/api/index.md .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # --- set-up ---------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
-"""Pages that are written from other files while the documentation is built: the changelog and the commands."""
+"""Pages that are written from other files while the documentation is built: API, commands and changelog."""
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,53 @@ FRAGMENT_TITLES = {
     "removal": "Gone or changed",
     "doc": "Documentation",
 }
+
+# the layers as a reader meets them, from what is used most to what lies beneath
+LAYERS = {
+    "store": "Store",
+    "analysis": "Analysis",
+    "models": "Models",
+    "fit": "Fit",
+    "nsd": "NSD",
+    "synthetic": "Synthetic NSD",
+    "workflows": "Workflows",
+    "cluster": "Cluster",
+    "report": "Report",
+    "config": "Configuration",
+}
+API_HEAD = """# API
+
+A page for each module, from its docstrings. A name that a package gives as well as one of its modules is the same
+object. The commands are on [their own page](commands.md).
+"""
+
+
+def api(package: Path) -> str:
+    """The page that lists every module with public names, by layer; the commands have a page of their own."""
+    modules = {}
+    for path in sorted(package.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        if any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__" for node in tree.body):
+            parts = path.relative_to(package.parent).with_suffix("").parts
+            modules[".".join(parts).removesuffix(".__init__")] = path
+    sections = [_api_section("The package", package, ["nsdflow", "nsdflow.names", "nsdflow.errors"])]
+    for layer, title in LAYERS.items():
+        names = [name for name in modules if name.split(".")[1:2] == [layer]]
+        sections.append(_api_section(title, package / layer, names))
+    return "\n".join([API_HEAD, *sections])
+
+
+def _api_section(title: str, package: Path, names: list[str]) -> str:
+    docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    listing = [
+        "```{eval-rst}",
+        ".. autosummary::",
+        "   :toctree: generated",
+        "",
+        *(f"   {name}" for name in names),
+        "```",
+    ]
+    return "\n".join([f"## {title}", "", docstring.split("\n\n")[0], "", *listing, ""])
 
 
 def changelog(folder: Path) -> str:
@@ -54,6 +102,14 @@ def _row(parameter: Any) -> str:
     return f"| {flags} | {' '.join((parameter.help or '').split())}{default} |"
 
 
+def write_api(app: Sphinx) -> None:
+    """Write the API page before autosummary reads it; a page that says the same is left as it is."""
+    page = Path(app.srcdir) / "api" / "index.md"
+    text = api(Path(app.confdir).parent / "nsdflow")
+    if not page.exists() or page.read_text() != text:
+        page.write_text(text)
+
+
 def write(app: Sphinx, docname: str, source: list[str]) -> None:
     """Append what is generated to the page that asks for it by its name."""
     if docname == "changelog":
@@ -63,6 +119,7 @@ def write(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Let Sphinx call :func:`write` for every page as it is read."""
+    """The API page is a file, because autosummary looks for files; the others are completed as they are read."""
+    app.connect("builder-inited", write_api, priority=400)
     app.connect("source-read", write)
     return {"parallel_read_safe": True}
