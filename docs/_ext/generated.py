@@ -121,5 +121,6 @@ def write(app: Sphinx, docname: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """The API page is a file, because autosummary looks for files; the others are completed as they are read."""
     app.connect("builder-inited", write_api, priority=400)
+    app.connect("env-get-outdated", lambda *_: ["api/commands", "changelog"])
     app.connect("source-read", write)
     return {"parallel_read_safe": True}
