@@ -4,7 +4,8 @@
 (isal's igzip), our task of one session (whole-brain mask, shards, statistics, CRC), and the obvious way (nibabel, the
 whole array in memory, masked). Each runs in a process of its own, in turn, and medians are compared. The session is
 synthetic: smooth int16 noise in the 53 % of voxels that NSD's brain mask has, zeros elsewhere, so that it
-compresses about as real betas do. ``--full`` only repeats more often: the size is the real one anyway.
+compresses about as real betas do. Last, two workers at once against one. ``--full`` only repeats more often: the size
+is the real one anyway.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,6 @@ def prepare(folder: Path, trials: int) -> dict[str, Any]:
     """The source with its one session, and the store's group; returns the task's arguments."""
     import xarray as xr
 
-    from nsdflow.config.storage import Layout
     from nsdflow.nsd.source import open_source
     from nsdflow.store.build import create_subject, workspace_of
     from nsdflow.store.schema import cut_subject
@@ -90,7 +91,7 @@ def prepare(folder: Path, trials: int) -> dict[str, Any]:
     place = workspace_of(folder / "nsd.zarr")
     voxels = voxel_table(np.flatnonzero(mask), SHAPE, roi=np.zeros(SHAPE, int))
     # the file budget is that of 40 sessions, so that shards are as large as they would be
-    cut = cut_subject(sessions=40, trials=trials, voxels=BRAIN_VOXELS, itemsize=2, arrays=40, layout=Layout(codec="none"))
+    cut = cut_subject(sessions=40, trials=trials, voxels=BRAIN_VOXELS, itemsize=2, arrays=40)
     trial = xr.Dataset(coords={"session": ("trial", np.ones(trials, int))})
     create_subject(
         place.built, "subj01", trials=trial, voxels=voxels, sessions=1, dtype="int16", cut=cut, attributes={}
@@ -104,43 +105,54 @@ def prepare(folder: Path, trials: int) -> dict[str, Any]:
     return {"job": asdict(job), "session": 1, "stamps": stamps}
 
 
-def igzip(path: Path) -> None:
+def igzip(path: Path) -> Callable[[], object]:
     """Decompress and nothing else, in blocks of one volume."""
     from isal import igzip
 
-    buffer = memoryview(bytearray(2 * int(np.prod(SHAPE))))
-    with igzip.open(path, "rb") as file:
-        while file.readinto(buffer):
-            pass
+    def decompress() -> None:
+        buffer = memoryview(bytearray(2 * int(np.prod(SHAPE))))
+        with igzip.open(path, "rb") as file:
+            while file.readinto(buffer):
+                pass
+
+    return decompress
 
 
-def nibabel(path: Path) -> None:
+def ingest(path: Path) -> Callable[[], object]:
+    """The task of one session."""
+    from nsdflow.workflows.ingest_tasks import write_session
+
+    arguments = json.loads((path.parents[6] / "task.json").read_text())
+    return lambda: write_session(**arguments)
+
+
+def nibabel(path: Path) -> Callable[[], object]:
     """The obvious way: the whole array, then the mask."""
     import nibabel as nib
 
-    np.asanyarray(nib.load(path).dataobj)[brain_mask()]
+    mask = brain_mask()
+    return lambda: np.asanyarray(nib.load(path).dataobj)[mask]
+
+
+WAYS = {"igzip": igzip, "ingest": ingest, "nibabel": nibabel}
 
 
 def measure(what: str, folder: str) -> None:
     """One measurement, in this process: prints seconds and the peak of resident memory in bytes."""
     (path,) = Path(folder).rglob("betas_session01.nii.gz")
-    arguments = json.loads((Path(folder) / "task.json").read_text())
-    if what == "ingest":
-        from nsdflow.workflows.ingest_tasks import write_session
+    run = WAYS[what](path)
     start = time.perf_counter()
-    if what == "ingest":
-        write_session(**arguments)
-    else:
-        {"igzip": igzip, "nibabel": nibabel}[what](path)
+    run()
     seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "cpu": time.process_time(), "peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+    print(json.dumps({"seconds": seconds, "peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
 
 
-def in_a_process(what: str, folder: str) -> dict[str, float]:
+def in_processes(what: str, folder: str, count: int = 1) -> list[dict[str, float]]:
+    """The same measurement in fresh processes, at the same time."""
     command = [sys.executable, __file__, "--measure", what, folder]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    return json.loads(done.stdout.splitlines()[-1])
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(count)]
+    return [json.loads(process.communicate()[0].splitlines()[-1]) for process in running]
 
 
 def main(trials: int, repeats: int) -> dict[str, float]:
@@ -151,15 +163,20 @@ def main(trials: int, repeats: int) -> dict[str, float]:
         (path,) = Path(folder).rglob("betas_session01.nii.gz")
         raw = 2 * int(np.prod(SHAPE)) * trials
         print(f"{trials} volumes, {raw / 1e6:.0f} MB, {path.stat().st_size / 1e6:.0f} MB compressed")
-        found: dict[str, list[dict[str, float]]] = {"igzip": [], "ingest": [], "nibabel": []}
+        found: dict[str, list[dict[str, float]]] = {what: [] for what in WAYS}
+        speedups = []
         for _ in range(repeats):
             for what, results in found.items():
-                results.append(in_a_process(what, folder))
+                results += in_processes(what, folder)
                 print(f"  {what}: {results[-1]['seconds']:.2f} s, peak {results[-1]['peak'] / 2**20:.0f} MiB")
+            together = max(result["seconds"] for result in in_processes("ingest", folder, count=2))
+            speedups.append(2 * found["ingest"][-1]["seconds"] / together)
+            print(f"  two workers: {together:.2f} s for two sessions")
     figures = {f"seconds_{what}": statistics.median(r["seconds"] for r in rs) for what, rs in found.items()}
     ratio = figures["seconds_ingest"] / figures["seconds_igzip"]
     print(f"ingest takes {ratio:.2f} times bare decompression ({raw / figures['seconds_ingest'] / 1e6:.0f} MB/s)")
-    return {**figures, "peak_bytes": max(result["peak"] for result in found["ingest"])}
+    peak = max(result["peak"] for result in found["ingest"])
+    return {**figures, "peak_bytes": peak, "speedup_two_workers": statistics.median(speedups)}
 
 
 if __name__ == "__main__":

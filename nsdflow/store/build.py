@@ -26,7 +26,7 @@ from nsdflow.store.files import TEMPORARY, atomic_file, exists, is_local, local_
 from nsdflow.store.schema import COORDINATES, FILL_VALUE, SCHEMA, SCHEMA_VERSION, STIMULI, UNITS, Cut, scale_attributes
 from nsdflow.store.shards import CODECS
 
-__all__ = ["STATISTICS", "Workspace", "create_stimuli", "create_subject", "publish", "workspace_of"]
+__all__ = ["STATISTICS", "Workspace", "create_stimuli", "create_subject", "is_taken", "publish", "workspace_of"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,14 @@ def workspace_of(store: str | os.PathLike[str]) -> Workspace:
     place = str(local_path(store)) if is_local(str(store)) else str(store).rstrip("/")
     folder = f"{place}.building"
     return Workspace(place, folder, f"{folder}/store" if is_local(place) else place)
+
+
+def is_taken(store: str) -> bool:
+    """Whether something has the name of a store: anything on a file system, a published store elsewhere."""
+    if is_local(store):
+        return exists(store)
+    root = f"{store}/zarr.json"
+    return exists(root) and SCHEMA in json.loads(read_bytes(root)).get("attributes", {})
 
 
 @dataclass(frozen=True)
@@ -214,7 +222,7 @@ def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mappi
         Something else got the name in the meantime.
     """
     root, record = f"{workspace.built}/zarr.json", f"{workspace.built}/manifest.json"
-    if is_local(workspace.store) and exists(workspace.store):
+    if is_taken(workspace.store):
         raise StoreError(
             f"{workspace.store}: exists; remove it or choose another store (the build is {workspace.built})"
         )

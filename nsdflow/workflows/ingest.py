@@ -21,7 +21,7 @@ from nsdflow.nsd.design import read_design
 from nsdflow.nsd.inventory import SubjectInventory, take_inventory
 from nsdflow.nsd.source import Source, open_source
 from nsdflow.store import Store, open_store
-from nsdflow.store.build import Workspace, publish, workspace_of
+from nsdflow.store.build import Workspace, is_taken, publish, workspace_of
 from nsdflow.store.files import atomic_file, exists, is_local, read_bytes, remove
 from nsdflow.store.schema import SCHEMA_VERSION, STIMULI
 from nsdflow.store.verify import check_files
@@ -89,7 +89,7 @@ def plan_ingest(
         Files of the source contradict each other.
     """
     workspace = workspace_of(store)
-    if exists(f"{workspace.store}/zarr.json") if not is_local(workspace.store) else exists(workspace.store):
+    if is_taken(workspace.store):
         raise StoreError(f"{workspace.store}: exists; remove it, or choose another store")
     if images not in IMAGES:
         raise one_of("choice of images", images, IMAGES)

@@ -1,0 +1,163 @@
+"""All trials of V1 of one subject: from a store, and from NSD's own files.
+
+``python benchmarks/query.py [--full] [--sessions N] [--repeats N]``. The subject is of real size (81 x 104 x 83,
+whole-brain mask of 370,503 voxels, V1 of 1,350, 750 trials a session); by default with 4 of its 40 sessions. In the
+same run, in turn: the store's V1, z-scored; the same from the .hdf5 twins of the sessions, voxel by voxel as their
+chunks lie; the same from the .nii.gz files, streamed; and, as the floor, the same bytes from one raw file with the same
+arithmetic. ``seconds_nsd`` is the faster of NSD's two formats. The page cache is warm for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from ingest import BRAIN_VOXELS, SHAPE, TRIALS, brain_mask, write_session_file
+
+V1_VOXELS = 1350
+EPSILON = np.float32(1e-6)
+
+
+def areas(mask: np.ndarray) -> np.ndarray:
+    """A joined ROI of some 12,000 voxels, compact as areas are, with a V1 of 1,350 voxels."""
+    roi = np.where(mask, 0, -1).astype(np.int16)
+    i, j, k = np.meshgrid(*map(np.arange, SHAPE), indexing="ij")
+    distance = np.where(mask, abs(i - 40) + 2.0 * abs(j - 25) + abs(k - 38), np.inf).ravel()
+    nearest = np.argsort(distance, kind="stable")[: 9 * V1_VOXELS]
+    roi.ravel()[nearest] = 1 + np.arange(len(nearest)) * 18 // len(nearest)
+    return roi
+
+
+def prepare(folder: Path, sessions: int) -> np.ndarray:
+    """NSD's files of some sessions, a store made from them, and V1 as one raw file; the mask of V1."""
+    import h5py
+    import xarray as xr
+
+    from nsdflow.config.storage import Layout
+    from nsdflow.nsd.betas import session_statistics
+    from nsdflow.store.build import create_subject, publish, workspace_of
+    from nsdflow.store.schema import cut_subject
+    from nsdflow.store.shards import open_sharded, write_region
+    from nsdflow.store.voxels import voxel_table
+
+    mask = brain_mask()
+    roi = areas(mask)
+    v1 = np.isin(roi, (1, 2))
+    voxels = voxel_table(np.flatnonzero(mask), SHAPE, roi=roi)
+    cut = cut_subject(sessions=40, trials=TRIALS, voxels=BRAIN_VOXELS, itemsize=2, arrays=40, layout=Layout())
+    place = workspace_of(folder / "nsd.zarr")
+    trials = xr.Dataset(coords={"session": ("trial", np.repeat(np.arange(1, sessions + 1), TRIALS))})
+    create_subject(
+        place.built, "subj01", trials=trials, voxels=voxels, sessions=sessions, dtype="int16", cut=cut, attributes={}
+    )
+    betas = open_sharded(f"{place.built}/subj01/betas")
+    flat = voxels["flat_index"].values
+    moments = []
+    with (folder / "v1.raw").open("wb") as raw:
+        for session in range(sessions):
+            path = folder / f"betas_session{session + 1:02d}.nii.gz"
+            write_session_file(path, mask, TRIALS, seed=session)
+            volumes = np.stack([volume.copy() for volume in frames(path)])
+            with h5py.File(path.with_name(path.name.replace(".nii.gz", ".hdf5")), "w", libver="earliest") as file:
+                reversed_axes = volumes.reshape(TRIALS, *reversed(SHAPE))
+                file.create_dataset("betas", data=reversed_axes, chunks=(TRIALS, 1, 1, 1))
+            index = np.ravel_multi_index(np.unravel_index(flat, SHAPE), SHAPE, order="F")
+            values = volumes[:, index]
+            write_region(betas, (session * TRIALS, 0), values)
+            moments.append(np.stack(session_statistics(values, 1 / 300)))
+            raw.write(values[:, v1.ravel()[flat]].tobytes())
+    for name, moment in zip(("beta_mean", "beta_std"), np.stack(moments, axis=1), strict=True):
+        write_region(open_sharded(f"{place.built}/subj01/{name}"), (0, 0), moment)
+    write_region(open_sharded(f"{place.built}/subj01/valid"), (0, 0), np.ones((sessions, len(flat)), bool))
+    publish(place, {"subjects": ["subj01"]}, {})
+    return v1
+
+
+def frames(path: Path):
+    """The volumes of a .nii.gz, one after the other."""
+    from isal import igzip
+
+    with igzip.open(path, "rb") as file:
+        file.read(352)
+        while len(data := file.read(2 * int(np.prod(SHAPE)))):
+            yield np.frombuffer(data, "<i2")
+
+
+def zscore(stored: np.ndarray) -> np.ndarray:
+    """One session, as published."""
+    values = stored.astype(np.float32)
+    values /= np.float32(300)
+    values -= values.mean(axis=0)
+    values /= values.std(axis=0) + EPSILON
+    return values
+
+
+def from_store(folder: Path, v1: np.ndarray) -> np.ndarray:
+    """The query, on one thread."""
+    import nsdflow
+
+    return nsdflow.open_store(folder / "nsd.zarr").responses(1, roi="V1").compute(scheduler="synchronous").values
+
+
+def from_hdf5(folder: Path, v1: np.ndarray) -> np.ndarray:
+    """Voxel by voxel: each is a chunk of its own."""
+    import h5py
+
+    parts = []
+    for path in sorted(folder.glob("*.hdf5")):
+        with h5py.File(path) as file:
+            betas = file["betas"]
+            parts.append(zscore(np.stack([betas[:, k, j, i] for i, j, k in np.argwhere(v1)], axis=1)))
+    return np.concatenate(parts)
+
+
+def from_nifti(folder: Path, v1: np.ndarray) -> np.ndarray:
+    """Streamed through igzip, one volume in memory."""
+    index = np.ravel_multi_index(np.nonzero(v1), SHAPE, order="F")
+    paths = sorted(folder.glob("*.nii.gz"))
+    return np.concatenate([zscore(np.stack([volume[index] for volume in frames(path)])) for path in paths])
+
+
+def from_raw(folder: Path, v1: np.ndarray) -> np.ndarray:
+    """The same bytes from one file, then the same arithmetic."""
+    stored = np.fromfile(folder / "v1.raw", "<i2").reshape(-1, TRIALS, int(v1.sum()))
+    return np.concatenate([zscore(session) for session in stored])
+
+
+def main(sessions: int, repeats: int) -> dict[str, float]:
+    """Prepare, check that all agree, measure in turn."""
+    ways: dict[str, Callable[[Path, np.ndarray], np.ndarray]] = {
+        "store": from_store, "hdf5": from_hdf5, "nifti": from_nifti, "raw": from_raw
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        v1 = prepare(folder, sessions)
+        expected = np.sort(from_hdf5(folder, v1)[0])
+        np.testing.assert_allclose(np.sort(from_store(folder, v1)[0]), expected, atol=1e-4)
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(repeats):
+            for way, read in ways.items():
+                start = time.perf_counter()
+                read(folder, v1)
+                seconds[way].append(time.perf_counter() - start)
+    medians = {way: statistics.median(times) for way, times in seconds.items()}
+    print(f"V1 ({int(v1.sum())} voxels) of {sessions} sessions x {TRIALS} trials:")
+    for way, median in medians.items():
+        print(f"  {way}: {median:.3f} s, {median / medians['raw']:.1f} times the raw file")
+    nsd = min(medians["hdf5"], medians["nifti"])
+    return {"seconds_store": medians["store"], "seconds_nsd": nsd, "seconds_raw": medians["raw"]}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="all 40 sessions (110 GB of files for a while)")
+    parser.add_argument("--sessions", type=int)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    print(json.dumps(main(options.sessions or (40 if options.full else 4), options.repeats)))
