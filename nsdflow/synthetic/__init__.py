@@ -6,7 +6,8 @@
 """
 
 from nsdflow.synthetic.spec import HIERARCHIES, SyntheticSpec
+from nsdflow.synthetic.stimuli import Progress
 from nsdflow.synthetic.truth import planted_signal, read_spec, read_truth
-from nsdflow.synthetic.write import Progress, write_nsd
+from nsdflow.synthetic.write import write_nsd
 
 __all__ = ["HIERARCHIES", "Progress", "SyntheticSpec", "planted_signal", "read_spec", "read_truth", "write_nsd"]

@@ -52,7 +52,7 @@ def responses(spec: SyntheticSpec, experiment: Experiment, subject: int) -> dict
         "MISSINGDATA": [(s, r) in lost for s, r in zip(session.tolist(), run.tolist(), strict=True)],
     }
     columns = {name: np.asarray(values, dtype=np.float64) for name, values in table.items()}
-    columns |= _presses(np.random.default_rng((spec.seed, 0x627574, subject)), columns)
+    columns |= _presses(spec.generator("buttons", subject), columns)
     for name in _NEEDS_THE_RECORD:
         columns[name][columns["MISSINGDATA"] == 1] = np.nan
     return {name: columns[name] for name in COLUMNS}

@@ -36,7 +36,7 @@ def write_session(
     """All files of a session (1-based); ``signal`` (trial, v) are the noiseless responses on its trials."""
     folder = betas_folder(root, who, version)
     folder.mkdir(parents=True, exist_ok=True)
-    trials = session_betas(spec, who.subject, version, session, who.recording, signal)
+    trials = session_betas(spec, who, version, session, signal)
     if who.space == "fsaverage":
         _write_frames(folder, f"betas_session{session:02d}.mgh", who, trials, len(signal))
         return
@@ -73,7 +73,7 @@ def write_summaries(root: Path, spec: SyntheticSpec, who: Participant, version: 
 
 def _fit_maps(spec: SyntheticSpec, who: Participant, version: str, session: int) -> dict[str, npt.NDArray[Any]]:
     """What the GLM reports beside the betas: R2, and the chosen response shape and ridge fraction where it chooses."""
-    rng = np.random.default_rng((spec.seed, 0x676C6D, who.subject, session))
+    rng = spec.generator("glm", who.subject, session)
     places = who.recording.places.size
     maps = {"R2": _explained(who, version)}
     if version != "betas_assumehrf":

@@ -63,7 +63,7 @@ class Experiment:
 
 def plan_experiment(spec: SyntheticSpec) -> Experiment:
     """Draw the order of trials and the images of every subject from the seed."""
-    rng = np.random.default_rng((spec.seed, 0x646573))
+    rng = spec.generator("design")
     per_subject, shared = spec.images_per_subject, spec.shared_images
     order = rng.permutation(spec.image_count)
     own = order[shared:].reshape(spec.subjects, per_subject - shared)
@@ -110,7 +110,7 @@ def expdesign(spec: SyntheticSpec, experiment: Experiment) -> dict[str, npt.NDAr
 
 def _stimulus_pattern(spec: SyntheticSpec) -> Integers:
     """1 where a slot of a run shows an image, (session, run, slot); blank slots are spread inside the run."""
-    rng = np.random.default_rng((spec.seed, 0x737469))
+    rng = spec.generator("stimulus pattern")
     lengths = run_lengths(spec.trials_per_session)
     slots = max(_SLOTS, int(lengths.max()) + 12)
     pattern = np.zeros((spec.sessions, RUNS, slots), dtype=np.int64)
@@ -125,7 +125,7 @@ def _stimulus_pattern(spec: SyntheticSpec) -> Integers:
 
 def stim_info(spec: SyntheticSpec, experiment: Experiment) -> pd.DataFrame:
     """``nsd_stim_info_merged``: one row an image, 40 columns and the index; trial numbers are one-based, 0 = never."""
-    rng = np.random.default_rng((spec.seed, 0x696E66))
+    rng = spec.generator("stimulus table")
     count = spec.image_count
     table: dict[str, npt.ArrayLike] = {
         "cocoId": np.sort(rng.choice(600_000, count, replace=False)),

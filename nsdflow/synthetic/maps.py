@@ -78,7 +78,7 @@ def _valid(who: Participant, session: int) -> Volume:
 def _maps(spec: SyntheticSpec, who: Participant) -> dict[str, Volume]:
     """Masks, tissue, mean images, ON-OFF variance and population receptive fields, by file name."""
     anatomy, planted = who.anatomy, who.planted
-    rng = np.random.default_rng((spec.seed, 0x6D6170, who.subject, *who.space.encode()))
+    rng = spec.generator("maps", who.subject, who.space)
     count = anatomy.x.size
     tissue = np.select([anatomy.cortex, anatomy.aseg > 0, anatomy.brain], [700.0, 1000.0, 250.0], default=0.0)
     mean = np.clip(tissue + rng.normal(0, 30, count), 0, None)

@@ -1,9 +1,10 @@
 """The planted network: what the synthetic voxels compute, in numpy alone.
 
 Level 1 is a bank of oriented energies: quadrature pairs of log-Gabor filters at a few spatial frequencies, amplitude
-compressed by a square root. Each further level blurs the maps of the one before, normalises them across channels at
-every pixel (divisive normalisation) and rectifies fixed random combinations of them. Level 1 is thus close to what
-Gabor models and first convolutional layers carry, and every level above can be had only through the one below.
+compressed by a square root. Each further level blurs the maps of the one before, takes away what the channels have in
+common, divides by the contrast of the image, and rectifies fixed random combinations of the channels. Level 1 is thus
+close to what Gabor models and first convolutional layers carry; a level above it is one convolution and rectification
+away from the level below, and the higher it is, the less of it can be had from level 1 by linear means.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MAP_SIZES = (32, 16, 16, 16)
 _MARGIN = 16  # grey surround on each side: NSD showed its images on a uniform grey field
 _OCTAVES = 0.55  # standard deviation of a filter in log2 frequency
 _ANGLE = np.pi / 9  # standard deviation of a filter in orientation
-_THRESHOLD = 0.3  # of the rectification, in units of the normalised channels
+_THRESHOLD = 0.7  # of the rectification, in units of the normalised channels: most of a map is zero
 _GREY = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 
 
@@ -71,7 +72,7 @@ class PlantedNetwork:
     @cached_property
     def _mixing(self) -> Floats:
         """Weights from level to level, (level - 1, channel out, channel in), each row of unit length."""
-        rng = np.random.default_rng((self.seed, 0x6E6574))
+        rng = np.random.default_rng((self.seed, *b"network"))
         weights = rng.standard_normal((LEVELS - 1, CHANNELS, CHANNELS), dtype=np.float32)
         return np.asarray(weights / np.linalg.norm(weights, axis=-1, keepdims=True), dtype=np.float32)
 
@@ -110,12 +111,11 @@ def _energies(grey: Floats, filters: Floats) -> Floats:
 
 
 def _deeper(maps: Floats, mixing: Floats) -> Floats:
-    """The next level: pool, blur, normalise across channels, combine, rectify; (n, channel, 16, 16)."""
+    """The next level: pool, blur, centre and normalise, combine, rectify; (n, channel, 16, 16)."""
     size = MAP_SIZES[1]
     pooled = maps.reshape(*maps.shape[:2], size, -1, size, maps.shape[-1] // size).mean(axis=(3, 5))
     blurred = uniform_filter(pooled, size=(1, 1, 3, 3), mode="nearest")
     centred = blurred - blurred.mean(axis=1, keepdims=True)
-    spread = np.sqrt((centred**2).mean(axis=1, keepdims=True))
-    normalised = centred / (spread + 0.1 * spread.mean(axis=(2, 3), keepdims=True) + np.float32(1e-6))
+    normalised = centred / (np.sqrt((centred**2).mean(axis=(1, 2, 3), keepdims=True)) + np.float32(1e-6))
     combined = np.einsum("oc,ncyx->noyx", mixing, normalised, optimize=True)
     return np.asarray(np.maximum(combined - np.float32(_THRESHOLD), 0), dtype=np.float32)

@@ -83,7 +83,7 @@ class Planted:
 
 def subject_anatomy(spec: SyntheticSpec, subject: int, space: str) -> Anatomy:
     """The anatomy of a subject (1-based) in a space; fsaverage is the same brain for all."""
-    rng = np.random.default_rng((spec.seed, 0x616E61, 0 if space == "fsaverage" else subject))
+    rng = spec.generator("anatomy", "average" if space == "fsaverage" else subject)
     if space in ("fsaverage", "nativesurface"):
         return surface_anatomy(spec.vertex_counts(subject, space), _EVC_SHARE_OF_SURFACE, rng)
     shape = spec.volume_shape(subject, space)
@@ -93,7 +93,7 @@ def subject_anatomy(spec: SyntheticSpec, subject: int, space: str) -> Anatomy:
 
 def plant(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy) -> Planted:
     """Draw pooling fields, feature weights and ncsnr of a subject (1-based); `calibrate` sets the scale."""
-    rng = np.random.default_rng((spec.seed, 0x706C61, subject, *space.encode()))
+    rng = spec.generator("planting", subject, space)
     flat_index = np.flatnonzero(anatomy.visual)
     count = flat_index.size
     roi = anatomy.joined_roi[flat_index].astype(np.int64)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nsdflow.names import BETAS_VERSIONS
 from nsdflow.synthetic.spec import VERSION_SNR, SyntheticSpec
 
 if TYPE_CHECKING:
     from nsdflow.synthetic.anatomy import Anatomy
+    from nsdflow.synthetic.participant import Participant
     from nsdflow.synthetic.planting import Planted
 
 __all__ = ["Recording", "file_order", "prepare_recording", "quantise", "session_betas"]
@@ -63,7 +63,7 @@ def file_order(flat_index: Labels, shape: tuple[int, ...]) -> Labels:
 
 def prepare_recording(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy, planted: Planted) -> Recording:
     """Draw scale and failures of every place; the same for all versions of the betas."""
-    rng = np.random.default_rng((spec.seed, 0x726563, subject, *space.encode()))
+    rng = spec.generator("recording", subject, space)
     planted_at = np.full(anatomy.x.size, -1)
     planted_at[planted.flat_index] = np.arange(planted.flat_index.size)
     alive = np.flatnonzero(anatomy.brain & _in_slab(anatomy) & (rng.random(planted_at.size) >= _DEAD_SHARE))
@@ -99,7 +99,7 @@ def _smooth_loadings(rng: np.random.Generator, positions: Floats) -> npt.NDArray
 
 
 def session_betas(
-    spec: SyntheticSpec, subject: int, version: str, session: int, recording: Recording, signal: Floats
+    spec: SyntheticSpec, who: Participant, version: str, session: int, signal: Floats
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Betas of a session, one trial after the other, (b,) percent signal change; NaN where there are no data.
 
@@ -110,17 +110,16 @@ def session_betas(
     ----------
     spec : SyntheticSpec
         Seed and correlation of the noise.
-    subject, session : int
-        One-based.
+    who : Participant
+        Subject and space.
     version : str
-        Version of the betas; the noise differs between them, and the ncsnr.
-    recording : Recording
-        Of this subject and space.
+        Version of the betas; their noise differs, and their ncsnr.
+    session : int
+        One-based.
     signal : (trial, v) float32
         Noiseless responses of the planted voxels on the trials of the session.
     """
-    key = (spec.seed, 0x626574, subject, BETAS_VERSIONS.index(version), session, recording.places.size)
-    rng = np.random.default_rng(key)
+    recording, rng = who.recording, spec.generator("betas", who.subject, who.space, version, session)
     gain = recording.gain * np.float32(np.exp(rng.normal(0, 0.1)))
     offset = recording.offset + recording.gain * rng.normal(0, 0.3, recording.gain.size).astype(np.float32)
     offset[~recording.valid[session - 1]] = np.nan

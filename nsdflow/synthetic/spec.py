@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import numpy as np
+
 from nsdflow.errors import ConfigError
 from nsdflow.names import BETAS_VERSIONS, DEFAULT_BETAS, DEFAULT_SPACE, SPACES
 
@@ -172,6 +174,10 @@ class SyntheticSpec:
         if space == "fsaverage":
             return self.vertices, self.vertices
         return self.vertices + 11 * subject, self.vertices + 7 * subject
+
+    def generator(self, *purpose: str | int) -> np.random.Generator:
+        """A random generator for one purpose, such as ``("planting", subject, space)``, independent of all others."""
+        return np.random.default_rng((self.seed, *" ".join(map(str, purpose)).encode()))
 
     def to_json(self) -> str:
         """All settings as JSON; `from_json` gives the same specification back."""
