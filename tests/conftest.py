@@ -27,7 +27,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def threads_client() -> Iterator[Client]:
     """One worker in this process."""
-    with connect("threads", threads_per_worker=2, memory="8GiB") as client:
+    with connect("threads", threads_per_worker=2, memory="8GiB", dashboard=None) as client:
         yield client
 
 

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import Cluster, DryRun, Profile, StoreUrl, Workers
-from nsdflow.cluster.connect import connect
-from nsdflow.cluster.progress import Progress
+from nsdflow.cli.options import Cluster, Dashboard, DryRun, Profile, StoreUrl, Workers
+from nsdflow.cli.session import print_job_scripts, session
 from nsdflow.config import load_storage
 from nsdflow.errors import ConfigError, one_of
 from nsdflow.names import parse_subjects
@@ -91,6 +90,7 @@ def ingest(
     storage: Profile = "local",
     cluster: Cluster = "local",
     workers: Workers = None,
+    dashboard: Dashboard = "127.0.0.1",
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Keep what an interrupted ingestion finished.")
     ] = True,
@@ -120,7 +120,8 @@ def ingest(
     )
     print(plan.describe())
     if dry_run:
+        print_job_scripts(cluster, workers)
         return
-    with connect(cluster, workers=workers, scratch=profile.scratch) as client, Progress() as progress:
+    with session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (client, progress):
         opened = carry_out(plan, client, resume=resume, listen=progress)
     print(f"{opened.url}: published, with {', '.join(opened.subjects)}")

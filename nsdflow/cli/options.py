@@ -6,11 +6,15 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-__all__ = ["Cluster", "DryRun", "Profile", "StoreUrl", "Workers"]
+__all__ = ["Cluster", "Dashboard", "DryRun", "Profile", "StoreUrl", "Workers"]
 
 Cluster: TypeAlias = Annotated[
     str,
     typer.Option(help="`local`, `threads`, `slurm`, `pbs`, `sge`, ... or the address of a running scheduler."),
+]
+Dashboard: TypeAlias = Annotated[
+    str,
+    typer.Option(help="Address the dashboard listens on. It has no password; `0.0.0.0` shows it to the whole network."),
 ]
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 Profile: TypeAlias = Annotated[

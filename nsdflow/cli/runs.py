@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import Cluster, DryRun, Profile, StoreUrl, Workers
+from nsdflow.cli.options import Cluster, Dashboard, DryRun, Profile, StoreUrl, Workers
+from nsdflow.cli.session import print_job_scripts, session
 from nsdflow.cli.tables import print_summary
-from nsdflow.cluster.connect import connect
-from nsdflow.cluster.progress import Progress
 from nsdflow.config import load_storage, parse_overrides
 from nsdflow.errors import one_of
 
@@ -24,6 +23,7 @@ def run(
     storage: Profile = "local",
     cluster: Cluster = "local",
     workers: Workers = None,
+    dashboard: Dashboard = "127.0.0.1",
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting that differs: `train.epochs=2`.")] = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -40,8 +40,9 @@ def run(
     overrides = parse_overrides(set_ or [])
     if dry_run:
         print(run_pipeline(pipeline, **where, dry_run=True, **overrides).attrs["plan"])
+        print_job_scripts(cluster, workers)
         return
-    with connect(cluster, workers=workers, scratch=profile.scratch) as client, Progress() as progress:
+    with session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (client, progress):
         run_pipeline(pipeline, **where, client=client, listen=progress, **overrides)
     for folder in run_folders(resolve(pipeline, overrides), where["runs"]):
         print_summary(folder)

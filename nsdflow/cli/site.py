@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from nsdflow.cli.options import Cluster, Workers
+from nsdflow.cli.session import session
 from nsdflow.cli.tables import print_summary
-from nsdflow.cluster.connect import connect
-from nsdflow.cluster.progress import Progress
 
 __all__ = ["demo", "doctor"]
 
@@ -26,7 +25,7 @@ def demo(
     from nsdflow.report import write_report
     from nsdflow.workflows.demo import run_demo
 
-    with connect("local", workers=workers) as client, Progress() as progress:
+    with session("local", workers=workers, dashboard="127.0.0.1") as (client, progress):
         folders = run_demo(out, client, listen=progress)
     for folder in folders:
         write_report(folder)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from nsdflow.cluster.events import make_event
-from nsdflow.cluster.watch import PAGE, Watching
+from nsdflow.cluster.watch import PAGE, has_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,12 +32,11 @@ def announce_dashboard(client: Client, listener: Listener) -> None:
 
 def links_of(client: Client) -> dict[str, str]:
     """Ways to the dashboard of a client's scheduler, by name; none if it has no dashboard."""
-    scheduler = getattr(client.cluster, "scheduler", None)
-    if scheduler is not None:  # in this process: ask what the server really listens on
-        server = scheduler.http_server
-        if Watching.name not in scheduler.plugins:
-            return {}
+    if has_page(client):  # the scheduler is in this process: ask what its server really listens on
+        server = client.cluster.scheduler.http_server  # type: ignore[union-attr]
         return dashboard_links(socket.gethostname(), server.port, listens_on=server.address, environ=os.environ)
+    if client.cluster is not None:
+        return {}
     info = client.scheduler_info(n_workers=1)
     port = info["services"].get("dashboard")
     host = urlsplit(info["address"]).hostname or "localhost"

@@ -41,6 +41,7 @@ class _Job:
     up_since: float | None = None
     gone_since: float | None = None
     asked: float = field(default_factory=time.monotonic)
+    said: str = ""
 
 
 @dataclass
@@ -109,6 +110,11 @@ class JobPools(SpecCluster):
         """Why a pool stopped submitting jobs, if one did."""
         return next((state.gave_up for state in self._states.values() if state.gave_up), None)
 
+    def queue_says(self, pool: str) -> str:
+        """What the queue last said of the first job of a pool that is not up."""
+        waiting = (job for job in self._states[pool].jobs.values() if job.up_since is None)
+        return next((job.said for job in waiting), "")
+
     def jobs(self) -> dict[str, dict[str, int]]:
         """Number of jobs by pool and state (``queued``, ``up``), and the ``maximum``."""
         return {
@@ -169,10 +175,10 @@ class JobPools(SpecCluster):
         if not just_gone and now - job.asked < self._patience.ask:
             return
         job.asked = now
-        alive, said = await still_queued(state.pool.queue, self._job_id(job))
+        alive, job.said = await still_queued(state.pool.queue, self._job_id(job))
         if not alive:
             where = "before its worker came up" if job.up_since is None else "with its worker"
-            await self._lose(state, job, f"job {self._job_id(job)} ended {where} {said}".rstrip())
+            await self._lose(state, job, f"job {self._job_id(job)} ended {where} {job.said}".rstrip())
         elif job.gone_since is not None and now - job.gone_since > self._patience.vanished:
             await self._lose(state, job, f"the worker of job {self._job_id(job)} vanished")
 

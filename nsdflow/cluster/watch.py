@@ -13,9 +13,11 @@ from nsdflow.cluster.events import DRIVER_TOPIC, TOPIC
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from distributed import Client
+
     from nsdflow.cluster.events import Event
 
-__all__ = ["PAGE", "Stage", "Training", "Watch", "Watching", "clock"]
+__all__ = ["PAGE", "Stage", "Training", "Watch", "Watching", "clock", "has_page"]
 
 #: Address of nsdflow's page below the Dask dashboard's own.
 PAGE = "nsdflow"
@@ -153,6 +155,12 @@ class Watching(SchedulerPlugin):
         """Called by the scheduler for each event of any topic."""
         if topic in (TOPIC, DRIVER_TOPIC):
             self.watch.take(dict(msg))
+
+
+def has_page(client: Client) -> bool:
+    """Whether a client's scheduler runs in this process and shows nsdflow's page."""
+    scheduler = getattr(client.cluster, "scheduler", None)
+    return scheduler is not None and Watching.name in scheduler.plugins
 
 
 def clock(seconds: float) -> str:

@@ -12,6 +12,7 @@ import xarray as xr
 
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.events import Event, Listener, RunLog, subscribe
+from nsdflow.cluster.performance import keep_performance
 from nsdflow.config import SequencePipeline, load_pipeline
 from nsdflow.store import open_run
 from nsdflow.workflows.engine import Plan, execute
@@ -145,7 +146,7 @@ def _carry_out(folder: RunFolder, plan: Plan, client: Client, listen: Listener |
             if listen is not None:
                 listen(event)
 
-        with subscribe(client, hear):
+        with subscribe(client, hear), keep_performance(client, folder.url("performance.html")):
             execute(plan, client, listen=hear)
 
 

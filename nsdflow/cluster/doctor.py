@@ -1,0 +1,209 @@
+"""Is this site ready? One tiny task on each pool, and what it found, as records.
+
+Nothing is printed here: :meth:`Examination.describe` gives the text that ``nsdflow doctor`` shows.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dask.utils import format_bytes
+
+from nsdflow.cluster.connect import connect
+from nsdflow.cluster.feed import Feed
+from nsdflow.cluster.links import links_of
+from nsdflow.cluster.local import visible_gpus
+from nsdflow.cluster.pool import LOGS, job_scripts
+from nsdflow.cluster.pools import JobPools
+from nsdflow.cluster.probe import environment, open_to_others, probe
+from nsdflow.cluster.wanted import PATIENCE, Patience
+from nsdflow.cluster.watch import clock
+from nsdflow.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from distributed import Client
+
+__all__ = ["Examination", "Finding", "doctor"]
+
+#: Less free scratch space (bytes) or fewer free files than this is worth a warning.
+SCRATCH_BYTES = 10 << 30
+SCRATCH_FILES = 10_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    where: str
+    """``driver`` or the name of a pool."""
+    what: str
+    state: Literal["ok", "warning", "problem"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All that was found."""
+
+    cluster: str
+    findings: tuple[Finding, ...]
+    job_scripts: Mapping[str, str]
+    links: Mapping[str, str]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing was found that would stop a run."""
+        return all(finding.state != "problem" for finding in self.findings)
+
+    def describe(self) -> str:
+        """Everything as text: job scripts first, then a line a finding, then the ways to the dashboard."""
+        lines = [f"cluster {self.cluster}"]
+        for pool, script in self.job_scripts.items():
+            lines += ["", f"--- job script of the {pool} pool", script.strip()]
+        lines.append("")
+        for finding in self.findings:
+            lines.append(f"{finding.state.upper():8}{finding.where:8}{finding.what}: {finding.text}")
+        lines += ["", *(f"dashboard, {way}: {link}" for way, link in self.links.items())]
+        return "\n".join(lines)
+
+
+def doctor(
+    cluster: str = "local",
+    *,
+    folders: Sequence[str] = ("runs", "nsd.zarr", LOGS),
+    wait: float = 600.0,
+    patience: Patience = PATIENCE,
+) -> Examination:
+    """Start one worker of each pool, look around from inside, and compare with this machine.
+
+    Parameters
+    ----------
+    cluster
+        As for :func:`~nsdflow.cluster.connect.connect`.
+    folders
+        Folders that should not be open to other users; those that do not exist are passed over.
+    wait
+        Seconds to wait for a worker of each pool; queues can be long.
+
+    Raises
+    ------
+    PlanError
+        If there is nothing to examine: no such queue here, or its section of ``jobqueue.yaml`` is incomplete.
+    """
+    scripts = job_scripts(cluster, workers=1, gpus=None)
+    findings = list(_closed(folders))
+    with connect(cluster, patience=patience) as client:
+        links = links_of(client)
+        findings.append(_encryption(client))
+        for pool in scripts or (("cpu", "gpu") if visible_gpus() else ("cpu",)):
+            findings += _examine(client, pool, wait)
+    return Examination(cluster, tuple(findings), scripts, links)
+
+
+def _closed(folders: Sequence[str]) -> Iterator[Finding]:
+    """Who else may look into runs, stores and logs."""
+    for folder in folders:
+        if not Path(folder).exists():
+            continue
+        may = open_to_others(folder)
+        if may:
+            state: Literal["warning", "problem"] = "problem" if may == "write" else "warning"
+            yield Finding(
+                "driver", "privacy", state, f"every user can {may} {folder}; close it with: chmod o-rwx {folder}"
+            )
+        else:
+            yield Finding("driver", "privacy", "ok", f"{folder} is closed to other users")
+
+
+def _encryption(client: Client) -> Finding:
+    address = str(client.scheduler_info(n_workers=1)["address"])
+    if address.startswith(("tls://", "inproc://")) or "://127.0.0.1:" in address:
+        return Finding("driver", "network", "ok", f"scheduler at {address}")
+    text = f"scheduler at {address} is not encrypted: whoever reaches it can run code as you"
+    return Finding("driver", "network", "warning", text)
+
+
+def _examine(client: Client, pool: str, wait: float) -> Iterator[Finding]:
+    """What one worker of a pool sees."""
+    token = f".nsdflow-doctor-{secrets.token_hex(4)}"
+    folder = Path.cwd()
+    (folder / token).touch()
+    started = time.monotonic()
+    try:
+        seen = _ask(client, pool, str(folder), token, wait)
+    except RunError as error:
+        yield Finding(pool, "start", "problem", str(error))
+        return
+    finally:
+        (folder / token).unlink()
+    yield Finding(pool, "start", "ok", f"{seen['host']} answered after {clock(time.monotonic() - started)}")
+    yield _same_environment(pool, seen)
+    yield _shared(pool, seen, folder)
+    yield _scratch(pool, seen)
+    if pool == "gpu" or seen["gpus"]:
+        yield _gpu(pool, seen)
+    limit = format_bytes(seen["memory_limit"]) if seen["memory_limit"] else "no limit"
+    yield Finding(pool, "size", "ok", f"{seen['threads']} threads, {limit} of memory, {seen['address']}")
+    if seen["seconds_left"] is not None:
+        yield Finding(pool, "walltime", "ok", f"tasks leave {clock(seen['seconds_left'])} after the start of a job")
+
+
+def _ask(client: Client, pool: str, folder: str, token: str, wait: float) -> dict[str, Any]:
+    """Run :func:`~nsdflow.cluster.probe.probe` on a pool, waiting for its worker."""
+    feed = Feed(client)
+    ends = time.monotonic() + wait
+    submitted = False
+    try:
+        while time.monotonic() < ends:
+            if not submitted and feed.room(pool) > 0:
+                feed.submit(pool, probe, folder, token, key=f"probe-{token}")
+                submitted = True
+            for future in feed.done({pool: int(not submitted)}):
+                answer: dict[str, Any] = future.result()
+                return answer
+    finally:
+        feed.close()
+    said = client.cluster.queue_says(pool) if isinstance(client.cluster, JobPools) else ""
+    raise RunError(f"no worker within {clock(wait)}{said and f'; the queue says {said}'}")
+
+
+def _same_environment(pool: str, seen: Mapping[str, Any]) -> Finding:
+    here, there = environment(), seen["environment"]
+    differ = [f"{name} {here[name]} here, {there[name]} there" for name in here if here[name] != there[name]]
+    if differ:
+        text = f"{'; '.join(differ)}; use one environment on a file system that all nodes see"
+        return Finding(pool, "environment", "problem", text)
+    return Finding(pool, "environment", "ok", f"same versions as here, {seen['executable']}")
+
+
+def _shared(pool: str, seen: Mapping[str, Any], folder: Path) -> Finding:
+    if seen["shared"]:
+        return Finding(pool, "files", "ok", f"sees {folder}")
+    text = f"does not see {folder}; put store and runs on a file system that all nodes share, or in an object store"
+    return Finding(pool, "files", "problem", text)
+
+
+def _scratch(pool: str, seen: Mapping[str, Any]) -> Finding:
+    free, files = seen["scratch_free"], seen["scratch_files"]
+    text = f"{seen['scratch']}: {format_bytes(free)} and {files} files free"
+    if free < SCRATCH_BYTES or files < SCRATCH_FILES:
+        return Finding(pool, "scratch", "warning", f"{text}; set local-directory in jobqueue.yaml to a larger disk")
+    return Finding(pool, "scratch", "ok", text)
+
+
+def _gpu(pool: str, seen: Mapping[str, Any]) -> Finding:
+    gpus = [f"{gpu['name']} ({format_bytes(gpu['memory'])})" for gpu in seen["gpus"]]
+    visible = f"CUDA_VISIBLE_DEVICES={seen['visible']}"
+    if len(gpus) == 1:
+        return Finding(pool, "GPU", "ok", f"torch sees {gpus[0]}, {visible}")
+    if not gpus:
+        text = f"torch sees no GPU, {visible}; ask for one in job-extra-directives, and check torch.version.cuda"
+        return Finding(pool, "GPU", "problem", text)
+    text = f"torch sees {len(gpus)} GPUs, {visible}; trainings would share the first: ask for one GPU a job"
+    return Finding(pool, "GPU", "problem", text)

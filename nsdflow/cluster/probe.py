@@ -1,0 +1,74 @@
+"""What a machine looks like from inside: gathered on the driver and, as a task, on a worker of each pool."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from distributed import get_worker
+
+from nsdflow.cluster.stop import deadline
+
+__all__ = ["PACKAGES", "environment", "open_to_others", "probe"]
+
+#: Packages whose versions must agree between driver and workers: what travels, and what computes.
+PACKAGES: Final = ("nsdflow", "dask", "distributed", "msgpack", "cloudpickle", "numpy", "torch", "xarray", "zarr")
+
+
+def environment() -> dict[str, str]:
+    """Versions of Python and of :data:`PACKAGES` in this process."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "missing"
+    return versions
+
+
+def probe(folder: str, token: str) -> dict[str, Any]:
+    """Look around from inside a task.
+
+    ``folder`` holds a file of that name ``token`` that the driver wrote; whether it is seen here says whether the
+    file system is shared.
+    """
+    import torch  # only workers need it, and it takes a while
+
+    worker = get_worker()
+    scratch = Path(worker.local_directory)
+    files = os.statvfs(scratch).f_favail
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return {
+        "host": socket.gethostname(),
+        "address": worker.address,
+        "executable": sys.executable,
+        "environment": environment(),
+        "gpus": [{"name": gpu.name, "memory": gpu.total_memory} for gpu in gpus],
+        "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "scratch": str(scratch),
+        "scratch_free": shutil.disk_usage(scratch).free,
+        "scratch_files": files,
+        "memory_limit": worker.memory_manager.memory_limit,
+        "threads": worker.state.nthreads,
+        "shared": (Path(folder) / token).exists(),
+        "seconds_left": None if (ends := deadline()) is None else ends - time.time(),
+    }
+
+
+def open_to_others(path: str | Path) -> str:
+    """What users outside your group may do with a folder: ``write``, ``read``, or an empty string.
+
+    A folder below one that others cannot enter is closed whatever its own mode.
+    """
+    resolved = Path(path).resolve()
+    if any(not parent.stat().st_mode & 0o001 for parent in resolved.parents):
+        return ""
+    mode = resolved.stat().st_mode
+    return "write" if mode & 0o002 else "read" if mode & 0o004 else ""
