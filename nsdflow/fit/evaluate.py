@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from nsdflow.fit.parallel import Group
 from nsdflow.fit.precision import Precision, encoder_arithmetic
 from nsdflow.fit.statistics import correlation
 
@@ -101,10 +102,18 @@ def evaluate(
     *,
     batch_size: int = 100,
     precision: Precision = "float32",
+    group: Group | None = None,
 ) -> Evaluation:
-    """Predict each image of ``rows`` (trial,) once, and hold it against every trial of ``responses`` (trial, voxel)."""
+    """Predict each image of ``rows`` (trial,) once, and hold it against every trial of ``responses`` (trial, voxel).
+
+    The processes of ``group`` share the images, and all get the same result.
+    """
+    group = group or Group()
     unique, image_of_trial = rows.unique(return_inverse=True)
-    by_image = predict(encoder, readout, images, unique, batch_size=batch_size, precision=precision)
+    part = group.part(len(unique))
+    by_image = readout.bias.new_zeros(len(unique), len(readout.bias))
+    by_image[part] = predict(encoder, readout, images, unique[part], batch_size=batch_size, precision=precision)
+    group.sum(by_image)
     responses = responses.to(by_image.device, by_image.dtype)
     prediction = by_image[image_of_trial.to(by_image.device)]
     loss = (prediction - responses).square().mean(1).sum(dtype=torch.float64)

@@ -23,7 +23,6 @@ on a generator's history: a training that stopped and went on gives the same bit
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -38,10 +37,12 @@ from torch import Tensor, nn
 from nsdflow.errors import RunError
 from nsdflow.fit.checkpoint import load_state, save_state
 from nsdflow.fit.evaluate import evaluate
+from nsdflow.fit.parallel import Group
 from nsdflow.fit.precision import arithmetic, resolve_precision
 from nsdflow.fit.progress import Progress, gather, restore, snapshot
 from nsdflow.fit.settings import TrainSettings
 from nsdflow.fit.step import Batch, Network, build_network, choose_step
+from nsdflow.fit.trials import DeviceTrials, Trials, check_trials, digest, to_device
 from nsdflow.models.gnet import Encoder
 
 if TYPE_CHECKING:
@@ -51,19 +52,7 @@ __all__ = ["TrainResult", "TrainSettings", "Trials", "train"]
 
 #: seconds between two looks at ``should_stop``, which may have to read a file
 _STOP_INTERVAL = 2.0
-
-
-@dataclass(frozen=True)
-class Trials:
-    """One subject's training trials, in trial order.
-
-    ``images`` (trial,) int64, rows of the images tensor; ``responses`` (trial, voxel); ``holdout`` (trial,) bool, the
-    trials that select the best epoch instead of training.
-    """
-
-    images: Tensor
-    responses: Tensor
-    holdout: Tensor
+_STOP_BATCHES = 20
 
 
 @dataclass(frozen=True)
@@ -102,16 +91,6 @@ class TrainResult:
     precision: str
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """A subject's trials on the device, apart: those that train and those that select."""
-
-    rows: Tensor
-    responses: Tensor
-    holdout_rows: Tensor
-    holdout_responses: Tensor
-
-
 def train(
     images: Tensor,
     trials: Mapping[str, Trials],
@@ -123,6 +102,7 @@ def train(
     checkpoint: str | Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
+    group: Group | None = None,
 ) -> TrainResult:
     """Train ``encoder`` and ``readouts`` together; neither is changed, the result holds copies.
 
@@ -142,6 +122,9 @@ def train(
         "stopped". An epoch that was begun is lost, the next call begins it again.
     on_epoch
         Gets each new record of the history, with ``epochs`` (how many there will be) and ``best_epoch`` added.
+    group
+        The processes that share each batch (:mod:`nsdflow.fit.parallel`), all with the same arguments but for the
+        device. The first writes the checkpoint and calls ``on_epoch``; they stop when any of them is told to.
 
     Raises
     ------
@@ -150,10 +133,12 @@ def train(
     """
     settings = TrainSettings() if settings is None else settings
     device = torch.device(device)
-    _check(images, trials, readouts)
+    check_trials(images, trials, readouts)
     precision = resolve_precision(settings.precision, device)
-    network = build_network(copy.deepcopy(encoder), {s: copy.deepcopy(readouts[s]) for s in trials}, settings, device)
-    subjects = {subject: _to_device(trials[subject], network.readouts[subject], device) for subject in trials}
+    group = group or Group()
+    copies = {subject: copy.deepcopy(readouts[subject]) for subject in trials}
+    network = build_network(copy.deepcopy(encoder), copies, settings, device, group)
+    subjects = {subject: to_device(trials[subject], network.readouts[subject], device) for subject in trials}
     progress = Progress()
     fingerprint = _fingerprint(settings, precision, trials, readouts)
     if checkpoint is not None and (state := load_state(checkpoint, fingerprint=fingerprint)) is not None:
@@ -172,43 +157,48 @@ def train(
             record["seconds"] = time.perf_counter() - started
             progress.history.append(record)
             progress.epoch += 1
-            if checkpoint is not None:
+            if checkpoint is not None and group.rank == 0:
                 save_state(checkpoint, gather(network, progress) | {"fingerprint": fingerprint})
-            on_epoch({**record, "epochs": settings.epochs, "best_epoch": progress.best_epoch})
-    return _result(status, network, progress, precision)
+            if group.rank == 0:
+                on_epoch({**record, "epochs": settings.epochs, "best_epoch": progress.best_epoch})
+    return _result(status, encoder, network, progress, precision)
 
 
 def _train_epoch(
     network: Network,
     images: Tensor,
-    subjects: Mapping[str, _Subject],
+    subjects: Mapping[str, DeviceTrials],
     settings: TrainSettings,
     epoch: int,
     should_stop: Callable[[], bool],
 ) -> dict[str, float] | None:
     """Every batch once; sum over trials of the mean squared error by subject, or None when told to stop."""
-    step = choose_step(settings)
+    step, group = choose_step(settings), network.group
     batches = _batches(subjects, settings, epoch)
     generator = torch.Generator(images.device)
     errors = {subject: torch.zeros((), dtype=torch.float64, device=images.device) for subject in subjects}
     asked = -math.inf
     for number, (name, trials) in enumerate(batches):
-        if time.monotonic() >= asked + _STOP_INTERVAL:
-            if should_stop():
+        # processes that share batches can only agree on a stop where all of them ask, by count and not by the clock
+        due = time.monotonic() >= asked + _STOP_INTERVAL if group.size == 1 else number % _STOP_BATCHES == 0
+        if due:
+            if group.any(should_stop(), images.device):
                 return None
             asked = time.monotonic()
         subject = subjects[name]
+        group.trials = trials.stop - trials.start
+        own = group.part(group.trials)
         batch = Batch(
             subject=name,
-            images=images[subject.rows[trials]],
-            responses=subject.responses[trials],
+            images=images[subject.rows[trials][own]],
+            responses=subject.responses[trials][own],
             generator=generator.manual_seed(_seed(settings.seed, epoch, number)),
         )
         errors[name] += step(network, batch, settings).mean()
-    return {subject: float(error) for subject, error in errors.items()}
+    return {subject: float(group.sum(error)) for subject, error in errors.items()}
 
 
-def _batches(subjects: Mapping[str, _Subject], settings: TrainSettings, epoch: int) -> list[tuple[str, slice]]:
+def _batches(subjects: Mapping[str, DeviceTrials], settings: TrainSettings, epoch: int) -> list[tuple[str, slice]]:
     """Consecutive trials of one subject each; all subjects' batches in one order that is drawn for the epoch."""
     size = settings.batch_size
     batches = [
@@ -229,7 +219,7 @@ def _seed(seed: int, epoch: int, batch: int) -> int:
 def _evaluate_epoch(
     network: Network,
     images: Tensor,
-    subjects: Mapping[str, _Subject],
+    subjects: Mapping[str, DeviceTrials],
     settings: TrainSettings,
     progress: Progress,
     errors: Mapping[str, float],
@@ -245,6 +235,7 @@ def _evaluate_epoch(
             subject.holdout_responses,
             batch_size=settings.batch_size,
             precision=precision,
+            group=network.group,
         )
         for name, subject in subjects.items()
     }
@@ -276,27 +267,6 @@ def _median(values: Tensor) -> float:
     return float(np.median(values.numpy()))
 
 
-def _check(images: Tensor, trials: Mapping[str, Trials], readouts: Mapping[str, Readout]) -> None:
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise RunError(f"images: {images.dtype} {tuple(images.shape)}; training takes uint8 (image, 3, y, x)")
-    if set(trials) != set(readouts) or not trials:
-        raise RunError(f"trials of {', '.join(trials) or 'nobody'}, readouts of {', '.join(readouts) or 'nobody'}")
-    for name, subject in trials.items():
-        count, voxels = len(subject.images), len(readouts[name].bias)
-        if subject.responses.shape != (count, voxels) or subject.holdout.shape != (count,):
-            raise RunError(
-                f"{name}: responses {tuple(subject.responses.shape)} and holdout {tuple(subject.holdout.shape)} "
-                f"for {count} trials and a readout of {voxels} voxels"
-            )
-        held_out = int(subject.holdout.sum())
-        if not 0 < held_out < count:
-            raise RunError(f"{name}: {held_out} of {count} trials are holdout; training needs both kinds")
-        if int(subject.images.min()) < 0 or int(subject.images.max()) >= len(images):
-            raise RunError(f"{name}: trials of images up to {int(subject.images.max())}, there are {len(images)}")
-        if not bool(torch.isfinite(subject.responses).all()):
-            raise RunError(f"{name}: responses hold NaN or infinity; leave out voxels that are not valid")
-
-
 def _inputs(encoder: nn.Module, images: Tensor, settings: TrainSettings, device: torch.device) -> Tensor:
     """The images on the device, or in their place the prefilter's maps of them."""
     if settings.prefilter_cache == "none":
@@ -313,53 +283,43 @@ def _inputs(encoder: nn.Module, images: Tensor, settings: TrainSettings, device:
     return maps
 
 
-def _to_device(trials: Trials, readout: Readout, device: torch.device) -> _Subject:
-    holdout = trials.holdout.to(torch.bool)
-    responses = trials.responses.to(readout.bias.dtype)
-    return _Subject(
-        rows=trials.images[~holdout].to(device),
-        responses=responses[~holdout].to(device),
-        holdout_rows=trials.images[holdout].to(device),
-        holdout_responses=responses[holdout].to(device),
-    )
-
-
 def _fingerprint(
     settings: TrainSettings, precision: str, trials: Mapping[str, Trials], readouts: Mapping[str, Readout]
 ) -> dict[str, Any]:
     """What a checkpoint must agree on to be continued; the number of epochs may grow."""
     fixed = {key: value for key, value in asdict(settings).items() if key != "epochs"}
-    digests = {name: _digest(subject.images, subject.responses, subject.holdout) for name, subject in trials.items()}
+    digests = {name: digest(subject) for name, subject in trials.items()}
     dtypes = {f"{name} dtype": str(readout.bias.dtype) for name, readout in readouts.items()}
     return fixed | {"precision": precision} | digests | dtypes
 
 
-def _digest(*tensors: Tensor) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for tensor in tensors:
-        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
-    return digest.hexdigest()
-
-
-def _result(status: Literal["done", "stopped"], network: Network, progress: Progress, precision: str) -> TrainResult:
-    final = (
-        copy.deepcopy(network.encoder).cpu().eval(),
-        {n: copy.deepcopy(r).cpu() for n, r in network.readouts.items()},
-    )
-    encoder, readouts = copy.deepcopy(final)
-    if progress.best is not None:
-        encoder.load_state_dict(progress.best["encoder"])
-        for name, readout in readouts.items():
-            readout.load_state_dict(progress.best[f"readout:{name}"])
+def _result(
+    status: Literal["done", "stopped"], encoder: nn.Module, network: Network, progress: Progress, precision: str
+) -> TrainResult:
+    now = snapshot(network)
+    final_encoder, final_readouts = _modules(encoder, network, now)
+    best_encoder, best_readouts = _modules(encoder, network, progress.best or now)
     return TrainResult(
         status=status,
-        encoder=encoder,
-        readouts=readouts,
-        final_encoder=final[0],
-        final_readouts=final[1],
+        encoder=best_encoder,
+        readouts=best_readouts,
+        final_encoder=final_encoder,
+        final_readouts=final_readouts,
         best_epoch=progress.best_epoch,
         best_score=progress.best_score,
         history=progress.history,
         holdout_cc={name: torch.stack(epochs) for name, epochs in progress.holdout_cc.items()},
         precision=precision,
     )
+
+
+def _modules(
+    encoder: nn.Module, network: Network, state: Mapping[str, Mapping[str, Any]]
+) -> tuple[nn.Module, dict[str, Readout]]:
+    """A snapshot in modules like those that were given."""
+    encoder = copy.deepcopy(encoder).cpu().eval()
+    encoder.load_state_dict(state["encoder"])
+    readouts = {name: copy.deepcopy(readout).cpu().eval() for name, readout in network.readouts.items()}
+    for name, readout in readouts.items():
+        readout.load_state_dict(state[f"readout:{name}"])
+    return encoder, readouts

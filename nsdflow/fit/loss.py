@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from nsdflow.fit.parallel import Group
 from nsdflow.models.flexible_pooling import compress, sweep
 
 if TYPE_CHECKING:
@@ -31,12 +32,16 @@ __all__ = ["backpropagate", "gnet_loss", "voxel_weights"]
 L1_PENALTY = 0.1
 
 
-def voxel_weights(prediction: Tensor, target: Tensor, dim: int = 0) -> Tensor:
-    """u_v: squared correlation over the trials (axis ``dim``), clipped to [0.1, 1]; not differentiated."""
-    r, d = prediction.detach(), target.detach()
-    r, d = r - r.mean(dim, keepdim=True), d - d.mean(dim, keepdim=True)
-    covariance, scale = (r * d).mean(dim), (r * r).mean(dim) * (d * d).mean(dim)
-    return torch.clip(covariance.square() / (scale + 1e-6), 0.1, 1.0)
+def voxel_weights(prediction: Tensor, target: Tensor, dim: int = 0, group: Group | None = None) -> Tensor:
+    """u_v: squared correlation over the trials (axis ``dim``), clipped to [0.1, 1]; not differentiated.
+
+    ``group`` says which processes have the other trials of the batch.
+    """
+    group = group or Group()
+    both = torch.stack([prediction.detach(), target.detach()])
+    r, d = both - group.mean(both, dim=dim + 1)
+    covariance, r_variance, d_variance = group.mean(torch.stack([r * d, r * r, d * d]), dim=dim + 1).squeeze(dim + 1)
+    return torch.clip(covariance.square() / (r_variance * d_variance + 1e-6), 0.1, 1.0)
 
 
 def gnet_loss(prediction: Tensor, target: Tensor, weights: Tensor, *, l1: float = L1_PENALTY) -> Tensor:
@@ -57,6 +62,7 @@ def backpropagate(
     into_encoder: bool,
     into_readout: bool,
     l1: float = L1_PENALTY,
+    group: Group | None = None,
 ) -> Tensor:
     """Add the gradients of L to the ``.grad`` of the encoder's or the readout's parameters, or both.
 
@@ -66,18 +72,21 @@ def backpropagate(
         Feature maps of the batch, with their graph if ``into_encoder``.
     target
         (trial, voxel).
+    group
+        The processes that have the batch's other trials; gradients are those of this process's part, to be summed.
 
     Returns
     -------
     Tensor
         (voxel,) squared errors e_v of the predictions before the step.
     """
+    group = group or Group()
     data = target.T.contiguous()
     voxel_weight, errors = data.new_empty(len(data)), data.new_empty(len(data))
 
     def gradient(prediction: Tensor, voxels: slice) -> Tensor:
         residual = prediction - data[voxels]
-        voxel_weight[voxels] = voxel_weights(prediction, data[voxels], dim=1)
+        voxel_weight[voxels] = voxel_weights(prediction, data[voxels], 1, group)
         errors[voxels] = residual.square().sum(1)
         return residual.mul_(2 * voxel_weight[voxels, None])
 
@@ -87,13 +96,15 @@ def backpropagate(
         fields = readout.fields()
     inputs = (maps, fields, readout.weights, readout.bias)
     with torch.no_grad():
-        by = sweep(*inputs, gradient, into_maps=into_encoder, into_readout=into_readout)
+        by = sweep(
+            *inputs, gradient, into_maps=into_encoder, into_readout=into_readout, images_a_block=group.largest_part
+        )
         pairs = [*zip(maps, by.maps, strict=False), *zip(fields, by.fields, strict=False)]
         if by.weights is not None and by.bias is not None:
             pairs += [(readout.weights, by.weights), (readout.bias, by.bias)]
         for _, grad in pairs:
             grad.div_(voxel_weight.mean())
         if by.weights is not None:
-            by.weights.add_(readout.weights.sign(), alpha=l1)
+            by.weights.add_(readout.weights.sign(), alpha=l1 / group.size)
     torch.autograd.backward([value for value, _ in pairs], [grad for _, grad in pairs])
     return errors

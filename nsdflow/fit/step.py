@@ -11,6 +11,7 @@ from torch.optim import Adam
 
 from nsdflow.errors import RunError
 from nsdflow.fit.loss import backpropagate
+from nsdflow.fit.parallel import Group, share_batches
 from nsdflow.fit.precision import encoder_arithmetic, resolve_precision
 from nsdflow.models.gnet import Encoder
 
@@ -33,6 +34,7 @@ class Network:
     readouts: Mapping[str, Readout]
     encoder_optimizer: Adam | None
     readout_optimizers: Mapping[str, Adam]
+    group: Group
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,15 @@ Step = Callable[[Network, Batch, "TrainSettings"], "Tensor"]
 
 
 def build_network(
-    encoder: nn.Module, readouts: Mapping[str, Readout], settings: TrainSettings, device: torch.device
+    encoder: nn.Module,
+    readouts: Mapping[str, Readout],
+    settings: TrainSettings,
+    device: torch.device,
+    group: Group | None = None,
 ) -> Network:
     """Modules on ``device``, in the mode they are trained in, with their optimizers."""
+    group = group or Group()
+    share_batches(encoder, group)
     encoder.to(device).train(settings.train_encoder or settings.frozen_encoder == "train")
     trained: list[nn.Parameter] = []
     if settings.train_encoder:
@@ -68,6 +76,7 @@ def build_network(
         readouts=readouts,
         encoder_optimizer=_adam(trained, settings) if trained else None,
         readout_optimizers={name: _adam(readout.parameters(), settings) for name, readout in readouts.items()},
+        group=group,
     )
 
 
@@ -85,13 +94,13 @@ def _published_step(network: Network, batch: Batch, settings: TrainSettings) -> 
         maps = _run(encoder.prefilter, settings, batch.images)
     levels = _run(encoder.trunk, settings, maps, batch.generator)
     _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=False)
-    _update(network.encoder_optimizer)
+    _update(network.encoder_optimizer, network.group)
     with torch.no_grad():
         if settings.train_prefilter:  # it has changed
             maps = _run(encoder.prefilter, settings, batch.images)
         levels = _run(encoder.trunk, settings, maps, batch.generator)
     errors = _backpropagate(network, batch, levels, settings, into_encoder=False, into_readout=True)
-    _update(network.readout_optimizers[batch.subject])
+    _update(network.readout_optimizers[batch.subject], network.group)
     return errors
 
 
@@ -99,8 +108,8 @@ def _joint_step(network: Network, batch: Batch, settings: TrainSettings) -> Tens
     """One pass, both steps."""
     levels = _run(network.encoder, settings, batch.images, batch.generator)
     errors = _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=True)
-    _update(network.encoder_optimizer)
-    _update(network.readout_optimizers[batch.subject])
+    _update(network.encoder_optimizer, network.group)
+    _update(network.readout_optimizers[batch.subject], network.group)
     return errors
 
 
@@ -109,7 +118,7 @@ def _readout_step(network: Network, batch: Batch, settings: TrainSettings) -> Te
     with torch.no_grad():
         levels = _run(network.encoder, settings, batch.images, batch.generator)
     errors = _backpropagate(network, batch, levels, settings, into_encoder=False, into_readout=True)
-    _update(network.readout_optimizers[batch.subject])
+    _update(network.readout_optimizers[batch.subject], network.group)
     return errors
 
 
@@ -127,9 +136,14 @@ def _backpropagate(
     into_encoder: bool,
     into_readout: bool,
 ) -> Tensor:
-    readout = network.readouts[batch.subject]
     return backpropagate(
-        readout, levels, batch.responses, into_encoder=into_encoder, into_readout=into_readout, l1=settings.l1
+        network.readouts[batch.subject],
+        levels,
+        batch.responses,
+        into_encoder=into_encoder,
+        into_readout=into_readout,
+        l1=settings.l1,
+        group=network.group,
     )
 
 
@@ -137,8 +151,9 @@ def _adam(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> Adam:
     return Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
-def _update(optimizer: Adam | None) -> None:
+def _update(optimizer: Adam | None, group: Group) -> None:
     """Step, and drop the gradients, so that none leaks into the next step."""
     if optimizer is not None:
+        group.sum_gradients(parameter for part in optimizer.param_groups for parameter in part["params"])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

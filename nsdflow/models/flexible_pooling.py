@@ -58,6 +58,7 @@ def sweep(
     *,
     into_maps: bool = False,
     into_readout: bool = False,
+    images_a_block: int = 0,
 ) -> Sweep:
     """Predictions and gradients of the readout, one block of voxels after another.
 
@@ -73,6 +74,9 @@ def sweep(
         Gives the gradient by the predictions of some voxels; without it nothing is differentiated.
     into_maps, into_readout
         Which gradients are wanted: by ``maps``; by ``fields``, ``weights`` and ``bias``.
+    images_a_block
+        Choose the blocks as if there were this many images (if that is more): processes that share a batch must call
+        ``gradient`` for the same blocks.
     """
     images, voxels, device = maps[0].shape[0], weights.shape[0], weights.device.type
     features = [level.shape[1] for level in maps]
@@ -84,12 +88,12 @@ def sweep(
         weights=torch.empty_like(weights) if into_readout else None,
         bias=torch.empty_like(bias) if into_readout else None,
     )
-    bytes_a_voxel = images * weights.shape[1] * weights.element_size()
+    bytes_a_voxel = max(images, images_a_block, 1) * weights.shape[1] * weights.element_size()
     for block in _slices(0, voxels, _BLOCK_BYTES[device] // bytes_a_voxel):
         pooled = [field[block] @ level.T for field, level in zip(fields, rows, strict=True)]
         for piece in _slices(block.start, block.stop, _PIECE_BYTES[device] // bytes_a_voxel):
             inside = slice(piece.start - block.start, piece.stop - block.start)
-            x = [p[inside].view(-1, images, n) for p, n in zip(pooled, features, strict=True)]
+            x = [p[inside].view(piece.stop - piece.start, images, n) for p, n in zip(pooled, features, strict=True)]
             _read_out(x, piece, weights.split(features, dim=1), bias, gradient, result)
         for target, field, by_pooled in zip(result.maps, fields, pooled, strict=bool(result.maps)):
             target.view(-1, target.shape[2]).addmm_(by_pooled.T, field[block])
@@ -218,7 +222,8 @@ def contributions(
     """
     images, voxels, device = maps[0].shape[0], weights.shape[0], weights.device.type
     result = weights.new_empty(voxels, images, len(partitions))
-    for block in _slices(0, voxels, _PIECE_BYTES[device] // (images * weights.shape[1] * weights.element_size())):
+    bytes_a_voxel = max(images, 1) * weights.shape[1] * weights.element_size()
+    for block in _slices(0, voxels, _PIECE_BYTES[device] // bytes_a_voxel):
         pooled = [field[block] @ level.flatten(0, 1).T for field, level in zip(fields, maps, strict=True)]
         x = torch.cat([p.view(-1, *level.shape[:2]) for p, level in zip(pooled, maps, strict=True)], dim=2)
         phi = _compress_(x, differentiate=False)

@@ -150,13 +150,10 @@ def plain_training(problem, protocol: str, epochs: int, batch_size: int) -> tupl
 
 
 @pytest.mark.parametrize("protocol", ["published", "strict"])
-def test_protocol(problem, protocol: str) -> None:
+def test_protocol(planted, protocol: str) -> None:
+    problem = planted(dtype=torch.float64)
     for block in problem.encoder.trunk.children():
         block.dropout.share = 0.0
-    for module in (problem.encoder, *problem.readouts.values()):
-        module.double()
-    for name, trials in problem.trials.items():
-        problem.trials[name] = replace(trials, responses=trials.responses.double())
     settings = TrainSettings(protocol=protocol, epochs=2, batch_size=10, shuffle=False)
     result = train(*problem.arguments, settings=settings)
     encoder, readouts, losses = plain_training(problem, protocol, epochs=2, batch_size=10)
