@@ -30,9 +30,9 @@ from torch.autograd.function import once_differentiable
 __all__ = ["Sweep", "compress", "contributions", "pooled_prediction", "pooled_prediction_reference", "sweep"]
 
 #: Bytes of x (voxel, image, feature) of one block: matrix products want many voxels at once ...
-_BLOCK_BYTES = {"cpu": 24 << 20, "cuda": 1 << 30}
+_BLOCK_BYTES = {"cpu": 24 << 20, "gpu": 256 << 20}
 #: ... and the elementwise work on it a piece that stays in the cache (GPUs: no pieces).
-_PIECE_BYTES = {"cpu": 1 << 20, "cuda": 1 << 30}
+_PIECE_BYTES = {"cpu": 1 << 20, "gpu": 256 << 20}
 
 #: (predictions of some voxels (voxel, image), which voxels) -> gradient of the loss by them, same shape
 Gradient = Callable[[Tensor, slice], Tensor]
@@ -78,7 +78,7 @@ def sweep(
         Choose the blocks as if there were this many images (if that is more): processes that share a batch must call
         ``gradient`` for the same blocks.
     """
-    images, voxels, device = maps[0].shape[0], weights.shape[0], weights.device.type
+    images, voxels, device = maps[0].shape[0], weights.shape[0], _kind(weights)
     features = [level.shape[1] for level in maps]
     rows = [level.reshape(-1, level.shape[2]) for level in maps]
     result = Sweep(
@@ -138,6 +138,10 @@ def _compress_(x: Tensor, *, differentiate: bool) -> Tensor:
     return value
 
 
+def _kind(x: Tensor) -> str:
+    return "cpu" if x.device.type == "cpu" else "gpu"
+
+
 def _slices(start: int, stop: int, length: int) -> Iterator[slice]:
     length = max(1, length)
     for first in range(start, stop, length):
@@ -166,7 +170,7 @@ class _Compress(torch.autograd.Function):
 
 def _pieces(x: Tensor) -> Iterator[Tensor]:
     """Views of all of ``x`` that each fit in the cache."""
-    yield from x.view(-1).split(max(1, _PIECE_BYTES[x.device.type] // x.element_size()))
+    yield from x.view(-1).split(max(1, _PIECE_BYTES[_kind(x)] // x.element_size()))
 
 
 def compress(x: Tensor) -> Tensor:
@@ -220,7 +224,7 @@ def contributions(
 
     Over partitions that cover all features they add up to the prediction less the bias. Arguments as in :func:`sweep`.
     """
-    images, voxels, device = maps[0].shape[0], weights.shape[0], weights.device.type
+    images, voxels, device = maps[0].shape[0], weights.shape[0], _kind(weights)
     result = weights.new_empty(voxels, images, len(partitions))
     bytes_a_voxel = max(images, 1) * weights.shape[1] * weights.element_size()
     for block in _slices(0, voxels, _PIECE_BYTES[device] // bytes_a_voxel):
