@@ -153,7 +153,8 @@ class FwrfPipeline(ModelPipeline):
     nonlinearity: Literal["none", "log"] = "none"
     """Applied to pooled features; log is ``log(1 + |x|)``."""
     holdout_fraction: float = Field(0.1, gt=0, lt=1)
-    candidates_per_task: int = Field(100, ge=1)
+    candidates_per_task: int = Field(700, ge=1)
+    """Size of the blocks in which candidates are searched; each is a task of its own."""
 
     @model_validator(mode="after")
     def _ordered(self) -> FwrfPipeline:

@@ -39,7 +39,7 @@ def open_parts(folder: str, parts: Sequence[str]) -> dict[str, xr.DataTree]:
 
 def remove_parts(folder: str) -> None:
     """Remove what is of no use once the run's results are published."""
-    for name in ("parts", "checkpoint"):
+    for name in ("parts", "checkpoint", "features"):
         shutil.rmtree(Path(folder) / name, ignore_errors=True)
 
 
@@ -47,10 +47,11 @@ def publish_parts(*, folder: str, store: str, parts: Sequence[str]) -> dict[str,
     """Join the parts' voxels in the store's order, publish ``model.safetensors`` and then ``results.zarr``."""
     opened = open_store(store)
     trees = open_parts(folder, parts)
-    joined = {
-        group: join_history(trees, group) if group == "history" else join_voxels(opened, group, trees)
-        for group in next(iter(trees.values())).children
-    }
+    groups = dict.fromkeys(group for tree in trees.values() for group in tree.children)
+    joined = {}
+    for group in groups:
+        having = {part: tree for part, tree in trees.items() if group in tree.children}
+        joined[group] = join_history(having, group) if group == "history" else join_voxels(opened, group, having)
     models = {part: _part(folder, part) / "model.safetensors" for part in parts}
     state = {
         name if len(parts) == 1 else f"{part}.{name}": tensor

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from nsdflow.config.pipeline import TrainedPipeline
+    from nsdflow.config.pipeline import ModelPipeline, TrainedPipeline
     from nsdflow.models.gnet import Readout
     from nsdflow.store import Store
 
-__all__ = ["TrainingData", "load_training_data", "run_training", "select_subjects"]
+__all__ = ["TrainingData", "load_split", "load_training_data", "run_training", "select_subjects"]
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,7 @@ def load_training_data(config: TrainedPipeline, store: Store, rois: Sequence[str
     SelectionError
         If a subject is not in the store, has no voxel there, or no trial of a shared image.
     """
-    loaded = [
-        load_trials(
-            store,
-            subject,
-            rois,
-            zscore=config.protocol == "published",
-            shuffle=config.seed if config.shuffle_images else None,
-        )
-        for subject in select_subjects(store.subjects, config.subjects)
-    ]
-    split = [_split(subject, config) for subject in loaded]
+    split = load_split(config, store, rois, config.train.holdout_fraction)
     nsd_ids = np.unique(np.concatenate([subject.nsd_id for subject, _ in split]))
     trials = {}
     for subject, holdout in split:
@@ -127,6 +117,33 @@ def run_training(
     return result
 
 
+def load_split(
+    config: ModelPipeline, store: Store, rois: Sequence[str] | None, holdout_fraction: float
+) -> list[tuple[SubjectTrials, NDArray[np.bool_]]]:
+    """All trials of each subject, and which of its training trials are holdout (training trial,), by protocol.
+
+    Published: responses z-scored over all trials, the last training trials held out. Strict: images held out, and
+    responses z-scored on the training trials that remain.
+    """
+    shuffle = config.seed if config.shuffle_images else None
+    published = config.protocol == "published"
+    split = []
+    for name in select_subjects(store.subjects, config.subjects):
+        subject = load_trials(store, name, rois, zscore=published, shuffle=shuffle)
+        training = ~subject.shared
+        if training.all():
+            raise SelectionError(f"{name} has no trial of a shared image to validate on; ingest more sessions")
+        if published:
+            split.append((subject, last_trials_holdout(int(training.sum()), holdout_fraction)))
+            continue
+        holdout = image_holdout(subject.nsd_id[training], holdout_fraction)
+        fitted_on = training.copy()
+        fitted_on[training] = ~holdout
+        scored = zscore_on(subject.responses, subject.session, fitted_on)
+        split.append((replace(subject, responses=scored), holdout))
+    return split
+
+
 def select_subjects(there: Sequence[str], wanted: str | Sequence[Any]) -> tuple[str, ...]:
     """The subjects of a store that a pipeline asks for."""
     if wanted == "all":
@@ -135,19 +152,6 @@ def select_subjects(there: Sequence[str], wanted: str | Sequence[Any]) -> tuple[
         if subject not in there:
             raise one_of("subject", subject, there)
     return tuple(wanted)
-
-
-def _split(subject: SubjectTrials, config: TrainedPipeline) -> tuple[SubjectTrials, NDArray[np.bool_]]:
-    """Holdout (training trial,) by protocol; in the strict one responses are scored on training trials alone."""
-    if not subject.shared.any():
-        raise SelectionError(f"{subject.subject} has no trial of a shared image to validate on; ingest more sessions")
-    training = ~subject.shared
-    if config.protocol == "published":
-        return subject, last_trials_holdout(int(training.sum()), config.train.holdout_fraction)
-    holdout = image_holdout(subject.nsd_id[training], config.train.holdout_fraction)
-    fitted_on = training.copy()
-    fitted_on[training] = ~holdout
-    return replace(subject, responses=zscore_on(subject.responses, subject.session, fitted_on)), holdout
 
 
 def _report_epoch(run: str, part: str, record: Mapping[str, Any]) -> None:

@@ -1,0 +1,184 @@
+"""Feature maps of a run's images, computed once in blocks of images and shared by all subjects and tasks.
+
+What is kept is the smaller of two things: the maps themselves (AlexNet), or what every candidate pools from them
+(Gabor: 1.1 million pixels an image, 72 channels). Both are Zarr arrays with one chunk a block of images, so that a
+block's task owns whole files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+import zarr
+
+from nsdflow.fit.checkpoint import save_state
+from nsdflow.fit.fwrf_features import MapFeatures, PooledFeatures
+from nsdflow.models.alexnet import AlexNet
+from nsdflow.models.gabor import PUBLISHED_FREQUENCIES, GaborPyramid
+from nsdflow.models.levels import ChannelMoments, channel_moments, group_layers, merge_layers, select_channels
+from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pool
+from nsdflow.models.weights import ALEXNET_SHAPES, load_alexnet_weights
+from nsdflow.workflows.compute import weights_cache
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from nsdflow.config.pipeline import FwrfPipeline
+    from nsdflow.fit.fwrf_features import CandidateFeatures
+
+__all__ = ["FeatureFolder", "Sizes", "candidates_of", "layer_names", "network_of"]
+
+ALEXNET_LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+#: Images run through the network at once.
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What one image takes."""
+
+    maps: tuple[tuple[int, ...], ...]
+    """Shape (channel, y, x) of each level, all channels."""
+    layers: tuple[int, ...]
+    """Channels of each layer."""
+    groups: tuple[tuple[int, ...], ...]
+    """Layers of each level."""
+    candidates: int
+
+    @property
+    def kept(self) -> Literal["maps", "pooled"]:
+        """What is kept of an image: whichever is smaller."""
+        return "maps" if self.map_bytes <= self.pooled_bytes else "pooled"
+
+    @property
+    def map_bytes(self) -> int:
+        """Bytes of an image's maps."""
+        return 4 * sum(int(np.prod(shape)) for shape in self.maps)
+
+    @property
+    def pooled_bytes(self) -> int:
+        """Bytes of what all candidates pool from an image."""
+        return 4 * self.candidates * sum(self.layers)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes kept of an image."""
+        return min(self.map_bytes, self.pooled_bytes)
+
+
+def network_of(config: FwrfPipeline) -> nn.Module:
+    """The feature network that a pipeline names."""
+    if config.features == "gabor":
+        return GaborPyramid()
+    return AlexNet(load_alexnet_weights(config.feature_weights, cache=weights_cache()))
+
+
+def layer_names(config: FwrfPipeline) -> tuple[str, ...]:
+    """Names of the network's layers, as they appear on the coordinate ``layer``."""
+    if config.features == "gabor":
+        return tuple(f"{frequency:.3g} cycles/image" for frequency in PUBLISHED_FREQUENCIES)
+    return ALEXNET_LAYERS
+
+
+def candidates_of(config: FwrfPipeline) -> NDArray[np.floating[Any]]:
+    """(candidate, 3) x, y, sigma."""
+    grid = config.candidates
+    return candidate_grid(log_spaced_sizes(grid.sizes, grid.smallest, grid.largest), spacing=grid.spacing)
+
+
+def _sizes(config: FwrfPipeline, image_size: int) -> Sizes:
+    """Sizes for images of ``image_size`` pixels, from shapes alone: nothing is computed or downloaded."""
+    with torch.device("meta"):
+        if config.features == "gabor":
+            network: nn.Module = GaborPyramid()
+        else:
+            weights = {f"{name}.weight": torch.empty(shape) for name, shape in ALEXNET_SHAPES.items()}
+            network = AlexNet(
+                weights | {f"{name}.bias": torch.empty(shape[0]) for name, shape in ALEXNET_SHAPES.items()}
+            )
+        layers = network(torch.zeros(1, 3, image_size, image_size))
+    groups = group_layers(layers)
+    maps = tuple((sum(layers[i].shape[1] for i in group), *layers[group[0]].shape[2:]) for group in groups)
+    channels = tuple(layer.shape[1] for layer in layers)
+    return Sizes(maps, channels, tuple(map(tuple, groups)), len(candidates_of(config)))
+
+
+@dataclass(frozen=True)
+class FeatureFolder:
+    """Where the features of a run are kept until it is published."""
+
+    path: Path
+    sizes: Sizes
+    candidates: NDArray[np.floating[Any]]
+    limit: int
+    """Most channels of one layer, those that vary most over the images."""
+
+    @classmethod
+    def of(cls, config: FwrfPipeline, folder: str, image_size: int) -> FeatureFolder:
+        """The features of a pipeline's run."""
+        sizes = _sizes(config, image_size)
+        return cls(Path(folder) / "features", sizes, candidates_of(config), config.max_features_per_layer)
+
+    def create(self, images: int, block: int) -> None:
+        """Create the arrays, before anything is written into them."""
+        group = zarr.create_group(self.path, overwrite=True)
+        if self.sizes.kept == "pooled":
+            whole = (self.sizes.candidates, images, sum(self.sizes.layers))
+            group.create_array("pooled", shape=whole, chunks=(whole[0], block, whole[2]), dtype="float32")
+            return
+        for level, shape in enumerate(self.sizes.maps):
+            group.create_array(f"level_{level}", shape=(images, *shape), chunks=(block, *shape), dtype="float32")
+
+    def write(self, network: nn.Module, images: NDArray[np.uint8], start: int, device: torch.device) -> None:
+        """Compute and keep one block of images: rows from ``start``, whole chunks; and the moments of its channels."""
+        merged, moments = _merged_maps(network.to(device), images, self.limit, device)
+        rows = slice(start, start + len(images))
+        if self.sizes.kept == "pooled":
+            pooled = pool(
+                merged, self.candidates, range(self.sizes.candidates), torch.arange(len(images)), device=device
+            )
+            zarr.open_array(self.path / "pooled", mode="r+")[:, rows] = pooled.cpu().numpy()
+        else:
+            for level, maps in enumerate(merged):
+                zarr.open_array(self.path / f"level_{level}", mode="r+")[rows] = maps.cpu().numpy()
+        save_state(
+            self.path / f"moments-{start}.pt", {"images": len(images), "mean": moments.mean, "square": moments.square}
+        )
+
+    def read(self, rows: NDArray[np.int64]) -> tuple[CandidateFeatures, NDArray[np.int64]]:
+        """Features of some images (ascending rows), with the layer of origin of every feature."""
+        kept, origin = select_channels(self._moments(), [list(group) for group in self.sizes.groups], self.limit)
+        if self.sizes.kept == "pooled":
+            first = np.cumsum([0, *(shape[0] for shape in self.sizes.maps)])
+            columns = np.concatenate([index.numpy() + start for index, start in zip(kept, first[:-1], strict=True)])
+            pooled = np.asarray(zarr.open_array(self.path / "pooled", mode="r").oindex[:, rows])
+            return PooledFeatures(np.ascontiguousarray(pooled[:, :, columns]), self.candidates), origin
+        arrays = [zarr.open_array(self.path / f"level_{level}", mode="r") for level in range(len(kept))]
+        maps = [np.asarray(array.oindex[rows])[:, index.numpy()] for array, index in zip(arrays, kept, strict=True)]
+        return MapFeatures(maps, self.candidates), origin
+
+    def _moments(self) -> ChannelMoments:
+        """Moments of all blocks, in the order of images so that their sum has the same bits each time."""
+        files = sorted(self.path.glob("moments-*.pt"), key=lambda file: int(file.stem.partition("-")[2]))
+        states = [torch.load(file, weights_only=True) for file in files]
+        return reduce(add, [ChannelMoments(one["images"], one["mean"], one["square"]) for one in states])
+
+
+@torch.inference_mode()
+def _merged_maps(
+    network: nn.Module, images: NDArray[np.uint8], limit: int, device: torch.device
+) -> tuple[list[Tensor], ChannelMoments]:
+    """Levels of a block of images, and the moments of its channels."""
+    merged, moments = [], []
+    for start in range(0, len(images), BATCH):
+        layers = network(torch.from_numpy(images[start : start + BATCH]).to(device))
+        moments.append(channel_moments(layers, limit))
+        merged.append(merge_layers(layers))
+    return [torch.cat(level) for level in zip(*merged, strict=True)], reduce(add, moments)
