@@ -24,7 +24,7 @@ _NEEDS_A_PRESS = ("ISCORRECT", "RT", "CHANGEMIND", "ISCORRECTCURRENT", "BUTTON")
 _NEEDS_THE_RECORD = (*_NEEDS_A_PRESS, "TOTAL1", "TOTAL2")
 
 _DAY = 86_400.0  # seconds; TIME counts in days
-_HIT, _FALSE_ALARM, _NO_PRESS, _CHANGE = 0.85, 0.2, 0.01, 0.03
+_HIT, _FALSE_ALARM, _NO_PRESS, _CHANGE = 0.85, 0.2, 0.03, 0.03
 
 
 def responses(spec: SyntheticSpec, experiment: Experiment, subject: int) -> dict[str, npt.NDArray[np.float64]]:
