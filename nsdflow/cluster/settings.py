@@ -23,6 +23,8 @@ LONG_TASKS: Final[Mapping[str, Any]] = {
     "distributed.comm.retry.count": 3,
     # warnings that the event loop was held up are expected while a network compiles
     "distributed.admin.tick.limit": "30s",
+    # threads of torch that spin while they wait take the cores from others: six times slower on a busy machine
+    "distributed.nanny.pre-spawn-environ.OMP_WAIT_POLICY": "PASSIVE",
     # the feed gives each pool as much as it has slots for; moving long tasks around only costs
     "distributed.scheduler.work-stealing": False,
 }
@@ -32,5 +34,7 @@ def long_task_settings() -> dict[str, Any]:
     """:data:`LONG_TASKS` without the keys that the user's own Dask configuration has changed."""
     defaults = dask.config.merge(*dask.config.defaults)
     return {
-        key: value for key, value in LONG_TASKS.items() if dask.config.get(key) == dask.config.get(key, config=defaults)
+        key: value
+        for key, value in LONG_TASKS.items()
+        if dask.config.get(key, None) == dask.config.get(key, None, config=defaults)
     }
