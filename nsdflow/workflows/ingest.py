@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from nsdflow.cluster.events import Listener
+    from nsdflow.workflows.ingest_tasks import SubjectJob
 
 __all__ = ["IngestPlan", "ingest", "plan_ingest"]
 
@@ -95,33 +96,17 @@ def plan_ingest(
         raise one_of("choice of images", images, IMAGES)
     layout = layout or Layout()
     origin = source if isinstance(source, Source) else open_source(source)
-    inventory = take_inventory(
-        origin, space=space, betas=betas, subjects=None if subjects is None else parse_subjects(subjects)
-    )
-    _check_all_there(inventory.subjects, subjects, origin)
+    asked = None if subjects is None else parse_subjects(subjects)
+    inventory = take_inventory(origin, space=space, betas=betas, subjects=asked)
+    _check_all_there(inventory.subjects, asked or (), origin)
     design = read_design(origin)
     found = {subject.subject: subject for subject in inventory.subjects}
     jobs = {name: subject_job(origin, workspace, here, voxels, design, layout) for name, here in found.items()}
     stamps = {name: session_stamps(origin, job) for name, job in jobs.items()}
-    planned = [task for name, job in jobs.items() for task in subject_tasks(job, stamps[name], found[name].bytes)]
-    manifest: dict[str, Any] = {
-        "schema": SCHEMA_VERSION,
-        "source": origin.url,
-        "space": space,
-        "betas": betas,
-        "voxels": voxels,
-        "images": {"which": images, "size": image_size},
-        "layout": layout.model_dump(),
-        "design": origin.stamps(paths.EXPERIMENT_DESIGN.rpartition("/")[0]),
-        "subjects": {
-            name: {"sessions": list(job.sessions), "voxels": job.voxel_count, "files": stamps[name]}
-            for name, job in jobs.items()
-        },
-    }
+    planned = [task for name, job in jobs.items() for task in subject_tasks(job, found[name], stamps[name])]
     if images != "none":
         shown = None if images == "all" else {name: list(job.sessions) for name, job in jobs.items()}
         planned += image_tasks(image_job(origin, workspace, shown, inventory, image_size, layout), inventory)
-        manifest["stimuli"] = origin.stamps(paths.STIMULI.rpartition("/")[0])
     return IngestPlan(
         title=f"ingest {origin.url} into {workspace.store}",
         folder=workspace.folder,
@@ -129,8 +114,28 @@ def plan_ingest(
         file_budget=2 + layout.file_budget * (len(jobs) + (images != "none")),
         notes=(f"at most {layout.file_budget} files a subject, and as many for the images",),
         workspace=workspace,
-        manifest=manifest,
+        manifest={
+            "schema": SCHEMA_VERSION,
+            "source": origin.url,
+            "space": space,
+            "betas": betas,
+            "voxels": voxels,
+            "images": {"which": images, "size": image_size},
+            "layout": layout.model_dump(),
+            "design": _stamp(origin, paths.EXPERIMENT_DESIGN),
+            "stimuli": _stamp(origin, paths.STIMULI) if images != "none" else None,
+            "subjects": {name: _record(job, stamps[name]) for name, job in jobs.items()},
+        },
     )
+
+
+def _record(job: SubjectJob, stamps: Mapping[str, list[str]]) -> dict[str, Any]:
+    return {"sessions": list(job.sessions), "voxels": job.voxel_count, "files": dict(stamps)}
+
+
+def _stamp(origin: Source, path: str) -> str | None:
+    folder, _, name = path.rpartition("/")
+    return origin.stamps(folder).get(name)
 
 
 def ingest(plan: IngestPlan, client: Client, *, resume: bool = True, listen: Listener | None = None) -> Store:
@@ -164,7 +169,7 @@ def ingest(plan: IngestPlan, client: Client, *, resume: bool = True, listen: Lis
     _begin(plan, resume=resume)
     results = execute(plan, client, listen=listen)
     budget = plan.manifest["layout"]["file_budget"]
-    groups = [*plan.manifest["subjects"], *([STIMULI] if "stimuli" in plan.manifest else [])]
+    groups = [*plan.manifest["subjects"], *([STIMULI] if plan.manifest["stimuli"] else [])]
     files = {group: check_files(f"{plan.workspace.built}/{group}", budget) for group in groups}
     attributes = {
         "subjects": list(plan.manifest["subjects"]),
@@ -204,12 +209,9 @@ def _difference(before: Any, now: Any) -> str:
     return f"{before} before, {now} now"
 
 
-def _check_all_there(
-    found: Iterable[SubjectInventory], asked: str | Iterable[int | str] | None, origin: Source
-) -> None:
+def _check_all_there(found: Iterable[SubjectInventory], asked: Iterable[str], origin: Source) -> None:
     names = [subject.subject for subject in found]
-    absent = [name for name in parse_subjects(asked) if name not in names] if asked is not None else []
-    if absent:
+    if absent := sorted(set(asked) - set(names)):
         raise MissingDataError(
             f"{origin.url}: no sessions of {', '.join(absent)} in this space and version; there are {', '.join(names)}"
         )

@@ -84,39 +84,19 @@ def session_stamps(origin: Source, job: tasks.SubjectJob) -> dict[str, list[str]
     return {str(session): tasks.session_stamps(listing, session, job.space) for session in job.sessions}
 
 
-def subject_tasks(job: tasks.SubjectJob, stamps: Mapping[str, list[str]], size: int) -> list[Task]:
-    """The tasks of a subject; ``size`` is the bytes of its betas."""
-    name, cut, common = job.subject, job.cut, {"job": asdict(job)}
-    itemsize = 4 if job.dtype == "float32" else 2
-    session_bytes = job.trials * job.voxel_count * itemsize
-    volume_bytes = itemsize * (math.prod(job.shape) if len(job.shape) == 3 else sum(job.shape))
-    # a chunk is copied, widened to float64 for its statistics, and compressed
-    chunk_bytes = job.trials * cut["chunk"][1] * (2 * itemsize + 8)
-    # both hemispheres are read before they are joined
-    copies = 2 if len(job.shape) == 2 else 1
-    rows = -(-job.voxel_count // cut["shard"][1])
+def subject_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mapping[str, list[str]]) -> list[Task]:
+    """The tasks of a subject, from its inventory and the stamps of its sessions."""
+    name, common = job.subject, {"job": asdict(job)}
+    sessions = _session_tasks(job, found, stamps)
+    volume_bytes = math.prod(job.shape) * 8
     create = Task(
         key=f"coordinates-{name}",
         function=tasks.create_subject_group,
         arguments=common,
         stage="coordinates",
-        memory=INTERPRETER_BYTES + 64 * volume_bytes,
-        files=cut["files"] - len(job.sessions) * rows - len(STATISTICS),
+        memory=INTERPRETER_BYTES + (len(found.atlases) + 8) * volume_bytes,
+        files=job.cut["files"] - sum(task.files for task in sessions) - len(STATISTICS),
     )
-    sessions = [
-        Task(
-            key=f"betas-{name}-session{session:02d}",
-            function=tasks.write_session,
-            arguments={**common, "session": session, "stamps": stamps[str(session)]},
-            stage="betas",
-            after=(create.key,),
-            memory=INTERPRETER_BYTES + copies * session_bytes + volume_bytes + chunk_bytes,
-            reads=size // len(job.sessions),
-            writes=session_bytes,
-            files=rows,
-        )
-        for session in job.sessions
-    ]
     statistics_bytes = len(job.sessions) * job.voxel_count * 9
     gather = Task(
         key=f"statistics-{name}",
@@ -136,9 +116,33 @@ def subject_tasks(job: tasks.SubjectJob, stamps: Mapping[str, list[str]], size: 
         stage="verification",
         after=(gather.key,),
         memory=sessions[0].memory,
-        reads=tasks.SAMPLED_SESSIONS * (size // len(job.sessions) + session_bytes),
+        reads=tasks.SAMPLED_SESSIONS * (sessions[0].reads + sessions[0].writes),
     )
     return [create, *sessions, gather, verify]
+
+
+def _session_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mapping[str, list[str]]) -> list[Task]:
+    """The tasks that write betas, one a session."""
+    itemsize = 4 if job.dtype == "float32" else 2
+    session_bytes = job.trials * job.voxel_count * itemsize
+    # what is not stored volume by volume is read as a whole before it is cut into chunks
+    copies = 1 if found.format.startswith("nii") else 2
+    # a volume; a chunk, widened to float64 for its statistics, and compressed
+    buffers = itemsize * math.prod(job.shape) + job.trials * job.cut["chunk"][1] * (2 * itemsize + 8)
+    return [
+        Task(
+            key=f"betas-{job.subject}-session{session:02d}",
+            function=tasks.write_session,
+            arguments={"job": asdict(job), "session": session, "stamps": stamps[str(session)]},
+            stage="betas",
+            after=(f"coordinates-{job.subject}",),
+            memory=INTERPRETER_BYTES + copies * session_bytes + buffers,
+            reads=found.bytes // len(job.sessions),
+            writes=session_bytes,
+            files=math.ceil(job.voxel_count / job.cut["shard"][1]),
+        )
+        for session in job.sessions
+    ]
 
 
 def image_job(
@@ -166,6 +170,7 @@ def image_job(
 
 
 def image_tasks(job: tasks.ImageJob, inventory: Inventory) -> list[Task]:
+    """The tasks of the images, one a shard."""
     common, cut = {"job": asdict(job)}, job.cut
     original = math.prod(inventory.image_shape)
     shards = -(-job.count // cut["shard"][0])
