@@ -44,9 +44,11 @@ def run(
         return
     with session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (client, progress):
         run_pipeline(pipeline, **where, client=client, listen=progress, **overrides)
-    for folder in run_folders(resolve(pipeline, overrides), where["runs"]):
-        print_summary(folder)
-        print(f"report: {write_report(folder)}")
+    folders = run_folders(resolve(pipeline, overrides), where["runs"])
+    reports = [write_report(folder) for folder in folders]
+    print_summary(folders)
+    for path in reports:
+        print(f"report: {path}")
 
 
 def status(folder: Annotated[str, typer.Argument(help="A run, a folder of runs, or a store being built.")]) -> None:
