@@ -6,6 +6,7 @@ voxels) that do not depend on them, so that every budget gives the same bits.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -110,5 +111,8 @@ def free_memory(device: torch.device) -> int:
     """The part of the device's free memory that a fit takes by default, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * SHARE_OF_FREE)
-    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return int(int(meminfo["MemAvailable"].split()[0]) * 1024 * SHARE_OF_FREE)
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():  # not Linux: half of what is installed
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
+    return int(int(fields["MemAvailable"].split()[0]) * 1024 * SHARE_OF_FREE)

@@ -86,11 +86,12 @@ class ChannelMoments:
 
 
 def channel_moments(layers: list[Tensor], limit: int | None = 0) -> ChannelMoments:
-    """Moments of one batch of maps (image, channel, y, x); zeros for layers of at most ``limit`` channels (None: all),
-    which are kept whole anyway."""
-    parts = [
-        maps if limit is not None and maps.shape[1] > limit else torch.zeros_like(maps[:, :, :1, :1]) for maps in layers
-    ]
+    """Moments of one batch of maps (image, channel, y, x).
+
+    Layers of at most ``limit`` channels (None: all) get zeros: they are kept whole, whatever their variance.
+    """
+    whole = [limit is None or maps.shape[1] <= limit for maps in layers]
+    parts = [torch.zeros_like(maps[:, :, :1, :1]) if kept else maps for maps, kept in zip(layers, whole, strict=True)]
     return ChannelMoments(
         len(layers[0]),
         tuple(maps.mean((2, 3)).double().sum(0).cpu() for maps in parts),
@@ -127,11 +128,12 @@ def select_channels(
     For each level, the channels to keep as indices into the merged level (ascending); and the layer of origin of
     every kept channel, levels joined.
     """
+    variances = moments.variance()
     kept, origin = [], []
     for group in groups:
         offset, indices = 0, []
         for layer in group:
-            variance = moments.variance()[layer]
+            variance = variances[layer]
             best = torch.argsort(variance, descending=True, stable=True)[:limit].sort().values
             indices.append(best + offset)
             origin.append(np.full(len(best), layer))
@@ -169,7 +171,7 @@ def extract_levels(
         raise ValueError("extract_levels needs at least one image")
     levels: list[Tensor] = []
     totals: list[ChannelMoments] = []
-    with torch.inference_mode():
+    with torch.no_grad():
         for start in range(0, len(images), batch):
             layers = network(torch.as_tensor(images[start : start + batch]).to(device))
             totals.append(channel_moments(layers, limit))
