@@ -107,7 +107,8 @@ SECTIONS = (
     Section(
         "Transfer between areas",
         "Change of accuracy when an area (column) is predicted from the features that another area (row) learned. α "
-        "above 0: features of higher areas predict lower ones better than the reverse; below 0: worse.",
+        "above 0: features of higher areas predict lower ones better than the reverse; below 0: worse. The accuracies "
+        "shown on this page are those of the areas' own models.",
         ("transfer/transfer", "transfer/alpha"),
         _group("transfer", figures.transfer_matrices, "Transfer matrices and their asymmetry"),
     ),
@@ -133,7 +134,7 @@ SECTIONS = (
     Section(
         "Pooling fields, finer level",
         "Of the best predicted voxels of each region: which part of the image the readout pools over. Lines cross at "
-        "the centre of gaze.",
+        "the centre of gaze. × is the largest weight of a field over that of an even one: near ×1 a field is still flat.",
         ("pooling_logits_0", "accuracy", "roi"),
         _each_subject(figures.pooling_field_examples, "Pooling fields of the finer level", "pooling_logits_0"),
     ),

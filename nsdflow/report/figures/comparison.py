@@ -97,7 +97,7 @@ def transfer_matrices(transfer: xr.Dataset) -> Figure:
     figure.supxlabel("predicted area", fontsize=9)
     figure.supylabel("area whose features are used", fontsize=9)
     bar = figure.colorbar(image, ax=panels, shrink=0.7, aspect=25, pad=0.02)
-    bar.set_label("change of r (figures: thousandths)")
+    bar.set_label("change of r (numbers: thousandths)")
     bar.outline.set_visible(False)
     return figure
 

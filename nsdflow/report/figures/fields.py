@@ -31,6 +31,9 @@ _TICKS = (-4, 0, 4)
 def pooling_field_examples(subject: xr.Dataset, level: int = 0, *, columns: int = 6) -> Figure:
     """Pooling fields of the best predicted voxels of every ROI, one row an ROI.
 
+    Colours run from the smallest to the largest weight of each field; the number on the right is the largest weight
+    over that of an even field, so that fields which are still flat can be told.
+
     Parameters
     ----------
     subject
@@ -51,10 +54,11 @@ def pooling_field_examples(subject: xr.Dataset, level: int = 0, *, columns: int 
         for column, (field, voxel) in enumerate(zip(fields, best, strict=True)):
             left, top = 1.1 * column, -1.24 * row
             middle = (left + 0.5, top - 0.5)
-            axes.imshow(field, cmap="cividis", vmin=0, extent=(left, left + 1, top - 1, top), interpolation="nearest")
+            axes.imshow(field, cmap="cividis", extent=(left, left + 1, top - 1, top), interpolation="nearest")
             axes.plot([left, left + 1], [middle[1]] * 2, color="white", linewidth=0.5, alpha=0.5)
             axes.plot([middle[0]] * 2, [top - 1, top], color="white", linewidth=0.5, alpha=0.5)
-            axes.text(left, top + 0.02, f"r = {accuracy[voxel]:.2f}", fontsize=8.5, va="bottom")
+            axes.text(left, top + 0.02, f"r = {accuracy[voxel]:.2f}", fontsize=8, va="bottom")
+            axes.text(left + 1, top + 0.02, f"×{field.max() * field.size:.3g}", fontsize=8, va="bottom", ha="right")
         axes.text(-0.06, -1.24 * row - 0.5, name, rotation=90, ha="right", va="center", fontweight="bold")
     axes.set(xlim=(-0.25, 1.1 * columns), ylim=(-1.24 * len(masks) + 0.2, 0.2), aspect="equal")
     axes.set_axis_off()

@@ -51,7 +51,7 @@ def learning_curves(history: xr.Dataset) -> Figure:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.margins(x=0.02)
-    losses.legend(loc="upper right")
+    losses.legend(loc="best")
     accuracies.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
