@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,11 @@ def synth(
     """
     from nsdflow.synthetic import SyntheticSpec, write_nsd
 
-    sizes = {"small": SyntheticSpec, "demo": SyntheticSpec.demo, "published": SyntheticSpec.published}
+    sizes: dict[str, Callable[..., SyntheticSpec]] = {
+        "small": SyntheticSpec,
+        "demo": SyntheticSpec.demo,
+        "published": SyntheticSpec.published,
+    }
     if size not in sizes:
         raise one_of("size", size, sizes)
     given = {

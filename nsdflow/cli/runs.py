@@ -36,15 +36,15 @@ def run(
     from nsdflow.workflows.pipelines import run as run_pipeline
 
     profile = load_storage(storage)
-    where = {"store": store or profile.store, "runs": runs or profile.runs}
+    store, runs = store or profile.store, runs or profile.runs
     overrides = parse_overrides(set_ or [])
     if dry_run:
-        print(run_pipeline(pipeline, **where, dry_run=True, **overrides).attrs["plan"])
+        print(run_pipeline(pipeline, store=store, runs=runs, dry_run=True, **overrides).attrs["plan"])
         print_job_scripts(cluster, workers)
         return
     with session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (client, progress):
-        run_pipeline(pipeline, **where, client=client, listen=progress, **overrides)
-    folders = run_folders(resolve(pipeline, overrides), where["runs"])
+        run_pipeline(pipeline, store=store, runs=runs, client=client, listen=progress, **overrides)
+    folders = run_folders(resolve(pipeline, overrides), runs)
     reports = [write_report(folder) for folder in folders]
     print_summary(folders)
     for path in reports:
