@@ -19,10 +19,12 @@ __all__ = [
     "GNetPipeline",
     "Pipeline",
     "PipelineBase",
+    "PredictPipeline",
     "SequencePipeline",
     "Step",
     "TrainSettings",
     "TransferPipeline",
+    "TuningPipeline",
 ]
 
 
@@ -68,7 +70,7 @@ class ModelPipeline(PipelineBase):
     rois: tuple[str, ...] | None = None
     """Voxels to model, as ROI names or groups; all voxels of the store if null."""
     shuffle_images: bool = False
-    """Control: give every trial the image of another one, so that nothing can be learned."""
+    """Control: deal the images out to other trials, so that nothing can be learned."""
     bootstrap: int = Field(64, ge=0)
     """Resamples of validation trials for ``accuracy_std``; 0 for none."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -163,6 +165,48 @@ class FwrfPipeline(ModelPipeline):
         return self
 
 
+class PredictPipeline(PipelineBase):
+    """Predictions of a finished GNet run for any images, image by voxel, without ever holding them in memory."""
+
+    kind: Literal["predict"] = "predict"
+    model: str = "gnet8j"
+    """The run that predicts: its name among the runs, or a path."""
+    images: str = Field("subject", min_length=1)
+    """``subject``: those of the store that each subject saw; ``all`` of the store; or a folder of PNG or JPEG files."""
+    subjects: Subjects = "all"
+    images_per_task: int = Field(500, ge=1)
+    """Images of a task, which are the rows of a file of the result."""
+    batch_size: int = Field(100, ge=1)
+    """Images that pass the network at once."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> PredictPipeline:
+        if self.images_per_task % self.batch_size:
+            raise ValueError(
+                f"images_per_task {self.images_per_task} is not a multiple of batch_size {self.batch_size}; "
+                "then the last bits of a prediction depend on neither"
+            )
+        return self
+
+
+class TuningPipeline(PipelineBase):
+    """What each layer of a finished GNet run contributes to each voxel, and where the voxel looks."""
+
+    kind: Literal["tuning"] = "tuning"
+    model: str = "gnet8j"
+    """The run to analyse: its name among the runs, or a path."""
+    subjects: Subjects = "all"
+    bootstrap: int = Field(64, ge=2)
+    """Resamples of validation trials; every accuracy is their mean."""
+    threshold: float = Field(0.055, ge=0, lt=1)
+    """ROI summaries take voxels of at least this accuracy."""
+    batch_size: int = Field(100, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1)
+
+
 class Step(Frozen):
     """One pipeline of a sequence, with settings that differ from its file."""
 
@@ -177,7 +221,10 @@ class SequencePipeline(PipelineBase):
     steps: tuple[Step, ...] = Field(min_length=1)
 
 
-Pipeline = Annotated[GNetPipeline | TransferPipeline | FwrfPipeline | SequencePipeline, Field(discriminator="kind")]
+Pipeline = Annotated[
+    GNetPipeline | TransferPipeline | FwrfPipeline | PredictPipeline | TuningPipeline | SequencePipeline,
+    Field(discriminator="kind"),
+]
 
 #: Parses any pipeline by its ``kind``.
 PIPELINE: TypeAdapter[Pipeline] = TypeAdapter(Pipeline)

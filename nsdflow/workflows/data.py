@@ -50,7 +50,7 @@ def load_trials(
     zscore
         Per session and voxel over all trials, as published; else percent signal change.
     shuffle
-        Seed of the control in which every image is exchanged for another one of the subject; none if None.
+        Seed of the control in which images are dealt out to other trials; none if None.
 
     Raises
     ------
@@ -119,12 +119,12 @@ def zscore_on(
 
 
 def shuffled_images(nsd_id: NDArray[np.int64], shared: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
-    """Exchange images: each image's trials all get the next one of a random cycle, shared ones among themselves."""
+    """Deal the images of all trials out to other trials at random, shared ones among themselves.
+
+    Trials of one image get different images, so that not even what is remembered of an image helps with another trial.
+    """
     rng = np.random.default_rng(seed)
-    exchanged = nsd_id.copy()
+    dealt = nsd_id.copy()
     for part in (shared, ~shared):
-        ids, inverse = np.unique(nsd_id[part], return_inverse=True)
-        cycle = rng.permutation(ids)
-        following = np.roll(cycle, -1)[np.argsort(cycle)]
-        exchanged[part] = following[inverse]
-    return exchanged
+        dealt[part] = rng.permutation(nsd_id[part])
+    return dealt
