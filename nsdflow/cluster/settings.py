@@ -25,6 +25,10 @@ LONG_TASKS: Final[Mapping[str, Any]] = {
     "distributed.admin.tick.limit": "30s",
     # threads of torch that spin while they wait take the cores from others: six times slower on a busy machine
     "distributed.nanny.pre-spawn-environ.OMP_WAIT_POLICY": "PASSIVE",
+    # Dask has the allocator give every free page back at once; networks that use the same buffers again and again
+    # then spend a third of their time on page faults
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     # the feed gives each pool as much as it has slots for; moving long tasks around only costs
     "distributed.scheduler.work-stealing": False,
 }
