@@ -31,6 +31,8 @@ PLANNERS: Mapping[str, tuple[str, str]] = {
     "gnet": ("nsdflow.workflows.gnet", "plan_gnet"),
     "transfer": ("nsdflow.workflows.transfer", "plan_transfer"),
     "fwrf": ("nsdflow.workflows.fwrf", "plan_fwrf"),
+    "predict": ("nsdflow.workflows.predict", "plan_predict"),
+    "tuning": ("nsdflow.workflows.tuning", "plan_tuning"),
 }
 
 
