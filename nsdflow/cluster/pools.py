@@ -166,7 +166,7 @@ class JobPools(SpecCluster):
         if self._workers(state, job):
             if job.up_since is None:
                 job.up_since = now
-                self._tell(state, job, "up", f"job {self._job_id(job)}")
+                self._tell(state, job, "up", "its workers are connected")
             job.gone_since = None
             return
         just_gone = job.up_since is not None and job.gone_since is None
@@ -259,8 +259,18 @@ class JobPools(SpecCluster):
         return str(getattr(self.workers.get(job.name), "job_id", None) or "")
 
     def _tell(self, state: _State, job: _Job, what: str, reason: str) -> None:
-        event = make_event("job", pool=state.pool.name, name=job.name, state=what, reason=reason, jobs=self.jobs())
-        self.scheduler.log_event(TOPIC, event)
+        self.scheduler.log_event(
+            TOPIC,
+            make_event(
+                "job",
+                pool=state.pool.name,
+                name=job.name,
+                id=self._job_id(job),
+                state=what,
+                reason=reason,
+                jobs=self.jobs(),
+            ),
+        )
 
 
 def _stderr(error: Exception) -> str:

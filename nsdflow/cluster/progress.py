@@ -105,7 +105,7 @@ class Progress:
             case "task-failed":
                 self._say(f"{event['key']} failed: {event['error']}")
             case "job":
-                self._say(f"job {event['name']} ({event['pool']}) {event['state']}: {event['reason']}")
+                self._say(f"job {event['id']} ({event['name']}) {event['state']}: {event['reason']}")
             case "note":
                 self._say(event["text"])
 

@@ -152,14 +152,25 @@ class Plan:
 
 
 def run_task(
-    folder: str, key: str, fingerprint: str, function: Callable[..., JSON], arguments: Mapping[str, JSON]
-) -> float:
-    """Run one task where it was sent and, as the very last thing, write its done-marker; returns its seconds."""
+    folder: str,
+    key: str,
+    fingerprint: str,
+    function: Callable[..., JSON],
+    arguments: Mapping[str, JSON],
+    attempt: str = "",
+) -> None:
+    """Run one task where it was sent and, as the very last thing, write its done-marker.
+
+    Dask runs a task again whose worker died before the scheduler knew that it was done; the marker of the same
+    ``attempt`` says that nothing is left to do.
+    """
+    if attempt and (markers.read(folder, key) or {}).get("attempt") == attempt:
+        return
     start = time.monotonic()
     result = function(**arguments)
     seconds = round(time.monotonic() - start, 3)
-    markers.write(folder, key, {"fingerprint": fingerprint, "result": result, "seconds": seconds})
-    return seconds
+    marker = {"fingerprint": fingerprint, "attempt": attempt, "result": result, "seconds": seconds}
+    markers.write(folder, key, marker)
 
 
 def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener | None = None) -> dict[str, JSON]:
@@ -200,8 +211,7 @@ def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener
     for stage, tasks in plan.stages().items():
         size = sum(task.reads + task.writes for task in tasks)
         tell(make_event("stage", stage=stage, total=len(tasks), done=len(tasks) - left[stage], bytes=size))
-    _Execution(plan, client, missing, tell).run()
-    done = markers.read_all(plan.folder)
+    done = markers.read_all(plan.folder) | _Execution(plan, client, missing, tell).run()
     return {task.key: done[task.key]["result"] for task in plan.tasks}
 
 
@@ -219,11 +229,13 @@ class _Execution:
                 self.waited_by.setdefault(before, []).append(key)
         self.ready: dict[str, list[tuple[int, str]]] = {"cpu": [], "gpu": []}
         self.flying: dict[str, Task] = {}
+        self.done: dict[str, dict[str, JSON]] = {}
         self.feed = Feed(client)
         # Dask answers a key it knows with the outcome it knows, and a task that failed before must run again
         self.attempt = uuid4().hex[:8]
 
-    def run(self) -> None:
+    def run(self) -> dict[str, dict[str, JSON]]:
+        """Run everything; returns the markers of what ran."""
         for key, waits in self.waits_for.items():
             if not waits:
                 self._push(key)
@@ -235,6 +247,7 @@ class _Execution:
                 self._submit()
         finally:
             self.feed.close()
+        return self.done
 
     def _push(self, key: str) -> None:
         heapq.heappush(self.ready[self.tasks[key].pool], (self.order[key], key))
@@ -248,17 +261,19 @@ class _Execution:
                 self.flying[submitted] = task
                 self.feed.submit(
                     pool, run_task, self.plan.folder, key, task.fingerprint, task.function, dict(task.arguments),
-                    key=submitted, priority=-number,
+                    self.attempt, key=submitted, priority=-number,
                 )  # fmt: skip
 
-    def _finish(self, task: Task, future: Future[float]) -> None:
+    def _finish(self, task: Task, future: Future[None]) -> None:
         error = future.exception()
         if error is not None:
             ours = _as_ours(task, error)
             self.tell(make_event("task-failed", key=task.key, stage=task.stage, error=str(ours)))
             raise ours
+        # the result is read from the marker: a worker that has gone since could not be asked for it
+        marker = self.done[task.key] = markers.wait_for(self.plan.folder, task.key, self.attempt)
         size = task.reads + task.writes
-        self.tell(make_event("task-done", key=task.key, stage=task.stage, seconds=future.result(), bytes=size))
+        self.tell(make_event("task-done", key=task.key, stage=task.stage, seconds=marker["seconds"], bytes=size))
         for key in self.waited_by.get(task.key, ()):
             self.waits_for[key].discard(task.key)
             if not self.waits_for[key]:

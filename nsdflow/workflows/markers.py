@@ -6,19 +6,53 @@ Beside them stands ``plan.json``, the keys of all tasks by stage, so that anyone
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import fsspec
 
 from nsdflow.config.files import write_text_atomically
+from nsdflow.errors import RunError
 
-__all__ = ["clear", "progress", "read_all", "write", "write_plan"]
+__all__ = ["clear", "progress", "read", "read_all", "wait_for", "write", "write_plan"]
 
 
 def write(folder: str, key: str, marker: Mapping[str, Any]) -> None:
     """Write the marker of task ``key``; it is complete or absent, never half there."""
     write_text_atomically(f"{folder}/tasks/{key}.json", json.dumps(marker, indent=1, sort_keys=True))
+
+
+def read(folder: str, key: str) -> dict[str, Any] | None:
+    """The marker of one task, None if there is none."""
+    fs, path = fsspec.url_to_fs(f"{folder}/tasks/{key}.json")
+    fs.invalidate_cache(path)
+    try:
+        marker: dict[str, Any] = json.loads(fs.cat_file(path))
+    except FileNotFoundError:
+        return None
+    return marker
+
+
+def wait_for(folder: str, key: str, attempt: str, seconds: float = 120.0) -> dict[str, Any]:
+    """The marker that a worker has just written in that attempt.
+
+    Network file systems show a file that another machine wrote up to a minute late.
+
+    Raises
+    ------
+    RunError
+        If it does not appear, because driver and workers do not see the same files.
+    """
+    ends = time.monotonic() + seconds
+    while (marker := read(folder, key)) is None or marker.get("attempt") != attempt:
+        if time.monotonic() > ends:
+            raise RunError(
+                f"{folder}: a worker finished {key}, but its marker is not visible here; "
+                "use a folder on a file system that all nodes share, or an object store"
+            )
+        time.sleep(0.5)
+    return marker
 
 
 def read_all(folder: str) -> dict[str, dict[str, Any]]:

@@ -48,12 +48,12 @@ def test_an_epoch_shows_loss_accuracy_and_time(terminal):
 def test_failures_jobs_and_notes_are_one_line_each():
     events = [
         make_event("task-failed", key="betas-1", stage="betas", error="disk full [red]"),
-        make_event("job", pool="gpu", name="gpu-0", state="lost", reason="vanished"),
+        make_event("job", pool="gpu", name="gpu-0", id="4711", state="lost", reason="vanished"),
         make_event("note", text="hello"),
     ]
     assert shown(events, terminal=False).splitlines() == [
         "betas-1 failed: disk full [red]",
-        "job gpu-0 (gpu) lost: vanished",
+        "job 4711 (gpu-0) lost: vanished",
         "hello",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from distributed import Client
 from nsdflow.cluster.connect import connect
 from nsdflow.errors import PlanError, RunError, SourceError
 from nsdflow.workflows import markers
-from nsdflow.workflows.engine import Plan, Task, execute
+from nsdflow.workflows.engine import Plan, Task, execute, run_task
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +135,20 @@ def test_markers_are_whole_or_absent(tmp_path: Path) -> None:
     assert json.loads(file.read_text()) == {"fingerprint": "f", "result": {"n": 1}}
     markers.clear(str(tmp_path))
     assert markers.read_all(str(tmp_path)) == {}
+
+
+def test_a_task_that_was_done_when_its_worker_died_is_not_done_twice(tmp_path: Path) -> None:
+    (task, *_) = chain(tmp_path).tasks
+    for attempt in ("first", "first", "second"):
+        run_task(str(tmp_path), task.key, task.fingerprint, task.function, task.arguments, attempt)
+    assert ran(tmp_path) == ["a", "a"]
+
+
+def test_a_marker_that_the_driver_cannot_see_is_not_taken_for_done(tmp_path: Path) -> None:
+    markers.write(str(tmp_path), "a", {"attempt": "old", "result": "A"})
+    with pytest.raises(RunError, match=r"its marker is not visible here; .* all nodes share"):
+        markers.wait_for(str(tmp_path), "a", "new", seconds=0.6)
+    late = threading.Timer(0.7, markers.write, (str(tmp_path), "a", {"attempt": "new", "result": "B"}))
+    late.start()  # as network file systems show what another machine wrote
+    assert markers.wait_for(str(tmp_path), "a", "new", seconds=10)["result"] == "B"
+    late.join()

@@ -1,0 +1,111 @@
+"""Whole pipelines on SLURM: doctor, ingestion and two trainings at once, with jobs killed in the middle."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import nsdflow
+from nsdflow.cluster.connect import connect
+from nsdflow.cluster.doctor import doctor
+from nsdflow.cluster.events import Event, read_log, subscribe
+from nsdflow.config.storage import Layout
+from nsdflow.store.files import list_files
+from nsdflow.workflows.ingest import ingest, plan_ingest
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(420)]
+
+#: A training of seconds, one thread so that the machine does not matter.
+SMALL = {"prefilter": "gabor", "width": 4, "threads": 1, "bootstrap": 8, "train": {"epochs": 4, "batch_size": 40}}
+
+
+class CancelOnce:
+    """A listener that remembers all events and, once, cancels the job whose worker sent one that ``when`` likes."""
+
+    def __init__(self, when: Callable[[Event], bool]) -> None:
+        self.when = when
+        self.events: list[Event] = []
+        self.job_of: dict[str, str] = {}
+        self.cancelled: str | None = None
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if event["kind"] == "job" and event["state"] == "up":
+            self.job_of[event["name"]] = event["id"]
+        if self.cancelled is None and self.when(event):
+            self.cancelled = self.job_of[event.get("worker_name", "cpu-0")]
+            subprocess.run(["scancel", self.cancelled], check=True)
+
+
+def test_doctor_examines_both_pools_with_a_job_each(sections, patience):
+    examination = doctor("slurm", patience=patience, wait=120)
+    assert set(examination.job_scripts) == {"cpu", "gpu"}
+    assert "#SBATCH --gres=gpu:1" in examination.job_scripts["gpu"]
+    states = {(finding.where, finding.what): finding.state for finding in examination.findings}
+    for pool in ("cpu", "gpu"):
+        for what in ("start", "environment", "files", "size", "walltime"):
+            assert states[pool, what] == "ok", (pool, what)
+    # the pretended GPUs are no GPUs, and the doctor is not fooled
+    assert states["gpu", "GPU"] == ("ok" if torch.cuda.is_available() else "problem")
+
+
+def test_ingestion_with_a_job_killed_in_the_middle_gives_the_same_bytes(
+    sections, patience, small_nsd, small_store, tmp_path
+):
+    cancel = CancelOnce(lambda event: event["kind"] == "task-done" and event["stage"] == "coordinates")
+    plan = plan_ingest(
+        str(small_nsd), str(tmp_path / "nsd.zarr"), voxels="evc", image_size=67, layout=Layout(chunk_voxels=16)
+    )
+    with connect("slurm", dashboard=None, patience=patience) as client, subscribe(client, cancel):
+        ingest(plan, client, listen=cancel)
+    assert cancel.cancelled
+    done = [event["key"] for event in cancel.events if event["kind"] == "task-done"]
+    assert sorted(done) == sorted(task.key for task in plan.tasks)  # each is counted once, whatever ran again
+    assert contents(tmp_path / "nsd.zarr") == contents(small_store)
+
+
+@pytest.fixture(scope="module")
+def reference(small_store, threads_client, tmp_path_factory) -> Path:
+    """GNet8r trained in this process, never interrupted."""
+    runs = tmp_path_factory.mktemp("reference")
+    nsdflow.run("gnet8r", store=small_store, runs=str(runs), client=threads_client, **SMALL)
+    return runs / "gnet8r"
+
+
+def test_two_trainings_at_once_one_job_killed_and_every_bit_as_without_slurm(
+    sections, patience, small_store, reference, tmp_path
+):
+    cancel = CancelOnce(lambda event: event["kind"] == "epoch" and event["epoch"] == 2)
+    with connect("slurm", dashboard=None, patience=patience) as client:
+        nsdflow.run("gnet8r", store=small_store, runs=str(tmp_path), client=client, listen=cancel, **SMALL)
+    events = read_log(tmp_path / "gnet8r" / "log.jsonl")
+    epochs = [event for event in events if event["kind"] == "epoch"]
+    assert cancel.cancelled
+    assert "lost" in [event["state"] for event in events if event["kind"] == "job"]
+    workers = {event["worker_name"] for event in epochs}
+    assert len(workers) >= 3  # two at once, and the one that came in place of the killed
+    spans = [(min(at), max(at)) for at in ([e["time"] for e in epochs if e["worker_name"] == w] for w in workers)]
+    assert any(a != b and a[0] < b[1] and b[0] < a[1] for a in spans for b in spans), "no two trained at the same time"
+    trained_again = len(epochs) - 4 * len({event["group"] for event in epochs})
+    assert 0 <= trained_again <= 1  # an epoch that was reported but whose checkpoint was cut off
+    assert_same_bits(reference, tmp_path / "gnet8r")
+
+
+def contents(store: str | Path) -> dict[str, bytes]:
+    """Every byte of a store, by file."""
+    return {name: (Path(store) / name).read_bytes() for name in list_files(str(store))}
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    trees = [nsdflow.open_run(str(path)) for path in (one, other)]
+    for tree in trees:
+        tree["history"] = tree["history"].to_dataset().drop_vars("seconds")
+    assert trees[0].identical(trees[1])
