@@ -78,8 +78,15 @@ def _describe(parameters: xr.DataArray) -> xr.Dataset:
     longer = xr.where(log_x >= log_y, -angle, np.pi / 2 - angle)
     described = {
         "eccentricity": ((x**2 + y**2) ** 0.5, "image widths"),
-        "size": (xr.apply_ufunc(np.exp, (log_x + log_y) / 2, dask="allowed"), "image widths"),
+        "size": (xr.apply_ufunc(_exp, (log_x + log_y) / 2, dask="parallelized"), "image widths"),
         "polar_angle": (polar, "radians"),
         "orientation": ((longer - polar + np.pi / 2) % np.pi - np.pi / 2, "radians"),
     }
     return xr.Dataset({name: values.assign_attrs(units=units) for name, (values, units) in described.items()})
+
+
+def _exp(values: Floats) -> Floats:
+    """exp, infinite where a fit that did not converge went out of range."""
+    with np.errstate(over="ignore"):
+        result: Floats = np.exp(values)
+    return result
