@@ -152,7 +152,9 @@ async def still_queued(queue: Queue, job_id: str) -> tuple[bool, str]:
 
 
 def last_lines(folder: str | Path, job_id: str, lines: int = 3) -> str:
-    """The end of what a job wrote to its log files, on one line."""
-    texts = (path.read_text(errors="replace").strip() for path in sorted(Path(folder).glob(f"*{job_id}*")))
+    """The end of what a job wrote to its log files (whose names hold its number), on one line."""
+    number = re.compile(rf"(?<!\d){re.escape(job_id)}(?!\d)")
+    logs = sorted(path for path in Path(folder).iterdir() if path.is_file() and number.search(path.name))
+    texts = (path.read_text(errors="replace").strip() for path in logs)
     written = [line.strip() for text in texts for line in text.splitlines()[-lines:] if line.strip()]
     return " | ".join(written[-lines:])
