@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,21 +17,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``demo/nsd``, ``demo/nsd.zarr`` and ``demo/runs/gnet8j``."""
+    """A folder with ``demo/nsd``, ``demo/nsd.zarr``, ``demo/runs/gnet8j`` and ``gnet8r``."""
     folder = tmp_path_factory.mktemp("docs")
     demo = folder / "demo"
     write_nsd(demo / "nsd", SyntheticSpec(subjects=1, sessions=2, shared_images=15, formats=("nii.gz",), image_size=72))
     store, runs = str(demo / "nsd.zarr"), str(demo / "runs")
     with connect("threads", dashboard=None) as client:
         ingest(plan_ingest(str(demo / "nsd"), store, image_size=72), client)
-        nsdflow.run(
-            "gnet8j",
-            store=store,
-            runs=runs,
-            client=client,
-            prefilter="gabor",
-            width=4,
-            bootstrap=4,
-            train={"epochs": 1},
-        )
+        small: dict[str, Any] = {"prefilter": "gabor", "width": 4, "bootstrap": 4, "train": {"epochs": 1}}
+        for pipeline in ("gnet8j", "gnet8r"):
+            nsdflow.run(pipeline, store=store, runs=runs, client=client, **small)
     return folder
