@@ -15,6 +15,7 @@ from nsdflow.errors import ConfigError
 from nsdflow.names import ROI_GROUPS, parse_subjects
 
 __all__ = [
+    "FpfPipeline",
     "FwrfPipeline",
     "GNetPipeline",
     "Pipeline",
@@ -127,6 +128,20 @@ class TransferPipeline(TrainedPipeline):
     """Mode of the trunk: ``train`` as published (dropout, batch statistics), ``eval`` as one would expect."""
 
 
+class FpfPipeline(TrainedPipeline):
+    """The flexible pooling readout of GNet on the feature maps of a frozen AlexNet."""
+
+    kind: Literal["fpf"] = "fpf"
+    feature_weights: str | None = None
+    """File with AlexNet's published weights; fetched and checked against its hash if null."""
+    layers: tuple[Literal["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"], ...] = Field(
+        ("conv1", "conv2", "conv3", "conv4", "conv5"), min_length=1
+    )
+    """Which of its layers, from the first to the last."""
+    max_features_per_layer: int = Field(512, ge=1)
+    """Of a layer with more channels, those that vary most over images."""
+
+
 class CandidateGrid(Frozen):
     """Grid of receptive-field candidates: log-spaced sizes, positions spaced by size."""
 
@@ -222,7 +237,7 @@ class SequencePipeline(PipelineBase):
 
 
 Pipeline = Annotated[
-    GNetPipeline | TransferPipeline | FwrfPipeline | PredictPipeline | TuningPipeline | SequencePipeline,
+    GNetPipeline | TransferPipeline | FpfPipeline | FwrfPipeline | PredictPipeline | TuningPipeline | SequencePipeline,
     Field(discriminator="kind"),
 ]
 

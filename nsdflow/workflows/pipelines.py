@@ -31,6 +31,7 @@ PLANNERS: Mapping[str, tuple[str, str]] = {
     "gnet": ("nsdflow.workflows.gnet", "plan_gnet"),
     "transfer": ("nsdflow.workflows.transfer", "plan_transfer"),
     "fwrf": ("nsdflow.workflows.fwrf", "plan_fwrf"),
+    "fpf": ("nsdflow.workflows.fpf", "plan_fpf"),
     "predict": ("nsdflow.workflows.predict", "plan_predict"),
     "tuning": ("nsdflow.workflows.tuning", "plan_tuning"),
 }

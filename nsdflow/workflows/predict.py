@@ -124,7 +124,7 @@ def predict_block(
     config, opened = PredictPipeline.model_validate(dict(pipeline)), open_store(store)
     table = _image_table(config, opened, subject).isel(image=slice(start, start + config.images_per_task))
     if "file" in table:
-        pixels = read_files(Path(config.images), table["file"].values, opened.images().sizes["x"])
+        pixels = read_files(Path(config.images), table["file"].values.tolist(), opened.images().sizes["x"])
     else:
         pixels = load_images(opened, table["nsd_id"].values)
     images = torch.from_numpy(pixels)

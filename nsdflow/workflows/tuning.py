@@ -113,7 +113,7 @@ def validation_trials(config: GNetPipeline, store: Store, subject: str, flat_ind
     only = config.model_copy(update={"subjects": (subject,)})
     ((trials, _),) = load_split(only, store, config.rois, config.train.holdout_fraction)
     place = {flat: position for position, flat in enumerate(trials.voxels["flat_index"].values.tolist())}
-    columns = [place[flat] for flat in flat_index.tolist()]
+    columns = np.array([place[flat] for flat in flat_index.tolist()])
     return xr.DataArray(
         trials.responses[np.ix_(np.flatnonzero(trials.shared), columns)],
         dims=("trial", "voxel"),
