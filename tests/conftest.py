@@ -24,9 +24,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def threads_client() -> Iterator[Client]:
-    """One worker in this process."""
+    """One worker in this process, and Dask's configuration set for it while the module's tests run."""
     with connect("threads", threads_per_worker=2, memory="8GiB", dashboard=None) as client:
         yield client
 
@@ -39,9 +39,10 @@ def small_nsd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_store(small_nsd: Path, threads_client: Client, tmp_path_factory: pytest.TempPathFactory) -> str:
+def small_store(small_nsd: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Early visual cortex of the small NSD, with images of 67 pixels."""
     target = str(tmp_path_factory.mktemp("store") / "nsd.zarr")
     plan = plan_ingest(str(small_nsd), target, voxels="evc", image_size=67, layout=Layout(chunk_voxels=16))
-    ingest(plan, threads_client)
+    with connect("threads", threads_per_worker=2, memory="8GiB") as client:
+        ingest(plan, client)
     return target

@@ -20,9 +20,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (site.demo, data.synth, data.check, data.ingest, runs.run, runs.status, runs.report, runs.export):
+for command in (site.demo, data.synth, data.check, data.masks, data.ingest):
     app.command()(command)
-app.command()(site.doctor)
+for command in (runs.run, runs.status, runs.report, runs.export, site.doctor):
+    app.command()(command)
 
 
 def _version(asked: bool) -> None:

@@ -1,4 +1,4 @@
-"""``nsdflow synth``, ``check`` and ``ingest``: from NSD's files to a store."""
+"""``nsdflow synth``, ``check``, ``masks`` and ``ingest``: from NSD's files to a store."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from nsdflow.cli.options import Cluster, Dashboard, DryRun, Profile, StoreUrl, W
 from nsdflow.cli.session import print_job_scripts, session
 from nsdflow.config import load_storage
 from nsdflow.errors import ConfigError, one_of
-from nsdflow.names import parse_subjects
+from nsdflow.names import DEFAULT_SPACE, parse_subjects
 
-__all__ = ["check", "ingest", "synth"]
+__all__ = ["check", "ingest", "masks", "synth"]
 
 
 def synth(
@@ -77,6 +77,24 @@ def check(
     from nsdflow.workflows.check import describe_source
 
     print(describe_source(source, pipeline=pipeline, space=space, betas=betas))
+
+
+def masks(
+    source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.")],
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    subjects: Annotated[str | None, typer.Option(help="For example `1,2`; all that are there if not given.")] = None,
+    space: Annotated[str, typer.Option(help="`func1pt8mm` or `func1mm`.")] = DEFAULT_SPACE,
+    wrap: Annotated[
+        bool, typer.Option("--wrap/--no-wrap", help="Whether inflating wraps around at the borders, as published.")
+    ] = True,
+) -> None:
+    """Write the voxel sets of each subject as NIfTI files, and count them beside NSD's own brain mask.
+
+    Example: `nsdflow masks nsd masks --subjects 1`
+    """
+    from nsdflow.workflows.masks import describe_counts, write_masks
+
+    print(describe_counts(write_masks(source, folder, subjects=subjects, space=space, wrap=wrap)))
 
 
 def ingest(

@@ -28,7 +28,7 @@ def demo(
     with session("local", workers=workers, dashboard="127.0.0.1") as (client, progress):
         folders = run_demo(out, client, listen=progress)
     reports = [write_report(folder) for folder in folders]
-    print_summary(folders, title="accuracy on the synthetic NSD, next to the noise ceiling that was planted")
+    print_summary(folders, title="synthetic NSD: accuracy of single trials, and the ceiling that was planted")
     print(f"open {reports[0]} in a browser")
 
 

@@ -14,12 +14,12 @@ from nsdflow.store import open_run
 __all__ = ["print_summary"]
 
 
-def print_summary(runs: Sequence[str], title: str = "single-trial validation accuracy") -> None:
+def print_summary(runs: Sequence[str], title: str = "validation accuracy of single trials") -> None:
     """Median validation accuracy next to the noise ceiling, by run and subject."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("run")
+    table = Table(title=f"{title}; correlations, medians over voxels", title_justify="left")
+    table.add_column("run", no_wrap=True)
     table.add_column("subject")
-    for heading in ("voxels", "median accuracy (r)", "median noise ceiling (r)", "accuracy / ceiling"):
+    for heading in ("voxels", "accuracy", "noise ceiling", "ratio"):
         table.add_column(heading, justify="right")
     for run in runs:
         for row in summary_table(open_run(run)):

