@@ -23,6 +23,7 @@ __all__ = [
     "PredictPipeline",
     "SequencePipeline",
     "Step",
+    "TablesPipeline",
     "TrainSettings",
     "TransferPipeline",
     "TuningPipeline",
@@ -222,6 +223,16 @@ class TuningPipeline(PipelineBase):
     threads: int | None = Field(None, ge=1)
 
 
+class TablesPipeline(PipelineBase):
+    """The paper's tables from finished runs."""
+
+    kind: Literal["tables"] = "tables"
+    models: tuple[str, ...] = ("gabor_fwrf", "alexnet_fpf", "alexnet_fwrf", "gnet8j", "gnet8r", "gnet8jft")
+    """Runs that fill the columns of the pipelines they are called after; a run that is not there leaves NaN."""
+    transfers: dict[str, str] = Field(default_factory=lambda: {"Experimental": "transfer"})
+    """Transfer runs by the name of the set of responses they were found on."""
+
+
 class Step(Frozen):
     """One pipeline of a sequence, with settings that differ from its file."""
 
@@ -237,7 +248,14 @@ class SequencePipeline(PipelineBase):
 
 
 Pipeline = Annotated[
-    GNetPipeline | TransferPipeline | FpfPipeline | FwrfPipeline | PredictPipeline | TuningPipeline | SequencePipeline,
+    GNetPipeline
+    | TransferPipeline
+    | FpfPipeline
+    | FwrfPipeline
+    | PredictPipeline
+    | TuningPipeline
+    | TablesPipeline
+    | SequencePipeline,
     Field(discriminator="kind"),
 ]
 

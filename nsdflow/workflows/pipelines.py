@@ -33,6 +33,7 @@ PLANNERS: Mapping[str, tuple[str, str]] = {
     "fwrf": ("nsdflow.workflows.fwrf", "plan_fwrf"),
     "fpf": ("nsdflow.workflows.fpf", "plan_fpf"),
     "predict": ("nsdflow.workflows.predict", "plan_predict"),
+    "tables": ("nsdflow.workflows.tables", "plan_tables"),
     "tuning": ("nsdflow.workflows.tuning", "plan_tuning"),
 }
 
