@@ -20,10 +20,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (site.demo, data.synth, data.check, data.masks, data.ingest):
+for command in (site.demo, data.synth, data.check, data.masks, data.ingest, runs.run, runs.status, runs.report):
     app.command()(command)
-for command in (runs.run, runs.status, runs.report, runs.export, site.doctor):
-    app.command()(command)
+app.command()(runs.export)
+app.command()(site.doctor)
 
 
 def _version(asked: bool) -> None:

@@ -69,4 +69,4 @@ def make_tables(*, folder: str, models: Mapping[str, str], transfers: Mapping[st
 def _matrices(transfers: Mapping[str, str]) -> dict[str, xr.DataArray]:
     """Transfer matrices of the finished runs among these, in memory."""
     found: Sequence[tuple[str, RunFolder]] = [(name, RunFolder(path)) for name, path in transfers.items()]
-    return {name: open_run(run.path)["transfer"]["transfer"].load() for name, run in found if run.finished}
+    return {name: open_run(run.path)["transfer"].to_dataset()["transfer"].load() for name, run in found if run.finished}
