@@ -211,7 +211,7 @@ def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener
     for stage, tasks in plan.stages().items():
         size = sum(task.reads + task.writes for task in tasks)
         tell(make_event("stage", stage=stage, total=len(tasks), done=len(tasks) - left[stage], bytes=size))
-    done = markers.read_all(plan.folder) | _Execution(plan, client, missing, tell).run()
+    done = _Execution(plan, client, missing, tell).run()
     return {task.key: done[task.key]["result"] for task in plan.tasks}
 
 
@@ -229,13 +229,14 @@ class _Execution:
                 self.waited_by.setdefault(before, []).append(key)
         self.ready: dict[str, list[tuple[int, str]]] = {"cpu": [], "gpu": []}
         self.flying: dict[str, Task] = {}
+        self.before = markers.read_all(plan.folder)
         self.done: dict[str, dict[str, JSON]] = {}
         self.feed = Feed(client)
         # Dask answers a key it knows with the outcome it knows, and a task that failed before must run again
         self.attempt = uuid4().hex[:8]
 
     def run(self) -> dict[str, dict[str, JSON]]:
-        """Run everything; returns the markers of what ran."""
+        """Run everything; returns the markers of what was done before and of what ran."""
         for key, waits in self.waits_for.items():
             if not waits:
                 self._push(key)
@@ -247,7 +248,7 @@ class _Execution:
                 self._submit()
         finally:
             self.feed.close()
-        return self.done
+        return self.before | self.done
 
     def _push(self, key: str) -> None:
         heapq.heappush(self.ready[self.tasks[key].pool], (self.order[key], key))
@@ -271,7 +272,7 @@ class _Execution:
             self.tell(make_event("task-failed", key=task.key, stage=task.stage, error=str(ours)))
             raise ours
         # the result is read from the marker: a worker that has gone since could not be asked for it
-        marker = self.done[task.key] = markers.wait_for(self.plan.folder, task.key, self.attempt)
+        marker = self.done[task.key] = markers.wait_for(self.plan.folder, task.key, self.before.get(task.key))
         size = task.reads + task.writes
         self.tell(make_event("task-done", key=task.key, stage=task.stage, seconds=marker["seconds"], bytes=size))
         for key in self.waited_by.get(task.key, ()):

@@ -34,18 +34,21 @@ def read(folder: str, key: str) -> dict[str, Any] | None:
     return marker
 
 
-def wait_for(folder: str, key: str, attempt: str, seconds: float = 120.0) -> dict[str, Any]:
-    """The marker that a worker has just written in that attempt.
+def wait_for(folder: str, key: str, before: Mapping[str, Any] | None, seconds: float = 120.0) -> dict[str, Any]:
+    """The marker that a worker has just written, in place of the one that was there ``before``.
 
     Network file systems show a file that another machine wrote up to a minute late.
 
     Raises
     ------
     RunError
-        If it does not appear, because driver and workers do not see the same files.
+        If it does not appear, because driver and workers do not see the same files, or the folder is gone.
     """
+    fs, root = fsspec.url_to_fs(f"{folder}/tasks")
     ends = time.monotonic() + seconds
-    while (marker := read(folder, key)) is None or marker.get("attempt") != attempt:
+    while (marker := read(folder, key)) is None or marker == before:
+        if not fs.isdir(root):
+            raise RunError(f"{folder} is gone: another command that worked on it has finished, or removed it")
         if time.monotonic() > ends:
             raise RunError(
                 f"{folder}: a worker finished {key}, but its marker is not visible here; "

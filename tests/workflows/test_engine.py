@@ -145,10 +145,13 @@ def test_a_task_that_was_done_when_its_worker_died_is_not_done_twice(tmp_path: P
 
 
 def test_a_marker_that_the_driver_cannot_see_is_not_taken_for_done(tmp_path: Path) -> None:
-    markers.write(str(tmp_path), "a", {"attempt": "old", "result": "A"})
+    old = {"attempt": "old", "result": "A"}
+    markers.write(str(tmp_path), "a", old)
     with pytest.raises(RunError, match=r"its marker is not visible here; .* all nodes share"):
-        markers.wait_for(str(tmp_path), "a", "new", seconds=0.6)
+        markers.wait_for(str(tmp_path), "a", old, seconds=0.6)
     late = threading.Timer(0.7, markers.write, (str(tmp_path), "a", {"attempt": "new", "result": "B"}))
     late.start()  # as network file systems show what another machine wrote
-    assert markers.wait_for(str(tmp_path), "a", "new", seconds=10)["result"] == "B"
+    assert markers.wait_for(str(tmp_path), "a", old, seconds=10)["result"] == "B"
     late.join()
+    with pytest.raises(RunError, match="is gone: another command"):
+        markers.wait_for(str(tmp_path / "removed"), "a", None)
