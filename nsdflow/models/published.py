@@ -176,9 +176,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         with torch.serialization.safe_globals(_ALLOWED):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise SourceError(
-            f"{path}: refused, it holds more than arrays and numbers ({_line(error)})"
-        ) from error
+        raise SourceError(f"{path}: refused, it holds more than arrays and numbers ({_line(error)})") from error
     except (RuntimeError, EOFError, ValueError, TypeError) as error:
         raise SourceError(f"{path}: not a torch checkpoint, or damaged ({_line(error)})") from error
     if not isinstance(content, Mapping):
