@@ -81,7 +81,6 @@ def test_measured_peak_is_within_the_plan(images: int, voxels: int, form: str, b
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["candidates"] < 16) == (budget == "small")
-    print(found)
     assert 0.3 * found["planned"] < found["measured"] <= found["planned"]
 
 
