@@ -12,6 +12,7 @@ from nsdflow.analysis.summary import subject_results
 from nsdflow.cluster.events import Event, read_log
 from nsdflow.errors import MissingDataError, RunError
 from nsdflow.store import open_run
+from nsdflow.store.runs import RESULTS
 
 if TYPE_CHECKING:
     import os
@@ -43,9 +44,18 @@ class Run:
         """Results by voxel of each subject."""
         return dict(subject_results(self.results))
 
+    def sibling(self, name: str) -> xr.DataTree:
+        """Results of another run in the same folder."""
+        return open_run(self.folder.parent / name)
+
     def has(self, needed: str) -> bool:
-        """Whether a variable or coordinate is there: ``"transfer/alpha"``, or ``"accuracy"`` of any subject."""
+        """Whether a variable or coordinate is there: ``"transfer/alpha"``, or ``"accuracy"`` of any subject.
+
+        ``"../gnet8j"`` asks for the results of another run in the same folder.
+        """
         group, _, name = needed.rpartition("/")
+        if group == "..":
+            return (self.folder.parent / name / RESULTS).is_dir()
         if group:
             return group in self.results.children and name in self.results[group].dataset
         return any(name in subject or name in subject.coords for subject in self.subjects().values())

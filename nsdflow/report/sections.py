@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nsdflow.analysis import accuracy_table, summary_table
+from nsdflow.analysis import accuracy_table, compare_models, summary_table, table_frame
 from nsdflow.analysis.rois import roi_masks
+from nsdflow.analysis.summary import subject_results
 from nsdflow.report import figures, markup
 
 if TYPE_CHECKING:
@@ -81,6 +82,51 @@ def _by_area(run: Run) -> str:
     return picture + markup.details("Explained variance by subject and ROI, as a table", markup.table(header, rows))
 
 
+def _table(group: str, variable: str | None = None) -> Callable[[Run], str]:
+    """One of the paper's tables, in its rows and columns."""
+
+    def content(run: Run) -> str:
+        dataset = run.results[group].to_dataset().load()
+        frame = table_frame(dataset if variable is None else dataset[variable])
+        return markup.table(list(frame.columns), frame.itertuples(index=False, name=None))
+
+    return content
+
+
+def _explained_variance(run: Run) -> str:
+    table = run.results["accuracy"].to_dataset()["explained_variance"].load()
+    picture = markup.picture(figures.explained_variance(table), "Explained variance by model, area and subject")
+    return picture + _table("accuracy", "explained_variance")(run)
+
+
+def _joint_against_roiwise(run: Run) -> str:
+    first, second = run.sibling("gnet8r"), run.sibling("gnet8j")
+    draw = figures.joint_distribution(first, second, names=("GNet8r", "GNet8j"))
+    others = dict(subject_results(second))
+    rows = []
+    for name, data in subject_results(first):
+        if name in others:
+            compared = compare_models(data["accuracy"], others[name]["accuracy"], data["roi"])
+            rows += [(name, *row) for row in compared.to_dataframe().reset_index().itertuples(index=False, name=None)]
+    header = (
+        "subject",
+        "ROI",
+        "voxels",
+        "GNet8r better (%)",
+        "GNet8j better (%)",
+        "mean difference",
+        "median difference",
+    )
+    table = markup.details("By subject and ROI, as a table", markup.table(header, rows))
+    return markup.picture(draw, "Advantage of GNet8j over GNet8r by area", raster=True) + table
+
+
+def _predictions(run: Run) -> str:
+    arrays = {name: data["predictions"] for name, data in run.subjects().items() if "predictions" in data}
+    rows = [(name, array.sizes["image"], array.sizes["voxel"], array.nbytes / 1e9) for name, array in arrays.items()]
+    return markup.table(("subject", "images", "voxels", "GB"), rows)
+
+
 SECTIONS = (
     Section(
         "Accuracy",
@@ -105,12 +151,53 @@ SECTIONS = (
         _whole(figures.variance_by_layer, "Shared and unique variance by layer and region"),
     ),
     Section(
+        "Shared and unique variance by half",
+        "The same for the two levels of feature maps.",
+        ("half_shared", "half_unique", "accuracy", "roi"),
+        _whole(
+            partial(figures.variance_by_layer, prefix="half_", partition="half"),
+            "Shared and unique variance by half of the features and region",
+        ),
+    ),
+    Section(
         "Transfer between areas",
         "Change of accuracy when an area (column) is predicted from the features that another area (row) learned. α "
         "above 0: features of higher areas predict lower ones better than the reverse; below 0: worse. The accuracies "
         "shown on this page are those of the areas' own models.",
         ("transfer/transfer", "transfer/alpha"),
         _group("transfer", figures.transfer_matrices, "Transfer matrices and their asymmetry"),
+    ),
+    Section(
+        "Explained variance",
+        "Mean over the voxels of an area of the squared validation correlation on single trials, in percent, in the "
+        "rows and columns of the paper. Models without a finished run have no entries.",
+        ("accuracy/explained_variance",),
+        _explained_variance,
+    ),
+    Section(
+        "Share of the explainable variance",
+        "Median over the voxels of an area of the squared correlation over the ceiling, in percent.",
+        ("explainable/share_of_explainable_variance",),
+        _table("explainable", "share_of_explainable_variance"),
+    ),
+    Section(
+        "Asymmetry of transfer",
+        "α and its error by subject; the last number is that of all subjects' voxels together.",
+        ("transfer/mean", "transfer/std"),
+        _table("transfer"),
+    ),
+    Section(
+        "One trunk or four",
+        "Every voxel of all subjects: how much better the jointly trained GNet8j predicts it than GNet8r, trained on "
+        "its own area, against how well both do. Numbers are the shares of voxels on either side.",
+        ("accuracy/explained_variance", "../gnet8j", "../gnet8r"),
+        _joint_against_roiwise,
+    ),
+    Section(
+        "Predictions",
+        "Responses predicted for images by voxel, z-scored within session like the responses the model was trained on.",
+        ("predictions",),
+        _predictions,
     ),
     Section(
         "Accuracy by region of interest",
@@ -134,7 +221,7 @@ SECTIONS = (
     Section(
         "Pooling fields, finer level",
         "Of the best predicted voxels of each region: which part of the image the readout pools over. Lines cross at "
-        "the centre of gaze. × is the largest weight of a field over that of an even one: near ×1 a field is still flat.",
+        "the centre of gaze. × is the largest weight of a field over that of an even one: near ×1 it is still flat.",
         ("pooling_logits_0", "accuracy", "roi"),
         _each_subject(figures.pooling_field_examples, "Pooling fields of the finer level", "pooling_logits_0"),
     ),

@@ -10,7 +10,16 @@ import pytest
 import xarray as xr
 import yaml
 
-from nsdflow.analysis import transfer_asymmetry, transfer_matrices, tuning
+from nsdflow.analysis import (
+    accuracy_table,
+    explainable_table,
+    pooling_field_fits,
+    pooling_fields,
+    transfer_asymmetry,
+    transfer_matrices,
+    transfer_table,
+    tuning,
+)
 from nsdflow.analysis.gaussians import gaussian
 from nsdflow.names import LAYER_NAMES
 from nsdflow.store import write_results
@@ -142,11 +151,44 @@ def tuned(voxels: int = 120, subjects: tuple[str, ...] = SUBJECTS) -> Results:
             xr.DataArray(parts.sum(-1) + noise, dims=("trial", "voxel")),
         )
         coords = {key: coord for key, coord in data.coords.items() if key != "ncsnr"}
-        tree[name] = result.assign_coords(coords).assign_coords(partition=list(LAYER_NAMES))
+        result = result.assign_coords(coords).assign_coords(partition=list(LAYER_NAMES))
+        halves = result[["shared", "shared_error", "unique", "unique_error"]].isel(partition=[0, -1])
+        halves = halves.assign_coords(partition=["first", "second"]).rename(partition="half")
+        place = pooling_field_fits(pooling_fields(gnet(voxels, 2, (name,))[name]["pooling_logits_0"]))
+        tree[name] = result.merge(halves.rename({v: f"half_{v}" for v in halves.data_vars})).assign(
+            {v: ("voxel", np.resize(place[v].values, len(coords["roi"]))) for v in ("eccentricity", "size", "fitted")}
+        )
     return tree
 
 
-KINDS: dict[str, Callable[..., Results]] = {"gnet": gnet, "fwrf": fwrf, "transfer": transfer, "tuning": tuned}
+def tables(subjects: tuple[str, ...] = SUBJECTS) -> Results:
+    trees = {
+        name: xr.DataTree.from_dict(make(subjects=subjects))
+        for name, make in (("GNet8j-fpf", gnet), ("Gabor-fwrf", fwrf), ("GNet8jft-fpf", gnet))
+    }
+    return {
+        "accuracy": accuracy_table(trees).rename("explained_variance").to_dataset(),
+        "explainable": explainable_table(trees).rename("share_of_explainable_variance").to_dataset(),
+        "transfer": transfer_table({"Experimental": transfer(subjects=subjects)["transfer"]["transfer"]}),
+    }
+
+
+def predicted() -> Results:
+    images = {"nsd_id": ("image", np.arange(30))}
+    return {
+        name: xr.Dataset({"predictions": (("image", "voxel"), np.ones((30, data.sizes["voxel"]), np.float32))}, images)
+        for name, data in ((name, cortex(60, 0)) for name in SUBJECTS)
+    }
+
+
+KINDS: dict[str, Callable[..., Results]] = {
+    "gnet": gnet,
+    "fwrf": fwrf,
+    "transfer": transfer,
+    "tuning": tuned,
+    "tables": tables,
+    "predict": predicted,
+}
 
 RECORD = {
     "created": "2026-03-01T12:00:00+00:00",
@@ -194,4 +236,6 @@ def results() -> dict[str, xr.DataTree]:
 def run_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run folder of each kind."""
     runs = tmp_path_factory.mktemp("runs")
+    for name in ("gnet8j", "gnet8r"):  # what the page of the tables compares
+        write_run(runs / name, "gnet", gnet(epochs=2))
     return {kind: write_run(runs / kind, kind, make()) for kind, make in KINDS.items()}

@@ -28,9 +28,11 @@ DRAW: dict[str, Callable[[Trees], Figure]] = {
     "receptive_fields": lambda t: figures.receptive_fields(t["fwrf"]["subj01"].to_dataset()),
     "size_by_eccentricity": lambda t: figures.size_by_eccentricity(t["fwrf"]["subj01"].to_dataset()),
     "layer_weights": lambda t: figures.layer_weights(t["fwrf"]["subj01"].to_dataset()),
+    "explained_variance": lambda t: figures.explained_variance(t["tables"]["accuracy"]["explained_variance"]),
     "joint_distribution": lambda t: figures.joint_distribution(t["gnet"], t["transfer"], names=("one", "two")),
     "transfer_matrices": lambda t: figures.transfer_matrices(t["transfer"]["transfer"].to_dataset()),
     "variance_by_layer": lambda t: figures.variance_by_layer(t["tuning"]),
+    "variance_by_layer of halves": lambda t: figures.variance_by_layer(t["tuning"], prefix="half_", partition="half"),
 }
 
 

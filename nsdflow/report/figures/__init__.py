@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nsdflow.report.figures.accuracy import accuracy_by_roi, accuracy_histograms, accuracy_map
-from nsdflow.report.figures.comparison import joint_distribution, transfer_matrices
+from nsdflow.report.figures.comparison import explained_variance, joint_distribution, transfer_matrices
 from nsdflow.report.figures.fields import (
     layer_weights,
     pooling_field_examples,
@@ -17,6 +17,7 @@ __all__ = [
     "accuracy_by_roi",
     "accuracy_histograms",
     "accuracy_map",
+    "explained_variance",
     "joint_distribution",
     "layer_weights",
     "learning_curves",

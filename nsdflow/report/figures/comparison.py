@@ -10,12 +10,53 @@ import xarray as xr
 from nsdflow.analysis.compare import compare_models
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.analysis.summary import subject_results
-from nsdflow.report.style import INK, empty_figure, styled, used
+from nsdflow.report.style import CEILING, INK, PALETTE, empty_figure, styled, used
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["joint_distribution", "transfer_matrices"]
+__all__ = ["explained_variance", "joint_distribution", "transfer_matrices"]
+
+
+@styled
+def explained_variance(table: xr.DataArray) -> Figure:
+    """Variance that each model explains, by area and subject, under the noise ceiling.
+
+    Parameters
+    ----------
+    table
+        :func:`nsdflow.analysis.accuracy_table`: (subject, roi, column), percent, the ceiling in column "noise ceiling".
+    """
+    models = [str(name) for name in table["column"].values if name != "noise ceiling"]
+    models = [name for name in models if table.sel(column=name).notnull().any()]
+    subjects = [str(name) for name in table["subject"].values]
+    rois = [str(name) for name in table["roi"].values]
+    figure = empty_figure(1.9 + max(1.1, 0.32 * len(subjects)) * len(rois), 3.2)
+    panels = figure.subplots(1, len(rois), squeeze=False, sharey=True)[0]
+    place = np.arange(len(subjects))
+    for axes, roi in zip(panels, rois, strict=True):
+        here = table.sel(roi=roi)
+        axes.hlines(
+            here.sel(column="noise ceiling"),
+            place - 0.35,
+            place + 0.35,
+            color=CEILING,
+            linewidth=2.2,
+            label="noise ceiling",
+        )
+        for number, name in enumerate(models):
+            shift = 0.5 * (number / max(len(models) - 1, 1) - 0.5)
+            colour = PALETTE[number % len(PALETTE)]
+            axes.plot(place + shift, here.sel(column=name), "o", color=colour, markersize=4, label=name)
+        axes.set_title(roi)
+        axes.set_xticks(place, [name.removeprefix("subj0") for name in subjects])
+        axes.set_xlim(-0.6, len(subjects) - 0.4)
+    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylabel("explained variance (%)")
+    figure.supxlabel("subject", fontsize=9)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center")
+    return figure
 
 
 @styled
@@ -111,7 +152,12 @@ def _paired(first: xr.DataTree, second: xr.DataTree) -> tuple[xr.DataArray, xr.D
     """Accuracies of both models and labels of all subjects' voxels, joined."""
     others = dict(subject_results(second))
     pairs = [(data, others[name]) for name, data in subject_results(first) if name in others]
-    one, two = ([pair[side]["accuracy"].reset_coords(drop=True) for pair in pairs] for side in (0, 1))
-    labels = [pair[0]["roi"].reset_coords(drop=True) for pair in pairs]
+    one, two = ([_placed(pair[side]["accuracy"]) for pair in pairs] for side in (0, 1))
+    labels = [_placed(pair[0]["roi"]) for pair in pairs]
     joined = (xr.concat(arrays, "voxel") for arrays in (one, two, labels))
     return next(joined), next(joined), next(joined)
+
+
+def _placed(values: xr.DataArray) -> xr.DataArray:
+    """Values with no coordinate but the one that says which voxels they are of."""
+    return values.drop_vars([name for name in values.coords if name != "flat_index"]).load()

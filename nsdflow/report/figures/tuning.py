@@ -20,7 +20,7 @@ _ROWS = (("shared", "shared variance (%)"), ("unique", "unique variance (%)"))
 
 
 @styled
-def variance_by_layer(results: xr.DataTree) -> Figure:
+def variance_by_layer(results: xr.DataTree, *, prefix: str = "", partition: str = "partition") -> Figure:
     """Shared and unique variance of each partition of the features, by ROI: subjects thin, their mean bold.
 
     Parameters
@@ -28,15 +28,16 @@ def variance_by_layer(results: xr.DataTree) -> Figure:
     results
         Of every subject what :func:`nsdflow.analysis.tuning` returned, with coordinates ``roi`` on voxel and
         ``partition`` naming the partitions.
+    prefix, partition
+        Of the variables' names, and the dimension, of another way to divide the features.
     """
+    names = [prefix + name for name in ("shared", "shared_error", "unique", "unique_error")]
     summaries = {
-        name: roi_summary(
-            data[["shared", "shared_error", "unique", "unique_error"]].load(), data["accuracy"].load(), data["roi"]
-        )
+        name: roi_summary(data[names].load(), data["accuracy"].load(), data["roi"])
         for name, data in subject_results(results)
     }
     rois = list(dict.fromkeys(str(roi) for summary in summaries.values() for roi in summary["roi"].values))
-    layers = [str(name) for name in next(iter(summaries.values()))["partition"].values]
+    layers = [str(name) for name in next(iter(summaries.values()))[partition].values]
     figure = empty_figure(1.0 + 1.75 * len(rois), 4.3)
     panels = figure.subplots(2, len(rois), squeeze=False, sharex=True, sharey="row")
     for row, (kind, label) in zip(panels, _ROWS, strict=True):
@@ -46,7 +47,7 @@ def variance_by_layer(results: xr.DataTree) -> Figure:
             for number, (name, summary) in enumerate(summaries.items()):
                 if roi not in summary["roi"]:
                     continue
-                curve, error = (np.asarray(summary[v].sel(roi=roi)) for v in (kind, f"{kind}_error"))
+                curve, error = (np.asarray(summary[v].sel(roi=roi)) for v in (prefix + kind, f"{prefix}{kind}_error"))
                 place = np.arange(len(layers)) + 0.08 * (number - (len(summaries) - 1) / 2)
                 colour = PALETTE[number % len(PALETTE)]
                 axes.errorbar(place, curve, error, color=colour, linewidth=0.9, elinewidth=0.4, label=name)
