@@ -55,7 +55,7 @@ def write_session_file(path: Path, mask: np.ndarray, trials: int, seed: int = 0)
     head = header.binaryblock + bytes(4)
     spread = np.exp(rng.normal(6.0, 0.45, SHAPE))  # standard deviations differ between voxels
     blocks = []
-    for _ in range(DISTINCT):
+    for _ in range(min(DISTINCT, trials)):
         noise = rng.normal(size=SHAPE)
         for axis in range(3):
             noise = noise + 0.5 * (np.roll(noise, 1, axis) + np.roll(noise, -1, axis))
@@ -68,8 +68,8 @@ def write_session_file(path: Path, mask: np.ndarray, trials: int, seed: int = 0)
     with path.open("wb") as file:
         file.write(b"\x1f\x8b\x08\x00" + bytes(4) + b"\x00\x03" + start)
         for trial in range(trials):
-            file.write(packed[trial % DISTINCT])
-            crc = zlib.crc32(blocks[trial % DISTINCT], crc)
+            file.write(packed[trial % len(packed)])
+            crc = zlib.crc32(blocks[trial % len(blocks)], crc)
         file.write(deflate.flush(zlib.Z_FINISH))
         file.write(struct.pack("<II", crc, (len(head) + trials * len(blocks[0])) % 2**32))
 
