@@ -41,7 +41,7 @@ class Planted:
     roi : (v,) int64
         prf-visualrois over Kastner2015.
     depth : (v,) float64
-        Level of the planted network; between two levels, a mixture of both.
+        How many levels of the planted network the voxel reads, the last one perhaps in part.
     x, y, sigma : (v,) float64
         Pooling field in image widths; the image's centre is the origin, y goes upward.
     ncsnr : (v,) float64
@@ -99,8 +99,8 @@ def plant(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy) -> Pl
     roi = anatomy.joined_roi[flat_index].astype(np.int64)
     area = np.select([np.isin(roi, (1, 2)), np.isin(roi, (3, 4)), np.isin(roi, (5, 6)), roi == 7], range(4), default=4)
     x, y = anatomy.x[flat_index], anatomy.y[flat_index]
-    # areas that are to differ in nothing must not differ in the size of their fields either
-    intercept, slope = _SIZES[np.full(count, 1) if spec.hierarchy == "same" else area].T
+    # where areas are to differ in depth alone, their fields grow alike
+    intercept, slope = _SIZES[area if spec.hierarchy == "mild" else np.full(count, 1)].T
     depth = np.asarray(HIERARCHIES[spec.hierarchy])[np.minimum(area, 3)]
     return Planted(
         flat_index=flat_index,
@@ -117,7 +117,7 @@ def plant(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy) -> Pl
 
 def _level_shares(depth: Floats) -> Floats:
     """Share of the variance that each level has in voxels of these depths, (v, level)."""
-    return np.asarray(np.clip(1 - np.abs(depth[:, None] - np.arange(1, LEVELS + 1)), 0, 1))
+    return np.asarray(np.clip(depth[:, None] - np.arange(LEVELS), 0, 1) / depth[:, None])
 
 
 def _draw_weights(rng: np.random.Generator, shares: Floats) -> npt.NDArray[np.float32]:

@@ -14,13 +14,15 @@ from nsdflow.names import BETAS_VERSIONS, DEFAULT_BETAS, DEFAULT_SPACE, SPACES
 
 __all__ = ["FORMATS", "HIERARCHIES", "VERSION_SNR", "SyntheticSpec"]
 
-#: Depth in the planted network that V1, V2, V3 and hV4 (and every area beyond) read from. A depth of 2.25 means
-#: 75 % of the variance from level 2 and 25 % from level 3.
+#: How many levels of the planted network V1, V2, V3 and hV4 (and every area beyond) read. A voxel of depth 3 has equal
+#: shares of its variance from levels 1, 2 and 3; one of depth 1.25 has four parts from level 1 and one from level 2.
+#: "mild" is close to what Gabor models can predict, and its pooling fields grow from area to area as they do in the
+#: brain; in the others areas differ in depth alone.
 HIERARCHIES: Final[Mapping[str, tuple[float, float, float, float]]] = {
     "mild": (1.0, 1.1, 1.2, 1.3),
     "ordered": (1.0, 2.0, 3.0, 4.0),
     "reversed": (4.0, 3.0, 2.0, 1.0),
-    "same": (1.5, 1.5, 1.5, 1.5),
+    "same": (2.0, 2.0, 2.0, 2.0),
 }
 
 #: Files in which the volume betas of a session are written; "mat" is the early releases' MAT v7.3.
