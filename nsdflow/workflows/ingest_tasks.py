@@ -212,7 +212,7 @@ def write_session(job: Mapping[str, Any], session: int, stamps: Sequence[str]) -
 
 def _trials(source: Source, job: SubjectJob, session: int, flat: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
     """The betas (voxel,) of one trial after the other, in the order of the store; each may overwrite the last."""
-    which = {"space": job.space, "betas": job.betas}
+    which: dict[str, Any] = {"space": job.space, "betas": job.betas}
     header = read_session_header(source, job.subject, session, **which)
     if (header.shape, header.trials) != (tuple(job.shape), job.trials):
         raise SourceError(
@@ -265,7 +265,8 @@ def _valid(
     if not paths.is_surface(job.space) and source.exists(paths.valid_path(job.subject, session, job.space)):
         volume = read_valid(source, job.subject, session, space=job.space, shape=job.shape).values
         return np.asarray(volume.ravel()[flat])
-    return np.isfinite(mean) & ((mean != 0) | (std != 0))
+    valid: NDArray[np.bool_] = np.isfinite(mean) & ((mean != 0) | (std != 0))
+    return valid
 
 
 def session_stamps(listing: Mapping[str, str], session: int, space: str) -> list[str]:
@@ -322,7 +323,7 @@ def _read_again(
     source: Source, job: SubjectJob, session: int, trials: NDArray[np.intp], flat: NDArray[np.int64]
 ) -> NDArray[Any]:
     """Some trials of a session: volume by volume where the format is one of volumes, else with the whole session."""
-    which = {"space": job.space, "betas": job.betas}
+    which: dict[str, Any] = {"space": job.space, "betas": job.betas}
     if not read_session_header(source, job.subject, session, **which).format.startswith("nii"):
         return read_session(source, job.subject, session, flat, **which)[trials]
     volumes = islice(stream_session(source, job.subject, session, **which), int(trials[-1]) + 1)
