@@ -18,7 +18,7 @@ from nsdflow.workflows.engine import Plan, Task, execute, run_task
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    with connect("threads", threads_per_worker=2, memory="1GiB") as client:
+    with connect("threads", threads_per_worker=2, memory="16GiB") as client:
         yield client
 
 
@@ -107,7 +107,7 @@ def test_the_error_of_a_task_arrives_as_it_was(client: Client, tmp_path: Path) -
 def test_a_plan_that_cannot_fit_runs_nothing(client: Client, tmp_path: Path) -> None:
     plan = chain(tmp_path)
     big = Task("big", note, dict(plan.tasks[0].arguments), "letters", memory=2**40)
-    with pytest.raises(PlanError, match=r"big needs 1\.00 TiB but a worker has 1\.00 GiB"):
+    with pytest.raises(PlanError, match=r"big needs 1\.00 TiB but a worker has .* GiB"):
         execute(Plan("too big", str(tmp_path), (*plan.tasks, big)), client)
     with pytest.raises(PlanError, match="3 files planned, 2 allowed"):
         execute(Plan("too many", str(tmp_path), plan.tasks, file_budget=2), client)
