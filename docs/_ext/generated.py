@@ -120,7 +120,8 @@ def write(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """The API page is a file, because autosummary looks for files; the others are completed as they are read."""
-    app.connect("builder-inited", write_api, priority=400)
+    # before the documents are looked for: a page that is written later is not among those that get stubs
+    app.connect("config-inited", lambda app, _: write_api(app))
     app.connect("env-get-outdated", lambda *_: ["api/commands", "changelog"])
     app.connect("source-read", write)
     return {"parallel_read_safe": True}
