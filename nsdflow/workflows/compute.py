@@ -1,4 +1,4 @@
-"""Where a task computes: the device, and how many threads it may use."""
+"""Where a task computes: the device, how many threads it may use, and that it reads for itself."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from nsdflow.errors import PlanError
 
-__all__ = ["available_cpus", "choose_device", "torch_threads", "weights_cache"]
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["available_cpus", "choose_device", "read_here", "torch_threads", "weights_cache"]
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -32,6 +36,15 @@ def choose_device(wanted: str) -> torch.device:
 def available_cpus() -> int:
     """CPUs this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_here(lazy: xr.DataArray) -> xr.DataArray:
+    """Compute a lazy array with threads of this process.
+
+    Left to itself, Dask sends what is computed inside a task back to the scheduler as tasks of their own: other
+    workers would read, and the values travel through the network to the one that wants them.
+    """
+    return lazy.compute(scheduler="threads", num_workers=available_cpus())
 
 
 @contextmanager

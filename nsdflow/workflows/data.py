@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsdflow.errors import SelectionError
+from nsdflow.workflows.compute import read_here
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,7 +61,7 @@ def load_trials(
     lazy = store.responses(subject, roi=list(rois) if rois else None, zscore=zscore)
     if lazy.sizes["voxel"] == 0:
         raise SelectionError(f"{subject} has no voxel in {', '.join(rois or ())}; the store holds other ROIs")
-    values = lazy.compute()
+    values = read_here(lazy)
     shared = values["shared"].values.astype(bool)
     nsd_id = values["nsd_id"].values.astype(np.int64)
     if shuffle is not None:
@@ -96,7 +97,7 @@ def load_images(store: Store, nsd_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         )
     # read in the store's order, once, then put into the order asked for
     ascending = np.unique(rows)
-    values = images.isel(image=ascending).values
+    values = read_here(images.isel(image=ascending)).values
     return np.ascontiguousarray(values[np.searchsorted(ascending, rows)])
 
 

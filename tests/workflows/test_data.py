@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from distributed import Client, Scheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsdflow.workflows.data import shuffled_images, zscore_on
+from nsdflow.store import open_store
+from nsdflow.workflows.data import load_images, load_trials, shuffled_images, zscore_on
 
 
 @given(seed=st.integers(0, 2**16), images=st.integers(2, 30), trials=st.integers(1, 90))
@@ -56,3 +58,21 @@ def test_shuffling_is_seeded() -> None:
     np.testing.assert_array_equal(shuffled_images(nsd_id, shared, 1), shuffled_images(nsd_id, shared, 1))
     with pytest.raises(AssertionError):
         np.testing.assert_array_equal(shuffled_images(nsd_id, shared, 1), shuffled_images(nsd_id, shared, 2))
+
+
+def read_all(url: str) -> int:
+    store = open_store(url)
+    trials = load_trials(store, "subj01", None)
+    return trials.responses.nbytes + load_images(store, np.unique(trials.nsd_id)).nbytes
+
+
+def test_a_task_reads_for_itself_and_asks_nothing_of_the_cluster_it_runs_on(
+    threads_client: Client, small_store: str
+) -> None:
+    def tasks_seen(dask_scheduler: Scheduler) -> set[str]:
+        return set(dask_scheduler.task_groups)
+
+    before = threads_client.run_on_scheduler(tasks_seen)
+    future = threads_client.submit(read_all, small_store, key="reads-for-itself")
+    assert future.result() > 0
+    assert threads_client.run_on_scheduler(tasks_seen) - before == {"reads-for-itself"}
