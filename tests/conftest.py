@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed import Client
+from distributed import Client, Worker
 
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
@@ -22,6 +22,16 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _tasks_read_for_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is computed inside a task must not become tasks of the cluster that the task runs on."""
+
+    def refuse(worker: Worker, *_: object, **__: object) -> Client:
+        raise AssertionError("a task computes through the scheduler; use nsdflow.workflows.compute.read_here")
+
+    monkeypatch.setattr(Worker, "_get_client", refuse)
 
 
 @pytest.fixture(scope="module")
