@@ -18,6 +18,7 @@ from nsdflow.workflows.compute import torch_threads, weights_cache
 from nsdflow.workflows.engine import Plan, Task
 from nsdflow.workflows.gnet_results import group_results, model_state
 from nsdflow.workflows.parts import publish_parts, write_part
+from nsdflow.workflows.prefilter_cache import cache_note, half_bytes, worker_bytes
 from nsdflow.workflows.training import TrainingData, load_training_data, run_training, select_subjects
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     groups = pipeline.roi_groups or (JOINT,)
     settings = pipeline.model_dump(mode="json")
-    images = int(np.prod(opened.images().shape))
+    count, _, *pixels = opened.images().shape
+    images, maps = int(np.prod(opened.images().shape)), half_bytes(count, *pixels)
     trainings = []
     for group in groups:
         queries = [opened.explain(subject, roi=_rois(pipeline, group)) for subject in subjects]
@@ -51,7 +53,7 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
                 arguments={"pipeline": settings, "store": store, "folder": folder.path, "group": group},
                 stage="train",
                 pool="gpu",
-                memory=BASE_MEMORY + images + 3 * responses,
+                memory=BASE_MEMORY + images + 3 * responses + worker_bytes(pipeline, maps),
                 reads=images + sum(query.bytes for query in queries),
                 files=2,
             )
@@ -64,8 +66,11 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
         after=tuple(task.key for task in trainings),
         memory=BASE_MEMORY,
     )
-    note = f"{pipeline.train.epochs} epochs on {len(subjects)} subjects, protocol {pipeline.protocol}"
-    return Plan(f"{pipeline.name}: train and publish", folder.path, (*trainings, publish), notes=(note,))
+    notes = (
+        f"{pipeline.train.epochs} epochs on {len(subjects)} subjects, protocol {pipeline.protocol}",
+        cache_note(pipeline, maps),
+    )
+    return Plan(f"{pipeline.name}: train and publish", folder.path, (*trainings, publish), notes=notes)
 
 
 def train_group(*, pipeline: Mapping[str, Any], store: str, folder: str, group: str) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def run_training(
             l1=config.train.weight_penalty,
             seed=config.seed,
             precision=config.precision or "auto",
+            prefilter_cache=config.train.prefilter_cache,
             **settings,
         ),
         device=choose_device(config.device),
