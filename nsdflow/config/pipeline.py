@@ -118,6 +118,8 @@ class GNetPipeline(TrainedPipeline):
     """Train the first two layers too (GNet8jft)."""
     width: int = Field(64, ge=1)
     """Channels of the trunk (t); the published one has 64."""
+    processes: int = Field(1, ge=1)
+    """GPUs that share each batch of a trunk's training; the result is that of one within rounding."""
 
     @model_validator(mode="after")
     def _trained_is_not_cached(self) -> GNetPipeline:

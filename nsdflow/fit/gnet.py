@@ -164,6 +164,7 @@ def train(
                 save_state(checkpoint, gather(network, progress) | {"fingerprint": fingerprint})
             if group.rank == 0:
                 on_epoch({**record, "epochs": settings.epochs, "best_epoch": progress.best_epoch})
+    group.any(False, device)  # nobody leaves before the first has written the last checkpoint
     return _result(status, encoder, network, progress, precision, cache)
 
 

@@ -46,18 +46,26 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
     for group in groups:
         queries = [opened.explain(subject, roi=_rois(pipeline, group)) for subject in subjects]
         responses = sum(query.result_bytes for query in queries)
-        trainings.append(
-            Task(
-                key=f"train-{group}",
-                function=train_group,
-                arguments={"pipeline": settings, "store": store, "folder": folder.path, "group": group},
-                stage="train",
-                pool="gpu",
-                memory=BASE_MEMORY + images + 3 * responses + worker_bytes(pipeline, maps),
-                reads=images + sum(query.bytes for query in queries),
-                files=2,
+        for rank in range(pipeline.processes):
+            trainings.append(
+                Task(
+                    key=f"train-{group}" if pipeline.processes == 1 else f"train-{group}-{rank}",
+                    function=train_group,
+                    arguments={
+                        "pipeline": settings,
+                        "store": store,
+                        "folder": folder.path,
+                        "group": group,
+                        "rank": rank,
+                    },
+                    stage="train",
+                    pool="gpu",
+                    together=pipeline.processes,
+                    memory=BASE_MEMORY + images + 3 * responses + worker_bytes(pipeline, maps),
+                    reads=images + sum(query.bytes for query in queries),
+                    files=2 if rank == 0 else 0,
+                )
             )
-        )
     publish = Task(
         key="publish",
         function=publish_parts,
@@ -73,18 +81,24 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
     return Plan(f"{pipeline.name}: train and publish", folder.path, (*trainings, publish), notes=notes)
 
 
-def train_group(*, pipeline: Mapping[str, Any], store: str, folder: str, group: str) -> dict[str, Any]:
+def train_group(
+    *, pipeline: Mapping[str, Any], store: str, folder: str, group: str, rank: int = 0
+) -> dict[str, Any] | None:
     """Train one trunk with the readouts of its voxels, evaluate the best epoch, write the group's part of the run.
 
-    Checkpoints every epoch; leaves when its worker does, and continues from there when it is run again.
+    Checkpoints every epoch; leaves when its worker does, and continues from there when it is run again. Of the
+    processes that share the training, this is number ``rank``; the first evaluates and writes.
     """
     config = GNetPipeline.model_validate(dict(pipeline))
     data = load_training_data(config, open_store(store), _rois(config, group))
-    with torch_threads(config.threads, share=len(config.roi_groups or (JOINT,))):
+    with torch_threads(config.threads, share=len(config.roi_groups or (JOINT,)) * config.processes):
         encoder, readouts = build_networks(config, data)
         result = run_training(
-            config, data, encoder, readouts, folder=folder, part=group, train_prefilter=config.train_prefilter
-        )
+            config, data, encoder, readouts, folder=folder, part=group, rank=rank, processes=config.processes,
+            train_prefilter=config.train_prefilter,
+        )  # fmt: skip
+        if rank > 0:
+            return None
         results = group_results(config, data, result, layer_slices(config.width))
     write_part(folder, group, results, model_state(result))
     return {"best_epoch": result.best_epoch, "best_score": result.best_score, "precision": result.precision}
