@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from distributed import Client, Future
 
-__all__ = ["Feed", "worker_memory"]
+__all__ = ["Feed", "gpu_workers", "worker_memory"]
 
 #: Seconds for which the live slots of a cluster are taken as known.
 FRESH = 1.0
@@ -118,3 +118,14 @@ def worker_memory(client: Client) -> int | None:
         return min(pool.memory for pool in client.cluster.pools.values())
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     return min((worker["memory_limit"] for worker in workers if worker["memory_limit"]), default=None)
+
+
+def gpu_workers(client: Client) -> int:
+    """Worker processes that take tasks of the GPU pool and are live or could be asked for.
+
+    Workers that offer no resources count once in all: nothing would keep two tasks apart there.
+    """
+    if isinstance(client.cluster, JobPools):
+        return max((pool.maximum for pool in client.cluster.pools.values() if pool.name == "gpu"), default=0)
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return sum(worker["resources"].get("GPU", 0) >= 1 for worker in workers) or min(1, len(workers))

@@ -91,6 +91,9 @@ class TrainSettings(Frozen):
     dropout: float = Field(0.5, ge=0, lt=1)
     weight_penalty: float = Field(0.1, ge=0)
     """Factor of the sum of absolute readout weights in the loss."""
+    prefilter_cache: Literal["auto", "none", "half", "full"] = "auto"
+    """Keep the frozen prefilter's output of every image: ``half`` in float16, ``full`` in float32; ``none`` computes it
+    once a batch; ``auto`` is half on a GPU (unless precision is float32) where that fits, none on a CPU."""
 
 
 class TrainedPipeline(ModelPipeline):
@@ -115,6 +118,17 @@ class GNetPipeline(TrainedPipeline):
     """Train the first two layers too (GNet8jft)."""
     width: int = Field(64, ge=1)
     """Channels of the trunk (t); the published one has 64."""
+    processes: int = Field(1, ge=1)
+    """GPUs that share each batch of a trunk's training; the result is that of one within rounding."""
+
+    @model_validator(mode="after")
+    def _trained_is_not_cached(self) -> GNetPipeline:
+        if self.train_prefilter and self.train.prefilter_cache in ("half", "full"):
+            raise ValueError(
+                f"train_prefilter and train.prefilter_cache={self.train.prefilter_cache} exclude each other; "
+                "what is trained cannot be kept: write train.prefilter_cache=none"
+            )
+        return self
 
 
 class TransferPipeline(TrainedPipeline):

@@ -13,7 +13,7 @@ import torch
 
 from nsdflow.errors import RunError
 
-__all__ = ["load_state", "save_state"]
+__all__ = ["check_fingerprint", "load_state", "save_state"]
 
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
@@ -49,15 +49,13 @@ def _write(file: Path, state: Mapping[str, Any]) -> None:
             raise
 
 
-def load_state(path: str | Path, *, fingerprint: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+def load_state(path: str | Path) -> dict[str, Any] | None:
     """The state at ``path``, on the CPU; None if there is no file.
-
-    ``fingerprint``, where given, must equal the one under the state's key ``"fingerprint"``.
 
     Raises
     ------
     RunError
-        The file is damaged, or belongs to a training with other settings.
+        The file is damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -67,13 +65,21 @@ def load_state(path: str | Path, *, fingerprint: Mapping[str, Any] | None = None
             damaged = archive.testzip()  # torch does not look at the checksums that it writes
         if damaged is not None:
             raise zipfile.BadZipFile(damaged)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
     except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise RunError(f"{path}: damaged checkpoint ({error}); delete it to start again") from error
-    if fingerprint is not None:
-        found = state.get("fingerprint", {})
-        differing = sorted(key for key in {*fingerprint, *found} if fingerprint.get(key) != found.get(key))
-        if differing:
-            changes = ", ".join(f"{key} {found.get(key)!r} -> {fingerprint.get(key)!r}" for key in differing)
-            raise RunError(f"{path}: checkpoint of another training ({changes}); delete it or use another folder")
-    return dict(state)
+
+
+def check_fingerprint(path: str | Path, state: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> None:
+    """Refuse a state of another training: ``fingerprint`` must equal the one under its key ``"fingerprint"``.
+
+    Raises
+    ------
+    RunError
+        Saying what differs.
+    """
+    found = state.get("fingerprint", {})
+    differing = sorted(key for key in {*fingerprint, *found} if fingerprint.get(key) != found.get(key))
+    if differing:
+        changes = ", ".join(f"{key} {found.get(key)!r} -> {fingerprint.get(key)!r}" for key in differing)
+        raise RunError(f"{path}: checkpoint of another training ({changes}); delete it or use another folder")

@@ -26,7 +26,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,16 +34,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nsdflow.errors import RunError
-from nsdflow.fit.checkpoint import load_state, save_state
+from nsdflow.fit.checkpoint import check_fingerprint, load_state, save_state
 from nsdflow.fit.evaluate import evaluate
+from nsdflow.fit.inputs import PrefilterCache, choose_cache, load_inputs
 from nsdflow.fit.parallel import Group
-from nsdflow.fit.precision import arithmetic, resolve_precision
+from nsdflow.fit.precision import Precision, arithmetic, resolve_precision
 from nsdflow.fit.progress import Progress, gather, restore, snapshot
 from nsdflow.fit.settings import TrainSettings
 from nsdflow.fit.step import Batch, Network, build_network, choose_step
 from nsdflow.fit.trials import DeviceTrials, Trials, check_trials, digest, to_device
-from nsdflow.models.gnet import Encoder
 
 if TYPE_CHECKING:
     from nsdflow.models.gnet import Readout
@@ -75,8 +74,8 @@ class TrainResult:
         ``holdout_cc_median``, ``seconds``, and under ``subjects`` the same by subject.
     holdout_cc
         (epoch, voxel) a subject.
-    precision
-        The arithmetic that ``auto`` came to.
+    precision, prefilter_cache
+        What ``auto`` came to.
     """
 
     status: Literal["done", "stopped"]
@@ -88,7 +87,8 @@ class TrainResult:
     best_score: float
     history: list[dict[str, Any]]
     holdout_cc: dict[str, Tensor]
-    precision: str
+    precision: Precision
+    prefilter_cache: PrefilterCache
 
 
 def train(
@@ -139,14 +139,17 @@ def train(
     copies = {subject: copy.deepcopy(readouts[subject]) for subject in trials}
     network = build_network(copy.deepcopy(encoder), copies, settings, device, group)
     subjects = {subject: to_device(trials[subject], network.readouts[subject], device) for subject in trials}
+    state = None if checkpoint is None else load_state(checkpoint)
+    cache = _cache(settings, network, images, device, precision, state)
+    fingerprint = _fingerprint(replace(settings, prefilter_cache=cache), precision, trials, readouts)
     progress = Progress()
-    fingerprint = _fingerprint(settings, precision, trials, readouts)
-    if checkpoint is not None and (state := load_state(checkpoint, fingerprint=fingerprint)) is not None:
+    if checkpoint is not None and state is not None:
+        check_fingerprint(checkpoint, state, fingerprint)
         progress = restore(state, network)
 
     status: Literal["done", "stopped"] = "done"
     with arithmetic(precision, device):
-        images = _inputs(network.encoder, images, settings, device)
+        images = load_inputs(network.encoder, images, cache, device, settings.batch_size)
         while progress.epoch < settings.epochs:
             started = time.perf_counter()
             errors = _train_epoch(network, images, subjects, settings, progress.epoch, should_stop)
@@ -161,7 +164,26 @@ def train(
                 save_state(checkpoint, gather(network, progress) | {"fingerprint": fingerprint})
             if group.rank == 0:
                 on_epoch({**record, "epochs": settings.epochs, "best_epoch": progress.best_epoch})
-    return _result(status, encoder, network, progress, precision)
+    group.any(False, device)  # nobody leaves before the first has written the last checkpoint
+    return _result(status, encoder, network, progress, precision, cache)
+
+
+def _cache(
+    settings: TrainSettings,
+    network: Network,
+    images: Tensor,
+    device: torch.device,
+    precision: Precision,
+    state: Mapping[str, Any] | None,
+) -> PrefilterCache:
+    """What ``auto`` comes to: as in the checkpoint, wherever it is continued; else "half" only if all can have it."""
+    if settings.prefilter_cache != "auto":
+        return settings.prefilter_cache
+    if state is not None:
+        found: PrefilterCache = state["fingerprint"]["prefilter_cache"]
+        return found
+    here = choose_cache(network.encoder, images, device, precision)
+    return "none" if network.group.any(here == "none", device) else here
 
 
 def _train_epoch(
@@ -267,24 +289,8 @@ def _median(values: Tensor) -> float:
     return float(np.median(values.numpy()))
 
 
-def _inputs(encoder: nn.Module, images: Tensor, settings: TrainSettings, device: torch.device) -> Tensor:
-    """The images on the device, or in their place the prefilter's maps of them."""
-    if settings.prefilter_cache == "none":
-        return images.to(device)
-    if not isinstance(encoder, Encoder):
-        raise RunError(f"{type(encoder).__name__} has no prefilter to cache; set prefilter_cache=none")
-    dtype = torch.float16 if settings.prefilter_cache == "half" else encoder.prefilter.mean.dtype
-    with torch.no_grad():
-        shape = encoder.prefilter(images[:1].to(device)).shape[1:]
-        maps = torch.empty(len(images), *shape, dtype=dtype, device=device)
-        for start in range(0, len(images), settings.batch_size):
-            batch = slice(start, start + settings.batch_size)
-            maps[batch] = encoder.prefilter(images[batch].to(device))
-    return maps
-
-
 def _fingerprint(
-    settings: TrainSettings, precision: str, trials: Mapping[str, Trials], readouts: Mapping[str, Readout]
+    settings: TrainSettings, precision: Precision, trials: Mapping[str, Trials], readouts: Mapping[str, Readout]
 ) -> dict[str, Any]:
     """What a checkpoint must agree on to be continued; the number of epochs may grow."""
     fixed = {key: value for key, value in asdict(settings).items() if key != "epochs"}
@@ -294,7 +300,12 @@ def _fingerprint(
 
 
 def _result(
-    status: Literal["done", "stopped"], encoder: nn.Module, network: Network, progress: Progress, precision: str
+    status: Literal["done", "stopped"],
+    encoder: nn.Module,
+    network: Network,
+    progress: Progress,
+    precision: Precision,
+    cache: PrefilterCache,
 ) -> TrainResult:
     now = snapshot(network)
     final_encoder, final_readouts = _modules(encoder, network, now)
@@ -310,6 +321,7 @@ def _result(
         history=progress.history,
         holdout_cc={name: torch.stack(epochs) for name, epochs in progress.holdout_cc.items()},
         precision=precision,
+        prefilter_cache=cache,
     )
 
 

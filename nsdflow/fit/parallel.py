@@ -23,7 +23,13 @@ from torch import Tensor, distributed, nn
 from nsdflow.errors import RunError
 from nsdflow.models.gnet import NORM_MOMENTUM, Block, ChannelDropout
 
-__all__ = ["Group", "join_group", "share_batches"]
+__all__ = ["Backend", "Group", "GroupLost", "join_group", "share_batches"]
+
+Backend = Literal["gloo", "nccl"]
+
+
+class GroupLost(RunError):
+    """A process of the group has gone or never came; the others can meet again and go on from their checkpoint."""
 
 
 @dataclass
@@ -46,9 +52,18 @@ class Group:
         return slice(*edges)
 
     def sum(self, x: Tensor) -> Tensor:
-        """Sum over the processes, in place."""
+        """Sum over the processes, in place.
+
+        Raises
+        ------
+        GroupLost
+            One of them has gone. (With nccl the process may be ended instead, once the group's timeout has passed.)
+        """
         if self.size > 1:
-            distributed.all_reduce(x)
+            try:
+                distributed.all_reduce(x)
+            except RuntimeError as error:
+                raise GroupLost(f"process {self.rank} of {self.size} lost another ({_first_line(error)})") from error
         return x
 
     def mean(self, x: Tensor, dim: int) -> Tensor:
@@ -72,13 +87,13 @@ class Group:
 
 @contextmanager
 def join_group(
-    rank: int, size: int, address: str, *, backend: Literal["gloo", "nccl"] = "gloo", timeout: float = 600.0
+    rank: int, size: int, address: str, *, backend: Backend = "gloo", timeout: float = 600.0
 ) -> Iterator[Group]:
     """Meet ``size`` processes at ``address`` (``tcp://host:port`` of rank 0, or ``file://`` on a shared folder).
 
     Raises
     ------
-    RunError
+    GroupLost
         They have not all come within ``timeout`` seconds.
     """
     try:
@@ -86,11 +101,17 @@ def join_group(
             backend, init_method=address, rank=rank, world_size=size, timeout=timedelta(seconds=timeout)
         )
     except (RuntimeError, ValueError) as error:  # torch's own errors are kinds of RuntimeError
-        raise RunError(f"{address}: process {rank} of {size} did not meet the others ({error})") from error
+        raise GroupLost(
+            f"{address}: process {rank} of {size} did not meet the others ({_first_line(error)})"
+        ) from error
     try:
         yield Group(rank, size)
     finally:
         distributed.destroy_process_group()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def share_batches(encoder: nn.Module, group: Group) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from nsdflow.errors import ConfigError
+from nsdflow.fit.inputs import PrefilterCache
 from nsdflow.fit.loss import L1_PENALTY
 from nsdflow.fit.precision import Precision
 
@@ -32,7 +33,7 @@ class TrainSettings:
     prefilter_cache
         Keep the frozen prefilter's maps of all images on the device instead of the images: "full" in the precision of
         the encoder (560 kB for an image of 227 pixels), "half" in float16, which rounds them; "none" computes them
-        again for each batch.
+        once a batch. "auto": see :func:`nsdflow.fit.inputs.choose_cache`.
     precision
         See :mod:`nsdflow.fit.precision`.
     """
@@ -47,14 +48,14 @@ class TrainSettings:
     train_encoder: bool = True
     frozen_encoder: Literal["train", "eval"] = "train"
     train_prefilter: bool = False
-    prefilter_cache: Literal["none", "full", "half"] = "none"
+    prefilter_cache: PrefilterCache = "auto"
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         choices = {
             "protocol": ("published", "strict"),
             "frozen_encoder": ("train", "eval"),
-            "prefilter_cache": ("none", "full", "half"),
+            "prefilter_cache": get_args(PrefilterCache),
             "precision": get_args(Precision),
         }
         problems = [
@@ -67,7 +68,7 @@ class TrainSettings:
             problems.append("learning_rate: must be above 0")
         if self.train_prefilter and not self.train_encoder:
             problems.append("train_prefilter: needs train_encoder")
-        if self.train_prefilter and self.prefilter_cache != "none":
+        if self.train_prefilter and self.prefilter_cache in ("half", "full"):
             problems.append("prefilter_cache: a prefilter that is trained cannot be cached; write none")
         if problems:
             raise ConfigError("train", problems)

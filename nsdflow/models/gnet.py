@@ -37,6 +37,7 @@ __all__ = [
     "bipartite_slices",
     "layer_slices",
     "level_shapes",
+    "prefilter_shape",
 ]
 
 #: channels of c3, whatever the width
@@ -267,6 +268,11 @@ def level_shapes(encoder: nn.Module, images: Tensor) -> tuple[LevelShape, ...]:
     levels = encoder(images[:1])
     encoder.train(training)
     return tuple(LevelShape(*level.shape[1:]) for level in levels)
+
+
+def prefilter_shape(y: int, x: int) -> LevelShape:
+    """Shape of the prefilter's maps of an image of ``y`` by ``x`` pixels."""
+    return LevelShape(ALEXNET_SHAPES["features.3"][0], *(((size - 7) // 4 - 2) // 2 + 1 for size in (y, x)))
 
 
 def _convolution(inputs: int, outputs: int, *, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:

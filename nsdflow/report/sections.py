@@ -82,6 +82,14 @@ def _by_area(run: Run) -> str:
     return picture + markup.details("Explained variance by subject and ROI, as a table", markup.table(header, rows))
 
 
+def _learning_curves(run: Run) -> str:
+    """The curves, and the choices of a training that depend on where it ran."""
+    history = run.results["history"].to_dataset().load()
+    drawn = markup.picture(figures.learning_curves(history), "Losses and holdout accuracy by epoch")
+    named = {"arithmetic": "precision", "prefilter's output kept": "prefilter_cache"}
+    return drawn + markup.facts({name: history.attrs.get(key) for name, key in named.items()})
+
+
 def _table(group: str, variable: str | None = None) -> Callable[[Run], str]:
     """One of the paper's tables, in its rows and columns."""
 
@@ -140,7 +148,7 @@ SECTIONS = (
         "The epoch with the highest median holdout accuracy is kept. Holdout trials are set aside from the training "
         "trials; validation images play no part in it. Training losses are taken with dropout, holdout losses without.",
         ("history/train_loss", "history/holdout_accuracy"),
-        _group("history", figures.learning_curves, "Losses and holdout accuracy by epoch"),
+        _learning_curves,
     ),
     Section(
         "Shared and unique variance by layer",

@@ -22,7 +22,7 @@ from uuid import uuid4
 from dask.utils import format_bytes
 
 from nsdflow.cluster.events import Event, Listener, make_event, publish
-from nsdflow.cluster.feed import Feed, worker_memory
+from nsdflow.cluster.feed import Feed, gpu_workers, worker_memory
 from nsdflow.errors import NsdflowError, PlanError, RunError
 from nsdflow.workflows import markers
 
@@ -50,6 +50,8 @@ class Task:
     after: tuple[str, ...] = ()
     """Keys of the tasks that must be done first."""
     pool: Literal["cpu", "gpu"] = "cpu"
+    together: int = 1
+    """How many tasks like it have to run at once, each on a worker of its own: they wait for each other."""
     memory: int = 0
     """Planned peak memory in bytes."""
     reads: int = 0
@@ -119,15 +121,21 @@ class Plan:
         total = f"total: {len(self.tasks)} tasks, {sum(task.files for task in self.tasks)} files{budget}"
         return "\n".join([self.title, *(line.rstrip() for line in lines), total, *self.notes])
 
-    def validate(self, memory_limit: int | None = None) -> None:
+    def validate(self, memory_limit: int | None = None, workers: int | None = None) -> None:
         """Refuse what cannot fit.
 
         Raises
         ------
         PlanError
-            If a task's planned peak exceeds ``memory_limit`` (bytes a worker), or the files exceed the budget.
+            If a task's planned peak exceeds ``memory_limit`` (bytes a worker), if more tasks have to run at once than
+            there are ``workers`` that can take one of their pool, or if the files exceed the budget.
         """
         for task in self.tasks:
+            if workers is not None and task.together > max(1, workers):
+                raise PlanError(
+                    f"{self.title}: {task.together} {task.pool.upper()} workers train together, and there can be "
+                    f"{workers}; use more workers, or set processes={max(1, workers)}"
+                )
             if memory_limit and task.memory > memory_limit:
                 raise PlanError(
                     f"{self.title}: {task.key} needs {format_bytes(task.memory)} but a worker has "
@@ -196,7 +204,7 @@ def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener
     NsdflowError
         What the first failing task raised; tasks that were done stay done.
     """
-    plan.validate(worker_memory(client))
+    plan.validate(worker_memory(client), gpu_workers(client))
     if not resume:
         markers.clear(plan.folder)
     markers.write_plan(plan.folder, {stage: [task.key for task in tasks] for stage, tasks in plan.stages().items()})

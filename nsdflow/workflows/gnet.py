@@ -18,6 +18,7 @@ from nsdflow.workflows.compute import torch_threads, weights_cache
 from nsdflow.workflows.engine import Plan, Task
 from nsdflow.workflows.gnet_results import group_results, model_state
 from nsdflow.workflows.parts import publish_parts, write_part
+from nsdflow.workflows.prefilter_cache import cache_note, half_bytes, worker_bytes
 from nsdflow.workflows.training import TrainingData, load_training_data, run_training, select_subjects
 
 if TYPE_CHECKING:
@@ -39,23 +40,32 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     groups = pipeline.roi_groups or (JOINT,)
     settings = pipeline.model_dump(mode="json")
-    images = int(np.prod(opened.images().shape))
+    count, _, *pixels = opened.images().shape
+    images, maps = int(np.prod(opened.images().shape)), half_bytes(count, *pixels)
     trainings = []
     for group in groups:
         queries = [opened.explain(subject, roi=_rois(pipeline, group)) for subject in subjects]
         responses = sum(query.result_bytes for query in queries)
-        trainings.append(
-            Task(
-                key=f"train-{group}",
-                function=train_group,
-                arguments={"pipeline": settings, "store": store, "folder": folder.path, "group": group},
-                stage="train",
-                pool="gpu",
-                memory=BASE_MEMORY + images + 3 * responses,
-                reads=images + sum(query.bytes for query in queries),
-                files=2,
+        for rank in range(pipeline.processes):
+            trainings.append(
+                Task(
+                    key=f"train-{group}" if pipeline.processes == 1 else f"train-{group}-{rank}",
+                    function=train_group,
+                    arguments={
+                        "pipeline": settings,
+                        "store": store,
+                        "folder": folder.path,
+                        "group": group,
+                        "rank": rank,
+                    },
+                    stage="train",
+                    pool="gpu",
+                    together=pipeline.processes,
+                    memory=BASE_MEMORY + images + 3 * responses + worker_bytes(pipeline, maps),
+                    reads=images + sum(query.bytes for query in queries),
+                    files=2 if rank == 0 else 0,
+                )
             )
-        )
     publish = Task(
         key="publish",
         function=publish_parts,
@@ -64,22 +74,31 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
         after=tuple(task.key for task in trainings),
         memory=BASE_MEMORY,
     )
-    note = f"{pipeline.train.epochs} epochs on {len(subjects)} subjects, protocol {pipeline.protocol}"
-    return Plan(f"{pipeline.name}: train and publish", folder.path, (*trainings, publish), notes=(note,))
+    notes = (
+        f"{pipeline.train.epochs} epochs on {len(subjects)} subjects, protocol {pipeline.protocol}",
+        cache_note(pipeline, maps),
+    )
+    return Plan(f"{pipeline.name}: train and publish", folder.path, (*trainings, publish), notes=notes)
 
 
-def train_group(*, pipeline: Mapping[str, Any], store: str, folder: str, group: str) -> dict[str, Any]:
+def train_group(
+    *, pipeline: Mapping[str, Any], store: str, folder: str, group: str, rank: int = 0
+) -> dict[str, Any] | None:
     """Train one trunk with the readouts of its voxels, evaluate the best epoch, write the group's part of the run.
 
-    Checkpoints every epoch; leaves when its worker does, and continues from there when it is run again.
+    Checkpoints every epoch; leaves when its worker does, and continues from there when it is run again. Of the
+    processes that share the training, this is number ``rank``; the first evaluates and writes.
     """
     config = GNetPipeline.model_validate(dict(pipeline))
     data = load_training_data(config, open_store(store), _rois(config, group))
-    with torch_threads(config.threads, share=len(config.roi_groups or (JOINT,))):
+    with torch_threads(config.threads, share=len(config.roi_groups or (JOINT,)) * config.processes):
         encoder, readouts = build_networks(config, data)
         result = run_training(
-            config, data, encoder, readouts, folder=folder, part=group, train_prefilter=config.train_prefilter
-        )
+            config, data, encoder, readouts, folder=folder, part=group, rank=rank, processes=config.processes,
+            train_prefilter=config.train_prefilter,
+        )  # fmt: skip
+        if rank > 0:
+            return None
         results = group_results(config, data, result, layer_slices(config.width))
     write_part(folder, group, results, model_state(result))
     return {"best_epoch": result.best_epoch, "best_score": result.best_score, "precision": result.precision}

@@ -94,7 +94,12 @@ def history(result: TrainResult) -> xr.Dataset:
     return xr.Dataset(
         overall | by_subject,
         coords={"epoch": np.arange(1, len(records) + 1), "subject": subjects},
-        attrs={"best_epoch": best + 1, "best_holdout_accuracy": result.best_score, "precision": result.precision},
+        attrs={
+            "best_epoch": best + 1,
+            "best_holdout_accuracy": result.best_score,
+            "precision": result.precision,
+            "prefilter_cache": result.prefilter_cache,
+        },
     )
 
 

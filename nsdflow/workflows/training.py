@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -14,16 +15,19 @@ from nsdflow.cluster.lease import Lease
 from nsdflow.cluster.stop import hand_over, should_stop
 from nsdflow.errors import SelectionError, one_of
 from nsdflow.fit.gnet import TrainResult, Trials, train
+from nsdflow.fit.parallel import Group
 from nsdflow.fit.settings import TrainSettings
 from nsdflow.fit.split import image_holdout, last_trials_holdout
 from nsdflow.workflows.compute import choose_device
 from nsdflow.workflows.data import SubjectTrials, load_images, load_trials, zscore_on
+from nsdflow.workflows.together import Seat, train_together
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from nsdflow.config.pipeline import ModelPipeline, TrainedPipeline
+    from nsdflow.fit.parallel import Backend
     from nsdflow.models.gnet import Readout
     from nsdflow.store import Store
 
@@ -78,10 +82,13 @@ def run_training(
     *,
     folder: str,
     part: str,
+    rank: int = 0,
+    processes: int = 1,
     **settings: Any,
 ) -> TrainResult:
     """Train from the last checkpoint, or leave this worker when it is time and be run again elsewhere.
 
+    ``rank`` is the number of this process among ``processes`` that share the training; all return the same result.
     ``settings`` are further arguments of :class:`~nsdflow.fit.settings.TrainSettings`.
 
     Raises
@@ -89,30 +96,49 @@ def run_training(
     RunError
         If a newer copy of this training has started.
     """
-    lease = Lease.claim(f"{folder}/checkpoint", part)
-    result = train(
-        data.images,
-        data.trials,
-        encoder,
-        readouts,
-        settings=TrainSettings(
-            protocol=config.protocol,
-            epochs=config.train.epochs,
-            batch_size=config.train.batch_size,
-            learning_rate=config.train.learning_rate,
-            l1=config.train.weight_penalty,
-            seed=config.seed,
-            precision=config.precision or "auto",
-            **settings,
-        ),
-        device=choose_device(config.device),
-        checkpoint=f"{folder}/checkpoint/{part}.pt",
-        should_stop=lambda: should_stop() or lease.superseded(),
-        on_epoch=lambda record: _report_epoch(config.name, part, record),
+    seat = Seat(Path(folder, "checkpoint"), part, rank, processes)
+    lease = Lease.claim(str(seat.folder), seat.name)
+    device = choose_device(config.device)
+    resolved = TrainSettings(
+        protocol=config.protocol,
+        epochs=config.train.epochs,
+        batch_size=config.train.batch_size,
+        learning_rate=config.train.learning_rate,
+        l1=config.train.weight_penalty,
+        seed=config.seed,
+        precision=config.precision or "auto",
+        prefilter_cache=config.train.prefilter_cache,
+        **settings,
     )
-    if result.status == "stopped":
+
+    def told_to_leave() -> bool:
+        return should_stop() or lease.superseded()
+
+    def leave() -> NoReturn:
         lease.check()
         hand_over()
+
+    def run(group: Group) -> TrainResult:
+        return train(
+            data.images,
+            data.trials,
+            encoder,
+            readouts,
+            settings=resolved,
+            device=device,
+            checkpoint=seat.checkpoint,
+            should_stop=told_to_leave,
+            on_epoch=lambda record: _report_epoch(config.name, part, record),
+            group=group,
+        )
+
+    if processes == 1 or seat.complete(resolved.epochs):
+        result = run(Group())
+    else:
+        backend: Backend = "nccl" if device.type == "cuda" else "gloo"
+        result = train_together(seat, run, backend=backend, told_to_leave=told_to_leave, leave=leave)
+    if result.status == "stopped":
+        leave()
     lease.release()
     return result
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from nsdflow.errors import RunError
-from nsdflow.fit.checkpoint import load_state, save_state
+from nsdflow.fit.checkpoint import check_fingerprint, load_state, save_state
 
 
 def test_round_trip(tmp_path: Path) -> None:
     state = {"fingerprint": {"seed": 1}, "deep": {"x": torch.arange(5), "list": [1, "a", None, 0.5]}}
     save_state(tmp_path / "new" / "checkpoint.pt", state)
-    loaded = load_state(tmp_path / "new" / "checkpoint.pt", fingerprint={"seed": 1})
+    loaded = load_state(tmp_path / "new" / "checkpoint.pt")
+    check_fingerprint("checkpoint.pt", loaded, {"seed": 1})
     assert torch.equal(loaded["deep"].pop("x"), state["deep"].pop("x"))
     assert loaded == state
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["checkpoint.pt"]
@@ -29,7 +30,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 def test_another_training(tmp_path: Path) -> None:
     save_state(tmp_path / "c.pt", {"fingerprint": {"seed": 1, "same": 2}})
     with pytest.raises(RunError, match=r"another training \(new None -> 3, seed 1 -> 2\)"):
-        load_state(tmp_path / "c.pt", fingerprint={"seed": 2, "same": 2, "new": 3})
+        check_fingerprint("c.pt", load_state(tmp_path / "c.pt"), {"seed": 2, "same": 2, "new": 3})
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import signal
 import subprocess
@@ -20,8 +21,9 @@ from torch import nn
 from nsdflow.errors import ConfigError, RunError
 from nsdflow.fit.evaluate import evaluate, predict, predict_partitions
 from nsdflow.fit.gnet import TrainResult, TrainSettings, Trials, train
+from nsdflow.fit.inputs import CACHE_SHARE, choose_cache
 from nsdflow.fit.loss import gnet_loss
-from nsdflow.models.gnet import FrozenEncoder, Readout, layer_slices, level_shapes
+from nsdflow.models.gnet import FrozenEncoder, Readout, layer_slices, level_shapes, prefilter_shape
 
 SETTINGS = TrainSettings(epochs=3, batch_size=10, seed=5)
 
@@ -249,6 +251,32 @@ def test_cached_prefilter_changes_nothing(problem) -> None:
     for cached, tolerance in ((full, 1e-5), (half, 1e-2)):
         for ours, theirs in zip(cached.history, plain.history, strict=True):
             assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=tolerance)
+
+
+def test_cache_is_chosen_by_what_fits(problem) -> None:
+    """192 x 7 x 7 values of two bytes an image of 64 pixels; on a GPU, of which only the name is needed."""
+    shape = problem.encoder.prefilter(problem.images[:1]).shape[1:]
+    assert tuple(shape) == prefilter_shape(64, 64) == (192, 7, 7)
+    needed = len(problem.images) * 192 * 7 * 7 * 2
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    roomy, tight = math.ceil(needed / CACHE_SHARE), math.floor(needed / CACHE_SHARE) - 2
+
+    def chosen(device=gpu, precision="tf32", free=roomy, encoder=problem.encoder) -> str:
+        return choose_cache(encoder, problem.images, device, precision, free)
+
+    assert (chosen(), chosen(precision="bfloat16")) == ("half", "half")
+    assert [chosen(free=tight), chosen(precision="float32"), chosen(device=cpu)] == ["none"] * 3
+    assert chosen(encoder=FrozenEncoder(problem.encoder)) == "none"
+    assert chosen(encoder=copy.deepcopy(problem.encoder).requires_grad_(True)) == "none"
+
+
+def test_a_continued_training_keeps_what_auto_came_to(problem, tmp_path: Path) -> None:
+    first = replace(SETTINGS, epochs=1, prefilter_cache="half")
+    train(*problem.arguments, settings=first, checkpoint=tmp_path / "c.pt")
+    result = train(*problem.arguments, settings=SETTINGS, checkpoint=tmp_path / "c.pt")
+    assert (result.prefilter_cache, len(result.history)) == ("half", 3)
+    assert train(*problem.arguments, settings=first).prefilter_cache == "half"
+    assert train(*problem.arguments, settings=replace(SETTINGS, epochs=1)).prefilter_cache == "none"
 
 
 def test_bfloat16_is_close_and_leaves_no_setting(problem) -> None:

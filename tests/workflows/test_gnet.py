@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from dask.utils import format_bytes
 from distributed import Client
 from safetensors.torch import load_file
 
@@ -19,7 +20,11 @@ from nsdflow.cluster.events import emit, read_log
 from nsdflow.cluster.stop import DEADLINE, pretend_interrupt
 from nsdflow.errors import ConfigError, RunError, SelectionError
 from nsdflow.fit.evaluate import predict
+from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
+from nsdflow.models.gnet import Prefilter
 from nsdflow.workflows import training
+from nsdflow.workflows.gnet import plan_gnet
+from nsdflow.workflows.pipelines import resolve
 from nsdflow.workflows.runfolder import RunFolder
 from nsdflow.workflows.saved import load_gnet
 
@@ -197,3 +202,35 @@ def _assert_same_bits(one: Path, other: Path) -> None:
         tree["history"] = tree["history"].to_dataset().drop_vars("seconds")
     assert trees[0].identical(trees[1])
     shutil.rmtree(other)
+
+
+def test_the_plan_says_whether_the_prefilter_output_is_kept(small_store: str, runs: str) -> None:
+    images = nsdflow.open_store(small_store).images()
+    pixels = gabor_prefilter_maps(images.shape[-1])
+    half = images.sizes["image"] * 192 * pixels**2 * 2
+
+    def planned(**settings: Any) -> tuple[str, int]:
+        pipeline = resolve("gnet8j", settings)
+        plan = plan_gnet(pipeline, store=small_store, folder=RunFolder.of(pipeline, runs))
+        return plan.describe().splitlines()[-1], plan.tasks[0].memory
+
+    nothing, least = planned(**{"train.prefilter_cache": "none"})
+    assert nothing == "prefilter: computed once a batch"
+    said, memory = planned()
+    assert f"kept in float16 ({format_bytes(half)}) on a GPU where that takes at most 75%" in said
+    assert memory == least
+    said, memory = planned(**{"train.prefilter_cache": "full"})
+    assert said == f"prefilter: output of all images kept in float32 ({format_bytes(2 * half)})"
+    assert memory == least + 2 * half
+    assert planned(precision="float32") == planned(device="cpu") == planned(train_prefilter=True) == (nothing, least)
+
+
+def gabor_prefilter_maps(pixels: int) -> int:
+    """Pixels of the prefilter's maps, from the prefilter itself."""
+    prefilter = Prefilter(gabor_prefilter_weights(0))
+    return int(prefilter(torch.zeros(1, 3, pixels, pixels, dtype=torch.uint8)).shape[-1])
+
+
+def test_what_is_trained_is_not_kept() -> None:
+    with pytest.raises(ConfigError, match=r"write train.prefilter_cache=none"):
+        resolve("gnet8jft", {"train.prefilter_cache": "half"})
