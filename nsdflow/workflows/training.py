@@ -12,6 +12,7 @@ import torch
 from nsdflow.cluster.events import emit
 from nsdflow.cluster.lease import Lease
 from nsdflow.cluster.stop import hand_over, should_stop
+from nsdflow.config.files import reaching
 from nsdflow.errors import SelectionError, one_of
 from nsdflow.fit.gnet import TrainResult, Trials, train
 from nsdflow.fit.settings import TrainSettings
@@ -90,26 +91,27 @@ def run_training(
         If a newer copy of this training has started.
     """
     lease = Lease.claim(f"{folder}/checkpoint", part)
-    result = train(
-        data.images,
-        data.trials,
-        encoder,
-        readouts,
-        settings=TrainSettings(
-            protocol=config.protocol,
-            epochs=config.train.epochs,
-            batch_size=config.train.batch_size,
-            learning_rate=config.train.learning_rate,
-            l1=config.train.weight_penalty,
-            seed=config.seed,
-            precision=config.precision or "auto",
-            **settings,
-        ),
-        device=choose_device(config.device),
-        checkpoint=f"{folder}/checkpoint/{part}.pt",
-        should_stop=lambda: should_stop() or lease.superseded(),
-        on_epoch=lambda record: _report_epoch(config.name, part, record),
-    )
+    with reaching(folder):
+        result = train(
+            data.images,
+            data.trials,
+            encoder,
+            readouts,
+            settings=TrainSettings(
+                protocol=config.protocol,
+                epochs=config.train.epochs,
+                batch_size=config.train.batch_size,
+                learning_rate=config.train.learning_rate,
+                l1=config.train.weight_penalty,
+                seed=config.seed,
+                precision=config.precision or "auto",
+                **settings,
+            ),
+            device=choose_device(config.device),
+            checkpoint=f"{folder}/checkpoint/{part}.pt",
+            should_stop=lambda: should_stop() or lease.superseded(),
+            on_epoch=lambda record: _report_epoch(config.name, part, record),
+        )
     if result.status == "stopped":
         lease.check()
         hand_over()
