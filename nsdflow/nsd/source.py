@@ -173,12 +173,11 @@ class Source:
         except Exception as error:
             if not isinstance(error, (OSError, *store_errors())):
                 raise
-            local = is_local(self.url)
             reason = " ".join(str(error).split()) or type(error).__name__
+            if is_local(self.url):
+                raise SourceError(f"{self.join(path)}: cannot be read ({reason}); fetch it again") from error
             raise SourceError(
-                f"{self.join(path)}: cannot be read ({reason}); fetch it again"
-                if local
-                else f"{self.join(path)}: cannot be reached ({reason}); check the network, or copy NSD to a folder first"
+                f"{self.join(path)}: cannot be reached ({reason}); check the network, or copy NSD to a folder first"
             ) from error
 
     def _entries(self, path: str) -> dict[str, Mapping[str, Any]]:

@@ -7,10 +7,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 from uuid import uuid4
 
 from nsdflow.config.files import filesystem, is_local, reaching, writing
+
+if TYPE_CHECKING:
+    from zarr.storage import MemoryStore
 
 __all__ = [
     "TEMPORARY",
@@ -20,6 +23,7 @@ __all__ = [
     "list_files",
     "local_path",
     "open_ranges",
+    "put_hierarchy",
     "read_bytes",
     "remove",
     "sweep",
@@ -57,6 +61,19 @@ def atomic_file(url: str) -> Iterator[BinaryIO]:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def put_hierarchy(url: str, hierarchy: MemoryStore, *, last: str) -> None:
+    """Put a Zarr hierarchy that was made in memory into an object store, many objects at once and one of them last.
+
+    Writing it there directly asks for each object several times whether it is there.
+    """
+    files = {name: buffer.to_bytes() for name, buffer in hierarchy._store_dict.items()}
+    final = files.pop(last)
+    with writing(url):
+        system, path = filesystem(url)
+        system.pipe({f"{path}/{name}": data for name, data in files.items()})
+        system.pipe_file(f"{path}/{last}", final)
 
 
 @contextmanager

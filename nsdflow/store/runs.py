@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
 from typing import Final
@@ -17,10 +18,11 @@ from uuid import uuid4
 
 import xarray as xr
 from zarr.errors import UnstableSpecificationWarning
+from zarr.storage import MemoryStore
 
 from nsdflow.config.files import reaching, writing
 from nsdflow.errors import MissingDataError, RunError
-from nsdflow.store.files import exists, is_local, local_path, read_bytes, remove
+from nsdflow.store.files import exists, is_local, local_path, put_hierarchy, read_bytes, remove
 
 __all__ = ["RESULTS", "has_results", "open_run", "write_results"]
 
@@ -48,7 +50,10 @@ def write_results(run: str | os.PathLike[str], tree: xr.DataTree) -> None:
             _write_aside(local_path(url), tree)
         else:
             remove(f"{url}/zarr.json")  # no results any more, before chunks go
-            _write_tree(url, tree)
+            remove(url)
+            hierarchy = MemoryStore()
+            _write_tree(hierarchy, tree)
+            put_hierarchy(url, hierarchy, last="zarr.json")
 
 
 def _write_aside(target: Path, tree: xr.DataTree) -> None:
@@ -66,7 +71,7 @@ def _write_aside(target: Path, tree: xr.DataTree) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write_tree(place: str | Path, tree: xr.DataTree) -> None:
+def _write_tree(place: Path | MemoryStore, tree: xr.DataTree) -> None:
     encoding = {
         node.path: {
             str(name): {"chunks": _chunk_shape(variable)}
@@ -113,7 +118,18 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
         reason = "has no results yet; `nsdflow status` says how far it is" if exists(run) else "no such run"
         raise MissingDataError(f"{run}: {reason}")
     with reaching(run):
-        return xr.open_datatree(f"{run}/{RESULTS}", engine="zarr", chunks=None, consolidated=True)
+        tree = xr.open_datatree(f"{run}/{RESULTS}", engine="zarr", chunks=None, consolidated=True)
+        if not is_local(run):
+            _load_coordinates(tree)
+    return tree
+
+
+def _load_coordinates(tree: xr.DataTree) -> None:
+    """Coordinates are small and every use of an array needs them: fetch each once, many at a time."""
+    variables = {id(variable): variable for node in tree.subtree for variable in node.dataset.coords.variables.values()}
+    with ThreadPoolExecutor(16) as pool:
+        for _ in pool.map(lambda one: isinstance(one, xr.IndexVariable) or one.load(), variables.values()):
+            pass
 
 
 def _chunk_shape(variable: xr.Variable) -> tuple[int, ...]:
