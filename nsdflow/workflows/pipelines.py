@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,10 @@ import xarray as xr
 
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.events import Event, Listener, RunLog, make_event, subscribe
-from nsdflow.cluster.hold import holding
+from nsdflow.cluster.hold import holder, holding
 from nsdflow.cluster.performance import keep_performance
 from nsdflow.config import SequencePipeline, load_pipeline
+from nsdflow.errors import RunError, StoreError
 from nsdflow.store import open_run
 from nsdflow.workflows.engine import Plan, execute
 from nsdflow.workflows.parts import remove_parts
@@ -99,6 +100,7 @@ def run(
             folder, plan = _plan(step, store, runs)
             if folder.finished:
                 folder.begin(step, store)
+                _tidy(folder)
             else:
                 client = client or stack.enter_context(connect())
                 _carry_out(step, store, folder, plan, client, listen)
@@ -167,6 +169,14 @@ def _carry_out(
             with subscribe(client, hear), keep_performance(client, folder.url("performance.html")):
                 execute(plan, client, listen=hear, hold=hold)
         remove_parts(folder.path)
+
+
+def _tidy(folder: RunFolder) -> None:
+    """Remove what a command left that died between its results and its end."""
+    target = folder.url("driver")
+    if holder(target) is not None:
+        with suppress(RunError, StoreError), holding(target):  # one that lives does it itself; others may not
+            remove_parts(folder.path)
 
 
 def _dotted(overrides: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -48,9 +48,9 @@ def leave(target: str, **changes) -> dict:
 def test_the_second_is_refused_with_one_line_that_says_who_and_what_to_do(target):
     with holding(target):
         assert holder(target).endswith("works on it")
-        with pytest.raises(RunError, match=rf"one: a command on .+ \(process {os.getpid()}, since .+\) works") as error:
-            with holding(target):
-                pass
+        match = rf"one: a command on .+ \(process {os.getpid()}, since .+\) works"
+        with pytest.raises(RunError, match=match) as error, holding(target):
+            pass
         assert "\n" not in str(error.value)
         assert "run the same command again" in str(error.value)
     assert files(target) == []
