@@ -123,6 +123,7 @@ def ingest(
 
     Example: `nsdflow ingest --source s3://natural-scenes-dataset --store nsd.zarr --subjects 1,2`
     """
+    from nsdflow.nsd.source import open_source
     from nsdflow.workflows.ingest import ingest as carry_out
     from nsdflow.workflows.ingest import plan_ingest
 
@@ -131,7 +132,7 @@ def ingest(
     if source is None:
         raise ConfigError("ingest", ["no source; write --source FOLDER or --source s3://natural-scenes-dataset"])
     plan = plan_ingest(
-        source,
+        open_source(source, profile.source_options),
         store or profile.store,
         subjects=parse_subjects(subjects) if subjects else None,
         betas=betas or profile.betas,

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 import dask
 from dask.utils import parse_bytes
 from distributed import Client
+from distributed.utils import silence_logging_cmgr
 
 from nsdflow.cluster.credentials import temporary_credentials
 from nsdflow.cluster.jobqueue import QUEUES
-from nsdflow.cluster.local import local_cluster, threads_cluster
+from nsdflow.cluster.local import QUIET, local_cluster, threads_cluster
 from nsdflow.cluster.pool import pool_settings, read_pools
 from nsdflow.cluster.pools import JobPools
+from nsdflow.cluster.rebind import Rebinding
 from nsdflow.cluster.settings import long_task_settings
 from nsdflow.cluster.wanted import PATIENCE, Patience, Wanted
-from nsdflow.errors import one_of
+from nsdflow.errors import RunError, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +75,8 @@ def connect(
         If there is no such cluster.
     PlanError
         If the queue cannot be used from here, or its section of ``jobqueue.yaml`` is incomplete.
+    RunError
+        If no scheduler answers at the address.
     """
     size = parse_bytes(memory) if isinstance(memory, str) else memory
     wanted = Wanted(workers, threads_per_worker, size, gpus, scratch, dashboard, patience)
@@ -83,7 +87,13 @@ def connect(
 
 def _client(cluster: str, wanted: Wanted, stack: ExitStack) -> Client:
     if "://" in cluster:
-        return Client(cluster)
+        stack.enter_context(silence_logging_cmgr(QUIET))  # a scheduler that dies is told in one line, by the feed
+        try:
+            return Client(cluster)
+        except OSError as error:  # a refused connection, or no answer in time
+            raise RunError(
+                f"no scheduler answers at {cluster}; start one (dask scheduler), or write --cluster local"
+            ) from error
     starters = {"local": local_cluster, "threads": threads_cluster}
     if cluster in QUEUES:
         client = Client(_job_pools(cluster, wanted, stack))
@@ -91,6 +101,7 @@ def _client(cluster: str, wanted: Wanted, stack: ExitStack) -> Client:
         client = Client(stack.enter_context(starters[cluster](wanted)))
     else:
         raise one_of("cluster", cluster, (*CLUSTERS, "tcp://HOST:PORT"))
+    client.register_plugin(Rebinding())
     if wanted.dashboard is not None:
         from nsdflow.cluster.dashboard import dask_setup  # bokeh takes a while to import
 

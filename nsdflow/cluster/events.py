@@ -28,9 +28,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import fsspec
 from distributed import get_worker
-from fsspec.implementations.local import LocalFileSystem
+
+from nsdflow.config.files import filesystem, is_local, reaching, writing
+from nsdflow.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,58 +106,76 @@ class RunLog:
     On a file system a line is a single ``write`` to a file opened for appending: two drivers cannot interleave within
     a line, and what was logged survives whatever kills the driver. Object stores cannot append: there the log is
     rewritten every half minute and at the end.
+
+    A line that cannot be written now (the disk is full, the network is down) waits for the next one: a log is no reason
+    to stop a run. :meth:`close` tries a last time.
     """
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
         self._lock = threading.Lock()
-        self._fs, self._path = fsspec.url_to_fs(self.url)
+        self._fs, self._path = filesystem(self.url)
         self._file: int | None = None
         self._text = b""
+        """What waits to be written; of an object, all of it."""
         self._uploaded = time.monotonic()
-        if isinstance(self._fs, LocalFileSystem):
-            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            size = os.fstat(self._file).st_size
-            if size and os.pread(self._file, 1, size - 1) != b"\n":
-                os.write(self._file, b"\n")  # a driver died within a line: do not write on behind it
-        elif self._fs.exists(self._path):
-            self._text = self._fs.cat_file(self._path)
+        with writing(self.url):
+            if is_local(self.url):
+                Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+                size = os.fstat(self._file).st_size
+                if size and os.pread(self._file, 1, size - 1) != b"\n":
+                    self._text = b"\n"  # a driver died within a line: do not write on behind it
+            elif self._fs.exists(self._path):
+                self._text = self._fs.cat_file(self._path)
 
     def __call__(self, event: Event) -> None:
         line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
         with self._lock:
-            if self._file is not None:
-                os.write(self._file, line)
-                return
             self._text += line
-            if time.monotonic() - self._uploaded > UPLOAD_EVERY:
-                self._upload()
+            if self._file is not None or time.monotonic() - self._uploaded > UPLOAD_EVERY:
+                with suppress(StoreError, OSError):
+                    self._write()
 
     def close(self) -> None:
-        """Finish the file; the log stays."""
+        """Finish the file; the log stays.
+
+        Raises
+        ------
+        StoreError
+            Lines could not be written.
+        """
         with self._lock:
-            if self._file is not None:
-                os.close(self._file)
-            else:
-                self._upload()
+            try:
+                self._write()
+            finally:
+                if self._file is not None:
+                    os.close(self._file)
 
     def __enter__(self) -> RunLog:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with suppress(*([] if kind is None else [StoreError, OSError])):  # what failed first says more
+            self.close()
 
-    def _upload(self) -> None:
-        self._fs.pipe_file(self._path, self._text)
-        self._uploaded = time.monotonic()
+    def _write(self) -> None:
+        with writing(self.url):
+            if self._file is None:
+                self._uploaded = time.monotonic()
+                self._fs.pipe_file(self._path, self._text)
+            elif self._text:
+                written = os.write(self._file, self._text)
+                self._text = self._text[written:]
 
 
 def read_log(url: str | Path) -> list[Event]:
     """The events of a log, oldest first, without the lines that a killed driver left unfinished."""
-    fs, path = fsspec.url_to_fs(str(url))
     events = []
-    for line in fs.cat_file(path).decode().splitlines():
+    with reaching(str(url)):
+        fs, path = filesystem(str(url))
+        text = fs.cat_file(path).decode(errors="replace")
+    for line in text.splitlines():
         with suppress(json.JSONDecodeError):
             events.append(json.loads(line))
     return events

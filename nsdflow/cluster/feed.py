@@ -44,6 +44,7 @@ class Feed:
         self._slots: Counter[str] = Counter()
         self._offered = {"CPU", "GPU"} if self._jobs is not None else set()
         self._looked = float("-inf")
+        self._address = client.scheduler_info()["address"]
 
     def submit(self, pool: str, function: Callable[..., Any], *arguments: Any, key: str, priority: int = 0) -> None:
         """Send a task to a worker of a pool; :meth:`room` says whether one is free."""
@@ -74,7 +75,7 @@ class Feed:
         Raises
         ------
         RunError
-            If a pool gave up because its jobs keep dying.
+            If a pool gave up because its jobs keep dying, or the scheduler is gone.
         """
         if self._jobs is not None:
             wanted = {pool: count + self._flying[pool.upper()] for pool, count in waiting.items()}
@@ -90,11 +91,17 @@ class Feed:
             pass
         for future in found:
             self._flying[self._pool_of.pop(future)] -= 1
+        if self.client.status != "running":
+            raise RunError(
+                f"the scheduler at {self._address} is gone; start one again and run the same command to continue: "
+                "what is done stays done"
+            )
         return found
 
     def close(self) -> None:
         """Cancel what is in flight and ask for no more jobs."""
-        self.client.cancel(list(self._pool_of))
+        if self.client.status == "running":
+            self.client.cancel(list(self._pool_of))
         if self._jobs is not None:
             self._jobs.want({})
 

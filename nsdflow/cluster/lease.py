@@ -15,12 +15,12 @@ import re
 import secrets
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import fsspec
-
-from nsdflow.errors import RunError
+from nsdflow.config.files import filesystem, is_local, reaching, writing
+from nsdflow.errors import RunError, StoreError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -47,15 +47,15 @@ class Lease:
     @classmethod
     def claim(cls, folder: str, name: str) -> Lease:
         """Become the newest copy. Of two that claim at the same moment, the same one wins in the eyes of both."""
-        fs, root = fsspec.url_to_fs(folder)
-        fs.makedirs(root, exist_ok=True)
-        taken = [_attempt(lease) for lease in _leases(fs, root, name)]
-        lease = cls(folder, name, attempt=max(taken, default=0) + 1)
-        job = next(
-            (os.environ[key] for key in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID") if key in os.environ), None
-        )
+        job = next((os.environ[key] for key in JOB_IDS if key in os.environ), None)
         who = {"host": socket.gethostname(), "pid": os.getpid(), "job": job, "claimed": time.time()}
-        fs.pipe_file(f"{root}/{lease.file}", json.dumps(who).encode())
+        with writing(folder):
+            fs, root = filesystem(folder)
+            if is_local(folder):  # an object store has no folders, and may not let one make buckets
+                fs.makedirs(root, exist_ok=True)
+            taken = [_attempt(lease) for lease in _leases(fs, root, name)]
+            lease = cls(folder, name, attempt=max(taken, default=0) + 1)
+            fs.pipe_file(f"{root}/{lease.file}", json.dumps(who).encode())
         return lease
 
     @property
@@ -68,8 +68,10 @@ class Lease:
         now = time.monotonic()
         if self._newest <= self.file and now - self._looked >= LOOK_EVERY:
             self._looked = now
-            fs, root = fsspec.url_to_fs(self.folder)
-            self._newest = max(_leases(fs, root, self.name), default="")
+            with suppress(StoreError, OSError):  # cannot be seen now; a look that fails is no reason to leave
+                fs, root = filesystem(self.folder)
+                with reaching(self.folder):
+                    self._newest = max(_leases(fs, root, self.name), default="")
         return self._newest > self.file
 
     def check(self) -> None:
@@ -82,25 +84,34 @@ class Lease:
         """
         if not self.superseded():
             return
-        fs, root = fsspec.url_to_fs(self.folder)
-        who = json.loads(fs.cat_file(f"{root}/{self._newest}"))
-        raise RunError(
-            f"{self.name}: a newer copy of this training runs on {who['host']} (process {who['pid']}, "
-            f"job {who['job'] or 'none'}); this one stopped"
-        )
+        raise RunError(f"{self.name}: a newer copy of this training runs{self._where()}; this one stopped")
+
+    def _where(self) -> str:
+        fs, root = filesystem(self.folder)
+        try:
+            with reaching(self.folder):
+                who = json.loads(fs.cat_file(f"{root}/{self._newest}"))
+            return f" on {who['host']} (process {who['pid']}, job {who['job'] or 'none'})"
+        except (StoreError, OSError, ValueError, KeyError, TypeError):  # gone meanwhile, or damaged
+            return " elsewhere"
 
     def release(self) -> None:
         """Remove this lease and those it superseded, once the training is done."""
-        fs, root = fsspec.url_to_fs(self.folder)
-        for lease in _leases(fs, root, self.name):
-            if lease <= self.file:
-                fs.rm_file(f"{root}/{lease}")
+        with reaching(self.folder):
+            fs, root = filesystem(self.folder)
+            for lease in _leases(fs, root, self.name):
+                if lease <= self.file:
+                    with suppress(FileNotFoundError):  # the other of two copies that end at once was faster
+                        fs.rm_file(f"{root}/{lease}")
 
 
 def _leases(fs: AbstractFileSystem, root: str, name: str) -> list[str]:
     """File names of all claims to a training."""
     pattern = re.compile(re.escape(name) + r"\.\d{6}-[0-9a-f]{8}\.lease")
-    files = (path.rsplit("/", 1)[-1] for path in fs.ls(root, detail=False, refresh=True))
+    try:
+        files = [path.rsplit("/", 1)[-1] for path in fs.ls(root, detail=False, refresh=True)]
+    except FileNotFoundError:
+        return []
     return [file for file in files if pattern.fullmatch(file)]
 
 

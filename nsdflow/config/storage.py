@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -33,6 +34,8 @@ class StorageProfile(Frozen):
     description: str = ""
     source: str | None = None
     """NSD as published: a folder or ``s3://natural-scenes-dataset``."""
+    source_options: Mapping[str, Any] = {}
+    """For the file system of the source alone, such as ``endpoint_url``, ``anon``, ``profile``."""
     store: str = "nsd.zarr"
     runs: str = "runs"
     scratch: str | None = None

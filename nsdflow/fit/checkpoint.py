@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import zipfile
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import torch
 
 from nsdflow.errors import RunError
@@ -19,11 +21,19 @@ __all__ = ["check_fingerprint", "load_state", "save_state"]
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
     """Write tensors, numbers, strings and plain containers to ``path``, by rename from a file beside it.
 
+    ``path`` may be a URL; object stores put the whole of it or nothing, and what they raise passes as it is.
+
     Raises
     ------
     RunError
         The disk is full or not writable; what stood at ``path`` before still stands.
     """
+    if "://" in str(path):
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        system, place = fsspec.url_to_fs(str(path), use_listings_cache=False)
+        system.pipe_file(place, buffer.getvalue())
+        return
     path = Path(path)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -57,15 +67,17 @@ def load_state(path: str | Path) -> dict[str, Any] | None:
     RunError
         The file is damaged.
     """
-    path = Path(path)
-    if not path.is_file():
+    source = _find(path)
+    if source is None:
         return None
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(source) as archive:
             damaged = archive.testzip()  # torch does not look at the checksums that it writes
         if damaged is not None:
             raise zipfile.BadZipFile(damaged)
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        if isinstance(source, io.BytesIO):
+            source.seek(0)
+        return dict(torch.load(source, map_location="cpu", weights_only=True))
     except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise RunError(f"{path}: damaged checkpoint ({error}); delete it to start again") from error
 
@@ -83,3 +95,14 @@ def check_fingerprint(path: str | Path, state: Mapping[str, Any], fingerprint: M
     if differing:
         changes = ", ".join(f"{key} {found.get(key)!r} -> {fingerprint.get(key)!r}" for key in differing)
         raise RunError(f"{path}: checkpoint of another training ({changes}); delete it or use another folder")
+
+
+def _find(path: str | Path) -> Path | io.BytesIO | None:
+    """What to read: the file itself, or the contents of a URL."""
+    if "://" not in str(path):
+        return Path(path) if Path(path).is_file() else None
+    system, place = fsspec.url_to_fs(str(path), use_listings_cache=False)
+    try:
+        return io.BytesIO(system.cat_file(place))
+    except FileNotFoundError:
+        return None

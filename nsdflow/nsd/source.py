@@ -8,7 +8,6 @@ counts as not there.
 from __future__ import annotations
 
 import os
-import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import fsspec
 import h5py
 from isal import igzip_lib, igzip_threaded
 
+from nsdflow.config.files import is_local, store_errors
 from nsdflow.errors import ConfigError, MissingDataError, SourceError
 
 __all__ = ["GZIPPED", "Source", "open_source"]
@@ -170,12 +170,15 @@ class Source:
             raise SourceError(f"{self.join(path)}: truncated; fetch it again") from error
         except _CORRUPT as error:
             raise SourceError(f"{self.join(path)}: corrupt ({error}); fetch it again") from error
-        except _unreachable() as error:
+        except Exception as error:
+            if not isinstance(error, (OSError, *store_errors())):
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            if is_local(self.url):
+                raise SourceError(f"{self.join(path)}: cannot be read ({reason}); fetch it again") from error
             raise SourceError(
-                f"{self.join(path)}: cannot be reached ({error}); check the network, or copy NSD to a folder first"
+                f"{self.join(path)}: cannot be reached ({reason}); check the network, or copy NSD to a folder first"
             ) from error
-        except OSError as error:
-            raise SourceError(f"{self.join(path)}: cannot be read ({error}); fetch it again") from error
 
     def _entries(self, path: str) -> dict[str, Mapping[str, Any]]:
         """What fsspec says of each name in a folder; nothing where there is no such folder."""
@@ -225,9 +228,3 @@ def open_source(url: str | Path, storage_options: Mapping[str, Any] | None = Non
 def _is_local(system: Any) -> bool:
     protocol = system.protocol
     return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
-
-
-def _unreachable() -> tuple[type[Exception], ...]:
-    """What S3's client raises without a network: no OSError, and importable only where it is installed."""
-    botocore = sys.modules.get("botocore.exceptions")
-    return () if botocore is None else (botocore.BotoCoreError,)

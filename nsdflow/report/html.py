@@ -6,12 +6,13 @@ import datetime
 import re
 from html import escape
 from importlib import resources
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from nsdflow.config.files import write_text_atomically
+from nsdflow.config.files import is_local, write_text_atomically
 from nsdflow.report import markup
 from nsdflow.report.runs import Run, read_run
 from nsdflow.report.sections import SECTIONS
@@ -19,7 +20,6 @@ from nsdflow.report.sections import SECTIONS
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
-    from pathlib import Path
 
 __all__ = ["render_report", "write_report"]
 
@@ -51,18 +51,18 @@ $sections
 """)
 
 
-def write_report(run_folder: str | os.PathLike[str]) -> Path:
+def write_report(run_folder: str | os.PathLike[str]) -> Path | str:
     """Write ``report.html`` into the folder of a finished run; an earlier one is replaced in one step.
 
     Parameters
     ----------
     run_folder
-        ``runs/NAME`` with ``run.yaml`` and ``results.zarr``.
+        ``runs/NAME``, a path or URL, with ``run.yaml`` and ``results.zarr``.
 
     Returns
     -------
-    pathlib.Path
-        Of the page.
+    pathlib.Path or str
+        Path or URL of the page.
 
     Raises
     ------
@@ -72,9 +72,9 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
         ``run.yaml`` is damaged.
     """
     run = read_run(run_folder)
-    target = run.folder / "report.html"
-    write_text_atomically(str(target), render_report(run))
-    return target
+    target = f"{run.folder}/report.html"
+    write_text_atomically(target, render_report(run))
+    return Path(target) if is_local(target) else target
 
 
 def render_report(run: Run) -> str:

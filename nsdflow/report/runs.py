@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -12,10 +12,10 @@ from nsdflow.analysis.summary import subject_results
 from nsdflow.cluster.events import Event, read_log
 from nsdflow.errors import MissingDataError, RunError
 from nsdflow.store import open_run
-from nsdflow.store.runs import RESULTS
+from nsdflow.store.files import exists, is_local, local_path, read_bytes
+from nsdflow.store.runs import has_results
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
     import xarray as xr
@@ -27,7 +27,8 @@ __all__ = ["Run", "read_run"]
 class Run:
     """A finished run."""
 
-    folder: Path
+    folder: str
+    """Path or URL."""
     record: Mapping[str, Any]
     """``run.yaml``."""
     results: xr.DataTree
@@ -38,7 +39,7 @@ class Run:
     def name(self) -> str:
         """Of the pipeline, or of the folder."""
         pipeline = self.record.get("pipeline", {})
-        return str(pipeline.get("name", self.folder.name))
+        return str(pipeline.get("name", self.folder.rpartition("/")[2]))
 
     def subjects(self) -> dict[str, xr.Dataset]:
         """Results by voxel of each subject."""
@@ -46,7 +47,10 @@ class Run:
 
     def sibling(self, name: str) -> xr.DataTree:
         """Results of another run in the same folder."""
-        return open_run(self.folder.parent / name)
+        return open_run(self._beside(name))
+
+    def _beside(self, name: str) -> str:
+        return f"{self.folder.rpartition('/')[0]}/{name}"
 
     def has(self, needed: str) -> bool:
         """Whether a variable or coordinate is there: ``"transfer/alpha"``, or ``"accuracy"`` of any subject.
@@ -55,7 +59,7 @@ class Run:
         """
         group, _, name = needed.rpartition("/")
         if group == "..":
-            return (self.folder.parent / name / RESULTS).is_dir()
+            return has_results(self._beside(name))
         if group:
             return group in self.results.children and name in self.results[group].dataset
         return any(name in subject or name in subject.coords for subject in self.subjects().values())
@@ -71,16 +75,15 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     RunError
         ``run.yaml`` is damaged.
     """
-    path = Path(folder)
+    path = str(local_path(folder)) if is_local(os.fspath(folder)) else os.fspath(folder).rstrip("/")
     results = open_run(path)
-    recorded = path / "run.yaml"
-    if not recorded.exists():
-        raise MissingDataError(f"{recorded}: not there; a run's folder holds run.yaml beside results.zarr")
+    recorded, log = f"{path}/run.yaml", f"{path}/log.jsonl"
     try:
-        record = yaml.safe_load(recorded.read_text())
+        record = yaml.safe_load(read_bytes(recorded))
+    except FileNotFoundError:
+        raise MissingDataError(f"{recorded}: not there; a run's folder holds run.yaml beside results.zarr") from None
     except yaml.YAMLError as error:
         raise RunError(f"{recorded} is not YAML ({' '.join(str(error).split())}); restore it or run again") from error
     if not isinstance(record, dict):
         raise RunError(f"{recorded} is damaged: no settings in it; restore it or run again")
-    log = path / "log.jsonl"
-    return Run(path, record, results, tuple(read_log(log)) if log.exists() else ())
+    return Run(path, record, results, tuple(read_log(log)) if exists(log) else ())

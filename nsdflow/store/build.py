@@ -20,9 +20,21 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.storage import MemoryStore
 
 from nsdflow.errors import StoreError
-from nsdflow.store.files import TEMPORARY, atomic_file, exists, is_local, local_path, read_bytes, remove, sweep, writing
+from nsdflow.store.files import (
+    TEMPORARY,
+    atomic_file,
+    exists,
+    is_local,
+    local_path,
+    put_hierarchy,
+    read_bytes,
+    remove,
+    sweep,
+    writing,
+)
 from nsdflow.store.schema import COORDINATES, FILL_VALUE, SCHEMA, SCHEMA_VERSION, STIMULI, UNITS, Cut, scale_attributes
 from nsdflow.store.shards import CODECS
 
@@ -164,19 +176,22 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
 
     A group that has the name already is kept: another attempt at the same task was faster, and made the same.
     """
-    place = local_path(f"{root}/{name}") if is_local(root) else None
-    temporary = f".{name}.{uuid4().hex[:8]}{TEMPORARY}" if place else name
+    temporary = f".{name}.{uuid4().hex[:8]}{TEMPORARY}" if is_local(root) else name
+    target = root if is_local(root) else MemoryStore()
     sizes = {str(key): {"chunks": variable.shape} for key, variable in coordinates.variables.items() if variable.size}
     with writing(f"{root}/{name}"):
         try:
             coordinates.assign_attrs(attributes).to_zarr(
-                root, group=temporary, mode="w", zarr_format=3, consolidated=False, encoding=sizes
+                target, group=temporary, mode="w", zarr_format=3, consolidated=False, encoding=sizes
             )
-            yield zarr.open_group(f"{root}/{temporary}", mode="r+", zarr_format=3, use_consolidated=False)
-            if place and not place.exists():
+            yield zarr.open_group(target, path=temporary, mode="r+", zarr_format=3, use_consolidated=False)
+            if isinstance(target, MemoryStore):
+                target._store_dict.pop("zarr.json", None)  # the root comes last of all
+                put_hierarchy(root, target, last=f"{name}/zarr.json")
+            elif not (place := local_path(f"{root}/{name}")).exists():
                 place.with_name(temporary).rename(place)
         finally:
-            if place:
+            if is_local(root):
                 remove(f"{root}/{temporary}")
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 from uuid import uuid4
 
-import fsspec
+from nsdflow.config.files import filesystem, is_local, reaching, writing
 
-from nsdflow.errors import StoreError
+if TYPE_CHECKING:
+    from zarr.storage import MemoryStore
 
 __all__ = [
     "TEMPORARY",
@@ -23,6 +23,7 @@ __all__ = [
     "list_files",
     "local_path",
     "open_ranges",
+    "put_hierarchy",
     "read_bytes",
     "remove",
     "sweep",
@@ -32,43 +33,10 @@ __all__ = [
 #: Ending of files and groups that are being written; what is left of them belongs to processes that were killed.
 TEMPORARY: Final = ".tmp"
 
-_NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
-_NO_PERMISSION: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
-_NO_PLACE: Final = {errno.ENOENT, errno.ENOTDIR, errno.EEXIST}
-
-
-def is_local(url: str) -> bool:
-    """Whether a path or URL is on a mounted file system."""
-    return "://" not in url or url.startswith("file://")
-
 
 def local_path(url: str | os.PathLike[str]) -> Path:
     """The absolute path that a path or ``file://`` URL names."""
     return Path(os.fspath(url).removeprefix("file://")).expanduser().absolute()
-
-
-@contextmanager
-def writing(url: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what the file system refuses into one line that says what to do.
-
-    Raises
-    ------
-    StoreError
-        The disk or the quota is full, or there is no permission to write, or something is in the way.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise StoreError(
-                f"{url}: no space left ({error.strerror}); free some and run the same command again, "
-                "what is done stays done"
-            ) from error
-        if error.errno in _NO_PERMISSION or isinstance(error, PermissionError):
-            raise StoreError(f"{url}: may not be written ({error.strerror or error}); choose another place") from error
-        if error.errno in _NO_PLACE:
-            raise StoreError(f"{url}: cannot be made ({error.strerror}); choose another place") from error
-        raise
 
 
 @contextmanager
@@ -81,7 +49,7 @@ def atomic_file(url: str) -> Iterator[BinaryIO]:
         if not is_local(url):
             buffer = io.BytesIO()
             yield buffer
-            system, path = fsspec.url_to_fs(url)
+            system, path = filesystem(url)
             system.pipe_file(path, buffer.getvalue())
             return
         target = local_path(url)
@@ -93,6 +61,19 @@ def atomic_file(url: str) -> Iterator[BinaryIO]:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def put_hierarchy(url: str, hierarchy: MemoryStore, *, last: str) -> None:
+    """Put a Zarr hierarchy that was made in memory into an object store, many objects at once and one of them last.
+
+    Writing it there directly asks for each object several times whether it is there.
+    """
+    files = {name: buffer.to_bytes() for name, buffer in hierarchy._store_dict.items()}
+    final = files.pop(last)
+    with writing(url):
+        system, path = filesystem(url)
+        system.pipe({f"{path}/{name}": data for name, data in files.items()})
+        system.pipe_file(f"{path}/{last}", final)
 
 
 @contextmanager
@@ -110,8 +91,13 @@ def open_ranges(url: str) -> Iterator[Callable[[int, int], bytes]]:
             size = os.fstat(descriptor).st_size
             yield lambda start, count: os.pread(descriptor, count, start if start >= 0 else max(0, size + start))
     else:
-        system, path = fsspec.url_to_fs(url)
-        yield lambda start, count: system.cat_file(path, start=start, end=start + count or None)
+        system, path = filesystem(url)
+
+        def read(start: int, count: int) -> bytes:
+            with reaching(url):
+                return bytes(system.cat_file(path, start=start, end=start + count or None))
+
+        yield read
 
 
 def read_bytes(url: str) -> bytes:
@@ -124,29 +110,32 @@ def read_bytes(url: str) -> bytes:
     """
     if is_local(url):
         return local_path(url).read_bytes()
-    system, path = fsspec.url_to_fs(url)
-    return bytes(system.cat_file(path))
+    with reaching(url):
+        system, path = filesystem(url)
+        return bytes(system.cat_file(path))
 
 
 def exists(url: str) -> bool:
     """Whether there is a file or a folder."""
-    system, path = fsspec.url_to_fs(url)
-    return bool(system.exists(path))
+    with reaching(url):
+        system, path = filesystem(url)
+        return bool(system.exists(path))
 
 
 def remove(url: str) -> None:
     """Remove a file or a folder with all that is in it, if it is there."""
-    system, path = fsspec.url_to_fs(url)
     with writing(url):
+        system, path = filesystem(url)
         if system.exists(path):
             system.rm(path, recursive=True)
 
 
 def list_files(url: str) -> list[str]:
     """Paths of all files below a folder, relative to it."""
-    system, path = fsspec.url_to_fs(url)
-    system.invalidate_cache()
-    return [name.removeprefix(path).lstrip("/") for name in system.find(path)] if system.exists(path) else []
+    with reaching(url):
+        system, path = filesystem(url)
+        system.invalidate_cache()
+        return [name.removeprefix(path).lstrip("/") for name in system.find(path)] if system.exists(path) else []
 
 
 def sweep(url: str) -> int:

@@ -14,6 +14,7 @@ import xarray as xr
 from dask.utils import format_bytes
 from numpy.typing import ArrayLike, NDArray
 
+from nsdflow.config.files import reaching
 from nsdflow.errors import MissingDataError, StoreError, one_of
 from nsdflow.names import subject_name, subject_number
 from nsdflow.store.files import exists, is_local, local_path, read_bytes
@@ -233,7 +234,10 @@ class Store:
     def _group(self, group: str) -> xr.Dataset:
         """Coordinates of a group, in memory, read once."""
         if group not in self._coordinates:
-            with xr.open_zarr(self.url, group=group, chunks=None, consolidated=False) as opened:
+            with (
+                reaching(self.url),
+                xr.open_zarr(self.url, group=group, chunks=None, consolidated=False) as opened,
+            ):
                 known = [name for name in COORDINATES if name in opened.coords]
                 names = [*known, *sorted(str(name) for name in set(opened.coords) - set(known))]
                 self._coordinates[group] = opened[names].load()

@@ -114,6 +114,8 @@ def open_sharded(url: str) -> ShardedArray:
         metadata = json.loads(read_bytes(f"{url}/zarr.json"))
     except FileNotFoundError as error:
         raise StoreError(f"{url}: no such array; the store is incomplete, ingest again") from error
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{url}: its zarr.json is damaged ({error}); ingest again") from error
     try:
         (sharding,) = metadata["codecs"]
         settings = sharding["configuration"]

@@ -23,11 +23,14 @@ from dask.utils import format_bytes
 
 from nsdflow.cluster.events import Event, Listener, make_event, publish
 from nsdflow.cluster.feed import Feed, gpu_workers, worker_memory
+from nsdflow.config.files import store_errors
 from nsdflow.errors import NsdflowError, PlanError, RunError
 from nsdflow.workflows import markers
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
+    from nsdflow.cluster.hold import Hold
 
 __all__ = ["JSON", "Plan", "Task", "execute", "run_task"]
 
@@ -181,7 +184,9 @@ def run_task(
     markers.write(folder, key, marker)
 
 
-def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener | None = None) -> dict[str, JSON]:
+def execute(
+    plan: Plan, client: Client, *, resume: bool = True, listen: Listener | None = None, hold: Hold | None = None
+) -> dict[str, JSON]:
     """Run what is missing of a plan and return every task's result.
 
     A task is submitted when what it waits for is done and its pool has room (:class:`~nsdflow.cluster.feed.Feed`).
@@ -196,6 +201,8 @@ def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener
         Keep what earlier executions finished; otherwise begin again.
     listen
         Called in this thread with events: ``stage`` once a stage, then ``task-done`` and ``task-failed``.
+    hold
+        The right to do it, looked at again and again.
 
     Raises
     ------
@@ -219,15 +226,17 @@ def execute(plan: Plan, client: Client, *, resume: bool = True, listen: Listener
     for stage, tasks in plan.stages().items():
         size = sum(task.reads + task.writes for task in tasks)
         tell(make_event("stage", stage=stage, total=len(tasks), done=len(tasks) - left[stage], bytes=size))
-    done = _Execution(plan, client, missing, tell).run()
+    done = _Execution(plan, client, missing, tell, hold).run()
     return {task.key: done[task.key]["result"] for task in plan.tasks}
 
 
 class _Execution:
     """The driver's loop over one plan: what is ready, what is in flight, what each pool can take."""
 
-    def __init__(self, plan: Plan, client: Client, missing: Iterable[Task], tell: Callable[[Event], None]) -> None:
-        self.plan, self.client, self.tell = plan, client, tell
+    def __init__(
+        self, plan: Plan, client: Client, missing: Iterable[Task], tell: Callable[[Event], None], hold: Hold | None
+    ) -> None:
+        self.plan, self.client, self.tell, self.hold = plan, client, tell, hold
         self.order = {task.key: number for number, task in enumerate(missing)}
         self.tasks = {task.key: task for task in missing}
         self.waits_for = {task.key: set(task.after) & self.tasks.keys() for task in missing}
@@ -253,6 +262,8 @@ class _Execution:
             while self.flying or any(self.ready.values()):
                 for future in self.feed.done({pool: len(ready) for pool, ready in self.ready.items()}):
                     self._finish(self.flying.pop(str(future.key)), future)
+                if self.hold is not None:
+                    self.hold.check()
                 self._submit()
         finally:
             self.feed.close()
@@ -292,6 +303,7 @@ class _Execution:
 def _as_ours(task: Task, error: BaseException) -> NsdflowError:
     if isinstance(error, NsdflowError):
         return error
-    wrapped = RunError(f"{task.key}: {type(error).__name__}: {error}")
+    advice = "; run the same command to continue" if isinstance(error, (OSError, *store_errors())) else ""
+    wrapped = RunError(f"{task.key}: {type(error).__name__}: {' '.join(str(error).split())}{advice}")
     wrapped.__cause__ = error
     return wrapped

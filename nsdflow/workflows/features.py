@@ -10,20 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 import zarr
 
-from nsdflow.fit.checkpoint import save_state
+from nsdflow.fit.checkpoint import load_state, save_state
 from nsdflow.fit.fwrf_features import MapFeatures, PooledFeatures
 from nsdflow.models.alexnet import AlexNet
 from nsdflow.models.gabor import PUBLISHED_FREQUENCIES, GaborPyramid
 from nsdflow.models.levels import ChannelMoments, channel_moments, group_layers, merge_layers, select_channels
 from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pool
 from nsdflow.models.weights import ALEXNET_SHAPES, load_alexnet_weights
+from nsdflow.store.files import list_files
 from nsdflow.workflows.compute import weights_cache
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _sizes(config: FwrfPipeline, image_size: int) -> Sizes:
 class FeatureFolder:
     """Where the features of a run are kept until it is published."""
 
-    path: Path
+    path: str
     sizes: Sizes
     candidates: NDArray[np.floating[Any]]
     limit: int
@@ -124,7 +124,7 @@ class FeatureFolder:
     def of(cls, config: FwrfPipeline, folder: str, image_size: int) -> FeatureFolder:
         """The features of a pipeline's run."""
         sizes = _sizes(config, image_size)
-        return cls(Path(folder) / "features", sizes, candidates_of(config), config.max_features_per_layer)
+        return cls(f"{folder}/features", sizes, candidates_of(config), config.max_features_per_layer)
 
     def create(self, images: int, block: int) -> None:
         """Create the arrays, before anything is written into them."""
@@ -144,12 +144,12 @@ class FeatureFolder:
             pooled = pool(
                 merged, self.candidates, range(self.sizes.candidates), torch.arange(len(images)), device=device
             )
-            zarr.open_array(self.path / "pooled", mode="r+")[:, rows] = pooled.cpu().numpy()
+            zarr.open_array(f"{self.path}/pooled", mode="r+")[:, rows] = pooled.cpu().numpy()
         else:
             for level, maps in enumerate(merged):
-                zarr.open_array(self.path / f"level_{level}", mode="r+")[rows] = maps.cpu().numpy()
+                zarr.open_array(f"{self.path}/level_{level}", mode="r+")[rows] = maps.cpu().numpy()
         save_state(
-            self.path / f"moments-{start}.pt", {"images": len(images), "mean": moments.mean, "square": moments.square}
+            f"{self.path}/moments-{start}.pt", {"images": len(images), "mean": moments.mean, "square": moments.square}
         )
 
     def read(self, rows: NDArray[np.int64]) -> tuple[CandidateFeatures, NDArray[np.int64]]:
@@ -158,17 +158,23 @@ class FeatureFolder:
         if self.sizes.kept == "pooled":
             first = np.cumsum([0, *(shape[0] for shape in self.sizes.maps)])
             columns = np.concatenate([index.numpy() + start for index, start in zip(kept, first[:-1], strict=True)])
-            pooled = np.asarray(zarr.open_array(self.path / "pooled", mode="r").oindex[:, rows])
+            pooled = np.asarray(zarr.open_array(f"{self.path}/pooled", mode="r").oindex[:, rows])
             return PooledFeatures(np.ascontiguousarray(pooled[:, :, columns]), self.candidates), origin
-        arrays = [zarr.open_array(self.path / f"level_{level}", mode="r") for level in range(len(kept))]
+        arrays = [zarr.open_array(f"{self.path}/level_{level}", mode="r") for level in range(len(kept))]
         maps = [np.asarray(array.oindex[rows])[:, index.numpy()] for array, index in zip(arrays, kept, strict=True)]
         return MapFeatures(maps, self.candidates), origin
 
     def _moments(self) -> ChannelMoments:
         """Moments of all blocks, in the order of images so that their sum has the same bits each time."""
-        files = sorted(self.path.glob("moments-*.pt"), key=lambda file: int(file.stem.partition("-")[2]))
-        states = [torch.load(file, weights_only=True) for file in files]
-        return reduce(add, [ChannelMoments(one["images"], one["mean"], one["square"]) for one in states])
+        starts = sorted(
+            int(name.removeprefix("moments-").removesuffix(".pt"))
+            for name in list_files(self.path)
+            if name.startswith("moments-") and name.endswith(".pt")
+        )
+        states = [load_state(f"{self.path}/moments-{start}.pt") for start in starts]
+        return reduce(
+            add, [ChannelMoments(one["images"], one["mean"], one["square"]) for one in states if one is not None]
+        )
 
 
 @torch.inference_mode()

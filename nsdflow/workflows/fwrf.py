@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import xarray as xr
-from safetensors.torch import load_file, save_file
 
 from nsdflow.config.pipeline import FwrfPipeline
 from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, predict, search, solve
@@ -21,6 +19,7 @@ from nsdflow.workflows.engine import Plan, Task
 from nsdflow.workflows.evaluation import validation_accuracy
 from nsdflow.workflows.features import FeatureFolder, layer_names, network_of
 from nsdflow.workflows.parts import publish_parts, write_part
+from nsdflow.workflows.tensors import load_tensors, save_tensors
 from nsdflow.workflows.training import load_split, select_subjects
 
 if TYPE_CHECKING:
@@ -123,9 +122,7 @@ def search_block(*, pipeline: Mapping[str, Any], store: str, folder: str, subjec
     with torch_threads(config.threads, share=2):
         partial = search(data.features, data.sums, data.settings, block=block, **data.where)
     state = {"loss": partial.loss, "candidate": partial.candidate, "lambda_index": partial.lambda_index}
-    path = _partial(folder, subject, start)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, path)
+    save_tensors(_partial(folder, subject, start), state)
 
 
 def solve_subject(*, pipeline: Mapping[str, Any], store: str, folder: str, subject: str) -> dict[str, Any]:
@@ -135,7 +132,7 @@ def solve_subject(*, pipeline: Mapping[str, Any], store: str, folder: str, subje
     count, step = len(data.features.candidates), config.candidates_per_task
     partials = []
     for start in range(0, count, step):
-        state = load_file(_partial(folder, subject, start))
+        state = load_tensors(_partial(folder, subject, start))
         block = range(start, min(start + step, count))
         partials.append(FwrfPartial(block, state["loss"], state["candidate"], state["lambda_index"]))
     with torch_threads(config.threads, share=2):
@@ -216,5 +213,5 @@ def _features(config: FwrfPipeline, store: Store, folder: str) -> FeatureFolder:
     return FeatureFolder.of(config, folder, store.images().sizes["x"])
 
 
-def _partial(folder: str, subject: str, start: int) -> Path:
-    return Path(folder) / "parts" / "candidates" / f"{subject}-{start:05d}.safetensors"
+def _partial(folder: str, subject: str, start: int) -> str:
+    return f"{folder}/parts/candidates/{subject}-{start:05d}.safetensors"

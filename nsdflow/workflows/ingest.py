@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import nsdflow
+from nsdflow.cluster.events import make_event
+from nsdflow.cluster.hold import holding
 from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, StoreError, one_of
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, parse_subjects
@@ -162,12 +164,28 @@ def ingest(plan: IngestPlan, client: Client, *, resume: bool = True, listen: Lis
     StoreError
         An interrupted ingestion with other settings or sources is in the way, more files than the budget allows were
         made, or the disk is full or may not be written.
+    RunError
+        Another command works on it.
     NsdflowError
         What the first failing task raised; what is done stays done.
     """
     plan.validate()
-    _begin(plan, resume=resume)
-    results = execute(plan, client, listen=listen)
+
+    def tell(text: str) -> None:
+        if listen is not None:
+            listen(make_event("note", text=text))
+
+    with holding(plan.workspace.store, tell=tell) as hold:
+        if is_taken(plan.workspace.store):
+            raise StoreError(f"{plan.workspace.store}: exists; another command has just finished it")
+        _begin(plan, resume=resume)
+        results = execute(plan, client, listen=listen, hold=hold)
+        _publish(plan, results)
+    return open_store(plan.workspace.store)
+
+
+def _publish(plan: IngestPlan, results: Mapping[str, Any]) -> None:
+    """Count the files, say where everything came from, and give the store its name."""
     budget = plan.manifest["layout"]["file_budget"]
     groups = [*plan.manifest["subjects"], *([STIMULI] if plan.manifest["stimuli"] else [])]
     files = {group: check_files(f"{plan.workspace.built}/{group}", budget) for group in groups}
@@ -178,7 +196,6 @@ def ingest(plan: IngestPlan, client: Client, *, resume: bool = True, listen: Lis
     }
     manifest = {**plan.manifest, "nsdflow": nsdflow.__version__, "files": files, "results": results}
     publish(plan.workspace, attributes, manifest)
-    return open_store(plan.workspace.store)
 
 
 def _begin(plan: IngestPlan, *, resume: bool) -> None:
@@ -189,7 +206,7 @@ def _begin(plan: IngestPlan, *, resume: bool) -> None:
         if not is_local(plan.workspace.store):
             remove(plan.workspace.store)
     if exists(record):
-        before = json.loads(read_bytes(record))
+        before = _read_record(record)
         now = json.loads(json.dumps(plan.manifest))
         if changed := sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name)):
             raise StoreError(
@@ -199,6 +216,16 @@ def _begin(plan: IngestPlan, *, resume: bool) -> None:
             )
     with atomic_file(record) as file:
         file.write(json.dumps(plan.manifest, indent=1).encode())
+
+
+def _read_record(url: str) -> dict[str, Any]:
+    try:
+        record = json.loads(read_bytes(url))
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise StoreError(f"{url}: damaged; begin again with --no-resume")
+    return record
 
 
 def _difference(before: Any, now: Any) -> str:

@@ -10,10 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import fsspec
-
-from nsdflow.config.files import write_text_atomically
+from nsdflow.config.files import filesystem, reaching, write_text_atomically
 from nsdflow.errors import RunError
+from nsdflow.store.files import exists, read_bytes, remove
 
 __all__ = ["clear", "progress", "read", "read_all", "wait_for", "write", "write_plan"]
 
@@ -24,14 +23,13 @@ def write(folder: str, key: str, marker: Mapping[str, Any]) -> None:
 
 
 def read(folder: str, key: str) -> dict[str, Any] | None:
-    """The marker of one task, None if there is none."""
-    fs, path = fsspec.url_to_fs(f"{folder}/tasks/{key}.json")
-    fs.invalidate_cache(path)
-    try:
-        marker: dict[str, Any] = json.loads(fs.cat_file(path))
-    except FileNotFoundError:
-        return None
-    return marker
+    """The marker of one task, None if there is none, or a damaged one: then the task counts as not done."""
+    with reaching(folder):
+        fs, path = filesystem(f"{folder}/tasks/{key}.json")
+        try:
+            return _marker(fs.cat_file(path))
+        except FileNotFoundError:
+            return None
 
 
 def wait_for(folder: str, key: str, before: Mapping[str, Any] | None, seconds: float = 120.0) -> dict[str, Any]:
@@ -44,10 +42,9 @@ def wait_for(folder: str, key: str, before: Mapping[str, Any] | None, seconds: f
     RunError
         If it does not appear, because driver and workers do not see the same files, or the folder is gone.
     """
-    fs, root = fsspec.url_to_fs(f"{folder}/tasks")
     ends = time.monotonic() + seconds
     while (marker := read(folder, key)) is None or marker == before:
-        if not fs.isdir(root):
+        if not exists(f"{folder}/tasks"):
             raise RunError(f"{folder} is gone: another command that worked on it has finished, or removed it")
         if time.monotonic() > ends:
             raise RunError(
@@ -59,12 +56,24 @@ def wait_for(folder: str, key: str, before: Mapping[str, Any] | None, seconds: f
 
 
 def read_all(folder: str) -> dict[str, dict[str, Any]]:
-    """All markers of a folder by task key; none if the folder does not exist."""
-    fs, root = fsspec.url_to_fs(f"{folder}/tasks")
-    if not fs.isdir(root):
-        return {}
-    files = [path for path in fs.ls(root, detail=False, refresh=True) if path.endswith(".json")]
-    return {path.rsplit("/", 1)[-1].removesuffix(".json"): json.loads(fs.cat_file(path)) for path in files}
+    """All markers of a folder by task key, without damaged ones; none if the folder does not exist."""
+    with reaching(folder):
+        fs, root = filesystem(f"{folder}/tasks")
+        try:
+            files = [path for path in fs.ls(root, detail=False, refresh=True) if path.endswith(".json")]
+        except FileNotFoundError:
+            return {}
+        contents = fs.cat(files) if files else {}
+    markers = {path.rsplit("/", 1)[-1].removesuffix(".json"): _marker(data) for path, data in contents.items()}
+    return {key: marker for key, marker in markers.items() if marker is not None}
+
+
+def _marker(data: bytes) -> dict[str, Any] | None:
+    try:
+        marker = json.loads(data)
+    except ValueError:
+        return None
+    return marker if isinstance(marker, dict) else None
 
 
 def write_plan(folder: str, stages: Mapping[str, Sequence[str]]) -> None:
@@ -74,16 +83,16 @@ def write_plan(folder: str, stages: Mapping[str, Sequence[str]]) -> None:
 
 def progress(folder: str) -> dict[str, tuple[int, int]]:
     """Tasks done and planned by stage; empty where nothing was ever executed."""
-    fs, path = fsspec.url_to_fs(f"{folder}/plan.json")
-    if not fs.exists(path):
+    try:
+        stages = json.loads(read_bytes(f"{folder}/plan.json"))
+    except FileNotFoundError:
         return {}
+    except ValueError:
+        raise RunError(f"{folder}/plan.json is damaged; run the same command, which writes it again") from None
     done = read_all(folder)
-    stages = json.loads(fs.cat_file(path))
     return {stage: (sum(key in done for key in keys), len(keys)) for stage, keys in stages.items()}
 
 
 def clear(folder: str) -> None:
     """Forget what was done."""
-    fs, root = fsspec.url_to_fs(f"{folder}/tasks")
-    if fs.isdir(root):
-        fs.rm(root, recursive=True)
+    remove(f"{folder}/tasks")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from safetensors.torch import load_file, save_file
 
 from nsdflow.store import open_run, open_store, write_results
+from nsdflow.store.files import exists, remove
+from nsdflow.workflows.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -26,9 +25,8 @@ def write_part(
 ) -> None:
     """Keep one part's labelled results and, where it has one, its model."""
     path = _part(folder, part)
-    path.mkdir(parents=True, exist_ok=True)
     if state is not None:
-        save_file(dict(state), path / "model.safetensors")
+        save_tensors(f"{path}/model.safetensors", state)
     write_results(path, xr.DataTree.from_dict(dict(results)))
 
 
@@ -40,7 +38,7 @@ def open_parts(folder: str, parts: Sequence[str]) -> dict[str, xr.DataTree]:
 def remove_parts(folder: str) -> None:
     """Remove what is of no use once the run's results are published."""
     for name in ("parts", "checkpoint", "features"):
-        shutil.rmtree(Path(folder) / name, ignore_errors=True)
+        remove(f"{folder}/{name}")
 
 
 def publish_parts(*, folder: str, store: str, parts: Sequence[str]) -> dict[str, Any]:
@@ -52,17 +50,16 @@ def publish_parts(*, folder: str, store: str, parts: Sequence[str]) -> dict[str,
     for group in groups:
         having = {part: tree for part, tree in trees.items() if group in tree.children}
         joined[group] = join_history(having, group) if group == "history" else join_voxels(opened, group, having)
-    models = {part: _part(folder, part) / "model.safetensors" for part in parts}
+    models = {part: f"{_part(folder, part)}/model.safetensors" for part in parts}
     state = {
         name if len(parts) == 1 else f"{part}.{name}": tensor
         for part, path in models.items()
-        if path.exists()
-        for name, tensor in load_file(path).items()
+        if exists(path)
+        for name, tensor in load_tensors(path).items()
     }
     if state:
-        save_file(state, Path(folder) / "model.safetensors")
+        save_tensors(f"{folder}/model.safetensors", state)
     write_results(folder, xr.DataTree.from_dict(joined))
-    remove_parts(folder)
     return {"subjects": [group for group in joined if group != "history"]}
 
 
@@ -92,5 +89,5 @@ def join_history(trees: Mapping[str, xr.DataTree], group: str) -> xr.Dataset:
     return xr.concat(datasets, dim=xr.Variable("part", list(trees)), combine_attrs="drop_conflicts")
 
 
-def _part(folder: str, part: str) -> Path:
-    return Path(folder) / "parts" / part
+def _part(folder: str, part: str) -> str:
+    return f"{folder}/parts/{part}"

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from nsdflow.cluster.connect import connect
-from nsdflow.cluster.events import Event, Listener, RunLog, subscribe
+from nsdflow.cluster.events import Event, Listener, RunLog, make_event, subscribe
+from nsdflow.cluster.hold import holder, holding
 from nsdflow.cluster.performance import keep_performance
 from nsdflow.config import SequencePipeline, load_pipeline
+from nsdflow.errors import RunError, StoreError
 from nsdflow.store import open_run
 from nsdflow.workflows.engine import Plan, execute
+from nsdflow.workflows.parts import remove_parts
 from nsdflow.workflows.runfolder import RunFolder
 
 if TYPE_CHECKING:
@@ -79,7 +82,7 @@ def run(
     ConfigError
         Listing every mistake in the pipeline or the overrides.
     RunError
-        If the run folder holds a run with other settings, or a task failed.
+        If the run folder holds a run with other settings, another command works on it, or a task failed.
 
     Examples
     --------
@@ -95,10 +98,12 @@ def run(
     with ExitStack() as stack:
         for step in steps:
             folder, plan = _plan(step, store, runs)
-            folder.begin(step, store)
-            if not folder.finished:
+            if folder.finished:
+                folder.begin(step, store)
+                _tidy(folder)
+            else:
                 client = client or stack.enter_context(connect())
-                _carry_out(folder, plan, client, listen)
+                _carry_out(step, store, folder, plan, client, listen)
             trees[step.name] = open_run(folder.path)
     return xr.DataTree(children=trees) if isinstance(resolved, SequencePipeline) else trees[resolved.name]
 
@@ -141,17 +146,37 @@ def _plan(pipeline: PipelineBase, store: str, runs: str) -> tuple[RunFolder, Pla
     return folder, plan
 
 
-def _carry_out(folder: RunFolder, plan: Plan, client: Client, listen: Listener | None) -> None:
-    """Execute one plan in its run folder; everything that is reported also goes to ``log.jsonl``."""
-    with RunLog(folder.url("log.jsonl")) as log:
+def _carry_out(
+    step: PipelineBase, store: str, folder: RunFolder, plan: Plan, client: Client, listen: Listener | None
+) -> None:
+    """Execute one plan in its run folder, alone; everything that is reported also goes to ``log.jsonl``."""
 
-        def hear(event: Event) -> None:
-            log(event)
-            if listen is not None:
-                listen(event)
+    def tell(text: str) -> None:
+        if listen is not None:
+            listen(make_event("note", text=text))
 
-        with subscribe(client, hear), keep_performance(client, folder.url("performance.html")):
-            execute(plan, client, listen=hear)
+    with holding(folder.url("driver"), tell=tell) as hold:
+        folder.begin(step, store)
+        if folder.finished:  # by another command, since this one looked
+            return
+        with RunLog(folder.url("log.jsonl")) as log:
+
+            def hear(event: Event) -> None:
+                log(event)
+                if listen is not None:
+                    listen(event)
+
+            with subscribe(client, hear), keep_performance(client, folder.url("performance.html")):
+                execute(plan, client, listen=hear, hold=hold)
+        remove_parts(folder.path)
+
+
+def _tidy(folder: RunFolder) -> None:
+    """Remove what a command left that died between its results and its end."""
+    target = folder.url("driver")
+    if holder(target) is not None:
+        with suppress(RunError, StoreError), holding(target):  # one that lives does it itself; others may not
+            remove_parts(folder.path)
 
 
 def _dotted(overrides: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Predictions of a finished run for any images, out of core: each task fills files of its own with a block of images.
 
 The result, an array (image, voxel) a subject, is created first, filled file by file by workers that share nothing, and
-published by a rename when every file is there. No process ever holds more than its block.
+published when every file is there: by a rename, or in an object store by its metadata. No process ever holds more than
+its block.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from nsdflow.config.pipeline import PredictPipeline
 from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.nsd.images import resize_images
 from nsdflow.store import Store, open_store
-from nsdflow.store.runs import RESULTS
+from nsdflow.store.files import is_local, local_path
+from nsdflow.store.runs import RESULTS, has_results
 from nsdflow.store.shards import open_sharded, write_region
 from nsdflow.store.verify import check_whole
 from nsdflow.workflows.compute import choose_device, torch_threads
 from nsdflow.workflows.data import load_images
 from nsdflow.workflows.earlier import input_subjects, load_model, voxels_of
 from nsdflow.workflows.engine import Plan, Task
-from nsdflow.workflows.parts import remove_parts
 from nsdflow.workflows.runfolder import RunFolder
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def create_predictions(
     for subject, table in tables.items():
         shape = (table.sizes["image"], table.sizes["voxel"])
         chunk = (min(config.images_per_task, shape[0]), min(CHUNK_VOXELS, shape[1]))
-        zarr.open_group(path / subject, mode="r+", use_consolidated=False).create_array(
+        zarr.open_group(f"{path}/{subject}", mode="r+", use_consolidated=False).create_array(
             "predictions",
             shape=shape,
             dtype="float32",
@@ -137,14 +138,16 @@ def predict_block(
 
 def publish_predictions(*, folder: str, subjects: Sequence[str]) -> dict[str, Any]:
     """Make sure that no file is missing, then give the results their name."""
+    if has_results(folder):  # another attempt at this task did it, and its worker died before it could tell
+        return {"subjects": list(subjects)}
     path = _building(folder)
     for subject in subjects:
         array = open_sharded(f"{path}/{subject}/predictions")
         check_whole(array.url, array.shape)
     with _extensions():
         zarr.consolidate_metadata(path, zarr_format=3)
-    path.rename(Path(folder) / RESULTS)
-    remove_parts(folder)
+    if is_local(path):
+        local_path(path).rename(local_path(f"{folder}/{RESULTS}"))
     return {"subjects": list(subjects)}
 
 
@@ -193,8 +196,9 @@ def _image_table(config: PredictPipeline, store: Store, subject: str) -> xr.Data
     return xr.Dataset(coords={"file": ("image", np.array(image_files(Path(config.images))))})
 
 
-def _building(folder: str) -> Path:
-    return Path(folder) / "parts" / RESULTS
+def _building(folder: str) -> str:
+    """Aside where it can be renamed, else in its place."""
+    return f"{folder}/parts/{RESULTS}" if is_local(folder) else f"{folder}/{RESULTS}"
 
 
 @contextmanager

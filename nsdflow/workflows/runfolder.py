@@ -8,12 +8,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import fsspec
 import yaml
 
 from nsdflow.config.files import write_text_atomically
 from nsdflow.errors import RunError
 from nsdflow.store import open_store
+from nsdflow.store.files import exists, read_bytes
+from nsdflow.store.runs import has_results
 from nsdflow.workflows.provenance import provenance
 
 if TYPE_CHECKING:
@@ -43,19 +44,20 @@ class RunFolder:
 
     def exists(self, name: str) -> bool:
         """Whether a file or folder of that name is there."""
-        fs, path = fsspec.url_to_fs(self.url(name))
-        return bool(fs.exists(path))
+        return exists(self.url(name))
 
     @property
     def finished(self) -> bool:
         """Whether the results are there; they are published in one step, after everything else."""
-        return self.exists("results.zarr")
+        return has_results(self.path)
 
     def record(self) -> dict[str, Any]:
         """What ``run.yaml`` says."""
-        fs, path = fsspec.url_to_fs(self.url("run.yaml"))
-        record = yaml.safe_load(fs.cat_file(path))
-        if not isinstance(record, dict):
+        try:
+            record = yaml.safe_load(read_bytes(self.url("run.yaml")))
+        except yaml.YAMLError:
+            record = None
+        if not isinstance(record, dict) or not {"pipeline", "store"} <= record.keys():
             raise RunError(f"{self.url('run.yaml')} is damaged; delete the folder and run again")
         return record
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file
 
 from nsdflow.config.load import load_pipeline
 from nsdflow.config.pipeline import GNetPipeline
 from nsdflow.errors import MissingDataError, RunError, one_of
 from nsdflow.models.gnet import Encoder, LevelShape, Prefilter, Readout
 from nsdflow.models.weights import ALEXNET_SHAPES
+from nsdflow.workflows.tensors import load_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +57,7 @@ def load_gnet(run: RunFolder, part: str | None = None) -> SavedGNet:
     groups = config.roi_groups or ()
     if (part is None) != (len(groups) < 2) or (part is not None and part not in groups):
         raise one_of(f"trunk in {run.path}", part, groups)
-    state = load_file(Path(run.path) / "model.safetensors")
+    state = load_tensors(run.url("model.safetensors"))
     if part is not None:
         state = _below(state, part)
     encoder = Encoder(_empty_prefilter(), config.width, dropout=config.train.dropout)

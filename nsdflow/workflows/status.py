@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from nsdflow.cluster.events import read_log
+from nsdflow.cluster.hold import holder
+from nsdflow.config.files import filesystem, reaching
 from nsdflow.errors import MissingDataError
+from nsdflow.store.files import exists
 from nsdflow.workflows import markers
 from nsdflow.workflows.runfolder import RunFolder
 
@@ -20,27 +21,38 @@ def describe_status(folder: str) -> str:
     MissingDataError
         If there is nothing of the kind.
     """
-    path = Path(folder)
-    building = path if path.name.endswith(".building") else path.with_name(f"{path.name}.building")
-    if (path / "run.yaml").exists():
-        return _describe_run(path)
-    runs = sorted(path.glob("*/run.yaml"))
+    place = folder.rstrip("/")
+    store = place.removesuffix(".building")
+    if exists(f"{place}/run.yaml"):
+        return _describe_run(place)
+    runs = [name for name in _names(place) if exists(f"{place}/{name}/run.yaml")]
     if runs:
-        return "\n\n".join(_describe_run(run.parent) for run in runs)
-    if building.exists():
-        return "\n".join([f"{building}: being built", *_stages(building)])
-    if (path / "zarr.json").exists():
-        return f"{path}: a published store"
-    raise MissingDataError(f"{path}: neither a run, nor a folder of runs, nor a store being built")
+        return "\n\n".join(_describe_run(f"{place}/{name}") for name in runs)
+    if exists(f"{store}.building"):
+        return "\n".join([f"{store}.building: being built", *_driver(store), *_stages(f"{store}.building")])
+    if exists(f"{place}/zarr.json"):
+        return f"{place}: a published store"
+    raise MissingDataError(f"{place}: neither a run, nor a folder of runs, nor a store being built")
 
 
-def _describe_run(path: Path) -> str:
-    folder = RunFolder(str(path))
+def _names(folder: str) -> list[str]:
+    """What is in a folder, sorted; nothing if there is none."""
+    with reaching(folder):
+        system, path = filesystem(folder)
+        try:
+            return sorted(entry.rstrip("/").rpartition("/")[2] for entry in system.ls(path, detail=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def _describe_run(path: str) -> str:
+    folder = RunFolder(path)
     record = folder.record()
-    state = "finished" if folder.finished else "not finished; run the same command to continue"
-    lines = [f"{path}: {record['pipeline']['kind']} pipeline of {record['created']}, {state}", *_stages(path)]
-    log = path / "log.jsonl"
-    events = read_log(log) if log.exists() else []
+    finished = folder.finished
+    state = "finished" if finished else "not finished; run the same command to continue"
+    lines = [f"{path}: {record['pipeline']['kind']} pipeline of {record['created']}, {state}"]
+    lines += [*_driver(f"{path}/driver"), *_stages(path)]
+    events = read_log(folder.url("log.jsonl")) if folder.exists("log.jsonl") else []
     epochs = {event["group"]: event for event in events if event["kind"] == "epoch"}
     for group, event in epochs.items():
         left = (event["epochs"] - event["epoch"]) * event["seconds"]
@@ -49,10 +61,15 @@ def _describe_run(path: Path) -> str:
             f"median holdout r {event['accuracy']:.3f}, {event['seconds']:.1f} s an epoch, {left / 60:.0f} min left"
         )
     failures = [event for event in events if event["kind"] == "task-failed"]
-    if failures and not folder.finished:
+    if failures and not finished:
         lines.append(f"  last failure: {failures[-1]['error']}")
     return "\n".join(lines)
 
 
-def _stages(folder: Path) -> list[str]:
-    return [f"  {stage}: {done} of {total} tasks" for stage, (done, total) in markers.progress(str(folder)).items()]
+def _driver(target: str) -> list[str]:
+    line = holder(target)
+    return [] if line is None else [f"  {line}"]
+
+
+def _stages(folder: str) -> list[str]:
+    return [f"  {stage}: {done} of {total} tasks" for stage, (done, total) in markers.progress(folder).items()]

@@ -18,14 +18,13 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from distributed import get_worker
 
 from nsdflow.cluster.events import emit
-from nsdflow.config.files import write_text_atomically
+from nsdflow.config.files import filesystem, write_text_atomically
 from nsdflow.errors import RunError
 from nsdflow.fit.checkpoint import load_state
 from nsdflow.fit.parallel import GroupLost, join_group
@@ -50,29 +49,30 @@ ROUNDS = 20
 class Seat:
     """Which process this is, ``rank`` of ``size``, of the training whose checkpoint is ``folder/part.pt``."""
 
-    folder: Path
+    folder: str
+    """A path or URL."""
     part: str
     rank: int
     size: int
 
     @property
-    def checkpoint(self) -> Path:
+    def checkpoint(self) -> str:
         """The file that the first process writes and all read."""
-        return self.folder / f"{self.part}.pt"
+        return f"{self.folder}/{self.part}.pt"
 
     @property
     def name(self) -> str:
         """Name of this process's claim to the training."""
         return self.part if self.size == 1 else f"{self.part}-{self.rank}"
 
-    def call(self, rank: int) -> Path:
+    def call(self, rank: int) -> str:
         """The file in which a process calls."""
-        return self.folder / f"{self.part}-{rank}.call"
+        return f"{self.folder}/{self.part}-{rank}.call"
 
     @property
-    def round(self) -> Path:
+    def round(self) -> str:
         """The file in which the first answers."""
-        return self.folder / f"{self.part}.round"
+        return f"{self.folder}/{self.part}.round"
 
     def complete(self, epochs: int) -> bool:
         """Whether the checkpoint has all epochs, so that nobody needs to be met."""
@@ -121,7 +121,7 @@ def _meet(seat: Seat, answered: set[str], told_to_leave: Callable[[], bool]) -> 
     look = _convene if seat.rank == 0 else _answer
     word = secrets.token_hex(8)
     if seat.rank:
-        write_text_atomically(str(seat.call(seat.rank)), json.dumps({"word": word}))
+        write_text_atomically(seat.call(seat.rank), json.dumps({"word": word}))
     ends = time.monotonic() + PATIENCE
     while not told_to_leave():
         address = look(seat, answered, word)
@@ -144,7 +144,7 @@ def _convene(seat: Seat, answered: set[str], _: str) -> str | None:
         return None
     answered |= words
     address = f"tcp://{_host()}:{_free_port()}"
-    write_text_atomically(str(seat.round), json.dumps({"address": address, "words": calls}))
+    write_text_atomically(seat.round, json.dumps({"address": address, "words": calls}))
     return address
 
 
@@ -155,9 +155,10 @@ def _answer(seat: Seat, _: set[str], word: str) -> str | None:
     return found["address"] if answered else None
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: str) -> dict[str, Any]:
+    system, path = filesystem(file)
     try:
-        content: dict[str, Any] = json.loads(file.read_text())
+        content: dict[str, Any] = json.loads(system.cat_file(path))
     except FileNotFoundError:
         return {}
     return content

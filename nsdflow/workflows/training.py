@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from nsdflow.cluster.events import emit
 from nsdflow.cluster.lease import Lease
 from nsdflow.cluster.stop import hand_over, should_stop
+from nsdflow.config.files import reaching
 from nsdflow.errors import SelectionError, one_of
 from nsdflow.fit.gnet import TrainResult, Trials, train
 from nsdflow.fit.parallel import Group
@@ -96,8 +96,8 @@ def run_training(
     RunError
         If a newer copy of this training has started.
     """
-    seat = Seat(Path(folder, "checkpoint"), part, rank, processes)
-    lease = Lease.claim(str(seat.folder), seat.name)
+    seat = Seat(f"{folder}/checkpoint", part, rank, processes)
+    lease = Lease.claim(seat.folder, seat.name)
     device = choose_device(config.device)
     resolved = TrainSettings(
         protocol=config.protocol,
@@ -132,11 +132,12 @@ def run_training(
             group=group,
         )
 
-    if processes == 1 or seat.complete(resolved.epochs):
-        result = run(Group())
-    else:
-        backend: Backend = "nccl" if device.type == "cuda" else "gloo"
-        result = train_together(seat, run, backend=backend, told_to_leave=told_to_leave, leave=leave)
+    with reaching(folder):
+        if processes == 1 or seat.complete(resolved.epochs):
+            result = run(Group())
+        else:
+            backend: Backend = "nccl" if device.type == "cuda" else "gloo"
+            result = train_together(seat, run, backend=backend, told_to_leave=told_to_leave, leave=leave)
     if result.status == "stopped":
         leave()
     lease.release()

@@ -17,7 +17,7 @@ from nsdflow.workflows.compute import torch_threads
 from nsdflow.workflows.engine import Plan, Task
 from nsdflow.workflows.gnet import BASE_MEMORY
 from nsdflow.workflows.gnet_results import group_results
-from nsdflow.workflows.parts import open_parts, remove_parts, write_part
+from nsdflow.workflows.parts import open_parts, write_part
 from nsdflow.workflows.runfolder import RunFolder
 from nsdflow.workflows.saved import load_gnet
 from nsdflow.workflows.training import load_training_data, run_training, select_subjects
@@ -104,7 +104,6 @@ def publish_transfer(*, folder: str, trunks: str, parts: Sequence[str]) -> dict[
     )
     transfer = transfer_asymmetry(matrix).assign(transfer=matrix)
     write_results(folder, xr.DataTree.from_dict({**subjects, "transfer": transfer, "history": history}))
-    remove_parts(folder)
     overall = transfer.sel(subject="all")
     return {"alpha": float(overall["alpha"]), "alpha_error": float(overall["alpha_error"])}
 

@@ -19,7 +19,7 @@ from nsdflow.workflows.data import load_images
 from nsdflow.workflows.earlier import SubjectModel, gnet_settings, input_subjects, load_model
 from nsdflow.workflows.engine import Plan, Task
 from nsdflow.workflows.gnet import BASE_MEMORY
-from nsdflow.workflows.parts import open_parts, remove_parts, write_part
+from nsdflow.workflows.parts import open_parts, write_part
 from nsdflow.workflows.runfolder import RunFolder
 from nsdflow.workflows.training import load_split
 
@@ -104,7 +104,6 @@ def publish_tuning(*, folder: str, subjects: Sequence[str], threshold: float) ->
         summaries, xr.Variable("subject", list(datasets)), join="outer", combine_attrs="drop_conflicts"
     ).assign_attrs(threshold=threshold)
     write_results(folder, xr.DataTree.from_dict({**datasets, "roi_summary": summary}))
-    remove_parts(folder)
     return {"subjects": list(datasets)}
 
 

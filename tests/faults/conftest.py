@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +54,51 @@ def assert_same_run(one: Path, other: Path) -> None:
     for tree in trees:
         tree["history"] = tree["history"].to_dataset().drop_vars("seconds")
     assert trees[0].identical(trees[1])
+
+
+#: The same settings for the command line.
+STORAGE = """
+store: {store}
+voxels: evc
+image_size: 67
+layout: {{chunk_voxels: 16, shard_images: 20}}
+"""
+SETTINGS = [
+    f"--set={key}={json.dumps(value)}" for key, value in {"prefilter": "gabor", "width": 4, "threads": 1}.items()
+]
+SETTINGS += ["--set=bootstrap=4", "--set=train.epochs=3", "--set=train.batch_size=40"]
+
+
+def command(*arguments: str, die: str = "never:", count: int = 1, env: dict[str, str] | None = None):
+    """Run ``nsdflow`` in a process of its own; ``die`` says at which event it is killed with -9."""
+    driver = [sys.executable, str(Path(__file__).with_name("driver.py")), die, str(count), *arguments]
+    return subprocess.run(driver, capture_output=True, text=True, check=False, timeout=280, env=env)
+
+
+@pytest.fixture
+def ingest_command(nsd, tmp_path) -> list[str]:
+    """An ingestion into ``nsd.zarr`` of the test's folder."""
+    profile = tmp_path / "storage.yaml"
+    profile.write_text(STORAGE.format(store=tmp_path / "nsd.zarr"))
+    return ["ingest", "--source", str(nsd), "--storage", str(profile), "--cluster", "threads"]
+
+
+@pytest.fixture
+def run_command(whole, tmp_path) -> list[str]:
+    """A training in ``runs/gnet8j`` of the test's folder."""
+    runs = str(tmp_path / "runs")
+    return ["run", "gnet8j", "--store", whole[0], "--runs", runs, "--cluster", "threads", *SETTINGS]
+
+
+def tell(done: subprocess.CompletedProcess) -> str:
+    """The one line of a command that failed as nsdflow fails."""
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("error: ") == 1, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    return line.removeprefix("error: ")
+
+
+def marks(folder: Path) -> dict[str, bytes]:
+    """The done-markers of a folder as they are: one that was written again is another."""
+    return {path.stem: path.read_bytes() for path in (folder / "tasks").glob("*.json")}

@@ -24,7 +24,7 @@ from nsdflow.workflows import markers
 from nsdflow.workflows.ingest import ingest, plan_ingest
 from tests.faults.conftest import INGEST, TRAIN, assert_same_run, contents
 
-STAGES = ("coordinates", "betas", "images", "statistics", "verification")
+STAGES = ("coordinates", "images", "statistics", "verification")
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ class KillAll:
                 os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ["betas", *(pytest.param(stage, marks=pytest.mark.slow) for stage in STAGES)])
 def test_ingestion(client, nsd, whole, tmp_path, stage):
     plan = plan_ingest(str(nsd), str(tmp_path / "nsd.zarr"), **INGEST)
     kill = KillAll(client, lambda event: event["kind"] == "task-done" and event["stage"] == stage)

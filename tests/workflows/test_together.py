@@ -102,30 +102,30 @@ def leave() -> Any:
 
 def test_a_call_is_answered_once(tmp_path: Path) -> None:
     """The call of one who died is of no use a second time; a new one is."""
-    first, second = (Seat(tmp_path, "joint", rank, 2) for rank in (0, 1))
+    first, second = (Seat(str(tmp_path), "joint", rank, 2) for rank in (0, 1))
     answered: set[str] = set()
     assert together._convene(first, answered, "") is None
-    second.call(1).write_text('{"word": "one"}')
+    Path(second.call(1)).write_text('{"word": "one"}')
     address = together._convene(first, answered, "")
     assert address is not None
     assert together._answer(second, set(), "one") == address
     assert together._answer(second, set(), "two") is None
     assert together._convene(first, answered, "") is None
-    second.call(1).write_text('{"word": "two"}')
+    Path(second.call(1)).write_text('{"word": "two"}')
     assert together._convene(first, answered, "") is not None
     assert together._answer(second, set(), "two") is not None
 
 
 def test_who_waits_can_leave(tmp_path: Path) -> None:
     asked = iter([False, False, True])
-    seat = Seat(tmp_path, "joint", 0, 2)
+    seat = Seat(str(tmp_path), "joint", 0, 2)
     with pytest.raises(Left):
         train_together(seat, pytest.fail, backend="gloo", told_to_leave=lambda: next(asked), leave=leave)
 
 
 def test_nobody_waits_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(together, "PATIENCE", 0.3)
-    seat = Seat(tmp_path, "joint", 1, 3)
+    seat = Seat(str(tmp_path), "joint", 1, 3)
     with pytest.raises(RunError, match="the other 2 processes did not come"):
         train_together(seat, pytest.fail, backend="gloo", told_to_leave=lambda: False, leave=leave)
 
@@ -139,5 +139,5 @@ def test_a_group_that_is_always_lost_gives_up(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(together, "join_group", lost)
     with pytest.raises(RunError, match=f"met {together.ROUNDS} times"):
         train_together(
-            Seat(tmp_path, "joint", 0, 2), pytest.fail, backend="gloo", told_to_leave=lambda: False, leave=leave
+            Seat(str(tmp_path), "joint", 0, 2), pytest.fail, backend="gloo", told_to_leave=lambda: False, leave=leave
         )

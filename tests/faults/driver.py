@@ -1,0 +1,44 @@
+"""The ``nsdflow`` command, which kills itself with -9 when an event is the one it was told of.
+
+``python driver.py KIND:VALUE NUMBER ARGUMENT...``: ``task-done:betas`` is a task of that stage, ``epoch:2`` the second
+epoch, ``published:`` the moment after a store or results got their name; NUMBER counts them. No dashboard is started.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from nsdflow.cli import main, session
+from nsdflow.cluster.progress import Progress
+from nsdflow.workflows import ingest, pipelines
+
+kind, _, value = sys.argv[1].partition(":")
+left = int(sys.argv[2])
+sys.argv[1:3] = []
+listen = Progress.__call__
+
+
+def die() -> None:
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hear(self: Progress, event: dict[str, Any]) -> None:
+    listen(self, event)
+    if event["kind"] == kind and value in (str(event.get("stage", "")), str(event.get("epoch", ""))):
+        die()
+
+
+Progress.__call__ = hear
+connect = session.connect
+session.connect = lambda cluster, **settings: connect(cluster, **settings | {"dashboard": None})  # seconds a command
+if kind == "published":
+    publish, remove = ingest.publish, pipelines.remove_parts
+    ingest.publish = lambda *arguments: (publish(*arguments), die())
+    pipelines.remove_parts = lambda folder: (die(), remove(folder))
+main()

@@ -1,0 +1,164 @@
+"""An S3 server on this machine, and in front of it a proxy that spoils answers as networks and services do."""
+
+from __future__ import annotations
+
+import random
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPResponse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+__all__ = ["FAULTS", "Fault", "Proxy"]
+
+_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+_DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+#: What can be done to an answer.
+FAULTS = ("slow", "503", "reset", "cut")
+
+
+@dataclass
+class Fault:
+    """Spoil the answers to requests of which ``which`` ("GET /bucket/key") matches, ``times`` times."""
+
+    kind: str
+    """``slow``, ``503``, ``403``, ``reset`` (RST in the middle of the body), ``cut`` (closed there, too early),
+    ``short`` (half the body, declared as all of it), ``lost`` (carried out, but never answered)."""
+    which: str = "."
+    times: float = float("inf")
+    share: float = 1.0
+    """Of matching requests, by a seeded generator."""
+    done: list[str] = field(default_factory=list)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, *_: object) -> None:
+        """Clients go away in the middle; that is what this is for."""
+
+
+class Proxy:
+    """Forwards to an S3 server; :meth:`spoiled` says which answers arrive spoiled."""
+
+    def __init__(self, server: str, seed: int = 0) -> None:
+        self.target = server.removeprefix("http://")
+        self.faults: list[Fault] = []
+        self.requests: list[str] = []
+        self._random, self._lock = random.Random(seed), threading.Lock()
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                proxy.answer(self)
+
+            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """To be given as ``endpoint_url``."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        """Serve no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    @contextmanager
+    def spoiled(self, *faults: Fault) -> Iterator[None]:
+        """Spoil answers while the block runs."""
+        self.faults = list(faults)
+        self.requests.clear()
+        try:
+            yield
+        finally:
+            self.faults = []
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        """Forward one request, and send its answer or what a fault makes of it."""
+        line = f"{handler.command} {handler.path}"
+        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        kind = self._draw(line)
+        if kind in ("503", "403"):
+            status, content = (503, _SLOW_DOWN) if kind == "503" else (403, _DENIED)
+            _send(handler, status, {"Content-Type": "application/xml"}, content)
+            return
+        response, content = self._forward(handler, body)
+        headers = {name: value for name, value in response.getheaders() if name.lower() not in _OWN}
+        if kind == "slow":
+            time.sleep(0.3)
+        if kind == "short":
+            content = content[: len(content) // 2]
+        if kind == "lost":
+            _hang_up(handler, reset=True)
+        elif kind in ("reset", "cut"):
+            _send(handler, response.status, headers, content, sent=len(content) // 2)
+            _hang_up(handler, reset=kind == "reset")
+        else:
+            _send(handler, response.status, headers, content, length=response.getheader("Content-Length"))
+
+    def _draw(self, line: str) -> str | None:
+        with self._lock:
+            self.requests.append(line)
+            for fault in self.faults:
+                if (
+                    re.search(fault.which, line)
+                    and len(fault.done) < fault.times
+                    and self._random.random() < fault.share
+                ):
+                    fault.done.append(line)
+                    return fault.kind
+        return None
+
+    def _forward(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[HTTPResponse, bytes]:
+        connection = HTTPConnection(self.target, timeout=60)
+        try:
+            headers = {name: value for name, value in handler.headers.items() if name.lower() != "expect"}
+            connection.request(handler.command, handler.path, body, headers)
+            response = connection.getresponse()
+            return response, response.read()
+        finally:
+            connection.close()
+
+
+_OWN = {"content-length", "transfer-encoding", "connection", "server", "date"}
+
+
+def _send(
+    handler: BaseHTTPRequestHandler,
+    status: int,
+    headers: dict[str, str],
+    content: bytes,
+    *,
+    sent: int | None = None,
+    length: str | None = None,
+) -> None:
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name, value)
+    # the answer to HEAD tells the length of a body that does not come
+    handler.send_header("Content-Length", length if handler.command == "HEAD" and length else str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content[:sent])
+    handler.wfile.flush()
+
+
+def _hang_up(handler: BaseHTTPRequestHandler, *, reset: bool) -> None:
+    handler.close_connection = True
+    if reset:
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.connection.close()

@@ -1,0 +1,165 @@
+"""File systems that are full, then freed, or that may not be written: a small tmpfs for each test.
+
+============================  ===========================================================================
+the disk is full when         outcome
+============================  ===========================================================================
+betas are written             one line; freed, the same command continues: complete, equal, none done twice
+a marker is written           the same
+a checkpoint is written       the same; the checkpoint before it stands
+results are written           the same; the training does not run again
+it is read-only               one line, from ingestion and from training; nothing is left behind
+============================  ===========================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import nsdflow
+from nsdflow.cluster.connect import connect
+from nsdflow.cluster.events import read_log
+from nsdflow.errors import NsdflowError, RunError, StoreError
+from nsdflow.store.files import list_files
+from nsdflow.workflows import markers, parts
+from nsdflow.workflows.ingest import ingest, plan_ingest
+from tests.faults.conftest import INGEST, TRAIN, assert_same_run, contents, marks
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("mount") is None, reason="mounts a tmpfs, which takes root"
+)
+
+
+@pytest.fixture(scope="module")
+def client():
+    with connect("threads", dashboard=None) as client:
+        yield client
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    """A file system of its own, of 16 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+class Ballast:
+    """All the space there is."""
+
+    def __init__(self, disk: Path) -> None:
+        self.file = disk / "ballast"
+
+    def fill(self, leave: int = 0) -> None:
+        """Take everything but ``leave`` bytes."""
+        with self.file.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(1 << 16))
+            except OSError:
+                pass
+            file.truncate(max(0, file.tell() - leave))
+        assert shutil.disk_usage(self.file.parent).free <= leave + (1 << 12)
+
+    def free(self) -> None:
+        """Give it back."""
+        self.file.unlink()
+
+
+@pytest.fixture
+def ballast(disk) -> Ballast:
+    return Ballast(disk)
+
+
+def when_called(monkeypatch, module, name: str, do: Callable[[], None], number: int = 1) -> None:
+    """Do something right before a function of a module is called for the ``number``-th time."""
+    function, calls = getattr(module, name), []
+
+    def call(*arguments, **settings):
+        calls.append(name)
+        if len(calls) == number:
+            do()
+        return function(*arguments, **settings)
+
+    monkeypatch.setattr(module, name, call)
+
+
+@pytest.mark.parametrize("writing", ["betas", "marker"])
+def test_ingestion(client, nsd, whole, disk, ballast, monkeypatch, writing):
+    plan = lambda: plan_ingest(str(nsd), str(disk / "nsd.zarr"), **INGEST)  # noqa: E731
+    building = disk / "nsd.zarr.building"
+    with monkeypatch.context() as patched:
+        if writing == "betas":
+            from nsdflow.workflows import ingest_tasks
+
+            when_called(patched, ingest_tasks, "write_shard", lambda: ballast.fill(1 << 12), number=6)
+        else:
+            when_called(patched, markers, "write", ballast.fill, number=5)
+        with pytest.raises(StoreError, match=r"no space left .*; free some and run the same command again") as error:
+            ingest(plan(), client)
+    assert "\n" not in str(error.value)
+    done = marks(building)
+    assert done
+    ballast.free()
+    ran: list[str] = []
+    ingest(plan(), client, listen=lambda e: ran.append(e["key"]) if e["kind"] == "task-done" else None)
+    assert not set(ran) & set(done), "a task that was done ran again"
+    assert contents(disk / "nsd.zarr") == contents(whole[0])
+    assert [path.name for path in disk.iterdir()] == ["nsd.zarr"]
+
+
+@pytest.mark.parametrize("writing", ["checkpoint", "results", "marker"])
+def test_training(client, whole, disk, ballast, monkeypatch, writing):
+    from nsdflow.fit import gnet
+
+    folder = disk / "gnet8j"
+    run = lambda: nsdflow.run("gnet8j", store=whole[0], runs=str(disk), client=client, **TRAIN)  # noqa: E731
+    where = {
+        "checkpoint": (gnet, "save_state", 2),
+        "results": (parts, "write_results", 1),
+        "marker": (markers, "write", 1),
+    }
+    with monkeypatch.context() as patched:
+        module, name, number = where[writing]
+        when_called(patched, module, name, ballast.fill, number)
+        with pytest.raises(NsdflowError, match=r"(?i)no space left|cannot be written .*free space") as error:
+            run()
+    assert "\n" not in str(error.value)
+    assert not (folder / "results.zarr").exists()
+    ballast.free()
+    run()
+    assert_same_run(whole[1], folder)
+    events = read_log(folder / "log.jsonl")
+    epochs = [event["epoch"] for event in events if event["kind"] == "epoch"]
+    assert sorted(set(epochs)) == [1, 2, 3]
+    assert len(epochs) <= 4, "more than the epoch whose checkpoint could not be written was trained again"
+    assert not [name for name in list_files(str(folder)) if name.endswith((".tmp", ".part", ".hold"))]
+
+
+def test_read_only(client, nsd, whole, disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(StoreError, match=r"may not be written \(Read-only file system\); choose another place"):
+        ingest(plan_ingest(str(nsd), str(disk / "nsd.zarr"), **INGEST), client)
+    with pytest.raises((StoreError, RunError), match=r"may not be written \(Read-only file system\)"):
+        nsdflow.run("gnet8j", store=whole[0], runs=str(disk), client=client, **TRAIN)
+    assert list(disk.iterdir()) == []
+
+
+def test_results_on_a_read_only_disk_are_read(whole, disk):
+    for path, name in ((whole[0], "nsd.zarr"), (whole[1], "gnet8j")):
+        shutil.copytree(path, disk / name)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    assert nsdflow.open_store(str(disk / "nsd.zarr")).responses(1, roi="V1").compute().sizes["voxel"] > 0
+    again = nsdflow.run("gnet8j", store=whole[0], runs=str(disk), **TRAIN)
+    assert again.identical(nsdflow.open_run(whole[1]))

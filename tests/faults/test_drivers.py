@@ -1,0 +1,209 @@
+"""Drivers (the ``nsdflow`` command) killed with -9 at every boundary, and two at once.
+
+============  ======================================  ==========================================================
+pipeline      the command is killed when              outcome of the same command
+============  ======================================  ==========================================================
+ingest        the first task of each stage is done    continues; a task that was done never runs again; same bytes
+ingest        the store has got its name              the store is there and whole
+gnet8j        an epoch has been reported              the next epoch is trained; same bits
+gnet8j        the training's marker is written        only publication runs; same bits
+gnet8j        the results have got their name         returns at once; what is of no use any more is removed
+either        a second command at the same time       refused with one line: host, process, since when
+either        two get through all the same            right values; whoever is late is told so
+============  ======================================  ==========================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import nsdflow
+from nsdflow.cluster.connect import connect
+from nsdflow.cluster.events import read_log
+from nsdflow.errors import NsdflowError, RunError
+from nsdflow.workflows import ingest as ingesting
+from nsdflow.workflows import pipelines
+from nsdflow.workflows.ingest import ingest, plan_ingest
+from tests.faults.conftest import INGEST, TRAIN, assert_same_run, command, contents, marks, tell
+
+STAGES = ("coordinates", "betas", "images", "statistics", "verification")
+
+
+@pytest.mark.parametrize("stages", [("betas",), pytest.param(STAGES, marks=pytest.mark.slow)], ids=["one", "every"])
+def test_ingestion_killed_at_boundaries(ingest_command, whole, tmp_path, stages):
+    """One target, killed at one boundary after the other: what was done before each kill is done for good."""
+    building, done = tmp_path / "nsd.zarr.building", {}
+    for stage in stages:
+        killed = command(*ingest_command, die=f"task-done:{stage}")
+        assert killed.returncode == -9, killed.stderr
+        assert not (tmp_path / "nsd.zarr").exists()
+        now = marks(building)
+        assert now.items() >= done.items(), f"killed at {stage}: a task that was done ran again"
+        assert len(now) > len(done), f"killed at {stage}: nothing more was done"
+        done = now
+    assert list(tmp_path.glob("*.hold"))
+    killed = command(*ingest_command, die="published:")
+    assert killed.returncode == -9, killed.stderr
+    assert contents(tmp_path / "nsd.zarr") == contents(whole[0])
+    assert not building.exists()
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
+def test_training_killed_at_boundaries(run_command, whole, tmp_path, every):
+    folder = tmp_path / "runs" / "gnet8j"
+    killed = command(*run_command, die="epoch:1")
+    assert killed.returncode == -9, killed.stderr
+    assert (folder / "checkpoint" / "joint.pt").exists()
+    trained = {}
+    if every:
+        killed = command(*run_command, die="task-done:train")
+        assert killed.returncode == -9, killed.stderr
+        trained = marks(folder)
+        assert trained.keys() == {"train-joint"}
+    killed = command(*run_command, die="published:")
+    assert killed.returncode == -9, killed.stderr
+    assert marks(folder).items() >= trained.items(), "the training ran again"
+    assert_same_run(whole[1], folder)
+    done = command(*run_command)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in folder.iterdir()} == {
+        "run.yaml", "results.zarr", "model.safetensors", "log.jsonl", "report.html", "plan.json", "tasks"
+    }  # fmt: skip
+    assert_same_run(whole[1], folder)
+    epochs = [event["epoch"] for event in read_log(folder / "log.jsonl") if event["kind"] == "epoch"]
+    assert epochs in ([1, 2, 3], [1, 2, 2, 3]), "an epoch whose checkpoint was written was trained again"
+
+
+@pytest.mark.parametrize("kind", [pytest.param("ingest", marks=pytest.mark.slow), "run"])
+def test_the_second_of_two_commands_is_refused(kind, ingest_command, run_command, whole, nsd, tmp_path):
+    """The first is this process, in the middle of its work; the second the command line, as from another terminal."""
+    refused: list[str] = []
+    arguments = ingest_command if kind == "ingest" else run_command
+
+    def meanwhile(event):
+        if event["kind"] == "task-done" and not refused:
+            refused.append(tell(command(*arguments)))
+
+    with connect("threads", dashboard=None) as client:
+        if kind == "ingest":
+            plan = plan_ingest(str(nsd), str(tmp_path / "nsd.zarr"), **INGEST)
+            ingest(plan, client, listen=meanwhile)
+        else:
+            runs = str(tmp_path / "runs")
+            nsdflow.run("gnet8j", store=whole[0], runs=runs, client=client, listen=meanwhile, **TRAIN)
+    (line,) = refused
+    what = tmp_path / ("nsd.zarr" if kind == "ingest" else "runs/gnet8j")
+    assert line.startswith(f"{what}: a command on ")
+    assert f"(process {os.getpid()}, since 20" in line
+    assert line.endswith("works on it already; wait for it (nsdflow status says how far it is), "
+                         "or stop it and run the same command again")  # fmt: skip
+    if kind == "ingest":
+        assert contents(what) == contents(whole[0])
+    else:
+        assert_same_run(whole[1], what)
+    assert list(what.parent.rglob("*.hold")) == []
+
+
+class _Free:
+    """What a driver holds that nobody refuses."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def check(self):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["ingest", "run"])
+def test_should_two_get_through_values_are_right(kind, whole, nsd, tmp_path, monkeypatch):
+    """Without holds, as where an object store ignores conditions: both at once on the same target."""
+    monkeypatch.setattr(ingesting if kind == "ingest" else pipelines, "holding", lambda *_, **__: _Free())
+    told: list[NsdflowError] = []
+
+    def drive(client):
+        try:
+            if kind == "ingest":
+                ingest(plan_ingest(str(nsd), str(tmp_path / "nsd.zarr"), **INGEST), client)
+            else:
+                nsdflow.run("gnet8j", store=whole[0], runs=str(tmp_path / "runs"), client=client, **TRAIN)
+        except NsdflowError as error:
+            told.append(error)
+
+    with connect("threads", dashboard=None) as one, connect("threads", dashboard=None) as other:
+        drivers = [threading.Thread(target=drive, args=(client,)) for client in (one, other)]
+        for driver in drivers:
+            driver.start()
+        for driver in drivers:
+            driver.join()
+    assert len(told) < 2, told
+    if kind == "ingest":
+        assert contents(tmp_path / "nsd.zarr") == contents(whole[0])
+    else:
+        assert_same_run(whole[1], tmp_path / "runs" / "gnet8j")
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_a_scheduler_that_dies(run_command, whole, tmp_path):
+    """Joined by address, killed with -9 in the middle of training, started again: the same command continues."""
+    where = tmp_path / "scheduler.json"
+    scheduler = ["distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(where)]
+    worker = ["distributed.cli.dask_worker", "--scheduler-file", str(where), "--nthreads", "1", "--no-dashboard"]
+    worker += ["--no-nanny", "--death-timeout", "20", "--resources", "CPU=1 GPU=1"]
+    folder = tmp_path / "runs" / "gnet8j"
+    running: list[subprocess.Popen] = []
+    try:
+        for attempt in range(2):
+            where.unlink(missing_ok=True)
+            running = [start(*scheduler), start(*worker)]
+            while not where.exists() or not where.read_text().strip():
+                time.sleep(0.1)
+            address = json.loads(where.read_text())["address"]
+            arguments = [address if argument == "threads" else argument for argument in run_command]
+            if attempt == 0:
+                killer = threading.Thread(target=_kill_after_an_epoch, args=(folder, running[0]))
+                killer.start()
+                line = tell(command(*arguments))
+                killer.join()
+                assert line == (
+                    f"the scheduler at {address} is gone; start one again and run the same command to continue: "
+                    "what is done stays done"
+                )
+                assert not (folder / "results.zarr").exists()
+            else:
+                done = command(*arguments)
+                assert done.returncode == 0, done.stderr
+            for process in running:
+                process.kill()
+                process.wait()
+    finally:
+        for process in running:
+            process.kill()
+    assert_same_run(whole[1], folder)
+    epochs = [event["epoch"] for event in read_log(folder / "log.jsonl") if event["kind"] == "epoch"]
+    assert epochs[0] == 1
+    assert epochs.count(1) == 1, "an epoch whose checkpoint was written was trained again"
+
+
+def _kill_after_an_epoch(folder: Path, scheduler: subprocess.Popen) -> None:
+    while not (folder / "checkpoint" / "joint.pt").exists():
+        time.sleep(0.01)
+    scheduler.kill()
+
+
+def test_a_scheduler_that_is_not_there():
+    with pytest.raises(RunError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9; "), connect("tcp://127.0.0.1:9"):
+        pass
