@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,28 @@ from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
 from nsdflow.synthetic import SyntheticSpec, write_nsd
 from nsdflow.workflows.ingest import ingest, plan_ingest
+
+#: How to run the tests of each mark that a plain run leaves out.
+MARKED = {
+    "slow": "make nightly",
+    "slurm": "make slurm",
+    "gpu": "python -m pytest -m gpu",
+    "browser": "make browser",
+}
+left_out: Counter[str] = Counter()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        left_out.update(mark for mark in MARKED if item.get_closest_marker(mark))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which marked tests were left out, and how to run them; silent when marks were asked for."""
+    if left_out and config.getoption("markexpr").startswith("not "):
+        terminalreporter.section("left out")
+        for mark, count in left_out.items():
+            terminalreporter.line(f"{count} marked {mark}; run them with: {MARKED[mark]}")
 
 
 @pytest.fixture(autouse=True)

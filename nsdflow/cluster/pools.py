@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,7 @@ class JobPools(SpecCluster):
         self._on_disk = security_on_disk
         self._patience = patience
         self._keeper: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         super().__init__(
             workers={},
             scheduler={"cls": Scheduler, "options": {**scheduler, "security": security, "protocol": "tls://"}},
@@ -132,8 +134,9 @@ class JobPools(SpecCluster):
         self._keeper.add_done_callback(self._kept)
 
     async def _close(self) -> None:
+        # not cancelled: a job that is being submitted at this moment would stay in the queue, its number unknown
+        self._stopping.set()
         if self._keeper is not None:
-            self._keeper.cancel()
             await asyncio.wait([self._keeper])
             self._keeper = None
         for job in self._created:
@@ -145,18 +148,19 @@ class JobPools(SpecCluster):
         Cluster._update_worker_status(self, op, msg)
 
     async def _keep(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             for state in self._states.values():
                 for job in list(state.jobs.values()):
                     await self._look(state, job)
                 self._grow(state)
                 await self._shrink(state)
             await self._submit()
-            await asyncio.sleep(self._patience.look)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._patience.look)
 
     def _kept(self, keeper: asyncio.Task[None]) -> None:
         """A keeper that failed must not leave a driver waiting for jobs that nobody submits."""
-        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+        if (error := keeper.exception()) is not None:
             for state in self._states.values():
                 state.gave_up = f"the {state.pool.name} pool cannot be kept: {type(error).__name__}: {error}"
 
