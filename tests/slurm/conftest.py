@@ -9,13 +9,20 @@ from pathlib import Path
 
 import dask
 import pytest
+import torch
+from safetensors.torch import load_file
 
+import nsdflow
+from nsdflow.cluster.connect import connect
 from nsdflow.cluster.wanted import Patience
 
 #: Waits short enough for a test, long enough for a busy machine.
 IMPATIENT = Patience(
     look=0.3, ask=1.0, vanished=20.0, idle=3.0, useful=5.0, back_off=0.5, back_off_at_most=2.0, useless=3
 )
+
+#: A training of seconds, one thread so that the machine does not matter.
+SMALL = {"prefilter": "gabor", "width": 4, "threads": 1, "bootstrap": 8, "train": {"epochs": 4, "batch_size": 40}}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,3 +56,27 @@ def queued(name: str = "") -> list[str]:
     """Ids of the jobs in the queue whose name contains ``name``."""
     lines = subprocess.run(["squeue", "-h", "-o", "%i %j"], capture_output=True, text=True, check=True).stdout
     return [line.split()[0] for line in lines.splitlines() if name in line.split()[1]]
+
+
+@pytest.fixture(scope="session")
+def reference(small_store, tmp_path_factory) -> Path:
+    """GNet8r trained in this process, never interrupted."""
+    return train_here("gnet8r", small_store, tmp_path_factory.mktemp("reference"), **SMALL)
+
+
+def train_here(pipeline: str, store: str, runs: Path, **settings) -> Path:
+    """Run a pipeline on one thread of this process; gives its run folder."""
+    with connect("threads", memory="8GiB", dashboard=None) as client:
+        nsdflow.run(pipeline, store=store, runs=str(runs), client=client, **settings)
+    return runs / pipeline
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    """Two runs have the same parameters and results, whatever their epochs took."""
+    first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    trees = [nsdflow.open_run(str(path)) for path in (one, other)]
+    for tree in trees:
+        tree["history"] = tree["history"].to_dataset().drop_vars("seconds")
+    assert trees[0].identical(trees[1])
