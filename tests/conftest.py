@@ -76,6 +76,6 @@ def small_store(small_nsd: Path, tmp_path_factory: pytest.TempPathFactory) -> st
     """Early visual cortex of the small NSD, with images of 67 pixels."""
     target = str(tmp_path_factory.mktemp("store") / "nsd.zarr")
     plan = plan_ingest(str(small_nsd), target, voxels="evc", image_size=67, layout=Layout(chunk_voxels=16))
-    with connect("threads", threads_per_worker=2, memory="8GiB") as client:
+    with connect("threads", threads_per_worker=2, memory="8GiB", dashboard=None) as client:
         ingest(plan, client)
     return target
