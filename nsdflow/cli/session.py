@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.links import announce_dashboard, announce_pools
-from nsdflow.cluster.pool import job_scripts
+from nsdflow.cluster.pool import PLACEHOLDERS, job_scripts
 from nsdflow.cluster.progress import Progress
 
 if TYPE_CHECKING:
@@ -34,4 +34,4 @@ def session(
 def print_job_scripts(cluster: str, workers: int | None) -> None:
     """Show what would be submitted to a queue."""
     for pool, script in job_scripts(cluster, workers=workers).items():
-        print(f"\njob script of the {pool} pool:\n{script}".rstrip())
+        print(f"\n--- job script of the {pool} pool ({PLACEHOLDERS})\n\n{script}".rstrip())

@@ -19,7 +19,7 @@ from nsdflow.cluster.connect import connect
 from nsdflow.cluster.feed import Feed
 from nsdflow.cluster.links import links_of
 from nsdflow.cluster.local import visible_gpus
-from nsdflow.cluster.pool import LOGS, job_scripts
+from nsdflow.cluster.pool import LOGS, PLACEHOLDERS, job_scripts
 from nsdflow.cluster.pools import JobPools
 from nsdflow.cluster.probe import environment, interface_of, open_to_others, probe
 from nsdflow.cluster.wanted import PATIENCE, Patience
@@ -67,7 +67,7 @@ class Examination:
         """Everything as text: job scripts first, then a line a finding, the ways to the dashboard, and the verdict."""
         lines = []
         for pool, script in self.job_scripts.items():
-            lines += [f"--- job script of the {pool} pool", "", *script.strip().splitlines(), ""]
+            lines += [f"--- job script of the {pool} pool ({PLACEHOLDERS})", "", *script.strip().splitlines(), ""]
         lines.append(f"--- what was found, on {self.cluster}")
         lines.append("")
         lines += [f"{one.state:<9}{one.where:<8}{one.what + ':':<13}{one.text}" for one in self.findings]
@@ -75,8 +75,8 @@ class Examination:
             lines += ["", "--- where the dashboard of a run will be (the port may differ)", ""]
             lines += [f"{way + ':':<17}{link}" for way, link in self.links.items()]
         count = Counter(one.state for one in self.findings)
-        verdict = "ready" if self.healthy else "not ready; what is marked problem has to be solved first"
-        lines += ["", f"{count['problem']} problems, {count['warning']} warnings: {self.cluster} is {verdict}"]
+        verdict = "ready" if self.healthy else "not ready: what is marked problem has to be solved first"
+        lines += ["", f"{self.cluster} is {verdict} (problems: {count['problem']}, warnings: {count['warning']})"]
         return "\n".join(lines)
 
 
@@ -177,8 +177,9 @@ def _examine(client: Client, pool: str, wait: float) -> Iterator[Finding]:
     yield Finding(pool, "size", "ok", f"{seen['threads']} thread(s) and {limit} of memory a worker")
     if seen["seconds_left"] is not None:
         text = (
-            f"trainings leave {clock(seen['seconds_left'])} from now, in time for the job's end, and go on in another"
+            f"a training leaves its job {clock(seen['seconds_left'])} (m:ss) from now, before the walltime, and goes on"
         )
+        text += " in the next"
         yield Finding(pool, "walltime", "ok", text)
 
 

@@ -13,7 +13,7 @@ kind             fields                                                who
 ``task-done``    key, stage, seconds, bytes                            driver, once a task
 ``task-failed``  key, stage, error, again                              driver, when a task failed
 ``epoch``        run, epoch, epochs, seconds, loss, accuracy, ...      training task, once an epoch
-``job``          pool, name, id, state, reason, jobs                   pools, when a job is up, lost, released
+``job``          pool, name, id, state, reason, jobs                   pools: submitted, waiting, up, lost, released
 ``note``         text                                                  anyone: one line worth reading
 ===============  ====================================================  ====================================
 """

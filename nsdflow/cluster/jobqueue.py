@@ -145,7 +145,7 @@ async def still_queued(queue: Queue, job_id: str) -> tuple[bool, str]:
     process = await asyncio.create_subprocess_exec(
         *queue.status, job_id, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = (stream.decode(errors="replace").strip() for stream in await process.communicate())
+    out, err = (" ".join(stream.decode(errors="replace").split()) for stream in await process.communicate())
     if process.returncode != 0:
         return UNKNOWN.search(err + out) is None, err
     return bool(out) and ENDED.search(out) is None, out

@@ -24,12 +24,14 @@ from nsdflow.cluster.wanted import Wanted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Pool", "job_scripts", "pool_settings", "read_pools"]
+__all__ = ["PLACEHOLDERS", "Pool", "job_scripts", "pool_settings", "read_pools"]
 
 #: Jobs of a pool at once, where neither the section nor the caller says.
 MAXIMUM_JOBS = 4
 #: Where job logs go, where the section does not say: a folder of the current one.
 LOGS = "nsdflow-jobs"
+#: What a job script holds that is only known when a run starts.
+PLACEHOLDERS: Final = "SCHEDULER:PORT and KEYS stand for what each run makes for itself"
 #: Stands for the credentials that each connection makes for itself.
 TO_BE_MADE: Final = Security(
     tls_ca_file="KEYS/ca_file.pem", tls_worker_cert="KEYS/cert.pem", tls_worker_key="KEYS/key.pem"

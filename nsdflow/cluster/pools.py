@@ -179,7 +179,9 @@ class JobPools(SpecCluster):
         if not just_gone and now - job.asked < self._patience.ask:
             return
         job.asked = now
-        alive, job.said = await still_queued(state.pool.queue, self._job_id(job))
+        before, (alive, job.said) = job.said, await still_queued(state.pool.queue, self._job_id(job))
+        if alive and job.up_since is None and job.said != before:
+            self._tell(state, job, "waiting", f"the queue says {job.said}")
         if not alive:
             where = "before its worker came up" if job.up_since is None else "with its worker"
             await self._lose(state, job, f"job {self._job_id(job)} ended {where} {job.said}".rstrip())
@@ -242,8 +244,11 @@ class JobPools(SpecCluster):
 
     async def _submit(self) -> None:
         """Make the queue agree with ``worker_spec``: submit what is new, cancel what is gone."""
+        new = [(state, job) for state in self._states.values() for job in state.jobs.values() if not self._job_id(job)]
         try:
             await self._correct_state()
+            for state, job in new:
+                self._tell(state, job, "submitted", f"to {state.pool.queue.name}")
         except (RuntimeError, OSError, ValueError) as error:
             reason = f"could not be submitted: {_stderr(error)}"
             for state in self._states.values():

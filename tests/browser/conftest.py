@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -82,13 +82,17 @@ def browser():
 
 
 class Training(Thread):
-    """GNet8r on two areas, trained in a thread as a driver would, on workers of its own."""
+    """GNet8r on two areas, trained in a thread as a driver would, on workers of its own.
+
+    The dashboard stays until :meth:`finish`.
+    """
 
     def __init__(self, store: str, runs: Path) -> None:
         super().__init__(name="training")
         self.store, self.runs = store, runs
         self.dashboard = ""
         self.error: Exception | None = None
+        self.seen = Event()
 
     @property
     def folder(self) -> Path:
@@ -101,11 +105,13 @@ class Training(Thread):
             with connect("local", workers=2, memory="2GiB") as client:
                 self.dashboard = f"http://127.0.0.1:{client.cluster.scheduler.http_server.port}"
                 nsdflow.run("gnet8r", store=self.store, runs=str(self.runs), client=client, train=train, **settings)
+                self.seen.wait(timeout=240)
         except Exception as error:  # noqa: BLE001 - told by the test that joins the thread
             self.error = error
 
     def finish(self) -> Path:
         """Wait for the end of the training; gives the page of its report."""
+        self.seen.set()
         self.join(timeout=240)
         assert not self.is_alive()
         if self.error is not None:
@@ -119,4 +125,5 @@ def training(small_store, tmp_path_factory):
     training = Training(small_store, tmp_path_factory.mktemp("browser"))
     training.start()
     yield training
+    training.seen.set()
     training.join(timeout=240)

@@ -51,7 +51,7 @@ def test_this_machine_is_fine(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []  # what it wrote to see whether files are shared is gone
     text = examination.describe()
     assert "ok       cpu     environment: the same 10 versions as here" in text
-    assert text.endswith("0 problems, 0 warnings: threads is ready")
+    assert text.endswith("threads is ready (problems: 0, warnings: 0)")
 
 
 def test_a_healthy_gpu_worker_has_nothing_to_complain_of(told):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import dask
@@ -35,6 +36,16 @@ def slurm():
         if shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True, check=False).returncode:
             pytest.skip("no SLURM answers; start one with: sh tests/slurm/start_slurm.sh")
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_jobs_before():
+    """A test that failed may have left jobs: they are not the next one's fault."""
+    subprocess.run(["scancel", "--user", str(os.getuid())], check=True)
+    ends = time.monotonic() + 30
+    while queued():
+        assert time.monotonic() < ends, "jobs that cannot be cancelled"
+        time.sleep(0.1)
 
 
 @pytest.fixture
