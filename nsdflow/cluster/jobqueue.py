@@ -77,9 +77,9 @@ QUEUES: Final[Mapping[str, Queue]] = {
     )
 }
 
-#: States of a job that has ended but is still remembered by its queue (SLURM's names, then LSF's).
+#: States of a job that has ended, or is being tidied away, but is still remembered by its queue (SLURM's names, then LSF's).
 ENDED = re.compile(
-    r"BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_ME|PREEMPTED|TIMEOUT|\bDONE\b|\bEXIT\b|Terminated"
+    r"BOOT_FAIL|CANCELLED|COMPLET|DEADLINE|FAILED|NODE_FAIL|OUT_OF_ME|PREEMPTED|TIMEOUT|\bDONE\b|\bEXIT\b|Terminated"
 )
 #: How queues say that they do not know a job; any other failure of the command says nothing about the job.
 UNKNOWN = re.compile(r"invalid job|unknown job|not found|do(es)? not exist|has finished", re.IGNORECASE)

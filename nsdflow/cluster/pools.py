@@ -176,7 +176,8 @@ class JobPools(SpecCluster):
         just_gone = job.up_since is not None and job.gone_since is None
         if just_gone:
             job.gone_since = now
-        if not just_gone and now - job.asked < self._patience.ask:
+        every = self._patience.ask if job.gone_since is None else self._patience.ask_of_gone
+        if not just_gone and now - job.asked < every:
             return
         job.asked = now
         before, (alive, job.said) = job.said, await still_queued(state.pool.queue, self._job_id(job))
@@ -214,8 +215,10 @@ class JobPools(SpecCluster):
         missing = state.pool.jobs_for(state.wanted) - len(state.jobs)
         if missing <= 0 or state.gave_up or time.monotonic() < state.not_before:
             return
-        if state.useless:
-            missing = 1  # one at a time shows soon enough whether the trouble is over
+        if state.useless:  # one at a time shows soon enough whether the trouble is over
+            if any(job.up_since is None for job in state.jobs.values()):
+                return
+            missing = 1
         for _ in range(missing):
             name = f"{state.pool.name}-{next(state.numbers)}"
             spec = state.pool.spec(self._on_disk)
