@@ -77,7 +77,7 @@ QUEUES: Final[Mapping[str, Queue]] = {
     )
 }
 
-#: States of a job that has ended, or is being tidied away, but is still remembered by its queue (SLURM's names, then LSF's).
+#: States of a job that has ended, or is tidied away, but that its queue remembers (SLURM's names, then LSF's).
 ENDED = re.compile(
     r"BOOT_FAIL|CANCELLED|COMPLET|DEADLINE|FAILED|NODE_FAIL|OUT_OF_ME|PREEMPTED|TIMEOUT|\bDONE\b|\bEXIT\b|Terminated"
 )

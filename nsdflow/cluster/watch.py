@@ -161,9 +161,10 @@ class Watching(SchedulerPlugin):
         self.watch = Watch()
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Called by the scheduler for each event of any topic."""
+        """Called by the scheduler for each message of any topic: an event, or from a driver several."""
         if topic in (TOPIC, DRIVER_TOPIC):
-            self.watch.take(dict(msg))
+            for event in (msg,) if topic == TOPIC else msg:
+                self.watch.take(dict(event))
 
 
 def has_page(client: Client) -> bool:

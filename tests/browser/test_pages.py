@@ -64,7 +64,7 @@ def test_the_dashboard_follows_a_training(browser, training, tmp_path):
     assert "gnet8r/V1" in status.describe()
 
     browser.open(f"{training.dashboard}/status")
-    browser.wait_for(["nsdflow"])  # the way to the page from Dask's own
+    browser.wait_for(["Nsdflow"])  # the way to the page from Dask's own
     browser.open(f"{training.dashboard}/nsdflow")
     browser.wait_for(["gnet8r/V1"])
     assert browser.complaints() == []

@@ -8,7 +8,7 @@ import pytest
 
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.dashboard import Page, dask_setup, table
-from nsdflow.cluster.events import emit, make_event, publish
+from nsdflow.cluster.events import Publisher, emit, make_event
 from nsdflow.cluster.watch import Watch
 
 
@@ -54,7 +54,8 @@ def test_tables_show_text_as_text():
 def served():
     """A client whose scheduler has seen two trainings, and the address of its dashboard."""
     with connect("threads") as client:
-        publish(client, make_event("stage", stage="train", total=2, done=0, bytes=0))
+        with Publisher(client) as publish:
+            publish(make_event("stage", stage="train", total=2, done=0, bytes=0))
         for group in ("V1", "V2"):
             client.submit(report, group, 10, key=f"train-{group}").result()
         yield client, f"http://127.0.0.1:{client.cluster.scheduler.http_server.port}"
