@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.wanted import Patience
+from tests.docs.test_blocks import ROOT, Block, blocks
 
 #: Waits short enough for a test, long enough for a busy machine.
 IMPATIENT = Patience(
@@ -56,6 +58,27 @@ def sections(tmp_path, monkeypatch):
     gpu = {"job-extra-directives": ["--gres=gpu:1"], "maximum-jobs": 2}
     with dask.config.set({"jobqueue.slurm": cpu, "jobqueue.slurm-gpu": gpu}):
         yield {"cpu": cpu, "gpu": gpu}
+
+
+def example() -> list[Block]:
+    """The blocks of the page that leads through a first run."""
+    return list(blocks(ROOT / "docs" / "cluster" / "first-run.md"))
+
+
+@pytest.fixture
+def user(tmp_path, monkeypatch) -> Path:
+    """A home folder with the ``jobqueue.yaml`` that the page shows; gives the folder the user works in."""
+    (jobqueue,) = [block.text for block in example() if block.info == "yaml"]
+    settings = tmp_path / "home" / ".config" / "dask"
+    settings.mkdir(parents=True)
+    (settings / "jobqueue.yaml").write_text(jobqueue)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("DASK_CONFIG", raising=False)
+    monkeypatch.chdir(work)
+    return work
 
 
 @pytest.fixture

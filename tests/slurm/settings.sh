@@ -1,5 +1,6 @@
 # What the scripts beside this one share.
 
+export PATH="$PATH:/usr/sbin:/sbin" # where Debian has daemons
 folder=${NSDFLOW_SLURM:-/tmp/nsdflow-slurm}
 export SLURM_CONF="$folder/slurm.conf"
 

@@ -4,51 +4,21 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from nsdflow.cluster.events import read_log
-from tests.slurm.conftest import SMALL, assert_same_bits, queued
+from tests.slurm.conftest import SMALL, assert_same_bits, example, queued
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(420)]
-
-#: What ``docs/cluster/first-run.md`` tells users to write, for the SLURM of these tests.
-JOBQUEUE = """
-jobqueue:
-  slurm:
-    queue: debug
-    cores: 1
-    memory: 1GiB
-    walltime: "00:30:00"
-    maximum-jobs: 2
-  slurm-gpu:
-    job-extra-directives: ["--gres=gpu:1"]
-    maximum-jobs: 2
-"""
-NSDFLOW = Path(sys.executable).with_name("nsdflow")
-
-
-@pytest.fixture
-def user(tmp_path, monkeypatch) -> Path:
-    """A home folder with a ``jobqueue.yaml``; gives the folder the user works in."""
-    settings = tmp_path / "home" / ".config" / "dask"
-    settings.mkdir(parents=True)
-    (settings / "jobqueue.yaml").write_text(JOBQUEUE)
-    work = tmp_path / "work"
-    work.mkdir(mode=0o700)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("DASK_CONFIG", raising=False)
-    monkeypatch.chdir(work)
-    return work
 
 
 def command(*words: str) -> list[str]:
     settings = {**SMALL, **{f"train.{key}": value for key, value in SMALL["train"].items()}}
     sets = [word for key, value in settings.items() if key != "train" for word in ("--set", f"{key}={value}")]
-    return [str(NSDFLOW), "run", "gnet8r", "--cluster", "slurm", *sets, *words]
+    return ["nsdflow", "run", "gnet8r", "--cluster", "slurm", *sets, *words]
 
 
 def submitted(job: str) -> str:
@@ -111,10 +81,15 @@ def test_a_driver_that_is_killed_leaves_no_jobs_and_the_same_command_goes_on_to_
     wait_until(lambda: queued() == [], seconds=60)
 
 
-def test_doctor_says_what_a_user_needs(user):
-    asked = subprocess.run([str(NSDFLOW), "doctor", "--cluster", "slurm"], capture_output=True, text=True, check=False)
-    assert "#SBATCH --gres=gpu:1" in asked.stdout, asked.stderr
-    squeezed = [" ".join(line.split()) for line in asked.stdout.splitlines()]
+def test_the_first_run_of_the_documentation(user):
+    """Every command of the page, in order, as it stands there."""
+    script = "".join(block.text for block in example() if "tests/slurm runs it" in block.info)
+    doctor = "nsdflow doctor --cluster slurm\n"
+    assert script.count(doctor) == 1
+    script = script.replace(doctor, doctor.replace("\n", " || [ $? = 1 ]\n"))  # its pretended GPUs are a problem
+    done = subprocess.run(["bash", "-euxc", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     for start in (
         "ok driver network: workers reach the scheduler at tls://",
         "ok cpu start: a worker on ",
@@ -122,8 +97,12 @@ def test_doctor_says_what_a_user_needs(user):
         "ok gpu network: the worker is at tls://",
         "problem gpu GPU: torch sees no GPU, CUDA_VISIBLE_DEVICES=0",
         "ssh tunnel: ssh -N -L ",
-        "slurm is not ready: ",  # the pretended GPUs are a problem
+        "slurm is not ready: ",
+        "#SBATCH --gres=gpu:1",
+        f"{user}/project/nsd.zarr: published, with subj01, subj02",
+        "report: runs/gnet8r/report.html",
+        "gnet8r/hV4 4 / 4",
     ):
-        assert any(line.startswith(start) for line in squeezed), asked.stdout
-    assert asked.returncode == 1
+        assert any(line.startswith(start) for line in lines), f"{start}: {done.stdout}"
+    assert "every user can read" not in done.stdout  # because of the umask the page begins with
     wait_until(lambda: queued() == [], seconds=30)
