@@ -1,4 +1,4 @@
-"""``.ci/run`` itself: its steps, what it skips where, how it ends; ``make`` and ``apt-get`` only say what they would do."""
+"""``.ci/run`` itself: its steps, what it skips, how it ends; ``make`` and ``apt-get`` only say what they would do."""
 
 from __future__ import annotations
 
