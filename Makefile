@@ -10,7 +10,7 @@ PYTEST     := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test nightly lint lint-code lint-format lint-types lint-layers format docs bench clean
+.PHONY: help demo test nightly slurm browser lint lint-code lint-format lint-types lint-layers format docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -18,11 +18,17 @@ help: ## this list
 demo: $(USER_READY) ## synthetic NSD -> store -> GNet and fwRF -> a page of figures, in ./demo
 	$(BIN)/nsdflow demo --out demo
 
-test: $(DEV_READY) ## all tests but the marked ones (slow, slurm, gpu, browser); PYTEST_ARGS="-k store" for some
+test: $(DEV_READY) ## all tests but the marked ones (slow, slurm, gpu, browser; it says how many); PYTEST_ARGS="-k store" for some
 	$(PYTEST) $(PYTEST_ARGS)
 
 nightly: $(DEV_READY) ## the slow tests that `make test` leaves out
 	$(PYTEST) -m "slow" $(PYTEST_ARGS)
+
+slurm: $(DEV_READY) ## the tests on real batch jobs, beside a SLURM of their own that it starts (root on Debian)
+	sh tests/slurm/with_slurm.sh $(PYTEST) -m slurm tests/slurm $(PYTEST_ARGS)
+
+browser: $(DEV_READY) ## the tests that open pages in headless Chromium (Debian's chromium and chromium-driver)
+	$(PYTEST) -m browser $(PYTEST_ARGS)
 
 lint: lint-code lint-format lint-types lint-layers ## ruff (lint and format), mypy strict, the contract between the layers
 

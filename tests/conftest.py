@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,28 @@ from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
 from nsdflow.synthetic import SyntheticSpec, write_nsd
 from nsdflow.workflows.ingest import ingest, plan_ingest
+
+#: How to run the tests of each mark that a plain run leaves out.
+MARKED = {
+    "slow": "make nightly",
+    "slurm": "make slurm",
+    "gpu": "python -m pytest -m gpu",
+    "browser": "make browser",
+}
+left_out: Counter[str] = Counter()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        left_out.update(mark for mark in MARKED if item.get_closest_marker(mark))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which marked tests were left out, and how to run them; silent when marks were asked for."""
+    if left_out and config.getoption("markexpr").startswith("not "):
+        terminalreporter.section("left out")
+        for mark, count in left_out.items():
+            terminalreporter.line(f"{count} marked {mark}; run them with: {MARKED[mark]}")
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +76,6 @@ def small_store(small_nsd: Path, tmp_path_factory: pytest.TempPathFactory) -> st
     """Early visual cortex of the small NSD, with images of 67 pixels."""
     target = str(tmp_path_factory.mktemp("store") / "nsd.zarr")
     plan = plan_ingest(str(small_nsd), target, voxels="evc", image_size=67, layout=Layout(chunk_voxels=16))
-    with connect("threads", threads_per_worker=2, memory="8GiB") as client:
+    with connect("threads", threads_per_worker=2, memory="8GiB", dashboard=None) as client:
         ingest(plan, client)
     return target

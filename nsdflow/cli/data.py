@@ -123,6 +123,7 @@ def ingest(
 
     Example: `nsdflow ingest --source s3://natural-scenes-dataset --store nsd.zarr --subjects 1,2`
     """
+    from nsdflow.cluster.events import subscribe
     from nsdflow.nsd.source import open_source
     from nsdflow.workflows.ingest import ingest as carry_out
     from nsdflow.workflows.ingest import plan_ingest
@@ -146,6 +147,9 @@ def ingest(
     if dry_run:
         print_job_scripts(cluster, workers)
         return
-    with session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (client, progress):
+    with (
+        session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (client, progress),
+        subscribe(client, progress),
+    ):
         opened = carry_out(plan, client, resume=resume, listen=progress)
     print(f"{opened.url}: published, with {', '.join(opened.subjects)}")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from nsdflow.cli.options import Cluster, Dashboard, DryRun, Profile, StoreUrl, Workers
 from nsdflow.cli.session import print_job_scripts, session
@@ -14,6 +19,9 @@ from nsdflow.config import load_storage, parse_overrides
 from nsdflow.errors import one_of
 
 __all__ = ["export", "report", "run", "status"]
+
+#: Seconds between two looks of ``nsdflow status`` in a terminal.
+STATUS_SECONDS = 2.0
 
 
 def run(
@@ -51,14 +59,29 @@ def run(
         print(f"report: {path}")
 
 
-def status(folder: Annotated[str, typer.Argument(help="A run, a folder of runs, or a store being built.")]) -> None:
-    """Say how far runs and ingestions are.
+def status(
+    folder: Annotated[str, typer.Argument(help="A run, a folder of runs, or a store being built.")],
+    once: Annotated[bool, typer.Option("--once", help="Print and stop, also in a terminal.")] = False,
+) -> None:
+    """Say how far runs and ingestions are. In a terminal it stays and follows what is not finished; Ctrl-C ends it.
 
     Example: `nsdflow status runs`
     """
-    from nsdflow.workflows.status import describe_status
+    from nsdflow.workflows.status import read_status
 
-    print(describe_status(folder))
+    found = read_status(folder)
+    console = Console(highlight=False)
+    if once or not console.is_terminal or all(status.finished for status in found):
+        print("\n\n".join(status.describe() for status in found))
+        return
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live, suppress(KeyboardInterrupt):
+        while True:
+            text = "\n\n".join(status.describe() for status in found)
+            live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+            if all(status.finished for status in found):
+                break
+            time.sleep(STATUS_SECONDS)
+            found = read_status(folder)
 
 
 def report(run: Annotated[str, typer.Argument(help="A run folder.")]) -> None:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nsdflow.cluster.connect import connect
-from nsdflow.cluster.links import announce_dashboard
-from nsdflow.cluster.pool import job_scripts
+from nsdflow.cluster.links import announce_dashboard, announce_pools
+from nsdflow.cluster.pool import PLACEHOLDERS, job_scripts
 from nsdflow.cluster.progress import Progress
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def session(
         connect(cluster, workers=workers, scratch=scratch, dashboard=dashboard) as client,
         Progress() as progress,
     ):
+        announce_pools(client, progress)
         announce_dashboard(client, progress)
         yield client, progress
 
@@ -33,4 +34,4 @@ def session(
 def print_job_scripts(cluster: str, workers: int | None) -> None:
     """Show what would be submitted to a queue."""
     for pool, script in job_scripts(cluster, workers=workers).items():
-        print(f"\njob script of the {pool} pool:\n{script}")
+        print(f"\n--- job script of the {pool} pool ({PLACEHOLDERS})\n\n{script}".rstrip())

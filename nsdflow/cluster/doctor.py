@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from dask.utils import format_bytes
@@ -17,9 +19,9 @@ from nsdflow.cluster.connect import connect
 from nsdflow.cluster.feed import Feed
 from nsdflow.cluster.links import links_of
 from nsdflow.cluster.local import visible_gpus
-from nsdflow.cluster.pool import LOGS, job_scripts
+from nsdflow.cluster.pool import LOGS, PLACEHOLDERS, job_scripts
 from nsdflow.cluster.pools import JobPools
-from nsdflow.cluster.probe import environment, open_to_others, probe
+from nsdflow.cluster.probe import environment, interface_of, open_to_others, probe
 from nsdflow.cluster.wanted import PATIENCE, Patience
 from nsdflow.cluster.watch import clock
 from nsdflow.errors import RunError
@@ -62,14 +64,19 @@ class Examination:
         return all(finding.state != "problem" for finding in self.findings)
 
     def describe(self) -> str:
-        """Everything as text: job scripts first, then a line a finding, then the ways to the dashboard."""
-        lines = [f"cluster {self.cluster}"]
+        """Everything as text: job scripts first, then a line a finding, the ways to the dashboard, and the verdict."""
+        lines = []
         for pool, script in self.job_scripts.items():
-            lines += ["", f"--- job script of the {pool} pool", script.strip()]
+            lines += [f"--- job script of the {pool} pool ({PLACEHOLDERS})", "", *script.strip().splitlines(), ""]
+        lines.append(f"--- what was found, on {self.cluster}")
         lines.append("")
-        for finding in self.findings:
-            lines.append(f"{finding.state.upper():8}{finding.where:8}{finding.what}: {finding.text}")
-        lines += ["", *(f"dashboard, {way}: {link}" for way, link in self.links.items())]
+        lines += [f"{one.state:<9}{one.where:<8}{one.what + ':':<13}{one.text}" for one in self.findings]
+        if self.links:
+            lines += ["", "--- where the dashboard of a run will be (the port may differ)", ""]
+            lines += [f"{way + ':':<17}{link}" for way, link in self.links.items()]
+        count = Counter(one.state for one in self.findings)
+        verdict = "ready" if self.healthy else "not ready: what is marked problem has to be solved first"
+        lines += ["", f"{self.cluster} is {verdict} (problems: {count['problem']}, warnings: {count['warning']})"]
         return "\n".join(lines)
 
 
@@ -100,14 +107,14 @@ def doctor(
     findings = list(_closed(folders))
     with connect(cluster, patience=patience) as client:
         links = links_of(client)
-        findings.append(_encryption(client))
+        findings.append(_network(client))
         for pool in scripts or (("cpu", "gpu") if visible_gpus() else ("cpu",)):
             findings += _examine(client, pool, wait)
     return Examination(cluster, tuple(findings), scripts, links)
 
 
 def _closed(folders: Sequence[str]) -> Iterator[Finding]:
-    """Who else may look into runs, stores and logs."""
+    """Who else may look into runs, stores and logs, those that are there and those that will be made here."""
     for folder in folders:
         if not Path(folder).exists():
             continue
@@ -119,13 +126,29 @@ def _closed(folders: Sequence[str]) -> Iterator[Finding]:
             )
         else:
             yield Finding("driver", "privacy", "ok", f"{folder} is closed to other users")
+    if not all(Path(folder).exists() for folder in folders) and open_to_others(Path.cwd()) and _makes_readable():
+        text = "every user can read what you make in this folder; first say: umask 007, or: chmod o-rwx ."
+        yield Finding("driver", "privacy", "warning", text)
 
 
-def _encryption(client: Client) -> Finding:
+def _makes_readable() -> bool:
+    """Whether files made now are readable by everybody."""
+    with TemporaryDirectory() as folder:
+        trial = Path(folder) / "trial"
+        trial.touch()
+        return bool(trial.stat().st_mode & 0o004)
+
+
+def _network(client: Client) -> Finding:
+    """How workers reach the scheduler, and whether others could."""
     address = str(client.scheduler_info(n_workers=1)["address"])
-    if address.startswith(("tls://", "inproc://")) or "://127.0.0.1:" in address:
-        return Finding("driver", "network", "ok", f"scheduler at {address}")
-    text = f"scheduler at {address} is not encrypted: whoever reaches it can run code as you"
+    here = f" ({interface_of(address)})" if client.cluster is not None and "inproc" not in address else ""
+    if address.startswith("tls://"):
+        text = f"workers reach the scheduler at {address}{here}, encrypted; only who holds its key can connect"
+        return Finding("driver", "network", "ok", text)
+    if address.startswith("inproc://") or "://127.0.0.1:" in address:
+        return Finding("driver", "network", "ok", f"the scheduler at {address} is reached from this machine only")
+    text = f"the scheduler at {address} is not encrypted: whoever reaches it can run code as you"
     return Finding("driver", "network", "warning", text)
 
 
@@ -142,16 +165,22 @@ def _examine(client: Client, pool: str, wait: float) -> Iterator[Finding]:
         return
     finally:
         (folder / token).unlink()
-    yield Finding(pool, "start", "ok", f"{seen['host']} answered after {clock(time.monotonic() - started)}")
+    took = clock(time.monotonic() - started)
+    yield Finding(pool, "start", "ok", f"a worker on {seen['host']} answered {took} (m:ss) after it was asked for")
     yield _same_environment(pool, seen)
     yield _shared(pool, seen, folder)
     yield _scratch(pool, seen)
     if pool == "gpu" or seen["gpus"]:
         yield _gpu(pool, seen)
     limit = format_bytes(seen["memory_limit"]) if seen["memory_limit"] else "no limit"
-    yield Finding(pool, "size", "ok", f"{seen['threads']} threads, {limit} of memory, {seen['address']}")
+    yield Finding(pool, "network", "ok", f"the worker is at {seen['address']} ({seen['interface']})")
+    yield Finding(pool, "size", "ok", f"{seen['threads']} thread(s) and {limit} of memory a worker")
     if seen["seconds_left"] is not None:
-        yield Finding(pool, "walltime", "ok", f"tasks leave {clock(seen['seconds_left'])} after the start of a job")
+        text = (
+            f"a training leaves its job {clock(seen['seconds_left'])} (m:ss) from now, before the walltime, and goes on"
+        )
+        text += " in the next"
+        yield Finding(pool, "walltime", "ok", text)
 
 
 def _ask(client: Client, pool: str, folder: str, token: str, wait: float) -> dict[str, Any]:
@@ -179,19 +208,19 @@ def _same_environment(pool: str, seen: Mapping[str, Any]) -> Finding:
     if differ:
         text = f"{'; '.join(differ)}; use one environment on a file system that all nodes see"
         return Finding(pool, "environment", "problem", text)
-    return Finding(pool, "environment", "ok", f"same versions as here, {seen['executable']}")
+    return Finding(pool, "environment", "ok", f"the same {len(here)} versions as here, {seen['executable']}")
 
 
 def _shared(pool: str, seen: Mapping[str, Any], folder: Path) -> Finding:
     if seen["shared"]:
-        return Finding(pool, "files", "ok", f"sees {folder}")
-    text = f"does not see {folder}; put store and runs on a file system that all nodes share, or in an object store"
+        return Finding(pool, "files", "ok", f"the worker sees this folder, {folder}")
+    text = f"the worker does not see {folder}; put store and runs where all nodes see them, or in an object store"
     return Finding(pool, "files", "problem", text)
 
 
 def _scratch(pool: str, seen: Mapping[str, Any]) -> Finding:
     free, files = seen["scratch_free"], seen["scratch_files"]
-    text = f"{seen['scratch']}: {format_bytes(free)} and {files} files free"
+    text = f"{seen['scratch']} has room for {format_bytes(free)} and {files:,} files"
     if free < SCRATCH_BYTES or files < SCRATCH_FILES:
         return Finding(pool, "scratch", "warning", f"{text}; set local-directory in jobqueue.yaml to a larger disk")
     return Finding(pool, "scratch", "ok", text)

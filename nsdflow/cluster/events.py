@@ -13,7 +13,7 @@ kind             fields                                                who
 ``task-done``    key, stage, seconds, bytes                            driver, once a task
 ``task-failed``  key, stage, error, again                              driver, when a task failed
 ``epoch``        run, epoch, epochs, seconds, loss, accuracy, ...      training task, once an epoch
-``job``          pool, name, id, state, reason, jobs                   pools, when a job is up, lost, released
+``job``          pool, name, id, state, reason, jobs                   pools: submitted, waiting, up, lost, released
 ``note``         text                                                  anyone: one line worth reading
 ===============  ====================================================  ====================================
 """
@@ -26,7 +26,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from distributed import get_worker
 
@@ -37,16 +37,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from distributed import Client
+    from tornado.ioloop import IOLoop
 
 __all__ = [
     "DRIVER_TOPIC",
     "TOPIC",
     "Event",
     "Listener",
+    "Publisher",
     "RunLog",
     "emit",
     "make_event",
-    "publish",
     "read_log",
     "subscribe",
 ]
@@ -55,6 +56,8 @@ __all__ = [
 TOPIC = "nsdflow"
 #: Where a driver shows its own events to the dashboard.
 DRIVER_TOPIC = "nsdflow-driver"
+#: Seconds for which events of a driver are gathered.
+PUBLISH_EVERY = 0.25
 #: Seconds between two uploads of a log to an object store.
 UPLOAD_EVERY = 30.0
 
@@ -81,9 +84,45 @@ def emit(kind: str, **fields: Any) -> None:
     worker.log_event(TOPIC, event)
 
 
-def publish(client: Client, event: Event) -> None:
-    """Show an event of the driver on the dashboard; listeners of the driver get it from the driver itself."""
-    client.log_event(DRIVER_TOPIC, event)
+class Publisher:
+    """The listener that shows a driver's own events on the dashboard; the driver does not wait for it.
+
+    Events of a quarter of a second travel together: a round trip to the scheduler for each of ten thousand tasks takes
+    longer than small tasks do. Use it as a context manager; at the end everything has arrived.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._loop = cast("IOLoop", client.loop)
+        self._waiting: list[Event] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            self._waiting.append(event)
+            first = len(self._waiting) == 1
+        if first:
+            self._loop.add_callback(self._loop.call_later, PUBLISH_EVERY, self._send)
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:  # perhaps because the scheduler is gone: do not wait for it
+            self._loop.add_callback(self._send)
+        elif events := self._take():
+            self._client.log_event(DRIVER_TOPIC, events)
+
+    def _take(self) -> list[Event]:
+        with self._lock:
+            events, self._waiting = self._waiting, []
+        return events
+
+    async def _send(self) -> None:
+        scheduler = self._client.scheduler
+        if scheduler is not None and (events := self._take()):
+            with suppress(OSError):  # the scheduler is gone, which the driver is told elsewhere
+                await scheduler.log_event(topic=DRIVER_TOPIC, msg=events)
 
 
 @contextmanager

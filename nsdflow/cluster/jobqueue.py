@@ -77,9 +77,9 @@ QUEUES: Final[Mapping[str, Queue]] = {
     )
 }
 
-#: States of a job that has ended but is still remembered by its queue (SLURM's names, then LSF's).
+#: States of a job that has ended, or is tidied away, but that its queue remembers (SLURM's names, then LSF's).
 ENDED = re.compile(
-    r"BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_ME|PREEMPTED|TIMEOUT|\bDONE\b|\bEXIT\b|Terminated"
+    r"BOOT_FAIL|CANCELLED|COMPLET|DEADLINE|FAILED|NODE_FAIL|OUT_OF_ME|PREEMPTED|TIMEOUT|\bDONE\b|\bEXIT\b|Terminated"
 )
 #: How queues say that they do not know a job; any other failure of the command says nothing about the job.
 UNKNOWN = re.compile(r"invalid job|unknown job|not found|do(es)? not exist|has finished", re.IGNORECASE)
@@ -145,7 +145,7 @@ async def still_queued(queue: Queue, job_id: str) -> tuple[bool, str]:
     process = await asyncio.create_subprocess_exec(
         *queue.status, job_id, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = (stream.decode(errors="replace").strip() for stream in await process.communicate())
+    out, err = (" ".join(stream.decode(errors="replace").split()) for stream in await process.communicate())
     if process.returncode != 0:
         return UNKNOWN.search(err + out) is None, err
     return bool(out) and ENDED.search(out) is None, out

@@ -23,5 +23,6 @@ def keep_performance(client: Client, url: str) -> Iterator[None]:
     if not has_page(client):
         yield
         return
-    with client.as_current(), performance_report(filename=url):
+    # inline: the page opens where there is no network
+    with client.as_current(), performance_report(filename=url, mode="inline"):
         yield

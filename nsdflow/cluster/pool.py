@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import dask
 from dask.utils import parse_bytes
+from distributed import Security
 
 from nsdflow.cluster.jobqueue import QUEUES, Queue, read_section, seconds_of
 from nsdflow.cluster.settings import long_task_settings
@@ -23,15 +24,18 @@ from nsdflow.cluster.wanted import Wanted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from distributed import Security
-
-
-__all__ = ["Pool", "job_scripts", "pool_settings", "read_pools"]
+__all__ = ["PLACEHOLDERS", "Pool", "job_scripts", "pool_settings", "read_pools"]
 
 #: Jobs of a pool at once, where neither the section nor the caller says.
 MAXIMUM_JOBS = 4
 #: Where job logs go, where the section does not say: a folder of the current one.
 LOGS = "nsdflow-jobs"
+#: What a job script holds that is only known when a run starts.
+PLACEHOLDERS: Final = "SCHEDULER:PORT and KEYS stand for what each run makes for itself"
+#: Stands for the credentials that each connection makes for itself.
+TO_BE_MADE: Final = Security(
+    tls_ca_file="KEYS/ca_file.pem", tls_worker_cert="KEYS/cert.pem", tls_worker_key="KEYS/key.pem"
+)
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,18 @@ class Pool:
         many = self.workers_per_job > 1
         return [f"{job}-{index}" for index in range(self.workers_per_job)] if many else [job]
 
-    def spec(self, security: Security | None) -> dict[str, Any]:
+    def spec(self, security: Security) -> dict[str, Any]:
         """What a SpecCluster needs to start one job."""
-        options = {"config_name": self.config_name, "interface": self.settings["interface"]}
-        if security is not None:
-            options |= {"security": security, "protocol": "tls://"}
+        options = {
+            "config_name": self.config_name,
+            "interface": self.settings["interface"],
+            "security": security,
+            "protocol": "tls://",
+        }
         return {"cls": self.queue.jobs, "options": options}
 
-    def job_script(self, security: Security | None = None) -> str:
-        """The script of one job, as it would be submitted but for the scheduler's address."""
+    def job_script(self, security: Security = TO_BE_MADE) -> str:
+        """The script of the pool's first job, as it would be submitted but for the scheduler's address."""
         spec = self.spec(security)
         logs = Path(self.logs)
         existed = logs.exists()
@@ -136,7 +143,8 @@ def _pool(
         "processes": processes,
         "log-directory": section["log-directory"] or LOGS,
         "worker-extra-args": [*section["worker-extra-args"], "--resources", resources, *_lifetime(walltime)],
-        "job-script-prologue": [*section["job-script-prologue"], *_prologue(name, walltime)],
+        # ours first: what the section does before the worker starts may take minutes, and the walltime runs already
+        "job-script-prologue": [*_prologue(name, walltime), *section["job-script-prologue"]],
     }
     return Pool(name, queue, settings, slots, max(1, jobs or int(section.get("maximum-jobs") or MAXIMUM_JOBS)))
 
@@ -150,7 +158,11 @@ def margin(walltime: int) -> int:
 
 
 def _lifetime(walltime: int | None) -> list[str]:
-    return [] if walltime is None else ["--lifetime", f"{walltime - margin(walltime) // 2}s"]
+    """When the worker retires, counted by the shell from the moment the worker starts."""
+    if walltime is None:
+        return []
+    after = margin(walltime) - margin(walltime) // 2
+    return ["--lifetime", f"$(( {DEADLINE} + {after} - $(date +%s) ))s"]
 
 
 def _prologue(pool: str, walltime: int | None) -> list[str]:

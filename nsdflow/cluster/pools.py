@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,7 @@ class JobPools(SpecCluster):
         self._on_disk = security_on_disk
         self._patience = patience
         self._keeper: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         super().__init__(
             workers={},
             scheduler={"cls": Scheduler, "options": {**scheduler, "security": security, "protocol": "tls://"}},
@@ -132,8 +134,9 @@ class JobPools(SpecCluster):
         self._keeper.add_done_callback(self._kept)
 
     async def _close(self) -> None:
+        # not cancelled: a job that is being submitted at this moment would stay in the queue, its number unknown
+        self._stopping.set()
         if self._keeper is not None:
-            self._keeper.cancel()
             await asyncio.wait([self._keeper])
             self._keeper = None
         for job in self._created:
@@ -145,18 +148,19 @@ class JobPools(SpecCluster):
         Cluster._update_worker_status(self, op, msg)
 
     async def _keep(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             for state in self._states.values():
                 for job in list(state.jobs.values()):
                     await self._look(state, job)
                 self._grow(state)
                 await self._shrink(state)
             await self._submit()
-            await asyncio.sleep(self._patience.look)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._patience.look)
 
     def _kept(self, keeper: asyncio.Task[None]) -> None:
         """A keeper that failed must not leave a driver waiting for jobs that nobody submits."""
-        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+        if (error := keeper.exception()) is not None:
             for state in self._states.values():
                 state.gave_up = f"the {state.pool.name} pool cannot be kept: {type(error).__name__}: {error}"
 
@@ -172,10 +176,13 @@ class JobPools(SpecCluster):
         just_gone = job.up_since is not None and job.gone_since is None
         if just_gone:
             job.gone_since = now
-        if not just_gone and now - job.asked < self._patience.ask:
+        every = self._patience.ask if job.gone_since is None else self._patience.ask_of_gone
+        if not just_gone and now - job.asked < every:
             return
         job.asked = now
-        alive, job.said = await still_queued(state.pool.queue, self._job_id(job))
+        before, (alive, job.said) = job.said, await still_queued(state.pool.queue, self._job_id(job))
+        if alive and job.up_since is None and job.said != before:
+            self._tell(state, job, "waiting", f"the queue says {job.said}")
         if not alive:
             where = "before its worker came up" if job.up_since is None else "with its worker"
             await self._lose(state, job, f"job {self._job_id(job)} ended {where} {job.said}".rstrip())
@@ -208,8 +215,10 @@ class JobPools(SpecCluster):
         missing = state.pool.jobs_for(state.wanted) - len(state.jobs)
         if missing <= 0 or state.gave_up or time.monotonic() < state.not_before:
             return
-        if state.useless:
-            missing = 1  # one at a time shows soon enough whether the trouble is over
+        if state.useless:  # one at a time shows soon enough whether the trouble is over
+            if any(job.up_since is None for job in state.jobs.values()):
+                return
+            missing = 1
         for _ in range(missing):
             name = f"{state.pool.name}-{next(state.numbers)}"
             spec = state.pool.spec(self._on_disk)
@@ -238,8 +247,11 @@ class JobPools(SpecCluster):
 
     async def _submit(self) -> None:
         """Make the queue agree with ``worker_spec``: submit what is new, cancel what is gone."""
+        new = [(state, job) for state in self._states.values() for job in state.jobs.values() if not self._job_id(job)]
         try:
             await self._correct_state()
+            for state, job in new:
+                self._tell(state, job, "submitted", f"to {state.pool.queue.name}")
         except (RuntimeError, OSError, ValueError) as error:
             reason = f"could not be submitted: {_stderr(error)}"
             for state in self._states.values():

@@ -11,12 +11,14 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+import psutil
 from distributed import get_worker
 
 from nsdflow.cluster.stop import deadline
 
-__all__ = ["PACKAGES", "environment", "open_to_others", "probe"]
+__all__ = ["PACKAGES", "environment", "interface_of", "open_to_others", "probe"]
 
 #: Packages whose versions must agree between driver and workers: what travels, and what computes.
 PACKAGES: Final = ("nsdflow", "dask", "distributed", "msgpack", "cloudpickle", "numpy", "torch", "xarray", "zarr")
@@ -48,6 +50,7 @@ def probe(folder: str, token: str) -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "address": worker.address,
+        "interface": interface_of(worker.address),
         "executable": sys.executable,
         "environment": environment(),
         "gpus": [{"name": gpu.name, "memory": gpu.total_memory} for gpu in gpus],
@@ -60,6 +63,16 @@ def probe(folder: str, token: str) -> dict[str, Any]:
         "shared": (Path(folder) / token).exists(),
         "seconds_left": None if (ends := deadline()) is None else ends - time.time(),
     }
+
+
+def interface_of(address: str) -> str:
+    """The network interface behind an address like ``tls://10.0.0.7:41233``, with its speed where that is known."""
+    host = urlsplit(address).hostname
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(one.address == host for one in addresses):
+            speed = psutil.net_if_stats()[name].speed  # Mbit/s, 0 if the driver does not say
+            return f"{name}, {speed / 1000:g} Gbit/s" if speed else name
+    return "no network interface"
 
 
 def open_to_others(path: str | Path) -> str:

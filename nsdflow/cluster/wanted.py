@@ -19,6 +19,8 @@ class Patience:
     """Between two looks at a pool."""
     ask: float = 10.0
     """Between two questions to the queue about the same job."""
+    ask_of_gone: float = 2.0
+    """The same for a job whose worker is gone: work waits for its replacement."""
     vanished: float = 20.0
     """For a worker that is gone from a job that still runs; its nanny may bring it back."""
     idle: float = 30.0

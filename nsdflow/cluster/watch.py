@@ -134,6 +134,15 @@ class Watch:
         """A row for each pool of batch jobs."""
         return [{"pool": pool, **{key: str(count) for key, count in jobs.items()}} for pool, jobs in self.jobs.items()]
 
+    def subject_rows(self) -> list[dict[str, str]]:
+        """A row for each training: median holdout accuracy by subject, at its last epoch."""
+        bars = self.accuracy_by_subject()
+        subjects = sorted({subject for subject, _ in bars})
+        return [
+            {"median accuracy": name, **{subject: _number(bars.get((subject, name))) for subject in subjects}}
+            for name in dict.fromkeys(name for _, name in bars)
+        ]
+
     def accuracy_by_subject(self) -> dict[tuple[str, str], float]:
         """Median holdout accuracy of each subject in each training, at its last epoch."""
         return {
@@ -152,9 +161,10 @@ class Watching(SchedulerPlugin):
         self.watch = Watch()
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Called by the scheduler for each event of any topic."""
+        """Called by the scheduler for each message of any topic: an event, or from a driver several."""
         if topic in (TOPIC, DRIVER_TOPIC):
-            self.watch.take(dict(msg))
+            for event in (msg,) if topic == TOPIC else msg:
+                self.watch.take(dict(event))
 
 
 def has_page(client: Client) -> bool:

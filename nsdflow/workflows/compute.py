@@ -15,7 +15,7 @@ from nsdflow.errors import PlanError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["available_cpus", "choose_device", "read_here", "torch_threads", "weights_cache"]
+__all__ = ["available_cpus", "choose_device", "gpu_memory", "read_here", "torch_threads", "weights_cache"]
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -31,6 +31,11 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise PlanError("device: cuda, but torch sees no GPU on this worker; run nsdflow doctor, or set device=cpu")
     return torch.device(wanted)
+
+
+def gpu_memory(device: torch.device) -> int | None:
+    """Bytes of its GPU that this process has held at most; None on the CPU."""
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
 
 
 def available_cpus() -> int:

@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from dask.utils import format_bytes
 
-from nsdflow.cluster.events import Event, Listener, make_event, publish
+from nsdflow.cluster.events import Event, Listener, Publisher, make_event
 from nsdflow.cluster.feed import Feed, gpu_workers, worker_memory
 from nsdflow.config.files import store_errors
 from nsdflow.errors import NsdflowError, PlanError, RunError
@@ -217,16 +217,18 @@ def execute(
     markers.write_plan(plan.folder, {stage: [task.key for task in tasks] for stage, tasks in plan.stages().items()})
     missing = plan.missing()
 
-    def tell(event: Event) -> None:
-        publish(client, event)
-        if listen is not None:
-            listen(event)
+    with Publisher(client) as publish:
 
-    left = Counter(task.stage for task in missing)
-    for stage, tasks in plan.stages().items():
-        size = sum(task.reads + task.writes for task in tasks)
-        tell(make_event("stage", stage=stage, total=len(tasks), done=len(tasks) - left[stage], bytes=size))
-    done = _Execution(plan, client, missing, tell, hold).run()
+        def tell(event: Event) -> None:
+            publish(event)
+            if listen is not None:
+                listen(event)
+
+        left = Counter(task.stage for task in missing)
+        for stage, tasks in plan.stages().items():
+            size = sum(task.reads + task.writes for task in tasks)
+            tell(make_event("stage", stage=stage, total=len(tasks), done=len(tasks) - left[stage], bytes=size))
+        done = _Execution(plan, client, missing, tell, hold).run()
     return {task.key: done[task.key]["result"] for task in plan.tasks}
 
 
@@ -285,7 +287,8 @@ class _Execution:
                 )  # fmt: skip
 
     def _finish(self, task: Task, future: Future[None]) -> None:
-        error = future.exception()
+        # asked only where there is one: the answer takes a round trip through the client's network thread
+        error = None if future.status == "finished" else future.exception()
         if error is not None:
             ours = _as_ours(task, error)
             self.tell(make_event("task-failed", key=task.key, stage=task.stage, error=str(ours)))

@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from nsdflow.cluster.events import read_log
 from nsdflow.cluster.hold import holder
+from nsdflow.cluster.watch import Watch, clock
 from nsdflow.config.files import filesystem, reaching
 from nsdflow.errors import MissingDataError
 from nsdflow.store.files import exists
 from nsdflow.workflows import markers
 from nsdflow.workflows.runfolder import RunFolder
 
-__all__ = ["describe_status"]
+__all__ = ["Status", "read_status"]
+
+#: Lines of news (failures, lost jobs) of a run.
+NEWS = 5
 
 
-def describe_status(folder: str) -> str:
-    """A paragraph for a run, for each run of a folder of runs, or for a store that is being built.
+@dataclass(frozen=True)
+class Status:
+    """Where one run, or one store, stands."""
+
+    title: str
+    finished: bool
+    tables: tuple[Sequence[Mapping[str, str]], ...] = ()
+    """Rows of text: stages, trainings, accuracy by subject, jobs by pool; as on the dashboard."""
+    news: tuple[str, ...] = ()
+    """What went wrong last, newest first."""
+
+    def describe(self) -> str:
+        """As text for a terminal."""
+        tables = [_aligned(rows) for rows in self.tables if rows]
+        return "\n\n".join(
+            [self.title, *tables, *(["\n".join(f"  {line}" for line in self.news)] if self.news else [])]
+        )
+
+
+def read_status(folder: str, now: float | None = None) -> list[Status]:
+    """The status of a run, of each run of a folder of runs, or of a store that is being built.
+
+    Parameters
+    ----------
+    folder
+        Path of any of these.
+    now
+        Seconds since 1970 from which ages are counted; the clock's if None.
 
     Raises
     ------
     MissingDataError
         If there is nothing of the kind.
     """
+    now = time.time() if now is None else now
     place = folder.rstrip("/")
-    store = place.removesuffix(".building")
+    building = f"{place.removesuffix('.building')}.building"
     if exists(f"{place}/run.yaml"):
-        return _describe_run(place)
+        return [_run(place, now)]
     runs = [name for name in _names(place) if exists(f"{place}/{name}/run.yaml")]
     if runs:
-        return "\n\n".join(_describe_run(f"{place}/{name}") for name in runs)
-    if exists(f"{store}.building"):
-        return "\n".join([f"{store}.building: being built", *_driver(store), *_stages(f"{store}.building")])
+        return [_run(f"{place}/{name}", now) for name in runs]
+    if exists(building):
+        title = "; ".join([f"{building}: being built", *_driver(building.removesuffix(".building"))])
+        return [Status(title, finished=False, tables=(_stages(building),))]
     if exists(f"{place}/zarr.json"):
-        return f"{place}: a published store"
+        return [Status(f"{place}: a published store", finished=True)]
     raise MissingDataError(f"{place}: neither a run, nor a folder of runs, nor a store being built")
 
 
@@ -45,31 +81,55 @@ def _names(folder: str) -> list[str]:
             return []
 
 
-def _describe_run(path: str) -> str:
+def _run(path: str, now: float) -> Status:
     folder = RunFolder(path)
-    record = folder.record()
-    finished = folder.finished
-    state = "finished" if finished else "not finished; run the same command to continue"
-    lines = [f"{path}: {record['pipeline']['kind']} pipeline of {record['created']}, {state}"]
-    lines += [*_driver(f"{path}/driver"), *_stages(path)]
+    record, finished = folder.record(), folder.finished
     events = read_log(folder.url("log.jsonl")) if folder.exists("log.jsonl") else []
-    epochs = {event["group"]: event for event in events if event["kind"] == "epoch"}
-    for group, event in epochs.items():
-        left = (event["epochs"] - event["epoch"]) * event["seconds"]
-        lines.append(
-            f"  {group}: epoch {event['epoch']} of {event['epochs']}, loss {event['loss']:.3f}, "
-            f"median holdout r {event['accuracy']:.3f}, {event['seconds']:.1f} s an epoch, {left / 60:.0f} min left"
-        )
-    failures = [event for event in events if event["kind"] == "task-failed"]
-    if failures and not finished:
-        lines.append(f"  last failure: {failures[-1]['error']}")
-    return "\n".join(lines)
+    watch = Watch()
+    for event in events:
+        watch.take(event)
+    state = ["finished"] if finished else ["not finished", *_driver(f"{path}/driver")]
+    if events and not finished:
+        quiet = clock(now - events[-1]["time"])
+        state.append(f"last sign of life {quiet} ago. If nothing works on it any more, the same command continues")
+    trainings = watch.training_rows(now)
+    if finished:  # neither are there jobs, nor does the age of a checkpoint say anything
+        trainings = [{key: cell for key, cell in row.items() if key not in PASSING} for row in trainings]
+    filled = [{key for key, cell in row.items() if cell} for row in trainings]
+    shown = set().union(*filled)
+    return Status(
+        title=f"{path}: {record['pipeline']['kind']} pipeline of {record['created']}, {'; '.join(state)}",
+        finished=finished,
+        tables=(
+            _stages(path),
+            [{key: cell for key, cell in row.items() if key in shown} for row in trainings],
+            watch.subject_rows(),
+            [] if finished else watch.job_rows(),
+        ),
+        news=() if finished else tuple(watch.news[:NEWS]),
+    )
+
+
+#: Columns of trainings that mean something only while they run.
+PASSING = ("time left", "checkpoint age", "worker")
 
 
 def _driver(target: str) -> list[str]:
+    """Who works on it, if anybody holds it."""
     line = holder(target)
-    return [] if line is None else [f"  {line}"]
+    return [] if line is None else [line]
 
 
-def _stages(folder: str) -> list[str]:
-    return [f"  {stage}: {done} of {total} tasks" for stage, (done, total) in markers.progress(folder).items()]
+def _stages(folder: str) -> list[dict[str, str]]:
+    """Tasks done by stage, from the markers: they are what counts when a command is repeated."""
+    stages = markers.progress(folder)
+    return [{"stage": stage, "tasks": f"{done} / {total}"} for stage, (done, total) in stages.items()]
+
+
+def _aligned(rows: Sequence[Mapping[str, str]]) -> str:
+    """Columns of equal width, indented, below their titles."""
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

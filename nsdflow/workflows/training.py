@@ -18,7 +18,7 @@ from nsdflow.fit.gnet import TrainResult, Trials, train
 from nsdflow.fit.parallel import Group
 from nsdflow.fit.settings import TrainSettings
 from nsdflow.fit.split import image_holdout, last_trials_holdout
-from nsdflow.workflows.compute import choose_device
+from nsdflow.workflows.compute import choose_device, gpu_memory
 from nsdflow.workflows.data import SubjectTrials, load_images, load_trials, zscore_on
 from nsdflow.workflows.together import Seat, train_together
 
@@ -128,7 +128,7 @@ def run_training(
             device=device,
             checkpoint=seat.checkpoint,
             should_stop=told_to_leave,
-            on_epoch=lambda record: _report_epoch(config.name, part, record),
+            on_epoch=lambda record: _report_epoch(config.name, part, record, device),
             group=group,
         )
 
@@ -181,7 +181,7 @@ def select_subjects(there: Sequence[str], wanted: str | Sequence[Any]) -> tuple[
     return tuple(wanted)
 
 
-def _report_epoch(run: str, part: str, record: Mapping[str, Any]) -> None:
+def _report_epoch(run: str, part: str, record: Mapping[str, Any], device: torch.device) -> None:
     emit(
         "epoch",
         run=run,
@@ -192,5 +192,6 @@ def _report_epoch(run: str, part: str, record: Mapping[str, Any]) -> None:
         loss=record["train_loss"],
         holdout_loss=record["holdout_loss"],
         accuracy=record["holdout_cc_median"],
+        gpu_memory=gpu_memory(device),
         subjects={name: values["holdout_cc_median"] for name, values in record["subjects"].items()},
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,11 +11,12 @@ import pytest
 
 from nsdflow.cluster import doctor as module
 from nsdflow.cluster.doctor import Examination, Finding, doctor
-from nsdflow.cluster.probe import environment, open_to_others
+from nsdflow.cluster.probe import environment, interface_of, open_to_others
 
 HEALTHY = {
     "host": "node7",
     "address": "tls://10.0.0.7:1",
+    "interface": "ib0, 100 Gbit/s",
     "executable": "/env/bin/python",
     "environment": environment(),
     "gpus": [{"name": "A100", "memory": 40 << 30}],
@@ -47,8 +50,8 @@ def test_this_machine_is_fine(tmp_path, monkeypatch):
     assert "ssh tunnel" in examination.links
     assert list(tmp_path.iterdir()) == []  # what it wrote to see whether files are shared is gone
     text = examination.describe()
-    assert text.startswith("cluster threads")
-    assert "OK      cpu     environment: same versions as here" in text
+    assert "ok       cpu     environment: the same 10 versions as here" in text
+    assert text.endswith("threads is ready (problems: 0, warnings: 0)")
 
 
 def test_a_healthy_gpu_worker_has_nothing_to_complain_of(told):
@@ -61,7 +64,7 @@ def test_a_healthy_gpu_worker_has_nothing_to_complain_of(told):
     ("differs", "what", "state", "words"),
     [
         ({"environment": {**environment(), "zarr": "2.18"}}, "environment", "problem", ["zarr", "2.18 there"]),
-        ({"shared": False}, "files", "problem", ["file system that all nodes share"]),
+        ({"shared": False}, "files", "problem", ["where all nodes see them"]),
         ({"scratch_free": 1 << 30}, "scratch", "warning", ["1.00 GiB", "local-directory"]),
         ({"scratch_files": 12}, "scratch", "warning", ["12 files"]),
         ({"gpus": []}, "GPU", "problem", ["torch sees no GPU"]),
@@ -110,6 +113,27 @@ def test_warnings_about_folders_name_the_command_to_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("runs", "store", "jobs"):
         (tmp_path / name).mkdir()
-    findings = list(module._closed(("runs", "store", "jobs", "not there")))
+    findings = list(module._closed(("runs", "store", "jobs")))
     assert [finding.state for finding in findings] == ["warning", "problem", "ok"]
     assert findings[0].text == "every user can read runs; close it with: chmod o-rwx runs"
+
+
+@pytest.mark.parametrize(
+    ("umask", "closed", "warned"), [(0o022, False, True), (0o027, False, False), (0o022, True, False)]
+)
+def test_folders_that_will_be_open_to_others_are_foreseen(monkeypatch, umask, closed, warned):
+    with TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o700 if closed else 0o755)
+        monkeypatch.chdir(folder)
+        before = os.umask(umask)
+        try:
+            findings = list(module._closed(("runs",)))
+        finally:
+            os.umask(before)
+        assert [("umask 007" in finding.text, finding.state) for finding in findings] == [(True, "warning")] * warned
+
+
+def test_the_interface_behind_an_address_is_named():
+    name = interface_of("tcp://127.0.0.1:8786")
+    assert name.split(",")[0] in [name for _, name in socket.if_nameindex()]
+    assert interface_of("tcp://203.0.113.7:1") == interface_of("inproc://one") == "no network interface"

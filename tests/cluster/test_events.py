@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import pytest
+from distributed.diagnostics.plugin import SchedulerPlugin
 
-from nsdflow.cluster.events import RunLog, emit, make_event, read_log, subscribe
+from nsdflow.cluster.events import DRIVER_TOPIC, Publisher, RunLog, emit, make_event, read_log, subscribe
 
 
 def report(epochs: int) -> int:
@@ -36,6 +38,39 @@ def test_every_event_of_a_task_arrives_in_order_with_its_origin(client):
     assert heard[0]["accuracy"] == {"subj01": 0.5}
     client.submit(report, 3, key="unheard").result()
     assert len(heard) == 5
+
+
+class Collect(SchedulerPlugin):
+    """What a driver published, in the order in which it came, and in how many messages."""
+
+    name = "collect"
+
+    def __init__(self):
+        self.events, self.messages = [], 0
+
+    def log_event(self, topic, msg):
+        if topic == DRIVER_TOPIC:
+            self.events += msg
+            self.messages += 1
+
+
+def test_a_driver_publishes_many_events_in_few_messages_and_none_is_lost(client):
+    collect = Collect()
+    client.cluster.scheduler.add_plugin(collect)
+    with Publisher(client) as publish:
+        for number in range(2000):
+            publish(make_event("task-done", key=str(number)))
+        time.sleep(0.5)
+        assert len(collect.events) == 2000  # nobody had to wait for the end
+        publish(make_event("task-done", key="2000"))
+    assert [event["key"] for event in collect.events] == [str(number) for number in range(2001)]
+    assert collect.messages < 20
+    with pytest.raises(ZeroDivisionError), Publisher(client) as publish:
+        publish(make_event("task-failed", key="last")) or 1 / 0
+    ends = time.monotonic() + 10
+    while collect.events[-1]["key"] != "last":  # what went wrong is shown too
+        assert time.monotonic() < ends
+        time.sleep(0.05)
 
 
 def test_the_log_survives_drivers_that_come_and_go(tmp_path):

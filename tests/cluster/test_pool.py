@@ -67,7 +67,8 @@ def test_the_job_script_says_all_that_a_worker_needs(queue, tmp_path):
         assert "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT" in script
         if queue != "htcondor":  # it has no walltime
             assert "export NSDFLOW_DEADLINE=$(( $(date +%s) + 14100 ))" in script
-            assert "--lifetime 14250s" in script
+            assert "--lifetime $(( NSDFLOW_DEADLINE + 150 - $(date +%s) ))s" in script
+        assert "--tls-key KEYS/key.pem" in script
     asks = GPU[queue].get("resource-spec") or next(iter(GPU[queue]["job-extra-directives"]))
     assert asks in scripts["gpu"]
     assert asks not in scripts["cpu"]
@@ -142,13 +143,17 @@ def test_the_margin_is_a_tenth_and_five_minutes_at_most():
     assert [margin(walltime) for walltime in (60, 1800, 3600, 86400)] == [6, 180, 300, 300]
 
 
-def test_the_deadline_line_is_shell_that_gives_the_time_the_job_should_end():
-    with dask.config.set({"jobqueue.slurm": {**SECTION, "walltime": "00:01:00"}}):
-        (line,) = re.findall(r"^export NSDFLOW_DEADLINE=.*$", job_scripts("slurm")["cpu"], flags=re.MULTILINE)
+def test_the_clocks_run_from_the_start_of_the_job_whatever_its_prologue_takes():
+    slow = {**SECTION, "walltime": "00:01:00", "job-script-prologue": ["sleep 2"], "python": "echo"}
+    with dask.config.set({"jobqueue.slurm": slow}):
+        script = job_scripts("slurm")["cpu"]
+    started = time.time()
     printed = subprocess.run(
-        ["sh", "-c", f"{line}; echo $NSDFLOW_DEADLINE"], capture_output=True, text=True, check=True
-    )
-    assert float(printed.stdout) == pytest.approx(time.time() + 54, abs=3)
+        ["bash", "-c", f"{script}\necho $NSDFLOW_DEADLINE"], capture_output=True, text=True, check=True
+    ).stdout
+    assert float(printed.splitlines()[-1]) == pytest.approx(started + 54, abs=1.5)
+    (lifetime,) = re.findall(r"--lifetime (\d+)s", printed)
+    assert float(lifetime) == pytest.approx(57 - 2, abs=1.5)
 
 
 def test_credentials_are_for_their_owner_only_and_gone_afterwards(tmp_path):

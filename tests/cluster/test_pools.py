@@ -23,6 +23,8 @@ IMPATIENT = Patience(
 #: SLURM's commands as far as nsdflow uses them: a job is a process group, its number that of its files.
 COMMANDS = {
     "sbatch": """
+        echo >>"$JOBS/asked"
+        sleep "${SLOW:-0}"
         number=$(( $(ls "$JOBS" | grep -c pid) + 1 ))
         cp "$1" "$JOBS/$number.sh"
         grep -q 'SBATCH -p nosuchqueue' "$1" && { echo "sbatch: error: invalid partition specified" >&2; exit 1; }
@@ -108,9 +110,20 @@ def test_jobs_come_with_work_are_replaced_when_they_die_and_go_when_it_is_done(j
         assert feed_one(client, "gpu", job_number, str(path), between=kill_first) == "2"
         assert path.read_text() == "1 gpu\n2 gpu\n"
         wait_until(lambda: running(jobs) == [])
-        wait_until(lambda: [event["state"] for event in events] == ["up", "lost", "up", "released"])
+        wait_until(lambda: [event["state"] for event in events][-1] == "released")
+    states = [event["state"] for event in events if event["state"] != "waiting"]
+    assert states == ["submitted", "up", "lost", "submitted", "up", "released"]
     assert list(Path("nsdflow-jobs").glob("tls-*")) == []
     assert "#SBATCH --gres=gpu:1" in (jobs / "1.sh").read_text()
+
+
+def test_a_job_that_is_being_submitted_when_the_connection_closes_does_not_stay(jobs, monkeypatch):
+    monkeypatch.setenv("SLOW", "1")
+    with connect("slurm", dashboard=None, patience=IMPATIENT) as client:
+        client.cluster.want({"gpu": 1})
+        wait_until((jobs / "asked").exists)
+    assert [path.name for path in jobs.glob("*.pid")] == ["1.pid"]  # it was submitted all the same
+    wait_until(lambda: running(jobs) == [], seconds=10)
 
 
 def test_a_pool_whose_jobs_never_work_gives_up_and_says_why(jobs):

@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import dask
 import pytest
+import torch
+from safetensors.torch import load_file
 
+import nsdflow
+from nsdflow.cluster.connect import connect
 from nsdflow.cluster.wanted import Patience
+from tests.docs.test_blocks import ROOT, Block, blocks
 
 #: Waits short enough for a test, long enough for a busy machine.
 IMPATIENT = Patience(
     look=0.3, ask=1.0, vanished=20.0, idle=3.0, useful=5.0, back_off=0.5, back_off_at_most=2.0, useless=3
 )
+
+#: A training of seconds, one thread so that the machine does not matter.
+SMALL = {"prefilter": "gabor", "width": 4, "threads": 1, "bootstrap": 8, "train": {"epochs": 4, "batch_size": 40}}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,6 +40,16 @@ def slurm():
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_jobs_before():
+    """A test that failed may have left jobs: they are not the next one's fault."""
+    subprocess.run(["scancel", "--user", str(os.getuid())], check=True)
+    ends = time.monotonic() + 30
+    while queued():
+        assert time.monotonic() < ends, "jobs that cannot be cancelled"
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def sections(tmp_path, monkeypatch):
     """``jobqueue.slurm`` and ``jobqueue.slurm-gpu``, as a site would write them; logs below ``tmp_path``."""
@@ -38,6 +58,27 @@ def sections(tmp_path, monkeypatch):
     gpu = {"job-extra-directives": ["--gres=gpu:1"], "maximum-jobs": 2}
     with dask.config.set({"jobqueue.slurm": cpu, "jobqueue.slurm-gpu": gpu}):
         yield {"cpu": cpu, "gpu": gpu}
+
+
+def example() -> list[Block]:
+    """The blocks of the page that leads through a first run."""
+    return list(blocks(ROOT / "docs" / "cluster" / "first-run.md"))
+
+
+@pytest.fixture
+def user(tmp_path, monkeypatch) -> Path:
+    """A home folder with the ``jobqueue.yaml`` that the page shows; gives the folder the user works in."""
+    (jobqueue,) = [block.text for block in example() if block.info == "yaml"]
+    settings = tmp_path / "home" / ".config" / "dask"
+    settings.mkdir(parents=True)
+    (settings / "jobqueue.yaml").write_text(jobqueue)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("DASK_CONFIG", raising=False)
+    monkeypatch.chdir(work)
+    return work
 
 
 @pytest.fixture
@@ -49,3 +90,27 @@ def queued(name: str = "") -> list[str]:
     """Ids of the jobs in the queue whose name contains ``name``."""
     lines = subprocess.run(["squeue", "-h", "-o", "%i %j"], capture_output=True, text=True, check=True).stdout
     return [line.split()[0] for line in lines.splitlines() if name in line.split()[1]]
+
+
+@pytest.fixture(scope="session")
+def reference(small_store, tmp_path_factory) -> Path:
+    """GNet8r trained in this process, never interrupted."""
+    return train_here("gnet8r", small_store, tmp_path_factory.mktemp("reference"), **SMALL)
+
+
+def train_here(pipeline: str, store: str, runs: Path, **settings) -> Path:
+    """Run a pipeline on one thread of this process; gives its run folder."""
+    with connect("threads", memory="8GiB", dashboard=None) as client:
+        nsdflow.run(pipeline, store=store, runs=str(runs), client=client, **settings)
+    return runs / pipeline
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    """Two runs have the same parameters and results, whatever their epochs took."""
+    first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    trees = [nsdflow.open_run(str(path)) for path in (one, other)]
+    for tree in trees:
+        tree["history"] = tree["history"].to_dataset().drop_vars("seconds")
+    assert trees[0].identical(trees[1])

@@ -1,10 +1,30 @@
 #!/bin/sh
-# Stops what start_slurm.sh started (munged stays: others may use it).
+# Stops what start_slurm.sh started, jobs first, and waits until it is gone.
 set -eu
 
-folder=${NSDFLOW_SLURM:-/tmp/nsdflow-slurm}
-for daemon in slurmd slurmctld; do
-    if [ -e "$folder/$daemon.pid" ]; then
-        kill "$(cat "$folder/$daemon.pid")" 2>/dev/null || true
-    fi
-done
+. "$(dirname "$0")/settings.sh"
+
+# stop NAME PIDFILE
+stop() {
+    pid=$(pid_of "$1" "$2") || return 0
+    kill "$pid"
+    for _ in $(seq 100); do
+        [ -e "/proc/$pid" ] || return 0
+        sleep 0.1
+    done
+    kill -9 "$pid"
+}
+
+if answers; then
+    scancel --user "$(id -un)"
+    for _ in $(seq 100); do
+        [ -n "$(squeue --noheader)" ] || break
+        sleep 0.1
+    done
+fi
+stop slurmd "$folder/slurmd.pid"
+stop slurmctld "$folder/slurmctld.pid"
+if [ -e "$folder/munged-is-ours" ]; then
+    stop munged /run/munge/munged.pid
+    rm -f "$folder/munged-is-ours"
+fi

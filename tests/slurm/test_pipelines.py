@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import nsdflow
 from nsdflow.cluster.connect import connect
@@ -17,11 +16,9 @@ from nsdflow.cluster.events import Event, read_log, subscribe
 from nsdflow.config.storage import Layout
 from nsdflow.store.files import list_files
 from nsdflow.workflows.ingest import ingest, plan_ingest
+from tests.slurm.conftest import SMALL, assert_same_bits
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(420)]
-
-#: A training of seconds, one thread so that the machine does not matter.
-SMALL = {"prefilter": "gabor", "width": 4, "threads": 1, "bootstrap": 8, "train": {"epochs": 4, "batch_size": 40}}
 
 
 class CancelOnce:
@@ -69,14 +66,6 @@ def test_ingestion_with_a_job_killed_in_the_middle_gives_the_same_bytes(
     assert contents(tmp_path / "nsd.zarr") == contents(small_store)
 
 
-@pytest.fixture(scope="module")
-def reference(small_store, threads_client, tmp_path_factory) -> Path:
-    """GNet8r trained in this process, never interrupted."""
-    runs = tmp_path_factory.mktemp("reference")
-    nsdflow.run("gnet8r", store=small_store, runs=str(runs), client=threads_client, **SMALL)
-    return runs / "gnet8r"
-
-
 def test_two_trainings_at_once_one_job_killed_and_every_bit_as_without_slurm(
     sections, patience, small_store, reference, tmp_path
 ):
@@ -99,13 +88,3 @@ def test_two_trainings_at_once_one_job_killed_and_every_bit_as_without_slurm(
 def contents(store: str | Path) -> dict[str, bytes]:
     """Every byte of a store, by file."""
     return {name: (Path(store) / name).read_bytes() for name in list_files(str(store))}
-
-
-def assert_same_bits(one: Path, other: Path) -> None:
-    first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    trees = [nsdflow.open_run(str(path)) for path in (one, other)]
-    for tree in trees:
-        tree["history"] = tree["history"].to_dataset().drop_vars("seconds")
-    assert trees[0].identical(trees[1])

@@ -110,7 +110,8 @@ def test_scancel_in_the_middle_of_a_training_costs_at_most_one_epoch(sections, p
     assert numbers == list(range(1, 61))
     assert len(jobs) == 2
     assert jobs[0] == cancelled[0]
-    assert [event["state"] for event in events if event["kind"] == "job"][:3] == ["up", "lost", "up"]
+    states = [event["state"] for event in events if event["kind"] == "job"]
+    assert [state for state in states if state in ("up", "lost")][:3] == ["up", "lost", "up"]
 
 
 def test_walltime_of_one_minute_is_met_by_leaving_before_it(sections, patience, tmp_path):
@@ -133,12 +134,12 @@ def test_jobs_that_never_work_are_given_up_with_the_reason(sections, patience):
     broken = {**sections["gpu"], "job-script-prologue": ["echo no such module >&2", "exit 3"]}
     with (
         dask.config.set({"jobqueue.slurm-gpu": broken}),
-        connect("slurm", gpus=1, dashboard=None, patience=patience) as client,
+        connect("slurm", dashboard=None, patience=patience) as client,
     ):
         before = next_job_id()
         with pytest.raises(RunError, match=r"gpu pool gave up: 3 jobs in a row.*no such module.*nsdflow doctor"):
-            feed_all(client, {"train": ("gpu", where, 1)})
-        assert next_job_id() - before - 1 == patience.useless  # and not one more
+            feed_all(client, {"train-1": ("gpu", where, 1), "train-2": ("gpu", where, 2)})
+        assert next_job_id() - before - 1 == patience.useless  # two at first, then one at a time, and not one more
 
 
 def test_what_the_queue_refuses_is_said_in_its_words(sections, patience):

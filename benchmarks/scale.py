@@ -1,0 +1,136 @@
+"""What 10,000 tasks cost beyond their own work: the plan, the scheduler's memory, the overhead a task.
+
+``python benchmarks/scale.py [--tasks N] [--workers N]``. A plan of three stages (nine tenths of the tasks; a tenth of
+them, ten each; the rest, nine each) whose tasks return at once is built, looked at, executed on worker processes
+of this machine, and executed again when all is done. The overhead a task is the wall time over the number of tasks:
+it holds Dask's own part, a marker file written by the worker and read by the driver, and an event. Dask's own part is
+measured beside it: the same number of the same empty calls, submitted in one ``client.map``, and submitted as the
+engine does, two ahead of each worker. Driver and scheduler are one process here, as they are in a run; memory is
+that process's, beyond what it held with the cluster up and idle, the largest seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from nsdflow.cluster.connect import connect
+from nsdflow.cluster.feed import Feed
+from nsdflow.workflows.engine import Plan, Task, execute
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+def nothing(number: int, folder: str, settings: dict[str, Any]) -> int:
+    """A task that does nothing; its arguments are as large as those of a real one."""
+    return number
+
+
+def build(tasks: int, folder: str) -> Plan:
+    """A plan of three stages that hang together."""
+    settings = {"betas": "betas_fithrf_GLMdenoise_RR", "space": "func1pt8mm", "voxels": "nsdgeneral", "chunk": 1024}
+    first = tasks * 9 // 10
+    second = (tasks - first) * 9 // 10
+    sizes = {"read": first, "join": second, "publish": tasks - first - second}
+    made: list[Task] = []
+    before: list[str] = []
+    for stage, size in sizes.items():
+        share = -(-len(before) // size)
+        new = [
+            Task(
+                key=f"{stage}-{number:05d}",
+                function=nothing,
+                arguments={"number": number, "folder": folder, "settings": settings},
+                stage=stage,
+                after=tuple(before[number * share : (number + 1) * share]),
+                memory=1 << 20,
+                reads=1 << 20,
+            )
+            for number in range(size)
+        ]
+        made += new
+        before = [task.key for task in new]
+    return Plan("scale", folder, tuple(made))
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[int]]:
+    """The largest resident size of this process while the block runs, as the only element of a list."""
+    process, peak, stop = psutil.Process(), [0], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.05):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def timed(call: Any) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def fed(client: Client, tasks: int) -> None:
+    """The empty calls through the feed, without plan, markers and events."""
+    feed, waiting, done = Feed(client), list(range(tasks)), 0
+    while done < tasks:
+        while waiting and feed.room("cpu") > 0:
+            feed.submit("cpu", nothing, waiting.pop(), "", {}, key=f"fed-{len(waiting)}")
+        done += len(feed.done({"cpu": len(waiting)}))
+    feed.close()
+
+
+def look(plan: Plan) -> None:
+    """All that happens to a plan before its first task is submitted."""
+    plan.validate(1 << 33)
+    plan.describe()
+    plan.missing()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--full", action="store_true", help="as it is: 10,000 tasks are the real size")
+    options = parser.parse_args()
+    figures: dict[str, Any] = {"benchmark": "scale", "tasks": options.tasks, "workers": options.workers}
+    with tempfile.TemporaryDirectory() as folder:
+        figures["build_seconds"], plan = timed(lambda: build(options.tasks, folder))
+        figures["look_seconds"], _ = timed(lambda: look(plan))
+        with connect("local", workers=options.workers, memory="1GiB", dashboard=None) as client:
+            execute(build(100, f"{folder}/warm"), client)
+            idle = psutil.Process().memory_info().rss
+            with peak_memory() as peak:
+                seconds, _ = timed(lambda: execute(plan, client))
+            figures["overhead_ms_a_task"] = 1000 * seconds / options.tasks
+            figures["scheduler_bytes_a_task"] = (peak[0] - idle) / options.tasks
+            figures["scheduler_mib"] = (peak[0] - idle) / 2**20
+            figures["resume_seconds"], _ = timed(lambda: execute(plan, client))
+            seconds, _ = timed(lambda: fed(client, options.tasks))
+            figures["feed_ms_a_task"] = 1000 * seconds / options.tasks
+            numbers = range(options.tasks)
+            seconds, _ = timed(lambda: client.gather(client.map(nothing, numbers, folder="", settings={}, pure=False)))
+            figures["dask_ms_a_task"] = 1000 * seconds / options.tasks
+    for name, value in figures.items():
+        print(f"{name:24} {value if isinstance(value, str | int) else f'{value:.3f}'}")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
