@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nsdflow.analysis import accuracy_table, compare_models, summary_table, table_frame
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.analysis.summary import subject_results
@@ -129,6 +131,27 @@ def _joint_against_roiwise(run: Run) -> str:
     return markup.picture(draw, "Advantage of GNet8j over GNet8r by area", raster=True) + table
 
 
+def _asymmetries(run: Run) -> str:
+    table = run.results["transfer"].to_dataset().load()
+    picture = markup.picture(figures.transfer_asymmetries(table), "Asymmetry of transfer by subject and set")
+    return picture + markup.details("By set and subject, as a table", _table("transfer")(run))
+
+
+def _noise_models(run: Run) -> str:
+    rows = []
+    for name, data in run.subjects().items():
+        values = {v: data[v].values for v in ("gain", "noise_std", "measured_accuracy", "planted_accuracy")}
+        share = 100 * float(data["residual"] / data["target_norm"])
+        sizes = (data.sizes["voxel"], data.sizes["component"])
+        rows.append((name, *sizes, *(float(np.median(column)) for column in values.values()), share))
+    header = (
+        "subject", "voxels", "components", "median gain b", "median noise", "median r with measured trials",
+        "with synthetic trials", "residual (% of target)",
+    )  # fmt: skip
+    picture = markup.picture(figures.planted_signal(run.results), "Accuracy of the signal on both kinds of trials")
+    return picture + markup.table(header, rows)
+
+
 def _predictions(run: Run) -> str:
     arrays = {name: data["predictions"] for name, data in run.subjects().items() if "predictions" in data}
     rows = [(name, array.sizes["image"], array.sizes["voxel"], array.nbytes / 1e9) for name, array in arrays.items()]
@@ -190,9 +213,20 @@ SECTIONS = (
     ),
     Section(
         "Asymmetry of transfer",
-        "α and its error by subject; the last number is that of all subjects' voxels together.",
+        "α and its error by subject, and for all subjects' voxels together. Above 0, features of higher areas predict "
+        "lower ones better than the reverse. Where responses are synthetic, the hierarchy is that of the model whose "
+        "predictions are their signal; experimental ones are the measured responses.",
         ("transfer/mean", "transfer/std"),
-        _table("transfer"),
+        _asymmetries,
+    ),
+    Section(
+        "Noise model",
+        "Synthetic responses are b times the signal plus noise mixed by R. b is chosen so that correlations between "
+        "voxels are those of the data, R R' is the positive semi-definite matrix nearest to what is left of them; the "
+        "residual says how far that is. Dots on the diagonal: the signal predicts synthetic trials as well as "
+        "measured ones.",
+        ("gain", "planted_accuracy", "measured_accuracy"),
+        _noise_models,
     ),
     Section(
         "One trunk or four",
