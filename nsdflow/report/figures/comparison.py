@@ -85,7 +85,7 @@ def joint_distribution(
     for axes, (name, mask) in zip(used(panels, len(masks)), masks.items(), strict=True):
         axes.hexbin(
             np.clip(difference[mask], -limit, limit), mean[mask], gridsize=(28, 22), bins="log", mincnt=1,
-            cmap="Blues", extent=(-limit, limit, -0.1, 0.9), linewidths=0.1,
+            cmap="Blues", extent=(-limit, limit, -0.1, 0.9), linewidths=0.1, vmin=0.3,
         )  # fmt: skip
         axes.axvline(0, color=INK, linewidth=0.7)
         axes.set_xticks([-limit, 0, limit])

@@ -99,7 +99,7 @@ def planted_signal(results: xr.DataTree) -> Figure:
     subjects = {name: data for name, data in subject_results(results) if "planted_accuracy" in data}
     columns = min(4, len(subjects))
     rows = -(-len(subjects) // columns)
-    figure = empty_figure(max(3.4, 2.4 * columns + 0.4), 2.5 * rows + 0.3)
+    figure = empty_figure(max(3.4, 2.4 * columns + 0.4), 2.6 * rows + 0.5)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     pairs = {name: [np.asarray(d[f"{w}_accuracy"]) for w in ("measured", "planted")] for name, d in subjects.items()}
     values = np.concatenate([np.concatenate(pair) for pair in pairs.values()])
@@ -107,7 +107,7 @@ def planted_signal(results: xr.DataTree) -> Figure:
     for axes, (name, (measured, planted)) in zip(used(panels, len(subjects)), pairs.items(), strict=True):
         axes.plot([low, high], [low, high], color=INK, linewidth=0.7, zorder=0)
         axes.hexbin(
-            measured, planted, gridsize=30, bins="log", mincnt=1, cmap="Blues", extent=(low, high, low, high),
+            measured, planted, gridsize=30, bins="log", mincnt=1, cmap="Blues", extent=(low, high, low, high), vmin=0.3,
             linewidths=0.1,
         )  # fmt: skip
         left = 100 * float(subjects[name]["residual"] / subjects[name]["target_norm"])
