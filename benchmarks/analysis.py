@@ -1,7 +1,7 @@
 """Bootstrap tuning against a plain loop, and the noise model of a full-size subject.
 
     python benchmarks/analysis.py           the loop over 200 voxels, scaled; some three minutes on two cores
-    python benchmarks/analysis.py --full    the loop over all 4,627 voxels of subject 1; some twenty minutes
+    python benchmarks/analysis.py --full    the loop over all 4,627 voxels of subject 1; some eight minutes
 
 Both sides do the same job: correlations of the whole prediction, and with and without each of 9 partitions, over
 3,000 validation trials of 1,000 images, in 64 bootstrap resamples. The loop calls np.corrcoef voxel by voxel, as the
@@ -97,7 +97,7 @@ def descended(signal: xr.DataArray, responses: xr.DataArray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="all voxels for the loop too (some twenty minutes)")
+    parser.add_argument("--full", action="store_true", help="all voxels for the loop too (some eight minutes)")
     parser.add_argument("--voxels", type=int, default=200, help="voxels for the loop without --full")
     arguments = parser.parse_args()
     part = VOXELS if arguments.full else arguments.voxels

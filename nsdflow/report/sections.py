@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsdflow.analysis import accuracy_table, compare_models, summary_table, table_frame
+from nsdflow.analysis import accuracy_table, compare_runs, summary_table, table_frame
 from nsdflow.analysis.rois import roi_masks
-from nsdflow.analysis.summary import subject_results
 from nsdflow.report import figures, markup
 
 if TYPE_CHECKING:
@@ -112,21 +111,11 @@ def _explained_variance(run: Run) -> str:
 def _joint_against_roiwise(run: Run) -> str:
     first, second = run.sibling("gnet8r"), run.sibling("gnet8j")
     draw = figures.joint_distribution(first, second, names=("GNet8r", "GNet8j"))
-    others = dict(subject_results(second))
-    rows = []
-    for name, data in subject_results(first):
-        if name in others:
-            compared = compare_models(data["accuracy"], others[name]["accuracy"], data["roi"])
-            rows += [(name, *row) for row in compared.to_dataframe().reset_index().itertuples(index=False, name=None)]
+    compared = compare_runs(first, second).to_dataframe(dim_order=["subject", "roi"]).dropna().reset_index()
     header = (
-        "subject",
-        "ROI",
-        "voxels",
-        "GNet8r better (%)",
-        "GNet8j better (%)",
-        "mean difference",
-        "median difference",
-    )
+        "subject", "ROI", "voxels", "GNet8r better (%)", "GNet8j better (%)", "mean difference", "median difference",
+    )  # fmt: skip
+    rows = [(*row[:2], int(row[2]), *row[3:]) for row in compared.itertuples(index=False, name=None)]
     table = markup.details("By subject and ROI, as a table", markup.table(header, rows))
     return markup.picture(draw, "Advantage of GNet8j over GNet8r by area", raster=True) + table
 
