@@ -22,6 +22,7 @@ from nsdflow.store import Store, open_run, open_store, write_results
 from nsdflow.store.build import STATISTICS
 from nsdflow.store.files import list_files
 from nsdflow.store.schema import STIMULI, cut_subject
+from nsdflow.workflows.compute import read_here
 from nsdflow.workflows.engine import Plan, Task
 from nsdflow.workflows.gnet import BASE_MEMORY
 from nsdflow.workflows.parts import open_parts, remove_parts, write_part
@@ -168,7 +169,7 @@ def _measured(store: Store, subject: str, predicted: xr.DataArray) -> xr.DataArr
     if unknown := [flat for flat in flat_index if flat not in place]:
         raise RunError(f"{subject}: the store lacks voxel {unknown[0]} of the predictions; use the store they are of")
     columns = np.array([place[flat] for flat in flat_index])
-    responses = store.responses(subject, voxels=np.sort(columns), shared=True).compute()
+    responses = read_here(store.responses(subject, voxels=np.sort(columns), shared=True))
     wanted = np.isin(responses["nsd_id"].values, predicted["nsd_id"].values)
     if not wanted.any():
         raise SelectionError(f"{subject} has no trial of a shared image that is predicted; predict images: subject")
