@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nsdflow.analysis.ceiling import noise_ceiling
-from nsdflow.analysis.compare import compare_models
+from nsdflow.analysis.compare import compare_models, compare_runs
 from nsdflow.analysis.correlation import accuracy, uncertainty
 from nsdflow.analysis.fields import pooling_field_fits, pooling_fields
 from nsdflow.analysis.noise import noise_model, synthetic_responses
@@ -18,6 +18,7 @@ __all__ = [
     "accuracy",
     "accuracy_table",
     "compare_models",
+    "compare_runs",
     "explainable_table",
     "noise_ceiling",
     "noise_model",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nsdflow.analysis.rois import roi_masks
+from nsdflow.analysis.rois import roi_masks, roi_names
+from nsdflow.analysis.summary import subject_results
 from nsdflow.errors import SelectionError
 
-__all__ = ["compare_models"]
+__all__ = ["compare_models", "compare_runs"]
 
 
 def compare_models(first: xr.DataArray, second: xr.DataArray, roi: xr.DataArray | None = None) -> xr.Dataset:
@@ -45,3 +46,34 @@ def compare_models(first: xr.DataArray, second: xr.DataArray, roi: xr.DataArray 
         "median_difference": [np.median(group) for group in groups],
     }
     return xr.Dataset({name: ("roi", column) for name, column in columns.items()}, {"roi": [*masks, "all"]})
+
+
+def compare_runs(first: xr.DataTree, second: xr.DataTree) -> xr.Dataset:
+    """:func:`compare_models` of every subject that two runs have, and of all their voxels together as ``"all"``.
+
+    Parameters
+    ----------
+    first, second : results with ``accuracy`` (voxel,) and ``roi`` of the same voxels.
+
+    Returns
+    -------
+    The variables of :func:`compare_models` over (subject, roi); NaN where a subject has no voxel of an area.
+
+    Raises
+    ------
+    SelectionError
+        The two runs are not of the same voxels, or have no subject in common.
+    """
+    others = dict(subject_results(second))
+    names = [name for name, _ in subject_results(first) if name in others]
+    if not names:
+        raise SelectionError("the two runs have no subject in common; compare runs on the same store")
+    compared, one, two, areas = [], [], [], []
+    for name in names:
+        left, right, roi = first[name]["accuracy"], others[name]["accuracy"], roi_names(first[name]["roi"])
+        compared.append(compare_models(left, right, roi))
+        for joined, values in ((one, left), (two, right), (areas, roi)):
+            joined.append(np.asarray(values))
+    everyone = (xr.DataArray(np.concatenate(joined), dims="voxel") for joined in (one, two, areas))
+    compared.append(compare_models(*everyone))
+    return xr.concat(compared, xr.Variable("subject", [*names, "all"]), join="outer")

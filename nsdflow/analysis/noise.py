@@ -60,7 +60,7 @@ def noise_model(predictions: xr.DataArray, responses: xr.DataArray) -> xr.Datase
 
 
 def synthetic_responses(
-    model: xr.Dataset, signal: xr.DataArray, *, repeats: int = 3, noise: bool = True, seed: int = 0
+    model: xr.Dataset, signal: xr.DataArray, *, repeats: int = 3, noise: bool = True, seed: int = 0, first: int = 0
 ) -> xr.DataArray:
     r"""Responses of a known signal: :math:`y = b \cdot \text{signal} + R n`, n standard normal.
 
@@ -70,7 +70,9 @@ def synthetic_responses(
     signal : (image, voxel) predictions, each voxel z-scored, with coordinate ``nsd_id``. Lazy along ``image`` or not.
     repeats : presentations of every image, each with noise of its own.
     noise : False leaves the noise out.
-    seed : the noise of an image is drawn from (seed, its nsd_id): no chunk or selection of images changes it.
+    seed : the noise of a presentation is drawn from (seed, nsd_id, its number): no chunk, selection of images or
+        number of repeats changes it.
+    first : number of the first presentation, so that a few of many can be drawn at a time.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def synthetic_responses(
         signal["nsd_id"],
         gain,
         mixing if noise else mixing.isel(component=slice(0)),
-        kwargs={"repeats": repeats, "seed": seed},
+        kwargs={"repetitions": range(first, first + repeats), "seed": seed},
         input_core_dims=[["voxel"], [], ["voxel"], ["voxel", "component"]],
         output_core_dims=[["repetition", "voxel"]],
         dask="parallelized",
@@ -120,11 +122,12 @@ def _noise_target(p: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def _draw(
-    signal: Floats, nsd_id: NDArray[np.integer[Any]], gain: Floats, mixing: Floats, *, repeats: int, seed: int
+    signal: Floats, nsd_id: NDArray[np.integer[Any]], gain: Floats, mixing: Floats, *, repetitions: range, seed: int
 ) -> Floats:
-    response = np.repeat((gain * signal)[..., None, :], repeats, axis=-2).astype(np.float32)
-    if mixing.shape[1]:
-        shape = (repeats, mixing.shape[1])
-        normal = [np.random.default_rng((seed, int(i))).standard_normal(shape, np.float32) for i in nsd_id]
-        response += np.stack(normal) @ mixing.T
+    response = np.repeat((gain * signal)[..., None, :], len(repetitions), axis=-2).astype(np.float32)
+    if components := mixing.shape[1]:
+        for presentation, repetition in enumerate(repetitions):
+            drawn = (np.random.default_rng((seed, int(image), repetition)) for image in nsd_id)
+            normal = np.stack([generator.standard_normal(components, np.float32) for generator in drawn])
+            response[:, presentation] += normal @ mixing.T
     return response

@@ -118,8 +118,8 @@ def table_frame(table: xr.DataArray | xr.Dataset) -> pd.DataFrame:
 
     Subjects are numbers; all subjects together come last under the next number, as published (9 for eight).
     """
-    dataset, rows = (table, "set") if isinstance(table, xr.Dataset) else (table.to_dataset("column"), "roi")
-    order = ["set", "subject"] if rows == "set" else ["subject", "roi"]
+    dataset = table if isinstance(table, xr.Dataset) else table.to_dataset("column")
+    order = [dim for dim in ("set", "subject", "roi") if dim in dataset.dims]
     frame = dataset.reset_coords(drop=True).to_dataframe(dim_order=order).reset_index()
     names = [name for name in frame["subject"].unique() if name != _EVERYONE]
     numbers = {name: subject_number(name) for name in names}

@@ -6,11 +6,13 @@ into chunks stands in :mod:`nsdflow.config.storage`.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 
 from nsdflow.config.base import Frozen
+from nsdflow.config.storage import Layout
 from nsdflow.errors import ConfigError
 from nsdflow.names import ROI_GROUPS, parse_subjects
 
@@ -23,6 +25,8 @@ __all__ = [
     "PredictPipeline",
     "SequencePipeline",
     "Step",
+    "SyntheticDataPipeline",
+    "SyntheticDataset",
     "TablesPipeline",
     "TrainSettings",
     "TransferPipeline",
@@ -237,6 +241,41 @@ class TuningPipeline(PipelineBase):
     threads: int | None = Field(None, ge=1)
 
 
+class SyntheticDataset(Frozen):
+    """One set of synthetic responses, which becomes a store."""
+
+    repeats: int = Field(3, ge=1)
+    """Presentations of every image; each is a session of its own that shows all images once."""
+    noise: bool = True
+    """Whether noise with the correlations of the measured noise is added, drawn anew for each presentation."""
+
+
+class SyntheticDataPipeline(PipelineBase):
+    """Synthetic responses whose signal is what a finished run predicts, as stores that pipelines run on."""
+
+    kind: Literal["synthetic_data"] = "synthetic_data"
+    predictions: str = "predict"
+    """The predict run that is the signal: its name among the runs, or a path."""
+    subjects: Subjects = "all"
+    datasets: dict[str, SyntheticDataset] = Field(
+        default_factory=lambda: {
+            "noiseless": SyntheticDataset(repeats=1, noise=False),
+            "noise": SyntheticDataset(repeats=3, noise=True),
+        },
+        min_length=1,
+    )
+    """Each becomes the store ``NAME.zarr`` in the run folder."""
+    layout: Layout = Layout()
+    """How the stores are cut into chunks and files."""
+
+    @model_validator(mode="after")
+    def _file_names(self) -> SyntheticDataPipeline:
+        for name in self.datasets:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(f"datasets: {name!r} names a folder; write letters, digits, - and _ only")
+        return self
+
+
 class TablesPipeline(PipelineBase):
     """The paper's tables from finished runs."""
 
@@ -252,6 +291,8 @@ class Step(Frozen):
 
     pipeline: str
     set: dict[str, Any] = Field(default_factory=dict)
+    store: str | None = None
+    """Store that an earlier step wrote, ``RUN/NAME.zarr`` among the runs; the one the sequence runs on if null."""
 
 
 class SequencePipeline(PipelineBase):
@@ -267,6 +308,7 @@ Pipeline = Annotated[
     | FpfPipeline
     | FwrfPipeline
     | PredictPipeline
+    | SyntheticDataPipeline
     | TuningPipeline
     | TablesPipeline
     | SequencePipeline,

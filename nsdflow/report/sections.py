@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nsdflow.analysis import accuracy_table, compare_models, summary_table, table_frame
+import numpy as np
+
+from nsdflow.analysis import accuracy_table, compare_runs, summary_table, table_frame
 from nsdflow.analysis.rois import roi_masks
-from nsdflow.analysis.summary import subject_results
 from nsdflow.report import figures, markup
 
 if TYPE_CHECKING:
@@ -110,23 +111,34 @@ def _explained_variance(run: Run) -> str:
 def _joint_against_roiwise(run: Run) -> str:
     first, second = run.sibling("gnet8r"), run.sibling("gnet8j")
     draw = figures.joint_distribution(first, second, names=("GNet8r", "GNet8j"))
-    others = dict(subject_results(second))
-    rows = []
-    for name, data in subject_results(first):
-        if name in others:
-            compared = compare_models(data["accuracy"], others[name]["accuracy"], data["roi"])
-            rows += [(name, *row) for row in compared.to_dataframe().reset_index().itertuples(index=False, name=None)]
+    compared = compare_runs(first, second).to_dataframe(dim_order=["subject", "roi"]).dropna().reset_index()
     header = (
-        "subject",
-        "ROI",
-        "voxels",
-        "GNet8r better (%)",
-        "GNet8j better (%)",
-        "mean difference",
-        "median difference",
-    )
+        "subject", "ROI", "voxels", "GNet8r better (%)", "GNet8j better (%)", "mean difference", "median difference",
+    )  # fmt: skip
+    rows = [(*row[:2], int(row[2]), *row[3:]) for row in compared.itertuples(index=False, name=None)]
     table = markup.details("By subject and ROI, as a table", markup.table(header, rows))
     return markup.picture(draw, "Advantage of GNet8j over GNet8r by area", raster=True) + table
+
+
+def _asymmetries(run: Run) -> str:
+    table = run.results["transfer"].to_dataset().load()
+    picture = markup.picture(figures.transfer_asymmetries(table), "Asymmetry of transfer by subject and set")
+    return picture + markup.details("By set and subject, as a table", _table("transfer")(run))
+
+
+def _noise_models(run: Run) -> str:
+    rows = []
+    for name, data in run.subjects().items():
+        values = {v: data[v].values for v in ("gain", "noise_std", "measured_accuracy", "planted_accuracy")}
+        share = 100 * float(data["residual"] / data["target_norm"])
+        sizes = (data.sizes["voxel"], data.sizes["component"])
+        rows.append((name, *sizes, *(float(np.median(column)) for column in values.values()), share))
+    header = (
+        "subject", "voxels", "components", "median gain b", "median noise", "median r with measured trials",
+        "with synthetic trials", "residual (% of target)",
+    )  # fmt: skip
+    picture = markup.picture(figures.planted_signal(run.results), "Accuracy of the signal on both kinds of trials")
+    return picture + markup.table(header, rows)
 
 
 def _predictions(run: Run) -> str:
@@ -190,9 +202,20 @@ SECTIONS = (
     ),
     Section(
         "Asymmetry of transfer",
-        "α and its error by subject; the last number is that of all subjects' voxels together.",
+        "α and its error by subject, and for all subjects' voxels together. Above 0, features of higher areas predict "
+        "lower ones better than the reverse. Where responses are synthetic, the hierarchy is that of the model whose "
+        "predictions are their signal; experimental ones are the measured responses.",
         ("transfer/mean", "transfer/std"),
-        _table("transfer"),
+        _asymmetries,
+    ),
+    Section(
+        "Noise model",
+        "Synthetic responses are b times the signal plus noise mixed by R. b is chosen so that correlations between "
+        "voxels are those of the data, R R' is the positive semi-definite matrix nearest to what is left of them; the "
+        "residual says how far that is. Dots on the diagonal: the signal predicts synthetic trials as well as "
+        "measured ones.",
+        ("gain", "planted_accuracy", "measured_accuracy"),
+        _noise_models,
     ),
     Section(
         "One trunk or four",

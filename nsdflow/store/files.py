@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,12 +28,18 @@ __all__ = [
     "put_hierarchy",
     "read_bytes",
     "remove",
+    "share_files",
     "sweep",
     "writing",
 ]
 
 #: Ending of files and groups that are being written; what is left of them belongs to processes that were killed.
 TEMPORARY: Final = ".tmp"
+
+#: Why a file cannot be linked: it lies on another file system, or on one that has no links.
+_NO_LINK: Final = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP}
+#: Bytes of a file that is copied in memory at once.
+COPY_BYTES: Final = 4 << 20
 
 
 def local_path(url: str | os.PathLike[str]) -> Path:
@@ -136,6 +144,38 @@ def list_files(url: str) -> list[str]:
         system, path = filesystem(url)
         system.invalidate_cache()
         return [name.removeprefix(path).lstrip("/") for name in system.find(path)] if system.exists(path) else []
+
+
+def share_files(source: str, target: str | os.PathLike[str]) -> int:
+    """Make the files of one folder appear in another, for files that nobody ever changes; how many they are.
+
+    Hard links where both folders are on one file system, so that no byte is copied and each lives as long as either
+    folder does; copies otherwise. ``target`` is on a mounted file system. What is there already is kept.
+    """
+    names = list_files(source)
+    for name in names:
+        place = local_path(target) / name
+        with writing(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.exists() or (is_local(source) and _linked(local_path(source) / name, place)):
+                continue
+            system, path = filesystem(f"{source}/{name}")
+            with reaching(source), system.open(path, "rb") as original, atomic_file(str(place)) as copy:
+                shutil.copyfileobj(original, copy, COPY_BYTES)
+    return len(names)
+
+
+def _linked(original: Path, place: Path) -> bool:
+    """Whether a file could be linked: not to another file system, and not on every kind of one."""
+    try:
+        place.hardlink_to(original)
+    except FileExistsError:  # another attempt at the same task was faster
+        return True
+    except OSError as error:
+        if error.errno in _NO_LINK:
+            return False
+        raise
+    return True
 
 
 def sweep(url: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ from nsdflow.cluster.events import Event, Listener, RunLog, make_event, subscrib
 from nsdflow.cluster.hold import holder, holding
 from nsdflow.cluster.performance import keep_performance
 from nsdflow.config import SequencePipeline, load_pipeline
-from nsdflow.errors import RunError, StoreError
+from nsdflow.errors import ConfigError, RunError, StoreError
 from nsdflow.store import open_run
+from nsdflow.store.build import is_taken
 from nsdflow.workflows.engine import Plan, execute
 from nsdflow.workflows.parts import remove_parts
 from nsdflow.workflows.runfolder import RunFolder
@@ -36,6 +38,7 @@ PLANNERS: Mapping[str, tuple[str, str]] = {
     "fwrf": ("nsdflow.workflows.fwrf", "plan_fwrf"),
     "fpf": ("nsdflow.workflows.fpf", "plan_fpf"),
     "predict": ("nsdflow.workflows.predict", "plan_predict"),
+    "synthetic_data": ("nsdflow.workflows.synthetic_data", "plan_synthetic_data"),
     "tables": ("nsdflow.workflows.tables", "plan_tables"),
     "tuning": ("nsdflow.workflows.tuning", "plan_tuning"),
 }
@@ -90,65 +93,120 @@ def run(
     >>> results["subj01"]["accuracy"].median()  # doctest: +SKIP
     """
     resolved = resolve(pipeline, _dotted(overrides))
-    steps = list(_steps(resolved))
+    steps = _steps(resolved, store, runs)
     if dry_run:
-        plans = [_plan(step, store, runs)[1].describe() for step in steps]
-        return xr.DataTree(xr.Dataset(attrs={"plan": "\n\n".join(plans)}))
+        return xr.DataTree(xr.Dataset(attrs={"plan": "\n\n".join(_described(step, runs) for step in steps)}))
     trees: dict[str, xr.DataTree] = {}
     with ExitStack() as stack:
         for step in steps:
-            folder, plan = _plan(step, store, runs)
+            folder, plan = _plan(step, runs)
             if folder.finished:
-                folder.begin(step, store)
+                folder.begin(step.pipeline, step.store)
                 _tidy(folder)
             else:
                 client = client or stack.enter_context(connect())
-                _carry_out(step, store, folder, plan, client, listen)
-            trees[step.name] = open_run(folder.path)
+                _carry_out(step, folder, plan, client, listen)
+            trees[step.pipeline.name] = open_run(folder.path)
     return xr.DataTree(children=trees) if isinstance(resolved, SequencePipeline) else trees[resolved.name]
 
 
 def resolve(
     pipeline: str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> PipelineBase:
-    """A validated pipeline; for a sequence, ``{"gnet8j.train.epochs": 2}`` reaches into the step of that name."""
+    """A validated pipeline; for a sequence, ``{"gnet8j.train.epochs": 2}`` reaches into the steps of that name.
+
+    It also reaches the steps of that name in sequences within the sequence, unless what is set for one of these,
+    ``{"synthetic_transfer.gnet8j.train.epochs": 3}``, says otherwise.
+    """
     resolved = load_pipeline(pipeline)
     if not isinstance(resolved, SequencePipeline):
         return load_pipeline(pipeline, overrides)
     own: dict[str, Any] = {}
-    inner: dict[str, dict[str, Any]] = {step.pipeline: {} for step in resolved.steps}
+    inner: dict[str, dict[str, Any]] = {name: {} for name in _step_names(resolved)}
     for key, value in (overrides or {}).items():
-        step, _, setting = key.partition(".")
-        target, name = (inner[step], setting) if setting and step in inner else (own, key)
+        of_step, _, setting = key.partition(".")
+        target, name = (inner[of_step], setting) if setting and of_step in inner else (own, key)
         target[name] = value
-    steps = [{"pipeline": step.pipeline, "set": {**step.set, **inner[step.pipeline]}} for step in resolved.steps]
-    return load_pipeline({**resolved.model_dump(mode="json"), "steps": steps}, own)
+    steps = []
+    for step in resolved.steps:
+        within = load_pipeline(step.pipeline)
+        names = _step_names(within) if isinstance(within, SequencePipeline) else ()
+        passed = {f"{name}.{key}": value for name in names for key, value in inner.get(name, {}).items()}
+        steps.append(step.model_copy(update={"set": {**step.set, **passed, **inner[step.pipeline]}}))
+    return load_pipeline({**resolved.model_dump(mode="json"), "steps": [s.model_dump(mode="json") for s in steps]}, own)
 
 
 def run_folders(pipeline: PipelineBase, runs: str) -> list[str]:
     """Where :func:`run` puts what a pipeline, or each step of a sequence, gives."""
-    return [RunFolder.of(step, runs).path for step in _steps(pipeline)]
+    return [RunFolder.of(step.pipeline, runs).path for step in _steps(pipeline, "", runs)]
 
 
-def _steps(pipeline: PipelineBase) -> Iterator[PipelineBase]:
-    """The pipelines of a sequence, all validated before the first runs."""
-    if isinstance(pipeline, SequencePipeline):
-        for step in pipeline.steps:
-            yield from _steps(resolve(step.pipeline, step.set))
-    else:
-        yield pipeline
+@dataclass(frozen=True)
+class _Step:
+    """A pipeline and the store that it runs on."""
+
+    pipeline: PipelineBase
+    store: str
+    made_earlier: bool
+    """The store is written by an earlier step."""
 
 
-def _plan(pipeline: PipelineBase, store: str, runs: str) -> tuple[RunFolder, Plan]:
-    folder = RunFolder.of(pipeline, runs)
-    module, function = PLANNERS[pipeline.kind]
-    plan: Plan = getattr(import_module(module), function)(pipeline, store=store, folder=folder)
+def _steps(pipeline: PipelineBase, store: str, runs: str) -> list[_Step]:
+    """The pipelines of a sequence, all validated before the first runs.
+
+    A step that appears again, word for word, is done once: its results are there the second time.
+
+    Raises
+    ------
+    ConfigError
+        If two different steps would put their results into the same folder.
+    """
+    steps: dict[str, _Step] = {}
+    for step in _flat(pipeline, _Step(pipeline, store, made_earlier=False), runs):
+        if steps.setdefault(step.pipeline.name, step) != step:
+            raise ConfigError(
+                pipeline.name, [f"two steps are called {step.pipeline.name} and differ; give one another name"]
+            )
+    return list(steps.values())
+
+
+def _flat(pipeline: PipelineBase, outer: _Step, runs: str) -> Iterator[_Step]:
+    """A sequence's steps, and those of sequences in it, which run on the store of the sequence unless they say."""
+    if not isinstance(pipeline, SequencePipeline):
+        yield replace(outer, pipeline=pipeline)
+        return
+    for step in pipeline.steps:
+        own = replace(outer, store=f"{runs.rstrip('/')}/{step.store}", made_earlier=True) if step.store else outer
+        yield from _flat(resolve(step.pipeline, step.set), own, runs)
+
+
+def _step_names(sequence: SequencePipeline) -> tuple[str, ...]:
+    """Pipelines that a sequence runs, and those of sequences in it."""
+    names: dict[str, None] = {}
+    for step in sequence.steps:
+        names[step.pipeline] = None
+        within = load_pipeline(step.pipeline)
+        if isinstance(within, SequencePipeline):
+            names |= dict.fromkeys(_step_names(within))
+    return tuple(names)
+
+
+def _described(step: _Step, runs: str) -> str:
+    """The plan of a step, as far as it can be made before the steps ahead of it have run."""
+    if step.made_earlier and not is_taken(step.store):
+        kind = step.pipeline.kind
+        return f"{step.pipeline.name}: {kind}\non {step.store}, which an earlier step writes; planned when it is there"
+    return _plan(step, runs)[1].describe()
+
+
+def _plan(step: _Step, runs: str) -> tuple[RunFolder, Plan]:
+    folder = RunFolder.of(step.pipeline, runs)
+    module, function = PLANNERS[step.pipeline.kind]
+    plan: Plan = getattr(import_module(module), function)(step.pipeline, store=step.store, folder=folder)
     return folder, plan
 
 
-def _carry_out(
-    step: PipelineBase, store: str, folder: RunFolder, plan: Plan, client: Client, listen: Listener | None
-) -> None:
+def _carry_out(step: _Step, folder: RunFolder, plan: Plan, client: Client, listen: Listener | None) -> None:
     """Execute one plan in its run folder, alone; everything that is reported also goes to ``log.jsonl``."""
 
     def tell(text: str) -> None:
@@ -156,7 +214,7 @@ def _carry_out(
             listen(make_event("note", text=text))
 
     with holding(folder.url("driver"), tell=tell) as hold:
-        folder.begin(step, store)
+        folder.begin(step.pipeline, step.store)
         if folder.finished:  # by another command, since this one looked
             return
         with RunLog(folder.url("log.jsonl")) as log:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from nsdflow.analysis import accuracy_table, explainable_table, table_frame, transfer_table
+from nsdflow.analysis import accuracy_table, compare_runs, explainable_table, table_frame, transfer_table
 from nsdflow.analysis.tables import PIPELINE_COLUMNS
 from nsdflow.config.files import write_text_atomically
 from nsdflow.errors import MissingDataError, one_of
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["make_tables", "plan_tables"]
 
+#: One trunk for each area, against a single one.
+COMPARED = {"gnet8j", "gnet8r"}
+
 
 def plan_tables(pipeline: TablesPipeline, *, store: str, folder: RunFolder) -> Plan:
     """One task: it reads the results of other runs, and of ``store`` nothing."""
@@ -34,13 +37,15 @@ def plan_tables(pipeline: TablesPipeline, *, store: str, folder: RunFolder) -> P
         "models": {name: folder.sibling(name).path for name in pipeline.models},
         "transfers": {name: folder.sibling(run).path for name, run in pipeline.transfers.items()},
     }
-    task = Task("tables", make_tables, arguments, "tables", memory=BASE_MEMORY, files=3)
+    task = Task("tables", make_tables, arguments, "tables", memory=BASE_MEMORY, files=4)
     note = "from the runs that are there; the columns of others stay empty"
     return Plan(f"{pipeline.name}: the paper's tables", folder.path, (task,), notes=(note,))
 
 
 def make_tables(*, folder: str, models: Mapping[str, str], transfers: Mapping[str, str]) -> dict[str, Any]:
-    """Write ``/accuracy``, ``/explainable`` and ``/transfer``, and a CSV file of each.
+    """Write ``/accuracy``, ``/explainable``, ``/comparison`` and ``/transfer``, and a CSV file of each.
+
+    The comparison is of GNet8r (first) and GNet8j (second), by subject and area.
 
     Raises
     ------
@@ -55,6 +60,8 @@ def make_tables(*, folder: str, models: Mapping[str, str], transfers: Mapping[st
         "accuracy": accuracy_table(columns).rename("explained_variance"),
         "explainable": explainable_table(columns).rename("share_of_explainable_variance"),
     }
+    if found.keys() >= COMPARED:
+        tables["comparison"] = compare_runs(found["gnet8r"], found["gnet8j"])
     matrices = _matrices(transfers)
     if matrices:
         tables["transfer"] = transfer_table(matrices)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import curve_fit
 
-from nsdflow.analysis import compare_models, transfer_asymmetry, transfer_matrices, transfer_matrix
+from nsdflow.analysis import compare_models, compare_runs, transfer_asymmetry, transfer_matrices, transfer_matrix
 from nsdflow.errors import SelectionError
 
 AREAS = ("V1", "V2", "V3", "hV4")
@@ -117,3 +117,23 @@ def test_compare_models() -> None:
     np.testing.assert_allclose(result["median_difference"], [0, 0.02, 0.01], atol=1e-12)
     with pytest.raises(SelectionError, match="different voxels"):
         compare_models(first, first[:3])
+
+
+def test_compare_runs_by_subject_and_over_all() -> None:
+    def run(*accuracies: list[float]) -> xr.DataTree:
+        areas = ([1, 2, 7], [1, 7])
+        return xr.DataTree.from_dict(
+            {
+                f"subj0{number}": xr.Dataset({"accuracy": ("voxel", values)}, {"roi": ("voxel", roi)})
+                for number, (values, roi) in enumerate(zip(accuracies, areas, strict=True), start=1)
+            }
+        )
+
+    result = compare_runs(run([0.1, 0.2, 0.3], [0.5, 0.1]), run([0.2, 0.1, 0.4], [0.6, 0.0]))
+    assert result["subject"].values.tolist() == ["subj01", "subj02", "all"]
+    assert result["voxels"].sel(subject="all", roi="V1") == 3
+    np.testing.assert_allclose(result["second_better"].sel(roi="V1"), [50, 100, 200 / 3])
+    np.testing.assert_allclose(result["second_better"].sel(roi="all"), [200 / 3, 50, 60])
+    np.testing.assert_allclose(result["mean_difference"].sel(subject="all"), [0.1 / 3, 0, 0.02], atol=1e-12)
+    with pytest.raises(SelectionError, match="no subject in common"):
+        compare_runs(run([0.1, 0.2, 0.3], [0.5, 0.1]), xr.DataTree())

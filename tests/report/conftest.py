@@ -169,8 +169,26 @@ def tables(subjects: tuple[str, ...] = SUBJECTS) -> Results:
     return {
         "accuracy": accuracy_table(trees).rename("explained_variance").to_dataset(),
         "explainable": explainable_table(trees).rename("share_of_explainable_variance").to_dataset(),
-        "transfer": transfer_table({"Experimental": transfer(subjects=subjects)["transfer"]["transfer"]}),
+        "transfer": transfer_table(
+            {
+                name: transfer(voxels, subjects=subjects)["transfer"]["transfer"]
+                for name, voxels in (("GNet8j", 200), ("Experimental", 150))
+            }
+        ),
     }
+
+
+def synthetic(voxels: int = 150, subjects: tuple[str, ...] = SUBJECTS) -> Results:
+    tree = {}
+    for number, name in enumerate(subjects):
+        data = cortex(voxels, number)
+        rng = np.random.default_rng(number)
+        measured = data["accuracy"].values
+        data["gain"] = data["planted_accuracy"] = ("voxel", measured + rng.normal(0, 0.03, measured.size))
+        data["measured_accuracy"], data["noise_std"] = ("voxel", measured), ("voxel", np.sqrt(1 - measured**2))
+        data["mixing"] = (("voxel", "component"), rng.normal(size=(measured.size, 9)))
+        tree[name] = data.drop_vars(["accuracy", "accuracy_std"]).assign(residual=0.4, target_norm=20.0)
+    return tree
 
 
 def predicted() -> Results:
@@ -188,6 +206,7 @@ KINDS: dict[str, Callable[..., Results]] = {
     "tuning": tuned,
     "tables": tables,
     "predict": predicted,
+    "synthetic_data": synthetic,
 }
 
 RECORD = {

@@ -31,6 +31,8 @@ DRAW: dict[str, Callable[[Trees], Figure]] = {
     "explained_variance": lambda t: figures.explained_variance(t["tables"]["accuracy"]["explained_variance"]),
     "joint_distribution": lambda t: figures.joint_distribution(t["gnet"], t["transfer"], names=("one", "two")),
     "transfer_matrices": lambda t: figures.transfer_matrices(t["transfer"]["transfer"].to_dataset()),
+    "transfer_asymmetries": lambda t: figures.transfer_asymmetries(t["tables"]["transfer"].to_dataset()),
+    "planted_signal": lambda t: figures.planted_signal(t["synthetic_data"]),
     "variance_by_layer": lambda t: figures.variance_by_layer(t["tuning"]),
     "variance_by_layer of halves": lambda t: figures.variance_by_layer(t["tuning"], prefix="half_", partition="half"),
 }
@@ -52,7 +54,10 @@ def test_every_panel_is_labelled_and_nothing_global_changes(name: str, results: 
         beside = panel.get_shared_y_axes().get_siblings(panel)  # a row shares its label
         assert titled or panel.get_xlabel() or panel.texts or any(other.get_ylabel() for other in beside)
     words = " ".join(texts(figure))
-    assert any(unit in words for unit in ("correlation", "degrees", "(%)", "share", "difference of r", "change of r"))
+    assert any(
+        unit in words
+        for unit in ("correlation", "degrees", "(%)", "share", "difference of r", "change of r", "asymmetry")
+    )
 
 
 def test_every_figure_is_drawn_here() -> None:
@@ -96,6 +101,17 @@ def test_transfer_matrices_show_losses_in_thousandths_and_the_asymmetry(results:
     assert f"{1000 * loss:.0f}".replace("-", "\N{MINUS SIGN}") in shown
     alpha, error = (float(transfer[name].sel(subject="all")) for name in ("alpha", "alpha_error"))
     assert f"all   α = {alpha:.2f} ± {error:.2f}".replace("-", "\N{MINUS SIGN}") in shown
+
+
+def test_asymmetries_stand_with_their_errors_above_their_subject(results: Trees) -> None:
+    table = results["tables"]["transfer"].to_dataset()
+    (axes,) = figures.transfer_asymmetries(table).axes
+    for number, name in enumerate(table["set"].values):
+        points, _, (bars,) = axes.containers[number].lines
+        alpha, error = (table[v].sel(set=name).values for v in ("mean", "std"))
+        np.testing.assert_allclose(points.get_ydata(), alpha)
+        np.testing.assert_array_equal(np.round(points.get_xdata()), range(len(alpha)))
+        np.testing.assert_allclose([np.ptp(bar[:, 1]) / 2 for bar in bars.get_segments()], error)
 
 
 def test_joint_distribution_counts_who_is_better(results: Trees) -> None:

@@ -35,7 +35,10 @@ EXPECTED = {
         "One trunk or four",
     },
     "predict": {"Predictions"},
+    "synthetic_data": {"Noise model"},
 }
+#: Pictures of a page, where there are fewer than two.
+PICTURES = {"predict": 0, "synthetic_data": 1}
 
 
 class Page(HTMLParser):
@@ -100,7 +103,7 @@ def test_the_page_needs_nothing_else(pages: dict[str, str], kind: str) -> None:
     page = Page(pages[kind])
     assert not {"script", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
     sources = [attributes["src"] or "" for tag, attributes in page.tags if "src" in attributes]
-    assert len(sources) >= (0 if kind == "predict" else 2)
+    assert len(sources) >= PICTURES.get(kind, 2)
     assert all(re.match(r"data:image/(png|svg\+xml);base64,", source) for source in sources)
     pictures = [base64.b64decode(source.split(",", 1)[1], validate=True) for source in sources]
     assert all(picture.startswith((b"\x89PNG", b"<?xml")) for picture in pictures)

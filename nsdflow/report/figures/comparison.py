@@ -1,4 +1,4 @@
-"""Two models side by side, and areas on the features of others."""
+"""Models side by side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nsdflow.report.style import CEILING, INK, PALETTE, empty_figure, styled, us
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["explained_variance", "joint_distribution", "transfer_matrices"]
+__all__ = ["explained_variance", "joint_distribution"]
 
 
 @styled
@@ -85,7 +85,7 @@ def joint_distribution(
     for axes, (name, mask) in zip(used(panels, len(masks)), masks.items(), strict=True):
         axes.hexbin(
             np.clip(difference[mask], -limit, limit), mean[mask], gridsize=(28, 22), bins="log", mincnt=1,
-            cmap="Blues", extent=(-limit, limit, -0.1, 0.9), linewidths=0.1,
+            cmap="Blues", extent=(-limit, limit, -0.1, 0.9), linewidths=0.1, vmin=0.3,
         )  # fmt: skip
         axes.axvline(0, color=INK, linewidth=0.7)
         axes.set_xticks([-limit, 0, limit])
@@ -100,52 +100,6 @@ def joint_distribution(
         fontsize=9,
     )
     return figure
-
-
-@styled
-def transfer_matrices(transfer: xr.Dataset) -> Figure:
-    """What each area loses on the features of another, by subject and over all, with the asymmetry.
-
-    Parameters
-    ----------
-    transfer
-        ``transfer`` (subject, model, roi), ``alpha`` and ``alpha_error`` (subject,).
-    """
-    matrices = transfer["transfer"]
-    count = matrices.sizes["subject"]
-    columns = min(3 if count in (2, 3, 5, 6, 9) else 4, count)
-    rows = -(-count // columns)
-    figure = empty_figure(2.45 * columns + 0.8, 2.5 * rows + 0.2)
-    panels = figure.subplots(rows, columns, squeeze=False)
-    limit = max(float(np.nanmax(np.abs(matrices))), 1e-3)
-    for axes, name in zip(used(panels, count), matrices["subject"].values, strict=True):
-        matrix = matrices.sel(subject=name)
-        values = matrix.values
-        image = axes.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit)
-        for row, column in np.ndindex(values.shape):
-            strong = abs(values[row, column]) > 0.6 * limit
-            axes.text(
-                column, row, _signed(1000 * float(values[row, column]), 0), ha="center", va="center", fontsize=8,
-                color="white" if strong else INK,
-            )  # fmt: skip
-        alpha, error = (float(transfer[v].sel(subject=name)) for v in ("alpha", "alpha_error"))
-        axes.set_title(f"{name}   α = {_signed(alpha, 2)} ± {error:.2f}")
-        axes.set_xticks(range(values.shape[1]), matrix["roi"].values)
-        axes.set_yticks(range(values.shape[0]), matrix["model"].values)
-        axes.tick_params(length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-    figure.supxlabel("predicted area", fontsize=9)
-    figure.supylabel("area whose features are used", fontsize=9)
-    bar = figure.colorbar(image, ax=panels, shrink=0.7, aspect=25, pad=0.02)
-    bar.set_label("change of r (numbers: thousandths)")
-    bar.outline.set_visible(False)
-    return figure
-
-
-def _signed(value: float, digits: int) -> str:
-    """A rounded number with a true minus sign, and no sign on zero."""
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _paired(first: xr.DataTree, second: xr.DataTree) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
