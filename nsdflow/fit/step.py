@@ -68,7 +68,7 @@ def build_network(
     group = group or Group()
     share_batches(encoder, group)
     if device.type == "cuda":  # tensor cores take images with their channels last
-        encoder.to(memory_format=torch.channels_last)
+        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's own types
     encoder.to(device).train(settings.train_encoder or settings.frozen_encoder == "train")
     trained: list[nn.Parameter] = []
     if settings.train_encoder:
