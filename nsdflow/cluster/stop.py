@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 
     from distributed import Client, Worker
 
-__all__ = ["DEADLINE", "MARGIN", "POOL", "deadline", "hand_over", "pretend_interrupt", "should_stop"]
+__all__ = [
+    "DEADLINE",
+    "MARGIN",
+    "POOL",
+    "deadline",
+    "give_way",
+    "hand_over",
+    "is_waited_for",
+    "pretend_interrupt",
+    "should_stop",
+]
 
 DEADLINE = "NSDFLOW_DEADLINE"
 #: Set in the environment of workers whose job is replaced when it ends; its value is the pool's name.
@@ -67,6 +77,21 @@ def hand_over() -> NoReturn:
         worker.loop.add_callback(worker.close_gracefully, reason="nsdflow-deadline")
         while worker.status is Status.running:  # the scheduler must know before it looks for another worker
             time.sleep(0.01)
+    raise Reschedule
+
+
+def is_waited_for() -> bool:
+    """Whether a task waits at this worker for the slot that the current one holds.
+
+    Dask binds a task to a worker at once: one that was lost with its worker may be sent to a worker that is busy, and
+    stays there although another comes up.
+    """
+    worker = _current_worker()
+    return worker is not None and len(worker.state.constrained) > 0
+
+
+def give_way() -> NoReturn:
+    """Leave the slot to the task that waits for it; Dask runs this one again wherever there is room."""
     raise Reschedule
 
 

@@ -6,13 +6,14 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
-from distributed import Client
+from distributed import Client, Reschedule
 
 import nsdflow
 from nsdflow.cluster.connect import connect
@@ -105,22 +106,44 @@ def test_a_call_is_answered_once(tmp_path: Path) -> None:
     first, second = (Seat(tmp_path, "joint", rank, 2) for rank in (0, 1))
     answered: set[str] = set()
     assert together._convene(first, answered, "") is None
-    second.call(1).write_text('{"word": "one"}')
+    assert together._answer(second, set(), "one") is None
     address = together._convene(first, answered, "")
     assert address is not None
     assert together._answer(second, set(), "one") == address
-    assert together._answer(second, set(), "two") is None
     assert together._convene(first, answered, "") is None
-    second.call(1).write_text('{"word": "two"}')
+    assert together._answer(second, set(), "two") is None
     assert together._convene(first, answered, "") is not None
     assert together._answer(second, set(), "two") is not None
 
 
-def test_who_waits_can_leave(tmp_path: Path) -> None:
-    asked = iter([False, False, True])
-    seat = Seat(tmp_path, "joint", 0, 2)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_who_waits_can_leave_and_takes_its_call_back(tmp_path: Path, rank: int) -> None:
+    asked, called = iter([False, False, True]), []
+    seat = Seat(tmp_path, "joint", rank, 2)
+
+    def told_to_leave() -> bool:
+        called.append(seat.call(rank).exists())
+        return next(asked)
+
     with pytest.raises(Left):
-        train_together(seat, pytest.fail, backend="gloo", told_to_leave=lambda: next(asked), leave=leave)
+        train_together(seat, pytest.fail, backend="gloo", told_to_leave=told_to_leave, leave=leave)
+    assert called == [False, rank == 1, rank == 1]
+    assert not seat.call(rank).exists()
+
+
+def test_who_waits_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a task that waits for the slot for a while, not to one that comes and goes."""
+    monkeypatch.setattr(together, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(together, "GIVE_WAY_AFTER", 0.1)
+    waits = chain([True, False] * 5, repeat(True))
+    looks: list[bool] = []
+    monkeypatch.setattr(together, "is_waited_for", lambda: looks.append(next(waits)) or looks[-1])
+    with pytest.raises(Reschedule):
+        train_together(
+            Seat(tmp_path, "joint", 1, 2), pytest.fail, backend="gloo", told_to_leave=lambda: False, leave=leave
+        )
+    assert len(looks) > 10
+    assert not Seat(tmp_path, "joint", 1, 2).call(1).exists()
 
 
 def test_nobody_waits_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
