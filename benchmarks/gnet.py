@@ -17,14 +17,18 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from nsdflow.fit.gnet import TrainSettings, Trials, train
 from nsdflow.fit.loss import backpropagate
+from nsdflow.fit.precision import Precision
 from nsdflow.fit.step import Batch, Network, build_network, choose_step
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
 from nsdflow.models.gnet import Encoder, Prefilter, Readout, level_shapes
@@ -34,8 +38,8 @@ PUBLISHED_VOXELS = (4627, 3765, 3778, 3027, 3685, 4024, 3201, 3490)
 #: training trials, the last tenth of which is holdout: 172,692 and 19,190 of all subjects together
 PUBLISHED_TRIALS = (27000, 27000, 21647, 20294, 27000, 21647, 27000, 20294)
 PUBLISHED_SECONDS = 201.6  # an epoch on one A100 40 GB
-#: floating-point work of an epoch when each pass computes only the gradients that its own step uses
-EPOCH_OPERATIONS = 1.7e15
+#: peak of matrix products in TF32 (operations a second, dense) and of memory (bytes a second), from the data sheets
+PEAKS = {"H100": (494.7e12, 3.35e12), "H200": (494.7e12, 4.8e12), "A100": (156e12, 1.555e12)}
 
 
 # ---- (a) the published step, plainly -------------------------------------------------------------------------------
@@ -254,26 +258,61 @@ def compare(voxels: int, batch: int, width: int, repeats: int) -> dict[str, floa
 # ---- --full --------------------------------------------------------------------------------------------------------
 
 
-def full_epoch() -> dict[str, float]:
-    """An epoch of the true size on the GPU: the second of two, synthetic images and responses."""
-    generator = torch.Generator("cuda").manual_seed(0)
-    shape = (73000, 3, IMAGE_SIZE, IMAGE_SIZE)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, device="cuda", generator=generator)
-    encoder, _ = build(1, width=64, dropout=0.5, dtype=torch.float32)
+def full_epoch(
+    device: str = "cuda", *, width: int = 64, shrink: int = 1, settings: TrainSettings | None = None
+) -> dict[str, float]:
+    """An epoch of the true size: the second of two, synthetic images and responses; ``shrink`` divides all counts."""
+    generator = torch.Generator(device).manual_seed(0)
+    shape = (73000 // shrink, 3, IMAGE_SIZE, IMAGE_SIZE)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device, generator=generator)
+    encoder, _ = build(1, width=width, dropout=0.5, dtype=torch.float32)
     shapes = level_shapes(encoder, images[:1].cpu())
+    published = zip(PUBLISHED_VOXELS, PUBLISHED_TRIALS, strict=True)
+    sizes = [(-(-voxels // shrink), count // shrink) for voxels, count in published]
     trials, readouts = {}, {}
-    for number, (voxels, count) in enumerate(zip(PUBLISHED_VOXELS, PUBLISHED_TRIALS, strict=True), start=1):
-        rows = torch.randint(0, len(images), (10000,), device="cuda", generator=generator)
-        order = rows[torch.randint(0, 9000, (count,), device="cuda", generator=generator)]
-        holdout = torch.arange(count, device="cuda") >= count - math.ceil(0.1 * count)
-        responses = torch.randn(count, voxels, device="cuda", generator=generator)
+    for number, (voxels, count) in enumerate(sizes, start=1):
+        rows = torch.randint(0, len(images), (10000,), device=device, generator=generator)
+        order = rows[torch.randint(0, 9000, (count,), device=device, generator=generator)]
+        holdout = torch.arange(count, device=device) >= count - math.ceil(0.1 * count)
+        responses = torch.randn(count, voxels, device=device, generator=generator)
         trials[f"subj{number:02d}"] = Trials(order, responses, holdout)
         readouts[f"subj{number:02d}"] = Readout(voxels, shapes)
-    result = train(images, trials, encoder, readouts, settings=TrainSettings(epochs=2), device="cuda")
+    settings = replace(settings or TrainSettings(), epochs=2)
+    result = train(images, trials, encoder, readouts, settings=settings, device=device)
     epoch = result.history[-1]["seconds"]
-    print(f"  {epoch:.1f} s an epoch ({result.precision}); published {PUBLISHED_SECONDS} s on an A100")
-    print(f"  {EPOCH_OPERATIONS / epoch / 1e12:.1f} TFLOP/s; {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+    training = [(voxels, count - math.ceil(0.1 * count)) for voxels, count in sizes]
+    operations, moved = epoch_work(encoder, training, cached=result.prefilter_cache != "none")
+    print(f"  {epoch:.1f} s an epoch ({result.precision}, prefilter cache {result.prefilter_cache})")
+    print(f"  published {PUBLISHED_SECONDS} s on an A100; {operations / epoch / 1e12:.1f} TFLOP/s")
+    if device == "cuda":
+        for known in (name for name in PEAKS if name in torch.cuda.get_device_name()):
+            peak, bandwidth = PEAKS[known]
+            print(f"  floors on {known}: TF32 products {operations / peak:.1f} s, memory {moved / bandwidth:.1f} s")
+        print(f"  {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
     return {"seconds_epoch": epoch}
+
+
+def epoch_work(encoder: Encoder, sizes: list[tuple[int, int]], *, cached: bool) -> tuple[float, float]:
+    """Floating-point operations of an epoch, and bytes of pooled values that go through memory.
+
+    ``sizes``: (voxels, training trials) by subject. A trial passes the trunk forward twice and backward (twice the
+    work) once, and the prefilter once if it is not ``cached``; each of the two passes has two products of pooling
+    fields with maps. In each pass a pooled value is written by a product, read to predict, read for the gradient of
+    the weights, read and overwritten for its own, and read by a product.
+    """
+    flops = FlopCounterMode(display=False)
+    encoder.eval()
+    with torch.no_grad(), flops:
+        maps = encoder.prefilter(torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8))
+    prefilter = 0 if cached else flops.get_total_flops()
+    with torch.no_grad(), flops:
+        levels = encoder.trunk(maps)
+    trunk = flops.get_total_flops()
+    products = 2 * sum(level[0].numel() for level in levels)
+    features = sum(level.shape[1] for level in levels)
+    trials = sum(count for _, count in sizes)
+    pairs = sum(voxels * count for voxels, count in sizes)
+    return trials * (prefilter + 4.0 * trunk) + 4.0 * pairs * products, 2 * 6 * 4.0 * pairs * features
 
 
 def main() -> None:
@@ -284,6 +323,8 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--kernels", choices=["auto", "plain", "compiled"], default="auto", help="of --full")
+    parser.add_argument("--precision", choices=get_args(Precision), default="auto", help="of --full")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(f"torch {torch.__version__}, {platform.machine()}, {arguments.threads} threads")
@@ -292,7 +333,8 @@ def main() -> None:
     figures = compare(arguments.voxels, arguments.batch, arguments.width, arguments.repeats)
     if arguments.full and torch.cuda.is_available():
         print(f"an epoch of the true size on {torch.cuda.get_device_name()}:")
-        figures |= full_epoch()
+        settings = TrainSettings(kernels=arguments.kernels, precision=arguments.precision)
+        figures |= full_epoch(settings=settings)
     elif arguments.full:
         print("an epoch of the true size: no GPU here, the number is missing")
     print(json.dumps(figures))

@@ -98,6 +98,9 @@ class TrainSettings(Frozen):
     prefilter_cache: Literal["auto", "none", "half", "full"] = "auto"
     """Keep the frozen prefilter's output of every image: ``half`` in float16, ``full`` in float32; ``none`` computes it
     once a batch; ``auto`` is half on a GPU (unless precision is float32) where that fits, none on a CPU."""
+    kernels: Literal["auto", "plain", "compiled"] = "auto"
+    """How the readout computes between its matrix products: ``compiled`` by ``torch.compile``, the same but for
+    rounding; ``auto`` is compiled on a GPU where that works, else plain."""
 
 
 class TrainedPipeline(ModelPipeline):

@@ -292,8 +292,8 @@ def _median(values: Tensor) -> float:
 def _fingerprint(
     settings: TrainSettings, precision: Precision, trials: Mapping[str, Trials], readouts: Mapping[str, Readout]
 ) -> dict[str, Any]:
-    """What a checkpoint must agree on to be continued; the number of epochs may grow."""
-    fixed = {key: value for key, value in asdict(settings).items() if key != "epochs"}
+    """What a checkpoint must agree on to be continued; the number of epochs may grow, and kernels only round."""
+    fixed = {key: value for key, value in asdict(settings).items() if key not in ("epochs", "kernels")}
     digests = {name: digest(subject) for name, subject in trials.items()}
     dtypes = {f"{name} dtype": str(readout.bias.dtype) for name, readout in readouts.items()}
     return fixed | {"precision": precision} | digests | dtypes

@@ -24,6 +24,7 @@ from nsdflow.fit.parallel import Group
 from nsdflow.models.flexible_pooling import compress, sweep
 
 if TYPE_CHECKING:
+    from nsdflow.models.flexible_pooling import Pointwise
     from nsdflow.models.gnet import Readout
 
 __all__ = ["backpropagate", "gnet_loss", "voxel_weights"]
@@ -63,6 +64,7 @@ def backpropagate(
     into_readout: bool,
     l1: float = L1_PENALTY,
     group: Group | None = None,
+    pointwise: Pointwise | None = None,
 ) -> Tensor:
     """Add the gradients of L to the ``.grad`` of the encoder's or the readout's parameters, or both.
 
@@ -74,6 +76,8 @@ def backpropagate(
         (trial, voxel).
     group
         The processes that have the batch's other trials; gradients are those of this process's part, to be summed.
+    pointwise
+        As in :func:`nsdflow.models.flexible_pooling.sweep`.
 
     Returns
     -------
@@ -97,8 +101,9 @@ def backpropagate(
     inputs = (maps, fields, readout.weights, readout.bias)
     with torch.no_grad():
         by = sweep(
-            *inputs, gradient, into_maps=into_encoder, into_readout=into_readout, images_a_block=group.largest_part
-        )
+            *inputs, gradient, into_maps=into_encoder, into_readout=into_readout, images_a_block=group.largest_part,
+            pointwise=pointwise,
+        )  # fmt: skip
         pairs = [*zip(maps, by.maps, strict=False), *zip(fields, by.fields, strict=False)]
         if by.weights is not None and by.bias is not None:
             pairs += [(readout.weights, by.weights), (readout.bias, by.bias)]

@@ -36,6 +36,10 @@ class TrainSettings:
         once a batch. "auto": see :func:`nsdflow.fit.inputs.choose_cache`.
     precision
         See :mod:`nsdflow.fit.precision`.
+    kernels
+        How the readout computes between its matrix products: "plain", operation by operation; "compiled", by kernels
+        of ``torch.compile`` (:mod:`nsdflow.models.compiled_readout`), the same but for rounding; "auto" is compiled on
+        a GPU where that works, else plain.
     """
 
     protocol: Literal["published", "strict"] = "published"
@@ -50,6 +54,7 @@ class TrainSettings:
     train_prefilter: bool = False
     prefilter_cache: PrefilterCache = "auto"
     precision: Precision = "auto"
+    kernels: Literal["auto", "plain", "compiled"] = "auto"
 
     def __post_init__(self) -> None:
         choices = {
@@ -57,6 +62,7 @@ class TrainSettings:
             "frozen_encoder": ("train", "eval"),
             "prefilter_cache": get_args(PrefilterCache),
             "precision": get_args(Precision),
+            "kernels": ("auto", "plain", "compiled"),
         }
         problems = [
             f"{name}: {getattr(self, name)!r} is not one of {', '.join(allowed)}"

@@ -13,6 +13,8 @@ from nsdflow.errors import RunError
 from nsdflow.fit.loss import backpropagate
 from nsdflow.fit.parallel import Group, share_batches
 from nsdflow.fit.precision import encoder_arithmetic, resolve_precision
+from nsdflow.models.compiled_readout import compiled_read_out, compiles
+from nsdflow.models.flexible_pooling import read_out
 from nsdflow.models.gnet import Encoder
 
 if TYPE_CHECKING:
@@ -21,20 +23,23 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nsdflow.fit.settings import TrainSettings
+    from nsdflow.models.flexible_pooling import Pointwise
     from nsdflow.models.gnet import Readout
 
-__all__ = ["Batch", "Network", "Step", "build_network", "choose_step"]
+__all__ = ["Batch", "Network", "Step", "build_network", "choose_pointwise", "choose_step"]
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained, and what trains it: one Adam for the encoder (None: frozen), one for each readout."""
+    """What is trained, and what trains it: one Adam for the encoder (None: frozen), one for each readout; and what the
+    readouts compute between their matrix products."""
 
     encoder: nn.Module
     readouts: Mapping[str, Readout]
     encoder_optimizer: Adam | None
     readout_optimizers: Mapping[str, Adam]
     group: Group
+    pointwise: Pointwise
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ def build_network(
     """Modules on ``device``, in the mode they are trained in, with their optimizers."""
     group = group or Group()
     share_batches(encoder, group)
+    if device.type == "cuda":  # tensor cores take images with their channels last
+        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's own types
     encoder.to(device).train(settings.train_encoder or settings.frozen_encoder == "train")
     trained: list[nn.Parameter] = []
     if settings.train_encoder:
@@ -77,7 +84,25 @@ def build_network(
         encoder_optimizer=_adam(trained, settings) if trained else None,
         readout_optimizers={name: _adam(readout.parameters(), settings) for name, readout in readouts.items()},
         group=group,
+        pointwise=choose_pointwise(settings, device),
     )
+
+
+def choose_pointwise(settings: TrainSettings, device: torch.device) -> Pointwise:
+    """The readout's kernels that the settings ask for.
+
+    Raises
+    ------
+    RunError
+        They have to be compiled, and cannot be.
+    """
+    if settings.kernels == "plain" or (settings.kernels == "auto" and device.type != "cuda"):
+        return read_out
+    if compiles(device):
+        return compiled_read_out
+    if settings.kernels == "compiled":
+        raise RunError(f"kernels: torch cannot compile them for {device} here; install a C compiler, or set plain")
+    return read_out
 
 
 def choose_step(settings: TrainSettings) -> Step:
@@ -144,6 +169,7 @@ def _backpropagate(
         into_readout=into_readout,
         l1=settings.l1,
         group=network.group,
+        pointwise=network.pointwise,
     )
 
 

@@ -28,7 +28,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Sweep", "compress", "contributions", "pooled_prediction", "pooled_prediction_reference", "sweep"]
+__all__ = [
+    "Gradient",
+    "Pointwise",
+    "Sweep",
+    "by_level",
+    "compress",
+    "contributions",
+    "pooled_prediction",
+    "pooled_prediction_reference",
+    "read_out",
+    "sweep",
+]
 
 #: Bytes of x (voxel, image, feature) of one block: matrix products want many voxels at once ...
 _BLOCK_BYTES = {"cpu": 24 << 20, "gpu": 256 << 20}
@@ -37,6 +48,9 @@ _PIECE_BYTES = {"cpu": 4 << 20, "gpu": 256 << 20}
 
 #: (predictions of some voxels (voxel, image), which voxels) -> gradient of the loss by them, same shape
 Gradient = Callable[[Tensor, slice], Tensor]
+
+#: :func:`read_out`, or what does the same
+Pointwise = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,7 @@ def sweep(
     into_maps: bool = False,
     into_readout: bool = False,
     images_a_block: int = 0,
+    pointwise: Pointwise | None = None,
 ) -> Sweep:
     """Predictions and gradients of the readout, one block of voxels after another.
 
@@ -78,7 +93,10 @@ def sweep(
     images_a_block
         Choose the blocks as if there were this many images (if that is more): processes that share a batch must call
         ``gradient`` for the same blocks.
+    pointwise
+        What happens between the matrix products: :func:`read_out`, or what does the same.
     """
+    pointwise = pointwise or read_out
     images, voxels, device = maps[0].shape[0], weights.shape[0], _kind(weights)
     rows = [level.reshape(-1, level.shape[2]) for level in maps]
     # by pixel first: products that give this layout are half as fast again as those that give the maps' own
@@ -101,7 +119,7 @@ def sweep(
             torch.mm(field[block], level.T, out=target)
         for piece in _even_slices(block.start, block.stop, _PIECE_BYTES[device] // bytes_a_voxel):
             inside = slice(piece.start - block.start, piece.stop - block.start)
-            _read_out(x[inside], images, [level.shape[1] for level in maps], piece, weights, bias, gradient, result)
+            pointwise(x[inside], images, [level.shape[1] for level in maps], piece, weights, bias, gradient, result)
         for target, field, by_pooled in zip(by_maps, fields, pooled, strict=into_maps):
             target.addmm_(field[block].T, by_pooled)
         for target, by_pooled, level in zip(result.fields, pooled, rows, strict=into_readout):
@@ -109,7 +127,7 @@ def sweep(
     return result
 
 
-def _read_out(
+def read_out(
     x: Tensor,
     images: int,
     features: Sequence[int],
@@ -121,31 +139,30 @@ def _read_out(
 ) -> None:
     """From the pooled values ``x`` of some voxels to their predictions and, in place of ``x``, its gradient.
 
-    ``x`` (voxel, value) holds level after level, and of each the features of image after image.
+    ``x`` (voxel, value) holds level after level, and of each the features (``features`` many) of image after image.
+    Predictions and the gradients that are asked for go to their places in ``result``.
     """
-    phi = _compress_(x, differentiate=gradient is not None)
-    shapes = [(images, count) for count in features]
+    phi = by_level(_compress_(x, differentiate=gradient is not None), images, features)
     level_weights = weights[voxels].split(list(features), dim=1)
     prediction = result.prediction[voxels]
     prediction.copy_(bias[voxels, None].expand_as(prediction))
-    for values, weight in zip(_by_level(phi, shapes), level_weights, strict=True):
+    for values, weight in zip(phi, level_weights, strict=True):
         prediction.add_((values * weight[:, None]).sum(2))
     if gradient is None:
         return
     by_prediction = gradient(prediction, voxels)
     if result.weights is not None and result.bias is not None:
-        by_weights = [torch.bmm(by_prediction[:, None], values).squeeze(1) for values in _by_level(phi, shapes)]
+        by_weights = [torch.bmm(by_prediction[:, None], values).squeeze(1) for values in phi]
         torch.cat(by_weights, dim=1, out=result.weights[voxels])
         torch.sum(by_prediction, dim=1, out=result.bias[voxels])
-    for slope, weight in zip(_by_level(x, shapes), level_weights, strict=True):
+    for slope, weight in zip(by_level(x, images, features), level_weights, strict=True):
         slope.mul_(by_prediction[:, :, None]).mul_(weight[:, None])
 
 
-def _by_level(x: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Views (voxel, image, feature) of (voxel, value)."""
-    return [
-        part.unflatten(1, shape) for part, shape in zip(x.split([n * c for n, c in shapes], dim=1), shapes, strict=True)
-    ]
+def by_level(x: Tensor, images: int, features: Sequence[int]) -> list[Tensor]:
+    """Views (voxel, image, feature), one a level, of (voxel, value)."""
+    parts = x.split([images * count for count in features], dim=1)
+    return [part.unflatten(1, (images, count)) for part, count in zip(parts, features, strict=True)]
 
 
 def _compress_(x: Tensor, *, differentiate: bool) -> Tensor:

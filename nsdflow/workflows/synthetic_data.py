@@ -23,7 +23,6 @@ from nsdflow.store.build import STATISTICS
 from nsdflow.store.files import list_files
 from nsdflow.store.schema import STIMULI, cut_subject
 from nsdflow.workflows.compute import read_here
-from nsdflow.workflows.compute import read_here
 from nsdflow.workflows.engine import Plan, Task
 from nsdflow.workflows.gnet import BASE_MEMORY
 from nsdflow.workflows.parts import open_parts, write_part

@@ -6,8 +6,9 @@ all have called, the first writes the *round*: the address at which they meet, a
 that is lost takes the connection with it: all others notice in their next exchange, and meet again, as does the copy
 of the lost one that Dask starts elsewhere. Then everybody goes on from the last checkpoint, which the first wrote.
 
-Calls of the dead stay in the folder. If the first, started again, answers one, the meeting fails for all who were
-called, and they call again with new words.
+Dask may send that copy to the very worker on which another waits for it, so that who waits gives way to a task that
+waits for its slot. Who is answered, or leaves, takes its call back; the call of one who died while it waited stays, and
+a first process that answers it waits in vain: that meeting fails for all who were called, and they call again.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Seat", "train_together"]
 
 #: Seconds between two looks at the folder.
-LOOK_EVERY = 0.2
+LOOK_EVERY = 0.5
 #: Seconds after which one who waits for the others gives up: their workers may have to queue.
 PATIENCE = 6 * 3600.0
 #: Seconds from the first's answer until all have come; network file systems show a file up to a minute late.
@@ -120,19 +121,22 @@ def _meet(seat: Seat, answered: set[str], told_to_leave: Callable[[], bool]) -> 
     """The address of the next round, None when told to leave; ``answered`` are the words the first has used."""
     look = _convene if seat.rank == 0 else _answer
     word = secrets.token_hex(8)
-    if seat.rank:
-        write_text_atomically(seat.call(seat.rank), json.dumps({"word": word}))
     ends = time.monotonic() + PATIENCE
-    while not told_to_leave():
-        address = look(seat, answered, word)
-        if address is not None:
-            return address
-        if time.monotonic() > ends:
-            raise RunError(
-                f"{seat.name}: the other {seat.size - 1} processes did not come within {PATIENCE / 3600:.0f} hours; "
-                "see that as many GPU workers can run at once, or set processes=1"
-            )
-        time.sleep(LOOK_EVERY)
+    try:
+        while not told_to_leave():
+            address = look(seat, answered, word)
+            if address is not None:
+                return address
+            if time.monotonic() > ends:
+                raise RunError(
+                    f"{seat.name}: the other {seat.size - 1} processes did not come within {PATIENCE / 3600:.0f} "
+                    "hours; see that as many GPU workers can run at once, or set processes=1"
+                )
+            time.sleep(LOOK_EVERY)
+    finally:
+        if _read(seat.call(seat.rank)).get("word") == word:
+            system, path = filesystem(seat.call(seat.rank))
+            system.rm_file(path)
     return None
 
 
@@ -149,7 +153,10 @@ def _convene(seat: Seat, answered: set[str], _: str) -> str | None:
 
 
 def _answer(seat: Seat, _: set[str], word: str) -> str | None:
-    """As any other: where to meet, once the first has answered this call."""
+    """As any other: call, and learn where to meet once the first has answered."""
+    call = seat.call(seat.rank)
+    if _read(call).get("word") != word:
+        write_text_atomically(call, json.dumps({"word": word}))
     found = _read(seat.round)
     answered: bool = found.get("words", {}).get(str(seat.rank)) == word
     return found["address"] if answered else None

@@ -108,6 +108,7 @@ def run_training(
         seed=config.seed,
         precision=config.precision or "auto",
         prefilter_cache=config.train.prefilter_cache,
+        kernels=config.train.kernels,
         **settings,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gnet.py"
 FIGURES = {"seconds_published", "seconds_ours", "peak_bytes_published", "peak_bytes_ours"}
@@ -27,6 +29,23 @@ def test_small() -> None:
     difference = re.search(r"relative difference ([\d.e+-]+)", text)
     assert difference is not None
     assert float(difference.group(1)) < 1e-9
+
+
+def test_full_size_scaled_down(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a GPU's epoch all but the device and the counts; its work at true size is what was counted by hand."""
+    spec = importlib.util.spec_from_file_location("benchmark_gnet", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    assert benchmark.full_epoch("cpu", width=4, shrink=4000)["seconds_epoch"] > 0
+    assert "an epoch (float32, prefilter cache none)" in capsys.readouterr().out
+
+    encoder, _ = benchmark.build(1, width=64, dropout=0.5, dtype=torch.float32)
+    counts = zip(benchmark.PUBLISHED_VOXELS, benchmark.PUBLISHED_TRIALS, strict=True)
+    sizes = [(voxels, count * 9 // 10) for voxels, count in counts]
+    operations, _ = benchmark.epoch_work(encoder, sizes, cached=False)
+    assert operations == pytest.approx(1.7e15, rel=0.02)
 
 
 @pytest.mark.slow

@@ -204,6 +204,20 @@ def _assert_same_bits(one: Path, other: Path) -> None:
     shutil.rmtree(other)
 
 
+def test_bfloat16_is_as_accurate(gnet8j: xr.DataTree, small_store: str, threads_client: Client, tmp_path: Path) -> None:
+    """Within bootstrap error, on as many voxels as chance allows; and the results say which arithmetic it was."""
+    rounded = nsdflow.run(
+        "gnet8j", store=small_store, runs=str(tmp_path), client=threads_client, precision="bfloat16", **SMALL
+    )
+    assert [tree["history"].attrs["precision"] for tree in (gnet8j, rounded)] == ["float32", "bfloat16"]
+    assert rounded["history"].attrs["prefilter_cache"] == "none"
+    for subject in ("subj01", "subj02"):
+        difference = rounded[subject]["accuracy"] - gnet8j[subject]["accuracy"]
+        error = np.hypot(rounded[subject]["accuracy_std"], gnet8j[subject]["accuracy_std"])
+        assert float(np.abs(difference).max()) > 0
+        assert float((np.abs(difference) < 2 * error).mean()) > 0.9
+
+
 def test_the_plan_says_whether_the_prefilter_output_is_kept(small_store: str, runs: str) -> None:
     images = nsdflow.open_store(small_store).images()
     pixels = gabor_prefilter_maps(images.shape[-1])

@@ -105,22 +105,29 @@ def test_a_call_is_answered_once(tmp_path: Path) -> None:
     first, second = (Seat(str(tmp_path), "joint", rank, 2) for rank in (0, 1))
     answered: set[str] = set()
     assert together._convene(first, answered, "") is None
-    Path(second.call(1)).write_text('{"word": "one"}')
+    assert together._answer(second, set(), "one") is None
     address = together._convene(first, answered, "")
     assert address is not None
     assert together._answer(second, set(), "one") == address
-    assert together._answer(second, set(), "two") is None
     assert together._convene(first, answered, "") is None
-    Path(second.call(1)).write_text('{"word": "two"}')
+    assert together._answer(second, set(), "two") is None
     assert together._convene(first, answered, "") is not None
     assert together._answer(second, set(), "two") is not None
 
 
-def test_who_waits_can_leave(tmp_path: Path) -> None:
-    asked = iter([False, False, True])
-    seat = Seat(str(tmp_path), "joint", 0, 2)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_who_waits_can_leave_and_takes_its_call_back(tmp_path: Path, rank: int) -> None:
+    asked, called = iter([False, False, True]), []
+    seat = Seat(str(tmp_path), "joint", rank, 2)
+
+    def told_to_leave() -> bool:
+        called.append(Path(seat.call(rank)).exists())
+        return next(asked)
+
     with pytest.raises(Left):
-        train_together(seat, pytest.fail, backend="gloo", told_to_leave=lambda: next(asked), leave=leave)
+        train_together(seat, pytest.fail, backend="gloo", told_to_leave=told_to_leave, leave=leave)
+    assert called == [False, rank == 1, rank == 1]
+    assert not Path(seat.call(rank)).exists()
 
 
 def test_nobody_waits_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
