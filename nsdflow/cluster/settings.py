@@ -35,10 +35,13 @@ LONG_TASKS: Final[Mapping[str, Any]] = {
 
 
 def long_task_settings() -> dict[str, Any]:
-    """:data:`LONG_TASKS` without the keys that the user's own Dask configuration has changed."""
+    """:data:`LONG_TASKS` without the keys that the user's own Dask configuration has changed.
+
+    The same before and while these settings hold: the scripts of jobs are written while they do.
+    """
     defaults = dask.config.merge(*dask.config.defaults)
     return {
         key: value
         for key, value in LONG_TASKS.items()
-        if dask.config.get(key, None) == dask.config.get(key, None, config=defaults)
+        if dask.config.get(key, None) in (dask.config.get(key, None, config=defaults), value)
     }

@@ -74,6 +74,7 @@ def test_settings_hold_while_connected_and_leave_the_users_own_alone():
     before = dask.config.get(ttl)
     with connect("threads", dashboard=None):
         assert dask.config.get(ttl) == LONG_TASKS[ttl] != before
+        assert long_task_settings() == LONG_TASKS  # as job scripts, which are written now, have to hold them
     assert dask.config.get(ttl) == before
     with dask.config.set({ttl: "7 minutes"}):
         assert ttl not in long_task_settings()

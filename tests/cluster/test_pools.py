@@ -114,7 +114,9 @@ def test_jobs_come_with_work_are_replaced_when_they_die_and_go_when_it_is_done(j
     states = [event["state"] for event in events if event["state"] != "waiting"]
     assert states == ["submitted", "up", "lost", "submitted", "up", "released"]
     assert list(Path("nsdflow-jobs").glob("tls-*")) == []
-    assert "#SBATCH --gres=gpu:1" in (jobs / "1.sh").read_text()
+    script = (jobs / "1.sh").read_text()
+    assert "#SBATCH --gres=gpu:1" in script
+    assert "export DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT='60s'" in script
 
 
 def test_a_job_that_is_being_submitted_when_the_connection_closes_does_not_stay(jobs, monkeypatch):
