@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import dask
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 import nsdflow
 from nsdflow.cluster.connect import connect
+from nsdflow.cluster.feed import Feed
 from nsdflow.cluster.wanted import Patience
 from tests.docs.test_blocks import ROOT, Block, blocks
 
@@ -114,3 +116,20 @@ def assert_same_bits(one: Path, other: Path) -> None:
     for tree in trees:
         tree["history"] = tree["history"].to_dataset().drop_vars("seconds")
     assert trees[0].identical(trees[1])
+
+
+def feed_all(client, tasks, between=lambda: None):
+    """Run ``(pool, function, *arguments)`` by key; returns results by key."""
+    feed, waiting, results = Feed(client), dict(tasks), {}
+    try:
+        while len(results) < len(tasks):
+            between()
+            for key, (pool, function, *arguments) in list(waiting.items()):
+                if feed.room(pool) > 0:
+                    feed.submit(pool, function, *arguments, key=key)
+                    del waiting[key]
+            for future in feed.done(Counter({"cpu": 0, "gpu": 0, **Counter(task[0] for task in waiting.values())})):
+                results[future.key] = future.result()
+    finally:
+        feed.close()
+    return results

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import dask
 import pytest
 import torch
 
@@ -13,10 +16,11 @@ import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.doctor import doctor
 from nsdflow.cluster.events import Event, read_log, subscribe
+from nsdflow.cluster.stop import deadline
 from nsdflow.config.storage import Layout
 from nsdflow.store.files import list_files
 from nsdflow.workflows.ingest import ingest, plan_ingest
-from tests.slurm.conftest import SMALL, assert_same_bits
+from tests.slurm.conftest import SMALL, assert_same_bits, feed_all
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(420)]
 
@@ -82,6 +86,35 @@ def test_two_trainings_at_once_one_job_killed_and_every_bit_as_without_slurm(
     assert any(a != b and a[0] < b[1] and b[0] < a[1] for a in spans for b in spans), "no two trained at the same time"
     trained_again = len(epochs) - 4 * len({event["group"] for event in epochs})
     assert 0 <= trained_again <= 1  # an epoch that was reported but whose checkpoint was cut off
+    assert_same_bits(reference, tmp_path / "gnet8r")
+
+
+def occupy(seconds_left: float) -> None:
+    """A task that ends so many seconds before trainings have to leave its job."""
+    ends = deadline()
+    assert ends is not None
+    time.sleep(max(0.0, ends - seconds_left - time.time()))
+
+
+def test_trainings_meet_a_walltime_of_one_minute_by_leaving_before_it(
+    sections, patience, small_store, reference, tmp_path
+):
+    one_minute = {**sections["gpu"], "walltime": "00:01:00", "maximum-jobs": 1}
+    with (
+        dask.config.set({"jobqueue.slurm-gpu": one_minute}),
+        connect("slurm", dashboard=None, patience=replace(patience, idle=30.0)) as client,
+    ):
+        feed_all(client, {"before": ("gpu", occupy, 15.0)})  # less than four trainings take
+        nsdflow.run("gnet8r", store=small_store, runs=str(tmp_path), client=client, **SMALL)
+    events = read_log(tmp_path / "gnet8r" / "log.jsonl")
+    epochs = [event for event in events if event["kind"] == "epoch"]
+    jobs = [event for event in events if event["kind"] == "job" and event["pool"] == "gpu"]
+    lost = [event for event in jobs if event["state"] == "lost"]
+    assert lost
+    assert len({event["name"] for event in jobs}) == len(lost) + 1  # each was replaced
+    assert 0 <= len(epochs) - 4 * 4 <= len(lost)  # at most the epoch under way was trained again
+    logs = "".join(log.read_text() for log in Path("nsdflow-jobs").glob("*.err"))
+    assert "DUE TO TIME LIMIT" not in logs  # the queue never had to kill anything
     assert_same_bits(reference, tmp_path / "gnet8r")
 
 

@@ -13,10 +13,9 @@ import pytest
 
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.events import emit, subscribe
-from nsdflow.cluster.feed import Feed
 from nsdflow.cluster.stop import hand_over, should_stop
 from nsdflow.errors import PlanError, RunError
-from tests.slurm.conftest import queued
+from tests.slurm.conftest import feed_all, queued
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(240)]
 
@@ -38,23 +37,6 @@ def count(path: str, epochs: int, seconds: float = 0.1) -> str:
         emit("epoch", run=file.name, epoch=done + 1, epochs=epochs)
         time.sleep(seconds)
     return "done"
-
-
-def feed_all(client, tasks, between=lambda: None):
-    """Run ``(pool, function, *arguments)`` by key; returns results by key."""
-    feed, waiting, results = Feed(client), dict(tasks), {}
-    try:
-        while len(results) < len(tasks):
-            between()
-            for key, (pool, function, *arguments) in list(waiting.items()):
-                if feed.room(pool) > 0:
-                    feed.submit(pool, function, *arguments, key=key)
-                    del waiting[key]
-            for future in feed.done(Counter({"cpu": 0, "gpu": 0, **Counter(task[0] for task in waiting.values())})):
-                results[future.key] = future.result()
-    finally:
-        feed.close()
-    return results
 
 
 def lines_of(path: Path) -> list[list[str]]:
@@ -112,22 +94,6 @@ def test_scancel_in_the_middle_of_a_training_costs_at_most_one_epoch(sections, p
     assert jobs[0] == cancelled[0]
     states = [event["state"] for event in events if event["kind"] == "job"]
     assert [state for state in states if state in ("up", "lost")][:3] == ["up", "lost", "up"]
-
-
-def test_walltime_of_one_minute_is_met_by_leaving_before_it(sections, patience, tmp_path):
-    path, events = tmp_path / "epochs", []
-    short = {**sections["gpu"], "walltime": "00:01:00", "maximum-jobs": 1}
-    with (
-        dask.config.set({"jobqueue.slurm-gpu": short}),
-        connect("slurm", dashboard=None, patience=patience) as client,
-        subscribe(client, events.append),
-    ):
-        results = feed_all(client, {"train": ("gpu", count, str(path), 62, 1.0)})
-    assert results == {"train": "done"}
-    assert [int(number) for number, _ in lines_of(path)] == list(range(1, 63))
-    assert len({job for _, job in lines_of(path)}) == 2  # 62 seconds of work, some 50 in each job
-    logs = "".join(log.read_text() for log in Path("nsdflow-jobs").glob("*.err"))
-    assert "DUE TO TIME LIMIT" not in logs  # the queue never had to kill anything
 
 
 def test_jobs_that_never_work_are_given_up_with_the_reason(sections, patience):
