@@ -88,10 +88,10 @@ def _run(path: str, now: float) -> Status:
     watch = Watch()
     for event in events:
         watch.take(event)
-    state = ["finished"] if finished else ["not finished", *_driver(f"{path}/driver")]
-    if events and not finished:
-        quiet = clock(now - events[-1]["time"])
-        state.append(f"last sign of life {quiet} ago. If nothing works on it any more, the same command continues")
+    state = ["finished"] if finished else ["not finished"]
+    if not finished:
+        state += [f"last sign of life {clock(now - events[-1]['time'])} ago"] if events else []
+        state += _driver(f"{path}/driver") or ["no command works on it, the same one continues"]
     trainings = watch.training_rows(now)
     if finished:  # neither are there jobs, nor does the age of a checkpoint say anything
         trainings = [{key: cell for key, cell in row.items() if key not in PASSING} for row in trainings]
