@@ -31,7 +31,7 @@ def run(tmp_path) -> Path:
     """A run in the middle of its training, as it lies on disk."""
     folder = tmp_path / "runs" / "gnet8r"
     folder.mkdir(parents=True)
-    (folder / "run.yaml").write_text("created: '2026-11-27T04:00:00+00:00'\npipeline: {kind: gnet}\n")
+    (folder / "run.yaml").write_text("created: '2026-11-27T04:00:00+00:00'\npipeline: {kind: gnet}\nstore: {}\n")
     markers.write_plan(str(folder), {"train": ["train-V1", "train-V2"], "join": ["join"]})
     markers.write(str(folder), "train-V2", {})
     jobs = {"cpu": {"queued": 0, "up": 1, "maximum": 4}, "gpu": {"queued": 1, "up": 1, "maximum": 2}}
