@@ -72,7 +72,7 @@ def test_a_driver_that_is_killed_leaves_no_jobs_and_the_same_command_goes_on_to_
     # at once: the orphans may still train, and must not disturb
     again = subprocess.run(words, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert f"report: {Path('runs') / 'gnet8r' / 'report.html'}" in again.stdout
+    assert f"report: {run}/report.html" in again.stdout
     assert_same_bits(reference, run)
     trained = epochs_of(run)
     assert trained[: len(before)] == before
@@ -100,7 +100,7 @@ def test_the_first_run_of_the_documentation(user):
         "slurm is not ready: ",
         "#SBATCH --gres=gpu:1",
         f"{user}/project/nsd.zarr: published, with subj01, subj02",
-        "report: runs/gnet8r/report.html",
+        f"report: {user}/project/runs/gnet8r/report.html",
         "gnet8r/hV4 4 / 4",
     ):
         assert any(line.startswith(start) for line in lines), f"{start}: {done.stdout}"
