@@ -89,9 +89,10 @@ def _run(path: str, now: float) -> Status:
     for event in events:
         watch.take(event)
     state = ["finished"] if finished else ["not finished"]
+    driver = [] if finished else _driver(f"{path}/driver")
     if not finished:
         state += [f"last sign of life {clock(now - events[-1]['time'])} ago"] if events else []
-        state += _driver(f"{path}/driver") or ["no command works on it, the same one continues"]
+        state += driver or ["no command works on it, the same one continues"]
     trainings = watch.training_rows(now)
     if finished:  # neither are there jobs, nor does the age of a checkpoint say anything
         trainings = [{key: cell for key, cell in row.items() if key not in PASSING} for row in trainings]
@@ -104,7 +105,7 @@ def _run(path: str, now: float) -> Status:
             _stages(path),
             [{key: cell for key, cell in row.items() if key in shown} for row in trainings],
             watch.subject_rows(),
-            [] if finished else watch.job_rows(),
+            [] if not driver or driver[0].endswith("died") else watch.job_rows(),  # jobs end with their driver
         ),
         news=() if finished else tuple(watch.news[:NEWS]),
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nsdflow.cluster.events import RunLog, make_event
+from nsdflow.cluster.hold import holding
 from nsdflow.errors import MissingDataError
 from nsdflow.workflows import markers
 from nsdflow.workflows.status import read_status
@@ -43,10 +44,11 @@ def run(tmp_path) -> Path:
 
 
 def test_a_run_under_way_says_what_the_dashboard_says(run):
-    (status,) = read_status(str(run.parent), now=time.time() + 65)
+    with holding(f"{run}/driver"):
+        (status,) = read_status(str(run.parent), now=time.time() + 65)
     lines = status.describe().splitlines()
     assert "gnet pipeline of 2026-11-27" in lines[0]
-    assert re.search(r"not finished; last sign of life 1:0[56] ago", lines[0])
+    assert re.search(r"not finished; last sign of life 1:0[56] ago; a command on \S+ .* works on it", lines[0])
     squeezed = [re.sub(r"  +", "|", line.strip()) for line in lines]
     assert "train|1 / 2" in squeezed
     assert "join|0 / 1" in squeezed
@@ -58,6 +60,12 @@ def test_a_run_under_way_says_what_the_dashboard_says(run):
     assert "gnet8r/V1|0.3000|0.1500" in squeezed
     assert "gpu|1|1|2" in squeezed
     assert squeezed[-1].endswith("gpu-0 lost: job 7 ended TIMEOUT")
+
+
+def test_a_run_whose_command_is_gone_says_so_and_shows_no_jobs(run):
+    (status,) = read_status(str(run))
+    assert status.describe().splitlines()[0].endswith("no command works on it, the same one continues")
+    assert "queued" not in status.describe()
 
 
 def test_a_finished_run_says_nothing_that_passes(run):
