@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dask
 import pytest
+import yaml
 
 from nsdflow.cluster.credentials import temporary_credentials
 from nsdflow.cluster.jobqueue import QUEUES, import_jobqueue, read_section, seconds_of
@@ -72,6 +73,34 @@ def test_the_job_script_says_all_that_a_worker_needs(queue, tmp_path):
     asks = GPU[queue].get("resource-spec") or next(iter(GPU[queue]["job-extra-directives"]))
     assert asks in scripts["gpu"]
     assert asks not in scripts["cpu"]
+
+
+#: What the GPU job of each example of the documentation asks for, in the words of its queue.
+ASKS = {
+    "slurm": "--gres=gpu:1",
+    "pbs": "ngpus=1",
+    "sge": "gpu=1",
+    "lsf": '-gpu "num=1"',
+    "htcondor": "request_gpus = 1",
+}
+
+
+def test_the_examples_of_the_documentation_make_two_pools(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pages = [Path(__file__).parents[2] / "docs" / "cluster" / f"{name}.md" for name in ("batch-systems", "sizing")]
+    shown = [
+        yaml.safe_load(block) for page in pages for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.S)
+    ]
+    assert {next(iter(example["jobqueue"])) for example in shown} == set(ASKS)
+    for example in shown:
+        queue = next(iter(example["jobqueue"]))
+        with dask.config.set(example):
+            cpu, gpu = read_pools(queue, Wanted())
+            scripts = job_scripts(queue)
+        assert (cpu.slots, cpu.workers_per_job, gpu.slots) == ({"CPU": 1}, 8, {"GPU": 1})
+        assert (cpu.memory, gpu.memory) == (4 << 30, 64 << 30)
+        assert ASKS[queue] in scripts["gpu"], scripts["gpu"]
+        assert ASKS[queue] not in scripts["cpu"]
 
 
 def test_without_a_gpu_section_cpu_workers_offer_the_gpu_slot(tmp_path, monkeypatch):
