@@ -1,4 +1,4 @@
-# `make help` lists what there is. Everything is installed into .venv; nothing outside this folder is touched.
+# `make help` lists what there is. Everything is installed into .venv; but for the SLURM of `make slurm`, nothing outside is touched.
 
 PYTHON ?= python3
 VENV   := .venv
