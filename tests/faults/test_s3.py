@@ -340,6 +340,7 @@ def test_checkpoints_are_whole(bucket, proxy):
     assert load_state(url) == {"epoch": 1}
 
 
+@pytest.mark.slow
 def test_without_credentials_one_line_says_so(bucket, proxy, environment, tmp_path):
     done = command(
         "status", "s3://mine/runs", env={
