@@ -34,11 +34,21 @@ def is_local(url: str) -> bool:
     return "://" not in url or url.startswith("file://")
 
 
-def filesystem(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a path or URL, with the path in its own terms."""
-    options = {} if is_local(url) else {"use_listings_cache": False}
+def filesystem(url: str, **options: Any) -> tuple[Any, str]:
+    """The fsspec file system of a path or URL, with the path in its own terms; ``options`` as the file system has."""
+    if not is_local(url):
+        options = {"use_listings_cache": False, **options}
     system, path = fsspec.url_to_fs(url, **options)
+    _try_again_after_resets()
     return system, path
+
+
+def _try_again_after_resets() -> None:
+    """Have s3fs try again after a connection that broke within a body, as it does after all other failures."""
+    if "s3fs.core" in sys.modules and "aiohttp" in sys.modules:
+        core, broken = sys.modules["s3fs.core"], sys.modules["aiohttp"].ClientConnectionError
+        if broken not in core.S3_RETRYABLE_ERRORS:
+            core.add_retryable_error(broken)
 
 
 def store_errors() -> tuple[type[Exception], ...]:

@@ -20,7 +20,7 @@ import fsspec
 import h5py
 from isal import igzip_lib, igzip_threaded
 
-from nsdflow.config.files import is_local, store_errors
+from nsdflow.config.files import filesystem, is_local, store_errors
 from nsdflow.errors import ConfigError, MissingDataError, SourceError
 
 __all__ = ["GZIPPED", "Source", "open_source"]
@@ -192,7 +192,7 @@ class Source:
 
     def _system(self) -> tuple[Any, str]:
         """The file system and the root in its own terms (fsspec keeps one instance a process and thread)."""
-        system, root = fsspec.core.url_to_fs(self.url, **self.storage_options)
+        system, root = filesystem(self.url, **self.storage_options)
         return system, root.rstrip("/")
 
 

@@ -65,7 +65,12 @@ def is_taken(store: str) -> bool:
     if is_local(store):
         return exists(store)
     root = f"{store}/zarr.json"
-    return exists(root) and SCHEMA in json.loads(read_bytes(root)).get("attributes", {})
+    try:
+        return SCHEMA in json.loads(read_bytes(root)).get("attributes", {})
+    except FileNotFoundError:
+        return False
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{root}: damaged ({error}); remove it, or choose another store") from error
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class Proxy:
             time.sleep(0.3)
         if kind == "short":
             content = content[: len(content) // 2]
-        if kind == "lost":
+        if kind == "lost" or (kind in ("reset", "cut") and not content):
             _hang_up(handler, reset=True)
         elif kind in ("reset", "cut"):
             _send(handler, response.status, headers, content, sent=len(content) // 2)

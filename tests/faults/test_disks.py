@@ -119,7 +119,9 @@ def test_ingestion(client, nsd, whole, disk, ballast, monkeypatch, writing):
     assert [path.name for path in disk.iterdir()] == ["nsd.zarr"]
 
 
-@pytest.mark.parametrize("writing", ["checkpoint", "results", "marker"])
+@pytest.mark.parametrize(
+    "writing", ["checkpoint", *(pytest.param(name, marks=pytest.mark.slow) for name in ("results", "marker"))]
+)
 def test_training(client, whole, disk, ballast, monkeypatch, writing):
     from nsdflow.fit import gnet
 
