@@ -85,7 +85,7 @@ def plan_synthetic_data(pipeline: SyntheticDataPipeline, *, store: str, folder: 
         {**here, "subjects": list(shapes), "jobs": [asdict(job) for job in jobs]},
         "publish",
         after=(create.key, *(task.key for task in fills)),
-        memory=BASE_MEMORY,
+        memory=BASE_MEMORY + max(8 * voxels**2 for _, voxels in shapes.values()),
     )
     note = f"signal: {predictions.path}; the images are those of {store}, linked where both are on one file system"
     return Plan(f"{pipeline.name}: synthetic data", folder.path, (*models, create, *fills, publish), notes=(note,))
@@ -141,7 +141,8 @@ def publish_synthetic_data(
     """Verify and publish the stores, then the noise models as the run's results."""
     stores = publish_stores([StoreJob(**job) for job in jobs])
     trees = open_parts(folder, subjects)
-    write_results(folder, xr.DataTree.from_dict({name: tree[name].to_dataset().load() for name, tree in trees.items()}))
+    # written as it is read, one variable after the other: the mixing of all subjects would be a gigabyte
+    write_results(folder, xr.DataTree.from_dict({name: tree[name].to_dataset() for name, tree in trees.items()}))
     return {"stores": stores}
 
 
