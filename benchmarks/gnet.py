@@ -231,6 +231,12 @@ def phases(network: Network, images: Tensor, responses: Tensor, repeats: int) ->
     return seconds(parts, repeats)
 
 
+def product_rate(repeats: int, size: int = 2048) -> float:
+    """Operations a second of a matrix product in float32."""
+    one, other = torch.rand(2, size, size)
+    return 2 * size**3 / seconds({"product": lambda: one @ other}, repeats)["product"]
+
+
 def compare(voxels: int, batch: int, width: int, repeats: int) -> dict[str, float]:
     encoder, readout = build(voxels, width=width, dropout=0.5, dtype=torch.float32)
     images, responses = draw(batch, voxels, torch.float32)
@@ -249,7 +255,13 @@ def compare(voxels: int, batch: int, width: int, repeats: int) -> dict[str, floa
         print(f"  {name:10} {figures[f'seconds_{name}']:8.3f} s  {figures[f'peak_bytes_{name}'] / 2**20:8.0f} MiB")
     time_ratio = figures["seconds_published"] / figures["seconds_ours"]
     memory_ratio = figures["peak_bytes_ours"] / figures["peak_bytes_published"]
-    print(f"  {time_ratio:.2f} times faster, {memory_ratio:.3f} of the memory; our step by phase:")
+    print(f"  {time_ratio:.2f} times faster, {memory_ratio:.3f} of the memory")
+    operations, _ = epoch_work(encoder, [(voxels, batch)], cached=False)
+    rate = product_rate(repeats)
+    print(
+        f"  floor of ours: {operations / 1e9:.0f} GFLOP at the {rate / 1e9:.0f} GFLOP/s of a large matrix product here"
+    )
+    print(f"  would take {operations / rate:.3f} s; our step by phase:")
     for name, value in phases(network, images, responses, repeats).items():
         print(f"  {value:8.3f} s  {name}")
     return figures
@@ -300,8 +312,7 @@ def epoch_work(encoder: Encoder, sizes: list[tuple[int, int]], *, cached: bool) 
     fields with maps. In each pass a pooled value is written by a product, read to predict, read for the gradient of
     the weights, read and overwritten for its own, and read by a product.
     """
-    flops = FlopCounterMode(display=False)
-    encoder.eval()
+    flops, encoder = FlopCounterMode(display=False), copy.deepcopy(encoder).eval()
     with torch.no_grad(), flops:
         maps = encoder.prefilter(torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8))
     prefilter = 0 if cached else flops.get_total_flops()

@@ -6,9 +6,9 @@ all have called, the first writes the *round*: the address at which they meet, a
 that is lost takes the connection with it: all others notice in their next exchange, and meet again, as does the copy
 of the lost one that Dask starts elsewhere. Then everybody goes on from the last checkpoint, which the first wrote.
 
-Dask may send that copy to the very worker on which another waits for it, so that who waits gives way to a task that
-waits for its slot. Who is answered, or leaves, takes its call back; the call of one who died while it waited stays, and
-a first process that answers it waits in vain: that meeting fails for all who were called, and they call again.
+Dask may bind that copy to the very worker on which another waits for it; :mod:`nsdflow.cluster.rebind` moves it to one
+that is free. Who is answered, or leaves, takes its call back; the call of one who died while it waited stays, and a
+first process that answers it waits in vain: that meeting fails for all who were called, and they call again.
 """
 
 from __future__ import annotations
