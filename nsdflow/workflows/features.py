@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from itertools import accumulate
 from operator import add
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ import zarr
 
 from nsdflow.fit.checkpoint import load_state, save_state
 from nsdflow.fit.fwrf_features import MapFeatures, PooledFeatures
-from nsdflow.models.alexnet import AlexNet
+from nsdflow.models.alexnet import ALEXNET_LAYERS, AlexNet
 from nsdflow.models.gabor import PUBLISHED_FREQUENCIES, GaborPyramid
 from nsdflow.models.levels import ChannelMoments, channel_moments, group_layers, merge_layers, select_channels
 from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pool
@@ -27,15 +28,25 @@ from nsdflow.store.files import list_files
 from nsdflow.workflows.compute import weights_cache
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from nsdflow.config.pipeline import FwrfPipeline
     from nsdflow.fit.fwrf_features import CandidateFeatures
 
-__all__ = ["FeatureFolder", "Sizes", "candidates_of", "layer_names", "network_of"]
+__all__ = [
+    "FeatureFolder",
+    "FeatureOrigin",
+    "Sizes",
+    "candidates_of",
+    "kept_channels",
+    "layer_names",
+    "network_of",
+    "sizes_of",
+]
 
-ALEXNET_LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 #: Images run through the network at once.
 BATCH = 50
 
@@ -73,6 +84,35 @@ class Sizes:
         return min(self.map_bytes, self.pooled_bytes)
 
 
+class FeatureOrigin(NamedTuple):
+    """Where features come from: (feature,) the number of the layer, and of the channel in it."""
+
+    layer: NDArray[np.int64]
+    channel: NDArray[np.int64]
+
+
+def kept_channels(sizes: Sizes, layer: NDArray[np.int64], channel: NDArray[np.int64]) -> list[Tensor]:
+    """Indices into each merged level of the features that come from these layers and channels."""
+    return [
+        torch.from_numpy(np.concatenate([channel[layer == number] + first for number, first in _offsets(sizes, group)]))
+        for group in sizes.groups
+    ]
+
+
+def _origin(sizes: Sizes, kept: Sequence[Tensor], layer: NDArray[np.int64]) -> FeatureOrigin:
+    """The inverse of :func:`kept_channels`."""
+    first = np.zeros(len(sizes.layers), np.int64)
+    for group in sizes.groups:
+        for number, offset in _offsets(sizes, group):
+            first[number] = offset
+    return FeatureOrigin(layer, torch.cat(list(kept)).numpy() - first[layer])
+
+
+def _offsets(sizes: Sizes, group: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Each layer of a level, and its first channel there."""
+    return zip(group, accumulate((sizes.layers[number] for number in group), initial=0), strict=False)
+
+
 def network_of(config: FwrfPipeline) -> nn.Module:
     """The feature network that a pipeline names."""
     if config.features == "gabor":
@@ -93,7 +133,7 @@ def candidates_of(config: FwrfPipeline) -> NDArray[np.floating[Any]]:
     return candidate_grid(log_spaced_sizes(grid.sizes, grid.smallest, grid.largest), spacing=grid.spacing)
 
 
-def _sizes(config: FwrfPipeline, image_size: int) -> Sizes:
+def sizes_of(config: FwrfPipeline, image_size: int) -> Sizes:
     """Sizes for images of ``image_size`` pixels, from shapes alone: nothing is computed or downloaded."""
     with torch.device("meta"):
         if config.features == "gabor":
@@ -123,7 +163,7 @@ class FeatureFolder:
     @classmethod
     def of(cls, config: FwrfPipeline, folder: str, image_size: int) -> FeatureFolder:
         """The features of a pipeline's run."""
-        sizes = _sizes(config, image_size)
+        sizes = sizes_of(config, image_size)
         return cls(f"{folder}/features", sizes, candidates_of(config), config.max_features_per_layer)
 
     def create(self, images: int, block: int) -> None:
@@ -152,9 +192,10 @@ class FeatureFolder:
             f"{self.path}/moments-{start}.pt", {"images": len(images), "mean": moments.mean, "square": moments.square}
         )
 
-    def read(self, rows: NDArray[np.int64]) -> tuple[CandidateFeatures, NDArray[np.int64]]:
-        """Features of some images (ascending rows), with the layer of origin of every feature."""
-        kept, origin = select_channels(self._moments(), [list(group) for group in self.sizes.groups], self.limit)
+    def read(self, rows: NDArray[np.int64]) -> tuple[CandidateFeatures, FeatureOrigin]:
+        """Features of some images (ascending rows), and where every feature comes from."""
+        kept, layer = select_channels(self._moments(), [list(group) for group in self.sizes.groups], self.limit)
+        origin = _origin(self.sizes, kept, layer)
         if self.sizes.kept == "pooled":
             first = np.cumsum([0, *(shape[0] for shape in self.sizes.maps)])
             columns = np.concatenate([index.numpy() + start for index, start in zip(kept, first[:-1], strict=True)])
