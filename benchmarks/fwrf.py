@@ -9,7 +9,8 @@ every candidate, given the pooled and z-scored features of the trials: the netwo
 everything included. (a) and (b) are timed on three of the candidates and scaled. All three must choose the same
 candidate and lambda for every voxel among those three.
 
-The floor is the floating-point work of (c) at the rate that this machine reaches on a large matrix product.
+The floor is the floating-point work of (c) at the rate that this machine reaches on a large matrix product in float32,
+although some of the work is done in float64, at half that rate.
 """
 
 from __future__ import annotations
@@ -218,9 +219,17 @@ def network_work(images: int) -> float:
 def fwrf_work(data: Data, levels: Levels) -> float:
     """Additions and multiplications of (c): network, pooling, all candidates; the winners' weights are not counted."""
     features = MapFeatures(levels.maps, data.candidates)
-    shape = fit_shape(features, sum_trials(data.shown, data.responses, data.holdout), PUBLISHED)
-    sizes = {"rows": shape.train, "features": shape.features + 1, "holdout": shape.holdout, "voxels": shape.voxels}
-    scoring = floating_point_work(shape.form, lambdas=len(PUBLISHED_LAMBDAS), **sizes)
+    trials = sum_trials(data.shown, data.responses, data.holdout)
+    shape = fit_shape(features, trials, PUBLISHED)
+    scoring = floating_point_work(
+        shape.form,
+        rows=shape.train,
+        features=shape.features + 1,
+        holdout=shape.holdout,
+        voxels=shape.voxels,
+        lambdas=len(PUBLISHED_LAMBDAS),
+        repeated=len(trials.repeated),
+    )
     pooling = 2.0 * len(data.images) * features.image_bytes[1] / 4
     return network_work(len(data.images)) + len(data.candidates) * (scoring + pooling)
 
@@ -307,35 +316,37 @@ def compared(arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def full_size() -> dict[str, object]:
+def full_size(
+    device: str = "cuda", images: int = FULL_IMAGES, trials: int = FULL_TRIALS, voxels: int = FULL_VOXELS
+) -> dict[str, object]:
     """A subject of true size on a GPU: network, search over all candidates, weights."""
-    if not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         print("full size: no GPU here, so this number is missing")
         return {"full": "missing: no GPU"}
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (FULL_IMAGES, 3, 227, 227), dtype=torch.uint8, generator=generator)
-    shown = torch.arange(FULL_IMAGES).repeat(REPEATS)[torch.randperm(REPEATS * FULL_IMAGES, generator=generator)]
-    shown = shown[:FULL_TRIALS]
-    responses = torch.randn(FULL_TRIALS, FULL_VOXELS, generator=generator)
-    holdout = torch.from_numpy(last_trials_holdout(FULL_TRIALS, HOLDOUT_FRACTION))
-    data = Data(random_weights(0), images, shown, responses, holdout, candidate_grid(log_spaced_sizes()))
-    network = AlexNet(data.weights).cuda()
+    pictures = torch.randint(256, (images, 3, 227, 227), dtype=torch.uint8, generator=generator)
+    shown = torch.arange(images).repeat(REPEATS)[torch.randperm(REPEATS * images, generator=generator)][:trials]
+    responses = torch.randn(trials, voxels, generator=generator)
+    holdout = torch.from_numpy(last_trials_holdout(trials, HOLDOUT_FRACTION))
+    data = Data(random_weights(0), pictures, shown, responses, holdout, candidate_grid(log_spaced_sizes()))
+    network = AlexNet(data.weights).to(device)
 
     def ours() -> Levels:
-        levels = extract_levels(network, data.images, batch=500, device="cuda", keep_on="cuda")
-        fit(levels.maps, data.shown, data.responses, data.holdout, data.candidates, device="cuda")
+        levels = extract_levels(network, data.images, batch=500, device=device, keep_on=device)
+        fit(levels.maps, data.shown, data.responses, data.holdout, data.candidates, device=device)
         return levels
 
-    rate = matrix_product_rate("cuda", 8192)
-    levels, seconds = timed(ours, "cuda")
+    rate = matrix_product_rate(device, 8192 if device == "cuda" else 2000)
+    levels, seconds = timed(ours, device)
     achieved = fwrf_work(data, levels) / seconds
+    name = torch.cuda.get_device_name() if device == "cuda" else device
     print(
-        f"full size on {torch.cuda.get_device_name()}: {seconds:.0f} s (published: {PUBLISHED_SECONDS_FULL} s on one "
-        f"A100), {achieved / 1e12:.1f} TFLOP/s of {rate / 1e12:.1f} in a matrix product"
+        f"full size on {name}: {seconds:.0f} s (published: {PUBLISHED_SECONDS_FULL} s on one A100), "
+        f"{achieved / 1e12:.1f} TFLOP/s of {rate / 1e12:.1f} in a matrix product"
     )
     return {
         "full": "measured",
-        "full_device": torch.cuda.get_device_name(),
+        "full_device": name,
         "full_seconds": round(seconds, 1),
         "full_tflops": round(achieved / 1e12, 2),
         "full_tflops_matrix_product": round(rate / 1e12, 2),

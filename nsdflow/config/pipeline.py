@@ -203,7 +203,7 @@ class FwrfPipeline(ModelPipeline):
 
 
 class PredictPipeline(PipelineBase):
-    """Predictions of a finished GNet run for any images, image by voxel, without ever holding them in memory."""
+    """Predictions of a finished GNet, fwRF or fpf run for any images, image by voxel, without ever holding them in memory."""
 
     kind: Literal["predict"] = "predict"
     model: str = "gnet8j"

@@ -174,7 +174,7 @@ def search(
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     with torch.no_grad(), arithmetic("float32", device):
         source, rows = _on_device(features, trials, plan, device)
-        repeated = trials.repeated.to(device)
+        trials = trials.rows_on(device)
         for first in range(0, trials.voxels, plan.voxels):
             tiles = _tiles(trials, range(first, min(first + plan.voxels, trials.voxels)), device)
             for index, pooled in candidate_features(source, block, plan.candidates, rows, device):
@@ -182,7 +182,7 @@ def search(
                 del pooled  # its whole block would live on while the next one is made
                 train = _weighted_rows(values, trials.train, trials.train_count)
                 held = _weighted_rows(values, trials.holdout, trials.holdout_count)
-                _score(index, ridge_system(train, shape.form, repeated), held, settings.lambdas, tiles)
+                _score(index, ridge_system(train, shape.form, trials.repeated), held, settings.lambdas, tiles)
             parts += [tile.best() for tile in tiles]
     return FwrfPartial(block, *(torch.cat(part) for part in zip(*parts, strict=True)))
 
@@ -229,13 +229,14 @@ def solve(
     lambdas = torch.tensor(settings.lambdas, dtype=torch.float64)
     with torch.no_grad(), arithmetic("float32", device):
         source, rows = _on_device(features, trials, plan, device)
+        trials = trials.rows_on(device)
         for index, pooled in _chosen_features(source, best.candidate, plan.candidates, rows, device):
             standard = _standardised(pooled, trials, settings)
             del pooled
             won = best.candidate == index
             mean[won], std[won] = standard.mean.cpu(), standard.std.cpu()
             train = _weighted_rows(standard.values, trials.train, trials.train_count)
-            system = ridge_system(train, shape.form, trials.repeated.to(device))
+            system = ridge_system(train, shape.form, trials.repeated)
             for voxels in won.nonzero()[:, 0].split(VOXEL_TILE):
                 responses, strengths = trials.train_sum[:, voxels].to(device), lambdas[best.lambda_index[voxels]]
                 fitted = system.weights(responses, strengths.to(device))
@@ -397,13 +398,14 @@ def _chosen_features(
 
 
 def _standardised(pooled: Tensor, trials: TrialSums, settings: FwrfSettings) -> Standardised:
-    share = trials.share.to(pooled.device)
-    return standardised(pooled, share, nonlinearity=settings.nonlinearity, zscore=settings.zscore, bias=settings.bias)
+    return standardised(
+        pooled, trials.share, nonlinearity=settings.nonlinearity, zscore=settings.zscore, bias=settings.bias
+    )
 
 
 def _weighted_rows(values: Tensor, images: Tensor, counts: Tensor) -> Tensor:
     """Rows of some images, times the square root of their counts."""
-    return values[images.to(values.device)].mul_(counts.sqrt().to(values.device)[:, None])
+    return values[images].mul_(counts.sqrt()[:, None])
 
 
 def _features(

@@ -45,7 +45,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 def runs(
     small_store: str, tmp_path_factory: pytest.TempPathFactory, weights: str, threads_client: Client
 ) -> dict[str, xr.DataTree]:
-    """A run of each kind, by name; the folder is in ``runs.yaml``'s place: the attribute ``folder`` of each tree."""
+    """A run of each kind, by name; their attribute ``folder`` says where they are."""
     folder = str(tmp_path_factory.mktemp("runs"))
     where: dict[str, Any] = {"store": small_store, "runs": folder, "client": threads_client}
     trees = {
@@ -85,7 +85,8 @@ def test_out_of_core_is_in_memory_and_what_the_run_was_scored_with(
         expected = load_predictor(RunFolder(f"{folder}/{name}"), subject).predict(images, batch_size=20)
         np.testing.assert_array_equal(found.values, expected)
         np.testing.assert_array_equal(found["flat_index"], fitted["flat_index"])
-        measured = store.responses(subject, voxels=fitted["flat_index"].values, shared=True).compute()
+        there = np.isin(store.voxels(subject)["flat_index"], fitted["flat_index"])
+        measured = store.responses(subject, voxels=np.flatnonzero(there), shared=True).compute()
         predicted = xr.DataArray(found.values, dims=("image", "voxel"), coords={"nsd_id": found["nsd_id"]})
         again = accuracy(predicted.sel(image=np.isin(found["nsd_id"], measured["nsd_id"])), measured)
         np.testing.assert_allclose(again, fitted["accuracy"], atol=1e-4)
