@@ -28,8 +28,10 @@ __all__ = [
     "channel_moments",
     "extract_levels",
     "group_layers",
+    "image_moments",
     "merge_layers",
     "select_channels",
+    "sum_moments",
 ]
 
 
@@ -90,13 +92,20 @@ def channel_moments(layers: list[Tensor], limit: int | None = 0) -> ChannelMomen
 
     Layers of at most ``limit`` channels (None: all) get zeros: they are kept whole, whatever their variance.
     """
+    return sum_moments(*image_moments(layers, limit))
+
+
+def image_moments(layers: list[Tensor], limit: int | None = 0) -> tuple[list[Tensor], list[Tensor]]:
+    """Spatial mean and mean square (image, channel) of each layer; ``limit`` as in :func:`channel_moments`."""
     whole = [limit is None or maps.shape[1] <= limit for maps in layers]
     parts = [torch.zeros_like(maps[:, :, :1, :1]) if kept else maps for maps, kept in zip(layers, whole, strict=True)]
-    return ChannelMoments(
-        len(layers[0]),
-        tuple(maps.mean((2, 3)).double().sum(0).cpu() for maps in parts),
-        tuple(maps.square().mean((2, 3)).double().sum(0).cpu() for maps in parts),
-    )
+    return [maps.mean((2, 3)) for maps in parts], [maps.square().mean((2, 3)) for maps in parts]
+
+
+def sum_moments(mean: list[Tensor], square: list[Tensor]) -> ChannelMoments:
+    """Moments of a set of images from those of each, as :func:`image_moments` gives them."""
+    sums = (tuple(layer.double().sum(0).cpu() for layer in layers) for layers in (mean, square))
+    return ChannelMoments(len(mean[0]), *sums)
 
 
 def group_layers(layers: list[Tensor]) -> list[list[int]]:

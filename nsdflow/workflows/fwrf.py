@@ -172,10 +172,11 @@ class _SubjectData:
         self.nsd_ids = np.unique(self.trials.nsd_id)
         everything = shown_images(store, select_subjects(store.subjects, config.subjects))
         rows = np.searchsorted(everything, self.nsd_ids)
-        self.features, self.origin = _features(config, store, folder).read(rows)
-        self.image_size = int(store.images().sizes["x"])
         training = ~self.trials.shared
         published = config.protocol == "published"
+        fitted_on = np.searchsorted(everything, np.unique(self.trials.nsd_id[training][~holdout]))
+        self.features, self.origin = _features(config, store, folder).read(rows, None if published else fitted_on)
+        self.image_size = int(store.images().sizes["x"])
         self.settings = FwrfSettings(
             lambdas=tuple(np.geomspace(config.lambda_min, config.lambda_max, config.lambdas).tolist()),
             zscore=config.zscore,

@@ -16,6 +16,8 @@ import nsdflow
 from nsdflow.analysis import accuracy
 from nsdflow.errors import RunError
 from nsdflow.fit.fwrf_features import transformed
+from nsdflow.fit.split import image_holdout
+from nsdflow.models.alexnet import ALEXNET_LAYERS, AlexNet
 from nsdflow.models.gabor import GaborPyramid
 from nsdflow.models.pooling import pooling_weights
 from nsdflow.models.weights import ALEXNET_SHAPES
@@ -115,7 +117,28 @@ def test_the_formula_spelled_out_from_the_labelled_results(
         np.testing.assert_allclose(found[:, voxel], expected, atol=2e-3 * expected.std())
 
 
-def test_channels_are_those_that_vary_most(runs: dict[str, xr.DataTree], weights: str) -> None:
+def test_channels_of_the_strict_protocol_are_chosen_on_training_images(
+    small_store: str, tmp_path: Path, weights: str, threads_client: Client
+) -> None:
+    tree = nsdflow.run(
+        "alexnet_fwrf", store=small_store, runs=str(tmp_path), client=threads_client, feature_weights=weights,
+        protocol="strict", **FWRF, **ALEXNET,
+    )  # fmt: skip
+    found, store = tree["subj01"].to_dataset(), nsdflow.open_store(small_store)
+    trials = store.trials("subj01")
+    shown = trials["nsd_id"].values[~trials["shared"].values.astype(bool)]
+    fitted = np.unique(shown[~image_holdout(shown, 0.1)])
+    assert len(fitted) < len(np.unique(shown))
+    with torch.no_grad():
+        layers = AlexNet(torch.load(weights, weights_only=True))(torch.from_numpy(store.images(fitted).values))
+    for number, name in enumerate(ALEXNET_LAYERS):
+        maps = layers[number].double()
+        variance = maps.square().mean((0, 2, 3)) - maps.mean((2, 3)).mean(0) ** 2
+        expected = variance.argsort(descending=True)[:20].sort().values
+        np.testing.assert_array_equal(found["channel"].values[found["layer"].values == name], expected)
+
+
+def test_channels_are_places_in_their_layers(runs: dict[str, xr.DataTree], weights: str) -> None:
     fitted = runs["alexnet_fwrf"]["subj01"].to_dataset()
     for name, shape in zip(dict.fromkeys(fitted["layer"].values.tolist()), ALEXNET_SHAPES.values(), strict=True):
         channels = fitted["channel"].values[fitted["layer"].values == name]
