@@ -203,11 +203,11 @@ class FwrfPipeline(ModelPipeline):
 
 
 class PredictPipeline(PipelineBase):
-    """Predictions of a finished GNet run for any images, image by voxel, without ever holding them in memory."""
+    """Predictions of a finished run for any images, image by voxel, without ever holding them in memory."""
 
     kind: Literal["predict"] = "predict"
     model: str = "gnet8j"
-    """The run that predicts: its name among the runs, or a path."""
+    """The run that predicts, of kind gnet, fwrf or fpf: its name among the runs, or a path."""
     images: str = Field("subject", min_length=1)
     """``subject``: those of the store that each subject saw; ``all`` of the store; or a folder of PNG or JPEG files."""
     subjects: Subjects = "all"

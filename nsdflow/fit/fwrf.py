@@ -16,7 +16,7 @@ first of equals wins, as published.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ from nsdflow.fit.fwrf_features import (
 from nsdflow.fit.fwrf_memory import VOXEL_TILE, FwrfMemory, FwrfShape, free_memory, plan_memory
 from nsdflow.fit.fwrf_trials import Statistics, TrialSums, sum_trials
 from nsdflow.fit.precision import arithmetic
-from nsdflow.fit.ridge import Form, cheaper_form, holdout_operators, ridge_weights
+from nsdflow.fit.ridge import Form, RidgeSystem, cheaper_form, ridge_system
 from nsdflow.models.pooling import CANDIDATE_TILE
 
 if TYPE_CHECKING:
@@ -158,7 +158,15 @@ def search(
     device: torch.device | str = "cpu",
     memory: int | None = None,
 ) -> FwrfPartial:
-    """Score a block of candidates (all of them if None) with every lambda on the holdout trials."""
+    """Score a block of candidates (all of them if None) with every lambda on the holdout trials.
+
+    Raises
+    ------
+    PlanError
+        The memory does not suffice for the smallest blocks.
+    RunError
+        A loss is not a number: features are not finite, or a lambda is lost in their rounding.
+    """
     device = torch.device(device)
     block = range(len(features.candidates)) if block is None else block
     shape = fit_shape(features, trials, settings, device)
@@ -166,7 +174,7 @@ def search(
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     with torch.no_grad(), arithmetic("float32", device):
         source, rows = _on_device(features, trials, plan, device)
-        repeated = trials.repeated.to(device)
+        trials = trials.rows_on(device)
         for first in range(0, trials.voxels, plan.voxels):
             tiles = _tiles(trials, range(first, min(first + plan.voxels, trials.voxels)), device)
             for index, pooled in candidate_features(source, block, plan.candidates, rows, device):
@@ -174,9 +182,8 @@ def search(
                 del pooled  # its whole block would live on while the next one is made
                 train = _weighted_rows(values, trials.train, trials.train_count)
                 held = _weighted_rows(values, trials.holdout, trials.holdout_count)
-                operators = holdout_operators(train, held, settings.lambdas, shape.form, repeated)
-                _score(index, train, operators, tiles, shape.form)
-            parts += [(tile.loss.cpu(), tile.candidate.cpu(), tile.lambda_index.cpu()) for tile in tiles]
+                _score(index, ridge_system(train, shape.form, trials.repeated), held, settings.lambdas, tiles)
+            parts += [tile.best() for tile in tiles]
     return FwrfPartial(block, *(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -222,15 +229,17 @@ def solve(
     lambdas = torch.tensor(settings.lambdas, dtype=torch.float64)
     with torch.no_grad(), arithmetic("float32", device):
         source, rows = _on_device(features, trials, plan, device)
+        trials = trials.rows_on(device)
         for index, pooled in _chosen_features(source, best.candidate, plan.candidates, rows, device):
             standard = _standardised(pooled, trials, settings)
             del pooled
             won = best.candidate == index
             mean[won], std[won] = standard.mean.cpu(), standard.std.cpu()
             train = _weighted_rows(standard.values, trials.train, trials.train_count)
+            system = ridge_system(train, shape.form, trials.repeated)
             for voxels in won.nonzero()[:, 0].split(VOXEL_TILE):
                 responses, strengths = trials.train_sum[:, voxels].to(device), lambdas[best.lambda_index[voxels]]
-                fitted = ridge_weights(train, responses, strengths.to(device), shape.form)
+                fitted = system.weights(responses, strengths.to(device))
                 weights[voxels, : len(fitted)] = fitted.T.cpu()
     return FwrfResult(
         rf=torch.as_tensor(features.candidates)[best.candidate],
@@ -286,7 +295,12 @@ def fit_shape(
     train, holdout = len(trials.train), len(trials.holdout)
     columns = features.features + settings.bias
     form = settings.form or cheaper_form(
-        rows=train, features=columns, holdout=holdout, voxels=trials.voxels, lambdas=len(settings.lambdas)
+        rows=train,
+        features=columns,
+        holdout=holdout,
+        voxels=trials.voxels,
+        lambdas=len(settings.lambdas),
+        repeated=len(trials.repeated),
     )
     return FwrfShape(
         candidates=len(features.candidates),
@@ -311,13 +325,25 @@ class _Tile:
     loss: Tensor
     candidate: Tensor
     lambda_index: Tensor
+    broken: Tensor
+    """Whether a loss was not a number."""
 
     def consider(self, loss: Tensor, candidate: int, lambda_index: int) -> None:
         """Keep this candidate and lambda where they are better; the first of equals stays."""
+        self.broken |= loss.isnan()
         better = loss < self.loss
         self.loss = torch.where(better, loss, self.loss)
         self.candidate.masked_fill_(better, candidate)
         self.lambda_index.masked_fill_(better, lambda_index)
+
+    def best(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, candidate and lambda on the CPU: the only time that it waits for the device."""
+        if bool(self.broken.any()):
+            raise RunError(
+                f"losses of {int(self.broken.sum())} voxels are not numbers: features are not finite, or a lambda is "
+                "so small that rounding hides it; look at the features, or raise the smallest lambda"
+            )
+        return self.loss.cpu(), self.candidate.cpu(), self.lambda_index.cpu()
 
 
 def _tiles(trials: TrialSums, voxels: range, device: torch.device) -> list[_Tile]:
@@ -333,15 +359,16 @@ def _tiles(trials: TrialSums, voxels: range, device: torch.device) -> list[_Tile
                 loss=torch.full_like(unexplainable, torch.inf, dtype=torch.float32),
                 candidate=torch.full_like(unexplainable, -1, dtype=torch.int64),
                 lambda_index=torch.full_like(unexplainable, -1, dtype=torch.int64),
+                broken=torch.zeros_like(unexplainable, dtype=torch.bool),
             )
         )
     return tiles
 
 
-def _score(candidate: int, train: Tensor, operators: Iterable[Tensor], tiles: list[_Tile], form: Form) -> None:
+def _score(candidate: int, system: RidgeSystem, held: Tensor, lambdas: Sequence[float], tiles: list[_Tile]) -> None:
     """Holdout losses of one candidate with every lambda."""
-    rights = [train.T @ tile.train if form == "primal" else tile.train for tile in tiles]
-    for lambda_index, operator in enumerate(operators):
+    rights = [system.right(tile.train) for tile in tiles]
+    for lambda_index, operator in enumerate(system.operators(held, lambdas)):
         for tile, right in zip(tiles, rights, strict=True):
             residual = torch.addmm(tile.target, operator, right, alpha=-1)
             explainable = residual.square_().sum(0, dtype=torch.float64)
@@ -371,13 +398,14 @@ def _chosen_features(
 
 
 def _standardised(pooled: Tensor, trials: TrialSums, settings: FwrfSettings) -> Standardised:
-    share = trials.share.to(pooled.device)
-    return standardised(pooled, share, nonlinearity=settings.nonlinearity, zscore=settings.zscore, bias=settings.bias)
+    return standardised(
+        pooled, trials.share, nonlinearity=settings.nonlinearity, zscore=settings.zscore, bias=settings.bias
+    )
 
 
 def _weighted_rows(values: Tensor, images: Tensor, counts: Tensor) -> Tensor:
     """Rows of some images, times the square root of their counts."""
-    return values[images.to(values.device)].mul_(counts.sqrt().to(values.device)[:, None])
+    return values[images].mul_(counts.sqrt()[:, None])
 
 
 def _features(

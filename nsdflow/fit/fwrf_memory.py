@@ -95,13 +95,14 @@ def _planned(shape: FwrfShape, resident: bool, voxels: int, candidates: int) -> 
     standardising = 3 * 4 * shape.images * columns
     rows = 4 * columns * (shape.train + shape.holdout)
     doubled = 8 * columns * (shape.train + shape.holdout) if shape.form == "dual" else 0
-    system = item * (3 * side**2 + 3 * shape.holdout * side) + 4 * shape.holdout * side
-    projected = 4 * side * voxels if shape.form == "primal" else 0
+    squares = 3 if shape.form == "primal" else 5  # the system, and its factor or its eigenvectors with their work space
+    system = item * (squares * side**2 + 4 * shape.holdout * side) + 4 * shape.holdout * side
+    projected = 4 * side * (voxels + min(voxels, VOXEL_TILE))
     responses = (4 * (shape.train + shape.holdout) + 32) * voxels
     residuals = 3 * 4 * shape.holdout * min(voxels, VOXEL_TILE)
     searching = pooled + responses + max(pooling, standardising, rows + doubled + system + projected + residuals)
     results = 3 * 4 * shape.voxels * columns
-    winners = (4 * (shape.train + side) + 3 * 4 * columns) * min(shape.voxels, VOXEL_TILE)
+    winners = (4 * shape.train + 4 * item * side + 3 * 4 * columns) * min(shape.voxels, VOXEL_TILE)
     solving = pooled + results + max(pooling, standardising, rows + doubled + system + winners)
     resident_maps = maps * shape.images if resident else 0
     return FwrfMemory(resident_maps + max(searching, solving) + OVERHEAD, voxels, candidates, resident)

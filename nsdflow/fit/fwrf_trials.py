@@ -14,7 +14,7 @@ Rows are therefore images weighted by the square root of their counts; the resul
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -51,6 +51,11 @@ class TrialSums:
     """(image in both,) float32, sqrt(m_i / n_i)."""
     unexplainable: Tensor
     """(voxel,) float64, the squared deviation of holdout trials from the mean of their image."""
+
+    def rows_on(self, device: torch.device) -> TrialSums:
+        """The same with all that is by image, but not the responses, on a device, so that loops need not copy it."""
+        by_image = ("share", "train", "train_count", "holdout", "holdout_count", "repeated")
+        return replace(self, **{name: getattr(self, name).to(device) for name in by_image})
 
     @property
     def voxels(self) -> int:

@@ -66,10 +66,10 @@ class AlexNet(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Eight maps (image, channel, y, x) of images (image, 3, y, x), uint8 or floats of 0 to 255."""
-        maps = imagenet_normalised(images).contiguous(memory_format=torch.channels_last)
+        maps = imagenet_normalised(images.contiguous(memory_format=torch.channels_last))
         layers = []
         for key in ("0", "3", "6", "8", "10"):
-            maps = functional.relu(self.features[key](maps))
+            maps = functional.relu(self.features[key](maps), inplace=True)
             if key == "0":
                 maps = functional.max_pool2d(maps, 3, 2)
             layers.append(maps)
@@ -78,7 +78,7 @@ class AlexNet(nn.Module):
         vector = functional.adaptive_avg_pool2d(maps, 6).flatten(1)
         for key in ("1", "4", "6"):
             vector = self.classifier[key](vector)
-            vector = vector if key == "6" else functional.relu(vector)
+            vector = vector if key == "6" else functional.relu(vector, inplace=True)
             layers.append(vector[:, :, None, None])
         return layers
 

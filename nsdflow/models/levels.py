@@ -28,8 +28,10 @@ __all__ = [
     "channel_moments",
     "extract_levels",
     "group_layers",
+    "image_moments",
     "merge_layers",
     "select_channels",
+    "sum_moments",
 ]
 
 
@@ -90,13 +92,20 @@ def channel_moments(layers: list[Tensor], limit: int | None = 0) -> ChannelMomen
 
     Layers of at most ``limit`` channels (None: all) get zeros: they are kept whole, whatever their variance.
     """
+    return sum_moments(*image_moments(layers, limit))
+
+
+def image_moments(layers: list[Tensor], limit: int | None = 0) -> tuple[list[Tensor], list[Tensor]]:
+    """Spatial mean and mean square (image, channel) of each layer; ``limit`` as in :func:`channel_moments`."""
     whole = [limit is None or maps.shape[1] <= limit for maps in layers]
     parts = [torch.zeros_like(maps[:, :, :1, :1]) if kept else maps for maps, kept in zip(layers, whole, strict=True)]
-    return ChannelMoments(
-        len(layers[0]),
-        tuple(maps.mean((2, 3)).double().sum(0).cpu() for maps in parts),
-        tuple(maps.square().mean((2, 3)).double().sum(0).cpu() for maps in parts),
-    )
+    return [maps.mean((2, 3)) for maps in parts], [maps.square().mean((2, 3)) for maps in parts]
+
+
+def sum_moments(mean: list[Tensor], square: list[Tensor]) -> ChannelMoments:
+    """Moments of a set of images from those of each, as :func:`image_moments` gives them."""
+    sums = (tuple(layer.double().sum(0).cpu() for layer in layers) for layers in (mean, square))
+    return ChannelMoments(len(mean[0]), *sums)
 
 
 def group_layers(layers: list[Tensor]) -> list[list[int]]:
@@ -147,7 +156,7 @@ def extract_levels(
     images: Tensor | np.ndarray[Any, Any],
     *,
     limit: int | None = 512,
-    batch: int = 100,
+    batch: int = 25,
     device: torch.device | str = "cpu",
     keep_on: torch.device | str = "cpu",
 ) -> Levels:
@@ -158,7 +167,8 @@ def extract_levels(
     network : computes the maps; moved to ``device`` by the caller.
     images : (image, 3, y, x) uint8, in memory or memory-mapped; read by batches.
     limit : most channels kept of one layer, those with the largest variance over ``images``; None keeps all.
-    batch : images run at once.
+    batch : images run at once. On the CPU few are best: AlexNet's largest activation of 25 images is 20 MB, which stay
+        in the cache, in memory that was used before. A GPU wants hundreds.
     device : where batches are sent.
     keep_on : where the maps of all images are held.
 

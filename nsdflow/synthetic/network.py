@@ -22,7 +22,9 @@ __all__ = ["FREQUENCIES", "LEVELS", "ORIENTATIONS", "PlantedNetwork", "grey_imag
 
 Floats = npt.NDArray[np.float32]
 
-#: Spatial frequencies of level 1, cycles per image.
+#: Spatial frequencies of level 1, cycles per image. They lie where the published Gabor pyramid can follow: it takes the
+#: maps of frequency f from round(4.13 f) pixels a side that are sampled without antialiasing. On the demo's images its
+#: maps correlate with antialiased ones by 0.77 at 3 cycles, 0.85 at 4, 0.91 at 5, and more than 0.95 from 7 on.
 FREQUENCIES = (6.0, 8.0, 11.0, 15.0)
 #: Orientations of level 1, radians, of the direction in which the grating varies; y upward.
 ORIENTATIONS = tuple(np.pi * k / 6 for k in range(6))

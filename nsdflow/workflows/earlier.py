@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from nsdflow.config.load import load_pipeline
-from nsdflow.config.pipeline import GNetPipeline
+from nsdflow.config.pipeline import GNetPipeline, ModelPipeline
 from nsdflow.errors import MissingDataError, RunError, one_of
 from nsdflow.fit.evaluate import predict
 from nsdflow.models.gnet import level_shapes
@@ -22,20 +22,23 @@ if TYPE_CHECKING:
     import torch
     import xarray as xr
     from numpy.typing import NDArray
+    from torch import nn
 
     from nsdflow.models.gnet import Readout
     from nsdflow.store import Store
     from nsdflow.workflows.runfolder import RunFolder
-    from nsdflow.workflows.saved import SavedGNet
 
-__all__ = ["SubjectModel", "Trunk", "gnet_settings", "input_subjects", "load_model", "voxels_of"]
+__all__ = ["SubjectModel", "Trunk", "input_subjects", "load_model", "run_settings", "voxels_of"]
+
+Settings = TypeVar("Settings", bound=ModelPipeline)
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """A trunk with one subject's readout, and the voxels (columns) of the run that it predicts."""
+    """An encoder with one subject's readout, and the voxels (columns) of the run that it predicts."""
 
-    saved: SavedGNet
+    name: str
+    encoder: nn.Module
     readout: Readout
     columns: NDArray[np.intp]
 
@@ -51,7 +54,7 @@ class SubjectModel:
     def to(self, device: torch.device) -> SubjectModel:
         """Move the networks to a device."""
         for trunk in self.trunks:
-            trunk.saved.encoder.to(device)
+            trunk.encoder.to(device)
             trunk.readout.to(device)
         return self
 
@@ -59,7 +62,7 @@ class SubjectModel:
         """Predictions (image, voxel) of images (image, 3, y, x), uint8, for all voxels of the run."""
         whole = np.empty((len(images), self.voxels.sizes["voxel"]), np.float32)
         for trunk in self.trunks:
-            part = predict(trunk.saved.encoder, trunk.readout, images, batch_size=batch_size)
+            part = predict(trunk.encoder, trunk.readout, images, batch_size=batch_size)
             whole[:, trunk.columns] = part.cpu().numpy()
         return whole
 
@@ -73,15 +76,15 @@ class SubjectModel:
         """
         for trunk in self.trunks:
             fields = [tuple(logits.shape[1:]) for logits in trunk.readout.pooling_logits]
-            if fields != [(level.y, level.x) for level in level_shapes(trunk.saved.encoder, images)]:
+            if fields != [(level.y, level.x) for level in level_shapes(trunk.encoder, images)]:
                 raise RunError(
-                    f"{trunk.saved.config.name} was trained on images of another size than these of "
+                    f"{trunk.name} was trained on images of another size than these of "
                     f"{images.shape[-1]} pixels; use the store it was trained on"
                 )
 
 
-def gnet_settings(run: RunFolder) -> GNetPipeline:
-    """Settings of a GNet run.
+def run_settings(run: RunFolder, *kinds: type[Settings]) -> Settings:
+    """Settings of a run of one of these kinds of pipeline.
 
     Raises
     ------
@@ -93,15 +96,19 @@ def gnet_settings(run: RunFolder) -> GNetPipeline:
     if not run.exists("run.yaml"):
         raise MissingDataError(f"{run.path}: no such run; do nsdflow run first")
     config = load_pipeline(run.record()["pipeline"])
-    if not isinstance(config, GNetPipeline):
-        raise RunError(f"{run.path} is a run of kind {config.kind}; a GNet run is needed")
+    if not isinstance(config, kinds):
+        needed = " or ".join(kind.model_fields["kind"].default for kind in kinds)
+        raise RunError(f"{run.path} is a run of kind {config.kind}; one of kind {needed} is needed")
     return config
 
 
-def input_subjects(run: RunFolder, store: Store, wanted: str | Sequence[str]) -> tuple[str, ...]:
+def input_subjects(
+    run: RunFolder, store: Store, wanted: str | Sequence[str], *kinds: type[ModelPipeline]
+) -> tuple[str, ...]:
     """Subjects of a store that a run has, or is going to have if it is not there yet, and that are asked for."""
-    there = select_subjects(store.subjects, gnet_settings(run).subjects) if run.exists("run.yaml") else store.subjects
-    return select_subjects(there, wanted)
+    if not run.exists("run.yaml"):
+        return select_subjects(store.subjects, wanted)
+    return select_subjects(select_subjects(store.subjects, run_settings(run, *kinds).subjects), wanted)
 
 
 def load_model(run: RunFolder, subject: str) -> SubjectModel:
@@ -116,7 +123,7 @@ def load_model(run: RunFolder, subject: str) -> SubjectModel:
     SelectionError
         If the run lacks the subject.
     """
-    groups = gnet_settings(run).roi_groups or ()
+    groups = run_settings(run, GNetPipeline).roi_groups or ()
     parts = groups if len(groups) > 1 else (None,)
     saved = {part: load_gnet(run, part) for part in parts}
     voxels = voxels_of(run, subject)
@@ -125,7 +132,7 @@ def load_model(run: RunFolder, subject: str) -> SubjectModel:
         if subject not in networks.readouts:
             continue  # a subject without voxels in one area
         columns = np.arange(voxels.sizes["voxel"]) if part is None else np.flatnonzero(voxels["part"].values == part)
-        trunks.append(Trunk(networks, networks.readouts[subject], columns))
+        trunks.append(Trunk(networks.config.name, networks.encoder, networks.readouts[subject], columns))
     return SubjectModel(tuple(trunks), voxels)
 
 

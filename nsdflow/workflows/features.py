@@ -8,9 +8,8 @@ block's task owns whole files.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,24 +17,41 @@ import zarr
 
 from nsdflow.fit.checkpoint import load_state, save_state
 from nsdflow.fit.fwrf_features import MapFeatures, PooledFeatures
-from nsdflow.models.alexnet import AlexNet
+from nsdflow.models.alexnet import ALEXNET_LAYERS, AlexNet
 from nsdflow.models.gabor import PUBLISHED_FREQUENCIES, GaborPyramid
-from nsdflow.models.levels import ChannelMoments, channel_moments, group_layers, merge_layers, select_channels
+from nsdflow.models.levels import (
+    ChannelMoments,
+    group_layers,
+    image_moments,
+    merge_layers,
+    select_channels,
+    sum_moments,
+)
 from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pool
 from nsdflow.models.weights import ALEXNET_SHAPES, load_alexnet_weights
 from nsdflow.store.files import list_files
 from nsdflow.workflows.compute import weights_cache
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from nsdflow.config.pipeline import FwrfPipeline
     from nsdflow.fit.fwrf_features import CandidateFeatures
 
-__all__ = ["FeatureFolder", "Sizes", "candidates_of", "layer_names", "network_of"]
+__all__ = [
+    "FeatureFolder",
+    "FeatureOrigin",
+    "Sizes",
+    "candidates_of",
+    "kept_channels",
+    "layer_names",
+    "network_of",
+    "sizes_of",
+]
 
-ALEXNET_LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 #: Images run through the network at once.
 BATCH = 50
 
@@ -73,6 +89,35 @@ class Sizes:
         return min(self.map_bytes, self.pooled_bytes)
 
 
+class FeatureOrigin(NamedTuple):
+    """Where features come from: (feature,) the number of the layer, and of the channel in it."""
+
+    layer: NDArray[np.int64]
+    channel: NDArray[np.int64]
+
+
+def kept_channels(sizes: Sizes, layer: NDArray[np.int64], channel: NDArray[np.int64]) -> list[Tensor]:
+    """Indices into each merged level of the features that come from these layers and channels."""
+    return [
+        torch.from_numpy(np.concatenate([channel[layer == number] + first for number, first in _offsets(sizes, group)]))
+        for group in sizes.groups
+    ]
+
+
+def _origin(sizes: Sizes, kept: Sequence[Tensor], layer: NDArray[np.int64]) -> FeatureOrigin:
+    """The inverse of :func:`kept_channels`."""
+    first = np.zeros(len(sizes.layers), np.int64)
+    for group in sizes.groups:
+        for number, offset in _offsets(sizes, group):
+            first[number] = offset
+    return FeatureOrigin(layer, torch.cat(list(kept)).numpy() - first[layer])
+
+
+def _offsets(sizes: Sizes, group: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Each layer of a level, and its first channel there."""
+    return zip(group, accumulate((sizes.layers[number] for number in group), initial=0), strict=False)
+
+
 def network_of(config: FwrfPipeline) -> nn.Module:
     """The feature network that a pipeline names."""
     if config.features == "gabor":
@@ -93,7 +138,7 @@ def candidates_of(config: FwrfPipeline) -> NDArray[np.floating[Any]]:
     return candidate_grid(log_spaced_sizes(grid.sizes, grid.smallest, grid.largest), spacing=grid.spacing)
 
 
-def _sizes(config: FwrfPipeline, image_size: int) -> Sizes:
+def sizes_of(config: FwrfPipeline, image_size: int) -> Sizes:
     """Sizes for images of ``image_size`` pixels, from shapes alone: nothing is computed or downloaded."""
     with torch.device("meta"):
         if config.features == "gabor":
@@ -123,7 +168,7 @@ class FeatureFolder:
     @classmethod
     def of(cls, config: FwrfPipeline, folder: str, image_size: int) -> FeatureFolder:
         """The features of a pipeline's run."""
-        sizes = _sizes(config, image_size)
+        sizes = sizes_of(config, image_size)
         return cls(f"{folder}/features", sizes, candidates_of(config), config.max_features_per_layer)
 
     def create(self, images: int, block: int) -> None:
@@ -138,7 +183,7 @@ class FeatureFolder:
 
     def write(self, network: nn.Module, images: NDArray[np.uint8], start: int, device: torch.device) -> None:
         """Compute and keep one block of images: rows from ``start``, whole chunks; and the moments of its channels."""
-        merged, moments = _merged_maps(network.to(device), images, self.limit, device)
+        merged, mean, square = _merged_maps(network.to(device), images, self.limit, device)
         rows = slice(start, start + len(images))
         if self.sizes.kept == "pooled":
             pooled = pool(
@@ -148,13 +193,18 @@ class FeatureFolder:
         else:
             for level, maps in enumerate(merged):
                 zarr.open_array(f"{self.path}/level_{level}", mode="r+")[rows] = maps.cpu().numpy()
-        save_state(
-            f"{self.path}/moments-{start}.pt", {"images": len(images), "mean": moments.mean, "square": moments.square}
-        )
+        save_state(f"{self.path}/moments-{start}.pt", {"mean": mean, "square": square})
 
-    def read(self, rows: NDArray[np.int64]) -> tuple[CandidateFeatures, NDArray[np.int64]]:
-        """Features of some images (ascending rows), with the layer of origin of every feature."""
-        kept, origin = select_channels(self._moments(), [list(group) for group in self.sizes.groups], self.limit)
+    def read(
+        self, rows: NDArray[np.int64], selected_on: NDArray[np.int64] | None = None
+    ) -> tuple[CandidateFeatures, FeatureOrigin]:
+        """Features of some images (ascending rows), and where every feature comes from.
+
+        Layers of too many channels keep those that vary most over the images ``selected_on``; over all if None.
+        """
+        moments = self._moments(selected_on)
+        kept, layer = select_channels(moments, [list(group) for group in self.sizes.groups], self.limit)
+        origin = _origin(self.sizes, kept, layer)
         if self.sizes.kept == "pooled":
             first = np.cumsum([0, *(shape[0] for shape in self.sizes.maps)])
             columns = np.concatenate([index.numpy() + start for index, start in zip(kept, first[:-1], strict=True)])
@@ -164,27 +214,36 @@ class FeatureFolder:
         maps = [np.asarray(array.oindex[rows])[:, index.numpy()] for array, index in zip(arrays, kept, strict=True)]
         return MapFeatures(maps, self.candidates), origin
 
-    def _moments(self) -> ChannelMoments:
-        """Moments of all blocks, in the order of images so that their sum has the same bits each time."""
+    def _moments(self, rows: NDArray[np.int64] | None) -> ChannelMoments:
+        """Moments over some images, in their order so that the sum has the same bits each time."""
         starts = sorted(
             int(name.removeprefix("moments-").removesuffix(".pt"))
             for name in list_files(self.path)
             if name.startswith("moments-") and name.endswith(".pt")
         )
-        states = [load_state(f"{self.path}/moments-{start}.pt") for start in starts]
-        return reduce(
-            add, [ChannelMoments(one["images"], one["mean"], one["square"]) for one in states if one is not None]
+        states = [state for start in starts if (state := load_state(f"{self.path}/moments-{start}.pt")) is not None]
+        chosen = slice(None) if rows is None else torch.from_numpy(rows)
+        mean, square = (
+            [block[chosen] for block in _joined([one[key] for one in states])] for key in ("mean", "square")
         )
+        return sum_moments(mean, square)
 
 
 @torch.inference_mode()
 def _merged_maps(
     network: nn.Module, images: NDArray[np.uint8], limit: int, device: torch.device
-) -> tuple[list[Tensor], ChannelMoments]:
-    """Levels of a block of images, and the moments of its channels."""
-    merged, moments = [], []
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Levels of a block of images, and the moments of its channels, image by image on the CPU."""
+    merged, means, squares = [], [], []
     for start in range(0, len(images), BATCH):
         layers = network(torch.from_numpy(images[start : start + BATCH]).to(device))
-        moments.append(channel_moments(layers, limit))
+        mean, square = image_moments(layers, limit)
+        means.append([layer.cpu() for layer in mean])
+        squares.append([layer.cpu() for layer in square])
         merged.append(merge_layers(layers))
-    return [torch.cat(level) for level in zip(*merged, strict=True)], reduce(add, moments)
+    return _joined(merged), _joined(means), _joined(squares)
+
+
+def _joined(blocks: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """One tensor a layer from blocks of images."""
+    return [torch.cat(parts) for parts in zip(*blocks, strict=True)]

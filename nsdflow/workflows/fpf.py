@@ -80,7 +80,10 @@ def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
 
 
 def train_fpf(*, pipeline: Mapping[str, Any], store: str, folder: str) -> dict[str, Any]:
-    """Train every voxel's pooling fields and weights on the frozen features; AlexNet itself is not kept."""
+    """Train every voxel's pooling fields and weights on the frozen features.
+
+    Of AlexNet, the run keeps which channels it read: ``channels.0`` ..., a tensor a level.
+    """
     config = FpfPipeline.model_validate(dict(pipeline))
     data = load_training_data(config, open_store(store), config.rois)
     generator = torch.Generator().manual_seed(config.seed)
@@ -96,6 +99,7 @@ def train_fpf(*, pipeline: Mapping[str, Any], store: str, folder: str) -> dict[s
         )
         results = group_results(config, data, result, layers)
     state = {name: tensor for name, tensor in model_state(result).items() if name.startswith("readouts.")}
+    state |= {f"channels.{level}": channels for level, channels in enumerate(encoder.channels or ())}
     write_part(folder, JOINT, results, state)
     return {"best_epoch": result.best_epoch, "best_score": result.best_score, "precision": result.precision}
 

@@ -150,9 +150,14 @@ def solve_subject(*, pipeline: Mapping[str, Any], store: str, folder: str, subje
         predictions.numpy(), shown, data.trials.responses[shared], data.trials.nsd_id[shared],
         data.trials.voxels.get("ncsnr"), resamples=config.bootstrap, seed=config.seed,
     )  # fmt: skip
-    layer = np.asarray(layer_names(config))[data.layer_of_feature]
-    coords = {**data.trials.voxels.coords, "layer": ("feature", layer), "parameter": ["x", "y", "sigma"]}
-    results = xr.Dataset(variables).assign_coords(coords).assign_attrs(data.trials.attrs)
+    coords = {
+        **data.trials.voxels.coords,
+        "layer": ("feature", np.asarray(layer_names(config))[data.origin.layer]),
+        "channel": ("feature", data.origin.channel),
+        "parameter": ["x", "y", "sigma"],
+    }
+    attrs = {**data.trials.attrs, "image_size": data.image_size}
+    results = xr.Dataset(variables).assign_coords(coords).assign_attrs(attrs)
     write_part(folder, subject, {subject: results})
     return {"median_accuracy": float(results["accuracy"].median())}
 
@@ -167,9 +172,11 @@ class _SubjectData:
         self.nsd_ids = np.unique(self.trials.nsd_id)
         everything = shown_images(store, select_subjects(store.subjects, config.subjects))
         rows = np.searchsorted(everything, self.nsd_ids)
-        self.features, self.layer_of_feature = _features(config, store, folder).read(rows)
         training = ~self.trials.shared
         published = config.protocol == "published"
+        fitted_on = np.searchsorted(everything, np.unique(self.trials.nsd_id[training][~holdout]))
+        self.features, self.origin = _features(config, store, folder).read(rows, None if published else fitted_on)
+        self.image_size = int(store.images().sizes["x"])
         self.settings = FwrfSettings(
             lambdas=tuple(np.geomspace(config.lambda_min, config.lambda_max, config.lambdas).tolist()),
             zscore=config.zscore,

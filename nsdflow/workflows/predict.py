@@ -31,8 +31,9 @@ from nsdflow.store.shards import open_sharded, write_region
 from nsdflow.store.verify import check_whole
 from nsdflow.workflows.compute import choose_device, torch_threads
 from nsdflow.workflows.data import load_images
-from nsdflow.workflows.earlier import input_subjects, load_model, voxels_of
+from nsdflow.workflows.earlier import input_subjects, run_settings, voxels_of
 from nsdflow.workflows.engine import Plan, Task
+from nsdflow.workflows.predictors import PREDICTORS, load_predictor
 from nsdflow.workflows.runfolder import RunFolder
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) ->
     """Create the arrays, fill them by blocks of images on the GPU workers, publish."""
     opened = open_store(store)
     model = folder.sibling(pipeline.model)
-    subjects = input_subjects(model, opened, pipeline.subjects)
+    subjects = input_subjects(model, opened, pipeline.subjects, *PREDICTORS)
+    network = PREDICTORS[type(run_settings(model, *PREDICTORS))].memory if model.exists("run.yaml") else 0
     counts = {subject: _image_table(pipeline, opened, subject).sizes["image"] for subject in subjects}
     shared = {
         "pipeline": pipeline.model_dump(mode="json"), "store": store, "folder": folder.path, "model": model.path,
@@ -75,7 +77,7 @@ def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) ->
                     "predict",
                     after=("create",),
                     pool="gpu",
-                    memory=BASE_MEMORY + size * (pixels + 8 * voxels),
+                    memory=BASE_MEMORY + network + size * (pixels + 8 * voxels),
                     reads=size * pixels,
                     writes=size * 4 * voxels,
                     files=1,
@@ -129,10 +131,10 @@ def predict_block(
     else:
         pixels = load_images(opened, table["nsd_id"].values)
     images = torch.from_numpy(pixels)
-    networks = load_model(RunFolder(model), subject)
-    networks.check_size(images)
+    predictor = load_predictor(RunFolder(model), subject)
+    predictor.check_size(images)
     with torch_threads(config.threads, share=2):
-        values = networks.to(choose_device(config.device)).predict(images, batch_size=config.batch_size)
+        values = predictor.to(choose_device(config.device)).predict(images, batch_size=config.batch_size)
     write_region(open_sharded(f"{_building(folder)}/{subject}/predictions"), (start, 0), values)
 
 

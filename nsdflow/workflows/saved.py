@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nsdflow.workflows.runfolder import RunFolder
 
-__all__ = ["SavedGNet", "load_gnet"]
+__all__ = ["SavedGNet", "load_gnet", "load_readouts"]
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,14 @@ def load_gnet(run: RunFolder, part: str | None = None) -> SavedGNet:
         state = _below(state, part)
     encoder = Encoder(_empty_prefilter(), config.width, dropout=config.train.dropout)
     encoder.load_state_dict(_below(state, "encoder"))
+    return SavedGNet(config, encoder.eval(), load_readouts(state))
+
+
+def load_readouts(state: Mapping[str, Tensor]) -> dict[str, Readout]:
+    """Readouts by subject of the tensors of a run."""
     readouts = _below(state, "readouts")
     subjects = sorted({name.split(".")[0] for name in readouts})
-    return SavedGNet(config, encoder.eval(), {subject: _readout(_below(readouts, subject)) for subject in subjects})
+    return {subject: _readout(_below(readouts, subject)) for subject in subjects}
 
 
 def _readout(state: Mapping[str, Tensor]) -> Readout:

@@ -16,7 +16,7 @@ from nsdflow.models.gnet import bipartite_slices, layer_slices
 from nsdflow.store import Store, open_run, open_store, write_results
 from nsdflow.workflows.compute import choose_device, torch_threads
 from nsdflow.workflows.data import load_images
-from nsdflow.workflows.earlier import SubjectModel, gnet_settings, input_subjects, load_model
+from nsdflow.workflows.earlier import SubjectModel, input_subjects, load_model, run_settings
 from nsdflow.workflows.engine import Plan, Task
 from nsdflow.workflows.gnet import BASE_MEMORY
 from nsdflow.workflows.parts import open_parts, write_part
@@ -38,7 +38,7 @@ def plan_tuning(pipeline: TuningPipeline, *, store: str, folder: RunFolder) -> P
     """One GPU task a subject, then one that joins them and averages over ROIs."""
     opened = open_store(store)
     model = folder.sibling(pipeline.model)
-    subjects = input_subjects(model, opened, pipeline.subjects)
+    subjects = input_subjects(model, opened, pipeline.subjects, GNetPipeline)
     shared = {
         "pipeline": pipeline.model_dump(mode="json"), "store": store, "folder": folder.path, "model": model.path,
     }  # fmt: skip
@@ -65,7 +65,7 @@ def plan_tuning(pipeline: TuningPipeline, *, store: str, folder: RunFolder) -> P
 def tune_subject(*, pipeline: Mapping[str, Any], store: str, folder: str, model: str, subject: str) -> dict[str, Any]:
     """Tuning by layer and by half, and fits of the finer pooling fields, of one subject."""
     config, run = TuningPipeline.model_validate(dict(pipeline)), RunFolder(model)
-    settings, opened = gnet_settings(run), open_store(store)
+    settings, opened = run_settings(run, GNetPipeline), open_store(store)
     networks = load_model(run, subject)
     responses = validation_trials(settings, opened, subject, networks.voxels["flat_index"].values)
     with torch_threads(config.threads, share=2):
@@ -131,7 +131,7 @@ def _contributions(
     values = np.empty((len(ids), networks.voxels.sizes["voxel"], len(layers)), np.float32)
     for trunk in networks.to(choose_device(config.device)).trunks:
         added = predict_partitions(
-            trunk.saved.encoder, trunk.readout, images, partitions=list(layers.values()), batch_size=config.batch_size
+            trunk.encoder, trunk.readout, images, partitions=list(layers.values()), batch_size=config.batch_size
         )
         values[:, trunk.columns] = added.cpu().numpy()
     return xr.DataArray(
