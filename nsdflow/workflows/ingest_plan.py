@@ -125,8 +125,6 @@ def _session_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mappi
     """The tasks that write betas, one a session."""
     itemsize = 4 if job.dtype == "float32" else 2
     session_bytes = job.trials * job.voxel_count * itemsize
-    # what is not stored volume by volume is read as a whole before it is cut into chunks
-    copies = 1 if found.format.startswith("nii") else 2
     # a volume; a chunk, widened to float64 for its statistics, and compressed
     buffers = itemsize * math.prod(job.shape) + job.trials * job.cut["chunk"][1] * (2 * itemsize + 8)
     return [
@@ -136,7 +134,7 @@ def _session_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mappi
             arguments={"job": asdict(job), "session": session, "stamps": stamps[str(session)]},
             stage="betas",
             after=(f"coordinates-{job.subject}",),
-            memory=INTERPRETER_BYTES + copies * session_bytes + buffers,
+            memory=INTERPRETER_BYTES + session_bytes + buffers,
             reads=found.bytes // len(job.sessions),
             writes=session_bytes,
             files=math.ceil(job.voxel_count / job.cut["shard"][1]),

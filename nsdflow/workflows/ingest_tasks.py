@@ -15,7 +15,7 @@ import zarr
 from nsdflow.errors import SourceError, StoreError
 from nsdflow.names import BETAS_SCALE, atlas_coordinate
 from nsdflow.nsd import layout as paths
-from nsdflow.nsd.betas import read_session, read_session_header, session_statistics, stream_session
+from nsdflow.nsd.betas import iter_session, read_session, read_session_header, session_statistics, stream_session
 from nsdflow.nsd.design import read_design, read_stimulus_info, trial_table
 from nsdflow.nsd.images import read_images, resize_images
 from nsdflow.nsd.masks import voxel_set
@@ -33,6 +33,7 @@ from nsdflow.store.voxels import voxel_table
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nsdflow.nsd.betas import Block
     from nsdflow.store.shards import ShardedArray
 
 __all__ = [
@@ -196,7 +197,10 @@ def write_session(job: Mapping[str, Any], session: int, stamps: Sequence[str]) -
         )
     flat = _coordinate(here.group, "flat_index")
     array = open_sharded(f"{here.group}/betas")
-    chunks = _by_chunk(_trials(source, here, session, flat), here.trials, len(flat), array)
+    header = read_session_header(
+        source, here.subject, session, space=here.space, betas=here.betas, expected=(here.shape, here.trials)
+    )
+    chunks = _by_chunk(iter_session(source, header, flat), here.trials, len(flat), array)
     row = list(here.sessions).index(session)
     mean = np.empty(len(flat), np.float32)
     std = np.empty(len(flat), np.float32)
@@ -210,33 +214,18 @@ def write_session(job: Mapping[str, Any], session: int, stamps: Sequence[str]) -
     return {"trials": here.trials, "valid": int(valid.sum())}
 
 
-def _trials(source: Source, job: SubjectJob, session: int, flat: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
-    """The betas (voxel,) of one trial after the other, in the order of the store; each may overwrite the last."""
-    which: dict[str, Any] = {"space": job.space, "betas": job.betas}
-    header = read_session_header(source, job.subject, session, **which)
-    if (header.shape, header.trials) != (tuple(job.shape), job.trials):
-        raise SourceError(
-            f"{source.join(header.paths[0])}: {header.trials} trials of {' x '.join(map(str, header.shape))} where the "
-            f"other sessions have {job.trials} of {' x '.join(map(str, job.shape))}; fetch it again"
-        )
-    if not header.format.startswith("nii"):  # these are not stored trial by trial
-        yield from read_session(source, job.subject, session, flat, **which)
-        return
-    places = np.ravel_multi_index(np.unravel_index(flat, header.shape), header.shape, order="F")
-    values = np.empty(len(flat), header.dtype)
-    for volume in stream_session(source, job.subject, session, **which):
-        np.take(volume.ravel(order="F"), places, out=values, mode="clip")  # in range; "raise" would copy twice
-        yield values
-
-
-def _by_chunk(trials: Iterator[NDArray[Any]], count: int, voxels: int, array: ShardedArray) -> NDArray[Any]:
+def _by_chunk(blocks: Iterator[Block], trials: int, voxels: int, array: ShardedArray) -> NDArray[Any]:
     """A session as (chunk, trial, voxel of the chunk): each chunk one piece of memory, ready to be written."""
     width = array.chunk[1]
-    chunks = np.empty((-(-voxels // width), count, width), array.dtype)
+    chunks = np.empty((-(-voxels // width), trials, width), array.dtype)
+    number, place = np.divmod(np.arange(voxels), width)
     row = np.zeros((len(chunks), width), array.dtype)
-    for trial, values in enumerate(trials):
-        row.ravel()[:voxels] = values
-        chunks[:, trial] = row
+    for block in blocks:
+        if isinstance(block.trials, int) and isinstance(block.columns, slice):  # a whole trial, in few large moves
+            row.ravel()[:voxels] = block.values
+            chunks[:, block.trials] = row
+        else:
+            chunks[number[block.columns], block.trials, place[block.columns]] = block.values.T
     return chunks
 
 
