@@ -182,7 +182,13 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
     with writing(f"{root}/{name}"):
         try:
             coordinates.assign_attrs(attributes).to_zarr(
-                target, group=temporary, mode="w", zarr_format=3, consolidated=False, encoding=sizes
+                target,
+                group=temporary,
+                mode="w",
+                zarr_format=3,
+                consolidated=False,
+                encoding=sizes,
+                write_empty_chunks=True,  # so that a chunk that is not there is a hole, never zeros
             )
             yield zarr.open_group(target, path=temporary, mode="r+", zarr_format=3, use_consolidated=False)
             if isinstance(target, MemoryStore):
