@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Block",
     "SessionHeader",
+    "is_saturated",
     "iter_session",
     "read_session",
     "read_session_header",
@@ -242,6 +243,31 @@ def _moments(values: NDArray[np.float64], exact: bool, scale: float) -> tuple[ND
     squares = np.einsum("tv,tv->v", values, values)
     variance = np.maximum(count * squares - total**2, 0.0) / count**2
     return (shift + total / count) * scale, np.sqrt(variance) * scale
+
+
+def is_saturated(
+    betas: NDArray[Any], mean: NDArray[np.float32], std: NDArray[np.float32], scale: float = 1.0
+) -> NDArray[np.bool_]:
+    r"""Voxels with a beta at the limits of int16: the response was beyond them, some 109 percent signal change.
+
+    A value at distance d from the mean of n makes the standard deviation at least :math:`d / \sqrt{n}`, so only the
+    few voxels whose statistics allow it are looked at. Float betas do not saturate.
+
+    Parameters
+    ----------
+    betas : array, shape (trial, voxel)
+        As published.
+    mean, std : arrays, shape (voxel,)
+        What :func:`session_statistics` gives for them with the same ``scale``.
+    """
+    found = np.zeros(betas.shape[1], bool)
+    if betas.dtype.kind == "i":
+        limits = np.iinfo(betas.dtype)
+        nearest = scale * limits.max - np.abs(mean)
+        (candidates,) = np.nonzero(std * np.sqrt(len(betas)) >= 0.999 * nearest)  # float32 rounds
+        suspects = betas[:, candidates]
+        found[candidates] = ((suspects == limits.min) | (suspects == limits.max)).any(axis=0)
+    return found
 
 
 def _choose_format(source: Source, subject: str, session: int, space: str, betas: str, format: str | None) -> str:

@@ -83,6 +83,7 @@ STATISTICS: Final[Mapping[str, Statistic]] = {
         "float32", np.nan, {"long_name": "standard deviation (ddof 0) over the session's trials", "units": UNITS}
     ),
     "valid": Statistic("bool", False, {"long_name": "voxel has data in every volume of the session"}),
+    "saturated": Statistic("bool", False, {"long_name": "a beta of the session is at the limit of int16"}),
 }
 
 

@@ -97,7 +97,7 @@ def subject_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mappin
         memory=INTERPRETER_BYTES + (len(found.atlases) + 8) * volume_bytes,
         files=job.cut["files"] - sum(task.files for task in sessions) - len(STATISTICS),
     )
-    statistics_bytes = len(job.sessions) * job.voxel_count * 9
+    statistics_bytes = len(job.sessions) * job.voxel_count * 10  # two float32 and two bool
     gather = Task(
         key=f"statistics-{name}",
         function=tasks.gather_statistics,

@@ -15,7 +15,14 @@ import zarr
 from nsdflow.errors import SourceError, StoreError
 from nsdflow.names import BETAS_SCALE, atlas_coordinate
 from nsdflow.nsd import layout as paths
-from nsdflow.nsd.betas import iter_session, read_session, read_session_header, session_statistics, stream_session
+from nsdflow.nsd.betas import (
+    is_saturated,
+    iter_session,
+    read_session,
+    read_session_header,
+    session_statistics,
+    stream_session,
+)
 from nsdflow.nsd.design import read_design, read_stimulus_info, trial_table
 from nsdflow.nsd.images import read_images, resize_images
 from nsdflow.nsd.masks import voxel_set
@@ -202,16 +209,15 @@ def write_session(job: Mapping[str, Any], session: int, stamps: Sequence[str]) -
     )
     chunks = _by_chunk(iter_session(source, header, flat), here.trials, len(flat), array)
     row = list(here.sessions).index(session)
-    mean = np.empty(len(flat), np.float32)
-    std = np.empty(len(flat), np.float32)
+    found = {name: np.empty(len(flat), statistic.dtype) for name, statistic in STATISTICS.items()}
     for column in range(array.shards[1]):
-        write_shard(array, (row, column), _measured(chunks, array, column, mean, std))
-    valid = _valid(source, here, session, flat, mean, std)
+        write_shard(array, (row, column), _measured(chunks, array, column, found))
+    found["valid"] = _valid(source, here, session, flat, found["beta_mean"], found["beta_std"])
     buffer = io.BytesIO()
-    np.savez(buffer, beta_mean=mean, beta_std=std, valid=valid)
+    np.savez(buffer, **found)  # type: ignore[arg-type]
     with atomic_file(here.statistics_url(session)) as file:
         file.write(buffer.getbuffer())
-    return {"trials": here.trials, "valid": int(valid.sum())}
+    return {"trials": here.trials, "valid": int(found["valid"].sum()), "saturated": int(found["saturated"].sum())}
 
 
 def _by_chunk(blocks: Iterator[Block], trials: int, voxels: int, array: ShardedArray) -> NDArray[Any]:
@@ -230,15 +236,17 @@ def _by_chunk(blocks: Iterator[Block], trials: int, voxels: int, array: ShardedA
 
 
 def _measured(
-    chunks: NDArray[Any], array: ShardedArray, column: int, mean: NDArray[np.float32], std: NDArray[np.float32]
+    chunks: NDArray[Any], array: ShardedArray, column: int, found: Mapping[str, NDArray[Any]]
 ) -> Iterator[NDArray[Any]]:
-    """The chunks of a shard; each one's mean and standard deviation are filled in while it is in the cache."""
+    """The chunks of a shard; each one's statistics are filled in while it is in the cache."""
     scale = BETAS_SCALE if array.dtype.kind == "i" else 1.0
-    width, many = array.chunk[1], array.chunks_per_shard[1]
+    width, many, voxels = array.chunk[1], array.chunks_per_shard[1], len(found["beta_mean"])
     for number, chunk in enumerate(chunks[column * many : (column + 1) * many], start=column * many):
-        here = slice(number * width, min((number + 1) * width, len(mean)))
+        here = slice(number * width, min((number + 1) * width, voxels))
         inside = chunk[:, : here.stop - here.start]
-        mean[here], std[here] = session_statistics(inside, scale)
+        mean, std = session_statistics(inside, scale)
+        found["beta_mean"][here], found["beta_std"][here] = mean, std
+        found["saturated"][here] = is_saturated(inside, mean, std, scale)
         yield inside
 
 

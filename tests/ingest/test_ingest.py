@@ -66,6 +66,9 @@ def test_statistics_and_valid_voxels(source, whole, stored_int16, subject: str) 
         published = nib.load(path).get_fdata()[tuple(voxels[axis].values for axis in "ijk")]
         np.testing.assert_array_equal(group["valid"][row], published > 0)
     assert not group["valid"].all()
+    raw = stored_int16(whole, subject).reshape(len(SESSIONS[subject]), 60, -1)
+    np.testing.assert_array_equal(group["saturated"], ((raw == 32767) | (raw == -32768)).any(axis=1))
+    assert 0 < group["saturated"].sum() < group["saturated"].size / 2
 
 
 def test_without_files_of_valid_voxels_the_data_say_it(own_source, whole, plan, client, tmp_path: Path) -> None:

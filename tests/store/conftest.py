@@ -125,6 +125,7 @@ def make_store(
         "beta_mean": percent.mean(axis=1).astype(np.float32),
         "beta_std": percent.std(axis=1).astype(np.float32),
         "valid": percent.any(axis=1),
+        "saturated": (abs(values.astype(int) + 0.5) > 32767).reshape(sessions, recording.trials, size).any(axis=1),
     }
     for name, array in arrays.items():
         write_region(open_sharded(f"{place.built}/subj01/{name}"), (0, 0), array)
