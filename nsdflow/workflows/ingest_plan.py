@@ -125,8 +125,9 @@ def _session_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mappi
     """The tasks that write betas, one a session."""
     itemsize = 4 if job.dtype == "float32" else 2
     session_bytes = job.trials * job.voxel_count * itemsize
-    # a volume; a chunk, widened to float64 for its statistics, and compressed
-    buffers = itemsize * math.prod(job.shape) + job.trials * job.cut["chunk"][1] * (2 * itemsize + 8)
+    # a volume; chunks, widened to float64 for their statistics, and compressed
+    chunk_bytes = job.trials * job.cut["chunk"][1] * (2 * itemsize + 8)
+    buffers = itemsize * math.prod(job.shape) + tasks.SHARDS_AT_ONCE * chunk_bytes
     return [
         Task(
             key=f"betas-{job.subject}-session{session:02d}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -61,6 +62,8 @@ __all__ = [
 SAMPLED_SESSIONS: Final = 2
 SAMPLED_TRIALS: Final = 3
 SAMPLED_IMAGES: Final = 3
+#: Shards of a session that are written at once: while one goes to the file system, another is measured.
+SHARDS_AT_ONCE: Final = 2
 #: Images that are read from the brick at once.
 IMAGES_AT_ONCE: Final = 64
 
@@ -210,8 +213,12 @@ def write_session(job: Mapping[str, Any], session: int, stamps: Sequence[str]) -
     chunks = _by_chunk(iter_session(source, header, flat), here.trials, len(flat), array)
     row = list(here.sessions).index(session)
     found = {name: np.empty(len(flat), statistic.dtype) for name, statistic in STATISTICS.items()}
-    for column in range(array.shards[1]):
+
+    def write(column: int) -> None:
         write_shard(array, (row, column), _measured(chunks, array, column, found))
+
+    with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
+        list(pool.map(write, range(array.shards[1])))
     found["valid"] = _valid(source, here, session, flat, found["beta_mean"], found["beta_std"])
     buffer = io.BytesIO()
     np.savez(buffer, **found)  # type: ignore[arg-type]
@@ -225,11 +232,11 @@ def _by_chunk(blocks: Iterator[Block], trials: int, voxels: int, array: ShardedA
     width = array.chunk[1]
     chunks = np.empty((-(-voxels // width), trials, width), array.dtype)
     number, place = np.divmod(np.arange(voxels), width)
-    row = np.zeros((len(chunks), width), array.dtype)
+    whole = voxels // width
     for block in blocks:
-        if isinstance(block.trials, int) and isinstance(block.columns, slice):  # a whole trial, in few large moves
-            row.ravel()[:voxels] = block.values
-            chunks[:, block.trials] = row
+        if isinstance(block.trials, int) and isinstance(block.columns, slice):  # a whole trial, in two large moves
+            chunks[:whole, block.trials] = block.values[: whole * width].reshape(whole, width)
+            chunks[whole:, block.trials, : voxels - whole * width] = block.values[whole * width :]
         else:
             chunks[number[block.columns], block.trials, place[block.columns]] = block.values.T
     return chunks

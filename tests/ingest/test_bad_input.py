@@ -130,13 +130,15 @@ def test_a_full_disk_and_then_a_freed_one(source, whole, plan, client, contents,
     shards = 0
 
     def full(array, position, chunks) -> None:
-        def until_full():
-            yield from chunks
-            if shards == 3:
-                raise OSError(28, "No space left on device")
-
         nonlocal shards
         shards += 1
+        number = shards  # others are written at the same time
+
+        def until_full():
+            yield from chunks
+            if number == 3:
+                raise OSError(28, "No space left on device")
+
         write_shard(array, position, until_full())
 
     with monkeypatch.context() as patch:
