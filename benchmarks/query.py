@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from ingest import BRAIN_VOXELS, SHAPE, TRIALS, brain_mask, write_session_file
+from ingest import BRAIN_VOXELS, SHAPE, TRIALS, brain_mask, frames, write_hdf5_twin, write_session_file
 
 V1_VOXELS = 1350
 EPSILON = np.float32(1e-6)
@@ -37,7 +37,6 @@ def areas(mask: np.ndarray) -> np.ndarray:
 
 def prepare(folder: Path, sessions: int) -> np.ndarray:
     """NSD's files of some sessions, a store made from them, and V1 as one raw file; the mask of V1."""
-    import h5py
     import xarray as xr
 
     from nsdflow.config.storage import Layout
@@ -60,8 +59,7 @@ def prepare(folder: Path, sessions: int) -> np.ndarray:
     first = folder / "betas_session01.nii.gz"
     write_session_file(first, mask, TRIALS)
     volumes = np.stack(list(frames(first)))
-    with h5py.File(folder / "betas_session01.hdf5", "w", libver="earliest") as file:
-        file.create_dataset("betas", data=volumes.reshape(TRIALS, *reversed(SHAPE)), chunks=(TRIALS, 1, 1, 1))
+    write_hdf5_twin(folder / "betas_session01.hdf5", volumes)
     for session in range(2, sessions + 1):
         for ending in ("nii.gz", "hdf5"):
             (folder / f"betas_session{session:02d}.{ending}").hardlink_to(folder / f"betas_session01.{ending}")
@@ -80,16 +78,6 @@ def prepare(folder: Path, sessions: int) -> np.ndarray:
     write_region(open_sharded(f"{place.built}/subj01/valid"), (0, 0), np.ones((sessions, len(flat)), bool))
     publish(place, {"subjects": ["subj01"]}, {})
     return v1
-
-
-def frames(path: Path):
-    """The volumes of a .nii.gz, one after the other."""
-    from isal import igzip
-
-    with igzip.open(path, "rb") as file:
-        file.read(352)
-        while len(data := file.read(2 * int(np.prod(SHAPE)))):
-            yield np.frombuffer(data, "<i2")
 
 
 def zscore(stored: np.ndarray) -> np.ndarray:
