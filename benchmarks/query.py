@@ -49,10 +49,17 @@ def prepare(folder: Path, sessions: int) -> np.ndarray:
     mask = brain_mask()
     roi = areas(mask)
     v1 = np.isin(roi, (1, 2))
-    voxels = voxel_table(np.flatnonzero(mask), SHAPE, roi=roi)
+    # as many coordinates as a store of NSD has
+    atlases = {f"atlas-{number}": (roi, {1: "a", 2: "b"}) for number in range(13)}
+    ncsnr = np.where(mask, np.float32(0.3), np.float32(np.nan))
+    voxels = voxel_table(np.flatnonzero(mask), SHAPE, roi=roi, atlases=atlases, ncsnr=ncsnr)
     cut = cut_subject(sessions=40, trials=TRIALS, voxels=BRAIN_VOXELS, itemsize=2, arrays=40, layout=Layout())
     place = workspace_of(folder / "nsd.zarr")
-    trials = xr.Dataset(coords={"session": ("trial", np.repeat(np.arange(1, sessions + 1), TRIALS))})
+    count = sessions * TRIALS
+    design = {name: np.arange(count) % 997 for name in ("run", "nsd_id", "subject_image", "repetition", "coco_id")}
+    behaviour = {f"behaviour_{number}": np.random.default_rng(number).random(count) for number in range(13)}
+    columns = {"session": np.repeat(np.arange(1, sessions + 1), TRIALS)} | design | behaviour
+    trials = xr.Dataset(coords={name: ("trial", column) for name, column in columns.items()})
     create_subject(
         place.built, "subj01", trials=trials, voxels=voxels, sessions=sessions, dtype="int16", cut=cut, attributes={}
     )
