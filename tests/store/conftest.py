@@ -113,7 +113,8 @@ def make_store(
     cut = cut_subject(
         sessions=sessions, trials=recording.trials, voxels=size, itemsize=2, arrays=len(names), layout=layout
     )
-    attributes = {"subject": "subj01", "space": "func1pt8mm", "shape": list(SHAPE), "affine": AFFINE.tolist()}
+    attributes: dict[str, Any] = {"subject": "subj01", "space": "func1pt8mm", "voxel_set": "brain"}
+    attributes |= {"shape": list(SHAPE), "affine": AFFINE.tolist()}
     create_subject(
         place.built, "subj01", trials=trials, voxels=voxels, sessions=sessions, dtype="int16", cut=cut,
         attributes=attributes,
