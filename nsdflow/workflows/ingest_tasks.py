@@ -203,7 +203,7 @@ def write_session(job: Mapping[str, Any], session: int, stamps: Sequence[str]) -
     if (now := session_stamps(listing, session, here.space)) != list(stamps):
         raise SourceError(
             f"{here.subject} session {session}: its files changed since the ingestion was planned "
-            f"({', '.join(stamps)} before, {', '.join(now)} now); begin again with --no-resume"
+            f"({', '.join(stamps)} before, {', '.join(now)} now); run the same command again"
         )
     flat = _coordinate(here.group, "flat_index")
     array = open_sharded(f"{here.group}/betas")
