@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from ingest import BRAIN_VOXELS, SHAPE, TRIALS, brain_mask, write_session_file
+from ingest import BRAIN_VOXELS, SHAPE, TRIALS, brain_mask, frames, write_hdf5_twin, write_session_file
 
 V1_VOXELS = 1350
 EPSILON = np.float32(1e-6)
@@ -37,7 +37,6 @@ def areas(mask: np.ndarray) -> np.ndarray:
 
 def prepare(folder: Path, sessions: int) -> np.ndarray:
     """NSD's files of some sessions, a store made from them, and V1 as one raw file; the mask of V1."""
-    import h5py
     import xarray as xr
 
     from nsdflow.config.storage import Layout
@@ -50,18 +49,24 @@ def prepare(folder: Path, sessions: int) -> np.ndarray:
     mask = brain_mask()
     roi = areas(mask)
     v1 = np.isin(roi, (1, 2))
-    voxels = voxel_table(np.flatnonzero(mask), SHAPE, roi=roi)
+    # as many coordinates as a store of NSD has
+    atlases = {f"atlas-{number}": (roi, {1: "a", 2: "b"}) for number in range(13)}
+    ncsnr = np.where(mask, np.float32(0.3), np.float32(np.nan))
+    voxels = voxel_table(np.flatnonzero(mask), SHAPE, roi=roi, atlases=atlases, ncsnr=ncsnr)
     cut = cut_subject(sessions=40, trials=TRIALS, voxels=BRAIN_VOXELS, itemsize=2, arrays=40, layout=Layout())
     place = workspace_of(folder / "nsd.zarr")
-    trials = xr.Dataset(coords={"session": ("trial", np.repeat(np.arange(1, sessions + 1), TRIALS))})
+    count = sessions * TRIALS
+    design = {name: np.arange(count) % 997 for name in ("run", "nsd_id", "subject_image", "repetition", "coco_id")}
+    behaviour = {f"behaviour_{number}": np.random.default_rng(number).random(count) for number in range(13)}
+    columns = {"session": np.repeat(np.arange(1, sessions + 1), TRIALS)} | design | behaviour
+    trials = xr.Dataset(coords={name: ("trial", column) for name, column in columns.items()})
     create_subject(
         place.built, "subj01", trials=trials, voxels=voxels, sessions=sessions, dtype="int16", cut=cut, attributes={}
     )
     first = folder / "betas_session01.nii.gz"
     write_session_file(first, mask, TRIALS)
     volumes = np.stack(list(frames(first)))
-    with h5py.File(folder / "betas_session01.hdf5", "w", libver="earliest") as file:
-        file.create_dataset("betas", data=volumes.reshape(TRIALS, *reversed(SHAPE)), chunks=(TRIALS, 1, 1, 1))
+    write_hdf5_twin(folder / "betas_session01.hdf5", volumes)
     for session in range(2, sessions + 1):
         for ending in ("nii.gz", "hdf5"):
             (folder / f"betas_session{session:02d}.{ending}").hardlink_to(folder / f"betas_session01.{ending}")
@@ -80,16 +85,6 @@ def prepare(folder: Path, sessions: int) -> np.ndarray:
     write_region(open_sharded(f"{place.built}/subj01/valid"), (0, 0), np.ones((sessions, len(flat)), bool))
     publish(place, {"subjects": ["subj01"]}, {})
     return v1
-
-
-def frames(path: Path):
-    """The volumes of a .nii.gz, one after the other."""
-    from isal import igzip
-
-    with igzip.open(path, "rb") as file:
-        file.read(352)
-        while len(data := file.read(2 * int(np.prod(SHAPE)))):
-            yield np.frombuffer(data, "<i2")
 
 
 def zscore(stored: np.ndarray) -> np.ndarray:

@@ -1,22 +1,22 @@
 """Single-trial betas of one session, from whichever of NSD's formats is there.
 
 Everything is int16, percent signal change times 300, except in ``fsaverage`` (float32, percent signal change).
-Volumes are streamed: one trial is in memory beside the result. A "voxel" of a surface is a vertex, counted first
-through the left hemisphere, then the right.
+Files are read once, block by block: one trial, or the trials of some voxels, is in memory beside the result. A "voxel"
+of a surface is a vertex, counted first through the left hemisphere, then the right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE
 from nsdflow.nsd import layout
-from nsdflow.nsd.brick import read_voxels
+from nsdflow.nsd.brick import iter_voxels
 from nsdflow.nsd.frames import read_header, stream_frames
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from nsdflow.nsd.source import Source
 
 __all__ = [
+    "Block",
     "SessionHeader",
+    "is_saturated",
+    "iter_session",
     "read_session",
     "read_session_header",
     "session_statistics",
@@ -75,9 +78,15 @@ def read_session_header(
     *,
     space: str = DEFAULT_SPACE,
     betas: str = DEFAULT_BETAS,
+    expected: tuple[Sequence[int], int] | None = None,
     format: str | None = None,
 ) -> SessionHeader:
     """Shape, trials and format of a session; ``format=None`` takes the best of those that are there.
+
+    Parameters
+    ----------
+    expected : (shape, trials), optional
+        What the files must hold: (i, j, k), or vertices (lh, rh), and the number of trials.
 
     Raises
     ------
@@ -85,6 +94,8 @@ def read_session_header(
         No such space, version or format; the message lists what there is.
     MissingDataError
         The session is not there or not public.
+    SourceError
+        Not readable, or not as ``expected``.
     """
     chosen = _choose_format(source, subject, session, space, betas, format)
     paths = layout.betas_paths(subject, session, space, betas, chosen)
@@ -99,7 +110,10 @@ def read_session_header(
         raise SourceError(f"{source.join(paths[0])}: {dtypes[0]} values where NSD has {wanted}; fetch it again")
     surface = layout.is_surface(space)
     shape = tuple(int(np.prod(part)) for part in shapes) if surface else shapes[0]
-    return SessionHeader(shape, counts[0], wanted.name, None if surface else affines[0], chosen, paths)
+    header = SessionHeader(shape, counts[0], wanted.name, None if surface else affines[0], chosen, paths)
+    if expected is not None:
+        _check_expected(source, header, expected)
+    return header
 
 
 def read_session(
@@ -143,24 +157,34 @@ def read_session(
     SourceError
         Truncated, corrupt (gzip's CRC is checked), or not as ``expected``.
     """
-    header = read_session_header(source, subject, session, space=space, betas=betas, format=format)
-    if expected is not None:
-        _check_expected(source, header, expected)
+    header = read_session_header(source, subject, session, space=space, betas=betas, expected=expected, format=format)
     chosen = _checked_voxels(voxels, header)
     out = np.empty((header.trials, len(chosen)), header.dtype)
-    if not layout.is_surface(space):
-        index = np.ravel_multi_index(np.unravel_index(chosen, header.shape), header.shape, order="F")
-        _read_part(source, header.paths[0], index, out)
-        return out
-    left_first = np.argsort(chosen >= header.shape[0], kind="stable")
-    count = int(np.sum(chosen < header.shape[0]))
-    ordered = chosen[left_first]
-    _read_part(source, header.paths[0], ordered[:count], out[:, :count])
-    _read_part(source, header.paths[1], ordered[count:] - header.shape[0], out[:, count:])
-    if count not in (0, len(chosen)):
-        for row in out:
-            row[left_first] = row.copy()
+    for block in iter_session(source, header, chosen):
+        out[block.trials, block.columns] = block.values
     return out
+
+
+class Block(NamedTuple):
+    """A part of a session's betas, of a shape that suits the format of its file."""
+
+    trials: int | slice
+    """One trial, or several."""
+    columns: slice | NDArray[np.intp]
+    """Which of the voxels that were asked for; all of them as ``slice(None)``."""
+    values: NDArray[Any]
+    """(column,) of one trial, (trial, column) of several. The next block may overwrite it."""
+
+
+def iter_session(source: Source, header: SessionHeader, voxels: ArrayLike | None = None) -> Iterator[Block]:
+    """What :func:`read_session` returns, in blocks that cover it once: trial after trial, or voxel after voxel."""
+    for path, index, columns in _parts(header, _checked_voxels(voxels, header)):
+        if path.endswith((".hdf5", ".mat")):
+            with source.open_hdf5(path, "betas") as dataset:
+                for trials, places, values in iter_voxels(dataset, index):
+                    yield Block(trials, places if isinstance(columns, slice) else columns[places], values)
+        else:
+            yield from _stream(source, path, index, columns)
 
 
 def stream_session(
@@ -219,6 +243,31 @@ def _moments(values: NDArray[np.float64], exact: bool, scale: float) -> tuple[ND
     squares = np.einsum("tv,tv->v", values, values)
     variance = np.maximum(count * squares - total**2, 0.0) / count**2
     return (shift + total / count) * scale, np.sqrt(variance) * scale
+
+
+def is_saturated(
+    betas: NDArray[Any], mean: NDArray[np.float32], std: NDArray[np.float32], scale: float = 1.0
+) -> NDArray[np.bool_]:
+    r"""Voxels with a beta at the limits of int16: the response was beyond them, some 109 percent signal change.
+
+    A value at distance d from the mean of n makes the standard deviation at least :math:`d / \sqrt{n}`, so only the
+    few voxels whose statistics allow it are looked at. Float betas do not saturate.
+
+    Parameters
+    ----------
+    betas : array, shape (trial, voxel)
+        As published.
+    mean, std : arrays, shape (voxel,)
+        What :func:`session_statistics` gives for them with the same ``scale``.
+    """
+    found = np.zeros(betas.shape[1], bool)
+    if betas.dtype.kind == "i":
+        limits = np.iinfo(betas.dtype)
+        nearest = scale * limits.max - np.abs(mean)
+        (candidates,) = np.nonzero(std * np.sqrt(len(betas)) >= 0.999 * nearest)  # float32 rounds
+        suspects = betas[:, candidates]
+        found[candidates] = ((suspects == limits.min) | (suspects == limits.max)).any(axis=0)
+    return found
 
 
 def _choose_format(source: Source, subject: str, session: int, space: str, betas: str, format: str | None) -> str:
@@ -283,18 +332,34 @@ def _checked_voxels(voxels: ArrayLike | None, header: SessionHeader) -> NDArray[
     return chosen
 
 
-def _read_part(source: Source, path: str, index: NDArray[np.intp], out: NDArray[Any]) -> None:
-    """Fill ``out`` (trial, voxel) with a file's values at Fortran-order ``index``."""
-    if path.endswith((".hdf5", ".mat")):
-        with source.open_hdf5(path, "betas") as dataset:
-            read_voxels(dataset, index, out)  # axes reversed: this Fortran order is the dataset's C order
+def _parts(
+    header: SessionHeader, chosen: NDArray[np.intp]
+) -> Iterator[tuple[str, NDArray[np.intp], slice | NDArray[np.intp]]]:
+    """For each file: its path, the voxels to take from it (Fortran order), and which of all those asked they are.
+
+    HDF5 has the axes reversed: Fortran order of a volume is C order of the dataset.
+    """
+    if len(header.shape) == 3:
+        index = np.ravel_multi_index(np.unravel_index(chosen, header.shape), header.shape, order="F")
+        yield header.paths[0], index, slice(None)
         return
-    frames = stream_frames(source, path)
-    for row, frame in zip(out, frames, strict=True):
+    left = header.shape[0]
+    for path, columns, first in zip(
+        header.paths, (np.flatnonzero(chosen < left), np.flatnonzero(chosen >= left)), (0, left), strict=True
+    ):
+        yield path, chosen[columns] - first, columns
+
+
+def _stream(source: Source, path: str, index: NDArray[np.intp], columns: slice | NDArray[np.intp]) -> Iterator[Block]:
+    """A NIfTI or MGH file, trial by trial."""
+    values: NDArray[Any] | None = None
+    for trial, frame in enumerate(stream_frames(source, path)):
         if frame.dtype.isnative:
-            np.take(frame, index, out=row, mode="clip")  # in range already; "raise" would copy twice
+            values = np.empty(len(index), frame.dtype) if values is None else values
+            np.take(frame, index, out=values, mode="clip")  # in range already; "raise" would copy twice
         else:
-            row[:] = frame[index]
+            values = frame[index]
+        yield Block(trial, columns, values)
 
 
 def _times(shape: Sequence[int]) -> str:

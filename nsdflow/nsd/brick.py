@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,14 +12,18 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-__all__ = ["read_voxels"]
+__all__ = ["iter_voxels"]
 
 #: Bound on the voxels read at once, which bounds memory.
 _LONGEST_RUN: Final = 4096
 
+_ALL: Final = slice(None)
 
-def read_voxels(dataset: h5py.Dataset, voxels: NDArray[np.intp], out: NDArray[Any]) -> None:
-    """Fill ``out`` (trial, voxel) from a dataset whose first axis is the trial.
+
+def iter_voxels(
+    dataset: h5py.Dataset, voxels: NDArray[np.intp]
+) -> Iterator[tuple[slice, slice | NDArray[np.intp], NDArray[Any]]]:
+    """Values of a dataset whose first axis is the trial, at some voxels, block by block.
 
     NSD stores one voxel's trials in each chunk: there, runs of neighbouring voxels are read and nothing else. A
     dataset laid out in another way is read through, some trials at a time.
@@ -28,20 +33,27 @@ def read_voxels(dataset: h5py.Dataset, voxels: NDArray[np.intp], out: NDArray[An
     dataset : h5py.Dataset, shape (trial, ...)
     voxels : array of int
         Flat C-order indices into all axes but the first, in any order.
-    out : array, shape (trial, len(voxels))
-        Of the dataset's type.
+
+    Yields
+    ------
+    trials : slice
+    positions : slice or array of int
+        Which elements of ``voxels``.
+    values : array, shape (trials, positions)
     """
-    trials = len(out)
+    trials = dataset.shape[0]
     if dataset.chunks is not None and dataset.chunks[0] >= trials:
-        _read_runs(dataset, voxels, out)
+        yield from _iter_runs(dataset, voxels)
         return
     step = dataset.chunks[0] if dataset.chunks is not None else 1
     for start in range(0, trials, step):
         block = dataset[start : start + step]
-        np.take(block.reshape(len(block), -1), voxels, axis=1, out=out[start : start + step], mode="clip")
+        yield slice(start, start + len(block)), _ALL, block.reshape(len(block), -1)[:, voxels]
 
 
-def _read_runs(dataset: h5py.Dataset, voxels: NDArray[np.intp], out: NDArray[Any]) -> None:
+def _iter_runs(
+    dataset: h5py.Dataset, voxels: NDArray[np.intp]
+) -> Iterator[tuple[slice, NDArray[np.intp], NDArray[Any]]]:
     *outer, line = dataset.shape[1:]
     order = np.argsort(voxels, kind="stable")
     ordered = voxels[order]
@@ -53,4 +65,4 @@ def _read_runs(dataset: h5py.Dataset, voxels: NDArray[np.intp], out: NDArray[Any
         if stop > start:
             where = np.unravel_index(row[start], outer) if outer else ()
             along = slice(int(place[start]), int(place[stop - 1]) + 1)
-            out[:, order[start:stop]] = dataset[(slice(None), *map(int, where), along)]
+            yield _ALL, order[start:stop], dataset[(slice(None), *map(int, where), along)]

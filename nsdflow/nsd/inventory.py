@@ -17,7 +17,7 @@ from nsdflow.nsd.rois import list_atlases
 if TYPE_CHECKING:
     from nsdflow.nsd.source import Source
 
-__all__ = ["Inventory", "SubjectInventory", "take_inventory"]
+__all__ = ["Inventory", "SubjectInventory", "list_betas", "take_inventory"]
 
 _BETAS_ROOT = "nsddata_betas/ppdata"
 
@@ -123,6 +123,17 @@ def take_inventory(
         image_shape=tuple(image),
         missing=_missing(source, present),
         bytes=total + (source.size(layout.STIMULI) if has_images else 0),
+    )
+
+
+def list_betas(source: Source, subject: str) -> tuple[str, ...]:
+    """Every ``space/version`` of betas that a subject has, whether or not all of it may be read."""
+    spaces = [space for space in source.listdir(f"{_BETAS_ROOT}/{subject}") if space in SPACES]
+    return tuple(
+        f"{space}/{version}"
+        for space in spaces
+        for version in source.listdir(f"{_BETAS_ROOT}/{subject}/{space}")
+        if layout.sessions_of(source.listdir(layout.betas_folder(subject, space, version)), space)
     )
 
 

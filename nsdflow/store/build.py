@@ -88,6 +88,7 @@ STATISTICS: Final[Mapping[str, Statistic]] = {
         "float32", np.nan, {"long_name": "standard deviation (ddof 0) over the session's trials", "units": UNITS}
     ),
     "valid": Statistic("bool", False, {"long_name": "voxel has data in every volume of the session"}),
+    "saturated": Statistic("bool", False, {"long_name": "a beta of the session is at the limit of int16"}),
 }
 
 
@@ -187,7 +188,13 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
     with writing(f"{root}/{name}"):
         try:
             coordinates.assign_attrs(attributes).to_zarr(
-                target, group=temporary, mode="w", zarr_format=3, consolidated=False, encoding=sizes
+                target,
+                group=temporary,
+                mode="w",
+                zarr_format=3,
+                consolidated=False,
+                encoding=sizes,
+                write_empty_chunks=True,  # so that a chunk that is not there is a hole, never zeros
             )
             yield zarr.open_group(target, path=temporary, mode="r+", zarr_format=3, use_consolidated=False)
             if isinstance(target, MemoryStore):

@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -26,6 +26,7 @@ __all__ = [
     "local_path",
     "open_ranges",
     "put_hierarchy",
+    "read_all",
     "read_bytes",
     "remove",
     "share_files",
@@ -121,6 +122,23 @@ def read_bytes(url: str) -> bytes:
     with reaching(url):
         system, path = filesystem(url)
         return bytes(system.cat_file(path))
+
+
+def read_all(urls: Sequence[str]) -> list[bytes]:
+    """Small files of the same file system, from an object store at the same time.
+
+    Raises
+    ------
+    FileNotFoundError
+        One of them is not there.
+    """
+    if not urls or is_local(urls[0]):
+        return [read_bytes(url) for url in urls]
+    with reaching(urls[0]):
+        system, _ = filesystem(urls[0])
+        paths = [filesystem(url)[1] for url in urls]
+        found = system.cat(paths) if len(paths) > 1 else {paths[0]: system.cat_file(paths[0])}
+    return [bytes(found[path]) for path in paths]
 
 
 def exists(url: str) -> bool:

@@ -14,12 +14,12 @@ import xarray as xr
 from dask.utils import format_bytes
 from numpy.typing import ArrayLike, NDArray
 
-from nsdflow.config.files import reaching
 from nsdflow.errors import MissingDataError, StoreError, one_of
 from nsdflow.names import subject_name, subject_number
+from nsdflow.store.coordinates import read_coordinates
 from nsdflow.store.files import exists, is_local, local_path, read_bytes
 from nsdflow.store.responses import read_images, read_responses
-from nsdflow.store.schema import COORDINATES, SCHEMA, SCHEMA_VERSION, STIMULI, UNITS
+from nsdflow.store.schema import SCHEMA, SCHEMA_VERSION, STIMULI, UNITS
 from nsdflow.store.selection import select_images, select_trials, select_voxels
 from nsdflow.store.shards import ShardedArray, open_sharded
 
@@ -234,13 +234,7 @@ class Store:
     def _group(self, group: str) -> xr.Dataset:
         """Coordinates of a group, in memory, read once."""
         if group not in self._coordinates:
-            with (
-                reaching(self.url),
-                xr.open_zarr(self.url, group=group, chunks=None, consolidated=False) as opened,
-            ):
-                known = [name for name in COORDINATES if name in opened.coords]
-                names = [*known, *sorted(str(name) for name in set(opened.coords) - set(known))]
-                self._coordinates[group] = opened[names].load()
+            self._coordinates[group] = read_coordinates(self.url, group)
         return self._coordinates[group]
 
 

@@ -6,7 +6,7 @@
       stimuli/   images (image, channel, y, x) uint8                   coordinates of image: nsd_id, shared, coco_id
       subj01/    betas (trial, voxel) int16 (float32 in fsaverage)     coordinates of trial: session, run, nsd_id, ...
                  beta_mean, beta_std (session, voxel) float32          coordinates of voxel: flat_index, i, j, k, ...
-                 valid (session, voxel) bool
+                 valid, saturated (session, voxel) bool
 
 Sizes of chunks follow from sizes of data: :func:`cut_subject` and :func:`cut_images` compute them, and count files.
 """
@@ -140,8 +140,8 @@ def cut_subject(
     while chunk > 1 and trials * chunk * itemsize > CHUNK_BYTES:
         chunk //= 2
     chunks = max(1, ceil(voxels / chunk))
-    # the group, its betas and three statistics (metadata each, one file each statistic), coordinates (two each)
-    fixed = 1 + 1 + 2 * 3 + 2 * arrays
+    # the group, its betas and four statistics (metadata each, one file each statistic), coordinates (two each)
+    fixed = 1 + 1 + 2 * 4 + 2 * arrays
     if layout.shard_voxels is None:
         columns = max(1, (layout.file_budget - fixed) // sessions)
         usual = ceil(SHARD_BYTES / (trials * chunk * itemsize))

@@ -32,8 +32,8 @@ def select_voxels(
     size = voxels.sizes["voxel"]
     chosen = np.ones(size, bool)
     if roi is not None:
-        names = [roi] if isinstance(roi, str) else list(roi)
-        chosen &= np.any([roi_mask(voxels, name) for name in names], axis=0) if names else False
+        names = [roi] if isinstance(roi, str) or not isinstance(roi, Iterable) else list(roi)
+        chosen &= np.any([roi_mask(voxels, str(name)) for name in names], axis=0) if names else False
     if isinstance(positions, str):
         chosen &= roi_mask(voxels, positions)
     elif positions is not None:
@@ -47,8 +47,11 @@ def select_voxels(
 
 def _position_mask(positions: slice | ArrayLike, size: int) -> Mask:
     mask = np.zeros(size, bool)
+    where = positions if isinstance(positions, slice) else np.asarray(_listed(positions))
+    if not isinstance(where, slice) and not where.size:
+        return mask
     try:
-        mask[positions if isinstance(positions, slice) else np.asarray(positions)] = True
+        mask[where] = True
     except IndexError as error:
         raise SelectionError(f"voxels: {error}; there are {size} voxels, positions 0 to {size - 1}") from error
     return mask
@@ -80,6 +83,8 @@ def roi_mask(voxels: xr.Dataset, name: str) -> Mask:
             f"ROI {name!r} is in several atlases; write one of {', '.join(f'{atlas}:{name}' for atlas in holders)}"
         )
     if not holders:
+        if name == voxels.attrs.get("voxel_set"):  # the store holds nothing else
+            return np.ones(voxels.sizes["voxel"], bool)
         known = [
             *ROI_GROUPS,
             *labels,
@@ -139,6 +144,8 @@ def _listed(values: Any) -> ArrayLike:
 
 def _is_one_of(kind: str, values: NDArray[Any], asked: NDArray[Any]) -> Mask:
     """Where ``values`` are among those asked for, all of which must occur."""
+    if asked.dtype.kind not in "iub" and asked.size:
+        raise SelectionError(f"{kind}: {asked.flat[0].item()!r} is not a whole number; write numbers")
     unknown = np.setdiff1d(asked, values)
     if unknown.size:
         there_are = np.unique(values)

@@ -7,7 +7,7 @@ from dask.utils import format_bytes
 from nsdflow.config import load_pipeline
 from nsdflow.config.pipeline import ModelPipeline
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE
-from nsdflow.nsd.inventory import Inventory, SubjectInventory, take_inventory
+from nsdflow.nsd.inventory import Inventory, SubjectInventory, list_betas, take_inventory
 from nsdflow.nsd.source import open_source
 
 __all__ = ["describe_source"]
@@ -30,12 +30,15 @@ def describe_source(
         wanted = load_pipeline(pipeline)
         if isinstance(wanted, ModelPipeline) and wanted.subjects != "all":
             subjects = [str(subject) for subject in wanted.subjects]
-    inventory = take_inventory(
-        open_source(source), space=space or DEFAULT_SPACE, betas=betas or DEFAULT_BETAS, subjects=subjects
-    )
-    lines = [f"{source}: {inventory.subjects[0].betas} in {inventory.subjects[0].space}"]
+    origin = open_source(source)
+    inventory = take_inventory(origin, space=space or DEFAULT_SPACE, betas=betas or DEFAULT_BETAS, subjects=subjects)
+    first = inventory.subjects[0]
+    lines = [f"{source}: {first.betas} in {first.space}"]
     lines += [_subject_line(subject) for subject in inventory.subjects]
     lines += [_images_line(inventory), f"in all {format_bytes(inventory.bytes)}"]
+    others = [name for name in list_betas(origin, first.subject) if name != f"{first.space}/{first.betas}"]
+    if others:
+        lines.append(f"other betas of {first.subject}, for --space and --betas: {', '.join(others)}")
     lines += [f"missing: {path}" for path in inventory.missing]
     if not inventory.missing:
         lines.append("complete: everything that ingestion reads is there")

@@ -48,7 +48,7 @@ class IngestPlan(Plan):
 
     workspace: Workspace = field(kw_only=True)
     manifest: Mapping[str, Any] = field(kw_only=True)
-    """Sources with their stamps, and settings: an interrupted ingestion continues only if nothing of it changed."""
+    """Sources with their stamps, and settings: an interrupted ingestion continues only with the same settings."""
 
 
 def plan_ingest(
@@ -206,8 +206,8 @@ def _begin(plan: IngestPlan, *, resume: bool) -> None:
         if not is_local(plan.workspace.store):
             remove(plan.workspace.store)
     if exists(record):
-        before = _read_record(record)
-        now = json.loads(json.dumps(plan.manifest))
+        before = _settings(_read_record(record))
+        now = _settings(json.loads(json.dumps(plan.manifest)))
         if changed := sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name)):
             raise StoreError(
                 f"{plan.folder}: begun with other {', '.join(changed)} "
@@ -226,6 +226,15 @@ def _read_record(url: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise StoreError(f"{url}: damaged; begin again with --no-resume")
     return record
+
+
+def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest without the files of the sessions: a session whose file was replaced is a task to do again."""
+    subjects = {
+        name: {key: value for key, value in record.items() if key != "files"}
+        for name, record in manifest.get("subjects", {}).items()
+    }
+    return {**manifest, "subjects": subjects}
 
 
 def _difference(before: Any, now: Any) -> str:

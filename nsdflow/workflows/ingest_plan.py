@@ -97,7 +97,7 @@ def subject_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mappin
         memory=INTERPRETER_BYTES + (len(found.atlases) + 8) * volume_bytes,
         files=job.cut["files"] - sum(task.files for task in sessions) - len(STATISTICS),
     )
-    statistics_bytes = len(job.sessions) * job.voxel_count * 9
+    statistics_bytes = len(job.sessions) * job.voxel_count * 10  # two float32 and two bool
     gather = Task(
         key=f"statistics-{name}",
         function=tasks.gather_statistics,
@@ -125,10 +125,9 @@ def _session_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mappi
     """The tasks that write betas, one a session."""
     itemsize = 4 if job.dtype == "float32" else 2
     session_bytes = job.trials * job.voxel_count * itemsize
-    # what is not stored volume by volume is read as a whole before it is cut into chunks
-    copies = 1 if found.format.startswith("nii") else 2
-    # a volume; a chunk, widened to float64 for its statistics, and compressed
-    buffers = itemsize * math.prod(job.shape) + job.trials * job.cut["chunk"][1] * (2 * itemsize + 8)
+    # a volume; chunks, widened to float64 for their statistics, and compressed
+    chunk_bytes = job.trials * job.cut["chunk"][1] * (2 * itemsize + 8)
+    buffers = itemsize * math.prod(job.shape) + tasks.SHARDS_AT_ONCE * chunk_bytes
     return [
         Task(
             key=f"betas-{job.subject}-session{session:02d}",
@@ -136,7 +135,7 @@ def _session_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mappi
             arguments={"job": asdict(job), "session": session, "stamps": stamps[str(session)]},
             stage="betas",
             after=(f"coordinates-{job.subject}",),
-            memory=INTERPRETER_BYTES + copies * session_bytes + buffers,
+            memory=INTERPRETER_BYTES + session_bytes + buffers,
             reads=found.bytes // len(job.sessions),
             writes=session_bytes,
             files=math.ceil(job.voxel_count / job.cut["shard"][1]),

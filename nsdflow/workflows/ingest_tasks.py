@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,14 @@ import zarr
 from nsdflow.errors import SourceError, StoreError
 from nsdflow.names import BETAS_SCALE, atlas_coordinate
 from nsdflow.nsd import layout as paths
-from nsdflow.nsd.betas import read_session, read_session_header, session_statistics, stream_session
+from nsdflow.nsd.betas import (
+    is_saturated,
+    iter_session,
+    read_session,
+    read_session_header,
+    session_statistics,
+    stream_session,
+)
 from nsdflow.nsd.design import read_design, read_stimulus_info, trial_table
 from nsdflow.nsd.images import read_images, resize_images
 from nsdflow.nsd.masks import voxel_set
@@ -33,6 +41,7 @@ from nsdflow.store.voxels import voxel_table
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nsdflow.nsd.betas import Block
     from nsdflow.store.shards import ShardedArray
 
 __all__ = [
@@ -53,6 +62,8 @@ __all__ = [
 SAMPLED_SESSIONS: Final = 2
 SAMPLED_TRIALS: Final = 3
 SAMPLED_IMAGES: Final = 3
+#: Shards of a session that are written at once: while one goes to the file system, another is measured.
+SHARDS_AT_ONCE: Final = 2
 #: Images that are read from the brick at once.
 IMAGES_AT_ONCE: Final = 64
 
@@ -192,64 +203,57 @@ def write_session(job: Mapping[str, Any], session: int, stamps: Sequence[str]) -
     if (now := session_stamps(listing, session, here.space)) != list(stamps):
         raise SourceError(
             f"{here.subject} session {session}: its files changed since the ingestion was planned "
-            f"({', '.join(stamps)} before, {', '.join(now)} now); begin again with --no-resume"
+            f"({', '.join(stamps)} before, {', '.join(now)} now); run the same command again"
         )
     flat = _coordinate(here.group, "flat_index")
     array = open_sharded(f"{here.group}/betas")
-    chunks = _by_chunk(_trials(source, here, session, flat), here.trials, len(flat), array)
+    header = read_session_header(
+        source, here.subject, session, space=here.space, betas=here.betas, expected=(here.shape, here.trials)
+    )
+    chunks = _by_chunk(iter_session(source, header, flat), here.trials, len(flat), array)
     row = list(here.sessions).index(session)
-    mean = np.empty(len(flat), np.float32)
-    std = np.empty(len(flat), np.float32)
-    for column in range(array.shards[1]):
-        write_shard(array, (row, column), _measured(chunks, array, column, mean, std))
-    valid = _valid(source, here, session, flat, mean, std)
+    found = {name: np.empty(len(flat), statistic.dtype) for name, statistic in STATISTICS.items()}
+
+    def write(column: int) -> None:
+        write_shard(array, (row, column), _measured(chunks, array, column, found))
+
+    with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
+        list(pool.map(write, range(array.shards[1])))
+    found["valid"] = _valid(source, here, session, flat, found["beta_mean"], found["beta_std"])
     buffer = io.BytesIO()
-    np.savez(buffer, beta_mean=mean, beta_std=std, valid=valid)
+    np.savez(buffer, **found)  # type: ignore[arg-type]
     with atomic_file(here.statistics_url(session)) as file:
         file.write(buffer.getbuffer())
-    return {"trials": here.trials, "valid": int(valid.sum())}
+    return {"trials": here.trials, "valid": int(found["valid"].sum()), "saturated": int(found["saturated"].sum())}
 
 
-def _trials(source: Source, job: SubjectJob, session: int, flat: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
-    """The betas (voxel,) of one trial after the other, in the order of the store; each may overwrite the last."""
-    which: dict[str, Any] = {"space": job.space, "betas": job.betas}
-    header = read_session_header(source, job.subject, session, **which)
-    if (header.shape, header.trials) != (tuple(job.shape), job.trials):
-        raise SourceError(
-            f"{source.join(header.paths[0])}: {header.trials} trials of {' x '.join(map(str, header.shape))} where the "
-            f"other sessions have {job.trials} of {' x '.join(map(str, job.shape))}; fetch it again"
-        )
-    if not header.format.startswith("nii"):  # these are not stored trial by trial
-        yield from read_session(source, job.subject, session, flat, **which)
-        return
-    places = np.ravel_multi_index(np.unravel_index(flat, header.shape), header.shape, order="F")
-    values = np.empty(len(flat), header.dtype)
-    for volume in stream_session(source, job.subject, session, **which):
-        np.take(volume.ravel(order="F"), places, out=values, mode="clip")  # in range; "raise" would copy twice
-        yield values
-
-
-def _by_chunk(trials: Iterator[NDArray[Any]], count: int, voxels: int, array: ShardedArray) -> NDArray[Any]:
+def _by_chunk(blocks: Iterator[Block], trials: int, voxels: int, array: ShardedArray) -> NDArray[Any]:
     """A session as (chunk, trial, voxel of the chunk): each chunk one piece of memory, ready to be written."""
     width = array.chunk[1]
-    chunks = np.empty((-(-voxels // width), count, width), array.dtype)
-    row = np.zeros((len(chunks), width), array.dtype)
-    for trial, values in enumerate(trials):
-        row.ravel()[:voxels] = values
-        chunks[:, trial] = row
+    chunks = np.empty((-(-voxels // width), trials, width), array.dtype)
+    number, place = np.divmod(np.arange(voxels), width)
+    whole = voxels // width
+    for block in blocks:
+        if isinstance(block.trials, int) and isinstance(block.columns, slice):  # a whole trial, in two large moves
+            chunks[:whole, block.trials] = block.values[: whole * width].reshape(whole, width)
+            chunks[whole:, block.trials, : voxels - whole * width] = block.values[whole * width :]
+        else:
+            chunks[number[block.columns], block.trials, place[block.columns]] = block.values.T
     return chunks
 
 
 def _measured(
-    chunks: NDArray[Any], array: ShardedArray, column: int, mean: NDArray[np.float32], std: NDArray[np.float32]
+    chunks: NDArray[Any], array: ShardedArray, column: int, found: Mapping[str, NDArray[Any]]
 ) -> Iterator[NDArray[Any]]:
-    """The chunks of a shard; each one's mean and standard deviation are filled in while it is in the cache."""
+    """The chunks of a shard; each one's statistics are filled in while it is in the cache."""
     scale = BETAS_SCALE if array.dtype.kind == "i" else 1.0
-    width, many = array.chunk[1], array.chunks_per_shard[1]
+    width, many, voxels = array.chunk[1], array.chunks_per_shard[1], len(found["beta_mean"])
     for number, chunk in enumerate(chunks[column * many : (column + 1) * many], start=column * many):
-        here = slice(number * width, min((number + 1) * width, len(mean)))
+        here = slice(number * width, min((number + 1) * width, voxels))
         inside = chunk[:, : here.stop - here.start]
-        mean[here], std[here] = session_statistics(inside, scale)
+        mean, std = session_statistics(inside, scale)
+        found["beta_mean"][here], found["beta_std"][here] = mean, std
+        found["saturated"][here] = is_saturated(inside, mean, std, scale)
         yield inside
 
 

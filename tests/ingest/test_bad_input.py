@@ -55,6 +55,13 @@ def drop_a_trial(path: Path) -> None:
     reshape(path, ..., slice(-1))
 
 
+def add_a_trial(path: Path) -> None:
+    image = nib.load(path)
+    values = np.asanyarray(image.dataobj)
+    more = nib.Nifti1Image(np.concatenate([values, values[..., :1]], axis=-1), image.affine)
+    replace(path, gzip.compress(more.to_bytes()))
+
+
 def drop_a_slice(path: Path) -> None:
     reshape(path, slice(-1))
 
@@ -82,6 +89,7 @@ def show_unknown_images(path: Path) -> None:
         (SESSION, truncate, r"betas_session02.nii.gz: truncated"),
         (SESSION, flip_a_bit, r"betas_session02.nii.gz: corrupt"),
         (SESSION, drop_a_trial, r"betas_session02.nii.gz: 59 trials .* 60"),
+        (SESSION, add_a_trial, r"betas_session02.nii.gz: 61 trials .* 60"),
         (SESSION, drop_a_slice, r"betas_session02.nii.gz: .*20 x 24 x 18"),
         (DESIGN, contradict_the_betas, r"nsd_expdesign.mat"),
         (DESIGN, truncate, r"nsd_expdesign.mat"),
@@ -130,13 +138,15 @@ def test_a_full_disk_and_then_a_freed_one(source, whole, plan, client, contents,
     shards = 0
 
     def full(array, position, chunks) -> None:
-        def until_full():
-            yield from chunks
-            if shards == 3:
-                raise OSError(28, "No space left on device")
-
         nonlocal shards
         shards += 1
+        number = shards  # others are written at the same time
+
+        def until_full():
+            yield from chunks
+            if number == 3:
+                raise OSError(28, "No space left on device")
+
         write_shard(array, position, until_full())
 
     with monkeypatch.context() as patch:

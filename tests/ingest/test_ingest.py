@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.io
 import xarray as xr
+import zarr
 from PIL import Image
 
 from nsdflow.cluster.connect import connect
@@ -19,6 +21,7 @@ from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, PlanError, SelectionError, StoreError
 from nsdflow.store import open_store
 from nsdflow.store.files import list_files
+from nsdflow.synthetic import SyntheticSpec, write_nsd
 from nsdflow.workflows.ingest import ingest, plan_ingest
 from nsdflow.workflows.ingest_plan import INTERPRETER_BYTES
 
@@ -66,6 +69,9 @@ def test_statistics_and_valid_voxels(source, whole, stored_int16, subject: str) 
         published = nib.load(path).get_fdata()[tuple(voxels[axis].values for axis in "ijk")]
         np.testing.assert_array_equal(group["valid"][row], published > 0)
     assert not group["valid"].all()
+    raw = stored_int16(whole, subject).reshape(len(SESSIONS[subject]), 60, -1)
+    np.testing.assert_array_equal(group["saturated"], ((raw == 32767) | (raw == -32768)).any(axis=1))
+    assert 0 < group["saturated"].sum() < group["saturated"].size / 2
 
 
 def test_without_files_of_valid_voxels_the_data_say_it(own_source, whole, plan, client, tmp_path: Path) -> None:
@@ -182,6 +188,42 @@ def test_a_session_stays_within_its_planned_memory(source, plan, client, tmp_pat
     tracemalloc.stop()
     values = 2 * 60 * tasks["coordinates-subj01"].arguments["job"]["voxel_count"]
     assert values < peak < task.memory - INTERPRETER_BYTES + (20 << 20), "20 MiB: buffers of decompression"
+
+
+@pytest.fixture(scope="module")
+def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One long session in func1mm, in every format of volumes: the session is large, everything else is small."""
+    spec = SyntheticSpec(
+        subjects=1, sessions=1, trials_per_session=1200, image_size=32, spaces=("func1mm",), shapes=((12, 12, 12),),
+        evc_voxels=20, betas=("betas_fithrf",), formats=("nii.gz", "hdf5", "mat"), behaviour=False,
+    )  # fmt: skip
+    return write_nsd(tmp_path_factory.mktemp("long") / "nsd", spec)
+
+
+@pytest.mark.parametrize("format", ["nii.gz", "hdf5", "mat"])
+def test_any_format_is_in_memory_once(long_source, tmp_path: Path, format: str) -> None:
+    """Betas at 1 mm, of which only one format is there; their task holds the session, and never a second copy."""
+    shutil.copytree(long_source, tmp_path / "nsd", copy_function=lambda a, b: Path(b).hardlink_to(a))
+    betas = "nsddata_betas/ppdata/subj01/func1mm/betas_fithrf/betas_session01"
+    for path in tmp_path.glob(f"nsd/{betas}.*"):
+        if path.name != f"betas_session01.{format}":
+            path.unlink()
+    planned = plan_ingest(
+        str(tmp_path / "nsd"), str(tmp_path / "nsd.zarr"), voxels="brain", space="func1mm", betas="betas_fithrf",
+        images="none", layout=Layout(chunk_voxels=64),
+    )  # fmt: skip
+    create, task = planned.tasks[:2]
+    create.function(**create.arguments)
+    task.function(**task.arguments)  # once, so that imports and caches are not counted
+    tracemalloc.start()
+    task.function(**task.arguments)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert task.writes < peak < 1.6 * task.writes
+    group = zarr.open_group(create.arguments["job"]["built"], mode="r")["subj01"]
+    original = np.asanyarray(nib.load(long_source / f"{betas}.nii.gz").dataobj)
+    i, j, k = (group[axis][:] for axis in "ijk")
+    np.testing.assert_array_equal(group["betas"][...], original[i, j, k].T)
 
 
 def test_the_manifest_says_where_everything_came_from(source, whole) -> None:

@@ -15,7 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsdflow.errors import MissingDataError, SelectionError, SourceError
-from nsdflow.nsd.betas import read_session, read_session_header, session_statistics, stream_session
+from nsdflow.nsd.betas import (
+    is_saturated,
+    read_session,
+    read_session_header,
+    session_statistics,
+    stream_session,
+)
 from nsdflow.nsd.frames import read_header, stream_frames
 from nsdflow.nsd.layout import BETAS_FORMATS
 from nsdflow.nsd.source import open_source
@@ -133,6 +139,23 @@ def test_statistics_of_float32_far_from_zero() -> None:
     mean, std = session_statistics(betas)
     np.testing.assert_allclose(mean, betas.astype(np.float64).mean(0), rtol=1e-7)
     np.testing.assert_allclose(std, betas.astype(np.float64).std(0), rtol=1e-6)
+
+
+@given(st.data())
+def test_saturated_voxels_are_all_found(data) -> None:
+    """Whatever the other values are: the short cut by mean and deviation misses none."""
+    trials = data.draw(st.integers(1, 40))
+    values = st.sampled_from([-32768, -32767, -300, 0, 5, 32766, 32767])
+    columns = data.draw(st.lists(st.lists(values, min_size=trials, max_size=trials), min_size=1, max_size=6))
+    betas = np.array(columns, np.int16).T
+    mean, std = session_statistics(betas, 1 / 300)
+    wanted = [any(value in (-32768, 32767) for value in column) for column in columns]
+    np.testing.assert_array_equal(is_saturated(betas, mean, std, 1 / 300), wanted)
+
+
+def test_floats_do_not_saturate() -> None:
+    betas = np.full((5, 2), 32767, np.float32)
+    assert not is_saturated(betas, *session_statistics(betas)).any()
 
 
 # what bad input gets

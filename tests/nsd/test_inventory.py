@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nsdflow.errors import MissingDataError, SelectionError
-from nsdflow.nsd.inventory import take_inventory
+from nsdflow.nsd.inventory import list_betas, take_inventory
 from nsdflow.nsd.layout import EXPERIMENT_DESIGN, STIMULI
 from nsdflow.nsd.source import Source, open_source
 
@@ -39,6 +39,14 @@ def test_surfaces(nsd: Any, space: str) -> None:
     assert subject.format == {"nativesurface": "hdf5", "fsaverage": "mgh"}[space]
     files = nsd.betas_folder("subj02", space).glob("*.betas_*")
     assert subject.bytes == sum(path.stat().st_size for path in files)
+
+
+def test_all_betas_are_listed(nsd: Any) -> None:
+    root = nsd.root / "nsddata_betas/ppdata/subj02"
+    there = {f"{path.parent.parent.name}/{path.parent.name}" for path in root.glob("*/*/*betas_session01*")}
+    found = list_betas(open_source(nsd.root), "subj02")
+    assert set(found) == there
+    assert len(found) == len(there) >= 3
 
 
 def test_what_is_missing(broken: Any) -> None:

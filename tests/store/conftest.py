@@ -113,7 +113,8 @@ def make_store(
     cut = cut_subject(
         sessions=sessions, trials=recording.trials, voxels=size, itemsize=2, arrays=len(names), layout=layout
     )
-    attributes = {"subject": "subj01", "space": "func1pt8mm", "shape": list(SHAPE), "affine": AFFINE.tolist()}
+    attributes: dict[str, Any] = {"subject": "subj01", "space": "func1pt8mm", "voxel_set": "brain"}
+    attributes |= {"shape": list(SHAPE), "affine": AFFINE.tolist()}
     create_subject(
         place.built, "subj01", trials=trials, voxels=voxels, sessions=sessions, dtype="int16", cut=cut,
         attributes=attributes,
@@ -125,6 +126,7 @@ def make_store(
         "beta_mean": percent.mean(axis=1).astype(np.float32),
         "beta_std": percent.std(axis=1).astype(np.float32),
         "valid": percent.any(axis=1),
+        "saturated": (abs(values.astype(int) + 0.5) > 32767).reshape(sessions, recording.trials, size).any(axis=1),
     }
     for name, array in arrays.items():
         write_region(open_sharded(f"{place.built}/subj01/{name}"), (0, 0), array)

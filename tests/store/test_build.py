@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, StoreError
 from nsdflow.store import open_store
-from nsdflow.store.build import publish, workspace_of
+from nsdflow.store.build import STATISTICS, publish, workspace_of
 from nsdflow.store.files import atomic_file, list_files, sweep
 from nsdflow.store.schema import cut_images, cut_subject
 from nsdflow.store.verify import check_files, check_whole
@@ -38,7 +39,7 @@ def test_every_published_subject_stays_within_the_budget(sessions: int, brain: i
         assert cut.shard[1] % cut.chunk[1] == 0
         assert cut.shard[1] < voxels + 1024
         columns = -(-voxels // cut.shard[1])
-        assert cut.files == 8 + 2 * 39 + sessions * columns
+        assert cut.files == 10 + 2 * 39 + sessions * columns
     assert cut_subject(sessions=40, trials=750, voxels=general, itemsize=2, arrays=39).shard[1] >= general, (
         "one file a session where that is small enough"
     )
@@ -51,7 +52,7 @@ def test_chunks_stay_small_for_floats_and_many_trials() -> None:
 
 
 def test_a_budget_that_cannot_be_met() -> None:
-    with pytest.raises(StoreError, match="126 files a subject where the budget allows 60"):
+    with pytest.raises(StoreError, match="128 files a subject where the budget allows 60"):
         cut_subject(sessions=40, trials=750, voxels=10, itemsize=2, arrays=39, layout=Layout(file_budget=60))
     with pytest.raises(StoreError, match=r"leave .*shard_voxels to be chosen"):
         cut_subject(sessions=40, trials=750, voxels=99999, itemsize=2, arrays=9, layout=Layout(shard_voxels=1024))
@@ -171,7 +172,32 @@ def test_holes_are_found(build_store, record, tmp_path: Path) -> None:
         check_whole(betas, shape)
 
 
+def damaged(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"), [(Path.unlink, "roi/c/0: missing; the store is incomplete"), (damaged, "roi: damaged")]
+)
+def test_a_coordinate_is_never_made_of_zeros(build_store, record, tmp_path: Path, harm, message: str) -> None:
+    store = build_store(tmp_path / "nsd.zarr", record())
+    harm(tmp_path / "nsd.zarr/subj01/roi/c/0")
+    with pytest.raises(StoreError, match=message):
+        store.responses(1, roi="V1")
+
+
+def test_a_coordinate_that_another_program_wrote(build_store, record, tmp_path: Path) -> None:
+    """Cut and compressed in another way."""
+    store = build_store(tmp_path / "nsd.zarr", record())
+    times = np.arange(store.trials(1).sizes["trial"], dtype=np.float64)
+    zarr.create_array(
+        f"{store.url}/subj01/rt", data=times, chunks=(7,), compressors=zarr.codecs.GzipCodec(), overwrite=True,
+        dimension_names=["trial"], attributes={"units": "ms"},
+    )  # fmt: skip
+    np.testing.assert_array_equal(open_store(store.url).trials(1)["rt"], times)
+
+
 def test_statistics_are_one_file_each(store) -> None:
-    for name in ("beta_mean", "beta_std", "valid"):
+    for name in STATISTICS:
         assert list_files(f"{store.url}/subj01/{name}") == ["c/0/0", "zarr.json"]
     assert np.prod(check_whole(f"{store.url}/subj01/valid", (3, store.voxels(1).sizes["voxel"]))) > 0

@@ -190,6 +190,10 @@ def test_images(store, images) -> None:
         ({"subject": 1, "sessions": 3}, "unknown session '3'; there are: 1, 2, 4"),
         ({"subject": 1, "nsd_id": [0, 1]}, "unknown nsd_id '1'"),
         ({"subject": 1, "voxels": [0, 4000]}, "positions 0 to"),
+        ({"subject": 1, "roi": 3}, "unknown ROI '3'; there are: V1"),
+        ({"subject": 1, "roi": ["V1", None]}, "unknown ROI 'None'; there are: V1"),
+        ({"subject": 1, "voxels": "tight"}, "unknown ROI 'tight'; there are: V1"),
+        ({"subject": 1, "sessions": "1"}, "session: '1' is not a whole number; write numbers"),
     ],
 )
 def test_unknown_names_list_what_there_is(store, query: dict, message: str) -> None:
@@ -199,10 +203,12 @@ def test_unknown_names_list_what_there_is(store, query: dict, message: str) -> N
 
 def test_voxels_by_position_and_by_set(store, recording) -> None:
     everything = store.responses(1).compute()
-    for positions in (slice(5, 40, 3), [3, 11, 4], np.arange(len(everything.voxel)) % 7 == 0):
+    for positions in (slice(5, 40, 3), [3, 11, 4], {3, 11, 4}, [], np.arange(len(everything.voxel)) % 7 == 0):
         mask = np.zeros(everything.sizes["voxel"], bool)
-        mask[positions] = True
+        for position in np.arange(len(mask))[positions] if isinstance(positions, slice | np.ndarray) else positions:
+            mask[position] = True
         xr.testing.assert_identical(store.responses(1, voxels=positions).compute(), everything[:, mask])
+    assert store.responses(1, voxels="brain").shape == everything.shape, "the set it was ingested with"
     evc = store.responses(1, voxels="evc")
     assert (evc["prf_visualrois"] > 0).all()
     assert evc.sizes["voxel"] == ((recording.prf > 0) & recording.mask).sum()
