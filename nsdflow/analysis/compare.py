@@ -64,16 +64,11 @@ def compare_runs(first: xr.DataTree, second: xr.DataTree) -> xr.Dataset:
     SelectionError
         The two runs are not of the same voxels, or have no subject in common.
     """
-    others = dict(subject_results(second))
-    names = [name for name, _ in subject_results(first) if name in others]
+    ones, others = dict(subject_results(first)), dict(subject_results(second))
+    names = [name for name in ones if name in others]
     if not names:
         raise SelectionError("the two runs have no subject in common; compare runs on the same store")
-    compared, one, two, areas = [], [], [], []
-    for name in names:
-        left, right, roi = first[name]["accuracy"], others[name]["accuracy"], roi_names(first[name]["roi"])
-        compared.append(compare_models(left, right, roi))
-        for joined, values in ((one, left), (two, right), (areas, roi)):
-            joined.append(np.asarray(values))
-    everyone = (xr.DataArray(np.concatenate(joined), dims="voxel") for joined in (one, two, areas))
-    compared.append(compare_models(*everyone))
+    triples = [(ones[name]["accuracy"], others[name]["accuracy"], roi_names(ones[name]["roi"])) for name in names]
+    everyone = [xr.DataArray(np.concatenate(joined), dims="voxel") for joined in zip(*triples, strict=True)]
+    compared = [compare_models(*triple) for triple in (*triples, everyone)]
     return xr.concat(compared, xr.Variable("subject", [*names, "all"]), join="outer")
