@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -165,15 +165,23 @@ def read_session(
     return out
 
 
-class Block(NamedTuple):
-    """A part of a session's betas, of a shape that suits the format of its file."""
+@dataclass(frozen=True)
+class Block:
+    """A part of a session's betas, of a shape that suits the format of its file.
+
+    Attributes
+    ----------
+    trials : int or slice
+        One trial, or several.
+    columns : slice or array of int
+        Which of the voxels that were asked for; all of them as ``slice(None)``.
+    values : array
+        (column,) of one trial, (trial, column) of several. The next block may overwrite it.
+    """
 
     trials: int | slice
-    """One trial, or several."""
     columns: slice | NDArray[np.intp]
-    """Which of the voxels that were asked for; all of them as ``slice(None)``."""
     values: NDArray[Any]
-    """(column,) of one trial, (trial, column) of several. The next block may overwrite it."""
 
 
 def iter_session(source: Source, header: SessionHeader, voxels: ArrayLike | None = None) -> Iterator[Block]:

@@ -16,7 +16,7 @@ import xarray as xr
 import nsdflow
 from nsdflow.analysis import synthetic_responses
 from nsdflow.names import BETAS_SCALE, subject_number
-from nsdflow.nsd.betas import session_statistics
+from nsdflow.nsd.betas import is_saturated, session_statistics
 from nsdflow.store import open_run, open_store
 from nsdflow.store.build import STATISTICS, Workspace, create_subject, is_taken, publish, workspace_of
 from nsdflow.store.files import list_files, remove, share_files
@@ -125,10 +125,17 @@ def write_responses(*, job: Mapping[str, Any], folder: str, subject: str) -> dic
             clipped += int((abs(stored) > LARGEST).sum())
             values[place[block]] = np.clip(stored, -LARGEST, LARGEST)
         write_region(betas, (session * len(rows), 0), values)
-        moments.append(session_statistics(values, BETAS_SCALE))
-    mean, std = (np.stack(statistic) for statistic in zip(*moments, strict=True))
-    for name, statistic in {"beta_mean": mean, "beta_std": std, "valid": np.ones(mean.shape, np.bool_)}.items():
-        write_region(open_sharded(f"{group}/{name}"), (0, 0), statistic)
+        mean, std = session_statistics(values, BETAS_SCALE)
+        moments.append(
+            {
+                "beta_mean": mean,
+                "beta_std": std,
+                "valid": np.ones(mean.shape, np.bool_),
+                "saturated": is_saturated(values, mean, std, BETAS_SCALE),
+            }
+        )
+    for name in STATISTICS:
+        write_region(open_sharded(f"{group}/{name}"), (0, 0), np.stack([moment[name] for moment in moments]))
     return {"trials": betas.shape[0], "voxels": betas.shape[1], "clipped": clipped}
 
 
