@@ -258,6 +258,7 @@ def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mappi
         remove(record)  # of a publication that was interrupted; zarr wonders at files that are not its own
         with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3 that xarray reads too
             warnings.filterwarnings("ignore", "Consolidated metadata")
+            warnings.filterwarnings("ignore", "Object at .* is not recognized")  # another publication, at the same time
             zarr.open_group(workspace.built, mode="a", zarr_format=3, use_consolidated=False)
             zarr.consolidate_metadata(workspace.built, zarr_format=3)
         metadata = json.loads(read_bytes(root))

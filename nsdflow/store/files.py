@@ -152,8 +152,14 @@ def remove(url: str) -> None:
     """Remove a file or a folder with all that is in it, if it is there."""
     with writing(url):
         system, path = filesystem(url)
-        if system.exists(path):
-            system.rm(path, recursive=True)
+        for last in (False, False, True):
+            try:
+                if system.exists(path):
+                    system.rm(path, recursive=True)
+                return
+            except OSError as error:  # somebody wrote into it meanwhile
+                if last or error.errno != errno.ENOTEMPTY:
+                    raise
 
 
 def list_files(url: str) -> list[str]:

@@ -47,7 +47,7 @@ from nsdflow.workflows import training
 from nsdflow.workflows.check import describe_source
 from nsdflow.workflows.export import export_nifti
 from nsdflow.workflows.ingest import ingest, plan_ingest
-from nsdflow.workflows.status import describe_status
+from nsdflow.workflows.status import read_status
 from nsdflow.workflows.tensors import load_tensors
 from tests.faults.conftest import INGEST, TRAIN, command
 from tests.faults.proxy import FAULTS, Fault, Proxy
@@ -177,11 +177,14 @@ def test_a_run_in_a_bucket_is_that_in_a_folder(stored, whole, client, proxy, tmp
         with pytest.raises(MissingDataError, match="has no results yet"):
             nsdflow.open_run(f"{url}/gnet8j")
         assert load_state(f"{url}/gnet8j/checkpoint/joint.pt") is not None
-        assert "not finished; run the same command to continue" in describe_status(url)
+        (status,) = read_status(url)
+        assert not status.finished
+        assert "1 / 3" in status.describe()
         results = run()
         epochs = [event["epoch"] for event in read_log(f"{url}/gnet8j/log.jsonl") if event["kind"] == "epoch"]
         assert epochs == [1, 2, 3]
-        assert "finished" in describe_status(f"{url}/gnet8j")
+        (status,) = read_status(f"{url}/gnet8j")
+        assert status.finished
         assert write_report(f"{url}/gnet8j") == f"{url}/gnet8j/report.html"
         maps = export_nifti(f"{url}/gnet8j", tmp_path / "maps")
         first, second = load_tensors(f"{url}/gnet8j/model.safetensors"), load_tensors(f"{whole[1]}/model.safetensors")
