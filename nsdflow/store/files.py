@@ -170,27 +170,28 @@ def list_files(url: str) -> list[str]:
         return [name.removeprefix(path).lstrip("/") for name in system.find(path)] if system.exists(path) else []
 
 
-def share_files(source: str, target: str | os.PathLike[str]) -> int:
+def share_files(source: str, target: str) -> int:
     """Make the files of one folder appear in another, for files that nobody ever changes; how many they are.
 
     Hard links where both folders are on one file system, so that no byte is copied and each lives as long as either
-    folder does; copies otherwise. ``target`` is on a mounted file system. What is there already is kept.
+    folder does; copies otherwise. What is there already is kept.
     """
     names = list_files(source)
+    linkable = is_local(source) and is_local(target)
     for name in names:
-        place = local_path(target) / name
-        with writing(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if place.exists() or (is_local(source) and _linked(local_path(source) / name, place)):
-                continue
-            system, path = filesystem(f"{source}/{name}")
-            with reaching(source), system.open(path, "rb") as original, atomic_file(str(place)) as copy:
-                shutil.copyfileobj(original, copy, COPY_BYTES)
+        original, place = f"{source}/{name}", f"{target}/{name}"
+        if exists(place) or (linkable and _linked(local_path(original), local_path(place))):
+            continue
+        system, path = filesystem(original)
+        with reaching(source), system.open(path, "rb") as file, atomic_file(place) as copy:
+            shutil.copyfileobj(file, copy, COPY_BYTES)
     return len(names)
 
 
 def _linked(original: Path, place: Path) -> bool:
     """Whether a file could be linked: not to another file system, and not on every kind of one."""
+    with writing(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
     try:
         place.hardlink_to(original)
     except FileExistsError:  # another attempt at the same task was faster
