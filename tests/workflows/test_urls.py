@@ -38,6 +38,7 @@ def left(folder: str) -> set[str]:
     return {entry.rstrip("/").rpartition("/")[2] for entry in system.ls(path, detail=False)}
 
 
+@pytest.mark.slow
 def test_runs_of_every_kind(small_store: str, tmp_path: Path, threads_client: Client) -> None:
     url = f"memory://{uuid.uuid4()}/runs"
     for name, settings in KINDS.items():
