@@ -26,7 +26,7 @@ from nsdflow.workflows.pipelines import resolve, run_folders
 
 GNETS = ("gnet8j", "gnet8r", "gnet8jft")
 TRAINED = (*GNETS, "transfer", "alexnet_fpf")
-SETS = ["GNet8j", "GNet8r", "Experimental"]
+SETS = ["Alexnet", "GNet8j", "GNet8r", "Experimental"]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_the_whole_paper(tiny_store: str, tmp_path: Path, threads_client: Client
     assert accuracy.notna().all().all(), "a run for every column"
     everything = pd.read_csv(tmp_path / "synthetic_tables" / "transfer.csv")
     assert sorted(everything["set"].unique()) == sorted([*SETS, *(f"{name} noiseless" for name in SETS[:-1])])
-    for name in ("tables", "synthetic_tables", "synthetic_gnet8j", "synthetic_gnet8r_noise_transfer"):
+    for name in ("tables", "synthetic_tables", "synthetic_gnet8j", "synthetic_alexnet_noise_transfer"):
         assert write_report(tmp_path / name).stat().st_size > 10_000
     again = nsdflow.run("paper", **where, **settings)
     assert list(again.children) == list(trees.children)
