@@ -35,9 +35,10 @@ from nsdflow.fit.fwrf_features import (
     transformed,
 )
 from nsdflow.fit.fwrf_memory import VOXEL_TILE, FwrfMemory, FwrfShape, free_memory, plan_memory
+from nsdflow.fit.fwrf_tiles import score, voxel_tiles
 from nsdflow.fit.fwrf_trials import Statistics, TrialSums, sum_trials
 from nsdflow.fit.precision import arithmetic
-from nsdflow.fit.ridge import Form, RidgeSystem, cheaper_form, ridge_system
+from nsdflow.fit.ridge import Form, cheaper_form, ridge_system
 from nsdflow.models.pooling import CANDIDATE_TILE
 
 if TYPE_CHECKING:
@@ -176,13 +177,13 @@ def search(
         source, rows = _on_device(features, trials, plan, device)
         trials = trials.rows_on(device)
         for first in range(0, trials.voxels, plan.voxels):
-            tiles = _tiles(trials, range(first, min(first + plan.voxels, trials.voxels)), device)
+            tiles = voxel_tiles(trials, range(first, min(first + plan.voxels, trials.voxels)), VOXEL_TILE, device)
             for index, pooled in candidate_features(source, block, plan.candidates, rows, device):
                 values = _standardised(pooled, trials, settings).values
                 del pooled  # its whole block would live on while the next one is made
                 train = _weighted_rows(values, trials.train, trials.train_count)
                 held = _weighted_rows(values, trials.holdout, trials.holdout_count)
-                _score(index, ridge_system(train, shape.form, trials.repeated), held, settings.lambdas, tiles)
+                score(index, ridge_system(train, shape.form, trials.repeated), held, settings.lambdas, tiles)
             parts += [tile.best() for tile in tiles]
     return FwrfPartial(block, *(torch.cat(part) for part in zip(*parts, strict=True)))
 
@@ -313,66 +314,6 @@ def fit_shape(
         image_bytes=features.image_bytes,
         copied=not features.is_on(device),
     )
-
-
-@dataclass
-class _Tile:
-    """Responses of some voxels on the device, and the best so far."""
-
-    train: Tensor
-    target: Tensor
-    unexplainable: Tensor
-    loss: Tensor
-    candidate: Tensor
-    lambda_index: Tensor
-    broken: Tensor
-    """Whether a loss was not a number."""
-
-    def consider(self, loss: Tensor, candidate: int, lambda_index: int) -> None:
-        """Keep this candidate and lambda where they are better; the first of equals stays."""
-        self.broken |= loss.isnan()
-        better = loss < self.loss
-        self.loss = torch.where(better, loss, self.loss)
-        self.candidate.masked_fill_(better, candidate)
-        self.lambda_index.masked_fill_(better, lambda_index)
-
-    def best(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, candidate and lambda on the CPU: the only time that it waits for the device."""
-        if bool(self.broken.any()):
-            raise RunError(
-                f"losses of {int(self.broken.sum())} voxels are not numbers: features are not finite, or a lambda is "
-                "so small that rounding hides it; look at the features, or raise the smallest lambda"
-            )
-        return self.loss.cpu(), self.candidate.cpu(), self.lambda_index.cpu()
-
-
-def _tiles(trials: TrialSums, voxels: range, device: torch.device) -> list[_Tile]:
-    tiles = []
-    for start in range(voxels.start, voxels.stop, VOXEL_TILE):
-        part = slice(start, min(start + VOXEL_TILE, voxels.stop))
-        unexplainable = trials.unexplainable[part].to(device)
-        tiles.append(
-            _Tile(
-                train=trials.train_sum[:, part].to(device).contiguous(),
-                target=trials.holdout_mean[:, part].to(device).contiguous(),
-                unexplainable=unexplainable,
-                loss=torch.full_like(unexplainable, torch.inf, dtype=torch.float32),
-                candidate=torch.full_like(unexplainable, -1, dtype=torch.int64),
-                lambda_index=torch.full_like(unexplainable, -1, dtype=torch.int64),
-                broken=torch.zeros_like(unexplainable, dtype=torch.bool),
-            )
-        )
-    return tiles
-
-
-def _score(candidate: int, system: RidgeSystem, held: Tensor, lambdas: Sequence[float], tiles: list[_Tile]) -> None:
-    """Holdout losses of one candidate with every lambda."""
-    rights = [system.right(tile.train) for tile in tiles]
-    for lambda_index, operator in enumerate(system.operators(held, lambdas)):
-        for tile, right in zip(tiles, rights, strict=True):
-            residual = torch.addmm(tile.target, operator, right, alpha=-1)
-            explainable = residual.square_().sum(0, dtype=torch.float64)
-            tile.consider((explainable + tile.unexplainable).float(), candidate, lambda_index)
 
 
 def _on_device(
