@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from distributed import Client, Worker
+from hypothesis import settings
 
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
@@ -36,6 +37,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("left out")
         for mark, count in left_out.items():
             terminalreporter.line(f"{count} marked {mark}; run them with: {MARKED[mark]}")
+
+
+# how long an example may take says something of the machine, and nothing of the code
+settings.register_profile("nsdflow", deadline=None)
+settings.load_profile("nsdflow")
 
 
 @pytest.fixture(autouse=True)

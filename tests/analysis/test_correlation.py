@@ -92,7 +92,7 @@ def test_resamples_draw_every_trial_equally_often() -> None:
     np.testing.assert_allclose(counts.var(0), 1 - 1 / 50, atol=0.15)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     voxel_chunk=st.integers(1, 7),
     trial_chunk=st.integers(1, 90),

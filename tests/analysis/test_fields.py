@@ -21,7 +21,7 @@ place = st.floats(-0.35, 0.35)
 log_size = st.floats(np.log(0.06), np.log(0.25))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(place, place, log_size, log_size, st.floats(-np.pi / 4, 0.78), st.floats(-5, 5), st.floats(0, 1))
 def test_planted_gaussians_are_found(
     x: float, y: float, log_x: float, log_y: float, angle: float, log_amplitude: float, offset: float

@@ -58,7 +58,7 @@ def descend(target: np.ndarray, steps: int, rng: np.random.Generator) -> np.ndar
     return factor
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.integers(0, 2**31))
 def test_no_farther_from_the_target_than_a_long_descent(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -41,7 +41,7 @@ def partial_sums(features: np.ndarray, weights: np.ndarray) -> xr.DataArray:
     return xr.concat(parts, "partition")
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**31))
 def test_inclusion_and_exclusion_are_predictions_with_weights_set_to_zero(seed: int) -> None:
     responses, features, weights = simulate(seed)

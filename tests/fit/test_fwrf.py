@@ -152,7 +152,7 @@ def test_repeated_trials_are_trials_of_separate_images(problem: Problem) -> None
 
 
 @given(seed=st.integers(0, 2**32 - 1), images=st.integers(8, 60))
-@hypothesis_settings(max_examples=12, deadline=None)
+@hypothesis_settings(max_examples=12)
 def test_primal_and_dual_choose_alike(seed: int, images: int) -> None:
     problem = make_problem(images=images, seed=seed, trials=80)
     primal, dual = (problem.fit(FwrfSettings(lambdas=LAMBDAS, form=form)) for form in ("primal", "dual"))
@@ -166,7 +166,7 @@ def test_primal_and_dual_choose_alike(seed: int, images: int) -> None:
 
 
 @given(cuts=st.sets(st.integers(1, 100), max_size=6), order=st.randoms(use_true_random=False))
-@hypothesis_settings(max_examples=15, deadline=None)
+@hypothesis_settings(max_examples=15)
 def test_combined_blocks_are_the_whole(cuts: set[int], order: object) -> None:
     problem, settings = make_problem(), FwrfSettings(lambdas=LAMBDAS)
     count = len(problem.candidates)
@@ -203,7 +203,7 @@ def test_too_little_memory_is_refused_before_anything_runs(problem: Problem) -> 
 
 
 @given(permutation=st.permutations(range(6)))
-@hypothesis_settings(max_examples=10, deadline=None)
+@hypothesis_settings(max_examples=10)
 def test_voxels_are_independent(permutation: list[int]) -> None:
     problem, settings = make_problem(), FwrfSettings(lambdas=LAMBDAS)
     plain = problem.fit(settings)

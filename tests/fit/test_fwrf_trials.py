@@ -16,7 +16,7 @@ from nsdflow.fit.fwrf_trials import sum_trials
     held=st.integers(1, 39),
     training=st.booleans(),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_sums(images: list[int], seed: int, held: int, training: bool) -> None:
     shown, generator = torch.tensor(images), torch.Generator().manual_seed(seed)
     holdout = torch.arange(len(images)) >= max(1, len(images) - held)

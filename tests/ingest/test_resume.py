@@ -88,7 +88,7 @@ def test_a_killed_ingestion_resumes(source, whole, plan, client, contents, tmp_p
 
 
 @given(st.data())
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_killed_anywhere_resumed_is_never_killed(source, whole, plan, client, contents, data) -> None:
     """Some tasks done, in any order that their dependencies allow, others half done: the same store."""
     with tempfile.TemporaryDirectory() as folder:

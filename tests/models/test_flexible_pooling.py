@@ -59,7 +59,7 @@ def test_gradients_in_float64() -> None:
     assert gradcheck(function, inputs)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     images=st.integers(1, 6),
     voxels=st.integers(1, 9),

@@ -47,7 +47,7 @@ def test_grid_refuses_sizes_that_are_not_positive() -> None:
     size=st.sampled_from([1, 5, 13]),
     fraction=st.floats(0.05, 0.95),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_small_fields_are_exact_mass(x: float, y: float, size: int, fraction: float) -> None:
     sigma = fraction / size
     weights = pooling_weights(np.array([[x, y, sigma]]), size)[0]
@@ -83,7 +83,7 @@ def test_pool_is_the_weighted_sum() -> None:
 
 
 @given(start=st.integers(0, 90), length=st.integers(1, 90))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_block_of_candidates_never_changes_a_bit(start: int, length: int) -> None:
     generator = torch.Generator().manual_seed(1)
     maps = [torch.rand(150, 3, 5, 5, generator=generator).numpy()]

@@ -11,7 +11,7 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nsdflow.errors import MissingDataError, SelectionError, SourceError
@@ -51,7 +51,6 @@ def test_fixture_is_what_nibabel_reads(nsd: Any) -> None:
     np.testing.assert_array_equal(found, by_definition(np.asanyarray(image.dataobj), [0, 17, 200]))
 
 
-@settings(deadline=None)
 @given(voxels=st.lists(st.integers(0, 5 * 7 * 6 - 1), max_size=300), session=st.sampled_from([1, 2, 3]))
 def test_formats_agree_on_any_selection(nsd: Any, voxels: list[int], session: int) -> None:
     source = open_source(nsd.root)
@@ -142,7 +141,6 @@ def test_statistics_of_float32_far_from_zero() -> None:
     np.testing.assert_allclose(std, betas.astype(np.float64).std(0), rtol=1e-6)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_saturated_voxels_are_all_found(data) -> None:
     """Whatever the other values are: the short cut by mean and deviation misses none."""

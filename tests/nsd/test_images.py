@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -17,7 +17,6 @@ from nsdflow.nsd.layout import STIMULI
 from nsdflow.nsd.source import open_source
 
 
-@settings(deadline=None)
 @given(nsd_ids=st.lists(st.integers(0, 16), max_size=30))
 def test_any_selection_in_any_order(nsd: Any, nsd_ids: list[int]) -> None:
     found = read_images(open_source(nsd.root), nsd_ids)

@@ -8,7 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import convolve1d
@@ -106,7 +106,6 @@ def test_inflated_set(nsd: Any, wrap: bool) -> None:
     np.testing.assert_array_equal(voxel_set(source, "subj01", "inflated", wrap=wrap), inflate(tight, wrap=wrap))
 
 
-@settings(deadline=None)
 @given(mask=arrays(bool, st.tuples(*[st.integers(1, 5)] * 3)), wrap=st.booleans())
 def test_inflation_is_a_separable_convolution(mask: np.ndarray, wrap: bool) -> None:
     weight = mask.astype(float)

@@ -26,7 +26,7 @@ def test_store_to_volume_to_store_is_the_identity(store, recording) -> None:
 
 
 @given(st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_any_voxels_and_dimensions(store, data) -> None:
     """Where a voxel stands among others, and where the dimension stands, does not matter."""
     voxels = store.voxels(1)

@@ -49,7 +49,7 @@ def test_a_voxel_without_data_scores_zero(store, recording) -> None:
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_selection_is_the_selection_of_all(store, recording, data) -> None:
     """Conditions combine with "and", and give what indexing the whole gives."""
     everything = WHOLE.setdefault(store.url, store.responses(1).compute())
@@ -256,7 +256,7 @@ def test_opening_what_is_no_store(tmp_path: Path) -> None:
 
 
 @given(seed=st.integers(0, 2**16), order=st.randoms(use_true_random=False))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_the_order_of_voxels_never_changes_a_value(build_store, record, seed: int, order) -> None:
     """Another atlas, hence another order of voxels: the same value at the same place of the volume."""
     recording = record(seed % 5)

@@ -41,7 +41,7 @@ def random_values(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarr
 
 
 @given(arrays(), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_ours_and_zarr_agree(setting: dict, data: st.DataObject) -> None:
     """What we write zarr reads, what zarr writes we read, in any selection."""
     values = random_values(setting["shape"], setting["dtype"])
@@ -58,7 +58,7 @@ def test_ours_and_zarr_agree(setting: dict, data: st.DataObject) -> None:
 
 
 @given(arrays(), st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_rows_of_shards_in_any_order(setting: dict, data: st.DataObject) -> None:
     """Tasks write their own shards, in whatever order: the result is the same."""
     values = random_values(setting["shape"], setting["dtype"])

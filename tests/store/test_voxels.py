@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -19,7 +19,6 @@ def stretches(positions: np.ndarray) -> int:
     return 1 + int((np.diff(positions) > 1).sum()) if len(positions) else 0
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.int64, (20, 3), elements=st.integers(0, 200)))
 def test_morton_code_interleaves_bits(ijk: np.ndarray) -> None:
     for (i, j, k), code in zip(ijk.tolist(), morton_code(ijk).tolist(), strict=True):
@@ -27,7 +26,6 @@ def test_morton_code_interleaves_bits(ijk: np.ndarray) -> None:
         assert code == int(bits, 2)
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.int16, SHAPE, elements=st.integers(-1, 25)), st.data())
 def test_every_group_of_areas_is_one_stretch(roi: np.ndarray, data) -> None:
     mask = data.draw(hnp.arrays(bool, SHAPE))
@@ -65,7 +63,6 @@ def test_neighbours_in_the_store_are_neighbours_in_space() -> None:
     assert stretches(np.flatnonzero(box)) == 1
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.integers(-1, 200), st.text("abcXYZ-+12", min_size=1, max_size=8), max_size=10))
 def test_flags_there_and_back(labels: dict[int, str]) -> None:
     names = {name: value for value, name in sorted(labels.items())}
