@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 import nsdflow
 from nsdflow.cluster.connect import connect
@@ -43,17 +41,6 @@ def contents(store: str | Path) -> dict[str, bytes]:
     """Every file of a store by its path, without the record of when and where it was made."""
     files = {path.relative_to(store): path for path in Path(store).rglob("*") if path.is_file()}
     return {str(name): path.read_bytes() for name, path in files.items() if name.name != "manifest.json"}
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Weights and results of two runs agree in every bit; how long an epoch took may differ."""
-    first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    trees = [nsdflow.open_run(str(path)) for path in (one, other)]
-    for tree in trees:
-        tree["history"] = tree["history"].to_dataset().drop_vars("seconds")
-    assert trees[0].identical(trees[1])
 
 
 #: The same settings for the command line.

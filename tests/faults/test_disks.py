@@ -28,7 +28,8 @@ from nsdflow.errors import NsdflowError, RunError, StoreError
 from nsdflow.store.files import list_files
 from nsdflow.workflows import markers, parts
 from nsdflow.workflows.ingest import ingest, plan_ingest
-from tests.faults.conftest import INGEST, TRAIN, assert_same_run, contents, marks
+from tests.faults.conftest import INGEST, TRAIN, contents, marks
+from tests.same_run import assert_same_run
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("mount") is None, reason="mounts a tmpfs, which takes root"

@@ -35,7 +35,8 @@ from nsdflow.errors import NsdflowError, RunError
 from nsdflow.workflows import ingest as ingesting
 from nsdflow.workflows import pipelines
 from nsdflow.workflows.ingest import ingest, plan_ingest
-from tests.faults.conftest import INGEST, TRAIN, assert_same_run, command, contents, marks, tell
+from tests.faults.conftest import INGEST, TRAIN, command, contents, marks, tell
+from tests.same_run import assert_same_run
 
 STAGES = ("coordinates", "betas", "images", "statistics", "verification")
 

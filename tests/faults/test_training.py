@@ -30,7 +30,8 @@ from nsdflow.workflows import training
 from nsdflow.workflows.gnet import train_group
 from nsdflow.workflows.ingest import ingest, plan_ingest
 from nsdflow.workflows.pipelines import resolve
-from tests.faults.conftest import INGEST, TRAIN, assert_same_run, contents, marks
+from tests.faults.conftest import INGEST, TRAIN, contents, marks
+from tests.same_run import assert_same_run
 
 
 @pytest.fixture(scope="module")

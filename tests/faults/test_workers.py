@@ -22,7 +22,8 @@ from nsdflow.cluster.connect import connect
 from nsdflow.cluster.events import Event, read_log
 from nsdflow.workflows import markers
 from nsdflow.workflows.ingest import ingest, plan_ingest
-from tests.faults.conftest import INGEST, TRAIN, assert_same_run, contents
+from tests.faults.conftest import INGEST, TRAIN, contents
+from tests.same_run import assert_same_run
 
 STAGES = ("coordinates", "images", "statistics", "verification")
 

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import dask
 import pytest
-import torch
-from safetensors.torch import load_file
 
 import nsdflow
 from nsdflow.cluster.connect import connect
@@ -105,17 +103,6 @@ def train_here(pipeline: str, store: str, runs: Path, **settings) -> Path:
     with connect("threads", memory="8GiB", dashboard=None) as client:
         nsdflow.run(pipeline, store=store, runs=str(runs), client=client, **settings)
     return runs / pipeline
-
-
-def assert_same_bits(one: Path, other: Path) -> None:
-    """Two runs have the same parameters and results, whatever their epochs took."""
-    first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    trees = [nsdflow.open_run(str(path)) for path in (one, other)]
-    for tree in trees:
-        tree["history"] = tree["history"].to_dataset().drop_vars("seconds")
-    assert trees[0].identical(trees[1])
 
 
 def feed_all(client, tasks, between=lambda: None):

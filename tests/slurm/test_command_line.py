@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from nsdflow.cluster.events import read_log
-from tests.slurm.conftest import SMALL, assert_same_bits, example, queued
+from tests.same_run import assert_same_run
+from tests.slurm.conftest import SMALL, example, queued
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(420)]
 
@@ -73,7 +74,7 @@ def test_a_driver_that_is_killed_leaves_no_jobs_and_the_same_command_goes_on_to_
     again = subprocess.run(words, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert f"report: {run}/report.html" in again.stdout
-    assert_same_bits(reference, run)
+    assert_same_run(reference, run)
     trained = epochs_of(run)
     assert trained[: len(before)] == before
     groups = {group for group, _ in trained}

@@ -20,7 +20,8 @@ from nsdflow.cluster.stop import deadline
 from nsdflow.config.storage import Layout
 from nsdflow.store.files import list_files
 from nsdflow.workflows.ingest import ingest, plan_ingest
-from tests.slurm.conftest import SMALL, assert_same_bits, feed_all
+from tests.same_run import assert_same_run
+from tests.slurm.conftest import SMALL, feed_all
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(420)]
 
@@ -86,7 +87,7 @@ def test_two_trainings_at_once_one_job_killed_and_every_bit_as_without_slurm(
     assert any(a != b and a[0] < b[1] and b[0] < a[1] for a in spans for b in spans), "no two trained at the same time"
     trained_again = len(epochs) - 4 * len({event["group"] for event in epochs})
     assert 0 <= trained_again <= 1  # an epoch that was reported but whose checkpoint was cut off
-    assert_same_bits(reference, tmp_path / "gnet8r")
+    assert_same_run(reference, tmp_path / "gnet8r")
 
 
 def occupy(seconds_left: float) -> None:
@@ -115,7 +116,7 @@ def test_trainings_meet_a_walltime_of_one_minute_by_leaving_before_it(
     assert 0 <= len(epochs) - 4 * 4 <= len(lost)  # at most the epoch under way was trained again
     logs = "".join(log.read_text() for log in Path("nsdflow-jobs").glob("*.err"))
     assert "DUE TO TIME LIMIT" not in logs  # the queue never had to kill anything
-    assert_same_bits(reference, tmp_path / "gnet8r")
+    assert_same_run(reference, tmp_path / "gnet8r")
 
 
 def contents(store: str | Path) -> dict[str, bytes]:

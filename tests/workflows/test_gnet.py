@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import torch
 import xarray as xr
 from dask.utils import format_bytes
 from distributed import Client
-from safetensors.torch import load_file
 
 import nsdflow
 from nsdflow.cluster.events import emit, read_log
@@ -27,6 +25,7 @@ from nsdflow.workflows.gnet import plan_gnet
 from nsdflow.workflows.pipelines import resolve
 from nsdflow.workflows.runfolder import RunFolder
 from nsdflow.workflows.saved import load_gnet
+from tests.same_run import assert_same_run
 
 SMALL: Mapping[str, Any] = {
     "prefilter": "gabor",
@@ -125,7 +124,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(
     nsdflow.run("gnet8j", store=small_store, runs=str(tmp_path), client=threads_client, **SMALL)
     epochs = [event["epoch"] for event in read_log(tmp_path / "gnet8j" / "log.jsonl") if event["kind"] == "epoch"]
     assert epochs in ([1, 2], [1, 2, 2]), "the first epoch was not trained again"
-    _assert_same_bits(Path(runs) / "gnet8j", tmp_path / "gnet8j")
+    assert_same_run(Path(runs) / "gnet8j", tmp_path / "gnet8j")
 
 
 def test_gnet8r_joins_the_rois_in_the_order_of_the_store(gnet8r: xr.DataTree, small_store: str, runs: str) -> None:
@@ -191,17 +190,6 @@ def test_without_alexnets_file_and_network_the_error_says_what_to_do(
     settings = {**SMALL, "prefilter": "alexnet", "prefilter_weights": str(tmp_path / "absent.pth")}
     with pytest.raises(FileNotFoundError, match=r"absent\.pth: no such file; give torchvision's alexnet"):
         nsdflow.run("gnet8j", store=small_store, runs=str(tmp_path), client=threads_client, **settings)
-
-
-def _assert_same_bits(one: Path, other: Path) -> None:
-    first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    trees = [nsdflow.open_run(str(path)) for path in (one, other)]
-    for tree in trees:
-        tree["history"] = tree["history"].to_dataset().drop_vars("seconds")
-    assert trees[0].identical(trees[1])
-    shutil.rmtree(other)
 
 
 def test_bfloat16_is_as_accurate(gnet8j: xr.DataTree, small_store: str, threads_client: Client, tmp_path: Path) -> None:
