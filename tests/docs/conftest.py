@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``demo/nsd``, ``demo/nsd.zarr``, ``demo/runs/gnet8j`` and ``gnet8r``."""
+    """A folder with ``demo/nsd``, ``demo/nsd.zarr``, and in ``demo/runs`` ``gnet8j``, ``gnet8r`` and ``gabor_fwrf``."""
     folder = tmp_path_factory.mktemp("docs")
     demo = folder / "demo"
     write_nsd(demo / "nsd", SyntheticSpec(subjects=1, sessions=2, shared_images=15, formats=("nii.gz",), image_size=72))
@@ -27,4 +27,6 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         small: dict[str, Any] = {"prefilter": "gabor", "width": 4, "bootstrap": 4, "train": {"epochs": 1}}
         for pipeline in ("gnet8j", "gnet8r"):
             nsdflow.run(pipeline, store=store, runs=runs, client=client, **small)
+        few = {"sizes": 1, "smallest": 0.3, "largest": 0.3}
+        nsdflow.run("gabor_fwrf", store=store, runs=runs, client=client, candidates=few, lambdas=2)
     return folder
