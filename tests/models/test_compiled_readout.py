@@ -40,6 +40,7 @@ def tensors(result: flexible_pooling.Sweep) -> list[torch.Tensor]:
     return [result.prediction, *result.maps, *result.fields, result.weights, result.bias]
 
 
+@pytest.mark.slow  # the compiler takes half a minute
 @needs_compiler
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, as it loads its compiler
 def test_compiled_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
