@@ -40,6 +40,7 @@ def run(
     Example: `nsdflow run gnet8j --store nsd.zarr --set train.epochs=2`
     """
     from nsdflow.report import write_report
+    from nsdflow.store import open_store
     from nsdflow.workflows.pipelines import resolve, run_folders
     from nsdflow.workflows.pipelines import run as run_pipeline
 
@@ -50,9 +51,10 @@ def run(
         print(run_pipeline(pipeline, store=store, runs=runs, dry_run=True, **overrides).attrs["plan"])
         print_job_scripts(cluster, workers)
         return
+    folders = run_folders(resolve(pipeline, overrides), runs)
+    open_store(store)  # a mistake in either is told before anything is started
     with session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (client, progress):
         run_pipeline(pipeline, store=store, runs=runs, client=client, listen=progress, **overrides)
-    folders = run_folders(resolve(pipeline, overrides), runs)
     reports = [write_report(folder) for folder in folders]
     print_summary(folders)
     for path in reports:
