@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from distributed import Client
 from safetensors.torch import load_file
@@ -14,27 +13,14 @@ import nsdflow
 from nsdflow.models.alexnet import ALEXNET_LAYERS, AlexNet
 from nsdflow.models.flexible_pooling import compress
 from nsdflow.models.levels import extract_levels
-from nsdflow.models.weights import ALEXNET_SHAPES
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for name, shape in ALEXNET_SHAPES.items():
-        state[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / int(np.prod(shape[1:]))) ** 0.5
-        state[f"{name}.bias"] = torch.zeros(shape[0])
-    path = tmp_path_factory.mktemp("weights") / "alexnet.pth"
-    torch.save(state, path)
-    return path
 
 
 def test_results_are_those_of_the_readout_on_alexnets_levels(
-    small_store: str, tmp_path: Path, weights: Path, threads_client: Client
+    small_store: str, tmp_path: Path, alexnet: Path, threads_client: Client
 ) -> None:
     tree = nsdflow.run(
         "alexnet_fpf", store=small_store, runs=str(tmp_path), client=threads_client, subjects=[2],
-        feature_weights=str(weights), max_features_per_layer=100, threads=1, bootstrap=2,
+        feature_weights=str(alexnet), max_features_per_layer=100, threads=1, bootstrap=2,
         train={"epochs": 1, "batch_size": 40},
     )  # fmt: skip
     results = tree["subj02"].to_dataset()
@@ -50,7 +36,7 @@ def test_results_are_those_of_the_readout_on_alexnets_levels(
     ids = np.unique(store.trials("subj02")["nsd_id"])
     images = store.images(ids).values
     training = ~np.isin(ids, store.trials("subj02")["nsd_id"].values[store.trials("subj02")["shared"].values])
-    network = AlexNet(torch.load(weights, weights_only=True))
+    network = AlexNet(torch.load(alexnet, weights_only=True))
     # the channels that vary most over the training images, then the formula of the readout, spelled out
     chosen = extract_levels(lambda x: network(x)[:5], images[training], limit=100)
     everything = extract_levels(lambda x: network(x)[:5], images, limit=None)

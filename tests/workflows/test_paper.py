@@ -10,15 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
 from distributed import Client
 
 import nsdflow
 from nsdflow.config.storage import Layout
-from nsdflow.models.weights import ALEXNET_SHAPES
 from nsdflow.report import write_report
 from nsdflow.synthetic import SyntheticSpec, write_nsd
 from nsdflow.workflows.ingest import ingest, plan_ingest
@@ -27,19 +24,6 @@ from nsdflow.workflows.pipelines import resolve, run_folders
 GNETS = ("gnet8j", "gnet8r", "gnet8jft")
 TRAINED = (*GNETS, "transfer", "alexnet_fpf")
 SETS = ["Alexnet", "GNet8j", "GNet8r", "Experimental"]
-
-
-@pytest.fixture(scope="module")
-def alexnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights drawn at random, in the file format of the published ones, for machines without network."""
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for name, shape in ALEXNET_SHAPES.items():
-        state[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / int(np.prod(shape[1:]))) ** 0.5
-        state[f"{name}.bias"] = torch.zeros(shape[0])
-    path = tmp_path_factory.mktemp("weights") / "alexnet.pth"
-    torch.save(state, path)
-    return path
 
 
 def small_settings(weights: Path) -> dict[str, Any]:

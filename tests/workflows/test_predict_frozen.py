@@ -32,29 +32,17 @@ ALEXNET: Mapping[str, Any] = {"max_features_per_layer": 20, "subjects": [1]}
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for name, shape in ALEXNET_SHAPES.items():
-        state[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / int(np.prod(shape[1:]))) ** 0.5
-        state[f"{name}.bias"] = torch.zeros(shape[0])
-    path = tmp_path_factory.mktemp("weights") / "alexnet.pth"
-    torch.save(state, path)
-    return str(path)
-
-
-@pytest.fixture(scope="module")
 def runs(
-    small_store: str, tmp_path_factory: pytest.TempPathFactory, weights: str, threads_client: Client
+    small_store: str, tmp_path_factory: pytest.TempPathFactory, alexnet: Path, threads_client: Client
 ) -> dict[str, xr.DataTree]:
     """A run of each kind, by name; their attribute ``folder`` says where they are."""
     folder = str(tmp_path_factory.mktemp("runs"))
     where: dict[str, Any] = {"store": small_store, "runs": folder, "client": threads_client}
     trees = {
         "gabor_fwrf": nsdflow.run("gabor_fwrf", **where, nonlinearity="log", **FWRF),
-        "alexnet_fwrf": nsdflow.run("alexnet_fwrf", **where, feature_weights=weights, **FWRF, **ALEXNET),
+        "alexnet_fwrf": nsdflow.run("alexnet_fwrf", **where, feature_weights=str(alexnet), **FWRF, **ALEXNET),
         "alexnet_fpf": nsdflow.run(
-            "alexnet_fpf", **where, feature_weights=weights, **ALEXNET,
+            "alexnet_fpf", **where, feature_weights=str(alexnet), **ALEXNET,
             threads=1, bootstrap=2, train={"epochs": 1, "batch_size": 40},
         ),
     }  # fmt: skip
@@ -118,10 +106,10 @@ def test_the_formula_spelled_out_from_the_labelled_results(
 
 
 def test_channels_of_the_strict_protocol_are_chosen_on_training_images(
-    small_store: str, tmp_path: Path, weights: str, threads_client: Client
+    small_store: str, tmp_path: Path, alexnet: Path, threads_client: Client
 ) -> None:
     tree = nsdflow.run(
-        "alexnet_fwrf", store=small_store, runs=str(tmp_path), client=threads_client, feature_weights=weights,
+        "alexnet_fwrf", store=small_store, runs=str(tmp_path), client=threads_client, feature_weights=str(alexnet),
         protocol="strict", **FWRF, **ALEXNET,
     )  # fmt: skip
     found, store = tree["subj01"].to_dataset(), nsdflow.open_store(small_store)
@@ -130,7 +118,7 @@ def test_channels_of_the_strict_protocol_are_chosen_on_training_images(
     fitted = np.unique(shown[~image_holdout(shown, 0.1)])
     assert len(fitted) < len(np.unique(shown))
     with torch.no_grad():
-        layers = AlexNet(torch.load(weights, weights_only=True))(torch.from_numpy(store.images(fitted).values))
+        layers = AlexNet(torch.load(alexnet, weights_only=True))(torch.from_numpy(store.images(fitted).values))
     for number, name in enumerate(ALEXNET_LAYERS):
         maps = layers[number].double()
         variance = maps.square().mean((0, 2, 3)) - maps.mean((2, 3)).mean(0) ** 2
@@ -138,7 +126,7 @@ def test_channels_of_the_strict_protocol_are_chosen_on_training_images(
         np.testing.assert_array_equal(found["channel"].values[found["layer"].values == name], expected)
 
 
-def test_channels_are_places_in_their_layers(runs: dict[str, xr.DataTree], weights: str) -> None:
+def test_channels_are_places_in_their_layers(runs: dict[str, xr.DataTree], alexnet: Path) -> None:
     fitted = runs["alexnet_fwrf"]["subj01"].to_dataset()
     for name, shape in zip(dict.fromkeys(fitted["layer"].values.tolist()), ALEXNET_SHAPES.values(), strict=True):
         channels = fitted["channel"].values[fitted["layer"].values == name]
