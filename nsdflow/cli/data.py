@@ -28,7 +28,7 @@ def synth(
     spaces: Annotated[str | None, typer.Option(help="For example `func1pt8mm,fsaverage`.")] = None,
     formats: Annotated[str | None, typer.Option(help="Of volume betas: `nii.gz`, `hdf5`, `mat`.")] = None,
     hierarchy: Annotated[
-        str | None, typer.Option(help="Planted depth of V1 to hV4: `mild`, `ordered`, `same`, ...")
+        str | None, typer.Option(help="What V1 to hV4 read: `mild`, `ordered`, `reversed`, `same`.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     size: Annotated[

@@ -1,10 +1,9 @@
 """The planted network: what the synthetic voxels compute, in numpy alone.
 
 Level 1 is a bank of oriented energies: quadrature pairs of log-Gabor filters at a few spatial frequencies, amplitude
-compressed by a square root. Each further level blurs the maps of the one before, takes away what the channels have in
-common, divides by the contrast of the image, and rectifies fixed random combinations of the channels. Level 1 is thus
-close to what Gabor models and first convolutional layers carry; a level above it is one convolution and rectification
-away from the level below, and the higher it is, the less of it can be had from level 1 by linear means.
+compressed by a square root. Level 2 blurs these maps, takes away what the channels have in common, divides by the
+contrast of the image, and rectifies fixed random combinations of the channels. Level 1 is thus close to what Gabor
+models and first convolutional layers carry, and level 2 is one convolution and rectification away from it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import scipy.fft
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
-__all__ = ["FREQUENCIES", "LEVELS", "ORIENTATIONS", "PlantedNetwork", "grey_images", "level_of_feature"]
+__all__ = ["CHANNELS", "FREQUENCIES", "LEVELS", "ORIENTATIONS", "PlantedNetwork", "grey_images", "level_of_feature"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -28,12 +27,12 @@ Floats = npt.NDArray[np.float32]
 FREQUENCIES = (6.0, 8.0, 11.0, 15.0)
 #: Orientations of level 1, radians, of the direction in which the grating varies; y upward.
 ORIENTATIONS = tuple(np.pi * k / 6 for k in range(6))
-LEVELS = 4
+LEVELS = 2
 #: Channels of every level.
 CHANNELS = len(FREQUENCIES) * len(ORIENTATIONS)
 #: Pixels a side of the grey image, and of the maps of the levels.
 GREY_SIZE = 64
-MAP_SIZES = (32, 16, 16, 16)
+MAP_SIZES = (32, 16)
 
 _MARGIN = 16  # grey surround on each side: NSD showed its images on a uniform grey field
 _OCTAVES = 0.55  # standard deviation of a filter in log2 frequency
@@ -56,15 +55,15 @@ def grey_images(images: npt.NDArray[np.uint8]) -> Floats:
 
 @dataclass(frozen=True)
 class PlantedNetwork:
-    """The network of one seed; only its levels above the first depend on it."""
+    """The network of one seed; only its second level depends on it."""
 
     seed: int
 
     def maps(self, images: npt.NDArray[np.uint8], levels: int = LEVELS) -> list[Floats]:
         """Feature maps of RGB images (n, y, x, 3), one array (n, channel, y, x) for each of the first ``levels``."""
         maps = [_energies(grey_images(images), self._filters)]
-        for mixing in self._mixing[: levels - 1]:
-            maps.append(_deeper(maps[-1], mixing))
+        if levels > 1:
+            maps.append(_deeper(maps[0], self._mixing))
         return maps
 
     @cached_property
@@ -73,9 +72,9 @@ class PlantedNetwork:
 
     @cached_property
     def _mixing(self) -> Floats:
-        """Weights from level to level, (level - 1, channel out, channel in), each row of unit length."""
+        """Weights of level 2, (channel out, channel in), each row of unit length."""
         rng = np.random.default_rng((self.seed, *b"network"))
-        weights = rng.standard_normal((LEVELS - 1, CHANNELS, CHANNELS), dtype=np.float32)
+        weights = rng.standard_normal((CHANNELS, CHANNELS), dtype=np.float32)
         return np.asarray(weights / np.linalg.norm(weights, axis=-1, keepdims=True), dtype=np.float32)
 
 
@@ -113,7 +112,7 @@ def _energies(grey: Floats, filters: Floats) -> Floats:
 
 
 def _deeper(maps: Floats, mixing: Floats) -> Floats:
-    """The next level: pool, blur, centre and normalise, combine, rectify; (n, channel, 16, 16)."""
+    """Level 2: pool, blur, centre and normalise, combine, rectify; (n, channel, 16, 16)."""
     size = MAP_SIZES[1]
     pooled = maps.reshape(*maps.shape[:2], size, -1, size, maps.shape[-1] // size).mean(axis=(3, 5))
     blurred = uniform_filter(pooled, size=(1, 1, 3, 3), mode="nearest")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from nsdflow.synthetic.anatomy import Anatomy, surface_anatomy, volume_anatomy
-from nsdflow.synthetic.network import FREQUENCIES, LEVELS, MAP_SIZES, ORIENTATIONS, level_of_feature
+from nsdflow.synthetic.network import CHANNELS, FREQUENCIES, LEVELS, MAP_SIZES, ORIENTATIONS, level_of_feature
 from nsdflow.synthetic.spec import HIERARCHIES, SyntheticSpec
 
 __all__ = ["Planted", "calibrate", "plant", "planted_responses", "pooling_weights", "subject_anatomy"]
@@ -20,10 +20,11 @@ Images = npt.NDArray[np.uint8]
 
 #: Pooling field size = intercept + slope x eccentricity, in image widths, for V1, V2, V3, hV4 and what lies beyond.
 _SIZES = np.array([(0.045, 0.12), (0.06, 0.16), (0.08, 0.20), (0.10, 0.25), (0.12, 0.30)])
+_BROAD = 0.2  # where areas are to differ in what they read alone, all fields are of this size
 _EVC_SHARE_OF_SURFACE = 0.04
 _BEYOND_EVC = 0.6  # ncsnr there, as a share of early visual cortex'
 _TUNED_CHANNELS = 6  # of level 1, with non-zero weight in a voxel
-_MIXED_CHANNELS = 4  # of any other level
+_MIXED_CHANNELS = 4  # of level 2
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,10 @@ def plant(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy) -> Pl
     roi = anatomy.joined_roi[flat_index].astype(np.int64)
     area = np.select([np.isin(roi, (1, 2)), np.isin(roi, (3, 4)), np.isin(roi, (5, 6)), roi == 7], range(4), default=4)
     x, y = anatomy.x[flat_index], anatomy.y[flat_index]
-    # where areas are to differ in depth alone, their fields grow alike
-    intercept, slope = _SIZES[area if spec.hierarchy == "mild" else np.full(count, 1)].T
-    depth = np.asarray(HIERARCHIES[spec.hierarchy])[np.minimum(area, 3)]
+    hierarchy, rank = HIERARCHIES[spec.hierarchy], np.minimum(area, 3)
+    intercept, slope = _SIZES[area].T if hierarchy.channels is None else (_BROAD, 0.0)
+    depth = np.asarray(hierarchy.depths)[rank]
+    channels = None if hierarchy.channels is None else np.asarray(hierarchy.channels)[rank]
     return Planted(
         flat_index=flat_index,
         roi=roi,
@@ -110,7 +112,7 @@ def plant(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy) -> Pl
         y=y,
         sigma=(intercept + slope * np.hypot(x, y)) * np.exp(rng.normal(0, 0.1, count)),
         ncsnr=rng.uniform(*spec.ncsnr, count) * np.where(area < 4, 1.0, _BEYOND_EVC),
-        weights=_draw_weights(rng, _level_shares(depth)),
+        weights=_draw_weights(rng, _level_shares(depth), channels, spec.generator("channels")),
         bias=np.zeros(count, dtype=np.float32),
     )
 
@@ -120,11 +122,14 @@ def _level_shares(depth: Floats) -> Floats:
     return np.asarray(np.clip(depth[:, None] - np.arange(LEVELS), 0, 1) / depth[:, None])
 
 
-def _draw_weights(rng: np.random.Generator, shares: Floats) -> npt.NDArray[np.float32]:
-    """Few positive weights a voxel on each level that has a share in it, (v, feature)."""
-    weights = [_tuned_weights(rng, len(shares))] + [_mixed_weights(rng, len(shares)) for _ in range(LEVELS - 1)]
-    used = np.stack(weights, axis=1) * (shares > 0)[..., None]
-    return used.reshape(len(shares), -1).astype(np.float32)
+def _draw_weights(
+    rng: np.random.Generator, shares: Floats, channels: npt.NDArray[np.int64] | None, order: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Weights of each level that has a share in a voxel, (v, feature)."""
+    count = len(shares)
+    first = _tuned_weights(rng, count) if channels is None else _single_weights(rng, channels, order)
+    weights = np.stack([first, _mixed_weights(rng, count)], axis=1) * (shares > 0)[..., None]
+    return weights.reshape(count, -1).astype(np.float32)
 
 
 def _tuned_weights(rng: np.random.Generator, count: int) -> Floats:
@@ -136,9 +141,19 @@ def _tuned_weights(rng: np.random.Generator, count: int) -> Floats:
     return _strongest(tuning.reshape(count, -1), _TUNED_CHANNELS)
 
 
+def _single_weights(rng: np.random.Generator, channels: npt.NDArray[np.int64], order: np.random.Generator) -> Floats:
+    """One channel of level 1 a voxel, of the first ``channels`` (v,) in an order that ``order`` draws.
+
+    The mean of all channels suppresses it: what they have in common, contrast, is the same for all voxels, and would
+    let the features of one area serve every other.
+    """
+    channel = order.permutation(CHANNELS)[rng.integers(channels)]
+    return np.asarray(np.eye(CHANNELS)[channel] - 1 / CHANNELS)
+
+
 def _mixed_weights(rng: np.random.Generator, count: int) -> Floats:
-    """A few channels of a level without order."""
-    return _strongest(rng.random((count, len(FREQUENCIES) * len(ORIENTATIONS))), _MIXED_CHANNELS)
+    """A few channels of level 2, without order."""
+    return _strongest(rng.random((count, CHANNELS)), _MIXED_CHANNELS)
 
 
 def _strongest(weights: Floats, keep: int) -> Floats:

@@ -14,15 +14,32 @@ from nsdflow.names import BETAS_VERSIONS, DEFAULT_BETAS, DEFAULT_SPACE, SPACES
 
 __all__ = ["FORMATS", "HIERARCHIES", "VERSION_SNR", "SyntheticSpec"]
 
-#: How many levels of the planted network V1, V2, V3 and hV4 (and every area beyond) read. A voxel of depth 3 has equal
-#: shares of its variance from levels 1, 2 and 3; one of depth 1.25 has four parts from level 1 and one from level 2.
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """What V1, V2, V3 and hV4 (with every area beyond) read of the planted network.
+
+    Parameters
+    ----------
+    depths : (float, float, float, float)
+        Levels. A voxel of depth 1 reads the first one; one of depth 1.25 has a fifth of its variance from the second.
+    channels : (int, int, int, int), optional
+        Channels of the first level, the first so many in one order for all, so that the smaller set lies within the
+        larger one; a voxel reads one of its area's, less the mean of all. By default voxels are tuned smoothly.
+    """
+
+    depths: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    channels: tuple[int, int, int, int] | None = None
+
+
 #: "mild" is close to what Gabor models can predict, and its pooling fields grow from area to area as they do in the
-#: brain; in the others areas differ in depth alone.
-HIERARCHIES: Final[Mapping[str, tuple[float, float, float, float]]] = {
-    "mild": (1.0, 1.1, 1.2, 1.3),
-    "ordered": (1.0, 2.0, 3.0, 4.0),
-    "reversed": (4.0, 3.0, 2.0, 1.0),
-    "same": (2.0, 2.0, 2.0, 2.0),
+#: brain. In the others areas differ in what they read alone, and fields are broad, which a short training can follow:
+#: the features of one area contain those of another, or are the same for all.
+HIERARCHIES: Final[Mapping[str, Hierarchy]] = {
+    "mild": Hierarchy(depths=(1.0, 1.1, 1.2, 1.3)),
+    "ordered": Hierarchy(channels=(3, 6, 12, 24)),
+    "reversed": Hierarchy(channels=(24, 12, 6, 3)),
+    "same": Hierarchy(channels=(12, 12, 12, 12)),
 }
 
 #: Files in which the volume betas of a session are written; "mat" is the early releases' MAT v7.3.
@@ -70,7 +87,7 @@ class SyntheticSpec:
     ncsnr : (float, float)
         Range of the planted ncsnr in early visual cortex; areas beyond have 0.6 of it.
     hierarchy : str
-        Which levels of the planted network the areas read, a key of `HIERARCHIES`.
+        What the areas read of the planted network, a key of `HIERARCHIES`.
     noise_correlation : float
         Share of the noise variance, in [0, 1), that comes from a few sources spread smoothly over the brain.
     behaviour : bool
