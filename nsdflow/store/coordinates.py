@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import accumulate
+from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,6 +18,7 @@ from numcodecs import zstd
 
 from nsdflow.errors import StoreError
 from nsdflow.store.files import read_all
+from nsdflow.store.memory import fresh_array
 from nsdflow.store.schema import COORDINATES
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_coordinates"]
 
+#: Every array begins at a multiple of so many bytes, a line of the cache.
+ALIGNMENT: Final = 64
 #: How the arrays are stored, as zarr's metadata names the steps.
 _PLAIN: Final = (["bytes"], ["bytes", "zstd"])
 
@@ -43,12 +48,16 @@ def read_coordinates(url: str, group: str) -> xr.Dataset:
     metadata = [json.loads(data) for data in _files([f"{root}/{name}/zarr.json" for name in names])]
     plain = [name for name, meta in zip(names, metadata, strict=True) if _is_plain(meta)]
     data = dict(zip(plain, _files([f"{root}/{name}/c/0" for name in plain]), strict=True))
+    arrays = _allocate({name: meta for name, meta in zip(names, metadata, strict=True) if name in data})
     coordinates: dict[str, Any] = {}
     for name, meta in zip(names, metadata, strict=True):
         where = f"{root}/{name}"
-        values = _decode(data[name], meta, where) if name in data else zarr.open_array(where, mode="r")[...]
+        if name in arrays:
+            _decode(data[name], meta, where, out=arrays[name])
+        else:
+            arrays[name] = np.asarray(zarr.open_array(where, mode="r")[...])
         attrs = {key: value for key, value in meta["attributes"].items() if key != "_FillValue"}
-        coordinates[name] = (tuple(meta["dimension_names"]), values, attrs)
+        coordinates[name] = (tuple(meta["dimension_names"]), arrays[name], attrs)
     return xr.Dataset(coords=coordinates, attrs=attributes)
 
 
@@ -65,11 +74,21 @@ def _is_plain(metadata: Mapping[str, Any]) -> bool:
     return metadata["chunk_grid"]["configuration"]["chunk_shape"] == metadata["shape"] != [0] and steps in _PLAIN
 
 
-def _decode(data: bytes, metadata: Mapping[str, Any], where: str) -> NDArray[Any]:
-    values = np.empty(metadata["shape"], np.dtype(metadata["data_type"]).newbyteorder("<"))
+def _allocate(metadata: Mapping[str, Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
+    """Arrays to be filled, side by side in one piece of memory: each alone would be too small for huge pages."""
+    kinds = {name: np.dtype(meta["data_type"]).newbyteorder("<") for name, meta in metadata.items()}
+    sizes = {name: prod(meta["shape"]) * kinds[name].itemsize for name, meta in metadata.items()}
+    starts = list(accumulate((-(-size // ALIGNMENT) * ALIGNMENT for size in sizes.values()), initial=0))
+    memory = fresh_array((starts[-1],), np.uint8)
+    return {
+        name: memory[start : start + sizes[name]].view(kinds[name]).reshape(meta["shape"])
+        for (name, meta), start in zip(metadata.items(), starts[:-1], strict=True)
+    }
+
+
+def _decode(data: bytes, metadata: Mapping[str, Any], where: str, *, out: NDArray[Any]) -> None:
     try:
         raw = zstd.decompress(data) if len(metadata["codecs"]) > 1 else data
-        values.ravel()[...] = np.frombuffer(raw, values.dtype)
+        out.ravel()[...] = np.frombuffer(raw, out.dtype)
     except (RuntimeError, ValueError) as error:
         raise StoreError(f"{where}: damaged ({error}); ingest again") from error
-    return values

@@ -8,6 +8,7 @@ import numpy as np
 
 from nsdflow.names import BETAS_SCALE
 from nsdflow.store.chunks import iter_chunks, read_region
+from nsdflow.store.memory import fresh_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def read_responses(
         (x - mean) / (std + 1e-6) with NaN -> 0, or x in percent signal change without statistics.
     """
     trials, voxels = rows.ravel(), columns.ravel()
-    values = np.empty((trials.size, voxels.size), np.float32)
+    values = fresh_array((trials.size, voxels.size), np.float32)
     if not values.size:
         return values
     session = trials[:1] // betas.chunk[0]
