@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import statistics
 import struct
 import subprocess
@@ -126,7 +127,7 @@ def prepare(folder: Path, trials: int) -> dict[str, Any]:
     return {"job": asdict(job), "session": 1, "stamps": stamps}
 
 
-def igzip(path: Path) -> Callable[[], object]:
+def igzip(path: Path, scratch: Path) -> Callable[[], object]:
     """Decompress and nothing else, in blocks of one volume."""
     from isal import igzip
 
@@ -139,28 +140,36 @@ def igzip(path: Path) -> Callable[[], object]:
     return decompress
 
 
-def ingest(path: Path) -> Callable[[], object]:
-    """The task of one session."""
+def task(arguments: dict[str, Any], scratch: Path) -> Callable[[], object]:
+    """The task of one session, into an empty copy of the store: no two tasks write the same files, nor one twice."""
     from nsdflow.workflows.ingest_tasks import write_session
 
-    arguments = json.loads((path.parents[6] / "task.json").read_text())
-    return lambda: write_session(**arguments)
+    store = scratch / "store"
+    shutil.rmtree(store, ignore_errors=True)
+    shutil.copytree(arguments["job"]["built"], store)
+    job = arguments["job"] | {"built": str(store), "folder": str(scratch)}
+    return lambda: write_session(**arguments | {"job": job})
 
 
-def from_hdf5(path: Path) -> Callable[[], object]:
-    """The same task where the session is there as .hdf5 only."""
+def ingest(path: Path, scratch: Path) -> Callable[[], object]:
+    """From the .nii.gz."""
+    return task(json.loads((path.parents[6] / "task.json").read_text()), scratch)
+
+
+def from_hdf5(path: Path, scratch: Path) -> Callable[[], object]:
+    """Where the session is there as .hdf5 only."""
     from nsdflow.nsd.source import Source
-    from nsdflow.workflows.ingest_tasks import session_stamps, write_session
+    from nsdflow.workflows.ingest_tasks import session_stamps
 
     twin = path.parents[6] / "hdf5" / path.relative_to(path.parents[5]).with_name("betas_session01.hdf5")
     arguments = json.loads((path.parents[6] / "task.json").read_text())
     source = Source(str(path.parents[6] / "hdf5"))
     listing = source.stamps(str(twin.parent.relative_to(source.url)))
     arguments["job"]["source"] = asdict(source)
-    return lambda: write_session(**arguments | {"stamps": session_stamps(listing, 1, "func1pt8mm")})
+    return task(arguments | {"stamps": session_stamps(listing, 1, "func1pt8mm")}, scratch)
 
 
-def nibabel(path: Path) -> Callable[[], object]:
+def nibabel(path: Path, scratch: Path) -> Callable[[], object]:
     """The obvious way: the whole array, then the mask."""
     import nibabel as nib
 
@@ -175,11 +184,12 @@ OTHER_WAYS = {"ingest_hdf5": from_hdf5}
 def measure(what: str, folder: str) -> None:
     """One measurement, in this process: seconds, processor seconds, and the peak of resident memory in bytes."""
     (path,) = Path(folder).rglob("betas_session01.nii.gz")
-    run = (WAYS | OTHER_WAYS)[what](path)
-    for _ in range(2):
-        start, processor = time.perf_counter(), time.process_time()
-        run()
-        found = {"seconds": time.perf_counter() - start, "processor": time.process_time() - processor}
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        for _ in range(2):
+            run = (WAYS | OTHER_WAYS)[what](path, Path(scratch))
+            start, processor = time.perf_counter(), time.process_time()
+            run()
+            found = {"seconds": time.perf_counter() - start, "processor": time.process_time() - processor}
     # not getrusage's: that one also remembers the process that started this one
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     print(json.dumps(found | {"peak": 1024 * int(peak)}))
