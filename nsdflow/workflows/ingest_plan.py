@@ -127,7 +127,7 @@ def _session_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mappi
     session_bytes = job.trials * job.voxel_count * itemsize
     # a volume; chunks, widened to float64 for their statistics, and compressed
     chunk_bytes = job.trials * job.cut["chunk"][1] * (2 * itemsize + 8)
-    buffers = itemsize * math.prod(job.shape) + tasks.SHARDS_AT_ONCE * chunk_bytes
+    buffers = itemsize * math.prod(job.shape) + job.shards_at_once * chunk_bytes
     return [
         Task(
             key=f"betas-{job.subject}-session{session:02d}",

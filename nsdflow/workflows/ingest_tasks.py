@@ -32,7 +32,7 @@ from nsdflow.nsd.source import Source
 from nsdflow.nsd.volumes import read_ncsnr, read_valid
 from nsdflow.store.build import STATISTICS, create_stimuli, create_subject
 from nsdflow.store.chunks import read_region
-from nsdflow.store.files import atomic_file, read_bytes
+from nsdflow.store.files import atomic_file, is_local, read_bytes
 from nsdflow.store.schema import STIMULI, Cut
 from nsdflow.store.shards import open_sharded, write_region, write_shard
 from nsdflow.store.verify import check_whole
@@ -62,8 +62,8 @@ __all__ = [
 SAMPLED_SESSIONS: Final = 2
 SAMPLED_TRIALS: Final = 3
 SAMPLED_IMAGES: Final = 3
-#: Shards of a session that are written at once: while one goes to the file system, another is measured.
-SHARDS_AT_ONCE: Final = 2
+#: Shards of a session that are put into an object store at once: while one is on its way, another is measured.
+UPLOADS_AT_ONCE: Final = 2
 #: Images that are read from the brick at once.
 IMAGES_AT_ONCE: Final = 64
 
@@ -100,6 +100,11 @@ class SubjectJob:
     def group(self) -> str:
         """Path or URL of the subject's group."""
         return f"{self.built}/{self.subject}"
+
+    @property
+    def shards_at_once(self) -> int:
+        """Shards of a session that are written at once; files one by one, for a task is to take one core."""
+        return 1 if is_local(self.built) else UPLOADS_AT_ONCE
 
     def statistics_url(self, session: int) -> str:
         """Where the statistics of a session wait until those of all sessions are there."""
@@ -217,7 +222,7 @@ def write_session(job: Mapping[str, Any], session: int, stamps: Sequence[str]) -
     def write(column: int) -> None:
         write_shard(array, (row, column), _measured(chunks, array, column, found))
 
-    with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(here.shards_at_once) as pool:
         list(pool.map(write, range(array.shards[1])))
     found["valid"] = _valid(source, here, session, flat, found["beta_mean"], found["beta_std"])
     buffer = io.BytesIO()
