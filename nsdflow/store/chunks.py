@@ -82,10 +82,14 @@ class _AxisPiece:
 
 def _axis_pieces(indices: Index, size: int) -> list[_AxisPiece]:
     """Split ascending indices at the boundaries of chunks of ``size``."""
-    numbers, firsts = np.unique(indices // size, return_index=True)
-    bounds = [*firsts.tolist(), len(indices)]
+    if not len(indices):
+        return []
+    numbers = range(int(indices[0]) // size, int(indices[-1]) // size + 1)
+    bounds = [0, *np.searchsorted(indices, [number * size for number in numbers[1:]]).tolist(), len(indices)]
     pieces = []
-    for number, low, high in zip(numbers.tolist(), bounds[:-1], bounds[1:], strict=True):
+    for number, low, high in zip(numbers, bounds[:-1], bounds[1:], strict=True):
+        if low == high:
+            continue
         inside = indices[low:high] - number * size
         first, last = int(inside[0]), int(inside[-1])
         contiguous = last - first + 1 == high - low
