@@ -1,4 +1,4 @@
-"""Does the asymmetry of transfer find the order in which areas were planted? Not at a size that two cores train."""
+"""Does the asymmetry of transfer find the order in which areas were planted, and none where there is none?"""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from nsdflow.workflows.ingest import ingest, plan_ingest
 
 #: Small batches: as many steps as possible for the arithmetic. Dropout and penalty are those of a narrow trunk.
 TRAIN: dict[str, Any] = {
-    "epochs": 8, "batch_size": 25, "learning_rate": 2e-3, "dropout": 0.1, "weight_penalty": 0.02,
+    "epochs": 8, "batch_size": 25, "learning_rate": 4e-3, "dropout": 0.1, "weight_penalty": 0.02,
 }  # fmt: skip
 
 
 def asymmetry(hierarchy: str, folder: Path, client: Client) -> xr.Dataset:
-    """GNet8r and transfer on one subject whose areas read the planted network in this order.
+    """GNet8r and transfer on one subject whose areas read the planted network so.
 
-    Five sessions of a design of twelve: most images are seen once, which teaches more than seeing few of them thrice.
+    Six sessions of a design of eighteen: most images are seen once, which teaches more than seeing few of them thrice.
     """
     spec = SyntheticSpec(
-        hierarchy=hierarchy, subjects=1, sessions=12, sessions_done=(5,), trials_per_session=450, shared_images=240,
+        hierarchy=hierarchy, subjects=1, sessions=18, sessions_done=(6,), trials_per_session=450, shared_images=360,
         image_size=96, evc_voxels=160, ncsnr=(3.0, 4.0), formats=("nii.gz",), behaviour=False, lost_runs=(),
     )  # fmt: skip
     nsd, store = write_nsd(folder / "nsd", spec), str(folder / "nsd.zarr")
@@ -40,10 +40,14 @@ def asymmetry(hierarchy: str, folder: Path, client: Client) -> xr.Dataset:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.xfail(
-    strict=True,
-    reason="at this size the trunks do not learn the planted levels (r = 0.58 of 0.96 in hV4): alpha = -0.38 +- 0.14",
-)
-def test_the_sign_follows_the_planted_order(tmp_path: Path, threads_client: Client) -> None:
-    found = asymmetry("ordered", tmp_path, threads_client)
-    assert float(found["alpha"]) > 2 * float(found["alpha_error"])
+@pytest.mark.parametrize(("hierarchy", "sign"), [("ordered", 1), ("reversed", -1)])
+def test_the_sign_follows_the_planted_order(hierarchy: str, sign: int, tmp_path: Path, threads_client: Client) -> None:
+    found = asymmetry(hierarchy, tmp_path, threads_client)
+    assert sign * float(found["alpha"]) > 2 * float(found["alpha_error"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_without_an_order_there_is_no_asymmetry(tmp_path: Path, threads_client: Client) -> None:
+    found = asymmetry("same", tmp_path, threads_client)
+    assert abs(float(found["alpha"])) <= 2 * float(found["alpha_error"])
