@@ -128,12 +128,12 @@ class _SharedDropout(ChannelDropout):
     """Draws for the whole batch what one process would, and takes its rows."""
 
     def __init__(self, own: ChannelDropout, group: Group) -> None:
-        super().__init__(own.share)
+        super().__init__(own.share, own.channels)
         self.group = group
         self.train(own.training)
 
-    def draw(self, images: int, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        return super().draw(self.group.trials, x, generator)[self.group.part(self.group.trials)]
+    def _factors(self, images: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        return super()._factors(self.group.trials, like, generator)[self.group.part(self.group.trials)]
 
 
 class _SharedNorm(nn.BatchNorm2d):

@@ -37,9 +37,10 @@ class TrainSettings:
     precision
         See :mod:`nsdflow.fit.precision`.
     kernels
-        How the readout computes between its matrix products: "plain", operation by operation; "compiled", by kernels
-        of ``torch.compile`` (:mod:`nsdflow.models.compiled_readout`), the same but for rounding; "auto" is compiled on
-        a GPU where that works, else plain.
+        How the trunk computes, and the readout between its matrix products: "plain", operation by operation;
+        "compiled", by kernels of ``torch.compile`` (:mod:`nsdflow.models.compiled_trunk`,
+        :mod:`nsdflow.models.compiled_readout`), the same but for rounding; "auto" is compiled on a GPU where that
+        works, else plain.
     """
 
     protocol: Literal["published", "strict"] = "published"

@@ -14,6 +14,7 @@ from nsdflow.fit.loss import backpropagate
 from nsdflow.fit.parallel import Group, share_batches
 from nsdflow.fit.precision import encoder_arithmetic, resolve_precision
 from nsdflow.models.compiled_readout import compiled_read_out, compiles
+from nsdflow.models.compiled_trunk import TrunkFunction, compiled_trunk, trunk_compiles
 from nsdflow.models.flexible_pooling import read_out
 from nsdflow.models.gnet import Encoder
 
@@ -26,19 +27,20 @@ if TYPE_CHECKING:
     from nsdflow.models.flexible_pooling import Pointwise
     from nsdflow.models.gnet import Readout
 
-__all__ = ["Batch", "Network", "Step", "build_network", "choose_pointwise", "choose_step"]
+__all__ = ["Batch", "Network", "Step", "build_network", "choose_pointwise", "choose_step", "choose_trunk"]
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained, and what trains it: one Adam for the encoder (None: frozen), one for each readout; and what the
-    readouts compute between their matrix products."""
+    """What is trained, and what trains it: one Adam for the encoder (None: frozen), one for each readout; the trunk as
+    it is to run; and what the readouts compute between their matrix products."""
 
     encoder: nn.Module
     readouts: Mapping[str, Readout]
     encoder_optimizer: Adam | None
     readout_optimizers: Mapping[str, Adam]
     group: Group
+    trunk: TrunkFunction | None
     pointwise: Pointwise
 
 
@@ -84,6 +86,7 @@ def build_network(
         encoder_optimizer=_adam(trained, settings) if trained else None,
         readout_optimizers={name: _adam(readout.parameters(), settings) for name, readout in readouts.items()},
         group=group,
+        trunk=choose_trunk(encoder, settings, device, group) if isinstance(encoder, Encoder) else None,
         pointwise=choose_pointwise(settings, device),
     )
 
@@ -96,13 +99,30 @@ def choose_pointwise(settings: TrainSettings, device: torch.device) -> Pointwise
     RunError
         They have to be compiled, and cannot be.
     """
+    return compiled_read_out if _compile(settings, device, compiles) else read_out
+
+
+def choose_trunk(encoder: Encoder, settings: TrainSettings, device: torch.device, group: Group) -> TrunkFunction:
+    """The trunk with the kernels that the settings ask for; over several processes it is plain, as it talks in between.
+
+    Raises
+    ------
+    RunError
+        They have to be compiled, and cannot be.
+    """
+    if group.size == 1 and _compile(settings, device, trunk_compiles):
+        return compiled_trunk(encoder.trunk, settings.batch_size)
+    return cast(TrunkFunction, encoder.trunk)
+
+
+def _compile(settings: TrainSettings, device: torch.device, works: Callable[[torch.device], bool]) -> bool:
     if settings.kernels == "plain" or (settings.kernels == "auto" and device.type != "cuda"):
-        return read_out
-    if compiles(device):
-        return compiled_read_out
+        return False
+    if works(device):
+        return True
     if settings.kernels == "compiled":
         raise RunError(f"kernels: torch cannot compile them for {device} here; install a C compiler, or set plain")
-    return read_out
+    return False
 
 
 def choose_step(settings: TrainSettings) -> Step:
@@ -114,16 +134,16 @@ def choose_step(settings: TrainSettings) -> Step:
 
 def _published_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
     """The trunk's step; then, through the trunk as it is now, the readout's."""
-    encoder = cast(Encoder, network.encoder)
+    encoder, trunk = cast(Encoder, network.encoder), cast(TrunkFunction, network.trunk)
     with torch.set_grad_enabled(settings.train_prefilter):
         maps = _run(encoder.prefilter, settings, batch.images)
-    levels = _run(encoder.trunk, settings, maps, batch.generator)
+    levels = _run(trunk, settings, maps, batch.generator)
     _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=False)
     _update(network.encoder_optimizer, network.group)
     with torch.no_grad():
         if settings.train_prefilter:  # it has changed
             maps = _run(encoder.prefilter, settings, batch.images)
-        levels = _run(encoder.trunk, settings, maps, batch.generator)
+        levels = _run(trunk, settings, maps, batch.generator)
     errors = _backpropagate(network, batch, levels, settings, into_encoder=False, into_readout=True)
     _update(network.readout_optimizers[batch.subject], network.group)
     return errors
@@ -131,7 +151,8 @@ def _published_step(network: Network, batch: Batch, settings: TrainSettings) -> 
 
 def _joint_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
     """One pass, both steps."""
-    levels = _run(network.encoder, settings, batch.images, batch.generator)
+    encoder, trunk = cast(Encoder, network.encoder), cast(TrunkFunction, network.trunk)
+    levels = _run(trunk, settings, _run(encoder.prefilter, settings, batch.images), batch.generator)
     errors = _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=True)
     _update(network.encoder_optimizer, network.group)
     _update(network.readout_optimizers[batch.subject], network.group)
@@ -147,7 +168,7 @@ def _readout_step(network: Network, batch: Batch, settings: TrainSettings) -> Te
     return errors
 
 
-def _run(module: nn.Module, settings: TrainSettings, x: Tensor, *generator: torch.Generator) -> Any:
+def _run(module: Callable[..., Any], settings: TrainSettings, x: Tensor, *generator: torch.Generator) -> Any:
     with encoder_arithmetic(resolve_precision(settings.precision, x.device), x.device):
         return module(x, *generator)
 

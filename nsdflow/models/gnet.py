@@ -91,21 +91,24 @@ class Prefilter(nn.Module):
 class ChannelDropout(nn.Module):
     """Whole channels of an image set to zero with probability ``share``, the others scaled so that the mean stays.
 
-    Unlike torch's it draws from the generator that it is given.
+    Unlike torch's it draws from the generator that it is given, and apart from the product: what is left is a plain
+    function of tensors, which can be compiled.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, channels: int) -> None:
         super().__init__()
         self.share = share
+        self.channels = channels
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        if not self.training or self.share == 0:
-            return x
-        return x * self.draw(len(x), x, generator)
+    def draw(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
+        """Factors (image, channel, 1, 1) for the images of ``like`` (image, ...); None where nothing is dropped."""
+        return self._factors(len(like), like, generator) if self.training and self.share else None
 
-    def draw(self, images: int, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Factors (image, channel, 1, 1) for ``images`` images like those of ``x``."""
-        kept = x.new_empty(images, x.shape[1]).bernoulli_(1 - self.share, generator=generator)
+    def forward(self, x: Tensor, factors: Tensor | None) -> Tensor:
+        return x if factors is None else x * factors.to(x.dtype)
+
+    def _factors(self, images: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        kept = like.new_empty(images, self.channels).bernoulli_(1 - self.share, generator=generator)
         return kept.div_(1 - self.share)[:, :, None, None]
 
 
@@ -116,14 +119,15 @@ class Block(nn.Module):
         self, inputs: int, outputs: int, *, padding: int, dropout: float, generator: torch.Generator | None
     ) -> None:
         super().__init__()
-        self.dropout = ChannelDropout(dropout)
+        self.dropout = ChannelDropout(dropout, inputs)
         self.norm = nn.BatchNorm2d(inputs, eps=1e-5, momentum=NORM_MOMENTUM)
         self.conv = _convolution(inputs, outputs, kernel=3, padding=padding)
         nn.init.xavier_normal_(self.conv.weight, gain=math.sqrt(2.0), generator=generator)
         nn.init.zeros_(cast(Tensor, self.conv.bias))
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        x = self.dropout(self.norm(x), generator)
+    def forward(self, x: Tensor, factors: Tensor | None = None) -> Tensor:
+        """``factors``: the dropout's, as `ChannelDropout.draw` gives them."""
+        x = self.dropout(self.norm(x), factors)
         return functional.relu(self.conv(x), inplace=True)
 
 
@@ -152,15 +156,26 @@ class Trunk(nn.Module):
 
         ``generator`` draws the dropout masks in train mode (torch's global one, where none is given).
         """
+        return self.convolve(maps, self.draw(maps, generator))
+
+    def draw(self, maps: Tensor, generator: torch.Generator | None = None) -> list[Tensor | None]:
+        """Dropout factors of every layer for the images of ``maps``."""
+        return [self._block(name).dropout.draw(maps, generator) for name in LAYER_NAMES]
+
+    def convolve(self, maps: Tensor, factors: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+        """What `forward` does, with factors that `draw` has drawn."""
         x = maps
         seen: dict[str, Tensor] = {}
-        for name in LAYER_NAMES:
+        for name, drawn in zip(LAYER_NAMES, factors, strict=True):
             if name == COARSE_LAYERS[0]:
                 x = functional.max_pool2d(x, kernel_size=3, stride=2, padding=1)
-            x = self.get_submodule(name)(x, generator)
+            x = self._block(name)(x, drawn)
             seen[name] = x if name == "c3" else x[:, : self.width]
         fine, coarse = (torch.cat([seen[name] for name in names], dim=1) for names in (FINE_LAYERS, COARSE_LAYERS))
         return fine, coarse
+
+    def _block(self, name: str) -> Block:
+        return cast(Block, self.get_submodule(name))
 
 
 class Encoder(nn.Module):

@@ -91,7 +91,7 @@ def test_a_block_is_norm_dropout_convolution_relu() -> None:
     block, x = trunk.get_submodule("c4a"), torch.rand(6, 128, 5, 5)
     norm = nn.BatchNorm2d(128, momentum=0.25)
     with torch.no_grad():
-        found = block(x, torch.Generator().manual_seed(3))
+        found = block(x, block.dropout.draw(x, torch.Generator().manual_seed(3)))
         keep = torch.empty(6, 128).bernoulli_(0.5, generator=torch.Generator().manual_seed(3)) * 2
         expected = functional.conv2d(norm(x) * keep[:, :, None, None], block.conv.weight, block.conv.bias, padding=1)
     torch.testing.assert_close(found, expected.relu())
