@@ -16,7 +16,7 @@ first of equals wins, as published.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,20 +25,14 @@ import torch
 from torch import Tensor
 
 from nsdflow.errors import RunError
-from nsdflow.fit.fwrf_features import (
-    CandidateFeatures,
-    MapFeatures,
-    Nonlinearity,
-    Standardised,
-    candidate_features,
-    standardised,
-    transformed,
-)
+from nsdflow.fit.fwrf_candidates import Prepared, chosen_features, prepare, weighted_rows, winners
+from nsdflow.fit.fwrf_features import CandidateFeatures, MapFeatures, Nonlinearity, candidate_features, transformed
 from nsdflow.fit.fwrf_memory import VOXEL_TILE, FwrfMemory, FwrfShape, free_memory, plan_memory
+from nsdflow.fit.fwrf_settings import PUBLISHED, PUBLISHED_LAMBDAS, FwrfSettings
 from nsdflow.fit.fwrf_tiles import score, voxel_tiles
-from nsdflow.fit.fwrf_trials import Statistics, TrialSums, sum_trials
+from nsdflow.fit.fwrf_trials import TrialSums, sum_trials
 from nsdflow.fit.precision import arithmetic
-from nsdflow.fit.ridge import Form, cheaper_form, ridge_system
+from nsdflow.fit.ridge import Form, cheaper_form, scorer
 from nsdflow.models.pooling import CANDIDATE_TILE
 
 if TYPE_CHECKING:
@@ -57,30 +51,6 @@ __all__ = [
     "search",
     "solve",
 ]
-
-PUBLISHED_LAMBDAS = tuple(float(strength) for strength in np.geomspace(1e3, 1e6, 9))
-
-
-@dataclass(frozen=True)
-class FwrfSettings:
-    """What the model is; the defaults are the published AlexNet-fwRF."""
-
-    lambdas: tuple[float, ...] = PUBLISHED_LAMBDAS
-    zscore: bool = True
-    bias: bool = True
-    """Append a column of ones, which is penalised like every feature."""
-    nonlinearity: Nonlinearity = "none"
-    statistics: Statistics = "all"
-    form: Form | None = None
-    """None takes the cheaper one."""
-
-    def __post_init__(self) -> None:
-        if not self.lambdas or min(self.lambdas) <= 0:
-            raise ValueError(f"lambdas must be positive numbers, not {self.lambdas}")
-
-
-#: The published AlexNet-fwRF.
-PUBLISHED = FwrfSettings()
 
 
 @dataclass(frozen=True)
@@ -146,8 +116,10 @@ def fit(
     """
     features = _features(maps, candidates)
     trials = sum_trials(images, responses, holdout, statistics=settings.statistics)
-    best = search(features, trials, settings, device=device, memory=memory)
-    return solve(features, trials, settings, best, device=device, memory=memory)
+    plan, form, device = _plan(features, trials, settings, device, memory, keep=True)
+    kept: dict[int, Prepared] | None = {} if plan.kept else None
+    best = _search(features, trials, settings, range(len(features.candidates)), plan, form, device, kept)
+    return _solve(features, trials, settings, best, plan, form, device, kept or {})
 
 
 def search(
@@ -168,10 +140,22 @@ def search(
     RunError
         A loss is not a number: features are not finite, or a lambda is lost in their rounding.
     """
-    device = torch.device(device)
+    plan, form, device = _plan(features, trials, settings, device, memory)
     block = range(len(features.candidates)) if block is None else block
-    shape = fit_shape(features, trials, settings, device)
-    plan = plan_memory(shape, free_memory(device) if memory is None else memory)
+    return _search(features, trials, settings, block, plan, form, device)
+
+
+def _search(
+    features: CandidateFeatures,
+    trials: TrialSums,
+    settings: FwrfSettings,
+    block: range,
+    plan: FwrfMemory,
+    form: Form,
+    device: torch.device,
+    kept: dict[int, Prepared] | None = None,
+) -> FwrfPartial:
+    """As `search`; what it prepares of each candidate is added to ``kept``."""
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     with torch.no_grad(), arithmetic("float32", device):
         source, rows = _on_device(features, trials, plan, device)
@@ -179,11 +163,12 @@ def search(
         for first in range(0, trials.voxels, plan.voxels):
             tiles = voxel_tiles(trials, range(first, min(first + plan.voxels, trials.voxels)), VOXEL_TILE, device)
             for index, pooled in candidate_features(source, block, plan.candidates, rows, device):
-                values = _standardised(pooled, trials, settings).values
+                prepared, values = prepare(pooled, trials, settings, form)
                 del pooled  # its whole block would live on while the next one is made
-                train = _weighted_rows(values, trials.train, trials.train_count)
-                held = _weighted_rows(values, trials.holdout, trials.holdout_count)
-                score(index, ridge_system(train, shape.form, trials.repeated), held, settings.lambdas, tiles)
+                if kept is not None:
+                    kept[index] = prepared
+                held = weighted_rows(values, trials.holdout, trials.holdout_count)
+                score(index, scorer(prepared.system, trials.repeated), held, settings.lambdas, tiles)
             parts += [tile.best() for tile in tiles]
     return FwrfPartial(block, *(torch.cat(part) for part in zip(*parts, strict=True)))
 
@@ -220,27 +205,35 @@ def solve(
     memory: int | None = None,
 ) -> FwrfResult:
     """Weights of the winners, fitted on the training trials: one system for each candidate and lambda that won."""
+    plan, form, device = _plan(features, trials, settings, device, memory)
+    return _solve(features, trials, settings, best, plan, form, device, {})
+
+
+def _solve(
+    features: CandidateFeatures,
+    trials: TrialSums,
+    settings: FwrfSettings,
+    best: FwrfPartial,
+    plan: FwrfMemory,
+    form: Form,
+    device: torch.device,
+    kept: Mapping[int, Prepared],
+) -> FwrfResult:
+    """As `solve`; candidates that are not ``kept`` are prepared anew."""
     if bool((best.candidate < 0).any()):
         raise RunError(f"{int((best.candidate < 0).sum())} voxels have no finite loss; are all features finite?")
-    device = torch.device(device)
-    shape = fit_shape(features, trials, settings, device)
-    plan = plan_memory(shape, free_memory(device) if memory is None else memory)
     weights = torch.zeros(trials.voxels, features.features + 1)
     mean, std = (torch.empty(trials.voxels, features.features) for _ in range(2))
     lambdas = torch.tensor(settings.lambdas, dtype=torch.float64)
     with torch.no_grad(), arithmetic("float32", device):
         source, rows = _on_device(features, trials, plan, device)
         trials = trials.rows_on(device)
-        for index, pooled in _chosen_features(source, best.candidate, plan.candidates, rows, device):
-            standard = _standardised(pooled, trials, settings)
-            del pooled
+        for index, prepared in winners(source, trials, settings, best.candidate, plan, form, rows, device, kept):
             won = best.candidate == index
-            mean[won], std[won] = standard.mean.cpu(), standard.std.cpu()
-            train = _weighted_rows(standard.values, trials.train, trials.train_count)
-            system = ridge_system(train, shape.form, trials.repeated)
+            mean[won], std[won] = prepared.mean.cpu(), prepared.std.cpu()
             for voxels in won.nonzero()[:, 0].split(VOXEL_TILE):
                 responses, strengths = trials.train_sum[:, voxels].to(device), lambdas[best.lambda_index[voxels]]
-                fitted = system.weights(responses, strengths.to(device))
+                fitted = prepared.system.weights(responses, strengths.to(device))
                 weights[voxels, : len(fitted)] = fitted.T.cpu()
     return FwrfResult(
         rf=torch.as_tensor(features.candidates)[best.candidate],
@@ -278,7 +271,7 @@ def predict(
     rows = torch.arange(features.images) if images is None else images
     predictions = torch.empty(len(rows), len(result.rf))
     with torch.no_grad(), arithmetic("float32", device):
-        for index, pooled in _chosen_features(features, result.candidate, CANDIDATE_TILE, rows, device):
+        for index, pooled in chosen_features(features, result.candidate, CANDIDATE_TILE, rows, device):
             voxels = (result.candidate == index).nonzero()[:, 0]
             # voxels of one candidate share its statistics
             mean, std = (values[voxels[0]].to(device) for values in (result.feature_mean, result.feature_std))
@@ -316,6 +309,21 @@ def fit_shape(
     )
 
 
+def _plan(
+    features: CandidateFeatures,
+    trials: TrialSums,
+    settings: FwrfSettings,
+    device: torch.device | str,
+    memory: int | None,
+    *,
+    keep: bool = False,
+) -> tuple[FwrfMemory, Form, torch.device]:
+    device = torch.device(device)
+    shape = fit_shape(features, trials, settings, device)
+    plan = plan_memory(shape, free_memory(device) if memory is None else memory, keep=keep)
+    return plan, shape.form, device
+
+
 def _on_device(
     features: CandidateFeatures, trials: TrialSums, plan: FwrfMemory, device: torch.device
 ) -> tuple[CandidateFeatures, Tensor]:
@@ -323,30 +331,6 @@ def _on_device(
     if not plan.resident:
         return features, trials.images
     return features.resident(trials.images, device), torch.arange(len(trials.images))
-
-
-def _chosen_features(
-    features: CandidateFeatures, candidate: Tensor, at_once: int, rows: Tensor, device: torch.device
-) -> Iterator[tuple[int, Tensor]]:
-    """Features of the candidates that some voxel chose, each tile pooled once."""
-    chosen = set(candidate.tolist())
-    for start in range(0, len(features.candidates), CANDIDATE_TILE):
-        tile = range(start, min(start + CANDIDATE_TILE, len(features.candidates)))
-        if chosen.intersection(tile):
-            for index, pooled in candidate_features(features, tile, at_once, rows, device):
-                if index in chosen:
-                    yield index, pooled
-
-
-def _standardised(pooled: Tensor, trials: TrialSums, settings: FwrfSettings) -> Standardised:
-    return standardised(
-        pooled, trials.share, nonlinearity=settings.nonlinearity, zscore=settings.zscore, bias=settings.bias
-    )
-
-
-def _weighted_rows(values: Tensor, images: Tensor, counts: Tensor) -> Tensor:
-    """Rows of some images, times the square root of their counts."""
-    return values[images].mul_(counts.sqrt()[:, None])
 
 
 def _features(

@@ -24,6 +24,9 @@ VOXEL_TILE = 4096
 #: Share of the free memory that a fit takes if it is not told otherwise.
 SHARE_OF_FREE = 0.8
 
+#: What a fit may keep of its candidates, between search and solution, so as not to prepare the winners again.
+KEPT_MEMORY = 1 << 30
+
 #: Work space of the BLAS and LAPACK libraries and rounding of the allocator.
 OVERHEAD = 64 << 20
 
@@ -54,12 +57,15 @@ class FwrfMemory:
     candidates: int
     resident: bool
     """Whether all feature maps are copied to the device, or pooled in passing."""
+    kept: bool = False
+    """Whether the systems of all candidates are kept from search to solution."""
 
 
-def plan_memory(shape: FwrfShape, budget: int | None = None) -> FwrfMemory:
+def plan_memory(shape: FwrfShape, budget: int | None = None, *, keep: bool = False) -> FwrfMemory:
     """The largest blocks whose peak stays within ``budget`` bytes (None: as large as useful).
 
-    First the maps are made resident, then more voxels, then more candidates are taken at once.
+    First the maps are made resident, then more voxels, then more candidates are taken at once; last, with ``keep``, the
+    candidates' systems are kept, where they are small.
 
     Raises
     ------
@@ -68,9 +74,11 @@ def plan_memory(shape: FwrfShape, budget: int | None = None) -> FwrfMemory:
     """
     most = min(shape.candidates, CANDIDATE_TILE)
     whole = -(-shape.voxels // VOXEL_TILE) * VOXEL_TILE
-    steps = [(False, VOXEL_TILE, 1)]
-    steps += [(shape.copied, voxels, 1) for voxels in range(VOXEL_TILE, whole + 1, VOXEL_TILE)]
-    steps += [(shape.copied, whole, candidates) for candidates in range(2, most + 1)]
+    steps = [(False, VOXEL_TILE, 1, False)]
+    steps += [(shape.copied, voxels, 1, False) for voxels in range(VOXEL_TILE, whole + 1, VOXEL_TILE)]
+    steps += [(shape.copied, whole, candidates, False) for candidates in range(2, most + 1)]
+    if keep and _kept_bytes(shape) <= KEPT_MEMORY:
+        steps += [(shape.copied, whole, most, True)]
     plans = [_planned(shape, *step) for step in steps]
     allowed = plans[-1].bytes if budget is None else budget
     fitting = [plan for plan in plans if plan.bytes <= allowed]
@@ -83,11 +91,11 @@ def plan_memory(shape: FwrfShape, budget: int | None = None) -> FwrfMemory:
     return replace(fitting[-1], voxels=min(fitting[-1].voxels, shape.voxels))
 
 
-def _planned(shape: FwrfShape, resident: bool, voxels: int, candidates: int) -> FwrfMemory:
+def _planned(shape: FwrfShape, resident: bool, voxels: int, candidates: int, kept: bool) -> FwrfMemory:
     """Peak of one choice of blocks: what lives through the fit, plus the larger of its stages."""
     columns = shape.features + 1
     voxels = min(voxels, shape.voxels)
-    side = shape.features + 1 if shape.form == "primal" else shape.train
+    side = _side(shape)
     item = system_dtype(shape.form).itemsize
     pooled = 4 * candidates * shape.images * shape.features
     largest, maps = shape.image_bytes
@@ -105,7 +113,19 @@ def _planned(shape: FwrfShape, resident: bool, voxels: int, candidates: int) -> 
     winners = (4 * shape.train + 4 * item * side + 3 * 4 * columns) * min(shape.voxels, VOXEL_TILE)
     solving = pooled + results + max(pooling, standardising, rows + doubled + system + winners)
     resident_maps = maps * shape.images if resident else 0
-    return FwrfMemory(resident_maps + max(searching, solving) + OVERHEAD, voxels, candidates, resident)
+    peak = resident_maps + kept * _kept_bytes(shape) + max(searching, solving) + OVERHEAD
+    return FwrfMemory(peak, voxels, candidates, resident, kept)
+
+
+def _kept_bytes(shape: FwrfShape) -> int:
+    """Training rows, their products, mean and std of every candidate."""
+    rows, products = 4 * (shape.features + 1) * (shape.train + 2), system_dtype(shape.form).itemsize * _side(shape) ** 2
+    return shape.candidates * (rows + products)
+
+
+def _side(shape: FwrfShape) -> int:
+    """Rows and columns of the system."""
+    return shape.features + 1 if shape.form == "primal" else shape.train
 
 
 def free_memory(device: torch.device) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nsdflow.fit.fwrf_trials import TrialSums
-    from nsdflow.fit.ridge import RidgeSystem
+    from nsdflow.fit.ridge import Scorer
 
 __all__ = ["VoxelTile", "score", "voxel_tiles"]
 
@@ -71,10 +71,10 @@ def voxel_tiles(trials: TrialSums, voxels: range, size: int, device: torch.devic
     return tiles
 
 
-def score(candidate: int, system: RidgeSystem, held: Tensor, lambdas: Sequence[float], tiles: list[VoxelTile]) -> None:
+def score(candidate: int, scorer: Scorer, held: Tensor, lambdas: Sequence[float], tiles: list[VoxelTile]) -> None:
     """Holdout losses of one candidate with every lambda."""
-    rights = [system.right(tile.train) for tile in tiles]
-    for lambda_index, operator in enumerate(system.operators(held, lambdas)):
+    rights = [scorer.right(tile.train) for tile in tiles]
+    for lambda_index, operator in enumerate(scorer.operators(held, lambdas)):
         for tile, right in zip(tiles, rights, strict=True):
             residual = torch.addmm(tile.target, operator, right, alpha=-1)
             explainable = residual.square_().sum(0, dtype=torch.float64)

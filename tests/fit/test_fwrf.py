@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, fit
 from nsdflow.fit.fwrf_features import MapFeatures, PooledFeatures
 from nsdflow.fit.fwrf_memory import FwrfMemory
 from nsdflow.fit.fwrf_trials import TrialSums, sum_trials
+from nsdflow.fit.ridge import Form
 from nsdflow.models.pooling import candidate_grid, pooling_weights
 
 LAMBDAS = (0.3, 3.0, 30.0, 300.0)
@@ -184,15 +186,19 @@ def assert_same_bits(one: FwrfPartial, other: FwrfPartial) -> None:
         assert torch.equal(getattr(one, name), getattr(other, name)), name
 
 
-@pytest.mark.parametrize("resident", [False, True])
-@pytest.mark.parametrize(("voxels", "candidates"), [(3, 16), (6, 1), (9, 5), (11, 3)])
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("form", get_args(Form))
+@pytest.mark.parametrize(
+    ("voxels", "candidates", "resident"), [(3, 16, False), (6, 1, True), (9, 5, False), (11, 3, True)]
+)
 def test_blocks_never_change_a_bit(
-    monkeypatch: pytest.MonkeyPatch, voxels: int, candidates: int, resident: bool
+    monkeypatch: pytest.MonkeyPatch, voxels: int, candidates: int, resident: bool, form: Form, kept: bool
 ) -> None:
     monkeypatch.setattr(fwrf, "VOXEL_TILE", 3)
-    problem, settings = make_problem(voxels=11), FwrfSettings(lambdas=LAMBDAS)
+    problem, settings = make_problem(voxels=11), FwrfSettings(lambdas=LAMBDAS, form=form)
     whole = problem.fit(settings)
-    monkeypatch.setattr(fwrf, "plan_memory", lambda *_: FwrfMemory(0, voxels, candidates, resident))
+    plan = FwrfMemory(0, voxels, candidates, resident, kept)
+    monkeypatch.setattr(fwrf, "plan_memory", lambda *_, keep: plan)
     for name, values in vars(problem.fit(settings)).items():
         assert torch.equal(values, getattr(whole, name)), name
 

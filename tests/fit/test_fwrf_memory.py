@@ -33,14 +33,15 @@ FULL_SIZE = FwrfShape(
 MEASURE = """
 import json, resource, sys
 import numpy as np, torch
-from nsdflow.fit.fwrf import FwrfSettings, fit, fit_shape, search, solve
+from nsdflow.fit import fwrf
+from nsdflow.fit.fwrf import FwrfSettings, fit_shape, search, solve
 from nsdflow.fit.fwrf_features import MapFeatures
 from nsdflow.fit.fwrf_memory import plan_memory
 from nsdflow.fit.fwrf_trials import sum_trials
 from nsdflow.models.pooling import candidate_grid
 
 torch.set_num_threads(1)
-images, voxels, form, small = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4] == "small"
+images, voxels, form, budget = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 torch.manual_seed(0)
 
 def problem(images, voxels):
@@ -51,14 +52,19 @@ def problem(images, voxels):
 
 settings = FwrfSettings(lambdas=(1e2, 1e3, 1e4), form=form)
 
-def run(features, trials, memory):
-    return solve(features, trials, settings, search(features, trials, settings, memory=memory), memory=memory)
+def run(features, trials, plan):
+    where = features, trials, settings
+    if not plan.kept:
+        return solve(*where, search(*where, memory=plan.bytes), memory=plan.bytes)
+    rest, kept = (plan, form, torch.device("cpu")), {}
+    return fwrf._solve(*where, fwrf._search(*where, range(len(features.candidates)), *rest, kept), *rest, kept)
 
-run(*problem(20, 5), None)                              # libraries load and make their buffers
+features, trials = problem(20, 5)                       # libraries load and make their buffers
+run(features, trials, plan_memory(fit_shape(features, trials, settings)))
 features, trials = problem(images, voxels)
 shape = fit_shape(features, trials, settings)
-plan = plan_memory(shape)
-if small:
+plan = plan_memory(shape, keep=budget == "kept")
+if budget == "small":
     plan = plan_memory(shape, plan.bytes * 9 // 10)
 
 def resident():
@@ -66,15 +72,21 @@ def resident():
 
 open("/proc/self/clear_refs", "w").write("5")           # the peak starts again from here
 before = resident()
-result = run(features, trials, plan.bytes)
+result = run(features, trials, plan)
 peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps({"planned": plan.bytes, "measured": peak - before, "candidates": plan.candidates}))
+print(json.dumps({"planned": plan.bytes, "measured": peak - before, "candidates": plan.candidates, "kept": plan.kept}))
 """
 
 
 @pytest.mark.parametrize(
     ("images", "voxels", "form", "budget"),
-    [(800, 3000, "dual", "large"), (1200, 3000, "primal", "large"), (1200, 5000, "primal", "small")],
+    [
+        (800, 3000, "dual", "large"),
+        (800, 3000, "dual", "kept"),
+        (1200, 3000, "primal", "large"),
+        (1200, 3000, "primal", "kept"),
+        (1200, 5000, "primal", "small"),
+    ],
 )
 def test_measured_peak_is_within_the_plan(images: int, voxels: int, form: str, budget: str) -> None:
     command = [sys.executable, "-c", MEASURE, str(images), str(voxels), form, budget]
@@ -85,6 +97,7 @@ def test_measured_peak_is_within_the_plan(images: int, voxels: int, form: str, b
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["candidates"] < 16) == (budget == "small")
+    assert found["kept"] == (budget == "kept")
     assert 0.3 * found["planned"] < found["measured"] <= found["planned"]
 
 
@@ -106,6 +119,7 @@ def test_all_is_held_where_there_is_room() -> None:
     plan = plan_memory(FULL_SIZE)
     assert (plan.resident, plan.voxels, plan.candidates) == (True, FULL_SIZE.voxels, CANDIDATE_TILE)
     assert plan.bytes < 80 * 2**30 / 2
+    assert plan_memory(FULL_SIZE, keep=True) == plan, "systems of thousands of candidates are not kept"
 
 
 def test_free_memory_of_the_cpu() -> None:

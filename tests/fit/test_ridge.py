@@ -10,7 +10,7 @@ import scipy.linalg
 import torch
 
 from nsdflow.errors import RunError
-from nsdflow.fit.ridge import Form, cheaper_form, floating_point_work, gram, ridge_system
+from nsdflow.fit.ridge import Form, cheaper_form, floating_point_work, gram, ridge_system, scorer
 
 LAMBDAS = (0.5, 50.0)
 
@@ -24,8 +24,9 @@ def test_operators_and_weights(rows: int, features: int, form: Form, repeats: in
     factors = torch.rand(repeats, generator=generator) + 0.5
     held[:repeats] = factors[:, None] * train[rows - repeats :]
     responses = torch.randn(rows, 3, generator=generator)
-    system = ridge_system(train, form, factors)
-    right, operators = system.right(responses), list(system.operators(held, LAMBDAS))
+    system = ridge_system(train, form)
+    scores = scorer(system, factors)
+    right, operators = scores.right(responses), list(scores.operators(held, LAMBDAS))
     for strength, operator in zip(LAMBDAS, operators, strict=True):
         plain = train.double().numpy()
         expected = scipy.linalg.solve(plain.T @ plain + strength * np.eye(features), plain.T @ responses.numpy())
@@ -48,7 +49,7 @@ def test_voxels_have_lambdas_of_their_own(form: Form) -> None:
 def test_a_system_without_a_factor_gives_no_numbers() -> None:
     """Rounding hides the lambda: neither weights nor predictions may look like some."""
     train = torch.full((4, 3), 1e10)
-    (operator,) = ridge_system(train, "primal").operators(train[:1], [1e-3])
+    (operator,) = scorer(ridge_system(train, "primal")).operators(train[:1], [1e-3])
     assert operator.isnan().all()
 
 
