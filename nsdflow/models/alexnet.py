@@ -32,7 +32,8 @@ def imagenet_normalised(images: Tensor) -> Tensor:
     """``(image / 255 - mean) / std`` with ImageNet's constants; (image, 3, y, x) in, float32 out."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     scale, shift = 1 / (255 * std), -mean / std
-    return torch.addcmul(shift.to(images.device), images.float(), scale.to(images.device))
+    pixels = images.to(torch.float32, copy=True)
+    return pixels.mul_(scale.to(images.device)).add_(shift.to(images.device))
 
 
 class AlexNet(nn.Module):
@@ -66,7 +67,7 @@ class AlexNet(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Eight maps (image, channel, y, x) of images (image, 3, y, x), uint8 or floats of 0 to 255."""
-        maps = imagenet_normalised(images.contiguous(memory_format=torch.channels_last))
+        maps = imagenet_normalised(images).contiguous(memory_format=torch.channels_last)
         layers = []
         for key in ("0", "3", "6", "8", "10"):
             maps = functional.relu(self.features[key](maps), inplace=True)
