@@ -167,8 +167,8 @@ def extract_levels(
     network : computes the maps; moved to ``device`` by the caller.
     images : (image, 3, y, x) uint8, in memory or memory-mapped; read by batches.
     limit : most channels kept of one layer, those with the largest variance over ``images``; None keeps all.
-    batch : images run at once. On the CPU few are enough: AlexNet's fully connected layers take as long for 25 images as
-        for 50, and its largest activation of these is 40 MB. A GPU wants hundreds.
+    batch : images run at once. On the CPU few are enough: AlexNet's fully connected layers take as long for 25 images
+        as for 50, and its largest activation of these is 40 MB. A GPU wants hundreds.
     device : where batches are sent.
     keep_on : where the maps of all images are held.
 
