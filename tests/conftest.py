@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -30,19 +29,6 @@ left_out: Counter[str] = Counter()
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     for item in items:
         left_out.update(mark for mark in MARKED if item.get_closest_marker(mark))
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A process of pytest-xdist tells the one that writes the summary."""
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["left_out"] = dict(left_out)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Every process has collected all tests; one that crashed tells nothing."""
-    for mark, count in getattr(node, "workeroutput", {}).get("left_out", {}).items():
-        left_out[mark] = count
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
