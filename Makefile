@@ -18,8 +18,8 @@ help: ## this list
 demo: $(USER_READY) ## synthetic NSD -> store -> GNet and fwRF -> a page of figures, in ./demo
 	$(BIN)/nsdflow demo --out demo
 
-test: $(DEV_READY) ## all tests but the marked ones (slow, slurm, gpu, browser; it says how many); PYTEST_ARGS="-k store" for some
-	$(PYTEST) $(PYTEST_ARGS)
+test: $(DEV_READY) ## all tests but the marked ones (slow, slurm, gpu, browser; it says how many), on up to 4 cores; PYTEST_ARGS="-k store" for some
+	$(PYTEST) --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 nightly: $(DEV_READY) ## the slow tests that `make test` leaves out
 	$(PYTEST) -m "slow" $(PYTEST_ARGS)

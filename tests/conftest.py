@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,6 +32,19 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
         left_out.update(mark for mark in MARKED if item.get_closest_marker(mark))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist tells the one that writes the summary."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Every process has collected all tests; one that crashed tells nothing."""
+    for mark, count in getattr(node, "workeroutput", {}).get("left_out", {}).items():
+        left_out[mark] = count
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say which marked tests were left out, and how to run them; silent when marks were asked for."""
     if left_out and config.getoption("markexpr").startswith("not "):
@@ -51,6 +65,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _own_seed() -> None:
+    """What a test draws does not depend on the tests before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

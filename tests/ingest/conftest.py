@@ -20,7 +20,7 @@ from nsdflow.workflows.ingest import IngestPlan, ingest, plan_ingest
 LAYOUT = Layout(chunk_voxels=256, shard_voxels=1024, shard_images=20)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with connect("threads", threads_per_worker=2, dashboard=None) as client:
         yield client
@@ -69,11 +69,10 @@ def plan() -> Callable[..., IngestPlan]:
 
 
 @pytest.fixture(scope="package")
-def whole(
-    source: Path, plan: Callable[..., IngestPlan], client: Client, tmp_path_factory: pytest.TempPathFactory
-) -> Store:
+def whole(source: Path, plan: Callable[..., IngestPlan], tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Everything of ``source``, ingested without interruption."""
-    return ingest(plan(source, tmp_path_factory.mktemp("whole") / "nsd.zarr"), client)
+    with connect("threads", threads_per_worker=2, dashboard=None) as client:
+        return ingest(plan(source, tmp_path_factory.mktemp("whole") / "nsd.zarr"), client)
 
 
 @pytest.fixture(scope="package")
