@@ -20,19 +20,11 @@ if TYPE_CHECKING:
 
     from nsdflow.store.shards import Index, ShardedArray
 
-__all__ = ["Piece", "iter_chunks", "read_region", "read_spans"]
+__all__ = ["read_region", "read_spans"]
 
 
-@dataclass(frozen=True)
-class Piece:
-    """What one inner chunk contributes to a selection: where it goes, and its values there."""
-
-    where: tuple[slice, ...]
-    values: NDArray[Any]
-
-
-def iter_chunks(array: ShardedArray, selection: Sequence[Index | None]) -> Iterator[Piece]:
-    """The part of a selection in each inner chunk, reading only chunks that are touched.
+def read_region(array: ShardedArray, selection: Sequence[Index | None]) -> NDArray[Any]:
+    """The selected values, reading only chunks that are touched.
 
     Parameters
     ----------
@@ -50,6 +42,8 @@ def iter_chunks(array: ShardedArray, selection: Sequence[Index | None]) -> Itera
         _axis_pieces(np.arange(size) if chosen is None else chosen, chunk)
         for chosen, size, chunk in zip(selection, array.shape, array.chunk, strict=True)
     ]
+    sizes = (size if chosen is None else len(chosen) for chosen, size in zip(selection, array.shape, strict=True))
+    values = np.empty(tuple(sizes), array.dtype.newbyteorder("="))
     by_shard: dict[tuple[int, ...], list[tuple[_AxisPiece, ...]]] = {}
     for pieces in product(*axes):
         position = tuple(piece.chunk // count for piece, count in zip(pieces, array.chunks_per_shard, strict=True))
@@ -59,15 +53,7 @@ def iter_chunks(array: ShardedArray, selection: Sequence[Index | None]) -> Itera
         for pieces, chunk in zip(wanted, _read_chunks(array, position, numbers), strict=True):
             for axis, piece in enumerate(pieces):
                 chunk = chunk[(slice(None),) * axis + (piece.inside,)]
-            yield Piece(tuple(piece.where for piece in pieces), chunk)
-
-
-def read_region(array: ShardedArray, selection: Sequence[Index | None]) -> NDArray[Any]:
-    """The selected values; see :func:`iter_chunks`."""
-    sizes = (size if chosen is None else len(chosen) for chosen, size in zip(selection, array.shape, strict=True))
-    values = np.empty(tuple(sizes), array.dtype.newbyteorder("="))
-    for piece in iter_chunks(array, selection):
-        values[piece.where] = piece.values
+            values[tuple(piece.where for piece in pieces)] = chunk
     return values
 
 

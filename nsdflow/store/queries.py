@@ -96,13 +96,13 @@ class Store:
         table = self._group(STIMULI)
         rows = select_images(table, nsd_id)
         array = open_sharded(f"{self.url}/{STIMULI}/images")
-        blocks = da.from_array(rows, chunks=(_block_sizes(rows, array.chunk[0] * BLOCK_CHUNKS),))
+        sizes = _block_sizes(rows, array.chunk[0] * BLOCK_CHUNKS)
         pixels = array.shape[1:]
         values = da.map_blocks(
             read_images,
-            blocks[:, None, None, None],
+            da.from_array(rows[:, None, None, None], chunks=(sizes, 1, 1, 1)),
             images=array,
-            chunks=(blocks.chunks[0], *((size,) for size in pixels)),
+            chunks=(sizes, *((size,) for size in pixels)),
             dtype=np.uint8,
             meta=np.empty((0, *pixels), np.uint8),
         )
@@ -158,22 +158,22 @@ class Store:
         rows, columns = self._select(name, roi, voxels, ncsnr_min, sessions, shared, nsd_id)
         betas = self._array(name, "betas")
         statistics = (self._array(name, "beta_mean"), self._array(name, "beta_std")) if zscore else None
-        row_blocks = da.from_array(rows, chunks=(_block_sizes(rows, betas.chunk[0]),))
-        column_blocks = da.from_array(columns, chunks=(_block_sizes(columns, betas.chunk[1] * BLOCK_CHUNKS),))
+        row_sizes = _block_sizes(rows, betas.chunk[0])
+        column_sizes = _block_sizes(columns, betas.chunk[1] * BLOCK_CHUNKS)
         values = da.map_blocks(
             read_responses,
-            row_blocks[:, None],
-            column_blocks[None, :],
+            da.from_array(rows[:, None], chunks=(row_sizes, 1)),
+            da.from_array(columns[None, :], chunks=(1, column_sizes)),
             betas=betas,
             statistics=statistics,
-            chunks=(row_blocks.chunks[0], column_blocks.chunks[0]),
+            chunks=(row_sizes, column_sizes),
             dtype=np.float32,
             meta=np.empty((0, 0), np.float32),
         )
-        coords = coordinates.isel(trial=rows, voxel=columns).coords
         attrs = {**coordinates.attrs, "units": "1" if zscore else UNITS}
         attrs["long_name"] = "response, z-scored within session" if zscore else "response"
-        return xr.DataArray(values, coords, ("trial", "voxel"), "responses", attrs)
+        chosen = coordinates.isel(trial=rows, voxel=columns)
+        return chosen.assign(responses=(("trial", "voxel"), values, attrs))["responses"]  # without a copy of them
 
     def explain(
         self,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from nsdflow.names import BETAS_SCALE
-from nsdflow.store.chunks import iter_chunks, read_region
+from nsdflow.store.chunks import read_region
 from nsdflow.store.memory import fresh_array
 
 if TYPE_CHECKING:
@@ -15,18 +15,10 @@ if TYPE_CHECKING:
 
     from nsdflow.store.shards import Index, ShardedArray
 
-__all__ = ["EPSILON", "read_images", "read_responses", "to_percent"]
+__all__ = ["EPSILON", "read_images", "read_responses"]
 
 #: Added to the standard deviation, as published.
 EPSILON: Final = np.float32(1e-6)
-
-
-def to_percent(stored: NDArray[Any], out: NDArray[np.float32]) -> None:
-    """Percent signal change of betas as stored: int16 divided by 300, float32 as they are."""
-    if stored.dtype.kind == "i":
-        np.divide(stored, np.float32(round(1 / BETAS_SCALE)), out=out, dtype=np.float32, casting="unsafe")
-    else:
-        out[...] = stored
 
 
 def read_responses(
@@ -50,21 +42,19 @@ def read_responses(
     (trial, voxel) float32
         (x - mean) / (std + 1e-6) with NaN -> 0, or x in percent signal change without statistics.
     """
-    trials, voxels = rows.ravel(), columns.ravel()
-    values = fresh_array((trials.size, voxels.size), np.float32)
-    if not values.size:
-        return values
-    session = trials[:1] // betas.chunk[0]
-    moments = [read_region(array, (session, voxels)) for array in statistics or ()]
-    for piece in iter_chunks(betas, (trials, voxels)):
-        block = values[piece.where]
-        to_percent(piece.values, out=block)
-        if moments:
-            mean, std = (moment[:, piece.where[1]] for moment in moments)
-            block -= mean
-            block /= std + EPSILON
-            if betas.dtype.kind == "f":  # integers have no NaN
-                np.nan_to_num(block, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    chosen = rows.ravel(), columns.ravel()
+    stored = read_region(betas, chosen)
+    values = fresh_array(stored.shape, np.float32)
+    values[...] = stored
+    if stored.dtype.kind == "i":
+        values /= np.float32(round(1 / BETAS_SCALE))
+    if statistics and values.size:
+        session = chosen[0][:1] // betas.chunk[0]
+        mean, std = (read_region(array, (session, chosen[1])) for array in statistics)
+        values -= mean
+        values /= std + EPSILON
+        if stored.dtype.kind == "f":  # integers have no NaN
+            np.nan_to_num(values, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
     return values
 
 
