@@ -49,17 +49,18 @@ class AlexNet(nn.Module):
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.features = nn.ModuleDict(
-            {
-                "0": _convolution("features.0", stride=4, padding=2),
-                "3": _convolution("features.3", padding=2),
-                "6": _convolution("features.6", padding=1),
-                "8": _convolution("features.8", padding=1),
-                "10": _convolution("features.10", padding=1),
-            }
-        )
-        self.classifier = nn.ModuleDict({key: _linear(f"classifier.{key}") for key in ("1", "4", "6")})
-        self.load_state_dict(dict(weights))
+        with torch.device("meta"):  # shapes alone: nothing is drawn only to be replaced
+            self.features = nn.ModuleDict(
+                {
+                    "0": _convolution("features.0", stride=4, padding=2),
+                    "3": _convolution("features.3", padding=2),
+                    "6": _convolution("features.6", padding=1),
+                    "8": _convolution("features.8", padding=1),
+                    "10": _convolution("features.10", padding=1),
+                }
+            )
+            self.classifier = nn.ModuleDict({key: _linear(f"classifier.{key}") for key in ("1", "4", "6")})
+        self.load_state_dict({name: values.float() for name, values in weights.items()}, assign=True)
         # on the CPU convolutions over channels-last memory take two thirds of the time
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.requires_grad_(False)
