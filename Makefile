@@ -19,7 +19,7 @@ demo: $(USER_READY) ## synthetic NSD -> store -> GNet and fwRF -> a page of figu
 	$(BIN)/nsdflow demo --out demo
 
 test: $(DEV_READY) ## all tests but the marked ones (slow, slurm, gpu, browser; it says how many), on up to 4 cores; PYTEST_ARGS="-k store" for some
-	$(PYTEST) --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 nightly: $(DEV_READY) ## the slow tests that `make test` leaves out
 	$(PYTEST) -m "slow" $(PYTEST_ARGS)

@@ -25,10 +25,12 @@ __all__ = ["render_report", "write_report"]
 
 _PROTOCOLS = {
     "published": "as in the paper: the holdout is the last tenth of the training trials, so it shares images with the "
-    "training set; two optimizer steps a batch",
-    "strict": "leak-free: the holdout is grouped by image, every statistic is fitted on training trials only; one "
-    "optimizer step a batch. The paper's figures come from the published protocol",
+    "training set",
+    "strict": "leak-free: the holdout is grouped by image, every statistic is fitted on training trials only; the "
+    "paper's figures come from the published protocol",
 }
+#: Of trainings alone.
+_STEPS = {"published": "two optimizer steps a batch", "strict": "one optimizer step a batch"}
 
 _PAGE = Template("""\
 <!doctype html>
@@ -99,13 +101,12 @@ def render_report(run: Run) -> str:
 
 def _what_ran(run: Run) -> str:
     record, pipeline = run.record, run.record.get("pipeline", {})
-    protocol = pipeline.get("protocol")
     subjects = run.subjects()
     voxels = sum(data.sizes["voxel"] for data in subjects.values())
     store = record.get("store", {})
     told = {
         "pipeline": f"{pipeline.get('name', run.name)} ({pipeline.get('kind', 'unknown kind')})",
-        "protocol": f"{protocol}: {_PROTOCOLS.get(protocol, '')}".rstrip(": ") if protocol else None,
+        "protocol": _protocol(pipeline),
         "subjects": f"{', '.join(subjects)}; {voxels:,} voxels" if subjects else None,
         "store": f"{store['url']} (identity {store.get('identity', 'unknown')})" if "url" in store else None,
         "begun": str(record.get("created", "")).replace("T", " ").replace("+00:00", " UTC"),
@@ -118,6 +119,14 @@ def _what_ran(run: Run) -> str:
     stages = _stages(run)
     timing = markup.table(("stage", "tasks", "seconds of work", "failures"), stages) if stages else ""
     return markup.facts(told) + timing
+
+
+def _protocol(pipeline: Mapping[str, Any]) -> str | None:
+    name = pipeline.get("protocol")
+    if name not in _PROTOCOLS:
+        return name
+    steps = f"; {_STEPS[name]}" if "train" in pipeline else ""
+    return f"{name}: {_PROTOCOLS[name]}{steps}"
 
 
 def _machine(machine: Mapping[str, Any]) -> str | None:

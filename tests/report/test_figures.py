@@ -18,6 +18,12 @@ from nsdflow.report import figures
 
 Trees = dict[str, xr.DataTree]
 
+
+def early(subject: xr.Dataset) -> xr.Dataset:
+    """Voxels of the four areas that fill one row of panels."""
+    return subject.isel(voxel=subject["roi"].values <= 7)
+
+
 DRAW: dict[str, Callable[[Trees], Figure]] = {
     "learning_curves": lambda t: figures.learning_curves(t["gnet"]["history"].to_dataset()),
     "learning_curves of trunks": lambda t: figures.learning_curves(t["transfer"]["history"].to_dataset()),
@@ -26,6 +32,7 @@ DRAW: dict[str, Callable[[Trees], Figure]] = {
     "accuracy_map": lambda t: figures.accuracy_map(t["gnet"]["subj01"].to_dataset()),
     "pooling_field_examples": lambda t: figures.pooling_field_examples(t["gnet"]["subj01"].to_dataset()),
     "receptive_fields": lambda t: figures.receptive_fields(t["fwrf"]["subj01"].to_dataset()),
+    "receptive_fields of V1 to hV4": lambda t: figures.receptive_fields(early(t["fwrf"]["subj01"].to_dataset())),
     "size_by_eccentricity": lambda t: figures.size_by_eccentricity(t["fwrf"]["subj01"].to_dataset()),
     "layer_weights": lambda t: figures.layer_weights(t["fwrf"]["subj01"].to_dataset()),
     "explained_variance": lambda t: figures.explained_variance(t["tables"]["accuracy"]["explained_variance"]),
@@ -58,6 +65,19 @@ def test_every_panel_is_labelled_and_nothing_global_changes(name: str, results: 
         unit in words
         for unit in ("correlation", "degrees", "(%)", "share", "difference of r", "change of r", "asymmetry")
     )
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_nothing_written_is_cut_off(name: str, results: Trees) -> None:
+    figure = DRAW[name](results)
+    figure.savefig(BytesIO(), format="png", dpi=100)
+    # labels of ticks beyond an axis' limits are there, and not drawn
+    ticks = {label for panel in figure.axes for label in (*panel.get_xticklabels(), *panel.get_yticklabels())}
+    for text in set(figure.findobj(mpl.text.Text)) - ticks:
+        if text.get_text():
+            extent, page = text.get_window_extent(), figure.bbox.padded(1)
+            assert page.xmin <= extent.xmin < extent.xmax <= page.xmax, text
+            assert page.ymin <= extent.ymin < extent.ymax <= page.ymax, text
 
 
 def test_every_figure_is_drawn_here() -> None:

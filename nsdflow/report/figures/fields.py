@@ -80,7 +80,7 @@ def receptive_fields(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure
     masks = _well_predicted(subject, threshold)
     columns = min(4, len(masks))
     rows = -(-len(masks) // columns)
-    figure = empty_figure(2.15 * columns + 0.4, 2.25 * rows + 0.35)
+    figure = empty_figure(2.15 * columns + 0.4, 2.45 * rows + 0.35)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes, (name, inside) in zip(used(panels, len(masks)), masks.items(), strict=True):
         _circles(axes, IMAGE_DEGREES * np.asarray(subject["rf"])[inside], colour_of_roi(name))
