@@ -105,7 +105,7 @@ def test_trainings_meet_a_walltime_of_one_minute_by_leaving_before_it(
         dask.config.set({"jobqueue.slurm-gpu": one_minute}),
         connect("slurm", dashboard=None, patience=replace(patience, idle=30.0)) as client,
     ):
-        feed_all(client, {"before": ("gpu", occupy, 15.0)})  # less than four trainings take
+        feed_all(client, {"before": ("gpu", occupy, 6.0)})  # less than four trainings and the import of torch take
         nsdflow.run("gnet8r", store=small_store, runs=str(tmp_path), client=client, **SMALL)
     events = read_log(tmp_path / "gnet8r" / "log.jsonl")
     epochs = [event for event in events if event["kind"] == "epoch"]
