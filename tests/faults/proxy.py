@@ -32,7 +32,8 @@ class Fault:
     which: str = "."
     times: float = float("inf")
     share: float = 1.0
-    """Of matching requests, by a seeded generator."""
+    """Of matching requests, by a seeded generator; below 1 never the same one twice in a row, for clients may be set to
+    try just twice."""
     done: list[str] = field(default_factory=list)
 
 
@@ -52,6 +53,7 @@ class Proxy:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self._random, self._lock = random.Random(seed), threading.Lock()
+        self._spoiled: set[str] = set()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -118,10 +120,13 @@ class Proxy:
                 if (
                     re.search(fault.which, line)
                     and len(fault.done) < fault.times
+                    and not (fault.share < 1 and line in self._spoiled)
                     and self._random.random() < fault.share
                 ):
                     fault.done.append(line)
+                    self._spoiled.add(line)
                     return fault.kind
+            self._spoiled.discard(line)
         return None
 
     def _forward(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[HTTPResponse, bytes]:
