@@ -155,10 +155,12 @@ def _send(
     handler.send_response(status)
     for name, value in headers.items():
         handler.send_header(name, value)
+    head = handler.command == "HEAD"
     # the answer to HEAD tells the length of a body that does not come
-    handler.send_header("Content-Length", length if handler.command == "HEAD" and length else str(len(content)))
+    handler.send_header("Content-Length", length if head and length else str(len(content)))
     handler.end_headers()
-    handler.wfile.write(content[:sent])
+    if not head:  # its client would take a body for the beginning of the next answer
+        handler.wfile.write(content[:sent])
     handler.wfile.flush()
 
 
