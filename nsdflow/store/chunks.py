@@ -38,12 +38,11 @@ def read_region(array: ShardedArray, selection: Sequence[Index | None]) -> NDArr
     StoreError
         A chunk or a shard is missing or damaged: a hole is an error, never zeros.
     """
-    axes = [
-        _axis_pieces(np.arange(size) if chosen is None else chosen, chunk)
-        for chosen, size, chunk in zip(selection, array.shape, array.chunk, strict=True)
+    indices = [
+        np.arange(size) if chosen is None else chosen for chosen, size in zip(selection, array.shape, strict=True)
     ]
-    sizes = (size if chosen is None else len(chosen) for chosen, size in zip(selection, array.shape, strict=True))
-    values = np.empty(tuple(sizes), array.dtype.newbyteorder("="))
+    axes = [_axis_pieces(wanted, chunk) for wanted, chunk in zip(indices, array.chunk, strict=True)]
+    values = np.empty([len(wanted) for wanted in indices], array.dtype.newbyteorder("="))
     by_shard: dict[tuple[int, ...], list[tuple[_AxisPiece, ...]]] = {}
     for pieces in product(*axes):
         position = tuple(piece.chunk // count for piece, count in zip(pieces, array.chunks_per_shard, strict=True))
