@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +128,7 @@ def from_hdf5(folder: Path, v1: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def from_nifti(folder: Path, v1: np.ndarray, sessions: int | None = None) -> np.ndarray:
+def from_nifti(folder: Path, v1: np.ndarray, sessions: int) -> np.ndarray:
     """Streamed through igzip, one volume in memory."""
     index = np.ravel_multi_index(np.nonzero(v1), SHAPE, order="F")
     paths = sorted(folder.glob("*.nii.gz"))[:sessions]
@@ -159,20 +158,22 @@ WAYS: dict[str, Callable[[Path, np.ndarray], np.ndarray]] = {
 }  # fmt: skip
 
 
-def measure(folder: Path, streamed: int, repeats: int) -> dict[str, dict[str, list[float]]]:
+def timed(read: Callable[..., np.ndarray], *arguments: object) -> tuple[float, float]:
+    """Seconds on the wall, and of processor time."""
+    start, busy = time.perf_counter(), time.process_time()
+    read(*arguments)
+    return time.perf_counter() - start, time.process_time() - busy
+
+
+def measure(folder: Path, streamed: int, repeats: int) -> dict[str, list[tuple[float, float]]]:
     """Check that all agree, and measure in turn."""
     v1 = np.load(folder / "mask.npy")
     expected = np.sort(from_hdf5(folder, v1)[0])
     np.testing.assert_allclose(np.sort(from_store(folder, v1)[0]), expected, atol=1e-4)
     np.testing.assert_array_equal(from_store(folder, v1), from_raw(folder, v1))
-    found: dict[str, dict[str, list[float]]] = {way: {"seconds": [], "processor": []} for way in (*WAYS, "nifti")}
-    once: list[tuple[str, Callable[[], np.ndarray]]] = [("nifti", lambda: from_nifti(folder, v1, streamed))]
-    for way, read in [*((way, partial(read, folder, v1)) for way, read in WAYS.items())] * repeats + once:
-        start, busy = time.perf_counter(), time.process_time()
-        read()
-        found[way]["seconds"].append(time.perf_counter() - start)
-        found[way]["processor"].append(time.process_time() - busy)
-    return found
+    rounds = [{way: timed(read, folder, v1) for way, read in WAYS.items()} for _ in range(repeats)]
+    found = {way: [times[way] for times in rounds] for way in WAYS}
+    return found | {"nifti": [timed(from_nifti, folder, v1, streamed)]}
 
 
 def main(sessions: int, streamed: int, repeats: int) -> dict[str, float]:
@@ -183,10 +184,11 @@ def main(sessions: int, streamed: int, repeats: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         v1 = prepare(Path(folder), sessions)
         np.save(Path(folder) / "mask.npy", v1)
-        command = [sys.executable, __file__, "--measure", folder, "--repeats", str(repeats)]
-        done = subprocess.run([*command, "--sessions", str(streamed)], check=True, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, __file__, "--repeats", str(repeats), "--measure", folder, str(streamed)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
-    medians = {way: statistics.median(times["seconds"]) for way, times in found.items()}
+    medians = {way: statistics.median(seconds for seconds, _ in times) for way, times in found.items()}
+    least = {way: min(processor for _, processor in times) for way, times in found.items()}
     medians["nifti"] *= sessions / streamed
     print(f"V1 ({int(v1.sum())} voxels) of {sessions} sessions x {TRIALS} trials:")
     for way, median in medians.items():
@@ -197,8 +199,8 @@ def main(sessions: int, streamed: int, repeats: int) -> dict[str, float]:
         "seconds_nsd": min(medians["hdf5"], medians["nifti"]),
         "seconds_raw": medians["raw"],
         "seconds_bytes": medians["bytes"],
-        "processor_seconds_store": min(found["store"]["processor"]),
-        "processor_seconds_raw": min(found["raw"]["processor"]),
+        "processor_seconds_store": least["store"],
+        "processor_seconds_raw": least["raw"],
     }
 
 
@@ -207,10 +209,11 @@ if __name__ == "__main__":
     parser.add_argument("--full", action="store_true", help="stream all sessions from .nii.gz, too")
     parser.add_argument("--sessions", type=int, default=SESSIONS)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--measure", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=2, metavar=("FOLDER", "STREAMED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    streamed = options.sessions if options.full else min(STREAMED, options.sessions)
     if options.measure:
-        print(json.dumps(measure(options.measure, options.sessions, options.repeats)))
+        place, count = options.measure
+        print(json.dumps(measure(Path(place), int(count), options.repeats)))
     else:
+        streamed = options.sessions if options.full else min(STREAMED, options.sessions)
         print(json.dumps(main(options.sessions, streamed, options.repeats)))
