@@ -44,7 +44,8 @@ class AlexNet(nn.Module):
 
     Parameters
     ----------
-    weights : state dict in torchvision's key names, see :func:`nsdflow.models.weights.load_alexnet_weights`.
+    weights : state dict in torchvision's key names, see :func:`nsdflow.models.weights.load_alexnet_weights`; those of
+        the fully connected layers are used as they are, not copied.
     """
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
