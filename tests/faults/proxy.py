@@ -85,6 +85,7 @@ class Proxy:
         """Spoil answers while the block runs."""
         self.faults = list(faults)
         self.requests.clear()
+        self._spoiled.clear()
         try:
             yield
         finally:
