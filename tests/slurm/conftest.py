@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import dask
@@ -44,10 +46,7 @@ def slurm():
 def no_jobs_before():
     """A test that failed may have left jobs: they are not the next one's fault."""
     subprocess.run(["scancel", "--user", str(os.getuid())], check=True)
-    ends = time.monotonic() + 30
-    while queued():
-        assert time.monotonic() < ends, "jobs that cannot be cancelled"
-        time.sleep(0.1)
+    wait_until(lambda: not queued(), seconds=30)
 
 
 @pytest.fixture
@@ -103,6 +102,23 @@ def train_here(pipeline: str, store: str, runs: Path, **settings) -> Path:
     with connect("threads", memory="8GiB", dashboard=None) as client:
         nsdflow.run(pipeline, store=store, runs=str(runs), client=client, **settings)
     return runs / pipeline
+
+
+def meet(folder: str, number: int, of: int) -> None:
+    """A task that ends once all ``of`` such tasks run: only as many workers at the same time get past it.
+
+    It imports torch before, so that all can train at once afterwards.
+    """
+    importlib.import_module("torch")
+    (Path(folder) / f"here-{number}").touch()
+    wait_until(lambda: len(list(Path(folder).glob("here-*"))) == of)
+
+
+def wait_until(what: Callable[[], bool], seconds: float = 60.0) -> None:
+    ends = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < ends, "waited in vain"
+        time.sleep(0.1)
 
 
 def feed_all(client, tasks, between=lambda: None):

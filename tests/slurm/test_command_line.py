@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from nsdflow.cluster.events import read_log
 from tests.same_run import assert_same_run
-from tests.slurm.conftest import SMALL, example, queued
+from tests.slurm.conftest import SMALL, example, queued, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(420)]
 
@@ -27,13 +26,6 @@ def submitted(job: str) -> str:
     return subprocess.run(
         ["scontrol", "write", "batch_script", job, "-"], capture_output=True, text=True, check=True
     ).stdout
-
-
-def wait_until(what, seconds: float) -> None:
-    ends = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < ends, "waited in vain"
-        time.sleep(0.1)
 
 
 def epochs_of(run: Path) -> list[tuple[str, int]]:

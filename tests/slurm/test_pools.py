@@ -15,7 +15,7 @@ from nsdflow.cluster.connect import connect
 from nsdflow.cluster.events import emit, subscribe
 from nsdflow.cluster.stop import hand_over, should_stop
 from nsdflow.errors import PlanError, RunError
-from tests.slurm.conftest import feed_all, queued
+from tests.slurm.conftest import feed_all, meet, queued, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(240)]
 
@@ -43,15 +43,10 @@ def lines_of(path: Path) -> list[list[str]]:
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_until(what, seconds: float = 60.0) -> None:
-    ends = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < ends, "waited in vain"
-        time.sleep(0.1)
-
-
-def test_two_pools_run_side_by_side_and_are_released_when_nothing_is_left(sections, patience):
-    tasks = {f"{pool}-{number}": (pool, where, number, 1.0) for pool in ("cpu", "gpu") for number in range(6)}
+def test_two_pools_run_side_by_side_and_are_released_when_nothing_is_left(sections, patience, tmp_path):
+    # however fast the first GPU job works, it has to wait for the second
+    tasks = {f"meet-{number}": ("gpu", meet, str(tmp_path), number, 2) for number in range(2)}
+    tasks |= {f"{pool}-{number}": (pool, where, number, 1.0) for pool in ("cpu", "gpu") for number in range(6)}
     with connect("slurm", dashboard=None, patience=patience) as client:
         assert client.scheduler.address.startswith("tls://")
         assert queued() == []  # nothing is asked for before there is work
