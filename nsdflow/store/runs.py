@@ -111,17 +111,25 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     Raises
     ------
     MissingDataError
-        There is no such run, or it has no results yet.
+        There is no such run, it has no results yet, or the folder is none of a run.
     """
     run = str(local_path(path)) if is_local(str(path)) else str(path).rstrip("/")
     if not has_results(run):
-        reason = "has no results yet; `nsdflow status` says how far it is" if exists(run) else "no such run"
-        raise MissingDataError(f"{run}: {reason}")
+        raise MissingDataError(f"{run}: {_why_not(run)}")
     with reaching(run):
         tree = xr.open_datatree(f"{run}/{RESULTS}", engine="zarr", chunks=None, consolidated=True)
         if not is_local(run):
             _load_coordinates(tree)
     return tree
+
+
+def _why_not(run: str) -> str:
+    """Why a run without results cannot be opened."""
+    if exists(f"{run}/run.yaml"):
+        return "has no results yet; `nsdflow status` says how far it is"
+    if exists(f"{run}/zarr.json"):
+        return "a store, not a run; give the folder that `nsdflow run` made"
+    return "no run, for it has no run.yaml; give the folder that `nsdflow run` made" if exists(run) else "no such run"
 
 
 def _load_coordinates(tree: xr.DataTree) -> None:

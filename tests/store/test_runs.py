@@ -56,5 +56,14 @@ def test_results_are_replaced_as_a_whole(results: xr.DataTree, tmp_path: Path, m
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="no such run"):
         nsdflow.open_run(tmp_path / "nothing")
+    with pytest.raises(MissingDataError, match=r"no run, for it has no run\.yaml"):
+        nsdflow.open_run(tmp_path)
+    (tmp_path / "run.yaml").touch()
     with pytest.raises(MissingDataError, match="has no results yet"):
+        nsdflow.open_run(tmp_path)
+
+
+def test_a_store_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "zarr.json").write_text("{}")
+    with pytest.raises(MissingDataError, match="a store, not a run"):
         nsdflow.open_run(tmp_path)
