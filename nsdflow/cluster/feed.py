@@ -133,6 +133,6 @@ def gpu_workers(client: Client) -> int:
     Workers that offer no resources count once in all: nothing would keep two tasks apart there.
     """
     if isinstance(client.cluster, JobPools):
-        return max((pool.maximum for pool in client.cluster.pools.values() if pool.name == "gpu"), default=0)
+        return sum(pool.maximum * pool.workers_per_job for pool in client.cluster.pools.values() if "GPU" in pool.slots)
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     return sum(worker["resources"].get("GPU", 0) >= 1 for worker in workers) or min(1, len(workers))

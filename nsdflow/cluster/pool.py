@@ -72,10 +72,10 @@ class Pool:
         """Folder of the jobs' log files."""
         return str(self.settings["log-directory"])
 
-    def jobs_for(self, tasks: int) -> int:
-        """How many jobs would run so many tasks at once, up to the maximum."""
-        slots = self.slots[self.name.upper()] * self.workers_per_job
-        return min(self.maximum, math.ceil(tasks / slots))
+    def jobs_for(self, tasks: Mapping[str, int]) -> int:
+        """How many jobs would run so many tasks ``cpu`` and ``gpu`` at once, up to the maximum, other pools aside."""
+        slots = {resource.lower(): count * self.workers_per_job for resource, count in self.slots.items()}
+        return min(self.maximum, max(math.ceil(tasks.get(kind, 0) / count) for kind, count in slots.items()))
 
     def workers_of(self, job: str) -> list[str]:
         """Names of the workers that a job of that name brings up."""

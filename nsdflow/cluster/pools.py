@@ -51,6 +51,7 @@ class _State:
 
     pool: Pool
     wanted: int = 0
+    """Jobs that the tasks ready or running could use."""
     jobs: dict[str, _Job] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=count)
     useless: int = 0
@@ -104,9 +105,9 @@ class JobPools(SpecCluster):
         return {name: state.pool for name, state in self._states.items()}
 
     def want(self, tasks: Mapping[str, int]) -> None:
-        """Say how many tasks of each pool are ready or running; jobs follow within seconds."""
-        for name, state in self._states.items():
-            state.wanted = tasks.get(name, 0)
+        """Say how many tasks ``cpu`` and ``gpu`` are ready or running; jobs follow within seconds."""
+        for state in self._states.values():
+            state.wanted = state.pool.jobs_for(tasks)
 
     def gave_up(self) -> str | None:
         """Why a pool stopped submitting jobs, if one did."""
@@ -212,7 +213,7 @@ class JobPools(SpecCluster):
 
     def _grow(self, state: _State) -> None:
         """Ask for the jobs that are missing."""
-        missing = state.pool.jobs_for(state.wanted) - len(state.jobs)
+        missing = state.wanted - len(state.jobs)
         if missing <= 0 or state.gave_up or time.monotonic() < state.not_before:
             return
         if state.useless:  # one at a time shows soon enough whether the trouble is over
@@ -229,7 +230,7 @@ class JobPools(SpecCluster):
 
     async def _shrink(self, state: _State) -> None:
         """Release jobs that have had nothing to do for a while: first those that still wait in the queue."""
-        surplus = len(state.jobs) - state.pool.jobs_for(state.wanted)
+        surplus = len(state.jobs) - state.wanted
         if surplus <= 0:
             state.surplus_since = None
             return

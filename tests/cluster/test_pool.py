@@ -52,8 +52,8 @@ def test_two_sections_make_two_pools(queue):
     assert (gpu.slots, gpu.workers_per_job, gpu.memory) == ({"GPU": 1}, 1, 64 << 30)
     assert cpu.workers_of("cpu-3") == ["cpu-3-0", "cpu-3-1", "cpu-3-2", "cpu-3-3"]
     assert gpu.workers_of("gpu-0") == ["gpu-0"]
-    assert [cpu.jobs_for(tasks) for tasks in (0, 1, 8, 9, 1000)] == [0, 1, 1, 2, 4]
-    assert [gpu.jobs_for(tasks) for tasks in (0, 1, 3, 1000)] == [0, 1, 3, 4]
+    assert [cpu.jobs_for({"cpu": tasks, "gpu": 7}) for tasks in (0, 1, 8, 9, 1000)] == [0, 1, 1, 2, 4]
+    assert [gpu.jobs_for({"cpu": 7, "gpu": tasks}) for tasks in (0, 1, 3, 1000)] == [0, 1, 3, 4]
 
 
 def test_the_job_script_says_all_that_a_worker_needs(queue, tmp_path):
@@ -108,6 +108,8 @@ def test_without_a_gpu_section_cpu_workers_offer_the_gpu_slot(tmp_path, monkeypa
     with dask.config.set({"jobqueue.slurm": SECTION}):
         (cpu,) = read_pools("slurm", Wanted())
         assert cpu.slots == {"CPU": 2, "GPU": 1}
+        assert [cpu.jobs_for({"gpu": tasks}) for tasks in (0, 1, 4, 5, 1000)] == [0, 1, 1, 2, 4]
+        assert cpu.jobs_for({"cpu": 9, "gpu": 1}) == cpu.jobs_for({"cpu": 1, "gpu": 5}) == 2
         assert set(job_scripts("slurm")) == {"cpu"}
     with dask.config.set({"jobqueue.slurm": SECTION, "jobqueue.slurm-gpu": GPU["slurm"]}):
         assert [pool.name for pool in read_pools("slurm", Wanted(gpus=0))] == ["cpu"]

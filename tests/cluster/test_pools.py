@@ -12,7 +12,7 @@ import pytest
 
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.events import subscribe
-from nsdflow.cluster.feed import Feed, worker_memory
+from nsdflow.cluster.feed import Feed, gpu_workers, worker_memory
 from nsdflow.cluster.wanted import Patience
 from nsdflow.errors import PlanError, RunError
 
@@ -117,6 +117,13 @@ def test_jobs_come_with_work_are_replaced_when_they_die_and_go_when_it_is_done(j
     script = (jobs / "1.sh").read_text()
     assert "#SBATCH --gres=gpu:1" in script
     assert "export DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT='60s'" in script
+
+
+def test_without_a_pool_of_gpus_training_runs_on_cpu_workers(jobs):
+    with connect("slurm", dashboard=None, gpus=0, patience=IMPATIENT) as client:
+        assert gpu_workers(client) == 1
+        assert feed_one(client, "gpu", os.getenv, "NSDFLOW_POOL") == "cpu"
+        assert feed_one(client, "cpu", os.getenv, "NSDFLOW_POOL") == "cpu"
 
 
 def test_a_job_that_is_being_submitted_when_the_connection_closes_does_not_stay(jobs, monkeypatch):
