@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from nsdflow.errors import SelectionError
 from nsdflow.names import ROI_LABELS, atlas_coordinate
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["flag_attributes", "flags_of", "morton_code", "voxel_order", "voxel_table"]
+__all__ = ["flag_attributes", "flags_of", "morton_code", "positions_of", "voxel_order", "voxel_table"]
 
 Labels = Mapping[int, str]
 
@@ -31,6 +33,25 @@ def morton_code(ijk: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         for axis in range(axes):
             code |= ((ijk[:, axis] >> bit) & 1) << (bit * axes + axes - 1 - axis)
     return code
+
+
+def positions_of(
+    flat_index: NDArray[np.integer[Any]], there: NDArray[np.integer[Any]], subject: str
+) -> NDArray[np.intp]:
+    """Where voxels of a run are among others, both by ``flat_index``.
+
+    Raises
+    ------
+    SelectionError
+        One of them is not there.
+    """
+    positions = np.asarray(pd.Index(there).get_indexer(pd.Index(flat_index)), np.intp)
+    if (missing := positions < 0).any():
+        raise SelectionError(
+            f"{subject}: {missing.sum()} of {len(missing)} voxels are not there, the first with flat_index "
+            f"{flat_index[missing][0]}; use the store on which the run was made"
+        )
+    return positions
 
 
 def voxel_order(

@@ -10,6 +10,7 @@ import xarray as xr
 
 from nsdflow.store import open_run, open_store, write_results
 from nsdflow.store.files import exists, remove
+from nsdflow.store.voxels import positions_of
 from nsdflow.workflows.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -75,10 +76,8 @@ def join_voxels(store: Store, subject: str, trees: Mapping[str, xr.DataTree]) ->
     whole = xr.concat(
         labelled, dim="voxel", data_vars="minimal", coords="minimal", compat="override", combine_attrs="override"
     )
-    order = store.voxels(subject)["flat_index"].values
-    position = np.empty(order.max() + 1, dtype=np.int64)
-    position[order] = np.arange(len(order))
-    return whole.isel(voxel=np.argsort(position[whole["flat_index"].values]))
+    positions = positions_of(whole["flat_index"].values, store.voxels(subject)["flat_index"].values, subject)
+    return whole.isel(voxel=np.argsort(positions))
 
 
 def join_history(trees: Mapping[str, xr.DataTree], group: str) -> xr.Dataset:

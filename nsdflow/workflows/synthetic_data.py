@@ -22,6 +22,7 @@ from nsdflow.store import Store, open_run, open_store, write_results
 from nsdflow.store.build import STATISTICS
 from nsdflow.store.files import list_files
 from nsdflow.store.schema import STIMULI, cut_subject
+from nsdflow.store.voxels import positions_of
 from nsdflow.workflows.compute import read_here
 from nsdflow.workflows.engine import Plan, Task
 from nsdflow.workflows.gnet import BASE_MEMORY
@@ -164,11 +165,7 @@ def signal_statistics(
 
 def _measured(store: Store, subject: str, predicted: xr.DataArray) -> xr.DataArray:
     """Validation responses (trial, voxel) of the voxels that are predicted, in their order, z-scored by session."""
-    place = {flat: position for position, flat in enumerate(store.voxels(subject)["flat_index"].values.tolist())}
-    flat_index = predicted["flat_index"].values.tolist()
-    if unknown := [flat for flat in flat_index if flat not in place]:
-        raise RunError(f"{subject}: the store lacks voxel {unknown[0]} of the predictions; use the store they are of")
-    columns = np.array([place[flat] for flat in flat_index])
+    columns = positions_of(predicted["flat_index"].values, store.voxels(subject)["flat_index"].values, subject)
     responses = read_here(store.responses(subject, voxels=np.sort(columns), shared=True))
     wanted = np.isin(responses["nsd_id"].values, predicted["nsd_id"].values)
     if not wanted.any():

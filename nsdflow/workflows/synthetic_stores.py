@@ -23,6 +23,7 @@ from nsdflow.store.files import list_files, remove, share_files
 from nsdflow.store.schema import SCHEMA_VERSION, STIMULI, Cut
 from nsdflow.store.shards import open_sharded, write_region
 from nsdflow.store.verify import check_whole
+from nsdflow.store.voxels import positions_of
 from nsdflow.workflows.parts import open_parts
 
 if TYPE_CHECKING:
@@ -207,8 +208,7 @@ def _voxels(job: StoreJob, store: Store, subject: str, model: xr.Dataset) -> xr.
     Without noise the ratio has no bound, and there is none.
     """
     known = store.voxels(subject)
-    place = {flat: position for position, flat in enumerate(known["flat_index"].values.tolist())}
-    rows = [place[flat] for flat in model["flat_index"].values.tolist()]
+    rows = positions_of(model["flat_index"].values, known["flat_index"].values, subject)
     table = known.isel(voxel=rows).drop_vars("ncsnr", errors="ignore")
     if job.noise:
         gain, noise = abs(model["gain"].values), model["noise_std"].values

@@ -13,6 +13,7 @@ from nsdflow.analysis import transfer_asymmetry, transfer_matrices
 from nsdflow.config.pipeline import TransferPipeline
 from nsdflow.models.gnet import Readout, layer_slices, level_shapes
 from nsdflow.store import open_run, open_store, write_results
+from nsdflow.store.voxels import positions_of
 from nsdflow.workflows.compute import torch_threads
 from nsdflow.workflows.engine import Plan, Task
 from nsdflow.workflows.gnet import BASE_MEMORY
@@ -97,7 +98,7 @@ def publish_transfer(*, folder: str, trunks: str, parts: Sequence[str]) -> dict[
         accuracies = xr.concat([dataset["accuracy"] for dataset in datasets], dim=model, combine_attrs="override")
         kept = [name for name in ("accuracy", "noise_ceiling") if name in own[subject]]
         baseline = own[subject].to_dataset()[kept].load()
-        subjects[subject] = _same_voxels(baseline, accuracies).assign_attrs(datasets[0].attrs)
+        subjects[subject] = _same_voxels(subject, baseline, accuracies).assign_attrs(datasets[0].attrs)
     matrix = transfer_matrices(subjects, areas=tuple(parts))
     history = xr.concat(
         [tree["history"].to_dataset() for tree in trees.values()], dim=model, combine_attrs="drop_conflicts"
@@ -108,10 +109,9 @@ def publish_transfer(*, folder: str, trunks: str, parts: Sequence[str]) -> dict[
     return {"alpha": float(overall["alpha"]), "alpha_error": float(overall["alpha_error"])}
 
 
-def _same_voxels(own: xr.Dataset, transferred: xr.DataArray) -> xr.Dataset:
+def _same_voxels(subject: str, own: xr.Dataset, transferred: xr.DataArray) -> xr.Dataset:
     """Accuracies on other trunks next to those on the own one, voxel by voxel."""
-    position = {flat: number for number, flat in enumerate(transferred["flat_index"].values.tolist())}
-    rows = [position[flat] for flat in own["flat_index"].values.tolist()]
+    rows = positions_of(own["flat_index"].values, transferred["flat_index"].values, subject)
     return own.assign(transfer_accuracy=(("model", "voxel"), transferred.values[:, rows])).assign_coords(
         model=transferred["model"].values
     )

@@ -14,6 +14,7 @@ from nsdflow.config.pipeline import GNetPipeline, TuningPipeline
 from nsdflow.fit.evaluate import predict_partitions
 from nsdflow.models.gnet import bipartite_slices, layer_slices
 from nsdflow.store import Store, open_run, open_store, write_results
+from nsdflow.store.voxels import positions_of
 from nsdflow.workflows.compute import choose_device, torch_threads
 from nsdflow.workflows.data import load_images
 from nsdflow.workflows.earlier import SubjectModel, input_subjects, load_model, run_settings
@@ -111,8 +112,7 @@ def validation_trials(config: GNetPipeline, store: Store, subject: str, flat_ind
     """Responses (trial, voxel) to shared images as the run's protocol scores them, for the run's voxels."""
     only = config.model_copy(update={"subjects": (subject,)})
     ((trials, _),) = load_split(only, store, config.rois, config.train.holdout_fraction)
-    place = {flat: position for position, flat in enumerate(trials.voxels["flat_index"].values.tolist())}
-    columns = np.array([place[flat] for flat in flat_index.tolist()])
+    columns = positions_of(flat_index, trials.voxels["flat_index"].values, subject)
     return xr.DataArray(
         trials.responses[np.ix_(np.flatnonzero(trials.shared), columns)],
         dims=("trial", "voxel"),

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from nsdflow.errors import SelectionError
 from nsdflow.names import ROI_GROUPS, ROI_LABELS
-from nsdflow.store.voxels import flag_attributes, flags_of, morton_code, voxel_order, voxel_table
+from nsdflow.store.voxels import flag_attributes, flags_of, morton_code, positions_of, voxel_order, voxel_table
 
 SHAPE = (5, 6, 7)
 
@@ -24,6 +25,15 @@ def test_morton_code_interleaves_bits(ijk: np.ndarray) -> None:
     for (i, j, k), code in zip(ijk.tolist(), morton_code(ijk).tolist(), strict=True):
         bits = "".join(a + b + c for a, b, c in zip(f"{i:08b}", f"{j:08b}", f"{k:08b}", strict=True))
         assert code == int(bits, 2)
+
+
+@given(st.permutations(range(0, 60, 3)), st.data())
+def test_positions_are_where_the_voxels_are(there: list[int], data) -> None:
+    wanted = np.array(data.draw(st.lists(st.sampled_from(there), unique=True)), dtype=np.int64)
+    positions = positions_of(wanted, np.array(there), "subj01")
+    assert [there[position] for position in positions] == wanted.tolist()
+    with pytest.raises(SelectionError, match=r"subj01: 2 of \d+ voxels are not there, the first with flat_index 100;"):
+        positions_of(np.append(wanted, [100, 200]), np.array(there), "subj01")
 
 
 @given(hnp.arrays(np.int16, SHAPE, elements=st.integers(-1, 25)), st.data())
