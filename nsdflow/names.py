@@ -74,15 +74,26 @@ def subject_number(name: str) -> int:
 
 
 def parse_subjects(text: str | Iterable[int | str]) -> tuple[str, ...]:
-    """``"1,2"``, ``"1-3"``, ``["subj01", 2]`` -> sorted subject names, each once."""
+    """``"1,2"``, ``"1-3"``, ``["subj01", 2]`` -> sorted subject names, each once.
+
+    Raises
+    ------
+    ConfigError
+        A name or range is none, or nothing is given.
+    """
     parts = text.split(",") if isinstance(text, str) else [str(part) for part in text]
     numbers: set[int] = set()
     for part in parts:
         low, dash, high = part.strip().partition("-")
         if dash and low.isdigit() and high.isdigit():
-            numbers.update(range(int(low), int(high) + 1))
+            first, last = subject_number(low), subject_number(high)
+            if first > last:
+                raise ConfigError("subjects", [f"{part.strip()!r} is no range; write the lower number first"])
+            numbers.update(range(first, last + 1))
         else:
             numbers.add(subject_number(part))
+    if not numbers:
+        raise ConfigError("subjects", ["none given; write for example 1,2 or 1-8"])
     return tuple(subject_name(number) for number in sorted(numbers))
 
 

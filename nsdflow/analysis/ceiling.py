@@ -36,7 +36,7 @@ def noise_ceiling(
         Trials averaged for each image: one number, or one number an image where images were seen unequally often.
         1 is the ceiling of single trials, to which accuracies on single validation trials belong.
     unit
-        ``"correlation"``, or ``"variance"`` for the share of variance.
+        ``"correlation"``, or ``"variance"`` for the share of variance (as ``.nsd.noise_ceiling`` gives it).
 
     Returns
     -------

@@ -16,9 +16,18 @@ from uuid import uuid4
 
 import fsspec
 
-from nsdflow.errors import NsdflowError, StoreError
+from nsdflow.errors import ConfigError, NsdflowError, StoreError
 
-__all__ = ["create_text", "filesystem", "is_local", "reaching", "store_errors", "write_text_atomically", "writing"]
+__all__ = [
+    "create_text",
+    "filesystem",
+    "is_local",
+    "reaching",
+    "require_file_system",
+    "store_errors",
+    "write_text_atomically",
+    "writing",
+]
 
 _NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
 _NO_PERMISSION: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -35,12 +44,35 @@ def is_local(url: str) -> bool:
 
 
 def filesystem(url: str, **options: Any) -> tuple[Any, str]:
-    """The fsspec file system of a path or URL, with the path in its own terms; ``options`` as the file system has."""
+    """The fsspec file system of a path or URL, with the path in its own terms; ``options`` as the file system has.
+
+    Raises
+    ------
+    ConfigError
+        No file system for this kind of URL is installed.
+    """
     if not is_local(url):
         options = {"use_listings_cache": False, **options}
+        require_file_system(url)
     system, path = fsspec.url_to_fs(url, **options)
     _try_again_after_resets()
     return system, path
+
+
+def require_file_system(url: str) -> None:
+    """Refuse a kind of URL for which no file system is installed.
+
+    Raises
+    ------
+    ConfigError
+        That says what to install.
+    """
+    protocol = url.partition("://")[0] if "://" in url else "file"
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except (ImportError, ValueError) as error:
+        how = "; pip install '.[s3]' in the clone of nsdflow" if protocol == "s3" else ""
+        raise ConfigError(url, [f"cannot read {protocol}:// URLs: {_line(error)}{how}"]) from error
 
 
 def _try_again_after_resets() -> None:

@@ -16,12 +16,11 @@ from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-import fsspec
 import h5py
 from isal import igzip, igzip_lib
 
-from nsdflow.config.files import filesystem, is_local, store_errors
-from nsdflow.errors import ConfigError, MissingDataError, SourceError
+from nsdflow.config.files import filesystem, is_local, require_file_system, store_errors
+from nsdflow.errors import MissingDataError, SourceError
 
 __all__ = ["GZIPPED", "Source", "open_source"]
 
@@ -215,10 +214,7 @@ def open_source(url: str | Path, storage_options: Mapping[str, Any] | None = Non
     text = str(url)
     options = dict(storage_options or {})
     protocol = text.partition("://")[0] if "://" in text else "file"
-    try:
-        fsspec.get_filesystem_class(protocol)
-    except (ImportError, ValueError) as error:
-        raise ConfigError(text, [f"cannot read {protocol}:// URLs: {error}"]) from error
+    require_file_system(text)
     if protocol == "file":
         text = str(Path(text.removeprefix("file://")).expanduser().absolute())
     if protocol == "s3":

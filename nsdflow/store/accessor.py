@@ -130,13 +130,23 @@ class NsdAccessor:
     def noise_ceiling(self, n: float = 1) -> xr.DataArray:
         """Explainable share of variance when ``n`` trials are averaged: ncsnr^2 / (ncsnr^2 + 1/n), from 0 to 1.
 
-        For images with unequal numbers of trials, 1/n is the mean over images of 1/trials.
+        For images with unequal numbers of trials, 1/n is the mean over images of 1/trials. Accuracies are correlations,
+        whose ceiling is the square root: :func:`nsdflow.analysis.noise_ceiling` gives it.
+
+        Raises
+        ------
+        StoreError
+            The array has no ``ncsnr``, or ``n`` is less than one trial.
         """
+        if not n >= 1:
+            raise StoreError(f"noise_ceiling of {n:g} trials: give the number that is averaged, 1 or more")
         if "ncsnr" not in self._array.coords:
             raise StoreError("noise_ceiling needs the coordinate ncsnr; take the voxels from a store that has it")
         signal = self._array["ncsnr"] ** 2
         ceiling = signal / (signal + 1 / n)
-        return ceiling.rename("noise_ceiling").assign_attrs(long_name=f"noise ceiling of {n:g} trials", units="1")
+        return ceiling.rename("noise_ceiling").assign_attrs(
+            long_name=f"noise ceiling of {n:g} trials (share of variance)", units="1"
+        )
 
     def _grid(self) -> tuple[tuple[int, ...], NDArray[np.float64]]:
         """Shape and affine of the volume, which travel with the coordinate ``flat_index``."""

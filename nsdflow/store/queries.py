@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
@@ -14,7 +15,7 @@ import xarray as xr
 from dask.utils import format_bytes
 from numpy.typing import ArrayLike, NDArray
 
-from nsdflow.errors import MissingDataError, StoreError, one_of
+from nsdflow.errors import ConfigError, MissingDataError, StoreError, one_of
 from nsdflow.names import subject_name, subject_number
 from nsdflow.store.coordinates import read_coordinates
 from nsdflow.store.files import exists, is_local, local_path, read_bytes
@@ -218,10 +219,11 @@ class Store:
         return rows, select_voxels(table, roi=roi, positions=voxels, ncsnr_min=ncsnr_min)
 
     def _subject(self, subject: str | int) -> str:
-        name = subject_name(subject_number(str(subject)))
-        if name not in self.subjects:
-            raise one_of("subject", subject, self.subjects)
-        return name
+        with suppress(ConfigError):  # what is the name of no subject at all is not one of these either
+            name = subject_name(subject_number(str(subject)))
+            if name in self.subjects:
+                return name
+        raise one_of("subject", subject, self.subjects)
 
     def _array(self, subject: str, name: str) -> ShardedArray:
         return open_sharded(f"{self.url}/{subject}/{name}")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nsdflow.config import load_pipeline, load_storage, parse_overrides, pipeline_names, storage_names
 from nsdflow.errors import ConfigError, SelectionError
+from nsdflow.names import parse_subjects
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,6 +101,14 @@ def test_subjects_in_any_spelling(numbers: list[int]) -> None:
     names = tuple(f"subj{number:02d}" for number in sorted(set(numbers)))
     for spelling in (numbers, ",".join(map(str, numbers)), list(names)):
         assert load_pipeline("gnet8j", {"subjects": spelling}).subjects == names
+
+
+@pytest.mark.parametrize("subjects", [[], "3-1", "0-2", "1-2000", "", "subj01-subj02"])
+def test_subjects_that_are_none(subjects) -> None:
+    with pytest.raises(ConfigError, match="neither all nor subjects"):
+        load_pipeline("gnet8j", {"subjects": subjects})
+    with pytest.raises(ConfigError):
+        parse_subjects(subjects)
 
 
 def test_a_pipeline_survives_its_own_yaml() -> None:

@@ -12,6 +12,7 @@ import fsspec
 import numpy as np
 import pytest
 
+from nsdflow.config.files import filesystem
 from nsdflow.errors import ConfigError, MissingDataError, SourceError
 from nsdflow.nsd.betas import read_session
 from nsdflow.nsd.design import trial_table
@@ -110,6 +111,16 @@ def test_s3_is_anonymous_unless_told() -> None:
 def test_unknown_protocol() -> None:
     with pytest.raises(ConfigError, match="cannot read nfs4:// URLs"):
         open_source("nfs4://somewhere/nsd")
+
+
+def test_without_s3fs_it_is_said_what_to_install(monkeypatch) -> None:
+    def missing(protocol: str):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
+    for reach in (open_source, filesystem):
+        with pytest.raises(ConfigError, match=r"cannot read s3:// URLs: .* pip install '\.\[s3\]'"):
+            reach("s3://natural-scenes-dataset")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

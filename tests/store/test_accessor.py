@@ -124,3 +124,6 @@ def test_noise_ceiling(store, n: float) -> None:
         np.testing.assert_allclose(share, snr**2 / (snr**2 + 1 / n), rtol=1e-5)
     with pytest.raises(StoreError, match="needs the coordinate ncsnr"):
         responses.drop_vars("ncsnr").nsd.noise_ceiling(1)
+    for less in (0, -1, 0.5, np.nan):
+        with pytest.raises(StoreError, match="1 or more"):
+            responses.nsd.noise_ceiling(less)

@@ -184,6 +184,7 @@ def test_images(store, images) -> None:
     ("query", "message"),
     [
         ({"subject": 2}, "unknown subject '2'; there are: subj01"),
+        ({"subject": "foo"}, "unknown subject 'foo'; there are: subj01"),
         ({"subject": 1, "roi": "nsdgenral"}, r"unknown ROI 'nsdgenral'; there are: V1, V2, .*FFA-1.*mean 'nsdgeneral'"),
         ({"subject": 1, "roi": "floc-faces:PPA"}, "unknown label of floc_faces 'PPA'; there are: .*OFA"),
         ({"subject": 1, "roi": "HCP:V1"}, "unknown atlas 'HCP'; there are: .*nsdgeneral"),
