@@ -71,7 +71,7 @@ $(BIN)/pip:
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 
 $(USER_READY): pyproject.toml constraints.txt | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[hpc,s3]'
 	@touch $@
 
 $(DEV_READY): pyproject.toml constraints.txt | $(BIN)/pip

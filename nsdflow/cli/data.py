@@ -109,7 +109,7 @@ def ingest(
         str | None, typer.Option(help="`evc`, `visual`, `nsdgeneral`, `tight`, `inflated`, `brain` or an atlas.")
     ] = None,
     image_size: Annotated[int | None, typer.Option(min=32, help="Pixels a side of the stored images.")] = None,
-    images: Annotated[str, typer.Option(help="`shown`: those that the trials show; or `all`.")] = "shown",
+    images: Annotated[str, typer.Option(help="`shown`: those that the trials show; `all`; or `none`.")] = "shown",
     storage: Profile = "local",
     cluster: Cluster = "local",
     workers: Workers = None,

@@ -11,7 +11,7 @@ kind             fields                                                who
 ===============  ====================================================  ====================================
 ``stage``        stage, total, done, bytes                             driver, once a stage before it starts
 ``task-done``    key, stage, seconds, bytes                            driver, once a task
-``task-failed``  key, stage, error, again                              driver, when a task failed
+``task-failed``  key, stage, error                                     driver, when a task failed
 ``epoch``        run, epoch, epochs, seconds, loss, accuracy, ...      training task, once an epoch
 ``job``          pool, name, id, state, reason, jobs                   pools: submitted, waiting, up, lost, released
 ``note``         text                                                  anyone: one line worth reading

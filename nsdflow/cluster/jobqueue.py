@@ -92,7 +92,9 @@ def import_jobqueue(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"dask_jobqueue.{name}")
     except ModuleNotFoundError as error:
-        raise PlanError(f"--cluster {name} needs dask-jobqueue: pip install 'nsdflow[hpc]'") from error
+        raise PlanError(
+            f"--cluster {name} needs dask-jobqueue: pip install '.[hpc]' in the clone of nsdflow"
+        ) from error
     finally:
         if in_main:
             signal.signal(signal.SIGINT, handler)

@@ -4,7 +4,7 @@ Three clocks run down, in this order: the task's own deadline (it checkpoints an
 (the worker retires), the job's walltime (the queue kills it). A task that leaves at the first never meets the others.
 
 The deadline is a time in seconds since 1970 in the environment of the worker: ``NSDFLOW_DEADLINE``, which the job
-scripts of :mod:`nsdflow.cluster.pools` set when the job starts, or SLURM's own ``SLURM_JOB_END_TIME``.
+scripts of :mod:`nsdflow.cluster.pool` set when the job starts, or SLURM's own ``SLURM_JOB_END_TIME``.
 """
 
 from __future__ import annotations

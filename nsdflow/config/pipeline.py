@@ -91,7 +91,7 @@ class TrainSettings(Frozen):
     batch_size: int = Field(100, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     holdout_fraction: float = Field(0.1, gt=0, lt=1)
-    """Share of training trials kept for early stopping: the last ones in trial order (published)."""
+    """Share of training trials kept to choose the best epoch: the last ones in trial order (published)."""
     dropout: float = Field(0.5, ge=0, lt=1)
     weight_penalty: float = Field(0.1, ge=0)
     """Factor of the sum of absolute readout weights in the loss."""
@@ -99,7 +99,7 @@ class TrainSettings(Frozen):
     """Keep the frozen prefilter's output of every image: ``half`` in float16, ``full`` in float32; ``none`` computes it
     once a batch; ``auto`` is half on a GPU (unless precision is float32) where that fits, none on a CPU."""
     kernels: Literal["auto", "plain", "compiled"] = "auto"
-    """How the readout computes between its matrix products: ``compiled`` by ``torch.compile``, the same but for
+    """How readout and trunk compute between their matrix products: ``compiled`` by ``torch.compile``, the same but for
     rounding; ``auto`` is compiled on a GPU where that works, else plain."""
 
 
@@ -238,7 +238,7 @@ class TuningPipeline(PipelineBase):
     bootstrap: int = Field(64, ge=2)
     """Resamples of validation trials; every accuracy is their mean."""
     threshold: float = Field(0.055, ge=0, lt=1)
-    """ROI summaries take voxels of at least this accuracy."""
+    """ROI summaries take voxels of more than this accuracy."""
     batch_size: int = Field(100, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1)

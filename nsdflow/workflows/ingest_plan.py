@@ -154,7 +154,9 @@ def image_job(
 ) -> tasks.ImageJob:
     """What the tasks of the images have in common."""
     if not inventory.image_count:
-        raise MissingDataError(f"{origin.join(paths.STIMULI)}: no images there; fetch them, or ask for images none")
+        raise MissingDataError(
+            f"{origin.join(paths.STIMULI)}: no images there; fetch them, or ingest without: --images none"
+        )
     count = inventory.image_count
     if shown is not None:
         ids = tasks.shown_images(origin, shown)

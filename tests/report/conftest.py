@@ -229,7 +229,7 @@ RECORD = {
 LOG = """\
 {"kind": "stage", "time": 100.0, "stage": "train", "total": 1, "done": 0}
 {"kind": "epoch", "time": 120.0, "run": "a run", "epoch": 1, "epochs": 8, "seconds": 20.0, "loss": 0.9}
-{"kind": "task-failed", "time": 130.0, "key": "train-joint", "stage": "train", "error": "worker died", "again": true}
+{"kind": "task-failed", "time": 130.0, "key": "train-joint", "stage": "train", "error": "worker died"}
 {"kind": "task-done", "time": 400.0, "key": "train-joint", "stage": "train", "seconds": 270.0, "bytes": 0}
 {"kind": "stage", "time": 401.0, "stage": "publish", "total": 1, "done": 0}
 {"kind": "task-done", "time": 403.5, "key": "publish", "stage": "publish", "seconds": 2.5, "bytes": 1000}
