@@ -66,7 +66,7 @@ def synth(
 
 def check(
     source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.")],
-    pipeline: Annotated[str | None, typer.Option(help="Check what this pipeline needs.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Only its subjects, and what it needs beside NSD.")] = None,
     space: Annotated[str | None, typer.Option(help="Space of the betas.")] = None,
     betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
 ) -> None:

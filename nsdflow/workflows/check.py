@@ -1,22 +1,33 @@
-"""``nsdflow check``: what of NSD is there, for the library's own needs, as text."""
+"""``nsdflow check``: what of NSD is there, for the library's own needs or those of a pipeline, as text."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 from dask.utils import format_bytes
 
 from nsdflow.config import load_pipeline
-from nsdflow.config.pipeline import ModelPipeline
+from nsdflow.config.pipeline import FpfPipeline, FwrfPipeline, GNetPipeline, ModelPipeline, Pipeline, SequencePipeline
+from nsdflow.models.weights import ALEXNET_URL
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE
 from nsdflow.nsd.inventory import Inventory, SubjectInventory, list_betas, take_inventory
 from nsdflow.nsd.source import open_source
+from nsdflow.workflows.compute import weights_cache
 
 __all__ = ["describe_source"]
+
+#: Settings that name a run from which a pipeline starts.
+RUNS: Final = ("model", "trunks", "predictions")
 
 
 def describe_source(
     source: str, *, pipeline: str | None = None, space: str | None = None, betas: str | None = None
 ) -> str:
     """A page on a source: subjects, sessions, shapes and sizes, then what is missing.
+
+    With a pipeline, its subjects alone, and what it needs beside NSD: weights, and runs that come before it.
 
     Raises
     ------
@@ -25,11 +36,9 @@ def describe_source(
     SelectionError
         If the space, the version of the betas or a subject that the pipeline asks for is not there.
     """
-    subjects = None
-    if pipeline is not None:
-        wanted = load_pipeline(pipeline)
-        if isinstance(wanted, ModelPipeline) and wanted.subjects != "all":
-            subjects = [str(subject) for subject in wanted.subjects]
+    wanted = None if pipeline is None else load_pipeline(pipeline)
+    named = getattr(wanted, "subjects", "all")
+    subjects = None if named == "all" else named
     origin = open_source(source)
     inventory = take_inventory(origin, space=space or DEFAULT_SPACE, betas=betas or DEFAULT_BETAS, subjects=subjects)
     first = inventory.subjects[0]
@@ -42,7 +51,35 @@ def describe_source(
     lines += [f"missing: {path}" for path in inventory.missing]
     if not inventory.missing:
         lines.append("complete: everything that ingestion reads is there")
+    if wanted is not None:
+        lines += _needs(wanted, inventory)
     return "\n".join(lines)
+
+
+def _needs(pipeline: Pipeline, inventory: Inventory) -> Iterator[str]:
+    """What a pipeline needs beside the responses."""
+    name = pipeline.name
+    if isinstance(pipeline, SequencePipeline):
+        yield f"{name} runs in turn: {', '.join(step.pipeline for step in pipeline.steps)}; --pipeline checks each"
+    if isinstance(pipeline, ModelPipeline) and not inventory.image_count:
+        yield f"missing: images, from which {name} predicts"
+    for run in (getattr(pipeline, field) for field in RUNS if hasattr(pipeline, field)):
+        yield f"{name} starts from the run {run}: finish that first"
+    match pipeline:
+        case GNetPipeline(prefilter="alexnet"):
+            yield _weights_line(name, pipeline.prefilter_weights, "prefilter_weights")
+        case FpfPipeline() | FwrfPipeline(features="alexnet"):
+            yield _weights_line(name, pipeline.feature_weights, "feature_weights")
+
+
+def _weights_line(name: str, given: str | None, setting: str) -> str:
+    """Where a pipeline finds AlexNet's weights, if it does."""
+    file = Path(given) if given is not None else weights_cache() / Path(ALEXNET_URL).name
+    if file.is_file():
+        return f"{name} finds AlexNet's weights in {file}"
+    if given is not None:
+        return f"missing: {file}, AlexNet's weights for {name}"
+    return f"{name} will fetch AlexNet's weights from {ALEXNET_URL}; without network: --set {setting}=FILE"
 
 
 def _subject_line(subject: SubjectInventory) -> str:
