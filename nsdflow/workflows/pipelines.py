@@ -84,6 +84,14 @@ def run(
     ------
     ConfigError
         Listing every mistake in the pipeline or the overrides.
+    SelectionError
+        If there is no such pipeline, or the store lacks a subject or ROI that it names.
+    MissingDataError
+        If there is no such store, or a run that the pipeline starts from is not there.
+    PlanError
+        If a task needs more memory, or more GPUs, than workers have.
+    StoreError
+        If the store is damaged, or the run folder cannot be written.
     RunError
         If the run folder holds a run with other settings, another command works on it, or a task failed.
 
