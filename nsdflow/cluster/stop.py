@@ -41,17 +41,16 @@ def deadline() -> float | None:
     return None
 
 
-def should_stop(needs: float = 0.0) -> bool:
-    """Whether a task should checkpoint and leave now.
+def should_stop() -> bool:
+    """Whether a task should checkpoint and leave now: its worker is closing, or the deadline has come.
 
-    True when its worker is closing, or the deadline comes within ``needs`` seconds (what the next step, say an epoch,
-    will take). Outside Dask only the deadline counts; without one the answer is False.
+    Outside Dask only the deadline counts; without one the answer is False.
     """
     worker = _current_worker()
     if worker is not None and worker.status is not Status.running:
         return True
     ends = deadline()
-    return ends is not None and time.time() + needs >= ends
+    return ends is not None and time.time() >= ends
 
 
 def hand_over() -> NoReturn:

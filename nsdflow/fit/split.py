@@ -72,16 +72,17 @@ def last_trials_holdout(trials: int, fraction: float) -> NDArray[np.bool_]:
     return holdout
 
 
-def image_holdout(nsd_id: NDArray[np.int64], fraction: float, *, salt: str = "nsdflow") -> NDArray[np.bool_]:
+def image_holdout(nsd_id: NDArray[np.int64], fraction: float) -> NDArray[np.bool_]:
     """The strict holdout: trials of the images whose hash falls below ``fraction``.
 
-    An image is in or out in every subject, run and version alike: u(image) = BLAKE2b(salt, nsd_id) / 2^64 < fraction.
+    An image is in or out in every subject, run and version alike: it is in where BLAKE2b("nsdflow:<nsd_id>") / 2^64
+    is less than ``fraction``.
     """
     unique, image_of_trial = np.unique(np.asarray(nsd_id, dtype=np.int64), return_inverse=True)
-    draws = np.array([_uniform(int(image), salt) for image in unique])
+    draws = np.array([_uniform(int(image)) for image in unique])
     return np.asarray((draws < fraction)[image_of_trial])
 
 
-def _uniform(image: int, salt: str) -> float:
-    digest = hashlib.blake2b(f"{salt}:{image}".encode(), digest_size=8).digest()
+def _uniform(image: int) -> float:
+    digest = hashlib.blake2b(f"nsdflow:{image}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2.0**64

@@ -60,11 +60,6 @@ class FrameHeader:
     affine: tuple[tuple[float, ...], ...]
     footer: bool
 
-    @property
-    def frame_bytes(self) -> int:
-        """Bytes of one frame."""
-        return int(np.prod(self.shape)) * self.dtype.itemsize
-
 
 def read_header(source: Source, path: str) -> FrameHeader:
     """The header alone, from the first bytes of the file.

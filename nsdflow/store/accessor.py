@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-import nibabel as nib
 import numpy as np
 import xarray as xr
 
 from nsdflow.errors import StoreError
-from nsdflow.store.files import local_path, writing
+from nsdflow.store.files import local_path
+from nsdflow.store.nifti import write_nifti
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,19 +74,8 @@ class NsdAccessor:
             raise StoreError(
                 f"{target}: dimensions {', '.join(map(str, volume.dims))} are too many; select or average first"
             )
-        image = nib.Nifti1Image(volume.transpose("i", "j", "k", ...).values.astype(np.float32), volume.attrs["affine"])
-        image.header.set_sform(volume.attrs["affine"], code="scanner")
-        image.header.set_qform(volume.attrs["affine"], code="scanner")
-        image.header.set_xyzt_units("mm")
-        image.header["descrip"] = str(self._array.name or "nsdflow").encode()[:79]
-        temporary = target.with_name(f".{uuid4().hex[:8]}-{target.name}")
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                nib.save(image, temporary)
-                temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)
+        values = volume.transpose("i", "j", "k", ...).values.astype(np.float32)
+        write_nifti(target, values, np.asarray(volume.attrs["affine"]), str(self._array.name or "nsdflow"))
         return target
 
     def mean_over_repetitions(self) -> xr.DataArray:

@@ -101,6 +101,11 @@ class Cut:
     files: int
     codec: str
 
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Cut:
+        """From its fields, as a task gets them: lists where tuples were."""
+        return cls(**{**fields, "chunk": tuple(fields["chunk"]), "shard": tuple(fields["shard"])})
+
     @property
     def statistics_chunk(self) -> int:
         """Voxels of an inner chunk of the session statistics: a few chunks of the betas."""

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 
     from nsdflow.cluster.hold import Hold
 
-__all__ = ["JSON", "Plan", "Task", "execute", "run_task"]
+__all__ = ["BASE_MEMORY", "JSON", "Plan", "Task", "execute", "run_task"]
 
 #: What travels through the scheduler: names, numbers and paths.
 JSON = Any
+#: Bytes of interpreter, libraries and buffers of a task before any data.
+BASE_MEMORY = 700 << 20
 
 
 @dataclass(frozen=True)
@@ -184,9 +186,7 @@ def run_task(
     markers.write(folder, key, marker)
 
 
-def execute(
-    plan: Plan, client: Client, *, resume: bool = True, listen: Listener | None = None, hold: Hold | None = None
-) -> dict[str, JSON]:
+def execute(plan: Plan, client: Client, *, listen: Listener | None = None, hold: Hold | None = None) -> dict[str, JSON]:
     """Run what is missing of a plan and return every task's result.
 
     A task is submitted when what it waits for is done and its pool has room (:class:`~nsdflow.cluster.feed.Feed`).
@@ -197,8 +197,6 @@ def execute(
         What to do. It is validated against the memory of the workers first.
     client
         Where to do it.
-    resume
-        Keep what earlier executions finished; otherwise begin again.
     listen
         Called in this thread with events: ``stage`` once a stage, then ``task-done`` and ``task-failed``.
     hold
@@ -212,8 +210,6 @@ def execute(
         What the first failing task raised; tasks that were done stay done.
     """
     plan.validate(worker_memory(client), gpu_workers(client))
-    if not resume:
-        markers.clear(plan.folder)
     markers.write_plan(plan.folder, {stage: [task.key for task in tasks] for stage, tasks in plan.stages().items()})
     missing = plan.missing()
 

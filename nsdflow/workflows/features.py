@@ -42,16 +42,20 @@ if TYPE_CHECKING:
     from nsdflow.fit.fwrf_features import CandidateFeatures
 
 __all__ = [
+    "ALEXNET_MEMORY",
     "FeatureFolder",
     "FeatureOrigin",
     "Sizes",
     "candidates_of",
     "kept_channels",
     "layer_names",
+    "load_alexnet",
     "network_of",
     "sizes_of",
 ]
 
+#: Bytes of a task for AlexNet, which is 0.25 GB, and its maps, 3.4 MB an image, some of them twice.
+ALEXNET_MEMORY = 1 << 30
 #: Images run through the network at once.
 BATCH = 50
 
@@ -122,7 +126,12 @@ def network_of(config: FwrfPipeline) -> nn.Module:
     """The feature network that a pipeline names."""
     if config.features == "gabor":
         return GaborPyramid()
-    return AlexNet(load_alexnet_weights(config.feature_weights, cache=weights_cache()))
+    return load_alexnet(config.feature_weights)
+
+
+def load_alexnet(weights: str | None) -> AlexNet:
+    """AlexNet with the weights in a file, or with the published ones, which are fetched once."""
+    return AlexNet(load_alexnet_weights(weights, cache=weights_cache()))
 
 
 def layer_names(config: FwrfPipeline) -> tuple[str, ...]:

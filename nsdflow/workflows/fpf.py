@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from nsdflow.config.pipeline import FpfPipeline
-from nsdflow.models.alexnet import ALEXNET_LAYERS, AlexNet
+from nsdflow.models.alexnet import ALEXNET_LAYERS
 from nsdflow.models.gnet import FrozenEncoder, Readout, level_shapes
 from nsdflow.models.levels import channel_moments, group_layers, select_channels
-from nsdflow.models.weights import load_alexnet_weights
 from nsdflow.store import open_store
-from nsdflow.workflows.compute import choose_device, torch_threads, weights_cache
-from nsdflow.workflows.engine import Plan, Task
-from nsdflow.workflows.gnet import BASE_MEMORY, JOINT
+from nsdflow.workflows.compute import choose_device, torch_threads
+from nsdflow.workflows.engine import BASE_MEMORY, Plan, Task
+from nsdflow.workflows.features import ALEXNET_MEMORY, load_alexnet
+from nsdflow.workflows.gnet import JOINT
 from nsdflow.workflows.gnet_results import group_results, model_state
 from nsdflow.workflows.parts import publish_parts, write_part
 from nsdflow.workflows.training import load_training_data, run_training, select_subjects
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SomeLayers", "build_encoder", "plan_fpf", "train_fpf"]
 
-#: Bytes of AlexNet and its copies.
-ALEXNET_MEMORY = 1 << 30
 #: Images whose channels are measured at once.
 BATCH = 50
 
@@ -106,7 +104,7 @@ def train_fpf(*, pipeline: Mapping[str, Any], store: str, folder: str) -> dict[s
 
 def build_encoder(config: FpfPipeline, data: TrainingData) -> tuple[FrozenEncoder, dict[str, slice]]:
     """AlexNet's layers as levels, the most variable channels of each, and where each layer's features lie."""
-    network = SomeLayers(AlexNet(load_alexnet_weights(config.feature_weights, cache=weights_cache())), config.layers)
+    network = SomeLayers(load_alexnet(config.feature_weights), config.layers)
     rows = torch.cat(data.image_rows(training_only=config.protocol == "strict")).unique()
     device, limit = choose_device(config.device), config.max_features_per_layer
     network.to(device)

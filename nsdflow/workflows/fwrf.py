@@ -15,7 +15,7 @@ from nsdflow.fit.fwrf_trials import sum_trials
 from nsdflow.store import Store, open_store
 from nsdflow.workflows.compute import choose_device, torch_threads
 from nsdflow.workflows.data import load_images
-from nsdflow.workflows.engine import Plan, Task
+from nsdflow.workflows.engine import BASE_MEMORY, Plan, Task
 from nsdflow.workflows.evaluation import validation_accuracy
 from nsdflow.workflows.features import FeatureFolder, layer_names, network_of
 from nsdflow.workflows.parts import publish_parts, write_part
@@ -32,8 +32,6 @@ __all__ = ["compute_features", "create_features", "plan_fwrf", "search_block", "
 
 #: Images of one block of features.
 IMAGE_BLOCK = 256
-#: Bytes of interpreter, torch and buffers of a task before any data.
-BASE_MEMORY = 700 << 20
 #: Bytes a search or a solution may take for its blocks on a CPU; on a GPU they take what is free.
 WORK_MEMORY = 2 << 30
 

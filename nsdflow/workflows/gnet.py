@@ -15,7 +15,7 @@ from nsdflow.models.gnet import Encoder, Prefilter, Readout, layer_slices, level
 from nsdflow.models.weights import load_alexnet_weights
 from nsdflow.store import open_store
 from nsdflow.workflows.compute import torch_threads, weights_cache
-from nsdflow.workflows.engine import Plan, Task
+from nsdflow.workflows.engine import BASE_MEMORY, Plan, Task
 from nsdflow.workflows.gnet_results import group_results, model_state
 from nsdflow.workflows.parts import publish_parts, write_part
 from nsdflow.workflows.prefilter_cache import cache_note, half_bytes, worker_bytes
@@ -30,8 +30,6 @@ __all__ = ["build_networks", "plan_gnet", "train_group"]
 
 #: The single group of a model that is trained on all its voxels jointly.
 JOINT = "joint"
-#: Bytes of interpreter, torch and buffers of a training task before any data.
-BASE_MEMORY = 700 << 20
 
 
 def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:

@@ -152,7 +152,7 @@ def create_subject_group(job: Mapping[str, Any]) -> dict[str, Any]:
         voxels=voxels,
         sessions=len(here.sessions),
         dtype=here.dtype,
-        cut=_cut(here.cut),
+        cut=Cut.of(here.cut),
         attributes={
             "subject": here.subject,
             "space": here.space,
@@ -359,7 +359,7 @@ def create_images(job: Mapping[str, Any]) -> dict[str, Any]:
     if info is not None and "cocoId" in info:
         table["coco_id"] = ("image", info["cocoId"].to_numpy()[ids])
     attributes = {"source": source.url, "resize": "PIL bilinear, antialiased, on uint8"}
-    create_stimuli(here.built, xr.Dataset(coords=table), size=here.size, cut=_cut(here.cut), attributes=attributes)
+    create_stimuli(here.built, xr.Dataset(coords=table), size=here.size, cut=Cut.of(here.cut), attributes=attributes)
     return {"images": len(ids)}
 
 
@@ -393,8 +393,3 @@ def verify_images(job: Mapping[str, Any]) -> dict[str, Any]:
 
 def _coordinate(group: str, name: str) -> NDArray[Any]:
     return np.asarray(zarr.open_array(f"{group}/{name}", mode="r", zarr_format=3)[:])
-
-
-def _cut(fields: Mapping[str, Any]) -> Cut:
-    chunk, shard = (tuple(fields[name]) for name in ("chunk", "shard"))
-    return Cut((chunk[0], chunk[1]), (shard[0], shard[1]), fields["files"], fields["codec"])

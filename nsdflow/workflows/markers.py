@@ -12,9 +12,9 @@ from typing import Any
 
 from nsdflow.config.files import filesystem, reaching, write_text_atomically
 from nsdflow.errors import RunError
-from nsdflow.store.files import exists, read_bytes, remove
+from nsdflow.store.files import exists, read_bytes
 
-__all__ = ["clear", "progress", "read", "read_all", "wait_for", "write", "write_plan"]
+__all__ = ["progress", "read", "read_all", "wait_for", "write", "write_plan"]
 
 
 def write(folder: str, key: str, marker: Mapping[str, Any]) -> None:
@@ -91,8 +91,3 @@ def progress(folder: str) -> dict[str, tuple[int, int]]:
         raise RunError(f"{folder}/plan.json is damaged; run the same command, which writes it again") from None
     done = read_all(folder)
     return {stage: (sum(key in done for key in keys), len(keys)) for stage, keys in stages.items()}
-
-
-def clear(folder: str) -> None:
-    """Forget what was done."""
-    remove(f"{folder}/tasks")

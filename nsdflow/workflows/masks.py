@@ -4,29 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid4
 
-import nibabel as nib
 import numpy as np
 import xarray as xr
 
 from nsdflow.errors import MissingDataError, SelectionError
-from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, parse_subjects
+from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, VOXEL_SETS, parse_subjects
 from nsdflow.nsd import layout
 from nsdflow.nsd.inventory import take_inventory
 from nsdflow.nsd.masks import voxel_set
 from nsdflow.nsd.source import Source, open_source
 from nsdflow.nsd.volumes import read_brainmask
-from nsdflow.store.files import writing
+from nsdflow.store.nifti import write_nifti
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["SETS", "describe_counts", "write_masks"]
-
-#: What is written of each subject; ``brain`` is NSD's own mask.
-SETS: Final = ("evc", "visual", "nsdgeneral", "tight", "inflated", "brain")
+__all__ = ["describe_counts", "write_masks"]
 
 
 def write_masks(
@@ -73,12 +64,15 @@ def write_masks(
         if brain.affine is None:
             raise MissingDataError(f"{subject}: its brain mask has no affine; fetch it again")
         row = []
-        for name in SETS:
+        for name in VOXEL_SETS:
             mask = voxel_set(origin, subject, name, space=space, shape=brain.values.shape, wrap=wrap)
-            _write(mask, brain.affine, folder / f"{subject}_{name}.nii.gz", name)
+            file = folder / f"{subject}_{name}.nii.gz"
+            write_nifti(file, mask.astype(np.uint8), brain.affine, f"nsdflow voxel set {name}")
             row.append(int(mask.sum()))
         counts.append(row)
-    return xr.DataArray(counts, dims=("subject", "set"), coords={"subject": names, "set": list(SETS)}, name="voxels")
+    return xr.DataArray(
+        counts, dims=("subject", "set"), coords={"subject": names, "set": list(VOXEL_SETS)}, name="voxels"
+    )
 
 
 def describe_counts(counts: xr.DataArray) -> str:
@@ -90,20 +84,3 @@ def describe_counts(counts: xr.DataArray) -> str:
              for subject in counts["subject"].values.tolist()]  # fmt: skip
     lines = [row[0].ljust(10) + "".join(cell.rjust(width) for cell in row[1:]) for row in rows]
     return "\n".join([*lines, "brain is NSD's own brainmask"])
-
-
-def _write(mask: NDArray[np.bool_], affine: NDArray[np.floating[Any]], path: Path, name: str) -> None:
-    """A mask as a NIfTI file that appears when it is complete."""
-    image = nib.Nifti1Image(mask.astype(np.uint8), affine)
-    image.header.set_sform(affine, code="scanner")
-    image.header.set_qform(affine, code="scanner")
-    image.header.set_xyzt_units("mm")
-    image.header["descrip"] = f"nsdflow voxel set {name}".encode()
-    temporary = path.with_name(f".{uuid4().hex[:8]}-{path.name}")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            nib.save(image, temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)

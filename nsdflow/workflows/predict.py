@@ -32,7 +32,7 @@ from nsdflow.store.verify import check_whole
 from nsdflow.workflows.compute import choose_device, torch_threads
 from nsdflow.workflows.data import load_images
 from nsdflow.workflows.earlier import input_subjects, run_settings, voxels_of
-from nsdflow.workflows.engine import Plan, Task
+from nsdflow.workflows.engine import BASE_MEMORY, Plan, Task
 from nsdflow.workflows.predictors import PREDICTORS, load_predictor
 from nsdflow.workflows.runfolder import RunFolder
 
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["create_predictions", "image_files", "plan_predict", "predict_block", "publish_predictions", "read_files"]
 
-#: Bytes of interpreter, torch and buffers of a task before any data.
-BASE_MEMORY = 700 << 20
 #: Voxels of an inner chunk of the result.
 CHUNK_VOXELS = 1024
 #: Endings of the image files of a folder.

@@ -13,14 +13,19 @@ from nsdflow.config.pipeline import FpfPipeline, FwrfPipeline, GNetPipeline, Mod
 from nsdflow.errors import MissingDataError, RunError
 from nsdflow.fit.fwrf import FwrfResult, predict
 from nsdflow.fit.fwrf_features import MapFeatures
-from nsdflow.models.alexnet import AlexNet
 from nsdflow.models.gnet import FrozenEncoder
 from nsdflow.models.levels import merge_layers
-from nsdflow.models.weights import load_alexnet_weights
 from nsdflow.store import open_run
-from nsdflow.workflows.compute import weights_cache
 from nsdflow.workflows.earlier import SubjectModel, Trunk, load_model, run_settings, voxels_of
-from nsdflow.workflows.features import candidates_of, kept_channels, layer_names, network_of, sizes_of
+from nsdflow.workflows.features import (
+    ALEXNET_MEMORY,
+    candidates_of,
+    kept_channels,
+    layer_names,
+    load_alexnet,
+    network_of,
+    sizes_of,
+)
 from nsdflow.workflows.fpf import SomeLayers
 from nsdflow.workflows.saved import load_readouts
 from nsdflow.workflows.tensors import load_tensors
@@ -113,9 +118,7 @@ def load_fwrf(run: RunFolder, subject: str) -> FwrfModel:
     config, voxels = run_settings(run, FwrfPipeline), voxels_of(run, subject)
     results = open_run(run.path)[subject].to_dataset().load()
     if "channel" not in results.coords:
-        raise RunError(
-            f"{run.path} was made by an older nsdflow and does not say which channels it reads; run it again"
-        )
+        raise RunError(_NO_CHANNELS.format(run.path))
     size, grid, names = int(results.attrs["image_size"]), candidates_of(config), layer_names(config)
     layer = np.array([names.index(name) for name in results["layer"].values.tolist()])
     # results keep fields in float32: the grid's own are what they were rounded from
@@ -157,10 +160,8 @@ def load_fpf(run: RunFolder, subject: str) -> SubjectModel:
     state = load_tensors(run.url("model.safetensors"))
     channels = [state[name] for name in sorted(state) if name.startswith("channels.")]
     if not channels:
-        raise RunError(
-            f"{run.path} was made by an older nsdflow and does not say which channels it reads; run it again"
-        )
-    alexnet = AlexNet(load_alexnet_weights(config.feature_weights, cache=weights_cache()))
+        raise RunError(_NO_CHANNELS.format(run.path))
+    alexnet = load_alexnet(config.feature_weights)
     encoder, readout = FrozenEncoder(SomeLayers(alexnet, config.layers), channels), load_readouts(state)[subject]
     return SubjectModel((Trunk(config.name, encoder, readout, np.arange(voxels.sizes["voxel"])),), voxels)
 
@@ -174,13 +175,10 @@ class PredictorKind:
     """Bytes of the network and of the maps of a batch of 100 images."""
 
 
-#: AlexNet is 0.25 GB, and its maps take 3.4 MB an image, some of them twice.
-_ALEXNET: Final = 1 << 30
-
 PREDICTORS: Mapping[type[ModelPipeline], PredictorKind] = {
     GNetPipeline: PredictorKind(load_model, 0),
-    FpfPipeline: PredictorKind(load_fpf, _ALEXNET),
-    FwrfPipeline: PredictorKind(load_fwrf, _ALEXNET),
+    FpfPipeline: PredictorKind(load_fpf, ALEXNET_MEMORY),
+    FwrfPipeline: PredictorKind(load_fwrf, ALEXNET_MEMORY),
 }
 
 

@@ -24,8 +24,7 @@ from nsdflow.store.files import list_files
 from nsdflow.store.schema import STIMULI, cut_subject
 from nsdflow.store.voxels import positions_of
 from nsdflow.workflows.compute import read_here
-from nsdflow.workflows.engine import Plan, Task
-from nsdflow.workflows.gnet import BASE_MEMORY
+from nsdflow.workflows.engine import BASE_MEMORY, Plan, Task
 from nsdflow.workflows.parts import open_parts, write_part
 from nsdflow.workflows.synthetic_stores import (
     IMAGES_AT_ONCE,

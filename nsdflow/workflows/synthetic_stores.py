@@ -75,9 +75,7 @@ class StoreJob:
 
     def cut(self, subject: str) -> Cut:
         """How a subject's betas are cut."""
-        fields = self.cuts[subject]
-        (chunk, shard) = (tuple(fields[name]) for name in ("chunk", "shard"))
-        return Cut((chunk[0], chunk[1]), (shard[0], shard[1]), fields["files"], fields["codec"])
+        return Cut.of(self.cuts[subject])
 
 
 def create_stores(*, jobs: Sequence[Mapping[str, Any]], folder: str) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from nsdflow.analysis.tables import PIPELINE_COLUMNS
 from nsdflow.config.files import write_text_atomically
 from nsdflow.errors import MissingDataError, one_of
 from nsdflow.store import open_run, write_results
-from nsdflow.workflows.engine import Plan, Task
-from nsdflow.workflows.gnet import BASE_MEMORY
+from nsdflow.workflows.engine import BASE_MEMORY, Plan, Task
 from nsdflow.workflows.runfolder import RunFolder
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from nsdflow.models.gnet import Readout, layer_slices, level_shapes
 from nsdflow.store import open_run, open_store, write_results
 from nsdflow.store.voxels import positions_of
 from nsdflow.workflows.compute import torch_threads
-from nsdflow.workflows.engine import Plan, Task
-from nsdflow.workflows.gnet import BASE_MEMORY
+from nsdflow.workflows.engine import BASE_MEMORY, Plan, Task
 from nsdflow.workflows.gnet_results import group_results
 from nsdflow.workflows.parts import open_parts, write_part
 from nsdflow.workflows.runfolder import RunFolder

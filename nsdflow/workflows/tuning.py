@@ -18,8 +18,7 @@ from nsdflow.store.voxels import positions_of
 from nsdflow.workflows.compute import choose_device, torch_threads
 from nsdflow.workflows.data import load_images
 from nsdflow.workflows.earlier import SubjectModel, input_subjects, load_model, run_settings
-from nsdflow.workflows.engine import Plan, Task
-from nsdflow.workflows.gnet import BASE_MEMORY
+from nsdflow.workflows.engine import BASE_MEMORY, Plan, Task
 from nsdflow.workflows.parts import open_parts, write_part
 from nsdflow.workflows.runfolder import RunFolder
 from nsdflow.workflows.training import load_split

@@ -56,8 +56,6 @@ def test_tasks_run_in_order_and_only_once(client: Client, tmp_path: Path) -> Non
     assert ran(tmp_path) == ["a", "b", "c"]
     assert execute(plan, client) == {"a": "A", "b": "B", "c": "C"}
     assert ran(tmp_path) == ["a", "b", "c"]
-    execute(plan, client, resume=False)
-    assert len(ran(tmp_path)) == 6
 
 
 def test_a_lost_marker_reruns_the_task_and_what_waits_for_it(client: Client, tmp_path: Path) -> None:
@@ -133,7 +131,7 @@ def test_markers_are_whole_or_absent(tmp_path: Path) -> None:
     markers.write(str(tmp_path), "a", {"fingerprint": "f", "result": {"n": 1}})
     (file,) = (tmp_path / "tasks").iterdir()
     assert json.loads(file.read_text()) == {"fingerprint": "f", "result": {"n": 1}}
-    markers.clear(str(tmp_path))
+    file.write_text('{"fingerprint": "f", "res')
     assert markers.read_all(str(tmp_path)) == {}
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from nsdflow.errors import SelectionError
+from nsdflow.names import VOXEL_SETS
 from nsdflow.nsd import layout
-from nsdflow.workflows.masks import SETS, describe_counts, write_masks
+from nsdflow.workflows.masks import describe_counts, write_masks
 
 
 def test_masks_are_on_nsds_own_grid(small_nsd: Path, tmp_path: Path) -> None:
@@ -18,7 +19,7 @@ def test_masks_are_on_nsds_own_grid(small_nsd: Path, tmp_path: Path) -> None:
     assert counts["subject"].values.tolist() == ["subj02"]
     own = nibabel.load(small_nsd / layout.volume_path("subj02", "func1pt8mm", "brainmask"))
     masks = {}
-    for name in SETS:
+    for name in VOXEL_SETS:
         image = nibabel.load(tmp_path / "masks" / f"subj02_{name}.nii.gz")
         np.testing.assert_allclose(image.affine, own.affine)
         masks[name] = np.asarray(image.dataobj)
