@@ -15,10 +15,7 @@ from nsdflow.cli import main, session
 from nsdflow.cluster.progress import Progress
 from nsdflow.workflows import ingest, pipelines
 
-kind, _, value = sys.argv[1].partition(":")
-left = int(sys.argv[2])
-sys.argv[1:3] = []
-listen = Progress.__call__
+listen, connect, publish, remove = Progress.__call__, session.connect, ingest.publish, pipelines.remove_parts
 
 
 def die() -> None:
@@ -34,11 +31,15 @@ def hear(self: Progress, event: dict[str, Any]) -> None:
         die()
 
 
-Progress.__call__ = hear
-connect = session.connect
-session.connect = lambda cluster, **settings: connect(cluster, **settings | {"dashboard": None})  # seconds a command
-if kind == "published":
-    publish, remove = ingest.publish, pipelines.remove_parts
-    ingest.publish = lambda *arguments: (publish(*arguments), die())
-    pipelines.remove_parts = lambda folder: (die(), remove(folder))
-main()
+if __name__ == "__main__":  # worker processes import this file too
+    kind, _, value = sys.argv[1].partition(":")
+    left = int(sys.argv[2])
+    sys.argv[1:3] = []
+    Progress.__call__ = hear
+    session.connect = lambda cluster, **settings: connect(
+        cluster, **settings | {"dashboard": None}
+    )  # seconds a command
+    if kind == "published":
+        ingest.publish = lambda *arguments: (publish(*arguments), die())
+        pipelines.remove_parts = lambda folder: (die(), remove(folder))
+    main()
