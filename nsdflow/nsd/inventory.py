@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from nsdflow.errors import MissingDataError, one_of
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, SPACES
 from nsdflow.nsd import layout
 from nsdflow.nsd.betas import read_session_header
+from nsdflow.nsd.frames import read_header
 from nsdflow.nsd.images import images_shape
 from nsdflow.nsd.rois import list_atlases
 
@@ -38,7 +39,7 @@ class SubjectInventory:
     trials : int
         In the first session.
     affine : tuple of 4 tuples of 4 float, or None
-        Voxel indices to mm, where a format that has one is there.
+        Voxel indices to mm: of the betas, or of another file on their grid where their format has none.
     format : str
         Ending of the files that would be read.
     atlases : tuple of str
@@ -159,11 +160,26 @@ def _subject_inventory(source: Source, subject: str, space: str, betas: str) -> 
         held_out=tuple(session for session in paths if not readable[session]),
         shape=header.shape,
         trials=header.trials,
-        affine=header.affine,
+        affine=header.affine or _affine_beside(source, subject, space, betas, header.shape),
         format=", ".join(sorted({listed[session][0] for session in sessions})),
         atlases=list_atlases(source, subject, space),
         bytes=sum(sizes[path.rpartition("/")[2]] for session in sessions for path in paths[session]),
     )
+
+
+def _affine_beside(
+    source: Source, subject: str, space: str, betas: str, shape: Sequence[int]
+) -> tuple[tuple[float, ...], ...] | None:
+    """The affine of another file on the grid of the betas, where those have none (``.hdf5``, ``.mat``)."""
+    if layout.is_surface(space):
+        return None
+    volumes = [layout.volume_path(subject, space, name) for name in ("brainmask", "aseg", "R2")]
+    volumes += layout.statistic_paths(subject, space, betas, "ncsnr")
+    volumes += [
+        path for atlas in list_atlases(source, subject, space) for path in layout.roi_paths(subject, atlas, space)
+    ]
+    headers = (read_header(source, path) for path in volumes if source.exists(path))
+    return next((header.affine for header in headers if header.shape == tuple(shape)), None)
 
 
 def _missing(source: Source, subjects: Iterable[SubjectInventory]) -> tuple[str, ...]:
@@ -172,14 +188,14 @@ def _missing(source: Source, subjects: Iterable[SubjectInventory]) -> tuple[str,
     for subject in subjects:
         name, space = subject.subject, subject.space
         wanted += layout.statistic_paths(name, space, subject.betas, "ncsnr")
-        for atlas in ("prf-visualrois", "Kastner2015", "nsdgeneral"):
+        for atlas in layout.wanted_atlases(space):
             wanted += layout.roi_paths(name, atlas, space)
         if not layout.is_surface(space):
             wanted += [layout.volume_path(name, space, volume) for volume in ("brainmask", "aseg")]
             wanted += [layout.valid_path(name, session, space) for session in subject.sessions]
     with ThreadPoolExecutor(max_workers=16) as pool:
-        there = pool.map(source.exists, wanted)
-    return tuple(source.join(path) for path, exists in zip(wanted, there, strict=True) if not exists)
+        there = dict(zip(wanted, pool.map(source.exists, wanted), strict=True))  # subjects share files of fsaverage
+    return tuple(source.join(path) for path, exists in there.items() if not exists)
 
 
 def _nothing(source: Source, subjects: tuple[str, ...], space: str, betas: str) -> Exception:

@@ -120,6 +120,11 @@ def atlas_folder(subject: str, space: str) -> str:
     return f"nsddata/freesurfer/{'fsaverage' if space == 'fsaverage' else subject}/label"
 
 
+def wanted_atlases(space: str) -> tuple[str, ...]:
+    """Atlases that ingestion looks for; prf-visualrois was drawn for each subject, and fsaverage is nobody's brain."""
+    return ("Kastner2015", "nsdgeneral") if space == "fsaverage" else ("prf-visualrois", "Kastner2015", "nsdgeneral")
+
+
 def roi_paths(subject: str, atlas: str, space: str) -> tuple[str, ...]:
     """The ROI volume of an atlas (both hemispheres), or its two label files on a surface."""
     return _by_hemisphere(atlas_folder(subject, space), f"{atlas}.{'mgz' if is_surface(space) else 'nii.gz'}", space)

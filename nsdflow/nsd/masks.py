@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["inflate", "voxel_set"]
 
-#: Sets that exist in volumes only: a surface is cortex already.
-_VOLUME_ONLY = ("tight", "inflated", "brain")
-
 
 def voxel_set(
     source: Source,
@@ -37,7 +34,7 @@ def voxel_set(
 
     ========== ==========================================================================
     evc        prf-visualrois > 0
-    visual     prf-visualrois written over Kastner2015, > 0
+    visual     prf-visualrois written over Kastner2015 (or the one of them that is there), > 0
     nsdgeneral NSD's own nsdgeneral > 0
     tight      aseg != 0, or nsdgeneral == 1, or Kastner2015 >= 0
     inflated   tight, convolved by (0.5, 1, 0.5) on each axis, >= 1
@@ -60,21 +57,25 @@ def voxel_set(
         A file is on another grid.
     """
     surface = layout.is_surface(space)
+    atlases = list_atlases(source, subject, space)
+    there = {
+        "evc": "prf-visualrois" in atlases,
+        "visual": not {"prf-visualrois", "Kastner2015"}.isdisjoint(atlases),
+        "nsdgeneral": "nsdgeneral" in atlases,
+    }
+    sets = [known for known in VOXEL_SETS if there.get(known, not surface)]
+    if name not in (*sets, *atlases):
+        others = (atlas for atlas in atlases if atlas not in sets)
+        raise one_of(f"voxel set of {subject} in {space}", name, [*sets, *others])
     if name == "evc":
         return read_atlas(source, subject, "prf-visualrois", space, shape=shape).values > 0
     if name == "visual":
         return joined_roi(source, subject, space, shape=shape).values > 0
-    if name == "brain" and not surface:
+    if name == "brain":
         return np.asarray(read_brainmask(source, subject, space=space, shape=shape).values, dtype=bool)
-    if name in ("tight", "inflated") and not surface:
+    if name in ("tight", "inflated"):
         tight = _tight(source, subject, space, shape)
         return inflate(tight, wrap=wrap) if name == "inflated" else tight
-    atlases = list_atlases(source, subject, space)
-    if name not in atlases:
-        sets = [known for known in VOXEL_SETS if not (surface and known in _VOLUME_ONLY)]
-        raise one_of(
-            f"voxel set of {subject} in {space}", name, [*sets, *(atlas for atlas in atlases if atlas not in sets)]
-        )
     return read_atlas(source, subject, name, space, shape=shape).values > 0
 
 

@@ -53,7 +53,7 @@ def list_atlases(source: Source, subject: str, space: str) -> tuple[str, ...]:
     names = source.listdir(layout.atlas_folder(subject, space))
     if not layout.is_surface(space):
         whole = (name.removesuffix(".nii.gz") for name in names if name.endswith(".nii.gz"))
-        return tuple(name for name in whole if not name.startswith(("lh.", "rh.")))
+        return tuple(name for name in whole if not name.startswith(("lh.", "rh.", ".")))  # macOS leaves ._ files
     tables = {name.removesuffix(".mgz.ctab") for name in names if name.endswith(".mgz.ctab")}
     return tuple(sorted(name for name in tables if {f"lh.{name}.mgz", f"rh.{name}.mgz"} <= set(names)))
 
@@ -85,7 +85,21 @@ def read_atlas(source: Source, subject: str, atlas: str, space: str, *, shape: S
 
 
 def joined_roi(source: Source, subject: str, space: str, *, shape: Sequence[int] | None = None) -> Atlas:
-    """The visual ROI of the published analyses: Kastner2015, overwritten by prf-visualrois where that is > 0."""
+    """The visual ROI of the published analyses: Kastner2015, overwritten by prf-visualrois where that is > 0.
+
+    Where only one of the two is there, that one.
+
+    Raises
+    ------
+    SelectionError
+        Neither is there; the message lists what there is.
+    SourceError
+        As :func:`read_atlas`, or they are on different grids.
+    """
+    there = list_atlases(source, subject, space)
+    if "Kastner2015" not in there or "prf-visualrois" not in there:
+        only = "prf-visualrois" if "prf-visualrois" in there else "Kastner2015"
+        return Atlas(JOINED, read_atlas(source, subject, only, space, shape=shape).values, dict(ROI_LABELS))
     kastner = read_atlas(source, subject, "Kastner2015", space, shape=shape)
     early = read_atlas(source, subject, "prf-visualrois", space, shape=shape)
     if early.values.shape != kastner.values.shape:
@@ -102,11 +116,15 @@ def read_labels(source: Source, subject: str, atlas: str) -> dict[int, str]:
     for path in layout.label_table_paths(subject, atlas):
         if source.exists(path):
             with source.open(path) as file:
-                return _parse_labels(file.read().decode(), source.join(path))
+                return _parse_labels(file.read(), source.join(path))
     return {}
 
 
-def _parse_labels(text: str, url: str) -> dict[int, str]:
+def _parse_labels(data: bytes, url: str) -> dict[int, str]:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{url}: not a table of numbers and names ({error}); fetch it again") from error
     labels: dict[int, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():

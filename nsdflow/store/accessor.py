@@ -35,7 +35,8 @@ class NsdAccessor:
         Returns
         -------
         xr.DataArray
-            (..., i, j, k) floating point; the attribute ``affine`` takes (i, j, k) to mm, as in NSD's files.
+            (..., i, j, k) floating point; the attribute ``affine`` (16 numbers, row by row) takes (i, j, k) to mm, as
+            in NSD's files.
 
         Raises
         ------
@@ -47,7 +48,7 @@ class NsdAccessor:
         flat = np.full((*values.shape[:-1], int(np.prod(shape))), np.nan, np.result_type(values.dtype, np.float32))
         flat[..., self._array["flat_index"].values] = values.values
         coords = {name: c for name, c in self._array.coords.items() if "voxel" not in c.dims}
-        attrs = {**self._array.attrs, "affine": affine.tolist()}
+        attrs = {**self._array.attrs, "affine": affine.ravel().tolist()}
         return xr.DataArray(
             flat.reshape(*values.shape[:-1], *shape),
             coords,
@@ -75,7 +76,7 @@ class NsdAccessor:
                 f"{target}: dimensions {', '.join(map(str, volume.dims))} are too many; select or average first"
             )
         values = volume.transpose("i", "j", "k", ...).values.astype(np.float32)
-        write_nifti(target, values, np.asarray(volume.attrs["affine"]), str(self._array.name or "nsdflow"))
+        write_nifti(target, values, self._grid()[1], str(self._array.name or "nsdflow"))
         return target
 
     def mean_over_repetitions(self) -> xr.DataArray:
@@ -145,7 +146,7 @@ class NsdAccessor:
             raise StoreError(f"{array.name or 'array'}: its voxels are vertices of a surface, which have no volume")
         known: dict[str, Any] = {**array.attrs, **array["flat_index"].attrs}
         if "shape" not in known or "affine" not in known:
-            raise StoreError(f"{array.name or 'array'}: flat_index lost its attributes shape and affine; keep them")
+            raise StoreError(f"{array.name or 'array'}: flat_index lacks its attributes shape and affine; keep them")
         return tuple(int(size) for size in known["shape"]), np.asarray(known["affine"], np.float64).reshape(4, 4)
 
 

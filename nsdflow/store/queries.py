@@ -29,6 +29,9 @@ __all__ = ["Explanation", "Store", "open_store"]
 #: A lazy block holds the chunks of one session and this many neighbouring chunks of voxels.
 BLOCK_CHUNKS: Final = 8
 
+#: What stays a coordinate in tables of trials, voxels and images: what says which one a row is.
+LABELS: Final = ("nsd_id", "flat_index", "hemisphere")
+
 Index = NDArray[np.intp]
 
 
@@ -231,7 +234,8 @@ class Store:
     def _table(self, group: str, dim: str) -> xr.Dataset:
         coordinates = self._group(group)
         names = [name for name, variable in coordinates.variables.items() if dim in variable.dims]
-        return coordinates.reset_coords()[names]
+        table = coordinates.reset_coords()[names]
+        return table.set_coords([name for name in LABELS if name in names])
 
     def _group(self, group: str) -> xr.Dataset:
         """Coordinates of a group, in memory, read once."""

@@ -128,7 +128,7 @@ def voxel_table(
         Labels of the whole volume, and their names, by atlas.
     ncsnr : float, optional
         Of the whole volume.
-    affine : (4, 4) float, optional
+    affine : (4, 4) or (16,) float, optional
         Voxel indices of the volume to mm.
 
     Returns
@@ -136,13 +136,13 @@ def voxel_table(
     xr.Dataset
         Coordinates on ``voxel``: ``flat_index``, ``i``, ``j``, ``k`` (``hemisphere`` on a surface), ``ncsnr``,
         ``roi`` and one for each atlas. ``flat_index`` carries shape and affine of the volume, so that whatever
-        keeps the coordinate can go back to the volume.
+        keeps the coordinate can go back to the volume (the affine row by row: file formats have no nested lists).
     """
     flat = np.unique(np.asarray(flat_index, np.int64))
     atlases = {atlas_coordinate(name): atlas for name, atlas in (atlases or {}).items()}
     general = np.ravel(atlases["nsdgeneral"][0])[flat] > 0 if "nsdgeneral" in atlases else None
     flat = flat[voxel_order(flat, shape, np.ravel(roi)[flat].astype(np.int64), general)]
-    grid = {"shape": list(shape)} | ({"affine": np.asarray(affine, float).tolist()} if affine is not None else {})
+    grid = {"shape": list(shape)} | ({"affine": np.ravel(affine).astype(float).tolist()} if affine is not None else {})
     table: dict[str, Any] = {"flat_index": ("voxel", flat, grid)}
     if len(shape) == 3:
         indices = np.unravel_index(flat, shape)

@@ -72,7 +72,7 @@ def subject_job(
         sessions=list(found.sessions),
         trials=found.trials,
         shape=list(found.shape),
-        affine=[list(row) for row in found.affine] if found.affine else None,
+        affine=[value for row in found.affine for value in row] if found.affine else None,
         dtype=dtype,
         cut=asdict(cut),
     )

@@ -87,7 +87,8 @@ class SubjectJob:
     trials: int
     """Of a session."""
     shape: Sequence[int]
-    affine: Sequence[Sequence[float]] | None
+    affine: Sequence[float] | None
+    """Row by row."""
     dtype: str
     cut: Mapping[str, Any]
 
@@ -162,7 +163,7 @@ def create_subject_group(job: Mapping[str, Any]) -> dict[str, Any]:
             "shape": list(here.shape),
             "source": source.url,
         }
-        | ({"affine": [list(row) for row in here.affine]} if here.affine else {}),
+        | ({"affine": list(here.affine)} if here.affine else {}),
     )
     return {"trials": trials.sizes["trial"], "voxels": here.voxel_count}
 
@@ -173,11 +174,10 @@ def _read_voxels(source: Source, job: SubjectJob) -> xr.Dataset:
     mask = voxel_set(source, subject, job.voxels, space=space, shape=shape)
     names = list_atlases(source, subject, space)
     atlases = {name: read_atlas(source, subject, name, space, shape=shape) for name in names}
-    if {"prf-visualrois", "Kastner2015"} <= atlases.keys():
+    if atlases.keys().isdisjoint(("prf-visualrois", "Kastner2015")):
+        roi = np.full(mask.shape, -1, np.int16)  # nothing says what is cortex
+    else:
         roi = joined_roi(source, subject, space, shape=shape).values
-    else:  # what there is of the two
-        parts = [atlases[name].values for name in ("prf-visualrois", "Kastner2015") if name in atlases]
-        roi = parts[0] if parts else np.zeros(mask.shape, np.int16)
     has_ncsnr = all(source.exists(path) for path in paths.statistic_paths(subject, space, job.betas, "ncsnr"))
     ncsnr = read_ncsnr(source, subject, space=space, betas=job.betas, shape=shape).values if has_ncsnr else None
     return voxel_table(

@@ -190,3 +190,22 @@ def test_broken_label_table(broken: Any) -> None:
     path.write_text("0 Unknown\n\nnsdgeneral 1\n")
     with pytest.raises(SourceError, match=f"^{path}: line 3 is 'nsdgeneral 1'"):
         read_atlas(open_source(broken.root), "subj01", "nsdgeneral", SPACE)
+    path.write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(SourceError, match=f"^{path}: not a table of numbers and names"):
+        read_atlas(open_source(broken.root), "subj01", "nsdgeneral", SPACE)
+
+
+def test_files_that_macos_leaves_are_no_atlases(broken: Any) -> None:
+    (broken.root / roi_paths("subj01", "._Kastner2015", SPACE)[0]).write_bytes(b"\0\5\x16\7")
+    assert list_atlases(open_source(broken.root), "subj01", SPACE) == ATLASES
+
+
+def test_without_the_areas_drawn_for_the_subject_the_atlas_alone_is_the_visual_set(broken: Any) -> None:
+    """As in fsaverage, which is nobody's brain."""
+    (broken.root / roi_paths("subj01", "prf-visualrois", SPACE)[0]).unlink()
+    source = open_source(broken.root)
+    kastner = read_atlas(source, "subj01", "Kastner2015", SPACE).values
+    np.testing.assert_array_equal(joined_roi(source, "subj01", SPACE).values, kastner)
+    np.testing.assert_array_equal(voxel_set(source, "subj01", "visual"), kastner > 0)
+    with pytest.raises(SelectionError, match="unknown voxel set of subj01 in func1pt8mm 'evc'; there are: visual, "):
+        voxel_set(source, "subj01", "evc")

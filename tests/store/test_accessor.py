@@ -56,7 +56,9 @@ def test_nifti_opens_in_the_right_place(store, recording, tmp_path: Path, name: 
     image = nib.load(path)
     assert image.shape == recording.mask.shape
     assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
-    np.testing.assert_allclose(image.affine, store.voxels(1)["flat_index"].attrs["affine"], rtol=1e-6)
+    np.testing.assert_allclose(
+        image.affine, np.reshape(store.voxels(1)["flat_index"].attrs["affine"], (4, 4)), rtol=1e-6
+    )
     np.testing.assert_allclose(image.affine @ [0, 0, 0, 1], [-4.5, -5.4, -6.3, 1], rtol=1e-6)
     expected = np.where(recording.mask, recording.volumes[0, 2] / np.float32(300), np.nan)
     np.testing.assert_array_equal(image.get_fdata(dtype=np.float32), expected.astype(np.float32))
@@ -82,7 +84,7 @@ def test_what_cannot_be_a_volume_says_why(store, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no voxel dimension"):
         responses.mean("voxel").nsd.to_volume()
     bare = responses.drop_attrs()
-    with pytest.raises(StoreError, match="lost its attributes shape and affine"):
+    with pytest.raises(StoreError, match="lacks its attributes shape and affine"):
         bare.nsd.to_volume()
     with pytest.raises(StoreError, match="vertices of a surface"):
         responses.assign_coords(hemisphere=("voxel", np.zeros(responses.sizes["voxel"], int))).nsd.to_volume()
@@ -127,3 +129,24 @@ def test_noise_ceiling(store, n: float) -> None:
     for less in (0, -1, 0.5, np.nan):
         with pytest.raises(StoreError, match="1 or more"):
             responses.nsd.noise_ceiling(less)
+
+
+def test_what_xarray_writes_as_netcdf(store, tmp_path: Path) -> None:
+    """Attributes are numbers, texts and rows of them: nothing else fits into a file."""
+    responses = store.responses(1).compute()
+    volume = responses.isel(trial=0, drop=True).nsd.to_volume()
+    for number, labelled in enumerate((responses, volume, store.trials(1), store.voxels(1))):
+        path = tmp_path / f"{number}.nc"
+        labelled.to_netcdf(path)
+        assert path.stat().st_size > 0
+    again = xr.load_dataarray(tmp_path / "0.nc")
+    xr.testing.assert_identical(
+        again.nsd.to_volume().reset_coords(drop=True), responses.nsd.to_volume().reset_coords(drop=True)
+    )
+
+
+def test_tables_say_which_voxel_or_image_a_row_is(store) -> None:
+    volume = store.voxels(1)["roi"].nsd.to_volume()
+    assert int(volume.notnull().sum()) == store.voxels(1).sizes["voxel"]
+    means = store.trials(1)["rt"].nsd.mean_over_repetitions()
+    np.testing.assert_array_equal(means["nsd_id"], np.unique(store.trials(1)["nsd_id"]))

@@ -168,8 +168,10 @@ def test_fsaverage_is_big_endian_percent_and_not_a_byte_longer(nsd, spec):
         assert 0.5 < np.nanstd(np.asanyarray(image.dataobj)) < 10
         ncsnr = nib.MGHImage.from_bytes((folder / f"{hemisphere}.ncsnr.mgh").read_bytes())
         assert ncsnr.shape[0] == spec.vertices
-        labels = nib.load(nsd / f"nsddata/freesurfer/fsaverage/label/{hemisphere}.prf-visualrois.mgz")
-        np.testing.assert_array_equal(np.unique(np.asanyarray(labels.dataobj)), range(8))
+        labels = nib.load(nsd / f"nsddata/freesurfer/fsaverage/label/{hemisphere}.Kastner2015.mgz")
+        assert set(np.unique(np.asanyarray(labels.dataobj))) <= set(range(26))
+    label = nsd / "nsddata/freesurfer/fsaverage/label"
+    assert not [*label.glob("*prf-*"), *label.glob("*floc-*")]  # drawn for each subject, which fsaverage is not
 
 
 def test_nativesurface_is_hdf5_by_vertex(nsd, spec):
