@@ -23,4 +23,4 @@ Profile: TypeAlias = Annotated[
 StoreUrl: TypeAlias = Annotated[
     str | None, typer.Option("--store", help="Path or URL of the store; the profile's if not given.")
 ]
-Workers: TypeAlias = Annotated[int | None, typer.Option(help="Worker processes; as many as fit if not given.")]
+Workers: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Worker processes; as many as fit if not given.")]

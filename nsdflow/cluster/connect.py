@@ -74,12 +74,14 @@ def connect(
     SelectionError
         If there is no such cluster.
     PlanError
-        If the queue cannot be used from here, or its section of ``jobqueue.yaml`` is incomplete.
+        If the queue cannot be used from here, its section of ``jobqueue.yaml`` is incomplete, or what is asked for
+        cannot be had anywhere.
     RunError
         If no scheduler answers at the address.
     """
     size = parse_bytes(memory) if isinstance(memory, str) else memory
     wanted = Wanted(workers, threads_per_worker, size, gpus, scratch, dashboard, patience)
+    wanted.check()
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(long_task_settings()))
         yield stack.enter_context(_client(cluster, wanted, stack))

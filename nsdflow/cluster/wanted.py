@@ -6,6 +6,8 @@ import socket
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nsdflow.errors import PlanError
+
 __all__ = ["PATIENCE", "Patience", "Wanted", "free_port"]
 
 DASHBOARD_PORT = 8787
@@ -48,6 +50,31 @@ class Wanted:
     scratch: str | None = None
     dashboard: str | None = "127.0.0.1"
     patience: Patience = PATIENCE
+
+    def check(self) -> None:
+        """Refuse what no cluster can be.
+
+        Raises
+        ------
+        PlanError
+            Less than one worker or thread, or a dashboard at an address that is not this machine's.
+        """
+        for what, number, least in (
+            ("workers", self.workers, 1),
+            ("threads per worker", self.threads_per_worker, 1),
+            ("GPUs", self.gpus, 0),
+        ):
+            if number is not None and number < least:
+                raise PlanError(f"{number} {what} cannot be had; ask for {least} or more")
+        if self.dashboard:
+            with socket.socket() as probe:
+                try:
+                    probe.bind((self.dashboard, 0))
+                except OSError as error:
+                    raise PlanError(
+                        f"the dashboard cannot listen on {self.dashboard} ({error.strerror}); "
+                        "give an address of this machine, such as 127.0.0.1"
+                    ) from error
 
     def http(self) -> dict[str, Any]:
         """How the scheduler serves HTTP: the dashboard on port 8787 if that is free, else on any port."""

@@ -109,11 +109,26 @@ def _read(
         return str(what), path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(str(path), [f"no such file; give a path or one of: {', '.join(names)}"]) from None
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read ({error.strerror})"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), [f"not UTF-8 ({error}); save it as UTF-8"]) from error
+
+
+class _NoKeyTwice(yaml.SafeLoader):
+    """YAML's last of equal keys would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys all differ."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _parse(where: str, text: str) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=_NoKeyTwice)
     except yaml.YAMLError as error:
         raise ConfigError(where, [f"not YAML: {' '.join(str(error).split())}"]) from None
     if not isinstance(raw, dict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -133,11 +133,14 @@ def read_design(source: Source) -> Design:
     if absent:
         raise SourceError(f"{url}: no variable {', '.join(absent)}; fetch it again")
     # the stored class is whatever MATLAB had, perhaps unsigned: cast before subtracting
-    ordering = found["masterordering"].ravel().astype(np.int64) - 1
-    subjectim = np.atleast_2d(found["subjectim"]).astype(np.int64) - 1
-    shared = found["sharedix"].ravel().astype(np.int64) - 1
+    ordering = _whole_numbers(found, "masterordering", url).ravel() - 1
+    subjectim = np.atleast_2d(_whole_numbers(found, "subjectim", url)) - 1
+    shared = _whole_numbers(found, "sharedix", url).ravel() - 1
     if "stimpattern" in found:
-        runs = found["stimpattern"].astype(np.int64).sum(axis=2)
+        pattern = _whole_numbers(found, "stimpattern", url)
+        if pattern.ndim != 3:
+            raise SourceError(f"{url}: stimpattern is not by session, run and trial; fetch it again")
+        runs = pattern.sum(axis=2)
         trials = runs.sum(axis=1)
         run = np.concatenate([np.repeat(np.arange(1, len(counts) + 1), counts) for counts in runs])
     else:
@@ -147,6 +150,14 @@ def read_design(source: Source) -> Design:
     design = Design(ordering, subjectim, shared, trials.astype(np.int64), run.astype(np.int64))
     _check_design(design, url)
     return design
+
+
+def _whole_numbers(found: Mapping[str, Any], name: str, url: str) -> NDArray[np.int64]:
+    """A variable of the MAT file that counts something."""
+    values = np.asarray(found[name])
+    if values.dtype.kind not in "biuf" or not values.size or not np.isfinite(values).all() or (values % 1).any():
+        raise SourceError(f"{url}: {name} is not whole numbers; fetch it again")
+    return values.astype(np.int64)
 
 
 def trial_table(source: Source, subject: str, sessions: Sequence[int], *, design: Design | None = None) -> xr.Dataset:
@@ -229,7 +240,7 @@ def _check_design(design: Design, url: str) -> None:
         problem = f"{'masterordering' if ordering.min() < 0 else 'subjectim'} has numbers below 1"
     elif ordering.max() >= images:
         problem = f"masterordering has {ordering.max() + 1} where subjectim has {images} images"
-    elif not (design.subjectim[:, :shared] == design.sharedix).all():
+    elif shared > images or not (design.subjectim[:, :shared] == design.sharedix).all():
         problem = "the first images of subjectim are not those of sharedix"
     elif trials != len(ordering):
         problem = f"masterordering has {len(ordering)} trials where the sessions have {trials}"
@@ -263,7 +274,10 @@ def _trials_of_betas(source: Source) -> int:
 def _check_stimulus_info(info: pd.DataFrame, table: pd.DataFrame, subject: str, design: Design, url: str) -> None:
     """The csv lists the same trials (1-based, of all sessions planned) and the same shared images."""
     if len(info) <= design.subjectim.max():
-        raise SourceError(f"{url}: {len(info)} images where the design shows nsd_id {design.subjectim.max()}")
+        raise SourceError(
+            f"{url}: {len(info)} images where the design shows nsd_id {design.subjectim.max()}; "
+            "take both from the same release"
+        )
     if "shared1000" in info:
         flags = np.zeros(len(info), dtype=bool)
         flags[design.sharedix] = True
@@ -281,9 +295,12 @@ def _read_responses(source: Source, subject: str) -> pd.DataFrame | None:
     if not source.exists(path):
         return None
     with source.open(path) as file:
-        content = io.BytesIO(file.read())
+        content = file.read()
+    fields = [line.count(b"\t") for line in content.splitlines()]
+    if short := [number for number, count in enumerate(fields, start=1) if count != fields[0]]:
+        raise SourceError(f"{source.join(path)}: line {short[0]} has other columns than line 1; fetch it again")
     try:
-        table = pd.read_csv(content, sep="\t")
+        table = pd.read_csv(io.BytesIO(content), sep="\t")
     except ValueError as error:
         raise SourceError(f"{source.join(path)}: not a readable table ({error}); fetch it again") from error
     absent = [name for name in ("SESSION", "RUN", "73KID", "10KID") if name not in table]
@@ -295,7 +312,11 @@ def _read_responses(source: Source, subject: str) -> pd.DataFrame | None:
 def _with_behaviour(table: pd.DataFrame, responses: pd.DataFrame, url: str) -> pd.DataFrame:
     """Add the columns of behaviour, NaN for sessions without a row; every row must agree with the design."""
     if len(responses) > len(table):
-        raise SourceError(f"{url}: {len(responses)} rows where the design has {len(table)} trials")
+        raise SourceError(
+            f"{url}: {len(responses)} rows where the design has {len(table)} trials; take both from the same release"
+        )
+    if 0 < len(responses) < len(table) and table["session"].iloc[[len(responses) - 1, len(responses)]].nunique() == 1:
+        raise SourceError(f"{url}: it ends within session {table['session'].iloc[len(responses)]}; fetch it again")
     start = table.iloc[: len(responses)]
     lines = np.arange(len(responses)) + 2  # the header is line 1
     checks = {"SESSION": start["session"], "10KID": start["subject_image"] + 1, "73KID": start["nsd_id"] + 1}

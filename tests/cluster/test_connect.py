@@ -15,7 +15,7 @@ from nsdflow.cluster.connect import connect
 from nsdflow.cluster.local import visible_gpus, worker_specs
 from nsdflow.cluster.settings import LONG_TASKS, long_task_settings
 from nsdflow.cluster.wanted import Wanted, free_port
-from nsdflow.errors import SelectionError
+from nsdflow.errors import PlanError, SelectionError
 
 
 def listening_on_all_interfaces(client) -> set[str]:
@@ -51,6 +51,22 @@ def test_an_address_is_joined_and_left_running():
 
 def test_an_unknown_cluster_names_those_there_are():
     with pytest.raises(SelectionError, match=r"'locl'; there are: local.*did you mean 'local'"), connect("locl"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"workers": 0}, "0 workers cannot be had; ask for 1 or more"),
+        ({"workers": -3}, "-3 workers cannot be had"),
+        ({"threads_per_worker": 0}, "0 threads per worker cannot be had"),
+        ({"gpus": -1}, "-1 GPUs cannot be had; ask for 0 or more"),
+        ({"dashboard": "nosuchhost.invalid"}, "the dashboard cannot listen on nosuchhost.invalid"),
+        ({"dashboard": "192.0.2.1"}, "give an address of this machine, such as 127.0.0.1"),
+    ],
+)
+def test_what_no_cluster_can_be_is_refused_at_once(asked, says):
+    with pytest.raises(PlanError, match=says), connect("local", **asked):
         pass
 
 

@@ -59,6 +59,7 @@ def test_all_mistakes_are_listed_with_line_and_remedy(tmp_path: Path) -> None:
         ("name: x\nkind: nope", "write kind: one of gnet, "),
         ("just words", "not a mapping"),
         ("a: [1", "not YAML"),
+        ("kind: gnet\nname: a\nname: b", "'name' is there twice"),
     ],
 )
 def test_hopeless_files_say_so(tmp_path: Path, text: str, says: str) -> None:
@@ -73,6 +74,12 @@ def test_unknown_names_list_what_there_is(tmp_path: Path) -> None:
         load_pipeline("gnet8k")
     with pytest.raises(ConfigError, match="no such file"):
         load_pipeline(tmp_path / "absent.yaml")
+    (tmp_path / "latin.yaml").write_bytes("# Müller".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml: not UTF-8 .*; save it as UTF-8"):
+        load_pipeline(tmp_path / "latin.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(ConfigError, match=r"folder\.yaml: cannot be read \(Is a directory\)"):
+        load_storage(tmp_path / "folder.yaml")
 
 
 def test_unset_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,12 @@ def test_sessions_of_unequal_length(broken: Any) -> None:
         ({"subjectim": np.zeros((2, 9))}, "subjectim has numbers below 1"),
         ({"stimpattern": np.ones((3, 2, 5))}, "masterordering has 27 trials where the sessions have 30"),
         ({"subjectim": None}, "no variable subjectim"),
+        ({"sharedix": np.arange(1, 20)[None]}, "the first images of subjectim are not those of sharedix"),
+        ({"masterordering": np.full((1, 27), 1.5)}, "masterordering is not whole numbers"),
+        ({"masterordering": np.full((1, 27), np.nan)}, "masterordering is not whole numbers"),
+        ({"masterordering": np.zeros((1, 0))}, "masterordering is not whole numbers"),
+        ({"subjectim": np.array([["a", "b"]], dtype=object)}, "subjectim is not whole numbers"),
+        ({"stimpattern": np.ones((3, 9))}, "stimpattern is not by session, run and trial"),
     ],
 )
 def test_design_contradicts_itself(broken: Any, changes: dict[str, Any], says: str) -> None:
@@ -189,6 +195,25 @@ def test_responses_too_long(broken: Any) -> None:
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines + lines[1:]) + "\n")
     with pytest.raises(SourceError, match="36 rows where the design has 27 trials"):
+        trial_table(open_source(broken.root), "subj01", [1])
+
+
+@pytest.mark.parametrize(
+    ("keep", "says"), [(-3, "line 19 has other columns than line 1"), (-60, "other columns|ends within session 2")]
+)
+def test_responses_cut_off(broken: Any, keep: int, says: str) -> None:
+    """Whatever is cut off must not become a smaller number, or trials without behaviour."""
+    path = broken.root / responses_path("subj01")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(SourceError, match=f"^{path}: .*({says}).*; fetch it again"):
+        trial_table(open_source(broken.root), "subj01", [1])
+
+
+def test_responses_end_within_a_session(broken: Any) -> None:
+    path = broken.root / responses_path("subj01")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:14]) + "\n")
+    with pytest.raises(SourceError, match=f"^{path}: it ends within session 2; fetch it again"):
         trial_table(open_source(broken.root), "subj01", [1])
 
 
