@@ -12,7 +12,7 @@ from nsdflow.cli.options import Cluster, Dashboard, DryRun, Profile, StoreUrl, W
 from nsdflow.cli.session import print_job_scripts, session
 from nsdflow.config import load_storage
 from nsdflow.errors import ConfigError, one_of
-from nsdflow.names import DEFAULT_SPACE, parse_subjects
+from nsdflow.names import DEFAULT_SPACE
 
 __all__ = ["check", "ingest", "masks", "synth"]
 
@@ -135,7 +135,7 @@ def ingest(
     plan = plan_ingest(
         open_source(source, profile.source_options),
         store or profile.store,
-        subjects=parse_subjects(subjects) if subjects else None,
+        subjects=subjects,
         betas=betas or profile.betas,
         space=space or profile.space,
         voxels=voxels or profile.voxels,

@@ -152,6 +152,8 @@ class NsdAccessor:
 
 def _group_means(values: NDArray[Any], *, order: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[Any]:
     """Means over runs of the last axis once sorted by ``order``; ``counts`` are the lengths of the runs."""
+    if not len(counts):
+        return values
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     sums = np.add.reduceat(values[..., order], starts, axis=-1)
     return np.asarray(sums / counts.astype(values.dtype), values.dtype)

@@ -5,7 +5,6 @@ Through zarr and xarray the some forty coordinates of a subject take ten times a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from itertools import accumulate
 from math import prod
@@ -17,7 +16,7 @@ import zarr
 from numcodecs import zstd
 
 from nsdflow.errors import StoreError
-from nsdflow.store.files import read_all
+from nsdflow.store.files import parse_metadata, read_all
 from nsdflow.store.memory import fresh_array
 from nsdflow.store.schema import COORDINATES
 
@@ -41,11 +40,11 @@ def read_coordinates(url: str, group: str) -> xr.Dataset:
         A file of a coordinate is missing or damaged: a hole is an error, never zeros.
     """
     root = f"{url}/{group}"
-    (head,) = _files([f"{root}/zarr.json"])
-    attributes = dict(json.loads(head)["attributes"])
+    (head,) = _metadata([root])
+    attributes = dict(head.get("attributes", {}))
     found = set(str(attributes.pop("coordinates", "")).split())
     names = [*(name for name in COORDINATES if name in found), *sorted(found - COORDINATES.keys())]
-    metadata = [json.loads(data) for data in _files([f"{root}/{name}/zarr.json" for name in names])]
+    metadata = _metadata([f"{root}/{name}" for name in names])
     plain = [name for name, meta in zip(names, metadata, strict=True) if _is_plain(meta)]
     data = dict(zip(plain, _files([f"{root}/{name}/c/0" for name in plain]), strict=True))
     arrays = _allocate({name: meta for name, meta in zip(names, metadata, strict=True) if name in data})
@@ -59,6 +58,11 @@ def read_coordinates(url: str, group: str) -> xr.Dataset:
         attrs = {key: value for key, value in meta["attributes"].items() if key != "_FillValue"}
         coordinates[name] = (tuple(meta["dimension_names"]), arrays[name], attrs)
     return xr.Dataset(coords=coordinates, attrs=attributes)
+
+
+def _metadata(urls: list[str]) -> list[dict[str, Any]]:
+    files = [f"{url}/zarr.json" for url in urls]
+    return [parse_metadata(data, file) for data, file in zip(_files(files), files, strict=True)]
 
 
 def _files(urls: list[str]) -> list[bytes]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from uuid import uuid4
 
 from nsdflow.config.files import filesystem, is_local, reaching, writing
+from nsdflow.errors import StoreError
 
 if TYPE_CHECKING:
     from zarr.storage import MemoryStore
@@ -25,9 +27,11 @@ __all__ = [
     "list_files",
     "local_path",
     "open_ranges",
+    "parse_metadata",
     "put_hierarchy",
     "read_all",
     "read_bytes",
+    "read_metadata",
     "remove",
     "share_files",
     "sweep",
@@ -122,6 +126,28 @@ def read_bytes(url: str) -> bytes:
     with reaching(url):
         system, path = filesystem(url)
         return bytes(system.cat_file(path))
+
+
+def read_metadata(url: str) -> dict[str, Any]:
+    """A ``zarr.json``.
+
+    Raises
+    ------
+    StoreError
+        It is damaged.
+    """
+    return parse_metadata(read_bytes(url), url)
+
+
+def parse_metadata(data: bytes, url: str) -> dict[str, Any]:
+    """As :func:`read_metadata`, of what was read from ``url``."""
+    try:
+        metadata = json.loads(data)
+        if not isinstance(metadata, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        raise StoreError(f"{url}: damaged ({error}); ingest again") from error
+    return metadata
 
 
 def read_all(urls: Sequence[str]) -> list[bytes]:

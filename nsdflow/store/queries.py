@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from nsdflow.errors import ConfigError, MissingDataError, StoreError, one_of
 from nsdflow.names import subject_name, subject_number
 from nsdflow.store.coordinates import read_coordinates
-from nsdflow.store.files import exists, is_local, local_path, read_bytes
+from nsdflow.store.files import exists, is_local, local_path, read_metadata
 from nsdflow.store.responses import read_images, read_responses
 from nsdflow.store.schema import SCHEMA, SCHEMA_VERSION, STIMULI, UNITS
 from nsdflow.store.selection import select_images, select_trials, select_voxels
@@ -96,7 +95,16 @@ class Store:
         -------
         xr.DataArray
             (image, channel, y, x) uint8, RGB, by ascending ``nsd_id``.
+
+        Raises
+        ------
+        MissingDataError
+            The store was made without images.
+        SelectionError
+            One of the images is not in the store.
         """
+        if STIMULI not in self._coordinates and not exists(f"{self.url}/{STIMULI}"):
+            raise MissingDataError(f"{self.url}: ingested without images; ingest again with --images shown, or all")
         table = self._group(STIMULI)
         rows = select_images(table, nsd_id)
         array = open_sharded(f"{self.url}/{STIMULI}/images")
@@ -273,7 +281,7 @@ def open_store(url: str) -> Store:
 
 def _root_attributes(url: str) -> dict[str, Any]:
     try:
-        metadata = json.loads(read_bytes(f"{url}/zarr.json"))
+        metadata = read_metadata(f"{url}/zarr.json")
     except (FileNotFoundError, NotADirectoryError) as error:
         building = f"{url}.building"
         unfinished = exists(building)
@@ -281,8 +289,6 @@ def _root_attributes(url: str) -> dict[str, Any]:
         raise MissingDataError(
             f"{url}: no store there; {hint if unfinished else '`nsdflow ingest` makes one'}"
         ) from error
-    except json.JSONDecodeError as error:
-        raise StoreError(f"{url}: its zarr.json is damaged ({error}); ingest again") from error
     return dict(metadata.get("attributes", {}))
 
 

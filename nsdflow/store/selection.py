@@ -145,7 +145,7 @@ def _listed(values: Any) -> ArrayLike:
 def _is_one_of(kind: str, values: NDArray[Any], asked: NDArray[Any]) -> Mask:
     """Where ``values`` are among those asked for, all of which must occur."""
     if asked.dtype.kind not in "iub" and asked.size:
-        raise SelectionError(f"{kind}: {asked.flat[0].item()!r} is not a whole number; write numbers")
+        raise SelectionError(f"{kind}: {asked.tolist()[0]!r} is not a whole number; write numbers")
     unknown = np.setdiff1d(asked, values)
     if unknown.size:
         there_are = np.unique(values)

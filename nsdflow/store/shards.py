@@ -9,7 +9,6 @@ else goes through zarr, and the tests hold each against the other.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from nsdflow.errors import StoreError
-from nsdflow.store.files import atomic_file, read_bytes
+from nsdflow.store.files import atomic_file, read_metadata
 
 __all__ = [
     "ABSENT",
@@ -111,11 +110,9 @@ def open_sharded(url: str) -> ShardedArray:
         No such array, or one that is not sharded as :mod:`nsdflow.store.build` does it.
     """
     try:
-        metadata = json.loads(read_bytes(f"{url}/zarr.json"))
+        metadata = read_metadata(f"{url}/zarr.json")
     except FileNotFoundError as error:
         raise StoreError(f"{url}: no such array; the store is incomplete, ingest again") from error
-    except json.JSONDecodeError as error:
-        raise StoreError(f"{url}: its zarr.json is damaged ({error}); ingest again") from error
     try:
         (sharding,) = metadata["codecs"]
         settings = sharding["configuration"]

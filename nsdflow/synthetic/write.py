@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.io
 
+from nsdflow.config.files import writing
 from nsdflow.errors import ConfigError
 from nsdflow.names import subject_name
 from nsdflow.synthetic.behaviour import responses, responses_text
@@ -55,19 +56,22 @@ def write_nsd(folder: str | Path, spec: SyntheticSpec, *, progress: Progress | N
     ------
     ConfigError
         If the folder has something in it.
+    StoreError
+        If the disk is full, or the folder cannot be made.
     """
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(str(target), ["is not an empty folder; name another one, or remove it first"])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        _write_all(building, spec, progress or (lambda stage, done, total: None))
-        building.chmod(0o755)
-        building.replace(target)
-    finally:
-        if building.exists():
-            shutil.rmtree(building)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            _write_all(building, spec, progress or (lambda stage, done, total: None))
+            building.chmod(0o755)
+            building.replace(target)
+        finally:
+            if building.exists():
+                shutil.rmtree(building)
     return target
 
 

@@ -36,7 +36,7 @@ class SubjectTrials:
     voxels: xr.Dataset
     """Voxel coordinates (flat_index, roi, ncsnr, ...) without data, in the order of the responses."""
     attrs: dict[str, Any]
-    """Volume shape, affine and the like."""
+    """Volume shape, affine and the like, without what is said of the responses alone."""
 
 
 def load_trials(
@@ -73,7 +73,7 @@ def load_trials(
         session=values["session"].values.astype(np.int64),
         shared=shared,
         voxels=values.isel(trial=0, drop=True).coords.to_dataset(),
-        attrs=dict(values.attrs),
+        attrs={name: value for name, value in values.attrs.items() if name not in ("long_name", "units")},
     )
 
 

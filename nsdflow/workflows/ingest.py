@@ -29,6 +29,7 @@ from nsdflow.store.schema import SCHEMA_VERSION, STIMULI
 from nsdflow.store.verify import check_files
 from nsdflow.workflows.engine import Plan, execute
 from nsdflow.workflows.ingest_plan import STAGES, image_job, image_tasks, session_stamps, subject_job, subject_tasks
+from nsdflow.workflows.ingest_tasks import coordinate_stamps
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -105,7 +106,10 @@ def plan_ingest(
     found = {subject.subject: subject for subject in inventory.subjects}
     jobs = {name: subject_job(origin, workspace, here, voxels, design, layout) for name, here in found.items()}
     stamps = {name: session_stamps(origin, job) for name, job in jobs.items()}
-    planned = [task for name, job in jobs.items() for task in subject_tasks(job, found[name], stamps[name])]
+    others = {name: coordinate_stamps(origin, job) for name, job in jobs.items()}
+    planned = [
+        task for name, job in jobs.items() for task in subject_tasks(job, found[name], others[name], stamps[name])
+    ]
     if images != "none":
         shown = None if images == "all" else {name: list(job.sessions) for name, job in jobs.items()}
         planned += image_tasks(image_job(origin, workspace, shown, inventory, image_size, layout), inventory)
@@ -126,13 +130,14 @@ def plan_ingest(
             "layout": layout.model_dump(),
             "design": _stamp(origin, paths.EXPERIMENT_DESIGN),
             "stimuli": _stamp(origin, paths.STIMULI) if images != "none" else None,
-            "subjects": {name: _record(job, stamps[name]) for name, job in jobs.items()},
+            "subjects": {name: _record(job, others[name], stamps[name]) for name, job in jobs.items()},
         },
     )
 
 
-def _record(job: SubjectJob, stamps: Mapping[str, list[str]]) -> dict[str, Any]:
-    return {"sessions": list(job.sessions), "voxels": job.voxel_count, "files": dict(stamps)}
+def _record(job: SubjectJob, coordinates: Mapping[str, str], stamps: Mapping[str, list[str]]) -> dict[str, Any]:
+    files = {"coordinates": dict(coordinates), **stamps}
+    return {"sessions": list(job.sessions), "voxels": job.voxel_count, "files": files}
 
 
 def _stamp(origin: Source, path: str) -> str | None:
@@ -214,6 +219,10 @@ def _begin(plan: IngestPlan, *, resume: bool) -> None:
                 f"({'; '.join(_difference(before.get(name), now.get(name)) for name in changed)}); "
                 "ingest as before to continue, or begin again with --no-resume"
             )
+    missing = {task.key for task in plan.missing()}
+    for subject in plan.manifest["subjects"]:
+        if f"coordinates-{subject}" in missing:  # made from a file that was replaced meanwhile, or not made at all
+            remove(f"{plan.workspace.built}/{subject}")
     with atomic_file(record) as file:
         file.write(json.dumps(plan.manifest, indent=1).encode())
 
@@ -229,7 +238,7 @@ def _read_record(url: str) -> dict[str, Any]:
 
 
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """A manifest without the files of the sessions: a session whose file was replaced is a task to do again."""
+    """A manifest without the files of a subject: where one was replaced there are tasks to do again."""
     subjects = {
         name: {key: value for key, value in record.items() if key != "files"}
         for name, record in manifest.get("subjects", {}).items()

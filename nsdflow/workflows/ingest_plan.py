@@ -80,19 +80,21 @@ def subject_job(
 
 def session_stamps(origin: Source, job: tasks.SubjectJob) -> dict[str, list[str]]:
     """Stamps of the files of each session."""
-    listing = origin.stamps(paths.betas_folder(job.subject, job.space, job.betas))
+    listing = tasks.session_listing(origin, job.subject, job.space, job.betas)
     return {str(session): tasks.session_stamps(listing, session, job.space) for session in job.sessions}
 
 
-def subject_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mapping[str, list[str]]) -> list[Task]:
-    """The tasks of a subject, from its inventory and the stamps of its sessions."""
+def subject_tasks(
+    job: tasks.SubjectJob, found: SubjectInventory, coordinates: Mapping[str, str], stamps: Mapping[str, list[str]]
+) -> list[Task]:
+    """The tasks of a subject, from its inventory and the stamps of the files of its coordinates and its sessions."""
     name, common = job.subject, {"job": asdict(job)}
     sessions = _session_tasks(job, found, stamps)
     volume_bytes = math.prod(job.shape) * 8
     create = Task(
         key=f"coordinates-{name}",
         function=tasks.create_subject_group,
-        arguments=common,
+        arguments={**common, "stamps": dict(coordinates)},
         stage="coordinates",
         memory=INTERPRETER_BYTES + (len(found.atlases) + 8) * volume_bytes,
         files=job.cut["files"] - sum(task.files for task in sessions) - len(STATISTICS),

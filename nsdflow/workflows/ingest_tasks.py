@@ -135,10 +135,18 @@ class ImageJob:
         return f"{self.built}/{STIMULI}"
 
 
-def create_subject_group(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Create a subject's group with the coordinates of its trials and voxels."""
+def create_subject_group(job: Mapping[str, Any], stamps: Mapping[str, str]) -> dict[str, Any]:
+    """Create a subject's group with the coordinates of its trials and voxels.
+
+    ``stamps`` are those of the files they come from when the ingestion was planned: with others it is another task.
+    """
     here = SubjectJob(**job)
     source = here.open_source
+    if (now := coordinate_stamps(source, here)) != dict(stamps):
+        changed = sorted(file for file in now.keys() | stamps.keys() if now.get(file) != stamps.get(file))
+        raise SourceError(
+            f"{source.join(changed[0])}: changed since the ingestion was planned; run the same command again"
+        )
     voxels = _read_voxels(source, here)
     trials = trial_table(source, here.subject, here.sessions)
     if voxels.sizes["voxel"] != here.voxel_count:
@@ -204,7 +212,7 @@ def write_session(job: Mapping[str, Any], session: int, stamps: Sequence[str]) -
     """
     here = SubjectJob(**job)
     source = here.open_source
-    listing = source.stamps(paths.betas_folder(here.subject, here.space, here.betas))
+    listing = session_listing(source, here.subject, here.space, here.betas)
     if (now := session_stamps(listing, session, here.space)) != list(stamps):
         raise SourceError(
             f"{here.subject} session {session}: its files changed since the ingestion was planned "
@@ -278,19 +286,34 @@ def _valid(
     return valid
 
 
-def session_stamps(listing: Mapping[str, str], session: int, space: str) -> list[str]:
-    """What changes when the files of a session do: name, bytes and ETag or time of each that would be read.
+def session_listing(source: Source, subject: str, space: str, betas: str) -> dict[str, str]:
+    """Stamps of the files of all sessions, by name: betas, and maps of what is valid."""
+    maps = {} if paths.is_surface(space) else source.stamps(paths.subject_folder(subject, space))
+    return maps | source.stamps(paths.betas_folder(subject, space, betas))
 
-    Parameters
-    ----------
-    listing : mapping
-        :meth:`nsdflow.nsd.source.Source.stamps` of the folder of the betas.
-    session : int
-    space : str
-    """
+
+def session_stamps(listing: Mapping[str, str], session: int, space: str) -> list[str]:
+    """What changes when the files of a session do: name, bytes and ETag or time of each that would be read."""
     formats = paths.sessions_of(listing, space).get(session)
-    files = paths.betas_paths("", session, space, "", formats[0]) if formats else ()
-    return [f"{name} {listing[name]}" for name in (file.rpartition("/")[2] for file in files)]
+    files = [*paths.betas_paths("", session, space, "", formats[0])] if formats else []
+    if not paths.is_surface(space):
+        files.append(paths.valid_path("", session, space))
+    names = (file.rpartition("/")[2] for file in files)
+    return [f"{name} {listing[name]}" for name in names if name in listing]
+
+
+def coordinate_stamps(source: Source, job: SubjectJob) -> dict[str, str]:
+    """Stamps of the files that coordinates are made of, by path: atlases, their tables, masks, ncsnr, behaviour."""
+    files = [paths.STIMULUS_INFO, paths.responses_path(job.subject)]
+    files += paths.statistic_paths(job.subject, job.space, job.betas, "ncsnr")
+    for atlas in list_atlases(source, job.subject, job.space):
+        files += [*paths.roi_paths(job.subject, atlas, job.space), *paths.label_table_paths(job.subject, atlas)]
+    if not paths.is_surface(job.space):
+        files += [paths.volume_path(job.subject, job.space, name) for name in ("brainmask", "aseg")]
+    folders = {file.rpartition("/")[0] for file in files}
+    listings = {folder: source.stamps(folder) for folder in folders}
+    stamps = {file: listings[file.rpartition("/")[0]].get(file.rpartition("/")[2]) for file in files}
+    return {file: stamp for file, stamp in stamps.items() if stamp is not None}
 
 
 def gather_statistics(job: Mapping[str, Any]) -> dict[str, Any]:

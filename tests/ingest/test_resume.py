@@ -8,12 +8,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, SourceError, StoreError
+from nsdflow.nsd.layout import roi_paths
 from nsdflow.store import open_store
 from nsdflow.store.files import list_files
 from nsdflow.workflows.engine import run_task
@@ -144,6 +147,26 @@ def test_mend_the_source_and_continue(own_source, betas_file, plan, client, cont
     assert "files" in json.loads((Path(store.url) / "manifest.json").read_text())["subjects"]["subj01"]
 
 
+def test_what_coordinates_come_from_may_be_fetched_again_too(
+    own_source, betas_file, plan, client, contents, tmp_path: Path
+) -> None:
+    """They are read again, and the betas of the voxels that they say."""
+    content = fail_in_session_three(own_source, betas_file, plan, client, tmp_path)
+    betas_file(own_source, session=3).write_bytes(content)
+    path = own_source / roi_paths("subj01", "prf-visualrois", "func1pt8mm")[0]
+    image = nib.load(path)
+    moved = np.roll(np.asanyarray(image.dataobj), 1, axis=1)  # as many voxels elsewhere
+    path.unlink()
+    nib.save(nib.Nifti1Image(moved, image.affine), path)
+    planned = few(plan, own_source, tmp_path)
+    missing = {task.key for task in planned.missing()}
+    assert {"coordinates-subj01", *(f"betas-subj01-session{number:02d}" for number in (1, 2, 3))} <= missing
+    store = ingest(planned, client)
+    assert set(store.voxels(1)["flat_index"].values) == set(np.flatnonzero(moved > 0))
+    fresh = ingest(few(plan, own_source, tmp_path / "fresh"), client)
+    assert contents(store.url) == contents(fresh.url)
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
@@ -171,3 +194,12 @@ def test_a_file_that_changes_after_planning(own_source, betas_file, plan, client
     path.write_bytes(content)
     with pytest.raises(SourceError, match=r"subj01 session 2: its files changed since the ingestion was planned"):
         ingest(planned, client)
+    later = few(plan, own_source, tmp_path / "later")
+    path = own_source / roi_paths("subj01", "nsdgeneral", "func1pt8mm")[0]
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    with pytest.raises(
+        SourceError, match=r"nsdgeneral\.nii\.gz: changed since the ingestion was planned; run the same"
+    ):
+        ingest(later, client)

@@ -195,6 +195,7 @@ def test_images(store, images) -> None:
         ({"subject": 1, "roi": ["V1", None]}, "unknown ROI 'None'; there are: V1"),
         ({"subject": 1, "voxels": "tight"}, "unknown ROI 'tight'; there are: V1"),
         ({"subject": 1, "sessions": "1"}, "session: '1' is not a whole number; write numbers"),
+        ({"subject": 1, "sessions": slice(1, 3)}, r"session: slice\(1, 3, None\) is not a whole number"),
     ],
 )
 def test_unknown_names_list_what_there_is(store, query: dict, message: str) -> None:
@@ -253,6 +254,9 @@ def test_opening_what_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "bad.zarr").mkdir()
     (tmp_path / "bad.zarr" / "zarr.json").write_text("{")
     with pytest.raises(StoreError, match="damaged"):
+        nsdflow.open_store(tmp_path / "bad.zarr")
+    (tmp_path / "bad.zarr" / "zarr.json").write_text("[]")
+    with pytest.raises(StoreError, match=r"bad\.zarr/zarr\.json: damaged \(not an object\)"):
         nsdflow.open_store(tmp_path / "bad.zarr")
 
 
