@@ -32,7 +32,7 @@ from nsdflow.fit.fwrf_settings import PUBLISHED, PUBLISHED_LAMBDAS, FwrfSettings
 from nsdflow.fit.fwrf_tiles import score, voxel_tiles
 from nsdflow.fit.fwrf_trials import TrialSums, sum_trials
 from nsdflow.fit.precision import arithmetic
-from nsdflow.fit.ridge import Form, cheaper_form, scorer
+from nsdflow.fit.ridge import Form, cheaper_form, float32_suffices, scorer
 from nsdflow.models.pooling import CANDIDATE_TILE
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ def fit(
     """
     features = _features(maps, candidates)
     trials = sum_trials(images, responses, holdout, statistics=settings.statistics)
+    if memory is not None and torch.device(device).type == "cpu":
+        memory -= trials.bytes
     plan, form, device = _plan(features, trials, settings, device, memory, keep=True)
     kept: dict[int, Prepared] | None = {} if plan.kept else None
     best = _search(features, trials, settings, range(len(features.candidates)), plan, form, device, kept)
@@ -142,6 +144,8 @@ def search(
     """
     plan, form, device = _plan(features, trials, settings, device, memory)
     block = range(len(features.candidates)) if block is None else block
+    if not 0 <= block.start < block.stop <= len(features.candidates):
+        raise ValueError(f"{block} is no block of {len(features.candidates)} candidates")
     return _search(features, trials, settings, block, plan, form, device)
 
 
@@ -288,7 +292,7 @@ def fit_shape(
     device = torch.device(device)
     train, holdout = len(trials.train), len(trials.holdout)
     columns = features.features + settings.bias
-    form = settings.form or cheaper_form(
+    form: Form = settings.form or cheaper_form(
         rows=train,
         features=columns,
         holdout=holdout,
@@ -296,6 +300,8 @@ def fit_shape(
         lambdas=len(settings.lambdas),
         repeated=len(trials.repeated),
     )
+    if form == "primal" and not _float32_suffices(columns, trials, settings):
+        form = "primal64"
     return FwrfShape(
         candidates=len(features.candidates),
         images=len(trials.images),
@@ -309,6 +315,11 @@ def fit_shape(
     )
 
 
+def _float32_suffices(columns: int, trials: TrialSums, settings: FwrfSettings) -> bool:
+    """Z-scored features have squares of 1 on average; of others nothing is known before they are looked at."""
+    return settings.zscore and float32_suffices(columns * float(trials.train_count.sum()), min(settings.lambdas))
+
+
 def _plan(
     features: CandidateFeatures,
     trials: TrialSums,
@@ -319,6 +330,13 @@ def _plan(
     keep: bool = False,
 ) -> tuple[FwrfMemory, Form, torch.device]:
     device = torch.device(device)
+    if not trials.voxels or not len(features.candidates) or not features.features:
+        raise ValueError(
+            f"{trials.voxels} voxels, {len(features.candidates)} candidates and {features.features} features; "
+            "a fit needs at least one of each"
+        )
+    if int(trials.images.max()) >= features.images:
+        raise ValueError(f"a trial shows image row {int(trials.images.max())} of {features.images}; rows count from 0")
     shape = fit_shape(features, trials, settings, device)
     plan = plan_memory(shape, free_memory(device) if memory is None else memory, keep=keep)
     return plan, shape.form, device

@@ -102,15 +102,18 @@ def _planned(shape: FwrfShape, resident: bool, voxels: int, candidates: int, kep
     pooling = IMAGE_TILE * (largest + 4 * shape.features * CANDIDATE_TILE)
     standardising = 3 * 4 * shape.images * columns
     rows = 4 * columns * (shape.train + shape.holdout)
-    doubled = 8 * columns * (shape.train + shape.holdout) if shape.form == "dual" else 0
-    squares = 3 if shape.form == "primal" else 5  # the system, and its factor or its eigenvectors with their work space
+    doubled = 8 * columns * (shape.train + shape.holdout) if item == 8 else 0
+    squares = 5 if shape.form == "dual" else 3  # the system, and its factor or its eigenvectors with their work space
     system = item * (squares * side**2 + 4 * shape.holdout * side) + 4 * shape.holdout * side
-    projected = 4 * side * (voxels + min(voxels, VOXEL_TILE))
+    precise = 8 if shape.form == "primal64" else 4  # of right sides and residuals
+    doubled_responses = 8 * shape.train if shape.form == "primal64" else 0
+    projected = precise * side * (voxels + min(voxels, VOXEL_TILE)) + doubled_responses * min(voxels, VOXEL_TILE)
     responses = (4 * (shape.train + shape.holdout) + 32) * voxels
-    residuals = 3 * 4 * shape.holdout * min(voxels, VOXEL_TILE)
+    residuals = 3 * precise * shape.holdout * min(voxels, VOXEL_TILE)
     searching = pooled + responses + max(pooling, standardising, rows + doubled + system + projected + residuals)
     results = 3 * 4 * shape.voxels * columns
-    winners = (4 * shape.train + 4 * item * side + 3 * 4 * columns) * min(shape.voxels, VOXEL_TILE)
+    winner = 4 * shape.train + doubled_responses + 4 * item * side + 3 * 4 * columns
+    winners = winner * min(shape.voxels, VOXEL_TILE)
     solving = pooled + results + max(pooling, standardising, rows + doubled + system + winners)
     resident_maps = maps * shape.images if resident else 0
     peak = resident_maps + kept * _kept_bytes(shape) + max(searching, solving) + OVERHEAD
@@ -125,7 +128,7 @@ def _kept_bytes(shape: FwrfShape) -> int:
 
 def _side(shape: FwrfShape) -> int:
     """Rows and columns of the system."""
-    return shape.features + 1 if shape.form == "primal" else shape.train
+    return shape.train if shape.form == "dual" else shape.features + 1
 
 
 def free_memory(device: torch.device) -> int:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from nsdflow.fit.fwrf_trials import Statistics
+from nsdflow.fit.ridge import Form
+
 if TYPE_CHECKING:
     from nsdflow.fit.fwrf_features import Nonlinearity
-    from nsdflow.fit.fwrf_trials import Statistics
-    from nsdflow.fit.ridge import Form
 
 __all__ = ["PUBLISHED", "PUBLISHED_LAMBDAS", "FwrfSettings"]
 
@@ -28,11 +29,17 @@ class FwrfSettings:
     nonlinearity: Nonlinearity = "none"
     statistics: Statistics = "all"
     form: Form | None = None
-    """None takes the cheaper one."""
+    """None takes the cheaper one. ``primal`` becomes ``primal64`` where float32 does not suffice for the lambdas."""
 
     def __post_init__(self) -> None:
         if not self.lambdas or min(self.lambdas) <= 0:
             raise ValueError(f"lambdas must be positive numbers, not {self.lambdas}")
+        choices = {"statistics": get_args(Statistics), "form": (None, *get_args(Form))}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is one of {', '.join(map(str, known))}, not {getattr(self, name)!r}")
+        if not callable(self.nonlinearity) and self.nonlinearity not in ("none", "log"):
+            raise ValueError(f"nonlinearity is none, log or a function of a tensor, not {self.nonlinearity!r}")
 
 
 #: The published AlexNet-fwRF.

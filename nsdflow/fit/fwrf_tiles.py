@@ -76,6 +76,6 @@ def score(candidate: int, scorer: Scorer, held: Tensor, lambdas: Sequence[float]
     rights = [scorer.right(tile.train) for tile in tiles]
     for lambda_index, operator in enumerate(scorer.operators(held, lambdas)):
         for tile, right in zip(tiles, rights, strict=True):
-            residual = torch.addmm(tile.target, operator, right, alpha=-1)
+            residual = torch.addmm(tile.target.to(right.dtype), operator, right, alpha=-1)
             explainable = residual.square_().sum(0, dtype=torch.float64)
             tile.consider((explainable + tile.unexplainable).float(), candidate, lambda_index)

@@ -25,6 +25,9 @@ __all__ = ["Statistics", "TrialSums", "sum_trials"]
 #: Trials that feature means and standard deviations are taken over.
 Statistics = Literal["all", "training"]
 
+#: Trials whose responses are copied at once.
+TRIALS_AT_ONCE = 256
+
 
 @dataclass(frozen=True)
 class TrialSums:
@@ -58,6 +61,11 @@ class TrialSums:
         return replace(self, **{name: getattr(self, name).to(device) for name in by_image})
 
     @property
+    def bytes(self) -> int:
+        """Bytes of the sums."""
+        return sum(sums.nbytes for sums in (self.train_sum, self.holdout_mean, self.unexplainable))
+
+    @property
     def voxels(self) -> int:
         """Number of voxels."""
         return int(self.train_sum.shape[1])
@@ -81,9 +89,13 @@ def sum_trials(images: Tensor, responses: Tensor, holdout: Tensor, *, statistics
     """
     if not len(images) == len(responses) == len(holdout):
         raise ValueError(f"{len(images)} images, {len(responses)} responses and {len(holdout)} holdout marks of trials")
+    if holdout.dtype != torch.bool:
+        raise ValueError(f"holdout marks are {holdout.dtype}; give bool, True for trials that choose")
+    if len(images) and int(images.min()) < 0:
+        raise ValueError(f"image row {int(images.min())} of a trial; rows count from 0")
     if bool(holdout.all()) or not bool(holdout.any()):
         raise ValueError(f"{int(holdout.sum())} of {len(holdout)} trials are holdout; both parts need at least one")
-    finite = torch.isfinite(responses.sum(0, dtype=torch.float64))
+    finite = torch.isfinite(_sum(responses))
     if not bool(finite.all()):
         raise ValueError(f"responses of {int((~finite).sum())} voxels are not finite; replace NaN by 0 or drop them")
     shown, image = torch.unique(images, return_inverse=True)
@@ -91,26 +103,41 @@ def sum_trials(images: Tensor, responses: Tensor, holdout: Tensor, *, statistics
     both = (trained & held).nonzero()[:, 0]
     train = torch.cat([(trained & ~held).nonzero()[:, 0], both])
     test = torch.cat([both, (held & ~trained).nonzero()[:, 0]])
-    train_count, train_sum = _sums(image[~holdout], responses[~holdout], train, len(shown))
-    test_count, test_sum = _sums(image[holdout], responses[holdout], test, len(shown))
+    train_count, train_sum = _sums(image, responses, ~holdout, train)
+    test_count, test_mean = _sums(image, responses, holdout, test)
     count = torch.bincount(image if statistics == "all" else image[~holdout], minlength=len(shown)).double()
-    squares = responses[holdout].square().sum(0, dtype=torch.float64)
-    explainable = (test_sum / test_count.sqrt()[:, None]).square().sum(0, dtype=torch.float64)
+    unexplainable = _sum(responses, holdout, square=True) - _sum(test_mean, square=True)
     return TrialSums(
         images=shown,
         share=(count / count.sum()).float(),
         train=train,
         train_count=train_count,
-        train_sum=train_sum / train_count.sqrt()[:, None],
+        train_sum=train_sum,
         holdout=test,
         holdout_count=test_count,
-        holdout_mean=test_sum / test_count.sqrt()[:, None],
+        holdout_mean=test_mean,
         repeated=(test_count[: len(both)] / train_count[len(train) - len(both) :]).sqrt(),
-        unexplainable=squares - explainable,
+        unexplainable=unexplainable,
     )
 
 
-def _sums(image: Tensor, responses: Tensor, wanted: Tensor, images: int) -> tuple[Tensor, Tensor]:
-    """Number of trials of the images wanted, and the sum of their responses."""
-    total = torch.zeros(images, responses.shape[1]).index_add_(0, image, responses.float())
-    return torch.bincount(image, minlength=images)[wanted].float(), total[wanted]
+def _sums(image: Tensor, responses: Tensor, part: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the images wanted, how many trials of a part they have, and the sums of responses over the roots of these."""
+    images = int(image.max()) + 1
+    place = torch.empty(images, dtype=torch.int64)
+    place[wanted] = torch.arange(len(wanted))
+    total = torch.zeros(len(wanted), responses.shape[1])
+    for trials in part.nonzero()[:, 0].split(TRIALS_AT_ONCE):
+        total.index_add_(0, place[image[trials]], responses[trials].float())
+    count = torch.bincount(image[part], minlength=images)[wanted].float()
+    return count, total.div_(count.sqrt()[:, None])
+
+
+def _sum(values: Tensor, part: Tensor | None = None, *, square: bool = False) -> Tensor:
+    """Sum (voxel,) float64 of the rows of a part, or of their squares, without a copy of all."""
+    total = torch.zeros(values.shape[1], dtype=torch.float64)
+    rows = torch.arange(len(values)) if part is None else part.nonzero()[:, 0]
+    for some in rows.split(TRIALS_AT_ONCE):
+        block = values[some].double()
+        total += (block.square_() if square else block).sum(0)
+    return total

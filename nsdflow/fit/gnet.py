@@ -23,6 +23,7 @@ on a generator's history: a training that stopped and went on gives the same bit
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -43,12 +44,15 @@ from nsdflow.fit.progress import Progress, gather, restore, snapshot
 from nsdflow.fit.settings import TrainSettings
 from nsdflow.fit.step import Batch, Network, build_network, choose_step
 from nsdflow.fit.trials import DeviceTrials, Trials, check_trials, digest, to_device
+from nsdflow.models.gnet import ChannelDropout
 
 if TYPE_CHECKING:
     from nsdflow.models.gnet import Readout
 
 __all__ = ["TrainResult", "TrainSettings", "Trials", "train"]
 
+#: Of every image so many pixels apart go into the fingerprint: all of NSD's are 11 GB.
+IMAGE_STEP = 16
 #: seconds between two looks at ``should_stop``, which may have to read a file
 _STOP_INTERVAL = 2.0
 _STOP_BATCHES = 20
@@ -141,7 +145,7 @@ def train(
     subjects = {subject: to_device(trials[subject], network.readouts[subject], device) for subject in trials}
     state = None if checkpoint is None else load_state(checkpoint)
     cache = _cache(settings, network, images, device, precision, state)
-    fingerprint = _fingerprint(replace(settings, prefilter_cache=cache), precision, trials, readouts)
+    fingerprint = _fingerprint(replace(settings, prefilter_cache=cache), precision, images, trials, encoder, readouts)
     progress = Progress()
     if checkpoint is not None and state is not None:
         check_fingerprint(checkpoint, state, fingerprint)
@@ -290,11 +294,20 @@ def _median(values: Tensor) -> float:
 
 
 def _fingerprint(
-    settings: TrainSettings, precision: Precision, trials: Mapping[str, Trials], readouts: Mapping[str, Readout]
+    settings: TrainSettings,
+    precision: Precision,
+    images: Tensor,
+    trials: Mapping[str, Trials],
+    encoder: nn.Module,
+    readouts: Mapping[str, Readout],
 ) -> dict[str, Any]:
     """What a checkpoint must agree on to be continued; the number of epochs may grow, and kernels only round."""
     fixed = {key: value for key, value in asdict(settings).items() if key not in ("epochs", "kernels")}
-    digests = {name: digest(subject) for name, subject in trials.items()}
+    digests = {name: digest(subject.images, subject.responses, subject.holdout) for name, subject in trials.items()}
+    digests["images"] = digest(images[:, :, ::IMAGE_STEP, ::IMAGE_STEP])
+    shapes = {name: tuple(values.shape) for name, values in encoder.state_dict().items()}
+    rates = [module.share for module in encoder.modules() if isinstance(module, ChannelDropout)]
+    digests["encoder"] = hashlib.blake2b(repr((shapes, rates)).encode(), digest_size=8).hexdigest()
     dtypes = {f"{name} dtype": str(readout.bias.dtype) for name, readout in readouts.items()}
     return fixed | {"precision": precision} | digests | dtypes
 

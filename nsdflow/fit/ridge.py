@@ -8,8 +8,10 @@ With Z (row, feature) the training rows and B (row, voxel) their responses, the 
 and both are K(lambda) T: an operator that knows nothing of voxels, and T, which knows nothing of lambda
 (:meth:`Scorer.right`). Nothing is inverted, and no weights are needed to compare lambdas.
 
-The primal system is factored once a lambda (Cholesky) and solved for the holdout rows. It is as good in float32:
-measured on the published cases, losses are within 1e-6 of an all-float64 fit, against 2e-4 for a float32 dual.
+The primal system is factored once a lambda (Cholesky) and solved for the holdout rows. It is as good in float32
+(measured on the published cases, losses are within 1e-6 of an all-float64 fit, against 2e-4 for a float32 dual) as
+long as lambda is well above what rounding makes of the largest directions: :func:`float32_suffices`. Where it is not,
+all of it is done in float64, which is the form ``primal64``.
 
 The dual system is formed and factored in float64: it has as many directions as rows, most of them far below its
 largest, and float32 rounding would compare with lambda there. One eigendecomposition serves all lambdas. It need not
@@ -41,6 +43,7 @@ __all__ = [
     "RidgeSystem",
     "Scorer",
     "cheaper_form",
+    "float32_suffices",
     "floating_point_work",
     "gram",
     "ridge_system",
@@ -48,8 +51,10 @@ __all__ = [
     "system_dtype",
 ]
 
-Form = Literal["primal", "dual"]
+Form = Literal["primal", "primal64", "dual"]
 
+#: Rounding of the system's trace in float32, in units of lambda, up to which it may be factored so.
+FLOAT32_ROUNDING = 0.05
 #: Rows of a Gram matrix that are multiplied at once.
 GRAM_TILE = 192
 
@@ -61,7 +66,7 @@ def floating_point_work(
 
     A symmetric product counts half, a Cholesky factor of n rows n^3/3, an eigendecomposition 4 n^3.
     """
-    if form == "primal":
+    if form != "dual":
         setup = 1.0 * rows * features**2 + 2.0 * rows * features * voxels
         return setup + lambdas * (features**3 / 3 + 2.0 * features**2 * holdout + 2.0 * holdout * features * voxels)
     apart, new = rows - repeated, holdout - repeated
@@ -78,6 +83,14 @@ def cheaper_form(*, rows: int, features: int, holdout: int, voxels: int, lambdas
     return "primal" if primal <= dual else "dual"
 
 
+def float32_suffices(trace: float, strength: float) -> bool:
+    """Whether a primal system of that trace, Z'Z, may be factored in float32 with that lambda, the smallest.
+
+    Its largest direction is at most the trace, and rounding is relative to it.
+    """
+    return torch.finfo(torch.float32).eps * trace <= FLOAT32_ROUNDING * strength
+
+
 def system_dtype(form: Form) -> torch.dtype:
     """Precision in which a form's system is formed and factored."""
     return torch.float32 if form == "primal" else torch.float64
@@ -87,7 +100,7 @@ def system_dtype(form: Form) -> torch.dtype:
 class RidgeSystem:
     """Training rows and their products, ready for any responses and any lambda.
 
-    ``gram`` is Z'Z in the primal form and Z Z' in the dual one, of which the lower triangle is filled.
+    ``gram`` is Z'Z in the primal forms and Z Z' in the dual one, of which the lower triangle is filled.
     """
 
     form: Form
@@ -96,22 +109,23 @@ class RidgeSystem:
 
     def weights(self, responses: Tensor, strengths: Tensor) -> Tensor:
         """Weights (feature, voxel) float32 of every voxel with its own lambda, ``strengths`` (voxel,)."""
-        primal = self.form == "primal"
-        solved = self.rows.T @ responses if primal else responses.double()
+        dual, dtype = self.form == "dual", self.gram.dtype
+        solved = responses.to(dtype) if dual else self.rows.T.to(dtype) @ responses.to(dtype)
         for strength in strengths.unique().tolist():
             voxels = strengths == strength
             solved[:, voxels] = torch.cholesky_solve(solved[:, voxels], _factor(self.gram, strength))
-        return solved if primal else self.rows.T @ solved.float()
+        # what cancels in the last product is large
+        return (self.rows.T.to(dtype) @ solved if dual else solved).float()
 
 
 class Scorer(Protocol):
     """Predicts holdout rows with every lambda, without weights."""
 
     def right(self, responses: Tensor) -> Tensor:
-        """What operators are multiplied by: (row, voxel) responses in the coordinates of the system, float32."""
+        """What operators are multiplied by: (row, voxel) responses in the coordinates of the system."""
 
     def operators(self, holdout: Tensor, lambdas: Sequence[float]) -> Iterator[Tensor]:
-        """K of each lambda in turn, float32: ``K @ right(responses)`` are predictions of the rows (row, feature).
+        """K of each lambda in turn: ``K @ right(responses)`` are predictions of the rows (row, feature).
 
         The first rows must be those that repeat training rows, as the scorer was told.
         """
@@ -125,8 +139,8 @@ def ridge_system(rows: Tensor, form: Form) -> RidgeSystem:
     RunError
         A row is not finite (found in the dual form; losses show it in the primal one).
     """
-    if form == "primal":
-        return RidgeSystem(form, rows, gram(rows.T))
+    if form != "dual":
+        return RidgeSystem(form, rows, gram(rows.T.to(system_dtype(form))))
     products = gram(rows.double())
     if not bool(products.diagonal().isfinite().all()):
         raise RunError("features of some images are not finite; look at the images and at the network's weights")
@@ -140,23 +154,24 @@ def scorer(system: RidgeSystem, repeated: Tensor | None = None) -> Scorer:
     ----------
     repeated : (r,) factors by which the first r holdout rows are the last r training rows; none if None.
     """
-    if system.form == "primal":
+    if system.form != "dual":
         return PrimalScorer(system)
     return DualScorer(system, system.rows.new_empty(0) if repeated is None else repeated)
 
 
 class PrimalScorer:
-    """Features by features."""
+    """Features by features, in the precision of the system."""
 
     def __init__(self, system: RidgeSystem) -> None:
         self.system = system
 
     def right(self, responses: Tensor) -> Tensor:
-        return self.system.rows.T @ responses
+        dtype = self.system.gram.dtype
+        return self.system.rows.T.to(dtype) @ responses.to(dtype)
 
     def operators(self, holdout: Tensor, lambdas: Sequence[float]) -> Iterator[Tensor]:
         for strength in lambdas:
-            yield torch.cholesky_solve(holdout.T, _factor(self.system.gram, strength)).T
+            yield torch.cholesky_solve(holdout.T.to(self.system.gram.dtype), _factor(self.system.gram, strength)).T
 
 
 class DualScorer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.models.gnet import Encoder, LevelShape, Prefilter, Readout
+from nsdflow.models.torch_files import read_torch_file
 from nsdflow.names import LAYER_NAMES, subject_name
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def load_checkpoint(path: str | Path, *, which: Literal["best", "final"] = "best
     content = _read(path)
     try:
         return _assemble(content, which)
-    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise SourceError(
             f"{path}: not a checkpoint of the published GNet ({type(error).__name__}: {error})"
         ) from error
@@ -172,18 +172,7 @@ _ALLOWED: Final = _numpy_globals()
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        with torch.serialization.safe_globals(_ALLOWED):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise SourceError(f"{path}: refused, it holds more than arrays and numbers ({_line(error)})") from error
-    except (RuntimeError, EOFError, ValueError, TypeError) as error:
-        raise SourceError(f"{path}: not a torch checkpoint, or damaged ({_line(error)})") from error
+    content = read_torch_file(path, allowed=_ALLOWED)
     if not isinstance(content, Mapping):
         raise SourceError(f"{path}: holds a {type(content).__name__}, not the published dictionary")
     return content
-
-
-def _line(error: Exception) -> str:
-    """The first line of torch's long messages."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import re
 import shutil
 import urllib.error
@@ -16,10 +15,10 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from nsdflow.errors import MissingDataError, SourceError
+from nsdflow.models.torch_files import read_torch_file
 
 __all__ = ["ALEXNET_SHAPES", "ALEXNET_URL", "load_alexnet_weights"]
 
@@ -77,17 +76,15 @@ def load_alexnet_weights(
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise SourceError(f"{file}: not a torch file of tensors; give torchvision's {ALEXNET_URL}") from error
+    state, kept = read_torch_file(file), {}
     for name, shape in ALEXNET_SHAPES.items():
         for key, expected in ((f"{name}.weight", shape), (f"{name}.bias", shape[:1])):
             found = state.get(key) if isinstance(state, dict) else None
             if not isinstance(found, Tensor) or tuple(found.shape) != expected:
                 have = "missing" if not isinstance(found, Tensor) else f"of shape {tuple(found.shape)}"
                 raise SourceError(f"{file}: {key} is {have}, AlexNet has {expected}; give {ALEXNET_URL}")
-    return dict(state)
+            kept[key] = found
+    return kept
 
 
 def _download(url: str, cache: Path) -> Path:
@@ -97,6 +94,8 @@ def _download(url: str, cache: Path) -> Path:
     if match is None:
         raise SourceError(f"{url}: the name carries no hash (name-01234567.pth); give a local file instead")
     if file.is_file():
+        if not (found := _sha256(file)).startswith(match.group(1)):
+            raise SourceError(f"{file}: SHA-256 {found[:16]}... does not match its name; remove it, and fetch it again")
         return file
     cache.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{os.getpid()}.part")

@@ -161,7 +161,7 @@ def image_files(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise MissingDataError(f"{folder}: no such folder; images is subject, all, or a folder of PNG or JPEG files")
-    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
     if not names:
         raise MissingDataError(f"{folder}: no PNG or JPEG file in it")
     return names
@@ -182,6 +182,8 @@ def read_files(folder: Path, names: Sequence[str], size: int) -> NDArray[np.uint
                 pixels = np.asarray(opened.convert("RGB"))
         except UnidentifiedImageError:
             raise SourceError(f"{folder / name}: not an image; remove it from the folder") from None
+        except OSError as error:
+            raise SourceError(f"{folder / name}: {error}; replace it, or remove it from the folder") from error
         image[:] = resize_images(pixels[None], size)[0]
     return images
 

@@ -85,6 +85,7 @@ print(json.dumps({"planned": plan.bytes, "measured": peak - before, "candidates"
         (800, 3000, "dual", "kept"),
         (1200, 3000, "primal", "large"),
         (1200, 3000, "primal", "kept"),
+        (1200, 3000, "primal64", "large"),
         (1200, 5000, "primal", "small"),
     ],
 )

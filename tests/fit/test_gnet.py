@@ -23,7 +23,7 @@ from nsdflow.fit.evaluate import evaluate, predict, predict_partitions
 from nsdflow.fit.gnet import TrainResult, TrainSettings, Trials, train
 from nsdflow.fit.inputs import CACHE_SHARE, choose_cache
 from nsdflow.fit.loss import gnet_loss
-from nsdflow.models.gnet import FrozenEncoder, Readout, layer_slices, level_shapes, prefilter_shape
+from nsdflow.models.gnet import ChannelDropout, FrozenEncoder, Readout, layer_slices, level_shapes, prefilter_shape
 
 SETTINGS = TrainSettings(epochs=3, batch_size=10, seed=5)
 
@@ -118,6 +118,15 @@ def test_checkpoint_of_other_data_or_settings_is_refused(problem, tmp_path: Path
     train(*problem.arguments, settings=replace(SETTINGS, epochs=1), checkpoint=checkpoint)
     with pytest.raises(RunError, match=r"seed 5 -> 6"):
         train(*problem.arguments, settings=replace(SETTINGS, seed=6), checkpoint=checkpoint)
+    images, trials, encoder, readouts = problem.arguments
+    with pytest.raises(RunError, match=r"another training .*images"):
+        train(255 - images, trials, encoder, readouts, settings=SETTINGS, checkpoint=checkpoint)
+    bold = copy.deepcopy(encoder)
+    for module in bold.modules():
+        if isinstance(module, ChannelDropout):
+            module.share = 0.0
+    with pytest.raises(RunError, match=r"another training .*encoder"):
+        train(images, trials, bold, readouts, settings=SETTINGS, checkpoint=checkpoint)
     subject = problem.trials["subj02"]
     problem.trials["subj02"] = replace(subject, responses=subject.responses.flip(0))
     with pytest.raises(RunError, match="checkpoint of another training"):

@@ -10,7 +10,7 @@ import scipy.linalg
 import torch
 
 from nsdflow.errors import RunError
-from nsdflow.fit.ridge import Form, cheaper_form, floating_point_work, gram, ridge_system, scorer
+from nsdflow.fit.ridge import Form, cheaper_form, float32_suffices, floating_point_work, gram, ridge_system, scorer
 
 LAMBDAS = (0.5, 50.0)
 
@@ -33,6 +33,36 @@ def test_operators_and_weights(rows: int, features: int, form: Form, repeats: in
         found = system.weights(responses, torch.full((3,), strength))
         np.testing.assert_allclose(found, expected, atol=2e-5)
         np.testing.assert_allclose(operator @ right, held.numpy() @ expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["primal64", "dual"])
+@pytest.mark.parametrize(("rows", "features"), [(60, 25), (25, 60)])
+def test_small_lambdas_of_collinear_features(rows: int, features: int, form: Form) -> None:
+    """What cancels is larger than the weights by far: float32 would leave nothing of them."""
+    generator = torch.Generator().manual_seed(3)
+    few = torch.randn(rows + 5, 4, generator=generator)
+    all_rows = few @ torch.randn(4, features, generator=generator) + 1e-2 * torch.randn(
+        rows + 5, features, generator=generator
+    )
+    train, held = all_rows[:rows], all_rows[rows:]
+    responses = torch.randn(rows, 3, generator=generator)
+    plain = train.double().numpy()
+    for strength in (1e-3, 1.0):
+        expected = scipy.linalg.solve(
+            plain.T @ plain + strength * np.eye(features), plain.T @ responses.double().numpy()
+        )
+        system = ridge_system(train, form)
+        found = system.weights(responses, torch.full((3,), strength))
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+        scores = scorer(system)
+        (operator,) = scores.operators(held, [strength])
+        predicted = (operator.double() @ scores.right(responses).double()).numpy()
+        np.testing.assert_allclose(predicted, held.double().numpy() @ expected, atol=2e-3 * predicted.std())
+
+
+def test_where_float32_suffices() -> None:
+    assert float32_suffices(2689 * 27_000, 1e3)  # the published AlexNet-fwRF
+    assert not float32_suffices(73 * 27_000, 1.0)  # Gabor-fwRF: its lambdas begin at 1
 
 
 @pytest.mark.parametrize("form", get_args(Form))

@@ -119,6 +119,12 @@ def test_damage(tmp_path: Path, content: dict) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(SourceError, match="damaged"):
         load_checkpoint(path)
+    save(path, content)
+    flipped = bytearray(path.read_bytes())
+    flipped[len(flipped) // 2] ^= 1  # within the largest tensor
+    path.write_bytes(flipped)
+    with pytest.raises(SourceError, match=r"damaged .*checksum"):
+        load_checkpoint(path)
     path.write_bytes(b"")
     with pytest.raises(SourceError):
         load_checkpoint(path)

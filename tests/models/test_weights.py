@@ -60,8 +60,9 @@ def publish(folder: Path, state: dict[str, torch.Tensor]) -> str:
 
 
 def test_local_file(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
-    torch.save(state, tmp_path / "mine.pth")
+    torch.save(state | {"epoch": torch.zeros(1)}, tmp_path / "mine.pth")  # what is not AlexNet's is left out
     loaded = load_alexnet_weights(tmp_path / "mine.pth")
+    assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[key], state[key]) for key in state)
 
 
@@ -74,6 +75,11 @@ def test_download_once(server: tuple[str, Path], tmp_path: Path, state: dict[str
     loaded = load_alexnet_weights(cache=cache, url=f"{url}/{name}")
     assert all(torch.equal(loaded[key], state[key]) for key in state)
     assert [file.name for file in cache.iterdir()] == [name]
+    content = bytearray((cache / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (cache / name).write_bytes(content)
+    with pytest.raises(SourceError, match=f"{name}: SHA-256 .* does not match its name; remove it"):
+        load_alexnet_weights(cache=cache, url=f"{url}/{name}")
 
 
 def test_wrong_hash_leaves_nothing(server: tuple[str, Path], tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
@@ -119,13 +125,14 @@ class Evil:
         return Path.touch, (self.target,)
 
 
-@pytest.mark.parametrize("content", ["text", "pickle", "torch"])
+@pytest.mark.parametrize("content", ["text", "more text", "pickle", "torch"])
 def test_not_a_file_of_tensors(tmp_path: Path, content: str) -> None:
     file, trace = tmp_path / "bad.pth", tmp_path / "trace"
     if content == "torch":
         torch.save({"features.0.weight": Evil(trace)}, file)
     else:
-        file.write_bytes(b"<html>404</html>" if content == "text" else pickle.dumps(Evil(trace), protocol=2))
-    with pytest.raises(SourceError, match="not a torch file of tensors"):
+        evil = pickle.dumps(Evil(trace), protocol=2)
+        file.write_bytes({"text": b"<html>404</html>", "more text": b"hello", "pickle": evil}[content])
+    with pytest.raises(SourceError, match=r"bad\.pth: (refused, it is )?not a (torch file|file of tensors)"):
         load_alexnet_weights(file)
     assert not trace.exists()

@@ -166,5 +166,8 @@ def test_results_without_anything_to_show_still_give_a_figure(results: Trees) ->
         figures.accuracy_histograms(tree),
         figures.accuracy_map(data),
         figures.size_by_eccentricity(data),
+        figures.receptive_fields(data),
+        figures.layer_weights(data),
     ):
         figure.savefig(BytesIO(), format="png", dpi=30)
+    assert texts(figures.receptive_fields(data)) == {"no voxel is predicted better than r = 0.055"}

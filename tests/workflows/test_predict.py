@@ -126,3 +126,9 @@ def test_mistakes_are_one_clear_line(small_store: str, runs: str, threads_client
     (tmp_path / "a.png").write_text("text")
     with pytest.raises(SourceError, match=r"a\.png: not an image"):
         nsdflow.run("predict", **where, name="z", images=str(tmp_path))
+    (tmp_path / "a.png").unlink()
+    Image.new("RGB", (80, 80), (200, 30, 90)).save(tmp_path / "b.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:80])
+    (tmp_path / "folder.png").mkdir()  # is no file
+    with pytest.raises(SourceError, match=r"b\.png: .*; replace it, or remove it from the folder"):
+        nsdflow.run("predict", **where, name="w", images=str(tmp_path))

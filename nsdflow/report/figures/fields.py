@@ -78,6 +78,8 @@ def receptive_fields(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure
         Voxels predicted worse are left out.
     """
     masks = _well_predicted(subject, threshold)
+    if not masks:
+        return _nothing(threshold)
     columns = min(4, len(masks))
     rows = -(-len(masks) // columns)
     figure = empty_figure(2.15 * columns + 0.4, 2.45 * rows + 0.35)
@@ -140,10 +142,12 @@ def layer_weights(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure:
     squares = (subject["weights"] ** 2).groupby("layer").sum("feature")
     shares = (squares / squares.sum("layer")).sel(layer=layers).transpose("voxel", "layer")
     masks = _well_predicted(subject, threshold)
-    figure = empty_figure(6.4, 1.1 + 0.36 * len(masks))
+    if not masks:
+        return _nothing(threshold)
+    figure = empty_figure(6.4, max(1.1 + 0.36 * len(masks), 0.6 + 0.21 * len(layers)))  # bars, legend
     axes = figure.subplots()
     start = np.zeros(len(masks))
-    means = np.array([np.nanmean(np.asarray(shares)[mask], axis=0) for mask in masks.values()]).reshape(-1, len(layers))
+    means = np.array([np.nanmean(np.asarray(shares)[mask], axis=0) for mask in masks.values()])
     for number, layer in enumerate(layers):
         shade = 0.12 + 0.8 * number / max(len(layers) - 1, 1)
         axes.barh(range(len(masks)), means[:, number], left=start, height=0.7, color=_shade(shade), label=layer)
@@ -161,6 +165,15 @@ def _well_predicted(subject: xr.Dataset, threshold: float) -> dict[str, NDArray[
     good = np.nan_to_num(np.asarray(subject["accuracy"])) > threshold
     masks = {name: np.asarray(mask) & good for name, mask in roi_masks(subject["roi"]).items()}
     return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def _nothing(threshold: float) -> Figure:
+    """In place of a figure for which no voxel is predicted well enough."""
+    figure = empty_figure(6.4, 0.5)
+    figure.text(
+        0.5, 0.5, f"no voxel is predicted better than r = {threshold:g}", ha="center", va="center", color=CEILING
+    )
+    return figure
 
 
 def _eccentricity_and_size(subject: xr.Dataset) -> tuple[Floats, Floats]:
