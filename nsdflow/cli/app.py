@@ -50,7 +50,7 @@ def main() -> None:
     except OSError as error:
         if error.filename is None and error.strerror is None:
             raise
-        sys.exit(_tell(f"{error.filename or 'file system'}: {error.strerror or error}"))
+        sys.exit(_tell(" ".join(f"{error.filename or 'file system'}: {error.strerror or error}".split())))
     except KeyboardInterrupt:
         print("\ninterrupted; what was finished is kept: run the same command to continue", file=sys.stderr)
         sys.exit(130)

@@ -10,6 +10,7 @@ import typer
 
 from nsdflow.cli.options import Cluster, Dashboard, DryRun, Profile, StoreUrl, Workers
 from nsdflow.cli.session import print_job_scripts, session
+from nsdflow.cluster.progress import Progress
 from nsdflow.config import load_storage
 from nsdflow.errors import ConfigError, one_of
 from nsdflow.names import DEFAULT_SPACE
@@ -60,7 +61,8 @@ def synth(
         "hierarchy": hierarchy,
     }
     spec = sizes[size](seed=seed, **{name: value for name, value in given.items() if value is not None})
-    write_nsd(folder, spec)
+    with Progress() as progress:
+        write_nsd(folder, spec, progress=progress.step)
     print(f"{folder}: a synthetic NSD of {spec.subjects} subject(s); the planted truth is in {folder / 'truth'}")
 
 

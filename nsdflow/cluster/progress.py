@@ -88,6 +88,13 @@ class Progress:
             for line in self._update(event):
                 self._show(line)
 
+    def step(self, name: str, done: int, total: int) -> None:
+        """Show where a loop of this process stands, which sends no events."""
+        with self._lock:
+            line = self.lines.setdefault(name, Line(name, total))
+            line.done = done
+            self._show(line)
+
     def _update(self, event: Event) -> Iterator[Line]:
         """Take an event in; gives the line that it changed."""
         match event["kind"]:

@@ -63,7 +63,7 @@ class PipelineBase(Frozen):
     """Name of the run folder."""
     description: str = ""
     seed: int = Field(0, ge=0)
-    """The same seed gives the same bits on the CPU."""
+    """The same seed gives the same bits on a CPU with the same number of ``threads``."""
 
 
 class ModelPipeline(PipelineBase):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nsdflow.analysis.rois import roi_masks
 from nsdflow.errors import SelectionError
 from nsdflow.workflows.compute import read_here
 
@@ -59,8 +60,7 @@ def load_trials(
         If the subject has no voxel in these ROIs.
     """
     lazy = store.responses(subject, roi=list(rois) if rois else None, zscore=zscore)
-    if lazy.sizes["voxel"] == 0:
-        raise SelectionError(f"{subject} has no voxel in {', '.join(rois or ())}; the store holds other ROIs")
+    check_voxels(store, subject, lazy.sizes["voxel"], rois)
     values = read_here(lazy)
     shared = values["shared"].values.astype(bool)
     nsd_id = values["nsd_id"].values.astype(np.int64)
@@ -75,6 +75,19 @@ def load_trials(
         voxels=values.isel(trial=0, drop=True).coords.to_dataset(),
         attrs={name: value for name, value in values.attrs.items() if name not in ("long_name", "units")},
     )
+
+
+def check_voxels(store: Store, subject: str, voxels: int, rois: Sequence[str] | None) -> None:
+    """Refuse a subject of which nothing was selected.
+
+    Raises
+    ------
+    SelectionError
+        Says which ROIs have voxels.
+    """
+    if not voxels:
+        there = ", ".join(roi_masks(store.voxels(subject)["roi"]))
+        raise SelectionError(f"{subject} has no voxel in {', '.join(rois or ('the store',))}; it has some in: {there}")
 
 
 def load_images(store: Store, nsd_ids: NDArray[np.int64]) -> NDArray[np.uint8]:

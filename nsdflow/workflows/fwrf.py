@@ -14,7 +14,7 @@ from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, pre
 from nsdflow.fit.fwrf_trials import sum_trials
 from nsdflow.store import Store, open_store
 from nsdflow.workflows.compute import choose_device, torch_threads
-from nsdflow.workflows.data import load_images
+from nsdflow.workflows.data import check_voxels, load_images
 from nsdflow.workflows.engine import BASE_MEMORY, Plan, Task
 from nsdflow.workflows.evaluation import validation_accuracy
 from nsdflow.workflows.features import FeatureFolder, layer_names, network_of
@@ -61,6 +61,7 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
     fits: list[Task] = []
     for subject in subjects:
         query = opened.explain(subject, roi=pipeline.rois)
+        check_voxels(opened, subject, query.shape[1], pipeline.rois)
         reads = query.bytes + shown[subject] * features.sizes.bytes
         memory = BASE_MEMORY + WORK_MEMORY + 3 * query.result_bytes + 2 * shown[subject] * features.sizes.bytes
         searches = [

@@ -175,10 +175,13 @@ class PredictorKind:
     """Bytes of the network and of the maps of a batch of 100 images."""
 
 
+#: The maps of the Gabor pyramid for a batch of 100 images, and their copies: more than AlexNet and its maps.
+GABOR_MEMORY = 5 << 28
+
 PREDICTORS: Mapping[type[ModelPipeline], PredictorKind] = {
     GNetPipeline: PredictorKind(load_model, 0),
     FpfPipeline: PredictorKind(load_fpf, ALEXNET_MEMORY),
-    FwrfPipeline: PredictorKind(load_fwrf, ALEXNET_MEMORY),
+    FwrfPipeline: PredictorKind(load_fwrf, GABOR_MEMORY),
 }
 
 

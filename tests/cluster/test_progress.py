@@ -31,6 +31,15 @@ def test_plain_lines_say_where_a_stage_stands_at_its_start_and_end():
     assert len(lines) == 2  # what happens in between within seconds is not worth a line
 
 
+def test_a_loop_without_events_says_where_it_stands():
+    out = io.StringIO()
+    with Progress(Console(file=out, force_terminal=False, width=120)) as progress:
+        for done in range(1, 5):
+            progress.step("images", done, 4)
+    lines = out.getvalue().splitlines()
+    assert [line.split(" · ")[0] for line in lines] == ["images 1/4", "images 4/4"]
+
+
 def test_bars_count_up_to_the_total():
     text = shown([STAGE, DONE, DONE, DONE], terminal=True)
     assert "betas" in text
