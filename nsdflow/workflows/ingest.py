@@ -28,8 +28,8 @@ from nsdflow.store.files import atomic_file, exists, is_local, read_bytes, remov
 from nsdflow.store.schema import SCHEMA_VERSION, STIMULI
 from nsdflow.store.verify import check_files
 from nsdflow.workflows.engine import Plan, execute
-from nsdflow.workflows.ingest_plan import STAGES, image_job, image_tasks, session_stamps, subject_job, subject_tasks
-from nsdflow.workflows.ingest_tasks import coordinate_stamps
+from nsdflow.workflows.ingest_plan import STAGES, image_job, image_tasks, subject_job, subject_tasks
+from nsdflow.workflows.ingest_stamps import subject_stamps
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -105,11 +105,8 @@ def plan_ingest(
     design = read_design(origin)
     found = {subject.subject: subject for subject in inventory.subjects}
     jobs = {name: subject_job(origin, workspace, here, voxels, design, layout) for name, here in found.items()}
-    stamps = {name: session_stamps(origin, job) for name, job in jobs.items()}
-    others = {name: coordinate_stamps(origin, job) for name, job in jobs.items()}
-    planned = [
-        task for name, job in jobs.items() for task in subject_tasks(job, found[name], others[name], stamps[name])
-    ]
+    stamps = {name: subject_stamps(origin, name, space, betas, job.sessions) for name, job in jobs.items()}
+    planned = [task for name, job in jobs.items() for task in subject_tasks(job, found[name], stamps[name])]
     if images != "none":
         shown = None if images == "all" else {name: list(job.sessions) for name, job in jobs.items()}
         planned += image_tasks(image_job(origin, workspace, shown, inventory, image_size, layout), inventory)
@@ -130,14 +127,13 @@ def plan_ingest(
             "layout": layout.model_dump(),
             "design": _stamp(origin, paths.EXPERIMENT_DESIGN),
             "stimuli": _stamp(origin, paths.STIMULI) if images != "none" else None,
-            "subjects": {name: _record(job, others[name], stamps[name]) for name, job in jobs.items()},
+            "subjects": {name: _record(job, stamps[name]) for name, job in jobs.items()},
         },
     )
 
 
-def _record(job: SubjectJob, coordinates: Mapping[str, str], stamps: Mapping[str, list[str]]) -> dict[str, Any]:
-    files = {"coordinates": dict(coordinates), **stamps}
-    return {"sessions": list(job.sessions), "voxels": job.voxel_count, "files": files}
+def _record(job: SubjectJob, stamps: Mapping[str, Any]) -> dict[str, Any]:
+    return {"sessions": list(job.sessions), "voxels": job.voxel_count, "files": dict(stamps)}
 
 
 def _stamp(origin: Source, path: str) -> str | None:

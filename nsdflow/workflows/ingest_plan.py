@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.nsd import layout as paths
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nsdflow.nsd.source import Source
     from nsdflow.store.build import Workspace
 
-__all__ = ["STAGES", "image_job", "image_tasks", "session_stamps", "subject_job", "subject_tasks"]
+__all__ = ["STAGES", "image_job", "image_tasks", "subject_job", "subject_tasks"]
 
 #: In the order in which tasks are handed in.
 STAGES: Final = ("coordinates", "betas", "images", "statistics", "verification")
@@ -78,23 +78,15 @@ def subject_job(
     )
 
 
-def session_stamps(origin: Source, job: tasks.SubjectJob) -> dict[str, list[str]]:
-    """Stamps of the files of each session."""
-    listing = tasks.session_listing(origin, job.subject, job.space, job.betas)
-    return {str(session): tasks.session_stamps(listing, session, job.space) for session in job.sessions}
-
-
-def subject_tasks(
-    job: tasks.SubjectJob, found: SubjectInventory, coordinates: Mapping[str, str], stamps: Mapping[str, list[str]]
-) -> list[Task]:
-    """The tasks of a subject, from its inventory and the stamps of the files of its coordinates and its sessions."""
+def subject_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mapping[str, Any]) -> list[Task]:
+    """The tasks of a subject, from its inventory and the stamps of its files."""
     name, common = job.subject, {"job": asdict(job)}
     sessions = _session_tasks(job, found, stamps)
     volume_bytes = math.prod(job.shape) * 8
     create = Task(
         key=f"coordinates-{name}",
         function=tasks.create_subject_group,
-        arguments={**common, "stamps": dict(coordinates)},
+        arguments={**common, "stamps": stamps["coordinates"]},
         stage="coordinates",
         memory=INTERPRETER_BYTES + (len(found.atlases) + 8) * volume_bytes,
         files=job.cut["files"] - sum(task.files for task in sessions) - len(STATISTICS),
@@ -123,7 +115,7 @@ def subject_tasks(
     return [create, *sessions, gather, verify]
 
 
-def _session_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mapping[str, list[str]]) -> list[Task]:
+def _session_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mapping[str, Any]) -> list[Task]:
     """The tasks that write betas, one a session."""
     itemsize = 4 if job.dtype == "float32" else 2
     session_bytes = job.trials * job.voxel_count * itemsize

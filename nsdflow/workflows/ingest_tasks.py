@@ -37,6 +37,7 @@ from nsdflow.store.schema import STIMULI, Cut
 from nsdflow.store.shards import open_sharded, write_region, write_shard
 from nsdflow.store.verify import check_whole
 from nsdflow.store.voxels import voxel_table
+from nsdflow.workflows.ingest_stamps import coordinate_stamps, session_listing, session_stamps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +51,6 @@ __all__ = [
     "create_images",
     "create_subject_group",
     "gather_statistics",
-    "session_stamps",
     "shown_images",
     "verify_images",
     "verify_subject",
@@ -142,7 +142,7 @@ def create_subject_group(job: Mapping[str, Any], stamps: Mapping[str, str]) -> d
     """
     here = SubjectJob(**job)
     source = here.open_source
-    if (now := coordinate_stamps(source, here)) != dict(stamps):
+    if (now := coordinate_stamps(source, here.subject, here.space, here.betas)) != dict(stamps):
         changed = sorted(file for file in now.keys() | stamps.keys() if now.get(file) != stamps.get(file))
         raise SourceError(
             f"{source.join(changed[0])}: changed since the ingestion was planned; run the same command again"
@@ -284,36 +284,6 @@ def _valid(
         return np.asarray(volume.ravel()[flat])
     valid: NDArray[np.bool_] = np.isfinite(mean) & ((mean != 0) | (std != 0))
     return valid
-
-
-def session_listing(source: Source, subject: str, space: str, betas: str) -> dict[str, str]:
-    """Stamps of the files of all sessions, by name: betas, and maps of what is valid."""
-    maps = {} if paths.is_surface(space) else source.stamps(paths.subject_folder(subject, space))
-    return maps | source.stamps(paths.betas_folder(subject, space, betas))
-
-
-def session_stamps(listing: Mapping[str, str], session: int, space: str) -> list[str]:
-    """What changes when the files of a session do: name, bytes and ETag or time of each that would be read."""
-    formats = paths.sessions_of(listing, space).get(session)
-    files = [*paths.betas_paths("", session, space, "", formats[0])] if formats else []
-    if not paths.is_surface(space):
-        files.append(paths.valid_path("", session, space))
-    names = (file.rpartition("/")[2] for file in files)
-    return [f"{name} {listing[name]}" for name in names if name in listing]
-
-
-def coordinate_stamps(source: Source, job: SubjectJob) -> dict[str, str]:
-    """Stamps of the files that coordinates are made of, by path: atlases, their tables, masks, ncsnr, behaviour."""
-    files = [paths.STIMULUS_INFO, paths.responses_path(job.subject)]
-    files += paths.statistic_paths(job.subject, job.space, job.betas, "ncsnr")
-    for atlas in list_atlases(source, job.subject, job.space):
-        files += [*paths.roi_paths(job.subject, atlas, job.space), *paths.label_table_paths(job.subject, atlas)]
-    if not paths.is_surface(job.space):
-        files += [paths.volume_path(job.subject, job.space, name) for name in ("brainmask", "aseg")]
-    folders = {file.rpartition("/")[0] for file in files}
-    listings = {folder: source.stamps(folder) for folder in folders}
-    stamps = {file: listings[file.rpartition("/")[0]].get(file.rpartition("/")[2]) for file in files}
-    return {file: stamp for file, stamp in stamps.items() if stamp is not None}
 
 
 def gather_statistics(job: Mapping[str, Any]) -> dict[str, Any]:
