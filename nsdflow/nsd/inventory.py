@@ -190,7 +190,10 @@ def _missing(source: Source, subjects: Iterable[SubjectInventory]) -> tuple[str,
         wanted += layout.statistic_paths(name, space, subject.betas, "ncsnr")
         for atlas in layout.wanted_atlases(space):
             wanted += layout.roi_paths(name, atlas, space)
-        if not layout.is_surface(space):
+        if layout.is_surface(space):
+            folder = layout.betas_folder(name, space, subject.betas)
+            wanted += [f"{folder}/{half}" for half in layout.missing_halves(source.listdir(folder))]
+        else:
             wanted += [layout.volume_path(name, space, volume) for volume in ("brainmask", "aseg")]
             wanted += [layout.valid_path(name, session, space) for session in subject.sessions]
     with ThreadPoolExecutor(max_workers=16) as pool:

@@ -19,6 +19,7 @@ __all__ = [
     "betas_paths",
     "is_surface",
     "label_table_paths",
+    "missing_halves",
     "responses_path",
     "roi_paths",
     "sessions_of",
@@ -26,6 +27,7 @@ __all__ = [
     "subject_folder",
     "valid_path",
     "volume_path",
+    "wanted_atlases",
 ]
 
 EXPERIMENT_DESIGN: Final = "nsddata/experiments/nsd/nsd_expdesign.mat"
@@ -95,6 +97,18 @@ def sessions_of(names: Iterable[str], space: str) -> dict[int, tuple[str, ...]]:
         for session in sorted(numbers)
     }
     return {session: formats for session, formats in found.items() if formats}
+
+
+def missing_halves(names: Iterable[str]) -> tuple[str, ...]:
+    """Of the sessions of a surface that are there for one hemisphere, the files of the other.
+
+    >>> missing_halves(["lh.betas_session01.mgh", "rh.betas_session01.mgh", "lh.betas_session02.mgh"])
+    ('rh.betas_session02.mgh',)
+    """
+    present = set(names)
+    halves = {"lh": "rh", "rh": "lh"}
+    others = (f"{halves[name[:2]]}{name[2:]}" for name in present if re.fullmatch(r"[lr]h\.betas_session\d+\..+", name))
+    return tuple(sorted(name for name in others if name not in present))
 
 
 def statistic_paths(subject: str, space: str, betas: str, name: str) -> tuple[str, ...]:

@@ -93,7 +93,7 @@ class SubjectJob:
     cut: Mapping[str, Any]
 
     @property
-    def open_source(self) -> Source:
+    def nsd(self) -> Source:
         """Where NSD is."""
         return Source(**self.source)
 
@@ -125,7 +125,7 @@ class ImageJob:
     cut: Mapping[str, Any]
 
     @property
-    def open_source(self) -> Source:
+    def nsd(self) -> Source:
         """Where NSD is."""
         return Source(**self.source)
 
@@ -141,7 +141,7 @@ def create_subject_group(job: Mapping[str, Any], stamps: Mapping[str, str]) -> d
     ``stamps`` are those of the files they come from when the ingestion was planned: with others it is another task.
     """
     here = SubjectJob(**job)
-    source = here.open_source
+    source = here.nsd
     if (now := coordinate_stamps(source, here.subject, here.space, here.betas)) != dict(stamps):
         changed = sorted(file for file in now.keys() | stamps.keys() if now.get(file) != stamps.get(file))
         raise SourceError(
@@ -211,7 +211,7 @@ def write_session(job: Mapping[str, Any], session: int, stamps: Sequence[str]) -
         Of the files when the ingestion was planned; other ones now are an error.
     """
     here = SubjectJob(**job)
-    source = here.open_source
+    source = here.nsd
     listing = session_listing(source, here.subject, here.space, here.betas)
     if (now := session_stamps(listing, session, here.space)) != list(stamps):
         raise SourceError(
@@ -305,7 +305,7 @@ def verify_subject(job: Mapping[str, Any]) -> dict[str, Any]:
     chunks = check_whole(f"{here.group}/betas", shape)
     for name in STATISTICS:
         chunks += check_whole(f"{here.group}/{name}", (len(here.sessions), here.voxel_count))
-    source, array = here.open_source, open_sharded(f"{here.group}/betas")
+    source, array = here.nsd, open_sharded(f"{here.group}/betas")
     flat = _coordinate(here.group, "flat_index")
     rng = np.random.default_rng(len(flat))
     rows = np.sort(rng.permutation(len(here.sessions))[:SAMPLED_SESSIONS])
@@ -343,7 +343,7 @@ def shown_images(source: Source, sessions: Mapping[str, Sequence[int]]) -> NDArr
 def create_images(job: Mapping[str, Any]) -> dict[str, Any]:
     """Create the group of the images with their coordinates."""
     here = ImageJob(**job)
-    source = here.open_source
+    source = here.nsd
     ids = np.arange(here.count) if here.sessions is None else shown_images(source, here.sessions)
     if len(ids) != here.count:
         raise SourceError(f"{len(ids)} images where {here.count} were planned; the source changed, plan again")
@@ -361,7 +361,7 @@ def write_images(job: Mapping[str, Any], shard: int) -> dict[str, Any]:
     here = ImageJob(**job)
     array = open_sharded(f"{here.group}/images")
     ids = _coordinate(here.group, "nsd_id")[shard * array.shard[0] : (shard + 1) * array.shard[0]]
-    write_shard(array, (shard, 0, 0, 0), _resized(here.open_source, ids, here.size, array.chunk[0]))
+    write_shard(array, (shard, 0, 0, 0), _resized(here.nsd, ids, here.size, array.chunk[0]))
     return {"images": len(ids)}
 
 
@@ -378,9 +378,9 @@ def verify_images(job: Mapping[str, Any]) -> dict[str, Any]:
     here = ImageJob(**job)
     chunks = check_whole(f"{here.group}/images", (here.count, 3, here.size, here.size))
     rows = np.sort(np.random.default_rng(here.count).permutation(here.count)[:SAMPLED_IMAGES])
-    again = resize_images(read_images(here.open_source, _coordinate(here.group, "nsd_id")[rows]), here.size)
+    again = resize_images(read_images(here.nsd, _coordinate(here.group, "nsd_id")[rows]), here.size)
     if not np.array_equal(again, read_region(open_sharded(f"{here.group}/images"), (rows, None, None, None))):
-        raise StoreError(f"{here.group}/images: differs from a second read of {here.open_source.url}; ingest again")
+        raise StoreError(f"{here.group}/images: differs from a second read of {here.nsd.url}; ingest again")
     return {"chunks": chunks, "images": len(rows)}
 
 

@@ -66,6 +66,15 @@ def test_what_is_missing(broken: Any) -> None:
     assert (inventory.image_count, inventory.image_shape) == (0, ())
 
 
+def test_half_a_session_of_a_surface_is_missing(broken: Any) -> None:
+    folder = broken.betas_folder("subj02", "fsaverage")
+    (half,) = folder.glob("rh.betas_session02.mgh")
+    half.unlink()
+    inventory = take_inventory(open_source(broken.root), space="fsaverage", subjects=["subj02"])
+    assert inventory.subjects[0].sessions == (1,)
+    assert str(half) in inventory.missing
+
+
 def test_what_may_not_be_read_is_held_out(nsd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a bucket answers that lists a session but keeps it back (tests/nsd/test_s3.py asks a real server)."""
     exists = Source.exists
