@@ -9,7 +9,7 @@ from typing import Final
 from dask.utils import format_bytes
 
 from nsdflow.config import load_pipeline
-from nsdflow.config.pipeline import FpfPipeline, FwrfPipeline, GNetPipeline, ModelPipeline, Pipeline, SequencePipeline
+from nsdflow.config.pipeline import FpfPipeline, FwrfPipeline, GNetPipeline, Pipeline, SequencePipeline
 from nsdflow.models.weights import ALEXNET_URL
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE
 from nsdflow.nsd.inventory import Inventory, SubjectInventory, list_betas, take_inventory
@@ -52,17 +52,15 @@ def describe_source(
     if not inventory.missing:
         lines.append("complete: everything that ingestion reads is there")
     if wanted is not None:
-        lines += _needs(wanted, inventory)
+        lines += _needs(wanted)
     return "\n".join(lines)
 
 
-def _needs(pipeline: Pipeline, inventory: Inventory) -> Iterator[str]:
-    """What a pipeline needs beside the responses."""
+def _needs(pipeline: Pipeline) -> Iterator[str]:
+    """What a pipeline needs beside NSD."""
     name = pipeline.name
     if isinstance(pipeline, SequencePipeline):
         yield f"{name} runs in turn: {', '.join(step.pipeline for step in pipeline.steps)}; --pipeline checks each"
-    if isinstance(pipeline, ModelPipeline) and not inventory.image_count:
-        yield f"missing: images, from which {name} predicts"
     for run in (getattr(pipeline, field) for field in RUNS if hasattr(pipeline, field)):
         yield f"{name} starts from the run {run}: finish that first"
     match pipeline:
