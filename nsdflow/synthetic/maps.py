@@ -19,8 +19,6 @@ __all__ = ["write_label_tables", "write_surface_maps", "write_volume_maps"]
 
 Volume = npt.NDArray[Any]
 
-#: How the names of atlases begin that fsaverage has not: they were drawn for each subject.
-DRAWN_BY_SUBJECT = ("prf-", "floc-")
 _DEGREES = 8.4  # width of an image in the visual field
 
 
@@ -28,9 +26,9 @@ def write_label_tables(root: Path, subject: str) -> None:
     """``label/<roi>.mgz.ctab`` of a subject ("subj01" or "fsaverage"), and the two that NSD keeps elsewhere."""
     freesurfer, templates = root / "nsddata/freesurfer", root / "nsddata/templates"
     for atlas, labels in ATLAS_LABELS.items():
-        if subject == "fsaverage" and atlas.startswith(DRAWN_BY_SUBJECT):
-            continue
         of_surface = atlas in SURFACE_ATLASES
+        if of_surface and atlas not in _surface_atlases(subject):
+            continue
         path = freesurfer / subject / "label" / f"{atlas}.mgz.ctab" if of_surface else templates / f"{atlas}.ctab"
         write_ctab(path, labels.values())
 
@@ -52,13 +50,17 @@ def write_volume_maps(root: Path, spec: SyntheticSpec, who: Participant) -> None
 def write_surface_maps(root: Path, who: Participant) -> None:
     """``label/[lh,rh].<roi>.mgz``; on surfaces no label is below 0, and none is of the volume's own atlases."""
     owner = "fsaverage" if who.space == "fsaverage" else who.name
-    for atlas in SURFACE_ATLASES:
-        if owner == "fsaverage" and atlas.startswith(DRAWN_BY_SUBJECT):
-            continue
+    for atlas in _surface_atlases(owner):
         labels = np.maximum(who.anatomy.atlases[atlas], 0)
         for hemisphere in ("lh", "rh"):
             path = root / "nsddata/freesurfer" / owner / "label" / f"{hemisphere}.{atlas}.mgz"
             write_mgh(path, labels[who.anatomy.left == (hemisphere == "lh")])
+
+
+def _surface_atlases(owner: str) -> tuple[str, ...]:
+    """Atlases on the surface of a subject; fsaverage lacks those that were drawn for each subject."""
+    drawn = ("prf-", "floc-")
+    return tuple(atlas for atlas in SURFACE_ATLASES if owner != "fsaverage" or not atlas.startswith(drawn))
 
 
 def _areas(who: Participant) -> dict[str, Volume]:
