@@ -18,10 +18,6 @@ def report(epochs: int) -> int:
     return epochs
 
 
-def test_outside_a_task_nothing_happens():
-    emit("epoch", epoch=1)
-
-
 def test_every_event_of_a_task_arrives_in_order_with_its_origin(client):
     heard, all_there = [], threading.Event()
 
@@ -38,6 +34,20 @@ def test_every_event_of_a_task_arrives_in_order_with_its_origin(client):
     assert heard[0]["accuracy"] == {"subj01": 0.5}
     client.submit(report, 3, key="unheard").result()
     assert len(heard) == 5
+
+
+def test_outside_a_task_nothing_is_sent_and_work_goes_on(client):
+    heard, one_there = [], threading.Event()
+
+    def listen(event):
+        heard.append(event)
+        one_there.set()
+
+    with subscribe(client, listen):
+        assert report(3) == 3
+        client.submit(report, 1, key="inside").result()  # whatever was sent before would have arrived before
+        assert one_there.wait(10)
+    assert [event["task"] for event in heard] == ["inside"]
 
 
 class Collect(SchedulerPlugin):
