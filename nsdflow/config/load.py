@@ -120,15 +120,20 @@ class _NoKeyTwice(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping whose keys all differ."""
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is there twice", node.start_mark)
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
 def _parse(where: str, text: str) -> dict[str, Any]:
     try:
         raw = yaml.load(text, Loader=_NoKeyTwice)
+    except yaml.constructor.ConstructorError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError(where, [f"{line}{error.problem}"]) from None
     except yaml.YAMLError as error:
         raise ConfigError(where, [f"not YAML: {' '.join(str(error).split())}"]) from None
     if not isinstance(raw, dict):

@@ -59,7 +59,7 @@ def test_all_mistakes_are_listed_with_line_and_remedy(tmp_path: Path) -> None:
         ("name: x\nkind: nope", "write kind: one of gnet, "),
         ("just words", "not a mapping"),
         ("a: [1", "not YAML"),
-        ("kind: gnet\nname: a\nname: b", "'name' is there twice"),
+        ("kind: gnet\nname: a\nname: b", r"x\.yaml: line 3: 'name' is there twice$"),
     ],
 )
 def test_hopeless_files_say_so(tmp_path: Path, text: str, says: str) -> None:
