@@ -19,6 +19,8 @@ __all__ = ["local_cluster", "threads_cluster", "visible_gpus", "worker_specs"]
 
 #: A task that fails is told once, by whoever asked for it; Dask's workers would add a traceback each.
 QUIET = logging.CRITICAL
+#: Where every socket of a local cluster listens: scheduler, nannies and workers, their HTTP ports included.
+LOOPBACK = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
 
 
 def visible_gpus() -> tuple[str, ...]:
@@ -43,7 +45,7 @@ def worker_specs(wanted: Wanted, gpus: tuple[str, ...]) -> dict[str, dict[str, A
     """
     cpus = wanted.workers or max(1, CPU_COUNT // wanted.threads_per_worker - len(gpus))
     memory = wanted.memory or MEMORY_LIMIT // (cpus + len(gpus))
-    shared = {"memory_limit": memory, "local_directory": wanted.scratch, "silence_logs": QUIET}
+    shared = {**LOOPBACK, "memory_limit": memory, "local_directory": wanted.scratch, "silence_logs": QUIET}
     slots = {"CPU": wanted.threads_per_worker, **({} if gpus else {"GPU": 1})}
     specs = {
         f"gpu-{index}": {
@@ -68,7 +70,7 @@ def local_cluster(wanted: Wanted) -> SpecCluster:
     return SpecCluster(
         scheduler={
             "cls": Scheduler,
-            "options": {"host": "127.0.0.1", **wanted.http()},
+            "options": {**LOOPBACK, **wanted.http()},
         },
         workers=worker_specs(wanted, gpus),
         silence_logs=QUIET,
@@ -88,7 +90,7 @@ def threads_cluster(wanted: Wanted) -> LocalCluster:
         local_directory=wanted.scratch,
         dashboard_address=http["dashboard_address"],
         scheduler_kwargs={"dashboard": http["dashboard"]},
-        worker_dashboard_address="127.0.0.1:0",
+        worker_dashboard_address=LOOPBACK["dashboard_address"],
         silence_logs=QUIET,
         resources={"CPU": threads, "GPU": 1},
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from urllib.parse import urlsplit
 
 import dask
+import psutil
 import pytest
 from distributed import LocalCluster
 
@@ -18,11 +18,15 @@ from nsdflow.cluster.wanted import Wanted, free_port
 from nsdflow.errors import PlanError, SelectionError
 
 
-def listening_on_all_interfaces(client) -> set[str]:
-    """Hosts of every service of scheduler and workers."""
-    info = client.scheduler_info()
-    addresses = [info["address"], *info["workers"]]
-    return {urlsplit(address).hostname for address in addresses}
+def listening() -> list[tuple[str, int]]:
+    """Every socket on which this process and its children listen, as the operating system lists them."""
+    here = psutil.Process()
+    return [
+        (connection.laddr.ip, connection.laddr.port)
+        for process in (here, *here.children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
 
 
 def test_local_gives_workers_with_slots_on_the_loopback_interface():
@@ -31,8 +35,19 @@ def test_local_gives_workers_with_slots_on_the_loopback_interface():
         assert {worker["name"] for worker in workers} == {"cpu-0", "cpu-1"}
         assert all(worker["resources"] == {"CPU": 1, "GPU": 1} for worker in workers)
         assert all(worker["memory_limit"] == 2**30 for worker in workers)
-        assert listening_on_all_interfaces(client) == {"127.0.0.1"}
         assert client.submit(sum, [1, 2], resources={"GPU": 1}).result() == 3
+
+
+@pytest.mark.parametrize("cluster", ["local", "threads"])
+@pytest.mark.parametrize("dashboard", ["127.0.0.1", None])
+def test_every_socket_is_on_the_loopback_interface(cluster, dashboard):
+    before = set(listening())
+    with connect(cluster, workers=1, memory="1GiB", dashboard=dashboard) as client:
+        client.submit(sum, [1, 2]).result()
+        opened = set(listening()) - before
+    # HTTP ports of scheduler and worker and, between processes, the ports of scheduler, worker and nanny
+    assert len(opened) >= {"local": 5, "threads": 2}[cluster]
+    assert {host for host, _ in opened} == {"127.0.0.1"}
 
 
 def test_an_address_is_joined_and_left_running():
