@@ -10,13 +10,14 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 from uuid import uuid4
 
 from nsdflow.config.files import filesystem, is_local, reaching, writing
 from nsdflow.errors import StoreError
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
     from zarr.storage import MemoryStore
 
 __all__ = [
@@ -70,10 +71,41 @@ def atomic_file(url: str) -> Iterator[BinaryIO]:
         temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}{TEMPORARY}")
         try:
             with temporary.open("wb", buffering=0) as file:
-                yield file
+                yield cast("BinaryIO", _Whole(file))
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+class _Whole(io.RawIOBase):
+    """An unbuffered file whose ``write`` writes everything or raises.
+
+    One ``write`` of the operating system takes at most 2,147,479,552 bytes, and fewer on a disk that is filling up;
+    it says how many it took.
+    """
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write all of ``data``.
+
+        Raises
+        ------
+        OSError
+            The disk or the quota is full.
+        """
+        rest = memoryview(data).cast("B")
+        total = rest.nbytes
+        while rest.nbytes:
+            written = self._file.write(rest)
+            if not written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            rest = rest[written:]
+        return total
 
 
 def put_hierarchy(url: str, hierarchy: MemoryStore, *, last: str) -> None:
