@@ -1,0 +1,61 @@
+"""A store and runs that version 0.1.0 wrote before its modules moved: they open, report, export and predict."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nsdflow
+from nsdflow.report import write_report
+from nsdflow.workflows.export import export_nifti
+
+ARCHIVE = Path(__file__).parent / "data" / "version-0.1.0.tar.xz"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    monkeypatch.chdir(tmp_path)  # run.yaml names the store as it was given, by a relative path
+    return tmp_path
+
+
+def test_the_store_gives_the_same_responses(folder):
+    store = nsdflow.open_store("nsd.zarr")
+    responses = store.responses("subj01", zscore=False)
+    assert responses.shape == (72, 20)
+    assert responses.attrs["units"] == "percent signal change"
+    np.testing.assert_allclose(store.responses("subj01").mean().values, 0, atol=1e-6)
+    assert store.images().shape == (24, 3, 32, 32)
+
+
+@pytest.mark.parametrize("run", ["gnet8j", "gabor_fwrf", "predict_gnet8j"])
+def test_runs_open_and_report(folder, run):
+    tree = nsdflow.open_run(f"runs/{run}")
+    assert tree["subj01"].sizes["voxel"] == 20
+    page = write_report(f"runs/{run}")
+    assert "<svg" in Path(page).read_text() or "<img" in Path(page).read_text() or run.startswith("predict")
+
+
+def test_maps_are_exported(folder):
+    export_nifti("runs/gnet8j", Path("maps"))
+    assert list(Path("maps").glob("**/*accuracy*.nii.gz"))
+
+
+@pytest.mark.parametrize("model", ["gnet8j", "gabor_fwrf"])
+def test_models_predict_what_they_predicted(folder, model, threads_client):
+    new = nsdflow.run("predict", store="nsd.zarr", runs="runs", client=threads_client, model=model, name="again")
+    old = nsdflow.open_run(f"runs/predict_{model}")
+    np.testing.assert_array_equal(new["subj01"]["nsd_id"], old["subj01"]["nsd_id"])
+    # bits depend on the processor's kernels; results of float32 arithmetic agree to a few units in the last place
+    np.testing.assert_allclose(new["subj01"]["predictions"], old["subj01"]["predictions"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_finished_run_is_not_run_again(folder, threads_client):
+    settings = {"prefilter": "gabor", "width": 2, "train": {"epochs": 2, "batch_size": 12}}
+    before = Path("runs/gnet8j/log.jsonl").read_bytes()
+    nsdflow.run("gnet8j", store="nsd.zarr", runs="runs", client=threads_client, **settings)
+    assert Path("runs/gnet8j/log.jsonl").read_bytes() == before
