@@ -33,14 +33,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from nsdflow.fit.fwrf import PUBLISHED, PUBLISHED_LAMBDAS, FwrfPartial, fit, fit_shape, search
-from nsdflow.fit.fwrf_features import MapFeatures
-from nsdflow.fit.fwrf_trials import sum_trials
+from nsdflow.fit.fwrf.features import MapFeatures
+from nsdflow.fit.fwrf.trials import sum_trials
 from nsdflow.fit.ridge import floating_point_work
 from nsdflow.fit.split import last_trials_holdout
-from nsdflow.models.alexnet import AlexNet, imagenet_normalised
-from nsdflow.models.levels import Levels, channel_moments, extract_levels, select_channels
+from nsdflow.models.networks.alexnet import AlexNet, imagenet_normalised
+from nsdflow.models.networks.levels import Levels, channel_moments, extract_levels, select_channels
+from nsdflow.models.networks.weights import ALEXNET_SHAPES
 from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pool, pooling_weights
-from nsdflow.models.weights import ALEXNET_SHAPES
 
 Result = TypeVar("Result")
 

@@ -27,9 +27,9 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from nsdflow.fit.gnet import TrainSettings, Trials, train
-from nsdflow.fit.loss import backpropagate
+from nsdflow.fit.gnet.loss import backpropagate
+from nsdflow.fit.gnet.step import Batch, Network, build_network, choose_step
 from nsdflow.fit.precision import Precision
-from nsdflow.fit.step import Batch, Network, build_network, choose_step
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
 from nsdflow.models.gnet import Encoder, Prefilter, Readout, level_shapes
 

@@ -99,11 +99,11 @@ def prepare(folder: Path, trials: int) -> dict[str, Any]:
     """The source with its one session, and the store's group; returns the task's arguments."""
     import xarray as xr
 
+    from nsdflow.ingestion.tasks import SubjectJob, session_stamps
     from nsdflow.nsd.source import open_source
     from nsdflow.store.build import create_subject, workspace_of
     from nsdflow.store.schema import cut_subject
     from nsdflow.store.voxels import voxel_table
-    from nsdflow.workflows.ingest_tasks import SubjectJob, session_stamps
 
     source = open_source(folder / "nsd")
     betas = folder / "nsd" / "nsddata_betas" / "ppdata" / "subj01" / "func1pt8mm" / BETAS
@@ -142,7 +142,7 @@ def igzip(path: Path, scratch: Path) -> Callable[[], object]:
 
 def task(arguments: dict[str, Any], scratch: Path) -> Callable[[], object]:
     """The task of one session, into an empty copy of the store: no two tasks write the same files, nor one twice."""
-    from nsdflow.workflows.ingest_tasks import write_session
+    from nsdflow.ingestion.tasks import write_session
 
     store = scratch / "store"
     shutil.rmtree(store, ignore_errors=True)
@@ -158,8 +158,8 @@ def ingest(path: Path, scratch: Path) -> Callable[[], object]:
 
 def from_hdf5(path: Path, scratch: Path) -> Callable[[], object]:
     """Where the session is there as .hdf5 only."""
+    from nsdflow.ingestion.tasks import session_stamps
     from nsdflow.nsd.source import Source
-    from nsdflow.workflows.ingest_tasks import session_stamps
 
     twin = path.parents[6] / "hdf5" / path.relative_to(path.parents[5]).with_name("betas_session01.hdf5")
     arguments = json.loads((path.parents[6] / "task.json").read_text())

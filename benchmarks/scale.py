@@ -25,7 +25,7 @@ import psutil
 
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.feed import Feed
-from nsdflow.workflows.engine import Plan, Task, execute
+from nsdflow.engine.plan import Plan, Task, execute
 
 if TYPE_CHECKING:
     from distributed import Client

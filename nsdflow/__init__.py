@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nsdflow.store import Store, open_run, open_store
-    from nsdflow.workflows.pipelines import run
+    from nsdflow.pipelines.run import run
+    from nsdflow.runs import open_run
+    from nsdflow.store import Store, open_store
 
 __all__ = ["Store", "__version__", "open_run", "open_store", "run"]
 
@@ -19,9 +20,9 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Store": "nsdflow.store",
-    "open_run": "nsdflow.store",
+    "open_run": "nsdflow.runs",
     "open_store": "nsdflow.store",
-    "run": "nsdflow.workflows.pipelines",
+    "run": "nsdflow.pipelines.run",
 }
 
 

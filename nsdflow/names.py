@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from nsdflow.errors import ConfigError
+from nsdflow.errors import ConfigError, one_of
 
 __all__ = [
     "BETAS_SCALE",
@@ -21,6 +21,7 @@ __all__ = [
     "VOXEL_SETS",
     "atlas_coordinate",
     "parse_subjects",
+    "select_subjects",
     "subject_name",
     "subject_number",
 ]
@@ -95,6 +96,22 @@ def parse_subjects(text: str | Iterable[int | str]) -> tuple[str, ...]:
     if not numbers:
         raise ConfigError("subjects", ["none given; write for example 1,2 or 1-8"])
     return tuple(subject_name(number) for number in sorted(numbers))
+
+
+def select_subjects(available: Sequence[str], wanted: str | Sequence[str]) -> tuple[str, ...]:
+    """The subjects of a store that a pipeline asks for; ``"all"`` selects every one.
+
+    Raises
+    ------
+    SelectionError
+        A subject is not available.
+    """
+    if wanted == "all":
+        return tuple(available)
+    for subject in wanted:
+        if subject not in available:
+            raise one_of("subject", subject, available)
+    return tuple(wanted)
 
 
 def atlas_coordinate(atlas: str) -> str:

@@ -14,8 +14,8 @@ from hypothesis import settings
 
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
+from nsdflow.ingestion.ingest import ingest, plan_ingest
 from nsdflow.synthetic import SyntheticSpec, write_nsd
-from nsdflow.workflows.ingest import ingest, plan_ingest
 
 #: How to run the tests of each mark that a plain run leaves out.
 MARKED = {
@@ -78,7 +78,7 @@ def _tasks_read_for_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is computed inside a task must not become tasks of the cluster that the task runs on."""
 
     def refuse(worker: Worker, *_: object, **__: object) -> Client:
-        raise AssertionError("a task computes through the scheduler; use nsdflow.workflows.compute.read_here")
+        raise AssertionError("a task computes through the scheduler; use nsdflow.engine.compute.read_here")
 
     monkeypatch.setattr(Worker, "_get_client", refuse)
 

@@ -30,9 +30,14 @@ LAYERS = {
     "fit": "Fit",
     "nsd": "NSD",
     "synthetic": "Synthetic NSD",
-    "workflows": "Workflows",
+    "pipelines": "Pipelines",
+    "ingestion": "Ingestion",
+    "runs": "Runs",
+    "engine": "Engine",
+    "monitor": "Monitor",
     "cluster": "Cluster",
     "report": "Report",
+    "io": "Files",
     "config": "Configuration",
 }
 API_HEAD = """# API

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from nsdflow.cli.options import Cluster, Dashboard, DryRun, Profile, StoreUrl, Workers
+from nsdflow.cli.progress import Progress
 from nsdflow.cli.session import print_job_scripts, session
-from nsdflow.cluster.progress import Progress
 from nsdflow.config import load_storage
 from nsdflow.errors import ConfigError, one_of
 from nsdflow.names import DEFAULT_SPACE
@@ -76,7 +76,7 @@ def check(
 
     Example: `nsdflow check s3://natural-scenes-dataset`
     """
-    from nsdflow.workflows.check import describe_source
+    from nsdflow.ingestion.check import describe_source
 
     print(describe_source(source, pipeline=pipeline, space=space, betas=betas))
 
@@ -94,7 +94,7 @@ def masks(
 
     Example: `nsdflow masks nsd masks --subjects 1`
     """
-    from nsdflow.workflows.masks import describe_counts, write_masks
+    from nsdflow.ingestion.masks import describe_counts, write_masks
 
     print(describe_counts(write_masks(source, folder, subjects=subjects, space=space, wrap=wrap)))
 
@@ -125,10 +125,10 @@ def ingest(
 
     Example: `nsdflow ingest --source s3://natural-scenes-dataset --store nsd.zarr --subjects 1,2`
     """
-    from nsdflow.cluster.events import subscribe
+    from nsdflow.ingestion.ingest import ingest as carry_out
+    from nsdflow.ingestion.ingest import plan_ingest
+    from nsdflow.monitor.events import subscribe
     from nsdflow.nsd.source import open_source
-    from nsdflow.workflows.ingest import ingest as carry_out
-    from nsdflow.workflows.ingest import plan_ingest
 
     profile = load_storage(storage)
     source = source or profile.source

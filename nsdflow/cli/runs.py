@@ -39,10 +39,10 @@ def run(
 
     Example: `nsdflow run gnet8j --store nsd.zarr --set train.epochs=2`
     """
+    from nsdflow.pipelines.run import resolve, run_folders
+    from nsdflow.pipelines.run import run as run_pipeline
     from nsdflow.report import write_report
     from nsdflow.store import open_store
-    from nsdflow.workflows.pipelines import resolve, run_folders
-    from nsdflow.workflows.pipelines import run as run_pipeline
 
     profile = load_storage(storage)
     store, runs = store or profile.store, runs or profile.runs
@@ -69,7 +69,7 @@ def status(
 
     Example: `nsdflow status runs`
     """
-    from nsdflow.workflows.status import read_status
+    from nsdflow.runs.status import read_status
 
     found = read_status(folder)
     console = Console(highlight=False)
@@ -105,7 +105,7 @@ def export(
 
     Example: `nsdflow export runs/gnet8j --to nifti maps`
     """
-    from nsdflow.workflows.export import EXPORTERS
+    from nsdflow.runs.export import EXPORTERS
 
     if to not in EXPORTERS:
         raise one_of("export format", to, EXPORTERS)

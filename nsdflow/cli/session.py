@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from nsdflow.cli.progress import Progress
 from nsdflow.cluster.connect import connect
+from nsdflow.cluster.job_pool import PLACEHOLDERS, job_scripts
 from nsdflow.cluster.links import announce_dashboard, announce_pools
-from nsdflow.cluster.pool import PLACEHOLDERS, job_scripts
-from nsdflow.cluster.progress import Progress
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -22,8 +22,8 @@ def demo(
 
     Example: `nsdflow demo --out demo`
     """
+    from nsdflow.pipelines.demo import run_demo
     from nsdflow.report import write_report
-    from nsdflow.workflows.demo import run_demo
 
     with session("local", workers=workers, dashboard="127.0.0.1") as (client, progress):
         folders = run_demo(out, client, listen=progress)

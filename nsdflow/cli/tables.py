@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nsdflow.analysis.summary import summary_table
-from nsdflow.store import open_run
+from nsdflow.runs import open_run
 
 __all__ = ["print_summary"]
 

@@ -13,13 +13,13 @@ from distributed import Client
 from distributed.utils import silence_logging_cmgr
 
 from nsdflow.cluster.credentials import temporary_credentials
+from nsdflow.cluster.demand import PATIENCE, Patience, Wanted
+from nsdflow.cluster.job_pool import pool_settings, read_pools
 from nsdflow.cluster.jobqueue import QUEUES
 from nsdflow.cluster.local import QUIET, local_cluster, threads_cluster
-from nsdflow.cluster.pool import pool_settings, read_pools
-from nsdflow.cluster.pools import JobPools
+from nsdflow.cluster.pool_cluster import JobPools
 from nsdflow.cluster.rebind import Rebinding
 from nsdflow.cluster.settings import long_task_settings
-from nsdflow.cluster.wanted import PATIENCE, Patience, Wanted
 from nsdflow.errors import RunError, one_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def connect(
     cluster : str
         ``local``: worker processes on this machine, one a GPU and the rest for the CPU; ``threads``: one worker in
         this process; ``slurm``, ``pbs``, ``sge``, ``lsf``, ``htcondor``...: jobs of that queue as ``jobqueue.yaml``
-        describes them (:mod:`nsdflow.cluster.pool`), asked for when there is work; or the address of a running
+        describes them (:mod:`nsdflow.cluster.job_pool`), asked for when there is work; or the address of a running
         scheduler (``tcp://...``, ``tls://...``), which is joined and left running.
     workers : int, optional
         CPU workers; by default one for each ``threads_per_worker`` cores that the GPU workers leave. On a queue: at
@@ -105,7 +105,7 @@ def _client(cluster: str, wanted: Wanted, stack: ExitStack) -> Client:
         raise one_of("cluster", cluster, (*CLUSTERS, "tcp://HOST:PORT"))
     client.register_plugin(Rebinding())
     if wanted.dashboard is not None:
-        from nsdflow.cluster.dashboard import dask_setup  # bokeh takes a while to import
+        from nsdflow.monitor.dashboard import dask_setup  # bokeh takes a while to import
 
         client.run_on_scheduler(dask_setup)
     return client

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from dask.utils import format_bytes
 
 from nsdflow.cluster.connect import connect
+from nsdflow.cluster.demand import PATIENCE, Patience
 from nsdflow.cluster.feed import Feed
+from nsdflow.cluster.job_pool import LOGS, PLACEHOLDERS, job_scripts
 from nsdflow.cluster.links import links_of
 from nsdflow.cluster.local import visible_gpus
-from nsdflow.cluster.pool import LOGS, PLACEHOLDERS, job_scripts
-from nsdflow.cluster.pools import JobPools
+from nsdflow.cluster.pool_cluster import JobPools
 from nsdflow.cluster.probe import environment, interface_of, open_to_others, probe
-from nsdflow.cluster.wanted import PATIENCE, Patience
-from nsdflow.cluster.watch import clock
 from nsdflow.errors import RunError
+from nsdflow.monitor.state import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

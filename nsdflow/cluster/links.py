@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from nsdflow.cluster.events import make_event
-from nsdflow.cluster.pools import JobPools
-from nsdflow.cluster.watch import PAGE, has_page
+from nsdflow.cluster.pool_cluster import JobPools
+from nsdflow.monitor.events import make_event
+from nsdflow.monitor.state import PAGE, has_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from distributed import Client
 
-    from nsdflow.cluster.events import Listener
+    from nsdflow.monitor.events import Listener
 
 __all__ = ["announce_dashboard", "announce_pools", "dashboard_links", "links_of"]
 

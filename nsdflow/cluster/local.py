@@ -13,7 +13,7 @@ from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
 from distributed.system import MEMORY_LIMIT
 
 if TYPE_CHECKING:
-    from nsdflow.cluster.wanted import Wanted
+    from nsdflow.cluster.demand import Wanted
 
 __all__ = ["local_cluster", "threads_cluster", "visible_gpus", "worker_specs"]
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import psutil
 from distributed import get_worker
 
-from nsdflow.cluster.stop import deadline
+from nsdflow.cluster.deadline import deadline
 
 __all__ = ["PACKAGES", "environment", "interface_of", "open_to_others", "probe"]
 

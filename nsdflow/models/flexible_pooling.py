@@ -11,7 +11,7 @@ each voxel. So it is never kept: :func:`sweep` walks over blocks of voxels, and 
 gradient that comes back to them, and what follows for maps, fields and weights before it goes on to the next.
 
 Three callers share that one loop: prediction (no gradient), :func:`pooled_prediction` (an autograd function whose
-backward walks again), and the training step (``nsdflow.fit.loss``), where the gradient of a voxel's prediction
+backward walks again), and the training step (``nsdflow.fit.gnet.loss``), where the gradient of a voxel's prediction
 depends on that voxel alone, so that forward and backward are one walk.
 
 The same operations run on the CPU and on GPUs; only the sizes of the blocks differ.

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nsdflow.models.flexible_pooling import compress, contributions, pooled_prediction
-from nsdflow.models.levels import FeatureNetwork, merge_layers
-from nsdflow.models.weights import ALEXNET_SHAPES
+from nsdflow.models.networks.levels import FeatureNetwork, merge_layers
+from nsdflow.models.networks.weights import ALEXNET_SHAPES
 from nsdflow.names import LAYER_NAMES
 
 __all__ = [
@@ -206,8 +206,9 @@ class FrozenEncoder(nn.Module):
     """Any network that returns a list of feature maps, as an encoder for readouts; it is never trained.
 
     ``network`` takes uint8 images (image, 3, y, x) and returns maps (image, channel, y, x), one tensor a layer. Layers
-    of equal size are joined to levels (:func:`nsdflow.models.levels.merge_layers`), of which ``channels``, where given,
-    picks the features: one index tensor a level. With :class:`~nsdflow.models.alexnet.AlexNet` this is AlexNet-fpf.
+    of equal size are joined to levels (:func:`nsdflow.models.networks.levels.merge_layers`), of which ``channels``,
+    where given, picks the features: one index tensor per level. With
+    :class:`~nsdflow.models.networks.alexnet.AlexNet` this is AlexNet-fpf.
     """
 
     def __init__(self, network: FeatureNetwork, channels: Sequence[Tensor] | None = None) -> None:

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, Final, cast
 import h5py
 from isal import igzip, igzip_lib
 
-from nsdflow.config.files import filesystem, is_local, require_file_system, store_errors
 from nsdflow.errors import MissingDataError, SourceError
+from nsdflow.io.files import filesystem, is_local, require_file_system, store_errors
 
 __all__ = ["GZIPPED", "Source", "open_source"]
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from nsdflow.config.files import is_local, write_text_atomically
+from nsdflow.io.files import is_local, write_text_atomically
 from nsdflow.report import markup
-from nsdflow.report.runs import Run, read_run
 from nsdflow.report.sections import SECTIONS
+from nsdflow.runs.contents import Run, read_run
 
 if TYPE_CHECKING:
     import os

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-    from nsdflow.report.runs import Run
+    from nsdflow.runs.contents import Run
 
 __all__ = ["SECTIONS", "Section"]
 

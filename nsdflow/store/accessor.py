@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from nsdflow.errors import StoreError
-from nsdflow.store.files import local_path
-from nsdflow.store.nifti import write_nifti
+from nsdflow.io.storage import local_path
+from nsdflow.nsd.nifti import write_nifti
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

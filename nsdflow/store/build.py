@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import numpy as np
@@ -23,13 +23,13 @@ import zarr
 from zarr.storage import MemoryStore
 
 from nsdflow.errors import StoreError
-from nsdflow.store.files import (
+from nsdflow.io.storage import (
     TEMPORARY,
     atomic_file,
     exists,
     is_local,
     local_path,
-    put_hierarchy,
+    put_files,
     read_bytes,
     remove,
     sweep,
@@ -37,6 +37,9 @@ from nsdflow.store.files import (
 )
 from nsdflow.store.schema import COORDINATES, FILL_VALUE, SCHEMA, SCHEMA_VERSION, STIMULI, UNITS, Cut, scale_attributes
 from nsdflow.store.shards import CODECS
+
+if TYPE_CHECKING:
+    from zarr.abc.buffer import Buffer
 
 __all__ = ["STATISTICS", "Workspace", "create_stimuli", "create_subject", "is_taken", "publish", "workspace_of"]
 
@@ -183,7 +186,9 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
     A group that has the name already is kept: another attempt at the same task was faster, and made the same.
     """
     temporary = f".{name}.{uuid4().hex[:8]}{TEMPORARY}" if is_local(root) else name
-    target = root if is_local(root) else MemoryStore()
+    # for an object store the group is made in memory first: zarr would ask for each object several times
+    in_memory: dict[str, Buffer] = {}
+    target = root if is_local(root) else MemoryStore(in_memory)
     sizes = {str(key): {"chunks": variable.shape} for key, variable in coordinates.variables.items() if variable.size}
     with writing(f"{root}/{name}"):
         try:
@@ -197,9 +202,10 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
                 write_empty_chunks=True,  # so that a chunk that is not there is a hole, never zeros
             )
             yield zarr.open_group(target, path=temporary, mode="r+", zarr_format=3, use_consolidated=False)
-            if isinstance(target, MemoryStore):
-                target._store_dict.pop("zarr.json", None)  # the root comes last of all
-                put_hierarchy(root, target, last=f"{name}/zarr.json")
+            if not is_local(root):
+                in_memory.pop("zarr.json", None)  # the root comes last of all
+                files = {path: buffer.to_bytes() for path, buffer in in_memory.items()}
+                put_files(root, files, last=f"{name}/zarr.json")
             elif not (place := local_path(f"{root}/{name}")).exists():
                 place.with_name(temporary).rename(place)
         finally:

@@ -15,9 +15,9 @@ from dask.utils import format_bytes
 from numpy.typing import ArrayLike, NDArray
 
 from nsdflow.errors import ConfigError, MissingDataError, StoreError, one_of
+from nsdflow.io.storage import exists, is_local, local_path, read_metadata
 from nsdflow.names import subject_name, subject_number
 from nsdflow.store.coordinates import read_coordinates
-from nsdflow.store.files import exists, is_local, local_path, read_metadata
 from nsdflow.store.responses import read_images, read_responses
 from nsdflow.store.schema import SCHEMA, SCHEMA_VERSION, STIMULI, UNITS
 from nsdflow.store.selection import select_images, select_trials, select_voxels

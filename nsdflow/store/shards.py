@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from nsdflow.errors import StoreError
-from nsdflow.store.files import atomic_file, read_metadata
+from nsdflow.io.storage import atomic_file, read_metadata
 
 __all__ = [
     "ABSENT",

@@ -7,8 +7,8 @@ from itertools import product
 from math import ceil
 
 from nsdflow.errors import StoreError
+from nsdflow.io.storage import list_files
 from nsdflow.store.chunks import read_spans
-from nsdflow.store.files import list_files
 from nsdflow.store.shards import ABSENT, ShardedArray, open_sharded
 
 __all__ = ["check_files", "check_whole"]

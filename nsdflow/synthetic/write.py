@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.io
 
-from nsdflow.config.files import writing
 from nsdflow.errors import ConfigError
+from nsdflow.io.files import writing
 from nsdflow.names import subject_name
 from nsdflow.synthetic.behaviour import responses, responses_text
 from nsdflow.synthetic.betas import write_session, write_summaries

@@ -8,7 +8,7 @@ import time
 import pytest
 from PIL import Image
 
-from nsdflow.workflows.status import read_status
+from nsdflow.runs.status import read_status
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 

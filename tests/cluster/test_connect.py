@@ -12,9 +12,9 @@ import pytest
 from distributed import LocalCluster
 
 from nsdflow.cluster.connect import connect
+from nsdflow.cluster.demand import Wanted, free_port
 from nsdflow.cluster.local import visible_gpus, worker_specs
 from nsdflow.cluster.settings import LONG_TASKS, long_task_settings
-from nsdflow.cluster.wanted import Wanted, free_port
 from nsdflow.errors import PlanError, SelectionError
 
 
@@ -124,7 +124,7 @@ def test_the_dashboard_takes_another_port_when_its_own_is_taken():
 def test_importing_the_cluster_layer_leaves_signals_and_settings_alone():
     code = (
         "import signal, dask; before = signal.getsignal(signal.SIGINT)\n"
-        "import nsdflow.cluster.connect, nsdflow.cluster.events, nsdflow.cluster.stop, nsdflow.cluster.progress\n"
+        "import nsdflow.cluster.connect, nsdflow.monitor.events, nsdflow.cluster.deadline, nsdflow.cli.progress\n"
         "assert signal.getsignal(signal.SIGINT) is before\n"
         "assert dask.config.get('distributed.scheduler.worker-ttl') == '5 minutes'\n"
         "import sys; assert 'dask_jobqueue' not in sys.modules and 'torch' not in sys.modules"

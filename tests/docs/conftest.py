@@ -8,8 +8,8 @@ import pytest
 
 import nsdflow
 from nsdflow.cluster.connect import connect
+from nsdflow.ingestion.ingest import ingest, plan_ingest
 from nsdflow.synthetic import SyntheticSpec, write_nsd
-from nsdflow.workflows.ingest import ingest, plan_ingest
 
 if TYPE_CHECKING:
     from pathlib import Path

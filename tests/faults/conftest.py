@@ -12,8 +12,8 @@ import pytest
 import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
+from nsdflow.ingestion.ingest import ingest, plan_ingest
 from nsdflow.synthetic import SyntheticSpec, write_nsd
-from nsdflow.workflows.ingest import ingest, plan_ingest
 
 #: Several chunks, shards and sessions in very small volumes.
 INGEST = {"voxels": "evc", "image_size": 67, "layout": Layout(chunk_voxels=16, shard_images=20)}

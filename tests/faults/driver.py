@@ -12,8 +12,9 @@ import sys
 from typing import Any
 
 from nsdflow.cli import main, session
-from nsdflow.cluster.progress import Progress
-from nsdflow.workflows import ingest, pipelines
+from nsdflow.cli.progress import Progress
+from nsdflow.ingestion import ingest
+from nsdflow.pipelines import run as pipelines
 
 listen, connect, publish, remove = Progress.__call__, session.connect, ingest.publish, pipelines.remove_parts
 

@@ -23,11 +23,12 @@ import pytest
 
 import nsdflow
 from nsdflow.cluster.connect import connect
-from nsdflow.cluster.events import read_log
+from nsdflow.engine import markers
 from nsdflow.errors import NsdflowError, RunError, StoreError
-from nsdflow.store.files import list_files
-from nsdflow.workflows import markers, parts
-from nsdflow.workflows.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.io.storage import list_files
+from nsdflow.monitor.events import read_log
+from nsdflow.runs import parts
 from tests.faults.conftest import INGEST, TRAIN, contents, marks
 from tests.same_run import assert_same_run
 
@@ -102,7 +103,7 @@ def test_ingestion(client, nsd, whole, disk, ballast, monkeypatch, writing):
     building = disk / "nsd.zarr.building"
     with monkeypatch.context() as patched:
         if writing == "betas":
-            from nsdflow.workflows import ingest_tasks
+            from nsdflow.ingestion import tasks as ingest_tasks
 
             when_called(patched, ingest_tasks, "write_shard", lambda: ballast.fill(1 << 12), number=6)
         else:
@@ -124,7 +125,7 @@ def test_ingestion(client, nsd, whole, disk, ballast, monkeypatch, writing):
     "writing", ["checkpoint", *(pytest.param(name, marks=pytest.mark.slow) for name in ("results", "marker"))]
 )
 def test_training(client, whole, disk, ballast, monkeypatch, writing):
-    from nsdflow.fit import gnet
+    from nsdflow.fit.gnet import training as gnet
 
     folder = disk / "gnet8j"
     run = lambda: nsdflow.run("gnet8j", store=whole[0], runs=str(disk), client=client, **TRAIN)  # noqa: E731

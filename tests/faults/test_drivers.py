@@ -30,11 +30,11 @@ from zarr.errors import ZarrUserWarning
 
 import nsdflow
 from nsdflow.cluster.connect import connect
-from nsdflow.cluster.events import read_log
 from nsdflow.errors import NsdflowError, RunError
-from nsdflow.workflows import ingest as ingesting
-from nsdflow.workflows import pipelines
-from nsdflow.workflows.ingest import ingest, plan_ingest
+from nsdflow.ingestion import ingest as ingesting
+from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.monitor.events import read_log
+from nsdflow.pipelines import run as pipelines
 from tests.faults.conftest import INGEST, TRAIN, command, contents, marks, tell
 from tests.same_run import assert_same_run
 

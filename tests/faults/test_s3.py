@@ -32,23 +32,23 @@ import xarray as xr
 from moto.server import ThreadedMotoServer
 
 import nsdflow
-from nsdflow.cluster import hold as holds
 from nsdflow.cluster.connect import connect
-from nsdflow.cluster.events import emit, read_log
-from nsdflow.cluster.hold import holding
-from nsdflow.cluster.stop import DEADLINE
-from nsdflow.config.files import create_text
+from nsdflow.cluster.deadline import DEADLINE
+from nsdflow.engine import driver_lock as holds
+from nsdflow.engine.driver_lock import holding
 from nsdflow.errors import MissingDataError, NsdflowError, RunError, SourceError, StoreError
 from nsdflow.fit.checkpoint import load_state, save_state
+from nsdflow.ingestion.check import describe_source
+from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.io.files import create_text
+from nsdflow.io.storage import read_bytes
+from nsdflow.monitor.events import emit, read_log
 from nsdflow.nsd.source import open_source
+from nsdflow.pipelines.gnet import training
 from nsdflow.report import write_report
-from nsdflow.store.files import read_bytes
-from nsdflow.workflows import training
-from nsdflow.workflows.check import describe_source
-from nsdflow.workflows.export import export_nifti
-from nsdflow.workflows.ingest import ingest, plan_ingest
-from nsdflow.workflows.status import read_status
-from nsdflow.workflows.tensors import load_tensors
+from nsdflow.runs.export import export_nifti
+from nsdflow.runs.status import read_status
+from nsdflow.runs.tensors import load_tensors
 from tests.faults.conftest import INGEST, TRAIN, command
 from tests.faults.proxy import FAULTS, Fault, Proxy
 
@@ -278,7 +278,7 @@ def _query(bucket: str, store: str) -> None:
 
 
 def _mark(bucket: str, store: str) -> None:
-    nsdflow.workflows.markers.write("s3://mine/marks", "a", {})
+    nsdflow.engine.markers.write("s3://mine/marks", "a", {})
 
 
 def _write_shards(bucket: str, store: str) -> None:

@@ -21,15 +21,15 @@ from pathlib import Path
 import pytest
 
 import nsdflow
-from nsdflow.cluster import lease
 from nsdflow.cluster.connect import connect
-from nsdflow.cluster.events import emit, read_log
-from nsdflow.cluster.stop import DEADLINE
+from nsdflow.cluster.deadline import DEADLINE
+from nsdflow.engine import training_lease as lease
 from nsdflow.errors import NsdflowError, RunError, StoreError
-from nsdflow.workflows import training
-from nsdflow.workflows.gnet import train_group
-from nsdflow.workflows.ingest import ingest, plan_ingest
-from nsdflow.workflows.pipelines import resolve
+from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.monitor.events import emit, read_log
+from nsdflow.pipelines.gnet import training
+from nsdflow.pipelines.gnet.tasks import train_group
+from nsdflow.pipelines.run import resolve
 from tests.faults.conftest import INGEST, TRAIN, contents, marks
 from tests.same_run import assert_same_run
 
@@ -176,7 +176,7 @@ def test_damaged_files_of_an_ingestion(client, nsd, whole, tmp_path):
 
 
 def test_a_task_that_fails_says_so_in_one_line_and_ends_everything(client, nsd, tmp_path, monkeypatch):
-    from nsdflow.workflows import ingest_tasks
+    from nsdflow.ingestion import tasks as ingest_tasks
 
     def fail(*_, **__):
         raise OSError(5, "Input/output error", "/data/betas")

@@ -19,9 +19,9 @@ import pytest
 
 import nsdflow
 from nsdflow.cluster.connect import connect
-from nsdflow.cluster.events import Event, read_log
-from nsdflow.workflows import markers
-from nsdflow.workflows.ingest import ingest, plan_ingest
+from nsdflow.engine import markers
+from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.monitor.events import Event, read_log
 from tests.faults.conftest import INGEST, TRAIN, contents
 from tests.same_run import assert_same_run
 

@@ -16,7 +16,7 @@ import torch
 from conftest import make_problem
 
 from nsdflow.fit.gnet import TrainSettings, train
-from nsdflow.fit.parallel import join_group
+from nsdflow.fit.gnet.parallel import join_group
 
 
 def train_as(rank: int, folder: Path, run: dict[str, Any]) -> None:

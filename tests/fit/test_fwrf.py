@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nsdflow.errors import PlanError, RunError
-from nsdflow.fit import fwrf
 from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, fit, predict, search, solve
-from nsdflow.fit.fwrf_features import MapFeatures, PooledFeatures
-from nsdflow.fit.fwrf_memory import FwrfMemory
-from nsdflow.fit.fwrf_trials import TrialSums, sum_trials
+from nsdflow.fit.fwrf import solver as fwrf
+from nsdflow.fit.fwrf.features import MapFeatures, PooledFeatures
+from nsdflow.fit.fwrf.memory import FwrfMemory
+from nsdflow.fit.fwrf.trials import TrialSums, sum_trials
 from nsdflow.fit.ridge import Form
 from nsdflow.models.pooling import candidate_grid, pooling_weights
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsdflow.errors import PlanError
-from nsdflow.fit.fwrf_memory import VOXEL_TILE, FwrfShape, free_memory, plan_memory
+from nsdflow.fit.fwrf.memory import VOXEL_TILE, FwrfShape, free_memory, plan_memory
 from nsdflow.models.pooling import CANDIDATE_TILE
 
 FULL_SIZE = FwrfShape(
@@ -33,11 +33,11 @@ FULL_SIZE = FwrfShape(
 MEASURE = """
 import json, resource, sys
 import numpy as np, torch
-from nsdflow.fit import fwrf
+from nsdflow.fit.fwrf import solver as fwrf
 from nsdflow.fit.fwrf import FwrfSettings, fit_shape, search, solve
-from nsdflow.fit.fwrf_features import MapFeatures
-from nsdflow.fit.fwrf_memory import plan_memory
-from nsdflow.fit.fwrf_trials import sum_trials
+from nsdflow.fit.fwrf.features import MapFeatures
+from nsdflow.fit.fwrf.memory import plan_memory
+from nsdflow.fit.fwrf.trials import sum_trials
 from nsdflow.models.pooling import candidate_grid
 
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsdflow.fit.fwrf_trials import sum_trials
+from nsdflow.fit.fwrf.trials import sum_trials
 
 
 @given(

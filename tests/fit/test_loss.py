@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nsdflow.fit.loss import backpropagate, gnet_loss, voxel_weights
+from nsdflow.fit.gnet.loss import backpropagate, gnet_loss, voxel_weights
 from nsdflow.models import flexible_pooling
 from nsdflow.models.flexible_pooling import pooled_prediction_reference
 from nsdflow.models.gnet import LevelShape, Readout

@@ -14,7 +14,7 @@ import torch
 
 from nsdflow.errors import RunError
 from nsdflow.fit.gnet import TrainResult, TrainSettings, train
-from nsdflow.fit.parallel import Group, join_group
+from nsdflow.fit.gnet.parallel import Group, join_group
 
 # one subject's last batch of 17 has a single trial, so that a process has nothing to do in it
 PUBLISHED = {"batch_size": 17, "epochs": 2}

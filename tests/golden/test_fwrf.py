@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nsdflow.fit.fwrf import FwrfResult, FwrfSettings, fit, predict
-from nsdflow.fit.fwrf_features import MapFeatures
+from nsdflow.fit.fwrf.features import MapFeatures
 from nsdflow.fit.ridge import Form
 
 GOLDEN = Path(os.environ.get("NSDFLOW_GOLDEN", Path(__file__).parent / "data"))

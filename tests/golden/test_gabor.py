@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nsdflow.models.gabor import PUBLISHED_FREQUENCIES, GaborPyramid, gabor_filters
+from nsdflow.models.networks.gabor import PUBLISHED_FREQUENCIES, GaborPyramid, gabor_filters
 
 Arrays = dict[str, np.ndarray]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nsdflow.models.alexnet import ALEXNET_LAYERS, AlexNet, imagenet_normalised
-from nsdflow.models.levels import channel_moments, extract_levels, group_layers, merge_layers, select_channels
-from nsdflow.models.weights import ALEXNET_SHAPES
+from nsdflow.models.networks.alexnet import ALEXNET_LAYERS, AlexNet, imagenet_normalised
+from nsdflow.models.networks.levels import channel_moments, extract_levels, group_layers, merge_layers, select_channels
+from nsdflow.models.networks.weights import ALEXNET_SHAPES
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nsdflow.errors import RunError
-from nsdflow.fit import step
-from nsdflow.fit.settings import TrainSettings
+from nsdflow.fit.gnet import step
+from nsdflow.fit.gnet.settings import TrainSettings
 from nsdflow.models import compiled_readout, flexible_pooling
 from nsdflow.models.compiled_readout import compiled_read_out, compiles
 from nsdflow.models.flexible_pooling import read_out, sweep

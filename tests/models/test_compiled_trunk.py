@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from nsdflow.errors import RunError
-from nsdflow.fit import step
-from nsdflow.fit.parallel import Group
-from nsdflow.fit.settings import TrainSettings
+from nsdflow.fit.gnet import step
+from nsdflow.fit.gnet.parallel import Group
+from nsdflow.fit.gnet.settings import TrainSettings
 from nsdflow.models import compiled_trunk as module
 from nsdflow.models.compiled_trunk import compiled_trunk, trunk_compiles
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nsdflow.models.gabor import PUBLISHED_FREQUENCIES, GaborPyramid, gabor_filters
+from nsdflow.models.networks.gabor import PUBLISHED_FREQUENCIES, GaborPyramid, gabor_filters
 
 
 def grating(frequency: float, angle: float, phase: float = 0.0, size: int = 227) -> Tensor:

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from nsdflow.errors import MissingDataError, SourceError
-from nsdflow.models import weights as module
-from nsdflow.models.weights import ALEXNET_URL, load_alexnet_weights
+from nsdflow.models.networks import weights as module
+from nsdflow.models.networks.weights import ALEXNET_URL, load_alexnet_weights
 
 SMALL = {"features.0": (2, 3, 5, 5), "classifier.6": (4, 2)}
 

@@ -22,7 +22,7 @@ from nsdflow.analysis import (
 )
 from nsdflow.analysis.gaussians import gaussian
 from nsdflow.names import LAYER_NAMES
-from nsdflow.store import write_results
+from nsdflow.runs import write_results
 
 AREAS = ("V1", "V2", "V3", "hV4")
 SUBJECTS = ("subj01", "subj02")

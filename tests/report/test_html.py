@@ -15,7 +15,7 @@ from nsdflow.analysis import summary_table
 from nsdflow.errors import MissingDataError, RunError
 from nsdflow.report import write_report
 from nsdflow.report.sections import SECTIONS
-from nsdflow.store import open_run
+from nsdflow.runs import open_run
 
 SCORED = {"Accuracy", "Accuracy by region of interest", "Accuracy of all voxels", "Accuracy in the brain"}
 EXPECTED = {

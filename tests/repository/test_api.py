@@ -67,7 +67,7 @@ def test_fixed_names() -> None:
         nsdflow: open_store open_run run Store
         nsdflow.models.gnet: Encoder Readout
         nsdflow.models.published: load_checkpoint
-        nsdflow.fit.gnet: train
+        nsdflow.fit.gnet.training: train
         nsdflow.fit.fwrf: fit
         nsdflow.analysis: accuracy noise_ceiling tuning transfer_asymmetry pooling_field_fits noise_model
         nsdflow.errors: NsdflowError

@@ -38,7 +38,7 @@ def test_contract_holds(copy: Path) -> None:
         ("nsdflow/store/planted.py", "import torch"),
         ("nsdflow/nsd/planted.py", "import zarr"),
         ("nsdflow/models/planted.py", "import dask"),
-        ("nsdflow/store/planted.py", "from nsdflow import workflows"),
+        ("nsdflow/store/planted.py", "from nsdflow import pipelines"),
         ("nsdflow/analysis/planted.py", "from nsdflow import fit"),
     ],
 )

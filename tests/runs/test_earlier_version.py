@@ -10,7 +10,7 @@ import pytest
 
 import nsdflow
 from nsdflow.report import write_report
-from nsdflow.workflows.export import export_nifti
+from nsdflow.runs.export import export_nifti
 
 ARCHIVE = Path(__file__).parent / "data" / "version-0.1.0.tar.xz"
 

@@ -17,8 +17,8 @@ import pytest
 
 import nsdflow
 from nsdflow.cluster.connect import connect
+from nsdflow.cluster.demand import Patience
 from nsdflow.cluster.feed import Feed
-from nsdflow.cluster.wanted import Patience
 from tests.docs.test_blocks import ROOT, Block, blocks
 
 #: Waits short enough for a test, long enough for a busy machine.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nsdflow.cluster.events import read_log
+from nsdflow.monitor.events import read_log
 from tests.same_run import assert_same_run
 from tests.slurm.conftest import SMALL, example, queued, wait_until
 

@@ -14,12 +14,12 @@ import torch
 
 import nsdflow
 from nsdflow.cluster.connect import connect
+from nsdflow.cluster.deadline import deadline
 from nsdflow.cluster.doctor import doctor
-from nsdflow.cluster.events import Event, read_log, subscribe
-from nsdflow.cluster.stop import deadline
 from nsdflow.config.storage import Layout
-from nsdflow.store.files import list_files
-from nsdflow.workflows.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.io.storage import list_files
+from nsdflow.monitor.events import Event, read_log, subscribe
 from tests.same_run import assert_same_run
 from tests.slurm.conftest import SMALL, feed_all, meet
 

@@ -12,9 +12,9 @@ import dask
 import pytest
 
 from nsdflow.cluster.connect import connect
-from nsdflow.cluster.events import emit, subscribe
-from nsdflow.cluster.stop import hand_over, should_stop
+from nsdflow.cluster.deadline import hand_over, should_stop
 from nsdflow.errors import PlanError, RunError
+from nsdflow.monitor.events import emit, subscribe
 from tests.slurm.conftest import feed_all, meet, queued, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(240)]

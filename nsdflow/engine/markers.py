@@ -1,0 +1,93 @@
+"""Done-markers: one small JSON file a finished task, written last and atomically, in ``<folder>/tasks``.
+
+Beside them stands ``plan.json``, the keys of all tasks by stage, so that anyone can say how far an execution is.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nsdflow.errors import RunError
+from nsdflow.io.files import filesystem, reaching, write_text_atomically
+from nsdflow.io.storage import exists, read_bytes
+
+__all__ = ["progress", "read", "read_all", "wait_for", "write", "write_plan"]
+
+
+def write(folder: str, key: str, marker: Mapping[str, Any]) -> None:
+    """Write the marker of task ``key``; it is complete or absent, never half there."""
+    write_text_atomically(f"{folder}/tasks/{key}.json", json.dumps(marker, indent=1, sort_keys=True))
+
+
+def read(folder: str, key: str) -> dict[str, Any] | None:
+    """The marker of one task, None if there is none, or a damaged one: then the task counts as not done."""
+    with reaching(folder):
+        fs, path = filesystem(f"{folder}/tasks/{key}.json")
+        try:
+            return _marker(fs.cat_file(path))
+        except FileNotFoundError:
+            return None
+
+
+def wait_for(folder: str, key: str, before: Mapping[str, Any] | None, seconds: float = 120.0) -> dict[str, Any]:
+    """The marker that a worker has just written, in place of the one that was there ``before``.
+
+    Network file systems show a file that another machine wrote up to a minute late.
+
+    Raises
+    ------
+    RunError
+        If it does not appear, because driver and workers do not see the same files, or the folder is gone.
+    """
+    ends = time.monotonic() + seconds
+    while (marker := read(folder, key)) is None or marker == before:
+        if not exists(f"{folder}/tasks"):
+            raise RunError(f"{folder} is gone: another command that worked on it has finished, or removed it")
+        if time.monotonic() > ends:
+            raise RunError(
+                f"{folder}: a worker finished {key}, but its marker is not visible here; "
+                "use a folder on a file system that all nodes share, or an object store"
+            )
+        time.sleep(0.5)
+    return marker
+
+
+def read_all(folder: str) -> dict[str, dict[str, Any]]:
+    """All markers of a folder by task key, without damaged ones; none if the folder does not exist."""
+    with reaching(folder):
+        fs, root = filesystem(f"{folder}/tasks")
+        try:
+            files = [path for path in fs.ls(root, detail=False, refresh=True) if path.endswith(".json")]
+        except FileNotFoundError:
+            return {}
+        contents = fs.cat(files) if files else {}
+    markers = {path.rsplit("/", 1)[-1].removesuffix(".json"): _marker(data) for path, data in contents.items()}
+    return {key: marker for key, marker in markers.items() if marker is not None}
+
+
+def _marker(data: bytes) -> dict[str, Any] | None:
+    try:
+        marker = json.loads(data)
+    except ValueError:
+        return None
+    return marker if isinstance(marker, dict) else None
+
+
+def write_plan(folder: str, stages: Mapping[str, Sequence[str]]) -> None:
+    """Write the keys of all tasks by stage."""
+    write_text_atomically(f"{folder}/plan.json", json.dumps(stages))
+
+
+def progress(folder: str) -> dict[str, tuple[int, int]]:
+    """Tasks done and planned by stage; empty where nothing was ever executed."""
+    try:
+        stages = json.loads(read_bytes(f"{folder}/plan.json"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        raise RunError(f"{folder}/plan.json is damaged; run the same command, which writes it again") from None
+    done = read_all(folder)
+    return {stage: (sum(key in done for key in keys), len(keys)) for stage, keys in stages.items()}

@@ -1,0 +1,119 @@
+"""Who may go on with a training: of several copies that run at once, the one that started last.
+
+A worker that retires runs its task on while Dask starts it again elsewhere, and two drivers may be started on one run
+folder by mistake. Checkpoints are written whole, so neither can damage the other's; but the older copy wastes a GPU.
+Each copy therefore claims a lease, a small file with a number one higher than any there, and the older one leaves as
+soon as it sees a newer. No clock is compared and nothing has to be locked, so that it works on any shared file system
+or object store.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nsdflow.errors import RunError, StoreError
+from nsdflow.io.files import filesystem, is_local, reaching, writing
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["Lease"]
+
+#: Seconds between two looks at the folder.
+LOOK_EVERY = 5.0
+#: Where SLURM, PBS, LSF and SGE write the number of the job a process runs in.
+JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+
+
+@dataclass
+class Lease:
+    """One copy's claim to the training ``name`` whose files are in ``folder`` (a path or URL); see :meth:`claim`."""
+
+    folder: str
+    name: str
+    attempt: int
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
+    _looked: float = field(default=float("-inf"), repr=False)
+    _newest: str = field(default="", repr=False)
+
+    @classmethod
+    def claim(cls, folder: str, name: str) -> Lease:
+        """Become the newest copy. Of two that claim at the same moment, the same one wins in the eyes of both."""
+        job = next((os.environ[key] for key in JOB_IDS if key in os.environ), None)
+        who = {"host": socket.gethostname(), "pid": os.getpid(), "job": job, "claimed": time.time()}
+        with writing(folder):
+            fs, root = filesystem(folder)
+            if is_local(folder):  # an object store has no folders, and may not let one make buckets
+                fs.makedirs(root, exist_ok=True)
+            taken = [_attempt(lease) for lease in _leases(fs, root, name)]
+            lease = cls(folder, name, attempt=max(taken, default=0) + 1)
+            fs.pipe_file(f"{root}/{lease.file}", json.dumps(who).encode())
+        return lease
+
+    @property
+    def file(self) -> str:
+        """Name of the lease's file; names sort as claims do."""
+        return f"{self.name}.{self.attempt:06d}-{self.token}.lease"
+
+    def superseded(self) -> bool:
+        """Whether a newer copy has started; looks at the folder at most every few seconds."""
+        now = time.monotonic()
+        if self._newest <= self.file and now - self._looked >= LOOK_EVERY:
+            self._looked = now
+            with suppress(StoreError, OSError):  # cannot be seen now; a look that fails is no reason to leave
+                fs, root = filesystem(self.folder)
+                with reaching(self.folder):
+                    self._newest = max(_leases(fs, root, self.name), default="")
+        return self._newest > self.file
+
+    def check(self) -> None:
+        """Refuse to go on if a newer copy has started.
+
+        Raises
+        ------
+        RunError
+            Saying where the newer copy runs.
+        """
+        if not self.superseded():
+            return
+        raise RunError(f"{self.name}: a newer copy of this training runs{self._where()}; this one stopped")
+
+    def _where(self) -> str:
+        fs, root = filesystem(self.folder)
+        try:
+            with reaching(self.folder):
+                who = json.loads(fs.cat_file(f"{root}/{self._newest}"))
+            return f" on {who['host']} (process {who['pid']}, job {who['job'] or 'none'})"
+        except (StoreError, OSError, ValueError, KeyError, TypeError):  # gone meanwhile, or damaged
+            return " elsewhere"
+
+    def release(self) -> None:
+        """Remove this lease and those it superseded, once the training is done."""
+        with reaching(self.folder):
+            fs, root = filesystem(self.folder)
+            for lease in _leases(fs, root, self.name):
+                if lease <= self.file:
+                    with suppress(FileNotFoundError):  # the other of two copies that end at once was faster
+                        fs.rm_file(f"{root}/{lease}")
+
+
+def _leases(fs: AbstractFileSystem, root: str, name: str) -> list[str]:
+    """File names of all claims to a training."""
+    pattern = re.compile(re.escape(name) + r"\.\d{6}-[0-9a-f]{8}\.lease")
+    try:
+        files = [path.rsplit("/", 1)[-1] for path in fs.ls(root, detail=False, refresh=True)]
+    except FileNotFoundError:
+        return []
+    return [file for file in files if pattern.fullmatch(file)]
+
+
+def _attempt(file: str) -> int:
+    return int(file.split(".")[-2].split("-")[0])

@@ -1,0 +1,29 @@
+"""Feature-weighted receptive fields: the best pooling field per voxel, ridge weights on the features it pools."""
+
+from nsdflow.fit.fwrf.settings import FwrfSettings
+from nsdflow.fit.fwrf.solver import (
+    PUBLISHED,
+    PUBLISHED_LAMBDAS,
+    FwrfPartial,
+    FwrfResult,
+    combine,
+    fit,
+    fit_shape,
+    predict,
+    search,
+    solve,
+)
+
+__all__ = [
+    "PUBLISHED",
+    "PUBLISHED_LAMBDAS",
+    "FwrfPartial",
+    "FwrfResult",
+    "FwrfSettings",
+    "combine",
+    "fit",
+    "fit_shape",
+    "predict",
+    "search",
+    "solve",
+]

@@ -1,0 +1,74 @@
+"""Candidates of an fwRF fit, prepared: features standardised, training rows weighted, their products formed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from nsdflow.fit.fwrf.features import CandidateFeatures, candidate_features, standardised
+from nsdflow.fit.ridge import Form, RidgeSystem, ridge_system
+from nsdflow.models.pooling import CANDIDATE_TILE
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from nsdflow.fit.fwrf.memory import FwrfMemory
+    from nsdflow.fit.fwrf.settings import FwrfSettings
+    from nsdflow.fit.fwrf.trials import TrialSums
+
+__all__ = ["Prepared", "chosen_features", "prepare", "weighted_rows", "winners"]
+
+
+class Prepared(NamedTuple):
+    """One candidate, ready to give weights: mean and std (feature,) of z-scoring, and the system of training rows."""
+
+    mean: Tensor
+    std: Tensor
+    system: RidgeSystem
+
+
+def chosen_features(
+    features: CandidateFeatures, candidate: Tensor, at_once: int, rows: Tensor, device: torch.device
+) -> Iterator[tuple[int, Tensor]]:
+    """Features of the candidates that some voxel chose, each tile pooled once."""
+    chosen = set(candidate.tolist())
+    for start in range(0, len(features.candidates), CANDIDATE_TILE):
+        tile = range(start, min(start + CANDIDATE_TILE, len(features.candidates)))
+        if chosen.intersection(tile):
+            for index, pooled in candidate_features(features, tile, at_once, rows, device):
+                if index in chosen:
+                    yield index, pooled
+
+
+def winners(
+    source: CandidateFeatures,
+    trials: TrialSums,
+    settings: FwrfSettings,
+    candidate: Tensor,
+    plan: FwrfMemory,
+    form: Form,
+    rows: Tensor,
+    device: torch.device,
+    kept: Mapping[int, Prepared],
+) -> Iterator[tuple[int, Prepared]]:
+    """Candidates that some voxel chose, as they were kept or prepared anew."""
+    if kept:
+        yield from ((index, kept[index]) for index in candidate.unique().tolist())
+        return
+    for index, pooled in chosen_features(source, candidate, plan.candidates, rows, device):
+        yield index, prepare(pooled, trials, settings, form)[0]
+
+
+def prepare(pooled: Tensor, trials: TrialSums, settings: FwrfSettings, form: Form) -> tuple[Prepared, Tensor]:
+    """One candidate, and its standardised features (image, feature)."""
+    standard = standardised(
+        pooled, trials.share, nonlinearity=settings.nonlinearity, zscore=settings.zscore, bias=settings.bias
+    )
+    train = weighted_rows(standard.values, trials.train, trials.train_count)
+    return Prepared(standard.mean, standard.std, ridge_system(train, form)), standard.values
+
+
+def weighted_rows(values: Tensor, images: Tensor, counts: Tensor) -> Tensor:
+    """Rows of some images, times the square root of their counts."""
+    return values[images].mul_(counts.sqrt()[:, None])

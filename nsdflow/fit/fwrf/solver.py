@@ -1,0 +1,361 @@
+"""Feature-weighted receptive fields: for every voxel the best pooling field, ridge weights on what it pools.
+
+For each candidate field the pooled features of all images are z-scored and regressed on, with every lambda; each voxel
+keeps the candidate and lambda with the smallest squared error on holdout trials. ``fit`` does it in one call;
+``search`` (any block of candidates), ``combine`` and ``solve`` are its parts, to spread one subject over workers::
+
+    trials = sum_trials(images, responses, holdout)
+    features = MapFeatures(levels.maps, candidate_grid(log_spaced_sizes()))
+    partials = [search(features, trials, settings, block=block) for block in blocks]      # anywhere, in any order
+    result = solve(features, trials, settings, combine(partials))
+
+Products are made in tiles whose shapes depend on nothing but the data, so that the same kind of machine gives the same
+bits whatever the memory, the blocks and the number of workers. Losses are compared as float32, summed in float64; the
+first of equals wins, as published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nsdflow.errors import RunError
+from nsdflow.fit.fwrf.candidates import Prepared, chosen_features, prepare, weighted_rows, winners
+from nsdflow.fit.fwrf.features import CandidateFeatures, MapFeatures, Nonlinearity, candidate_features, transformed
+from nsdflow.fit.fwrf.memory import VOXEL_TILE, FwrfMemory, FwrfShape, free_memory, plan_memory
+from nsdflow.fit.fwrf.settings import PUBLISHED, PUBLISHED_LAMBDAS, FwrfSettings
+from nsdflow.fit.fwrf.tiles import score, voxel_tiles
+from nsdflow.fit.fwrf.trials import TrialSums, sum_trials
+from nsdflow.fit.precision import arithmetic
+from nsdflow.fit.ridge import Form, cheaper_form, float32_suffices, scorer
+from nsdflow.models.pooling import CANDIDATE_TILE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "PUBLISHED",
+    "PUBLISHED_LAMBDAS",
+    "FwrfPartial",
+    "FwrfResult",
+    "FwrfSettings",
+    "combine",
+    "fit",
+    "fit_shape",
+    "predict",
+    "search",
+    "solve",
+]
+
+
+@dataclass(frozen=True)
+class FwrfPartial:
+    """Best of a block of candidates, by voxel: float32 ``loss``, int64 ``candidate`` and ``lambda_index``."""
+
+    block: range
+    loss: Tensor
+    candidate: Tensor
+    lambda_index: Tensor
+
+
+@dataclass(frozen=True)
+class FwrfResult:
+    """A fitted model, by voxel.
+
+    ``rf`` (voxel, 3) x, y, sigma; ``lambda_`` (voxel,); ``holdout_loss`` (voxel,) summed squared error of the holdout
+    trials; ``weights`` (voxel, feature); ``bias`` (voxel,), 0 without one; ``feature_mean`` and ``feature_std`` (voxel,
+    feature) of z-scoring, 0 and 1 without.
+    """
+
+    rf: Tensor
+    lambda_: Tensor
+    lambda_index: Tensor
+    candidate: Tensor
+    holdout_loss: Tensor
+    weights: Tensor
+    bias: Tensor
+    feature_mean: Tensor
+    feature_std: Tensor
+
+
+def fit(
+    maps: Sequence[Tensor | NDArray[np.floating]] | CandidateFeatures,
+    images: Tensor,
+    responses: Tensor,
+    holdout: Tensor,
+    candidates: NDArray[np.floating] | None = None,
+    settings: FwrfSettings = PUBLISHED,
+    *,
+    device: torch.device | str = "cpu",
+    memory: int | None = None,
+) -> FwrfResult:
+    """Fit every voxel of one subject.
+
+    Parameters
+    ----------
+    maps : feature maps (image, channel, y, x), one array a level, or an object that gives pooled features.
+    images : (trial,) row of the maps shown at each trial.
+    responses : (trial, voxel) float32, usually z-scored by session.
+    holdout : (trial,) bool, trials that choose candidate and lambda; see :func:`nsdflow.fit.split.last_trials_holdout`
+        (published) and :func:`nsdflow.fit.split.image_holdout` (strict).
+    candidates : (candidate, 3) from :func:`nsdflow.models.pooling.candidate_grid`; with ``maps`` given as arrays.
+    device : where to compute.
+    memory : bytes the fit may take beyond its arguments; most of what is free if None. Never changes the result.
+
+    Raises
+    ------
+    PlanError
+        The memory does not suffice for the smallest blocks.
+    RunError
+        A voxel has no finite loss.
+    """
+    features = _features(maps, candidates)
+    trials = sum_trials(images, responses, holdout, statistics=settings.statistics)
+    if memory is not None and torch.device(device).type == "cpu":
+        memory -= trials.bytes
+    plan, form, device = _plan(features, trials, settings, device, memory, keep=True)
+    kept: dict[int, Prepared] | None = {} if plan.kept else None
+    best = _search(features, trials, settings, range(len(features.candidates)), plan, form, device, kept)
+    return _solve(features, trials, settings, best, plan, form, device, kept or {})
+
+
+def search(
+    features: CandidateFeatures,
+    trials: TrialSums,
+    settings: FwrfSettings = PUBLISHED,
+    *,
+    block: range | None = None,
+    device: torch.device | str = "cpu",
+    memory: int | None = None,
+) -> FwrfPartial:
+    """Score a block of candidates (all of them if None) with every lambda on the holdout trials.
+
+    Raises
+    ------
+    PlanError
+        The memory does not suffice for the smallest blocks.
+    RunError
+        A loss is not a number: features are not finite, or a lambda is lost in their rounding.
+    """
+    plan, form, device = _plan(features, trials, settings, device, memory)
+    block = range(len(features.candidates)) if block is None else block
+    if not 0 <= block.start < block.stop <= len(features.candidates):
+        raise ValueError(f"{block} is no block of {len(features.candidates)} candidates")
+    return _search(features, trials, settings, block, plan, form, device)
+
+
+def _search(
+    features: CandidateFeatures,
+    trials: TrialSums,
+    settings: FwrfSettings,
+    block: range,
+    plan: FwrfMemory,
+    form: Form,
+    device: torch.device,
+    kept: dict[int, Prepared] | None = None,
+) -> FwrfPartial:
+    """As `search`; what it prepares of each candidate is added to ``kept``."""
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    with torch.no_grad(), arithmetic("float32", device):
+        source, rows = _on_device(features, trials, plan, device)
+        trials = trials.rows_on(device)
+        for first in range(0, trials.voxels, plan.voxels):
+            tiles = voxel_tiles(trials, range(first, min(first + plan.voxels, trials.voxels)), VOXEL_TILE, device)
+            for index, pooled in candidate_features(source, block, plan.candidates, rows, device):
+                prepared, values = prepare(pooled, trials, settings, form)
+                del pooled  # its whole block would live on while the next one is made
+                if kept is not None:
+                    kept[index] = prepared
+                held = weighted_rows(values, trials.holdout, trials.holdout_count)
+                score(index, scorer(prepared.system, trials.repeated), held, settings.lambdas, tiles)
+            parts += [tile.best() for tile in tiles]
+    return FwrfPartial(block, *(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def combine(partials: Sequence[FwrfPartial]) -> FwrfPartial:
+    """Best over blocks of candidates; exactly what one search over all of them gives, in whatever order they come.
+
+    Raises
+    ------
+    ValueError
+        Blocks overlap or leave a gap.
+    """
+    best, *others = sorted(partials, key=lambda partial: partial.block.start)
+    for later in others:
+        if later.block.start != best.block.stop:
+            raise ValueError(f"blocks of candidates do not follow each other: {best.block}, then {later.block}")
+        better = later.loss < best.loss
+        best = FwrfPartial(
+            range(best.block.start, later.block.stop),
+            torch.where(better, later.loss, best.loss),
+            torch.where(better, later.candidate, best.candidate),
+            torch.where(better, later.lambda_index, best.lambda_index),
+        )
+    return best
+
+
+def solve(
+    features: CandidateFeatures,
+    trials: TrialSums,
+    settings: FwrfSettings,
+    best: FwrfPartial,
+    *,
+    device: torch.device | str = "cpu",
+    memory: int | None = None,
+) -> FwrfResult:
+    """Weights of the winners, fitted on the training trials: one system for each candidate and lambda that won."""
+    plan, form, device = _plan(features, trials, settings, device, memory)
+    return _solve(features, trials, settings, best, plan, form, device, {})
+
+
+def _solve(
+    features: CandidateFeatures,
+    trials: TrialSums,
+    settings: FwrfSettings,
+    best: FwrfPartial,
+    plan: FwrfMemory,
+    form: Form,
+    device: torch.device,
+    kept: Mapping[int, Prepared],
+) -> FwrfResult:
+    """As `solve`; candidates that are not ``kept`` are prepared anew."""
+    if bool((best.candidate < 0).any()):
+        raise RunError(f"{int((best.candidate < 0).sum())} voxels have no finite loss; are all features finite?")
+    weights = torch.zeros(trials.voxels, features.features + 1)
+    mean, std = (torch.empty(trials.voxels, features.features) for _ in range(2))
+    lambdas = torch.tensor(settings.lambdas, dtype=torch.float64)
+    with torch.no_grad(), arithmetic("float32", device):
+        source, rows = _on_device(features, trials, plan, device)
+        trials = trials.rows_on(device)
+        for index, prepared in winners(source, trials, settings, best.candidate, plan, form, rows, device, kept):
+            won = best.candidate == index
+            mean[won], std[won] = prepared.mean.cpu(), prepared.std.cpu()
+            for voxels in won.nonzero()[:, 0].split(VOXEL_TILE):
+                responses, strengths = trials.train_sum[:, voxels].to(device), lambdas[best.lambda_index[voxels]]
+                fitted = prepared.system.weights(responses, strengths.to(device))
+                weights[voxels, : len(fitted)] = fitted.T.cpu()
+    return FwrfResult(
+        rf=torch.as_tensor(features.candidates)[best.candidate],
+        lambda_=lambdas[best.lambda_index],
+        lambda_index=best.lambda_index,
+        candidate=best.candidate,
+        holdout_loss=best.loss,
+        weights=weights[:, :-1],
+        bias=weights[:, -1],
+        feature_mean=mean,
+        feature_std=std,
+    )
+
+
+def predict(
+    result: FwrfResult,
+    features: CandidateFeatures,
+    *,
+    nonlinearity: Nonlinearity = "none",
+    images: Tensor | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Predictions (image, voxel), float32 on the CPU.
+
+    Parameters
+    ----------
+    result : a fitted model, whose ``candidate`` indexes the grid of ``features``.
+    features : maps or pooled features of any images.
+    nonlinearity : that of the fit.
+    images : which of them; all if None.
+    """
+    device = torch.device(device)
+    if not np.array_equal(features.candidates[result.candidate.numpy()], result.rf.numpy()):
+        raise ValueError("the features' grid of candidates is not the one of the fit; give both the same")
+    rows = torch.arange(features.images) if images is None else images
+    predictions = torch.empty(len(rows), len(result.rf))
+    with torch.no_grad(), arithmetic("float32", device):
+        for index, pooled in chosen_features(features, result.candidate, CANDIDATE_TILE, rows, device):
+            voxels = (result.candidate == index).nonzero()[:, 0]
+            # voxels of one candidate share its statistics
+            mean, std = (values[voxels[0]].to(device) for values in (result.feature_mean, result.feature_std))
+            values = (transformed(pooled, nonlinearity) - mean) / std
+            weights, bias = result.weights[voxels].to(device), result.bias[voxels].to(device)
+            predictions[:, voxels] = torch.addmm(bias, values, weights.T).cpu()
+    return predictions
+
+
+def fit_shape(
+    features: CandidateFeatures, trials: TrialSums, settings: FwrfSettings, device: torch.device | str = "cpu"
+) -> FwrfShape:
+    """Sizes that the plan of memory and the choice of form go by."""
+    device = torch.device(device)
+    train, holdout = len(trials.train), len(trials.holdout)
+    columns = features.features + settings.bias
+    form: Form = settings.form or cheaper_form(
+        rows=train,
+        features=columns,
+        holdout=holdout,
+        voxels=trials.voxels,
+        lambdas=len(settings.lambdas),
+        repeated=len(trials.repeated),
+    )
+    if form == "primal" and not _float32_suffices(columns, trials, settings):
+        form = "primal64"
+    return FwrfShape(
+        candidates=len(features.candidates),
+        images=len(trials.images),
+        train=train,
+        holdout=holdout,
+        features=features.features,
+        voxels=trials.voxels,
+        form=form,
+        image_bytes=features.image_bytes,
+        copied=not features.is_on(device),
+    )
+
+
+def _float32_suffices(columns: int, trials: TrialSums, settings: FwrfSettings) -> bool:
+    """Z-scored features have squares of 1 on average; of others nothing is known before they are looked at."""
+    return settings.zscore and float32_suffices(columns * float(trials.train_count.sum()), min(settings.lambdas))
+
+
+def _plan(
+    features: CandidateFeatures,
+    trials: TrialSums,
+    settings: FwrfSettings,
+    device: torch.device | str,
+    memory: int | None,
+    *,
+    keep: bool = False,
+) -> tuple[FwrfMemory, Form, torch.device]:
+    device = torch.device(device)
+    if not trials.voxels or not len(features.candidates) or not features.features:
+        raise ValueError(
+            f"{trials.voxels} voxels, {len(features.candidates)} candidates and {features.features} features; "
+            "a fit needs at least one of each"
+        )
+    if int(trials.images.max()) >= features.images:
+        raise ValueError(f"a trial shows image row {int(trials.images.max())} of {features.images}; rows count from 0")
+    shape = fit_shape(features, trials, settings, device)
+    plan = plan_memory(shape, free_memory(device) if memory is None else memory, keep=keep)
+    return plan, shape.form, device
+
+
+def _on_device(
+    features: CandidateFeatures, trials: TrialSums, plan: FwrfMemory, device: torch.device
+) -> tuple[CandidateFeatures, Tensor]:
+    """Features to pool from, and the rows of the images shown in them."""
+    if not plan.resident:
+        return features, trials.images
+    return features.resident(trials.images, device), torch.arange(len(trials.images))
+
+
+def _features(
+    maps: Sequence[Tensor | NDArray[np.floating]] | CandidateFeatures, candidates: NDArray[np.floating] | None
+) -> CandidateFeatures:
+    if isinstance(maps, Sequence):
+        if candidates is None:
+            raise ValueError("feature maps need a grid of candidates; make one with candidate_grid")
+        return MapFeatures(maps, candidates)
+    return maps

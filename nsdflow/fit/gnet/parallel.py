@@ -1,0 +1,174 @@
+"""One training over several processes, each with a part of every batch: the same result within rounding.
+
+Each process runs :func:`nsdflow.fit.gnet.training.train` with the same arguments and its own :class:`Group`::
+
+    with join_group(rank, size, "tcp://node1:29500", backend="nccl") as group:
+        result = train(images, trials, encoder, readouts, settings=settings, device="cuda:0", group=group)
+
+What a batch has in common is summed over the processes: the moments of batch normalisation, the voxels' weights in
+the loss, and the gradients. Dropout masks are drawn for the whole batch by every process, which takes its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, distributed, nn
+
+from nsdflow.errors import RunError
+from nsdflow.models.gnet import NORM_MOMENTUM, Block, ChannelDropout
+
+__all__ = ["Backend", "Group", "GroupLost", "join_group", "share_batches"]
+
+Backend = Literal["gloo", "nccl"]
+
+
+class GroupLost(RunError):
+    """A process of the group has gone or never came; the others can meet again and go on from their checkpoint."""
+
+
+@dataclass
+class Group:
+    """The processes that share each batch; this one is ``rank`` of ``size``. One alone communicates nothing."""
+
+    rank: int = 0
+    size: int = 1
+    trials: int = 0
+    """Trials of the batch at hand, in all processes together."""
+
+    @property
+    def largest_part(self) -> int:
+        """Trials of the batch at hand in the process that has most."""
+        return -(-self.trials // self.size)
+
+    def part(self, count: int) -> slice:
+        """Which of ``count`` items are this process's: consecutive ones, as even as can be."""
+        edges = [count * rank // self.size for rank in (self.rank, self.rank + 1)]
+        return slice(*edges)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Sum over the processes, in place.
+
+        Raises
+        ------
+        GroupLost
+            One of them has gone. (With nccl the process may be ended instead, once the group's timeout has passed.)
+        """
+        if self.size > 1:
+            try:
+                distributed.all_reduce(x)
+            except RuntimeError as error:
+                raise GroupLost(f"process {self.rank} of {self.size} lost another ({_first_line(error)})") from error
+        return x
+
+    def mean(self, x: Tensor, dim: int) -> Tensor:
+        """Mean over the trials of the batch at hand, along ``dim``, which is kept."""
+        if self.size == 1:
+            return x.mean(dim, keepdim=True)
+        return self.sum(x.sum(dim, keepdim=True)) / self.trials
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Sum all gradients over the processes, in one message."""
+        if self.size > 1:
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            total = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
+            for gradient, part in zip(gradients, total.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether it holds in any of the processes."""
+        return flag if self.size == 1 else bool(self.sum(torch.tensor(float(flag), device=device)))
+
+
+@contextmanager
+def join_group(
+    rank: int, size: int, address: str, *, backend: Backend = "gloo", timeout: float = 600.0
+) -> Iterator[Group]:
+    """Meet ``size`` processes at ``address`` (``tcp://host:port`` of rank 0, or ``file://`` on a shared folder).
+
+    Raises
+    ------
+    GroupLost
+        They have not all come within ``timeout`` seconds.
+    """
+    try:
+        distributed.init_process_group(
+            backend, init_method=address, rank=rank, world_size=size, timeout=timedelta(seconds=timeout)
+        )
+    except (RuntimeError, ValueError) as error:  # torch's own errors are kinds of RuntimeError
+        raise GroupLost(
+            f"{address}: process {rank} of {size} did not meet the others ({_first_line(error)})"
+        ) from error
+    try:
+        yield Group(rank, size)
+    finally:
+        distributed.destroy_process_group()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def share_batches(encoder: nn.Module, group: Group) -> None:
+    """Make the encoder's blocks see whole batches, of which this process runs its part; nothing if it is alone."""
+    if group.size == 1:
+        return
+    for block in encoder.modules():
+        if isinstance(block, Block):
+            block.norm = _SharedNorm(block.norm, group)
+            block.dropout = _SharedDropout(block.dropout, group)
+
+
+class _SharedDropout(ChannelDropout):
+    """Draws for the whole batch what one process would, and takes its rows."""
+
+    def __init__(self, own: ChannelDropout, group: Group) -> None:
+        super().__init__(own.share, own.channels)
+        self.group = group
+        self.train(own.training)
+
+    def _factors(self, images: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        return super()._factors(self.group.trials, like, generator)[self.group.part(self.group.trials)]
+
+
+class _SharedNorm(nn.BatchNorm2d):
+    """Batch normalisation with the moments of the whole batch; the same parameters under the same names."""
+
+    def __init__(self, own: nn.BatchNorm2d, group: Group) -> None:
+        super().__init__(own.num_features, eps=own.eps, momentum=NORM_MOMENTUM)
+        self.to(own.weight)
+        self.load_state_dict(own.state_dict())
+        self.group = group
+        self.train(own.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        count = self.group.trials * x.shape[2] * x.shape[3]
+        mean = _SumOverProcesses.apply(x.sum((0, 2, 3)), self.group)[:, None, None] / count
+        variance = _SumOverProcesses.apply((x - mean).square().sum((0, 2, 3)), self.group)[:, None, None] / count
+        with torch.no_grad():
+            cast(Tensor, self.num_batches_tracked).add_(1)
+            cast(Tensor, self.running_mean).lerp_(mean.flatten(), NORM_MOMENTUM)
+            cast(Tensor, self.running_var).lerp_(variance.flatten() * (count / (count - 1)), NORM_MOMENTUM)
+        scale = self.weight[:, None, None] * torch.rsqrt(variance + self.eps)
+        shifted: Tensor = (x - mean) * scale + self.bias[:, None, None]
+        return shifted
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """A sum that every process goes on with: its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
+        ctx.group = group
+        return group.sum(x.clone())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.group.sum(grad.clone()), None

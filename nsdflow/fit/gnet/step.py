@@ -1,0 +1,206 @@
+"""One batch of GNet's training: the published two steps, the joint step, the readout's step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch.optim import Adam
+
+from nsdflow.errors import RunError
+from nsdflow.fit.gnet.loss import backpropagate
+from nsdflow.fit.gnet.parallel import Group, share_batches
+from nsdflow.fit.precision import encoder_arithmetic, resolve_precision
+from nsdflow.models.compiled_readout import compiled_read_out, compiles
+from nsdflow.models.compiled_trunk import TrunkFunction, compiled_trunk, trunk_compiles
+from nsdflow.models.flexible_pooling import read_out
+from nsdflow.models.gnet import Encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from nsdflow.fit.gnet.settings import TrainSettings
+    from nsdflow.models.flexible_pooling import Pointwise
+    from nsdflow.models.gnet import Readout
+
+__all__ = ["Batch", "Network", "Step", "build_network", "choose_pointwise", "choose_step", "choose_trunk"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is trained, and what trains it: one Adam for the encoder (None: frozen), one for each readout; the trunk as
+    it is to run; and what the readouts compute between their matrix products."""
+
+    encoder: nn.Module
+    readouts: Mapping[str, Readout]
+    encoder_optimizer: Adam | None
+    readout_optimizers: Mapping[str, Adam]
+    group: Group
+    trunk: TrunkFunction | None
+    pointwise: Pointwise
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some trials of one subject: ``images`` (trial, 3, y, x) uint8, ``responses`` (trial, voxel), and the generator
+    that draws the dropout masks of both passes."""
+
+    subject: str
+    images: Tensor
+    responses: Tensor
+    generator: torch.Generator
+
+
+#: trains on a batch and returns the squared error of each voxel (voxel,)
+Step = Callable[[Network, Batch, "TrainSettings"], "Tensor"]
+
+
+def build_network(
+    encoder: nn.Module,
+    readouts: Mapping[str, Readout],
+    settings: TrainSettings,
+    device: torch.device,
+    group: Group | None = None,
+) -> Network:
+    """Modules on ``device``, in the mode they are trained in, with their optimizers."""
+    group = group or Group()
+    share_batches(encoder, group)
+    if device.type == "cuda":  # tensor cores take images with their channels last
+        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's own types
+    encoder.to(device).train(settings.train_encoder or settings.frozen_encoder == "train")
+    trained: list[nn.Parameter] = []
+    if settings.train_encoder:
+        if not isinstance(encoder, Encoder):
+            raise RunError(f"{type(encoder).__name__} cannot be trained, only GNet's Encoder; set train_encoder=False")
+        encoder.prefilter.requires_grad_(settings.train_prefilter)
+        trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    for readout in readouts.values():
+        readout.to(device)
+    return Network(
+        encoder=encoder,
+        readouts=readouts,
+        encoder_optimizer=_adam(trained, settings) if trained else None,
+        readout_optimizers={name: _adam(readout.parameters(), settings) for name, readout in readouts.items()},
+        group=group,
+        trunk=choose_trunk(encoder, settings, device, group) if isinstance(encoder, Encoder) else None,
+        pointwise=choose_pointwise(settings, device),
+    )
+
+
+def choose_pointwise(settings: TrainSettings, device: torch.device) -> Pointwise:
+    """The readout's kernels that the settings ask for.
+
+    Raises
+    ------
+    RunError
+        They have to be compiled, and cannot be.
+    """
+    return compiled_read_out if _compile(settings, device, compiles) else read_out
+
+
+def choose_trunk(encoder: Encoder, settings: TrainSettings, device: torch.device, group: Group) -> TrunkFunction:
+    """The trunk with the kernels that the settings ask for; over several processes it is plain, as it talks in between.
+
+    Raises
+    ------
+    RunError
+        They have to be compiled, and cannot be.
+    """
+    if group.size == 1 and _compile(settings, device, trunk_compiles):
+        return compiled_trunk(encoder.trunk, settings.batch_size)
+    return cast(TrunkFunction, encoder.trunk)
+
+
+def _compile(settings: TrainSettings, device: torch.device, works: Callable[[torch.device], bool]) -> bool:
+    if settings.kernels == "plain" or (settings.kernels == "auto" and device.type != "cuda"):
+        return False
+    if works(device):
+        return True
+    if settings.kernels == "compiled":
+        raise RunError(f"kernels: torch cannot compile them for {device} here; install a C compiler, or set plain")
+    return False
+
+
+def choose_step(settings: TrainSettings) -> Step:
+    """The step that the settings ask for."""
+    if not settings.train_encoder:
+        return _readout_step
+    return _published_step if settings.protocol == "published" else _joint_step
+
+
+def _published_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
+    """The trunk's step; then, through the trunk as it is now, the readout's."""
+    encoder, trunk = cast(Encoder, network.encoder), cast(TrunkFunction, network.trunk)
+    with torch.set_grad_enabled(settings.train_prefilter):
+        maps = _run(encoder.prefilter, settings, batch.images)
+    levels = _run(trunk, settings, maps, batch.generator)
+    _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=False)
+    _update(network.encoder_optimizer, network.group)
+    with torch.no_grad():
+        if settings.train_prefilter:  # it has changed
+            maps = _run(encoder.prefilter, settings, batch.images)
+        levels = _run(trunk, settings, maps, batch.generator)
+    errors = _backpropagate(network, batch, levels, settings, into_encoder=False, into_readout=True)
+    _update(network.readout_optimizers[batch.subject], network.group)
+    return errors
+
+
+def _joint_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
+    """One pass, both steps."""
+    encoder, trunk = cast(Encoder, network.encoder), cast(TrunkFunction, network.trunk)
+    levels = _run(trunk, settings, _run(encoder.prefilter, settings, batch.images), batch.generator)
+    errors = _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=True)
+    _update(network.encoder_optimizer, network.group)
+    _update(network.readout_optimizers[batch.subject], network.group)
+    return errors
+
+
+def _readout_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
+    """The encoder is frozen: the readout's step alone."""
+    with torch.no_grad():
+        levels = _run(network.encoder, settings, batch.images, batch.generator)
+    errors = _backpropagate(network, batch, levels, settings, into_encoder=False, into_readout=True)
+    _update(network.readout_optimizers[batch.subject], network.group)
+    return errors
+
+
+def _run(module: Callable[..., Any], settings: TrainSettings, x: Tensor, *generator: torch.Generator) -> Any:
+    with encoder_arithmetic(resolve_precision(settings.precision, x.device), x.device):
+        return module(x, *generator)
+
+
+def _backpropagate(
+    network: Network,
+    batch: Batch,
+    levels: Sequence[Tensor],
+    settings: TrainSettings,
+    *,
+    into_encoder: bool,
+    into_readout: bool,
+) -> Tensor:
+    return backpropagate(
+        network.readouts[batch.subject],
+        levels,
+        batch.responses,
+        into_encoder=into_encoder,
+        into_readout=into_readout,
+        l1=settings.l1,
+        group=network.group,
+        pointwise=network.pointwise,
+    )
+
+
+def _adam(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> Adam:
+    return Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
+
+
+def _update(optimizer: Adam | None, group: Group) -> None:
+    """Step, and drop the gradients, so that none leaks into the next step."""
+    if optimizer is not None:
+        group.sum_gradients(parameter for part in optimizer.param_groups for parameter in part["params"])
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,350 @@
+"""Training GNet: one trunk, a readout for each subject, by the published protocol or the strict one.
+
+::
+
+    result = train(
+        images,                                   # (image, 3, y, x) uint8
+        {"subj01": Trials(rows, responses, holdout)},
+        encoder, {"subj01": readout},
+        settings=TrainSettings(epochs=50, seed=0),
+        device="cuda:0", checkpoint=folder / "checkpoint.pt", should_stop=..., on_epoch=...,
+    )
+    result.encoder, result.readouts["subj01"]     # the best epoch's, on the CPU
+
+``published``: each batch takes two steps in turn, the trunk's optimizer first and then, on a second pass through the
+updated trunk, the subject's readout optimizer. The first pass has no use for gradients of the readout, nor the
+second for any through the trunk; neither computes them, and both share the frozen prefilter's output. ``strict``: one
+pass, both steps.
+
+What is drawn at random (the order of batches, dropout masks) depends on the seed, the epoch and the batch alone, never
+on a generator's history: a training that stopped and went on gives the same bits as one that did not.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nsdflow.fit.checkpoint import check_fingerprint, load_state, save_state
+from nsdflow.fit.gnet.evaluate import evaluate
+from nsdflow.fit.gnet.inputs import PrefilterCache, choose_cache, load_inputs
+from nsdflow.fit.gnet.parallel import Group
+from nsdflow.fit.gnet.progress import Progress, gather, restore, snapshot
+from nsdflow.fit.gnet.settings import TrainSettings
+from nsdflow.fit.gnet.step import Batch, Network, build_network, choose_step
+from nsdflow.fit.gnet.trials import DeviceTrials, Trials, check_trials, digest, to_device
+from nsdflow.fit.precision import Precision, arithmetic, resolve_precision
+from nsdflow.models.gnet import ChannelDropout
+
+if TYPE_CHECKING:
+    from nsdflow.models.gnet import Readout
+
+__all__ = ["TrainResult", "TrainSettings", "Trials", "train"]
+
+#: Of every image so many pixels apart go into the fingerprint: all of NSD's are 11 GB.
+IMAGE_STEP = 16
+#: seconds between two looks at ``should_stop``, which may have to read a file
+_STOP_INTERVAL = 2.0
+_STOP_BATCHES = 20
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A training's outcome; modules and tensors are on the CPU.
+
+    Parameters
+    ----------
+    status
+        "done"; or "stopped", then only the checkpoint is of use.
+    encoder, readouts
+        Of the best epoch: highest median, over all subjects' voxels joined, of the holdout correlation. Of the last
+        epoch if none came above 0.
+    final_encoder, final_readouts
+        Of the last epoch.
+    best_epoch, best_score
+        Counted from 0; None and 0 if no epoch came above 0.
+    history
+        One record an epoch: ``epoch``, ``train_loss``, ``holdout_loss`` (squared error, mean over voxels, a trial),
+        ``holdout_cc_median``, ``seconds``, and under ``subjects`` the same by subject.
+    holdout_cc
+        (epoch, voxel) a subject.
+    precision, prefilter_cache
+        What ``auto`` came to.
+    """
+
+    status: Literal["done", "stopped"]
+    encoder: nn.Module
+    readouts: dict[str, Readout]
+    final_encoder: nn.Module
+    final_readouts: dict[str, Readout]
+    best_epoch: int | None
+    best_score: float
+    history: list[dict[str, Any]]
+    holdout_cc: dict[str, Tensor]
+    precision: Precision
+    prefilter_cache: PrefilterCache
+
+
+def train(
+    images: Tensor,
+    trials: Mapping[str, Trials],
+    encoder: nn.Module,
+    readouts: Mapping[str, Readout],
+    *,
+    settings: TrainSettings | None = None,
+    device: torch.device | str = "cpu",
+    checkpoint: str | Path | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
+    group: Group | None = None,
+) -> TrainResult:
+    """Train ``encoder`` and ``readouts`` together; neither is changed, the result holds copies.
+
+    Parameters
+    ----------
+    images
+        (image, 3, y, x) uint8; moved to the device once.
+    trials, readouts
+        By subject, the same names in both; batches follow the order of ``trials``.
+    encoder
+        An :class:`~nsdflow.models.gnet.Encoder`; with ``train_encoder=False`` any module that takes a batch of images
+        and a generator and returns a list of feature maps (:class:`~nsdflow.models.gnet.FrozenEncoder`).
+    checkpoint
+        File that receives all state after every epoch, and from which a training that was stopped goes on.
+    should_stop
+        Asked before every epoch, and every two seconds between batches; on True the training returns with status
+        "stopped". An epoch that was begun is lost, the next call begins it again.
+    on_epoch
+        Gets each new record of the history, with ``epochs`` (how many there will be) and ``best_epoch`` added.
+    group
+        The processes that share each batch (:mod:`nsdflow.fit.gnet.parallel`), all with the same arguments but for the
+        device. The first writes the checkpoint and calls ``on_epoch``; they stop when any of them is told to.
+
+    Raises
+    ------
+    RunError
+        Trials do not fit images or readouts or are not finite; the checkpoint is another training's or damaged.
+    """
+    settings = TrainSettings() if settings is None else settings
+    device = torch.device(device)
+    check_trials(images, trials, readouts)
+    precision = resolve_precision(settings.precision, device)
+    group = group or Group()
+    copies = {subject: copy.deepcopy(readouts[subject]) for subject in trials}
+    network = build_network(copy.deepcopy(encoder), copies, settings, device, group)
+    subjects = {subject: to_device(trials[subject], network.readouts[subject], device) for subject in trials}
+    state = None if checkpoint is None else load_state(checkpoint)
+    cache = _cache(settings, network, images, device, precision, state)
+    fingerprint = _fingerprint(replace(settings, prefilter_cache=cache), precision, images, trials, encoder, readouts)
+    progress = Progress()
+    if checkpoint is not None and state is not None:
+        check_fingerprint(checkpoint, state, fingerprint)
+        progress = restore(state, network)
+
+    status: Literal["done", "stopped"] = "done"
+    with arithmetic(precision, device):
+        images = load_inputs(network.encoder, images, cache, device, settings.batch_size)
+        while progress.epoch < settings.epochs:
+            started = time.perf_counter()
+            errors = _train_epoch(network, images, subjects, settings, progress.epoch, should_stop)
+            if errors is None:
+                status = "stopped"
+                break
+            record = _evaluate_epoch(network, images, subjects, settings, progress, errors)
+            record["seconds"] = time.perf_counter() - started
+            progress.history.append(record)
+            progress.epoch += 1
+            if checkpoint is not None and group.rank == 0:
+                save_state(checkpoint, gather(network, progress) | {"fingerprint": fingerprint})
+            if group.rank == 0:
+                on_epoch({**record, "epochs": settings.epochs, "best_epoch": progress.best_epoch})
+    group.any(False, device)  # nobody leaves before the first has written the last checkpoint
+    return _result(status, encoder, network, progress, precision, cache)
+
+
+def _cache(
+    settings: TrainSettings,
+    network: Network,
+    images: Tensor,
+    device: torch.device,
+    precision: Precision,
+    state: Mapping[str, Any] | None,
+) -> PrefilterCache:
+    """What ``auto`` comes to: as in the checkpoint, wherever it is continued; else "half" only if all can have it."""
+    if settings.prefilter_cache != "auto":
+        return settings.prefilter_cache
+    if state is not None:
+        found: PrefilterCache = state["fingerprint"]["prefilter_cache"]
+        return found
+    here = choose_cache(network.encoder, images, device, precision)
+    return "none" if network.group.any(here == "none", device) else here
+
+
+def _train_epoch(
+    network: Network,
+    images: Tensor,
+    subjects: Mapping[str, DeviceTrials],
+    settings: TrainSettings,
+    epoch: int,
+    should_stop: Callable[[], bool],
+) -> dict[str, float] | None:
+    """Every batch once; sum over trials of the mean squared error by subject, or None when told to stop."""
+    step, group = choose_step(settings), network.group
+    batches = _batches(subjects, settings, epoch)
+    generator = torch.Generator(images.device)
+    errors = {subject: torch.zeros((), dtype=torch.float64, device=images.device) for subject in subjects}
+    asked = -math.inf
+    for number, (name, trials) in enumerate(batches):
+        # processes that share batches can only agree on a stop where all of them ask, by count and not by the clock
+        due = time.monotonic() >= asked + _STOP_INTERVAL if group.size == 1 else number % _STOP_BATCHES == 0
+        if due:
+            if group.any(should_stop(), images.device):
+                return None
+            asked = time.monotonic()
+        subject = subjects[name]
+        group.trials = trials.stop - trials.start
+        own = group.part(group.trials)
+        batch = Batch(
+            subject=name,
+            images=images[subject.rows[trials][own]],
+            responses=subject.responses[trials][own],
+            generator=generator.manual_seed(_seed(settings.seed, epoch, number)),
+        )
+        errors[name] += step(network, batch, settings).mean()
+    return {subject: float(group.sum(error)) for subject, error in errors.items()}
+
+
+def _batches(subjects: Mapping[str, DeviceTrials], settings: TrainSettings, epoch: int) -> list[tuple[str, slice]]:
+    """Consecutive trials of one subject each; all subjects' batches in one order that is drawn for the epoch."""
+    size = settings.batch_size
+    batches = [
+        (name, slice(start, min(start + size, len(subject.rows))))
+        for name, subject in subjects.items()
+        for start in range(0, len(subject.rows), size)
+    ]
+    if not settings.shuffle:
+        return batches
+    draw = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(epoch,)))
+    return [batches[i] for i in draw.permutation(len(batches))]
+
+
+def _seed(seed: int, epoch: int, batch: int) -> int:
+    return int(np.random.SeedSequence(seed, spawn_key=(epoch, batch)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _evaluate_epoch(
+    network: Network,
+    images: Tensor,
+    subjects: Mapping[str, DeviceTrials],
+    settings: TrainSettings,
+    progress: Progress,
+    errors: Mapping[str, float],
+) -> dict[str, Any]:
+    """Hold the epoch against the holdout, keep it if it is the best, and write its record."""
+    precision = resolve_precision(settings.precision, images.device)
+    holdout = {
+        name: evaluate(
+            network.encoder,
+            network.readouts[name],
+            images,
+            subject.holdout_rows,
+            subject.holdout_responses,
+            batch_size=settings.batch_size,
+            precision=precision,
+            group=network.group,
+        )
+        for name, subject in subjects.items()
+    }
+    score = _median(torch.cat([holdout[name].correlation for name in subjects]))
+    if score > progress.best_score:
+        progress.best_epoch, progress.best_score, progress.best = progress.epoch, score, snapshot(network)
+    for name in subjects:
+        progress.holdout_cc.setdefault(name, []).append(holdout[name].correlation)
+    training_trials = {name: len(subject.rows) for name, subject in subjects.items()}
+    holdout_trials = {name: len(subject.holdout_rows) for name, subject in subjects.items()}
+    return {
+        "epoch": progress.epoch,
+        "train_loss": sum(errors.values()) / sum(training_trials.values()),
+        "holdout_loss": sum(h.loss for h in holdout.values()) / sum(holdout_trials.values()),
+        "holdout_cc_median": score,
+        "subjects": {
+            name: {
+                "train_loss": errors[name] / training_trials[name],
+                "holdout_loss": holdout[name].loss / holdout_trials[name],
+                "holdout_cc_median": _median(holdout[name].correlation),
+            }
+            for name in subjects
+        },
+    }
+
+
+def _median(values: Tensor) -> float:
+    """The usual median: torch's own takes the lower of two middle values."""
+    return float(np.median(values.numpy()))
+
+
+def _fingerprint(
+    settings: TrainSettings,
+    precision: Precision,
+    images: Tensor,
+    trials: Mapping[str, Trials],
+    encoder: nn.Module,
+    readouts: Mapping[str, Readout],
+) -> dict[str, Any]:
+    """What a checkpoint must agree on to be continued; the number of epochs may grow, and kernels only round."""
+    fixed = {key: value for key, value in asdict(settings).items() if key not in ("epochs", "kernels")}
+    digests = {name: digest(subject.images, subject.responses, subject.holdout) for name, subject in trials.items()}
+    digests["images"] = digest(images[:, :, ::IMAGE_STEP, ::IMAGE_STEP])
+    shapes = {name: tuple(values.shape) for name, values in encoder.state_dict().items()}
+    rates = [module.share for module in encoder.modules() if isinstance(module, ChannelDropout)]
+    digests["encoder"] = hashlib.blake2b(repr((shapes, rates)).encode(), digest_size=8).hexdigest()
+    dtypes = {f"{name} dtype": str(readout.bias.dtype) for name, readout in readouts.items()}
+    return fixed | {"precision": precision} | digests | dtypes
+
+
+def _result(
+    status: Literal["done", "stopped"],
+    encoder: nn.Module,
+    network: Network,
+    progress: Progress,
+    precision: Precision,
+    cache: PrefilterCache,
+) -> TrainResult:
+    now = snapshot(network)
+    final_encoder, final_readouts = _modules(encoder, network, now)
+    best_encoder, best_readouts = _modules(encoder, network, progress.best or now)
+    return TrainResult(
+        status=status,
+        encoder=best_encoder,
+        readouts=best_readouts,
+        final_encoder=final_encoder,
+        final_readouts=final_readouts,
+        best_epoch=progress.best_epoch,
+        best_score=progress.best_score,
+        history=progress.history,
+        holdout_cc={name: torch.stack(epochs) for name, epochs in progress.holdout_cc.items()},
+        precision=precision,
+        prefilter_cache=cache,
+    )
+
+
+def _modules(
+    encoder: nn.Module, network: Network, state: Mapping[str, Mapping[str, Any]]
+) -> tuple[nn.Module, dict[str, Readout]]:
+    """A snapshot in modules like those that were given."""
+    encoder = copy.deepcopy(encoder).cpu().eval()
+    encoder.load_state_dict(state["encoder"])
+    readouts = {name: copy.deepcopy(readout).cpu().eval() for name, readout in network.readouts.items()}
+    for name, readout in readouts.items():
+        readout.load_state_dict(state[f"readout:{name}"])
+    return encoder, readouts

@@ -1,0 +1,1 @@
+"""From NSD's files to a store: plan, tasks and checks."""

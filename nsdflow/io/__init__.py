@@ -1,0 +1,1 @@
+"""Files at a path or URL: written whole or not at all, read by byte range, listed."""

@@ -1,0 +1,1 @@
+"""Networks that turn images into feature maps, and the levels a receptive field pools over."""

@@ -1,0 +1,148 @@
+"""nsdflow's own page in the Dask dashboard: stages, trainings with their curves, accuracy by subject, batch jobs.
+
+The page is put into a scheduler by :func:`dask_setup`: :func:`~nsdflow.cluster.connect.connect` does that for the
+schedulers it starts; for another one start it with ``dask scheduler --preload nsdflow.monitor.dashboard``.
+"""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, Final
+
+from bokeh.layouts import column, row
+from bokeh.models import ColumnDataSource, DataRange1d, FactorRange
+from bokeh.models.widgets import Div
+from bokeh.palettes import Category10_10
+from bokeh.plotting import figure
+from distributed.dashboard.components.scheduler import BOKEH_THEME, env
+from distributed.dashboard.core import BokehApplication
+from distributed.dashboard.scheduler import template_variables
+from tornado.ioloop import IOLoop
+
+from nsdflow.monitor.state import PAGE, Watch, Watching
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bokeh.document import Document
+    from bokeh.models import LayoutDOM
+    from distributed import Scheduler
+
+__all__ = ["Page", "dask_setup", "table"]
+
+REFRESH_MS = 1000
+
+
+def dask_setup(dask_scheduler: Scheduler) -> None:
+    """Add the page and the link to it to a scheduler; its dashboard must be on."""
+    if Watching.name in dask_scheduler.plugins:
+        return
+    watching = Watching()
+    dask_scheduler.add_plugin(watching)
+    variables = template_variables(dask_scheduler)
+    variables["pages"].insert(0, PAGE)
+
+    def serve(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> None:
+        page = Page(watching.watch)
+        doc.title = "nsdflow"
+        doc.add_root(page.root)
+        doc.template = env.get_template("simple.html")
+        doc.template_variables.update(extra)
+        doc.theme = BOKEH_THEME
+        doc.add_periodic_callback(page.update, REFRESH_MS)
+
+    application = BokehApplication({f"/{PAGE}": serve}, dask_scheduler, template_variables=variables)
+    dask_scheduler.http_application.add_application(application)
+    application.initialize(IOLoop.current())
+    application.start()
+
+
+class Page:
+    """The page for one browser window; :meth:`update` brings it up to date."""
+
+    def __init__(self, watch: Watch, now: Callable[[], float] = time.time) -> None:
+        self.watch, self.now = watch, now
+        self.curves = ColumnDataSource({"x": [], "y": [], "name": [], "color": [], "dash": []})
+        self.accuracies = ColumnDataSource({"x": [], "y": [], "name": [], "color": []})
+        self.subjects = ColumnDataSource({"x": [], "top": [], "color": []})
+        self.subject_range = FactorRange()
+        self.trainings, self.stages, self.jobs = (Div(stylesheets=[STYLE]) for _ in range(3))
+        self.news = Div(sizing_mode="stretch_width")
+        self.root = self._layout()
+        self.update()
+
+    def _layout(self) -> LayoutDOM:
+        shape: dict[str, Any] = {"height": 280, "sizing_mode": "stretch_width", "toolbar_location": None}
+        loss = figure(title="loss by epoch (dashed: holdout)", **shape)
+        loss.multi_line("x", "y", color="color", line_dash="dash", line_width=2, source=self.curves)
+        accuracy = figure(title="median holdout accuracy by epoch", **shape)
+        accuracy.multi_line("x", "y", color="color", line_width=2, legend_field="name", source=self.accuracies)
+        accuracy.legend.location = "bottom_right"
+        subjects = figure(
+            title="median holdout accuracy by subject",
+            x_range=self.subject_range,
+            y_range=DataRange1d(start=0),
+            **shape,
+        )
+        subjects.vbar("x", top="top", width=0.9, color="color", source=self.subjects)
+        subjects.xaxis.major_label_text_font_size = "0px"  # the colours say which training, as on the left
+        subjects.xaxis.major_tick_line_color = None
+        for plot in (loss, accuracy):
+            plot.xaxis.axis_label = "epoch"
+        return column(
+            self.trainings,
+            row(loss, accuracy, subjects, sizing_mode="stretch_width"),
+            row(self.stages, self.jobs),
+            self.news,
+            sizing_mode="stretch_width",
+        )
+
+    def update(self) -> None:
+        """Show where things stand now."""
+        now = self.now()
+        self.stages.text = table(self.watch.stage_rows(now))
+        self.trainings.text = table(self.watch.training_rows(now))
+        self.jobs.text = table(self.watch.job_rows())
+        self.news.text = "<br>".join(escape(line) for line in self.watch.news)
+        trainings = list(self.watch.trainings.values())
+        colors = dict(zip((training.name for training in trainings), cycle(Category10_10), strict=False))
+        self.curves.data = {
+            "x": [training.epochs for training in trainings] * 2,
+            "y": [training.loss for training in trainings] + [training.holdout_loss for training in trainings],
+            "name": [training.name for training in trainings] * 2,
+            "color": list(colors.values()) * 2,
+            "dash": ["solid"] * len(trainings) + ["dashed"] * len(trainings),
+        }
+        self.accuracies.data = {
+            "x": [training.epochs for training in trainings],
+            "y": [training.accuracy for training in trainings],
+            "name": list(colors),
+            "color": list(colors.values()),
+        }
+        bars = self.watch.accuracy_by_subject()
+        self.subject_range.factors = sorted(bars)
+        self.subjects.data = {
+            "x": list(bars),
+            "top": list(bars.values()),
+            "color": [colors[name] for _, name in bars],
+        }
+
+
+#: Tables are plain HTML: Bokeh's own does not repaint when values change but their number does not.
+STYLE: Final = """
+table { border-collapse: collapse; font-size: 13px; margin: 4px 24px 12px 0 }
+th { text-align: left; font-weight: 600; color: #555; border-bottom: 1px solid #bbb }
+th, td { padding: 3px 18px 3px 4px; font-variant-numeric: tabular-nums; white-space: nowrap }
+tr:nth-child(odd) td { background: #f2f2f2 }
+"""
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows of text as an HTML table, with the keys of the first as titles; nothing if there are none."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{escape(title)}</th>" for title in rows[0])
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row.values())}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"

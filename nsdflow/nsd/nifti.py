@@ -1,0 +1,40 @@
+"""NIfTI files on the grid of NSD's own, which appear when they are complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import nibabel as nib
+
+from nsdflow.io.storage import writing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["write_nifti"]
+
+
+def write_nifti(path: Path, values: NDArray[Any], affine: NDArray[np.floating[Any]], description: str) -> None:
+    """Write ``values`` (i, j, k) or (i, j, k, n) in their dtype; ``affine`` takes (i, j, k) to mm of the scanner.
+
+    Raises
+    ------
+    StoreError
+        As :func:`nsdflow.io.files.writing` says.
+    """
+    image = nib.Nifti1Image(values, affine)
+    image.header.set_sform(affine, code="scanner")
+    image.header.set_qform(affine, code="scanner")
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = description.encode()[:79]
+    temporary = path.with_name(f".{uuid4().hex[:8]}-{path.name}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            nib.save(image, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

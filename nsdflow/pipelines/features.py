@@ -1,0 +1,258 @@
+"""Feature maps of a run's images, computed once in blocks of images and shared by all subjects and tasks.
+
+What is kept is the smaller of two things: the maps themselves (AlexNet), or what every candidate pools from them
+(Gabor: 1.1 million pixels an image, 72 channels). Both are Zarr arrays with one chunk a block of images, so that a
+block's task owns whole files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+import zarr
+
+from nsdflow.engine.compute import weights_cache
+from nsdflow.fit.checkpoint import load_state, save_state
+from nsdflow.fit.fwrf.features import MapFeatures, PooledFeatures
+from nsdflow.io.storage import list_files
+from nsdflow.models.networks.alexnet import ALEXNET_LAYERS, AlexNet
+from nsdflow.models.networks.gabor import PUBLISHED_FREQUENCIES, GaborPyramid
+from nsdflow.models.networks.levels import (
+    ChannelMoments,
+    group_layers,
+    image_moments,
+    merge_layers,
+    select_channels,
+    sum_moments,
+)
+from nsdflow.models.networks.weights import ALEXNET_SHAPES, load_alexnet_weights
+from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from nsdflow.config.pipeline import FwrfPipeline
+    from nsdflow.fit.fwrf.features import CandidateFeatures
+
+__all__ = [
+    "ALEXNET_MEMORY",
+    "FeatureFolder",
+    "FeatureOrigin",
+    "Sizes",
+    "candidates_of",
+    "kept_channels",
+    "layer_names",
+    "load_alexnet",
+    "network_of",
+    "sizes_of",
+]
+
+#: Bytes of a task for AlexNet, which is 0.25 GB, and its maps, 3.4 MB an image, some of them twice.
+ALEXNET_MEMORY = 1 << 30
+#: Images run through the network at once.
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What one image takes."""
+
+    maps: tuple[tuple[int, ...], ...]
+    """Shape (channel, y, x) of each level, all channels."""
+    layers: tuple[int, ...]
+    """Channels of each layer."""
+    groups: tuple[tuple[int, ...], ...]
+    """Layers of each level."""
+    candidates: int
+
+    @property
+    def kept(self) -> Literal["maps", "pooled"]:
+        """What is kept of an image: whichever is smaller."""
+        return "maps" if self.map_bytes <= self.pooled_bytes else "pooled"
+
+    @property
+    def map_bytes(self) -> int:
+        """Bytes of an image's maps."""
+        return 4 * sum(int(np.prod(shape)) for shape in self.maps)
+
+    @property
+    def pooled_bytes(self) -> int:
+        """Bytes of what all candidates pool from an image."""
+        return 4 * self.candidates * sum(self.layers)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes kept of an image."""
+        return min(self.map_bytes, self.pooled_bytes)
+
+
+class FeatureOrigin(NamedTuple):
+    """Where features come from: (feature,) the number of the layer, and of the channel in it."""
+
+    layer: NDArray[np.int64]
+    channel: NDArray[np.int64]
+
+
+def kept_channels(sizes: Sizes, layer: NDArray[np.int64], channel: NDArray[np.int64]) -> list[Tensor]:
+    """Indices into each merged level of the features that come from these layers and channels."""
+    return [
+        torch.from_numpy(np.concatenate([channel[layer == number] + first for number, first in _offsets(sizes, group)]))
+        for group in sizes.groups
+    ]
+
+
+def _origin(sizes: Sizes, kept: Sequence[Tensor], layer: NDArray[np.int64]) -> FeatureOrigin:
+    """The inverse of :func:`kept_channels`."""
+    first = np.zeros(len(sizes.layers), np.int64)
+    for group in sizes.groups:
+        for number, offset in _offsets(sizes, group):
+            first[number] = offset
+    return FeatureOrigin(layer, torch.cat(list(kept)).numpy() - first[layer])
+
+
+def _offsets(sizes: Sizes, group: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Each layer of a level, and its first channel there."""
+    return zip(group, accumulate((sizes.layers[number] for number in group), initial=0), strict=False)
+
+
+def network_of(config: FwrfPipeline) -> nn.Module:
+    """The feature network that a pipeline names."""
+    if config.features == "gabor":
+        return GaborPyramid()
+    return load_alexnet(config.feature_weights)
+
+
+def load_alexnet(weights: str | None) -> AlexNet:
+    """AlexNet with the weights in a file, or with the published ones, which are fetched once."""
+    return AlexNet(load_alexnet_weights(weights, cache=weights_cache()))
+
+
+def layer_names(config: FwrfPipeline) -> tuple[str, ...]:
+    """Names of the network's layers, as they appear on the coordinate ``layer``."""
+    if config.features == "gabor":
+        return tuple(f"{frequency:.3g} cycles/image" for frequency in PUBLISHED_FREQUENCIES)
+    return ALEXNET_LAYERS
+
+
+def candidates_of(config: FwrfPipeline) -> NDArray[np.floating[Any]]:
+    """(candidate, 3) x, y, sigma."""
+    grid = config.candidates
+    return candidate_grid(log_spaced_sizes(grid.sizes, grid.smallest, grid.largest), spacing=grid.spacing)
+
+
+def sizes_of(config: FwrfPipeline, image_size: int) -> Sizes:
+    """Sizes for images of ``image_size`` pixels, from shapes alone: nothing is computed or downloaded."""
+    with torch.device("meta"):
+        if config.features == "gabor":
+            network: nn.Module = GaborPyramid()
+        else:
+            weights = {f"{name}.weight": torch.empty(shape) for name, shape in ALEXNET_SHAPES.items()}
+            network = AlexNet(
+                weights | {f"{name}.bias": torch.empty(shape[0]) for name, shape in ALEXNET_SHAPES.items()}
+            )
+        layers = network(torch.zeros(1, 3, image_size, image_size))
+    groups = group_layers(layers)
+    maps = tuple((sum(layers[i].shape[1] for i in group), *layers[group[0]].shape[2:]) for group in groups)
+    channels = tuple(layer.shape[1] for layer in layers)
+    return Sizes(maps, channels, tuple(map(tuple, groups)), len(candidates_of(config)))
+
+
+@dataclass(frozen=True)
+class FeatureFolder:
+    """Where the features of a run are kept until it is published."""
+
+    path: str
+    sizes: Sizes
+    candidates: NDArray[np.floating[Any]]
+    limit: int
+    """Most channels of one layer, those that vary most over the images."""
+
+    @classmethod
+    def of(cls, config: FwrfPipeline, folder: str, image_size: int) -> FeatureFolder:
+        """The features of a pipeline's run."""
+        sizes = sizes_of(config, image_size)
+        return cls(f"{folder}/features", sizes, candidates_of(config), config.max_features_per_layer)
+
+    def create(self, images: int, block: int) -> None:
+        """Create the arrays, before anything is written into them."""
+        group = zarr.create_group(self.path, overwrite=True)
+        if self.sizes.kept == "pooled":
+            whole = (self.sizes.candidates, images, sum(self.sizes.layers))
+            group.create_array("pooled", shape=whole, chunks=(whole[0], block, whole[2]), dtype="float32")
+            return
+        for level, shape in enumerate(self.sizes.maps):
+            group.create_array(f"level_{level}", shape=(images, *shape), chunks=(block, *shape), dtype="float32")
+
+    def write(self, network: nn.Module, images: NDArray[np.uint8], start: int, device: torch.device) -> None:
+        """Compute and keep one block of images: rows from ``start``, whole chunks; and the moments of its channels."""
+        merged, mean, square = _merged_maps(network.to(device), images, self.limit, device)
+        rows = slice(start, start + len(images))
+        if self.sizes.kept == "pooled":
+            pooled = pool(
+                merged, self.candidates, range(self.sizes.candidates), torch.arange(len(images)), device=device
+            )
+            zarr.open_array(f"{self.path}/pooled", mode="r+")[:, rows] = pooled.cpu().numpy()
+        else:
+            for level, maps in enumerate(merged):
+                zarr.open_array(f"{self.path}/level_{level}", mode="r+")[rows] = maps.cpu().numpy()
+        save_state(f"{self.path}/moments-{start}.pt", {"mean": mean, "square": square})
+
+    def read(
+        self, rows: NDArray[np.int64], selected_on: NDArray[np.int64] | None = None
+    ) -> tuple[CandidateFeatures, FeatureOrigin]:
+        """Features of some images (ascending rows), and where every feature comes from.
+
+        Layers of too many channels keep those that vary most over the images ``selected_on``; over all if None.
+        """
+        moments = self._moments(selected_on)
+        kept, layer = select_channels(moments, [list(group) for group in self.sizes.groups], self.limit)
+        origin = _origin(self.sizes, kept, layer)
+        if self.sizes.kept == "pooled":
+            first = np.cumsum([0, *(shape[0] for shape in self.sizes.maps)])
+            columns = np.concatenate([index.numpy() + start for index, start in zip(kept, first[:-1], strict=True)])
+            pooled = np.asarray(zarr.open_array(f"{self.path}/pooled", mode="r").oindex[:, rows])
+            return PooledFeatures(np.ascontiguousarray(pooled[:, :, columns]), self.candidates), origin
+        arrays = [zarr.open_array(f"{self.path}/level_{level}", mode="r") for level in range(len(kept))]
+        maps = [np.asarray(array.oindex[rows])[:, index.numpy()] for array, index in zip(arrays, kept, strict=True)]
+        return MapFeatures(maps, self.candidates), origin
+
+    def _moments(self, rows: NDArray[np.int64] | None) -> ChannelMoments:
+        """Moments over some images, in their order so that the sum has the same bits each time."""
+        starts = sorted(
+            int(name.removeprefix("moments-").removesuffix(".pt"))
+            for name in list_files(self.path)
+            if name.startswith("moments-") and name.endswith(".pt")
+        )
+        states = [state for start in starts if (state := load_state(f"{self.path}/moments-{start}.pt")) is not None]
+        chosen = slice(None) if rows is None else torch.from_numpy(rows)
+        mean, square = (
+            [block[chosen] for block in _joined([one[key] for one in states])] for key in ("mean", "square")
+        )
+        return sum_moments(mean, square)
+
+
+@torch.inference_mode()
+def _merged_maps(
+    network: nn.Module, images: NDArray[np.uint8], limit: int, device: torch.device
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Levels of a block of images, and the moments of its channels, image by image on the CPU."""
+    merged, means, squares = [], [], []
+    for start in range(0, len(images), BATCH):
+        layers = network(torch.from_numpy(images[start : start + BATCH]).to(device))
+        mean, square = image_moments(layers, limit)
+        means.append([layer.cpu() for layer in mean])
+        squares.append([layer.cpu() for layer in square])
+        merged.append(merge_layers(layers))
+    return _joined(merged), _joined(means), _joined(squares)
+
+
+def _joined(blocks: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """One tensor a layer from blocks of images."""
+    return [torch.cat(parts) for parts in zip(*blocks, strict=True)]

@@ -1,0 +1,123 @@
+"""Flexible pooling fields on a frozen AlexNet (AlexNet-fpf): the readout and training of GNet, other features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nsdflow.config.pipeline import FpfPipeline
+from nsdflow.engine.compute import choose_device, torch_threads
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.models.gnet import FrozenEncoder, Readout, level_shapes
+from nsdflow.models.networks.alexnet import ALEXNET_LAYERS
+from nsdflow.models.networks.levels import channel_moments, group_layers, select_channels
+from nsdflow.names import select_subjects
+from nsdflow.pipelines.features import ALEXNET_MEMORY, load_alexnet
+from nsdflow.pipelines.gnet.results import group_results, model_state
+from nsdflow.pipelines.gnet.tasks import JOINT
+from nsdflow.pipelines.gnet.training import load_training_data, run_training
+from nsdflow.runs.parts import publish_parts, write_part
+from nsdflow.store import open_store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nsdflow.pipelines.gnet.training import TrainingData
+    from nsdflow.runs.folder import RunFolder
+
+__all__ = ["SomeLayers", "build_encoder", "plan_fpf", "train_fpf"]
+
+#: Images whose channels are measured at once.
+BATCH = 50
+
+
+class SomeLayers(nn.Module):
+    """The maps of some layers of AlexNet, in the order of the network."""
+
+    def __init__(self, network: nn.Module, layers: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.layers = [number for number, name in enumerate(ALEXNET_LAYERS) if name in layers]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps = self.network(images)
+        return [maps[number] for number in self.layers]
+
+
+def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
+    """One GPU task that trains the readouts of all subjects, and one that publishes."""
+    opened = open_store(store)
+    subjects = select_subjects(opened.subjects, pipeline.subjects)
+    queries = [opened.explain(subject, roi=pipeline.rois) for subject in subjects]
+    images = int(np.prod(opened.images().shape))
+    train = Task(
+        key="train",
+        function=train_fpf,
+        arguments={"pipeline": pipeline.model_dump(mode="json"), "store": store, "folder": folder.path},
+        stage="train",
+        pool="gpu",
+        memory=BASE_MEMORY + ALEXNET_MEMORY + images + 3 * sum(query.result_bytes for query in queries),
+        reads=images + sum(query.bytes for query in queries),
+        files=2,
+    )
+    publish = Task(
+        key="publish",
+        function=publish_parts,
+        arguments={"folder": folder.path, "store": store, "parts": [JOINT]},
+        stage="publish",
+        after=(train.key,),
+        memory=BASE_MEMORY,
+    )
+    note = f"{pipeline.train.epochs} epochs on {', '.join(pipeline.layers)} of AlexNet, protocol {pipeline.protocol}"
+    return Plan(f"{pipeline.name}: train and publish", folder.path, (train, publish), notes=(note,))
+
+
+def train_fpf(*, pipeline: Mapping[str, Any], store: str, folder: str) -> dict[str, Any]:
+    """Train every voxel's pooling fields and weights on the frozen features.
+
+    Of AlexNet, the run keeps which channels it read: ``channels.0`` ..., a tensor a level.
+    """
+    config = FpfPipeline.model_validate(dict(pipeline))
+    data = load_training_data(config, open_store(store), config.rois)
+    generator = torch.Generator().manual_seed(config.seed)
+    with torch_threads(config.threads):
+        encoder, layers = build_encoder(config, data)
+        levels = level_shapes(encoder, data.images)
+        readouts = {
+            subject: Readout(trials.responses.shape[1], levels, generator=generator)
+            for subject, trials in data.trials.items()
+        }
+        result = run_training(
+            config, data, encoder, readouts, folder=folder, part=JOINT, train_encoder=False, frozen_encoder="eval"
+        )
+        results = group_results(config, data, result, layers)
+    state = {name: tensor for name, tensor in model_state(result).items() if name.startswith("readouts.")}
+    state |= {f"channels.{level}": channels for level, channels in enumerate(encoder.channels or ())}
+    write_part(folder, JOINT, results, state)
+    return {"best_epoch": result.best_epoch, "best_score": result.best_score, "precision": result.precision}
+
+
+def build_encoder(config: FpfPipeline, data: TrainingData) -> tuple[FrozenEncoder, dict[str, slice]]:
+    """AlexNet's layers as levels, the most variable channels of each, and where each layer's features lie."""
+    network = SomeLayers(load_alexnet(config.feature_weights), config.layers)
+    rows = torch.cat(data.image_rows(training_only=config.protocol == "strict")).unique()
+    device, limit = choose_device(config.device), config.max_features_per_layer
+    network.to(device)
+    with torch.inference_mode():
+        shapes = network(data.images[:1].to(device))
+        # without a layer to thin out, one image tells the channels as well as all
+        measured = rows if any(maps.shape[1] > limit for maps in shapes) else rows[:1]
+        moments = [channel_moments(network(data.images[part].to(device)), limit) for part in measured.split(BATCH)]
+    kept, origin = select_channels(reduce(add, moments), group_layers(shapes), limit)
+    names = [ALEXNET_LAYERS[number] for number in network.layers]
+    slices = {}
+    for layer in dict.fromkeys(origin.tolist()):
+        (positions,) = np.nonzero(origin == layer)
+        slices[names[layer]] = slice(int(positions[0]), int(positions[-1]) + 1)
+    return FrozenEncoder(network.cpu(), kept), slices

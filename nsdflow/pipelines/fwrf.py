@@ -1,0 +1,224 @@
+"""Feature-weighted receptive fields as tasks: features once an image, then each subject by blocks of candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from nsdflow.config.pipeline import FwrfPipeline
+from nsdflow.engine.compute import choose_device, torch_threads
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, predict, search, solve
+from nsdflow.fit.fwrf.trials import sum_trials
+from nsdflow.names import select_subjects
+from nsdflow.pipelines.data import check_voxels, load_images
+from nsdflow.pipelines.evaluation import validation_accuracy
+from nsdflow.pipelines.features import FeatureFolder, layer_names, network_of
+from nsdflow.pipelines.gnet.training import load_split
+from nsdflow.runs.parts import publish_parts, write_part
+from nsdflow.runs.tensors import load_tensors, save_tensors
+from nsdflow.store import Store, open_store
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nsdflow.pipelines.data import SubjectTrials
+    from nsdflow.runs.folder import RunFolder
+
+__all__ = ["compute_features", "create_features", "plan_fwrf", "search_block", "solve_subject"]
+
+#: Images of one block of features.
+IMAGE_BLOCK = 256
+#: Bytes a search or a solution may take for its blocks on a CPU; on a GPU they take what is free.
+WORK_MEMORY = 2 << 30
+
+
+def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
+    """Features in blocks of images, a search a subject and block of candidates, a solution a subject, publication."""
+    opened = open_store(store)
+    subjects = select_subjects(opened.subjects, pipeline.subjects)
+    features = FeatureFolder.of(pipeline, folder.path, opened.images().sizes["x"])
+    shown = {subject: len(np.unique(opened.trials(subject)["nsd_id"])) for subject in subjects}
+    images = len(shown_images(opened, subjects))
+    shared = {"pipeline": pipeline.model_dump(mode="json"), "store": store, "folder": folder.path}
+    create = Task("create", create_features, shared, "create", memory=BASE_MEMORY, files=4)
+    blocks = [
+        Task(
+            f"features-{start:05d}",
+            compute_features,
+            {**shared, "start": start},
+            "features",
+            after=("create",),
+            pool="gpu",
+            memory=BASE_MEMORY + 2 * IMAGE_BLOCK * (features.sizes.map_bytes + features.sizes.pooled_bytes),
+            writes=min(IMAGE_BLOCK, images - start) * features.sizes.bytes,
+        )
+        for start in range(0, images, IMAGE_BLOCK)
+    ]
+    fits: list[Task] = []
+    for subject in subjects:
+        query = opened.explain(subject, roi=pipeline.rois)
+        check_voxels(opened, subject, query.shape[1], pipeline.rois)
+        reads = query.bytes + shown[subject] * features.sizes.bytes
+        memory = BASE_MEMORY + WORK_MEMORY + 3 * query.result_bytes + 2 * shown[subject] * features.sizes.bytes
+        searches = [
+            Task(
+                f"search-{subject}-{start:05d}",
+                search_block,
+                {**shared, "subject": subject, "start": start},
+                "search",
+                after=tuple(block.key for block in blocks),
+                pool="gpu",
+                memory=memory,
+                reads=reads,
+            )
+            for start in range(0, features.sizes.candidates, pipeline.candidates_per_task)
+        ]
+        keys = tuple(search.key for search in searches)
+        arguments = {**shared, "subject": subject}
+        solution = Task(
+            f"solve-{subject}", solve_subject, arguments, "solve", after=keys, pool="gpu", memory=memory, reads=reads
+        )
+        fits += [*searches, solution]
+    publish = Task(
+        "publish",
+        publish_parts,
+        {"folder": folder.path, "store": store, "parts": list(subjects)},
+        "publish",
+        after=tuple(f"solve-{subject}" for subject in subjects),
+        memory=BASE_MEMORY,
+    )
+    note = (
+        f"{features.sizes.candidates} candidates x {pipeline.lambdas} lambdas, features kept as {features.sizes.kept}"
+    )
+    return Plan(f"{pipeline.name}: fit and publish", folder.path, (create, *blocks, *fits, publish), notes=(note,))
+
+
+def create_features(*, pipeline: Mapping[str, Any], store: str, folder: str) -> None:
+    """Create the arrays that :func:`compute_features` fills."""
+    config, opened = FwrfPipeline.model_validate(dict(pipeline)), open_store(store)
+    images = shown_images(opened, select_subjects(opened.subjects, config.subjects))
+    _features(config, opened, folder).create(len(images), IMAGE_BLOCK)
+
+
+def compute_features(*, pipeline: Mapping[str, Any], store: str, folder: str, start: int) -> None:
+    """Compute and keep the features of one block of images."""
+    config, opened = FwrfPipeline.model_validate(dict(pipeline)), open_store(store)
+    ids = shown_images(opened, select_subjects(opened.subjects, config.subjects))[start : start + IMAGE_BLOCK]
+    images = load_images(opened, ids)
+    with torch_threads(config.threads, share=2):
+        _features(config, opened, folder).write(network_of(config), images, start, choose_device(config.device))
+
+
+def search_block(*, pipeline: Mapping[str, Any], store: str, folder: str, subject: str, start: int) -> None:
+    """Score a block of candidates for one subject and keep the best of each voxel."""
+    config = FwrfPipeline.model_validate(dict(pipeline))
+    data = _SubjectData(config, open_store(store), folder, subject)
+    block = range(start, min(start + config.candidates_per_task, len(data.features.candidates)))
+    with torch_threads(config.threads, share=2):
+        partial = search(data.features, data.sums, data.settings, block=block, **data.where)
+    state = {"loss": partial.loss, "candidate": partial.candidate, "lambda_index": partial.lambda_index}
+    save_tensors(_partial(folder, subject, start), state)
+
+
+def solve_subject(*, pipeline: Mapping[str, Any], store: str, folder: str, subject: str) -> dict[str, Any]:
+    """Combine the blocks of a subject, solve for the winners' weights, evaluate and keep the subject's part."""
+    config = FwrfPipeline.model_validate(dict(pipeline))
+    data = _SubjectData(config, open_store(store), folder, subject)
+    count, step = len(data.features.candidates), config.candidates_per_task
+    partials = []
+    for start in range(0, count, step):
+        state = load_tensors(_partial(folder, subject, start))
+        block = range(start, min(start + step, count))
+        partials.append(FwrfPartial(block, state["loss"], state["candidate"], state["lambda_index"]))
+    with torch_threads(config.threads, share=2):
+        result = solve(data.features, data.sums, data.settings, combine(partials), **data.where)
+        shared = data.trials.shared
+        shown = np.unique(data.trials.nsd_id[shared])
+        predictions = predict(
+            result,
+            data.features,
+            nonlinearity=config.nonlinearity,
+            images=torch.from_numpy(np.searchsorted(data.nsd_ids, shown)),
+            device=data.where["device"],
+        )
+    variables = fwrf_arrays(result) | validation_accuracy(
+        predictions.numpy(), shown, data.trials.responses[shared], data.trials.nsd_id[shared],
+        data.trials.voxels.get("ncsnr"), resamples=config.bootstrap, seed=config.seed,
+    )  # fmt: skip
+    coords = {
+        **data.trials.voxels.coords,
+        "layer": ("feature", np.asarray(layer_names(config))[data.origin.layer]),
+        "channel": ("feature", data.origin.channel),
+        "parameter": ["x", "y", "sigma"],
+    }
+    attrs = {**data.trials.attrs, "image_size": data.image_size}
+    results = xr.Dataset(variables).assign_coords(coords).assign_attrs(attrs)
+    write_part(folder, subject, {subject: results})
+    return {"median_accuracy": float(results["accuracy"].median())}
+
+
+class _SubjectData:
+    """What a search or a solution of one subject takes, in memory."""
+
+    def __init__(self, config: FwrfPipeline, store: Store, folder: str, subject: str) -> None:
+        only = config.model_copy(update={"subjects": (subject,)})
+        self.trials: SubjectTrials
+        ((self.trials, holdout),) = load_split(only, store, config.rois, config.holdout_fraction)
+        self.nsd_ids = np.unique(self.trials.nsd_id)
+        everything = shown_images(store, select_subjects(store.subjects, config.subjects))
+        rows = np.searchsorted(everything, self.nsd_ids)
+        training = ~self.trials.shared
+        published = config.protocol == "published"
+        fitted_on = np.searchsorted(everything, np.unique(self.trials.nsd_id[training][~holdout]))
+        self.features, self.origin = _features(config, store, folder).read(rows, None if published else fitted_on)
+        self.image_size = int(store.images().sizes["x"])
+        self.settings = FwrfSettings(
+            lambdas=tuple(np.geomspace(config.lambda_min, config.lambda_max, config.lambdas).tolist()),
+            zscore=config.zscore,
+            bias=config.bias,
+            nonlinearity=config.nonlinearity,
+            statistics="all" if published else "training",
+        )
+        self.sums = sum_trials(
+            torch.from_numpy(np.searchsorted(self.nsd_ids, self.trials.nsd_id[training])),
+            torch.from_numpy(self.trials.responses[training]),
+            torch.from_numpy(holdout),
+            statistics=self.settings.statistics,
+        )
+        device = choose_device(config.device)
+        self.where: dict[str, Any] = {"device": device, "memory": WORK_MEMORY if device.type == "cpu" else None}
+
+
+def fwrf_arrays(result: FwrfResult) -> dict[str, xr.DataArray]:
+    """A fitted model by voxel, under the names that results have."""
+    voxel, feature = ("voxel",), ("voxel", "feature")
+    named = {
+        "rf": (("voxel", "parameter"), result.rf),
+        "lambda": (voxel, result.lambda_),
+        "holdout_loss": (voxel, result.holdout_loss),
+        "weights": (feature, result.weights),
+        "bias": (voxel, result.bias),
+        "feature_mean": (feature, result.feature_mean),
+        "feature_std": (feature, result.feature_std),
+    }
+    return {
+        name: xr.DataArray(tensor.cpu().numpy().astype(np.float32), dims=dims) for name, (dims, tensor) in named.items()
+    }
+
+
+def shown_images(store: Store, subjects: tuple[str, ...]) -> NDArray[np.int64]:
+    """Images that the subjects' trials show, ascending."""
+    return np.unique(np.concatenate([store.trials(subject)["nsd_id"].values for subject in subjects])).astype(np.int64)
+
+
+def _features(config: FwrfPipeline, store: Store, folder: str) -> FeatureFolder:
+    return FeatureFolder.of(config, folder, store.images().sizes["x"])
+
+
+def _partial(folder: str, subject: str, start: int) -> str:
+    return f"{folder}/parts/candidates/{subject}-{start:05d}.safetensors"

@@ -1,0 +1,45 @@
+"""What a plan says about the frozen prefilter's output: whether it is kept, and what that takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask.utils import format_bytes
+
+from nsdflow.fit.gnet.inputs import CACHE_SHARE
+from nsdflow.models.gnet import prefilter_shape
+
+if TYPE_CHECKING:
+    from nsdflow.config.pipeline import GNetPipeline
+
+__all__ = ["cache_note", "half_bytes", "worker_bytes"]
+
+
+def half_bytes(images: int, y: int, x: int) -> int:
+    """Bytes in float16 of the prefilter's maps of some images of ``y`` by ``x`` pixels."""
+    features, *pixels = prefilter_shape(y, x)
+    return images * features * pixels[0] * pixels[1] * 2
+
+
+def worker_bytes(config: GNetPipeline, half: int) -> int:
+    """Bytes that the kept maps, ``half`` in float16, add to a worker's memory.
+
+    Those of a GPU are in its own, and ``auto`` keeps none on a CPU.
+    """
+    if config.device == "cuda":
+        return 0
+    return {"half": half, "full": 2 * half}.get(config.train.prefilter_cache, 0)
+
+
+def cache_note(config: GNetPipeline, half: int) -> str:
+    """A line below the plan."""
+    cache = config.train.prefilter_cache
+    if cache == "auto" and not (config.train_prefilter or config.precision == "float32" or config.device == "cpu"):
+        return (
+            f"prefilter: output kept in float16 ({format_bytes(half)}) on a GPU where that takes at most "
+            f"{CACHE_SHARE:.0%} of its free memory; else, and on CPUs, computed once a batch"
+        )
+    if cache in ("half", "full"):
+        kind, size = ("float16", half) if cache == "half" else ("float32", 2 * half)
+        return f"prefilter: output of all images kept in {kind} ({format_bytes(size)})"
+    return "prefilter: computed once a batch"

@@ -1,0 +1,115 @@
+"""A trained GNet as labelled arrays: what it weighs, where it looks, how well it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from nsdflow.engine.compute import choose_device
+from nsdflow.fit.gnet.evaluate import predict
+from nsdflow.pipelines.evaluation import validation_accuracy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nsdflow.config.pipeline import TrainedPipeline
+    from nsdflow.fit.gnet import TrainResult
+    from nsdflow.models.gnet import Readout
+    from nsdflow.pipelines.gnet.training import TrainingData
+
+__all__ = ["group_results", "model_state", "readout_arrays"]
+
+
+def group_results(
+    config: TrainedPipeline, data: TrainingData, result: TrainResult, layers: Mapping[str, slice]
+) -> dict[str, xr.Dataset]:
+    """``subj01`` ... with the best epoch's readout and its accuracy by voxel, and ``history`` by epoch.
+
+    ``layers`` says which features come from which layer of the network; it becomes the coordinate ``layer``.
+    """
+    layer = np.concatenate([np.full(part.stop - part.start, name) for name, part in layers.items()])
+    device = choose_device(config.device)
+    encoder = result.encoder.to(device)
+    tree = {}
+    for subject in data.subjects:
+        readout = result.readouts[subject.subject].to(device)
+        shown = np.unique(subject.nsd_id[subject.shared])
+        rows = torch.from_numpy(np.searchsorted(data.nsd_ids, shown))
+        predictions = predict(encoder, readout, data.images, rows, batch_size=config.train.batch_size)
+        variables = readout_arrays(readout) | validation_accuracy(
+            predictions.cpu().numpy(),
+            shown,
+            subject.responses[subject.shared],
+            subject.nsd_id[subject.shared],
+            subject.voxels.get("ncsnr"),
+            resamples=config.bootstrap,
+            seed=config.seed,
+        )
+        if result.best_epoch is not None:
+            best = result.holdout_cc[subject.subject][result.best_epoch]
+            variables["holdout_accuracy"] = xr.DataArray(best.numpy().astype(np.float32), dims="voxel")
+        coords = {**subject.voxels.coords, "layer": ("feature", layer)}
+        tree[subject.subject] = xr.Dataset(variables).assign_coords(coords).assign_attrs(subject.attrs)
+    tree["history"] = history(result)
+    return tree
+
+
+def readout_arrays(readout: Readout) -> dict[str, xr.DataArray]:
+    """``weights`` (voxel, feature), ``bias`` (voxel), ``pooling_logits_0``, ``_1`` (voxel, y, x of the level)."""
+    arrays = {
+        "weights": xr.DataArray(_numpy(readout.weights), dims=("voxel", "feature")),
+        "bias": xr.DataArray(_numpy(readout.bias), dims="voxel"),
+    }
+    for level, logits in enumerate(readout.pooling_logits):
+        arrays[f"pooling_logits_{level}"] = xr.DataArray(_numpy(logits), dims=("voxel", f"y_{level}", f"x_{level}"))
+    return arrays
+
+
+def history(result: TrainResult) -> xr.Dataset:
+    """Losses and holdout correlations by epoch, over all subjects and by subject."""
+    records = result.history
+    subjects = list(records[0]["subjects"])
+    by_subject = {
+        name: (("epoch", "subject"), np.array([[record["subjects"][s][key] for s in subjects] for record in records]))
+        for name, key in (
+            ("subject_train_loss", "train_loss"),
+            ("subject_holdout_loss", "holdout_loss"),
+            ("subject_holdout_accuracy", "holdout_cc_median"),
+        )
+    }
+    overall = {
+        name: ("epoch", np.array([record[key] for record in records]))
+        for name, key in (
+            ("train_loss", "train_loss"),
+            ("holdout_loss", "holdout_loss"),
+            ("holdout_accuracy", "holdout_cc_median"),
+            ("seconds", "seconds"),
+        )
+    }
+    best = -1 if result.best_epoch is None else result.best_epoch
+    return xr.Dataset(
+        overall | by_subject,
+        coords={"epoch": np.arange(1, len(records) + 1), "subject": subjects},
+        attrs={
+            "best_epoch": best + 1,
+            "best_holdout_accuracy": result.best_score,
+            "precision": result.precision,
+            "prefilter_cache": result.prefilter_cache,
+        },
+    )
+
+
+def model_state(result: TrainResult) -> Mapping[str, torch.Tensor]:
+    """Tensors of the best epoch's networks: ``encoder.*`` and ``readouts.subj01.*``."""
+    state: dict[str, Any] = {f"encoder.{name}": tensor for name, tensor in result.encoder.state_dict().items()}
+    for subject, readout in result.readouts.items():
+        state |= {f"readouts.{subject}.{name}": tensor for name, tensor in readout.state_dict().items()}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def _numpy(tensor: torch.Tensor) -> NDArray[np.float32]:
+    return tensor.detach().cpu().numpy().astype(np.float32)

@@ -1,0 +1,187 @@
+"""One training in several tasks, each on a GPU of its own: they meet, train, and meet again when one of them is lost.
+
+Every process is a task of the plan. They find each other through two kinds of small files in the folder of their
+checkpoint, which all of them can see anyway: each process but the first *calls*, with a word that it uses once; when
+all have called, the first writes the *round*: the address at which they meet, and whose calls it answers. A process
+that is lost takes the connection with it: all others notice in their next exchange, and meet again, as does the copy
+of the lost one that Dask starts elsewhere. Then everybody goes on from the last checkpoint, which the first wrote.
+
+Dask may bind that copy to the very worker on which another waits for it; :mod:`nsdflow.cluster.rebind` moves it to one
+that is free. Who is answered, or leaves, takes its call back; the call of one who died while it waited stays, and a
+first process that answers it waits in vain: that meeting fails for all who were called, and they call again.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+
+from distributed import get_worker
+
+from nsdflow.errors import RunError
+from nsdflow.fit.checkpoint import load_state
+from nsdflow.fit.gnet.parallel import GroupLost, join_group
+from nsdflow.io.files import filesystem, write_text_atomically
+from nsdflow.monitor.events import emit
+
+if TYPE_CHECKING:
+    from nsdflow.fit.gnet import TrainResult
+    from nsdflow.fit.gnet.parallel import Backend, Group
+
+__all__ = ["Seat", "train_together"]
+
+#: Seconds between two looks at the folder.
+LOOK_EVERY = 0.5
+#: Seconds after which one who waits for the others gives up: their workers may have to queue.
+PATIENCE = 6 * 3600.0
+#: Seconds from the first's answer until all have come; network file systems show a file up to a minute late.
+COMING = 180.0
+#: Meetings that may fail, or end early, in one process.
+ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Which process this is, ``rank`` of ``size``, of the training whose checkpoint is ``folder/part.pt``."""
+
+    folder: str
+    """A path or URL."""
+    part: str
+    rank: int
+    size: int
+
+    @property
+    def checkpoint(self) -> str:
+        """The file that the first process writes and all read."""
+        return f"{self.folder}/{self.part}.pt"
+
+    @property
+    def name(self) -> str:
+        """Name of this process's claim to the training."""
+        return self.part if self.size == 1 else f"{self.part}-{self.rank}"
+
+    def call(self, rank: int) -> str:
+        """The file in which a process calls."""
+        return f"{self.folder}/{self.part}-{rank}.call"
+
+    @property
+    def round(self) -> str:
+        """The file in which the first answers."""
+        return f"{self.folder}/{self.part}.round"
+
+    def complete(self, epochs: int) -> bool:
+        """Whether the checkpoint has all epochs, so that nobody needs to be met."""
+        state = load_state(self.checkpoint)
+        return state is not None and state["progress"]["epoch"] >= epochs
+
+
+def train_together(
+    seat: Seat,
+    train: Callable[[Group], TrainResult],
+    *,
+    backend: Backend,
+    told_to_leave: Callable[[], bool],
+    leave: Callable[[], NoReturn],
+) -> TrainResult:
+    """Meet the other processes and ``train`` with them, as often as it takes until all epochs are done.
+
+    A training stops for all when one process is told to leave; that one then calls ``leave``, which does not return,
+    and the others wait for its copy.
+
+    Raises
+    ------
+    RunError
+        The others do not come, or are lost again and again.
+    """
+    answered: set[str] = set()
+    for _ in range(ROUNDS):
+        address = _meet(seat, answered, told_to_leave)
+        if address is None:
+            leave()
+        try:
+            with join_group(seat.rank, seat.size, address, backend=backend, timeout=COMING) as group:
+                result = train(group)
+        except GroupLost as lost:
+            emit("note", text=f"{seat.name}: {lost}; all processes of this training meet again")
+            continue
+        if result.status == "done":
+            return result
+        if told_to_leave():
+            leave()
+    raise RunError(f"{seat.name}: the processes met {ROUNDS} times and lost each other; run nsdflow doctor")
+
+
+def _meet(seat: Seat, answered: set[str], told_to_leave: Callable[[], bool]) -> str | None:
+    """The address of the next round, None when told to leave; ``answered`` are the words the first has used."""
+    look = _convene if seat.rank == 0 else _answer
+    word = secrets.token_hex(8)
+    ends = time.monotonic() + PATIENCE
+    try:
+        while not told_to_leave():
+            address = look(seat, answered, word)
+            if address is not None:
+                return address
+            if time.monotonic() > ends:
+                raise RunError(
+                    f"{seat.name}: the other {seat.size - 1} processes did not come within {PATIENCE / 3600:.0f} "
+                    "hours; see that as many GPU workers can run at once, or set processes=1"
+                )
+            time.sleep(LOOK_EVERY)
+    finally:
+        if _read(seat.call(seat.rank)).get("word") == word:
+            system, path = filesystem(seat.call(seat.rank))
+            system.rm_file(path)
+    return None
+
+
+def _convene(seat: Seat, answered: set[str], _: str) -> str | None:
+    """As the first: when all have called with new words, say where to meet."""
+    calls = {rank: _read(seat.call(rank)).get("word") for rank in range(1, seat.size)}
+    words = {word for word in calls.values() if word is not None}
+    if len(words) < seat.size - 1 or words & answered:
+        return None
+    answered |= words
+    address = f"tcp://{_host()}:{_free_port()}"
+    write_text_atomically(seat.round, json.dumps({"address": address, "words": calls}))
+    return address
+
+
+def _answer(seat: Seat, _: set[str], word: str) -> str | None:
+    """As any other: call, and learn where to meet once the first has answered."""
+    call = seat.call(seat.rank)
+    if _read(call).get("word") != word:
+        write_text_atomically(call, json.dumps({"word": word}))
+    found = _read(seat.round)
+    answered: bool = found.get("words", {}).get(str(seat.rank)) == word
+    return found["address"] if answered else None
+
+
+def _read(file: str) -> dict[str, Any]:
+    system, path = filesystem(file)
+    try:
+        content: dict[str, Any] = json.loads(system.cat_file(path))
+    except FileNotFoundError:
+        return {}
+    return content
+
+
+def _host() -> str:
+    """The address at which other workers reach this one."""
+    try:
+        host = urlsplit(get_worker().address).hostname
+    except ValueError:  # not in a task
+        host = None
+    return host or socket.gethostname()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,189 @@
+"""What all trainings of readouts share: data by protocol, the run of the optimisation, what is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import torch
+
+from nsdflow.cluster.deadline import hand_over, should_stop
+from nsdflow.engine.compute import choose_device, gpu_memory
+from nsdflow.engine.training_lease import Lease
+from nsdflow.errors import SelectionError
+from nsdflow.fit.gnet import TrainResult, Trials, train
+from nsdflow.fit.gnet.parallel import Group
+from nsdflow.fit.gnet.settings import TrainSettings
+from nsdflow.fit.split import image_holdout, last_trials_holdout
+from nsdflow.io.files import reaching
+from nsdflow.monitor.events import emit
+from nsdflow.names import select_subjects
+from nsdflow.pipelines.data import SubjectTrials, load_images, load_trials, zscore_on
+from nsdflow.pipelines.gnet.together import Seat, train_together
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from nsdflow.config.pipeline import ModelPipeline, TrainedPipeline
+    from nsdflow.fit.gnet.parallel import Backend
+    from nsdflow.models.gnet import Readout
+    from nsdflow.store import Store
+
+__all__ = ["TrainingData", "load_split", "load_training_data", "run_training"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything a training takes, in memory."""
+
+    subjects: tuple[SubjectTrials, ...]
+    """All trials of each subject; those of shared images validate."""
+    nsd_ids: NDArray[np.int64]
+    """(image,) ascending."""
+    images: Tensor
+    """(image, channel, y, x) uint8, in the order of ``nsd_ids``."""
+    trials: Mapping[str, Trials]
+    """Training trials by subject, images as rows of ``images``."""
+
+    def image_rows(self, *, training_only: bool) -> list[Tensor]:
+        """Rows of the images of each subject's training trials; with ``training_only``, without the holdout."""
+        return [one.images[~one.holdout] if training_only else one.images for one in self.trials.values()]
+
+
+def load_training_data(config: TrainedPipeline, store: Store, rois: Sequence[str] | None) -> TrainingData:
+    """Responses, images and splits of the pipeline's subjects in these ROIs, as its protocol says.
+
+    Raises
+    ------
+    SelectionError
+        If a subject is not in the store, has no voxel there, or no trial of a shared image.
+    """
+    split = load_split(config, store, rois, config.train.holdout_fraction)
+    nsd_ids = np.unique(np.concatenate([subject.nsd_id for subject, _ in split]))
+    trials = {}
+    for subject, holdout in split:
+        training = ~subject.shared
+        trials[subject.subject] = Trials(
+            images=torch.from_numpy(np.searchsorted(nsd_ids, subject.nsd_id[training])),
+            responses=torch.from_numpy(subject.responses[training]),
+            holdout=torch.from_numpy(holdout),
+        )
+    images = torch.from_numpy(load_images(store, nsd_ids))
+    return TrainingData(tuple(subject for subject, _ in split), nsd_ids, images, trials)
+
+
+def run_training(
+    config: TrainedPipeline,
+    data: TrainingData,
+    encoder: nn.Module,
+    readouts: Mapping[str, Readout],
+    *,
+    folder: str,
+    part: str,
+    rank: int = 0,
+    processes: int = 1,
+    **settings: Any,
+) -> TrainResult:
+    """Train from the last checkpoint, or leave this worker when it is time and be run again elsewhere.
+
+    ``rank`` is the number of this process among ``processes`` that share the training; all return the same result.
+    ``settings`` are further arguments of :class:`~nsdflow.fit.gnet.settings.TrainSettings`.
+
+    Raises
+    ------
+    RunError
+        If a newer copy of this training has started.
+    """
+    seat = Seat(f"{folder}/checkpoint", part, rank, processes)
+    lease = Lease.claim(seat.folder, seat.name)
+    device = choose_device(config.device)
+    resolved = TrainSettings(
+        protocol=config.protocol,
+        epochs=config.train.epochs,
+        batch_size=config.train.batch_size,
+        learning_rate=config.train.learning_rate,
+        l1=config.train.weight_penalty,
+        seed=config.seed,
+        precision=config.precision or "auto",
+        prefilter_cache=config.train.prefilter_cache,
+        kernels=config.train.kernels,
+        **settings,
+    )
+
+    def told_to_leave() -> bool:
+        return should_stop() or lease.superseded()
+
+    def leave() -> NoReturn:
+        lease.check()
+        hand_over()
+
+    def run(group: Group) -> TrainResult:
+        return train(
+            data.images,
+            data.trials,
+            encoder,
+            readouts,
+            settings=resolved,
+            device=device,
+            checkpoint=seat.checkpoint,
+            should_stop=told_to_leave,
+            on_epoch=lambda record: _report_epoch(config.name, part, record, device),
+            group=group,
+        )
+
+    with reaching(folder):
+        if processes == 1 or seat.complete(resolved.epochs):
+            result = run(Group())
+        else:
+            backend: Backend = "nccl" if device.type == "cuda" else "gloo"
+            result = train_together(seat, run, backend=backend, told_to_leave=told_to_leave, leave=leave)
+    if result.status == "stopped":
+        leave()
+    lease.release()
+    return result
+
+
+def load_split(
+    config: ModelPipeline, store: Store, rois: Sequence[str] | None, holdout_fraction: float
+) -> list[tuple[SubjectTrials, NDArray[np.bool_]]]:
+    """All trials of each subject, and which of its training trials are holdout (training trial,), by protocol.
+
+    Published: responses z-scored over all trials, the last training trials held out. Strict: images held out, and
+    responses z-scored on the training trials that remain.
+    """
+    shuffle = config.seed if config.shuffle_images else None
+    published = config.protocol == "published"
+    split = []
+    for name in select_subjects(store.subjects, config.subjects):
+        subject = load_trials(store, name, rois, zscore=published, shuffle=shuffle)
+        training = ~subject.shared
+        if training.all():
+            raise SelectionError(f"{name} has no trial of a shared image to validate on; ingest more sessions")
+        if published:
+            split.append((subject, last_trials_holdout(int(training.sum()), holdout_fraction)))
+            continue
+        holdout = image_holdout(subject.nsd_id[training], holdout_fraction)
+        fitted_on = training.copy()
+        fitted_on[training] = ~holdout
+        scored = zscore_on(subject.responses, subject.session, fitted_on)
+        split.append((replace(subject, responses=scored), holdout))
+    return split
+
+
+def _report_epoch(run: str, part: str, record: Mapping[str, Any], device: torch.device) -> None:
+    emit(
+        "epoch",
+        run=run,
+        group=part,
+        epoch=record["epoch"] + 1,
+        epochs=record["epochs"],
+        seconds=record["seconds"],
+        loss=record["train_loss"],
+        holdout_loss=record["holdout_loss"],
+        accuracy=record["holdout_cc_median"],
+        gpu_memory=gpu_memory(device),
+        subjects={name: values["holdout_cc_median"] for name, values in record["subjects"].items()},
+    )

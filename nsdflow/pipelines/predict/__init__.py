@@ -1,0 +1,1 @@
+"""Predictions of finished runs for any images."""

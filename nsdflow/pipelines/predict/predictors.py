@@ -1,0 +1,203 @@
+"""What predicts images from a finished run: one record for each kind of run that can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+import torch
+
+from nsdflow.config.pipeline import FpfPipeline, FwrfPipeline, GNetPipeline, ModelPipeline
+from nsdflow.errors import MissingDataError, RunError
+from nsdflow.fit.fwrf import FwrfResult, predict
+from nsdflow.fit.fwrf.features import MapFeatures
+from nsdflow.models.gnet import FrozenEncoder
+from nsdflow.models.networks.levels import merge_layers
+from nsdflow.pipelines.features import (
+    ALEXNET_MEMORY,
+    candidates_of,
+    kept_channels,
+    layer_names,
+    load_alexnet,
+    network_of,
+    sizes_of,
+)
+from nsdflow.pipelines.fpf import SomeLayers
+from nsdflow.runs import open_run
+from nsdflow.runs.earlier import SubjectModel, Trunk, load_model, run_settings, voxels_of
+from nsdflow.runs.networks import load_readouts
+from nsdflow.runs.tensors import load_tensors
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from nsdflow.runs.folder import RunFolder
+
+__all__ = ["PREDICTORS", "FwrfModel", "Predictor", "PredictorKind", "load_fpf", "load_fwrf", "load_predictor"]
+
+
+_NO_CHANNELS: Final = "{}: made by an older nsdflow, and does not say which channels it reads; run it again"
+
+
+class Predictor(Protocol):
+    """All that predicts one subject."""
+
+    @property
+    def voxels(self) -> xr.Dataset:
+        """Voxel coordinates of the run."""
+
+    def to(self, device: torch.device) -> Predictor:
+        """The same on a device."""
+
+    def check_size(self, images: Tensor) -> None:
+        """Refuse, with a RunError, images of another size than those of the training."""
+
+    def predict(self, images: Tensor, *, batch_size: int) -> NDArray[np.float32]:
+        """Predictions (image, voxel) of images (image, 3, y, x), uint8, for all voxels of the run.
+
+        Images are taken ``batch_size`` at a time: a row has the same bits wherever its batch begins in a longer list.
+        """
+
+
+@dataclass(frozen=True)
+class FwrfModel:
+    """A fitted fwRF of one subject with its feature network."""
+
+    name: str
+    network: nn.Module
+    kept: list[Tensor]
+    """(feature of the level,) the channels that are features, as indices into the merged level."""
+    candidates: NDArray[np.floating]
+    result: FwrfResult
+    settings: FwrfPipeline
+    image_size: int
+    voxels: xr.Dataset
+    device: torch.device
+
+    def to(self, device: torch.device) -> FwrfModel:
+        return replace(self, network=self.network.to(device), device=device)
+
+    def check_size(self, images: Tensor) -> None:
+        if images.shape[-1] != self.image_size:
+            raise RunError(
+                f"{self.name} was fitted on images of {self.image_size} pixels, not {images.shape[-1]}; "
+                "use the store it was fitted on"
+            )
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, *, batch_size: int) -> NDArray[np.float32]:
+        whole = np.empty((len(images), len(self.result.rf)), np.float32)
+        for start in range(0, len(images), batch_size):
+            levels = merge_layers(self.network(images[start : start + batch_size].to(self.device)))
+            maps = [level[:, kept.to(self.device)] for level, kept in zip(levels, self.kept, strict=True)]
+            whole[start : start + batch_size] = predict(
+                self.result,
+                MapFeatures(maps, self.candidates),
+                nonlinearity=self.settings.nonlinearity,
+                device=self.device,
+            ).numpy()
+        return whole
+
+
+def load_fwrf(run: RunFolder, subject: str) -> FwrfModel:
+    """The fitted fields and weights of one subject of a finished fwRF run, and the network they read.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such run, or it is not finished.
+    RunError
+        If it is a run of another kind, or one that does not say which channels its features are.
+    SelectionError
+        If the run lacks the subject.
+    """
+    config, voxels = run_settings(run, FwrfPipeline), voxels_of(run, subject)
+    results = open_run(run.path)[subject].to_dataset().load()
+    if "channel" not in results.coords:
+        raise RunError(_NO_CHANNELS.format(run.path))
+    size, grid, names = int(results.attrs["image_size"]), candidates_of(config), layer_names(config)
+    layer = np.array([names.index(name) for name in results["layer"].values.tolist()])
+    # results keep fields in float32: the grid's own are what they were rounded from
+    number = {tuple(field): index for index, field in enumerate(grid.astype(np.float32).tolist())}
+    candidate = torch.tensor([number[tuple(field)] for field in results["rf"].values.tolist()])
+
+    def values(name: str) -> Tensor:
+        return torch.from_numpy(results[name].values)
+
+    fitted = FwrfResult(
+        rf=torch.as_tensor(grid)[candidate],
+        lambda_=values("lambda"),
+        lambda_index=torch.full_like(candidate, -1),
+        candidate=candidate,
+        holdout_loss=values("holdout_loss"),
+        weights=values("weights"),
+        bias=values("bias"),
+        feature_mean=values("feature_mean"),
+        feature_std=values("feature_std"),
+    )
+    kept = kept_channels(sizes_of(config, size), layer, results["channel"].values)
+    network = network_of(config)
+    return FwrfModel(config.name, network, kept, grid, fitted, config, size, voxels, torch.device("cpu"))
+
+
+def load_fpf(run: RunFolder, subject: str) -> SubjectModel:
+    """The readout of one subject of a finished run on a frozen AlexNet, and the network it reads.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such run, or it is not finished.
+    RunError
+        If it is a run of another kind, or one that does not say which channels its features are.
+    SelectionError
+        If the run lacks the subject.
+    """
+    config, voxels = run_settings(run, FpfPipeline), voxels_of(run, subject)
+    state = load_tensors(run.url("model.safetensors"))
+    channels = [state[name] for name in sorted(state) if name.startswith("channels.")]
+    if not channels:
+        raise RunError(_NO_CHANNELS.format(run.path))
+    alexnet = load_alexnet(config.feature_weights)
+    encoder, readout = FrozenEncoder(SomeLayers(alexnet, config.layers), channels), load_readouts(state)[subject]
+    return SubjectModel((Trunk(config.name, encoder, readout, np.arange(voxels.sizes["voxel"])),), voxels)
+
+
+@dataclass(frozen=True)
+class PredictorKind:
+    """How runs of one kind predict."""
+
+    load: Callable[[RunFolder, str], Predictor]
+    memory: int
+    """Bytes of the network and of the maps of a batch of 100 images."""
+
+
+#: The maps of the Gabor pyramid for a batch of 100 images, and their copies: more than AlexNet and its maps.
+GABOR_MEMORY = 5 << 28
+
+PREDICTORS: Mapping[type[ModelPipeline], PredictorKind] = {
+    GNetPipeline: PredictorKind(load_model, 0),
+    FpfPipeline: PredictorKind(load_fpf, ALEXNET_MEMORY),
+    FwrfPipeline: PredictorKind(load_fwrf, GABOR_MEMORY),
+}
+
+
+def load_predictor(run: RunFolder, subject: str) -> Predictor:
+    """Whatever a finished run predicts one subject with.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such run, or it is not finished.
+    RunError
+        If it is a run of a kind that predicts nothing.
+    SelectionError
+        If the run lacks the subject.
+    """
+    config = run_settings(run, *PREDICTORS)
+    if not run.finished:
+        raise MissingDataError(f"{run.path}: no finished run; do nsdflow run first")
+    return PREDICTORS[type(config)].load(run, subject)

@@ -1,0 +1,212 @@
+"""Predictions of a finished run for any images, out of core: each task fills files of its own with a block of images.
+
+The result, an array (image, voxel) a subject, is created first, filled file by file by workers that share nothing, and
+published when every file is there: by a rename, or in an object store by its metadata. No process ever holds more than
+its block.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+import zarr
+from PIL import Image, UnidentifiedImageError
+from zarr.errors import UnstableSpecificationWarning
+
+from nsdflow.config.pipeline import PredictPipeline
+from nsdflow.engine.compute import choose_device, torch_threads
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.errors import MissingDataError, SourceError
+from nsdflow.io.storage import is_local, local_path
+from nsdflow.nsd.images import resize_images
+from nsdflow.pipelines.data import load_images
+from nsdflow.pipelines.predict.predictors import PREDICTORS, load_predictor
+from nsdflow.runs.earlier import input_subjects, run_settings, voxels_of
+from nsdflow.runs.folder import RunFolder
+from nsdflow.runs.results import RESULTS, has_results
+from nsdflow.store import Store, open_store
+from nsdflow.store.shards import open_sharded, write_region
+from nsdflow.store.verify import check_whole
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["create_predictions", "image_files", "plan_predict", "predict_block", "publish_predictions", "read_files"]
+
+#: Voxels of an inner chunk of the result.
+CHUNK_VOXELS = 1024
+#: Endings of the image files of a folder.
+ENDINGS = (".png", ".jpg", ".jpeg")
+
+
+def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) -> Plan:
+    """Create the arrays, fill them by blocks of images on the GPU workers, publish."""
+    opened = open_store(store)
+    model = folder.sibling(pipeline.model)
+    subjects = input_subjects(model, opened, pipeline.subjects, *PREDICTORS)
+    network = PREDICTORS[type(run_settings(model, *PREDICTORS))].memory if model.exists("run.yaml") else 0
+    counts = {subject: _image_table(pipeline, opened, subject).sizes["image"] for subject in subjects}
+    shared = {
+        "pipeline": pipeline.model_dump(mode="json"), "store": store, "folder": folder.path, "model": model.path,
+    }  # fmt: skip
+    pixels = 3 * opened.images().sizes["x"] ** 2
+    create = Task(
+        "create", create_predictions, {**shared, "subjects": list(subjects)}, "create", memory=BASE_MEMORY,
+        files=2 + 80 * len(subjects),
+    )  # fmt: skip
+    blocks = []
+    for subject, count in counts.items():
+        voxels = opened.voxels(subject).sizes["voxel"]
+        for start in range(0, count, pipeline.images_per_task):
+            size = min(pipeline.images_per_task, count - start)
+            blocks.append(
+                Task(
+                    f"predict-{subject}-{start:06d}",
+                    predict_block,
+                    {**shared, "subject": subject, "start": start},
+                    "predict",
+                    after=("create",),
+                    pool="gpu",
+                    memory=BASE_MEMORY + network + size * (pixels + 8 * voxels),
+                    reads=size * pixels,
+                    writes=size * 4 * voxels,
+                    files=1,
+                )
+            )
+    publish = Task(
+        "publish", publish_predictions, {"folder": folder.path, "subjects": list(subjects)}, "publish",
+        after=("create", *(block.key for block in blocks)), memory=BASE_MEMORY,
+    )  # fmt: skip
+    note = f"with the networks of {model.path}; bytes and memory for all voxels of the store"
+    return Plan(f"{pipeline.name}: predict", folder.path, (create, *blocks, publish), notes=(note,))
+
+
+def create_predictions(
+    *, pipeline: Mapping[str, Any], store: str, folder: str, model: str, subjects: Sequence[str]
+) -> dict[str, Any]:
+    """Create each subject's group: its coordinates, and the array of predictions without values."""
+    config, opened = PredictPipeline.model_validate(dict(pipeline)), open_store(store)
+    tables = {}
+    for subject in subjects:
+        images = _image_table(config, opened, subject)
+        tables[subject] = voxels_of(RunFolder(model), subject).merge(images, combine_attrs="override")
+    path = _building(folder)
+    with _extensions():
+        xr.DataTree.from_dict(tables).to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+    for subject, table in tables.items():
+        shape = (table.sizes["image"], table.sizes["voxel"])
+        chunk = (min(config.images_per_task, shape[0]), min(CHUNK_VOXELS, shape[1]))
+        zarr.open_group(f"{path}/{subject}", mode="r+", use_consolidated=False).create_array(
+            "predictions",
+            shape=shape,
+            dtype="float32",
+            chunks=chunk,
+            shards=(chunk[0], math.ceil(shape[1] / chunk[1]) * chunk[1]),
+            fill_value=math.nan,
+            compressors=None,
+            dimension_names=("image", "voxel"),
+            attributes={"long_name": "predicted response, z-scored within session", "units": "1"},
+        )
+    return {subject: dict(table.sizes) for subject, table in tables.items()}
+
+
+def predict_block(
+    *, pipeline: Mapping[str, Any], store: str, folder: str, model: str, subject: str, start: int
+) -> None:
+    """Predict one block of images for one subject and write the file that holds its rows."""
+    config, opened = PredictPipeline.model_validate(dict(pipeline)), open_store(store)
+    table = _image_table(config, opened, subject).isel(image=slice(start, start + config.images_per_task))
+    if "file" in table:
+        pixels = read_files(Path(config.images), table["file"].values.tolist(), opened.images().sizes["x"])
+    else:
+        pixels = load_images(opened, table["nsd_id"].values)
+    images = torch.from_numpy(pixels)
+    predictor = load_predictor(RunFolder(model), subject)
+    predictor.check_size(images)
+    with torch_threads(config.threads, share=2):
+        values = predictor.to(choose_device(config.device)).predict(images, batch_size=config.batch_size)
+    write_region(open_sharded(f"{_building(folder)}/{subject}/predictions"), (start, 0), values)
+
+
+def publish_predictions(*, folder: str, subjects: Sequence[str]) -> dict[str, Any]:
+    """Make sure that no file is missing, then give the results their name."""
+    if has_results(folder):  # another attempt at this task did it, and its worker died before it could tell
+        return {"subjects": list(subjects)}
+    path = _building(folder)
+    for subject in subjects:
+        array = open_sharded(f"{path}/{subject}/predictions")
+        check_whole(array.url, array.shape)
+    with _extensions():
+        zarr.consolidate_metadata(path, zarr_format=3)
+    if is_local(path):
+        local_path(path).rename(local_path(f"{folder}/{RESULTS}"))
+    return {"subjects": list(subjects)}
+
+
+def image_files(folder: Path) -> list[str]:
+    """Names of the PNG and JPEG files of a folder, in alphabetical order.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise MissingDataError(f"{folder}: no such folder; images is subject, all, or a folder of PNG or JPEG files")
+    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
+    if not names:
+        raise MissingDataError(f"{folder}: no PNG or JPEG file in it")
+    return names
+
+
+def read_files(folder: Path, names: Sequence[str], size: int) -> NDArray[np.uint8]:
+    """Images (image, 3, size, size), RGB, of some files, each prepared as the published stimuli were.
+
+    Raises
+    ------
+    SourceError
+        If a file is not an image.
+    """
+    images = np.empty((len(names), 3, size, size), np.uint8)
+    for image, name in zip(images, names, strict=True):
+        try:
+            with Image.open(folder / name) as opened:
+                pixels = np.asarray(opened.convert("RGB"))
+        except UnidentifiedImageError:
+            raise SourceError(f"{folder / name}: not an image; remove it from the folder") from None
+        except OSError as error:
+            raise SourceError(f"{folder / name}: {error}; replace it, or remove it from the folder") from error
+        image[:] = resize_images(pixels[None], size)[0]
+    return images
+
+
+def _image_table(config: PredictPipeline, store: Store, subject: str) -> xr.Dataset:
+    """Coordinates of the images to predict, in the order of the result's rows: ``nsd_id``, or ``file``."""
+    if config.images == "subject":
+        ids = np.unique(store.trials(subject)["nsd_id"].values).astype(np.int64)
+        return xr.Dataset(coords={"nsd_id": ("image", ids)})
+    if config.images == "all":
+        return xr.Dataset(coords={"nsd_id": ("image", store.images()["nsd_id"].values.astype(np.int64))})
+    return xr.Dataset(coords={"file": ("image", np.array(image_files(Path(config.images))))})
+
+
+def _building(folder: str) -> str:
+    """Aside where it can be renamed, else in its place."""
+    return f"{folder}/parts/{RESULTS}" if is_local(folder) else f"{folder}/{RESULTS}"
+
+
+@contextmanager
+def _extensions() -> Iterator[None]:
+    """Fixed-length strings and consolidated metadata are extensions of Zarr v3 that zarr and xarray agree on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnstableSpecificationWarning)
+        warnings.filterwarnings("ignore", "Consolidated metadata")
+        yield

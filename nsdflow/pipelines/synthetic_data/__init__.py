@@ -1,0 +1,1 @@
+"""Synthetic responses from a noise model, as stores of their own."""

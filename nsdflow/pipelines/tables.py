@@ -1,0 +1,78 @@
+"""The paper's tables from finished runs: xarray in ``results.zarr``, and CSV files with the published header."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from nsdflow.analysis import accuracy_table, compare_runs, explainable_table, table_frame, transfer_table
+from nsdflow.analysis.tables import PIPELINE_COLUMNS
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.errors import MissingDataError, one_of
+from nsdflow.io.files import write_text_atomically
+from nsdflow.runs import open_run, write_results
+from nsdflow.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nsdflow.config.pipeline import TablesPipeline
+
+__all__ = ["make_tables", "plan_tables"]
+
+#: One trunk for each area, against a single one.
+COMPARED = {"gnet8j", "gnet8r"}
+
+
+def plan_tables(pipeline: TablesPipeline, *, store: str, folder: RunFolder) -> Plan:
+    """One task: it reads the results of other runs, and of ``store`` nothing."""
+    for name in pipeline.models:
+        if name not in PIPELINE_COLUMNS:
+            raise one_of("pipeline with a column in the paper's tables", name, list(PIPELINE_COLUMNS))
+    arguments = {
+        "folder": folder.path,
+        "models": {name: folder.sibling(name).path for name in pipeline.models},
+        "transfers": {name: folder.sibling(run).path for name, run in pipeline.transfers.items()},
+    }
+    task = Task("tables", make_tables, arguments, "tables", memory=BASE_MEMORY, files=4)
+    note = "from the runs that are there; the columns of others stay empty"
+    return Plan(f"{pipeline.name}: the paper's tables", folder.path, (task,), notes=(note,))
+
+
+def make_tables(*, folder: str, models: Mapping[str, str], transfers: Mapping[str, str]) -> dict[str, Any]:
+    """Write ``/accuracy``, ``/explainable``, ``/comparison`` and ``/transfer``, and a CSV file of each.
+
+    The comparison is of GNet8r (first) and GNet8j (second), by subject and area.
+
+    Raises
+    ------
+    MissingDataError
+        If none of the runs is finished.
+    """
+    found = {name: open_run(path) for name, path in models.items() if RunFolder(path).finished}
+    if not found:
+        raise MissingDataError(f"none of {', '.join(models.values())} is a finished run; do nsdflow run first")
+    columns = {PIPELINE_COLUMNS[name]: tree for name, tree in found.items()}
+    tables: dict[str, xr.DataArray | xr.Dataset] = {
+        "accuracy": accuracy_table(columns).rename("explained_variance"),
+        "explainable": explainable_table(columns).rename("share_of_explainable_variance"),
+    }
+    if found.keys() >= COMPARED:
+        tables["comparison"] = compare_runs(found["gnet8r"], found["gnet8j"])
+    matrices = _matrices(transfers)
+    if matrices:
+        tables["transfer"] = transfer_table(matrices)
+    for name, table in tables.items():
+        frame: pd.DataFrame = table_frame(table)
+        write_text_atomically(f"{folder}/{name}.csv", frame.to_csv(index=False))
+    groups = {name: table.to_dataset() if isinstance(table, xr.DataArray) else table for name, table in tables.items()}
+    write_results(folder, xr.DataTree.from_dict(groups))
+    return {"models": list(found), "transfers": list(matrices)}
+
+
+def _matrices(transfers: Mapping[str, str]) -> dict[str, xr.DataArray]:
+    """Transfer matrices of the finished runs among these, in memory."""
+    found: Sequence[tuple[str, RunFolder]] = [(name, RunFolder(path)) for name, path in transfers.items()]
+    return {name: open_run(run.path)["transfer"].to_dataset()["transfer"].load() for name, run in found if run.finished}

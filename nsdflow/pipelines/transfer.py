@@ -1,0 +1,118 @@
+"""Cross-ROI transfer: new readouts for all voxels on the frozen trunk of each ROI, and the asymmetry between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from nsdflow.analysis import transfer_asymmetry, transfer_matrices
+from nsdflow.config.pipeline import TransferPipeline
+from nsdflow.engine.compute import torch_threads
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.models.gnet import Readout, layer_slices, level_shapes
+from nsdflow.names import select_subjects
+from nsdflow.pipelines.gnet.results import group_results
+from nsdflow.pipelines.gnet.training import load_training_data, run_training
+from nsdflow.runs import open_run, write_results
+from nsdflow.runs.folder import RunFolder
+from nsdflow.runs.networks import load_gnet
+from nsdflow.runs.parts import open_parts, write_part
+from nsdflow.store import open_store
+from nsdflow.store.voxels import positions_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["fit_on_trunk", "plan_transfer", "publish_transfer"]
+
+
+def plan_transfer(pipeline: TransferPipeline, *, store: str, folder: RunFolder) -> Plan:
+    """One GPU task a trunk, then one that lays the accuracies side by side."""
+    opened = open_store(store)
+    subjects = select_subjects(opened.subjects, pipeline.subjects)
+    queries = [opened.explain(subject, roi=pipeline.rois) for subject in subjects]
+    images = int(np.prod(opened.images().shape))
+    trunks = folder.sibling(pipeline.trunks)
+    shared = {
+        "pipeline": pipeline.model_dump(mode="json"),
+        "store": store,
+        "folder": folder.path,
+        "trunks": trunks.path,
+    }
+    fits = tuple(
+        Task(
+            key=f"fit-{trunk}",
+            function=fit_on_trunk,
+            arguments={**shared, "trunk": trunk},
+            stage="fit readouts",
+            pool="gpu",
+            memory=BASE_MEMORY + images + 3 * sum(query.result_bytes for query in queries),
+            reads=images + sum(query.bytes for query in queries),
+        )
+        for trunk in pipeline.trunk_rois
+    )
+    publish = Task(
+        key="publish",
+        function=publish_transfer,
+        arguments={"folder": folder.path, "trunks": trunks.path, "parts": list(pipeline.trunk_rois)},
+        stage="publish",
+        after=tuple(task.key for task in fits),
+        memory=BASE_MEMORY,
+    )
+    note = f"on the trunks of {trunks.path}, in {pipeline.frozen_trunk} mode"
+    return Plan(f"{pipeline.name}: transfer", folder.path, (*fits, publish), notes=(note,))
+
+
+def fit_on_trunk(*, pipeline: Mapping[str, Any], store: str, folder: str, trunks: str, trunk: str) -> dict[str, Any]:
+    """Fit readouts of all voxels on the trunk that one ROI trained; the trunk takes no optimizer step."""
+    config = TransferPipeline.model_validate(dict(pipeline))
+    saved = load_gnet(RunFolder(trunks), trunk)
+    data = load_training_data(config, open_store(store), config.rois)
+    generator = torch.Generator().manual_seed(config.seed)
+    with torch_threads(config.threads, share=len(config.trunk_rois)):
+        levels = level_shapes(saved.encoder, data.images)
+        readouts = {
+            subject: Readout(trials.responses.shape[1], levels, generator=generator)
+            for subject, trials in data.trials.items()
+        }
+        result = run_training(
+            config, data, saved.encoder, readouts, folder=folder, part=trunk,
+            train_encoder=False, frozen_encoder=config.frozen_trunk,
+        )  # fmt: skip
+        results = group_results(config, data, result, layer_slices(saved.config.width))
+    write_part(folder, trunk, results)
+    return {"best_epoch": result.best_epoch, "best_score": result.best_score}
+
+
+def publish_transfer(*, folder: str, trunks: str, parts: Sequence[str]) -> dict[str, Any]:
+    """By subject ``transfer_accuracy`` (model, voxel) beside the accuracy of the ROI's own model; ``/transfer``."""
+    own = open_run(trunks)
+    trees = open_parts(folder, parts)
+    model = xr.Variable("model", list(parts))
+    subjects: dict[str, xr.Dataset] = {}
+    for subject in (name for name in next(iter(trees.values())).children if name != "history"):
+        datasets = [tree[subject].to_dataset() for tree in trees.values()]
+        accuracies = xr.concat([dataset["accuracy"] for dataset in datasets], dim=model, combine_attrs="override")
+        kept = [name for name in ("accuracy", "noise_ceiling") if name in own[subject]]
+        baseline = own[subject].to_dataset()[kept].load()
+        subjects[subject] = _same_voxels(subject, baseline, accuracies).assign_attrs(datasets[0].attrs)
+    matrix = transfer_matrices(subjects, areas=tuple(parts))
+    history = xr.concat(
+        [tree["history"].to_dataset() for tree in trees.values()], dim=model, combine_attrs="drop_conflicts"
+    )
+    transfer = transfer_asymmetry(matrix).assign(transfer=matrix)
+    write_results(folder, xr.DataTree.from_dict({**subjects, "transfer": transfer, "history": history}))
+    overall = transfer.sel(subject="all")
+    return {"alpha": float(overall["alpha"]), "alpha_error": float(overall["alpha_error"])}
+
+
+def _same_voxels(subject: str, own: xr.Dataset, transferred: xr.DataArray) -> xr.Dataset:
+    """Accuracies on other trunks next to those on the own one, voxel by voxel."""
+    rows = positions_of(own["flat_index"].values, transferred["flat_index"].values, subject)
+    return own.assign(transfer_accuracy=(("model", "voxel"), transferred.values[:, rows])).assign_coords(
+        model=transferred["model"].values
+    )

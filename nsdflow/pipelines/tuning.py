@@ -1,0 +1,162 @@
+"""Tuning as tasks: what the layers of a finished GNet add to every voxel of a subject, and where the voxel looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from nsdflow.analysis import pooling_field_fits, pooling_fields, roi_summary, tuning
+from nsdflow.config.pipeline import GNetPipeline, TuningPipeline
+from nsdflow.engine.compute import choose_device, torch_threads
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.fit.gnet.evaluate import predict_partitions
+from nsdflow.models.gnet import bipartite_slices, layer_slices
+from nsdflow.pipelines.data import load_images
+from nsdflow.pipelines.gnet.training import load_split
+from nsdflow.runs import open_run, write_results
+from nsdflow.runs.earlier import SubjectModel, input_subjects, load_model, run_settings
+from nsdflow.runs.folder import RunFolder
+from nsdflow.runs.parts import open_parts, write_part
+from nsdflow.store import Store, open_store
+from nsdflow.store.voxels import positions_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["plan_tuning", "publish_tuning", "tune_subject", "validation_trials"]
+
+#: Voxels whose contributions by trial are in memory at once.
+VOXELS_AT_ONCE = 512
+#: What the results by halves are called: ``half_inclusion`` beside ``inclusion`` by layer.
+HALF = "half"
+
+
+def plan_tuning(pipeline: TuningPipeline, *, store: str, folder: RunFolder) -> Plan:
+    """One GPU task a subject, then one that joins them and averages over ROIs."""
+    opened = open_store(store)
+    model = folder.sibling(pipeline.model)
+    subjects = input_subjects(model, opened, pipeline.subjects, GNetPipeline)
+    shared = {
+        "pipeline": pipeline.model_dump(mode="json"), "store": store, "folder": folder.path, "model": model.path,
+    }  # fmt: skip
+    queries = {subject: opened.explain(subject) for subject in subjects}
+    tasks = [
+        Task(
+            f"tune-{subject}", tune_subject, {**shared, "subject": subject}, "tune", pool="gpu",
+            memory=BASE_MEMORY + 4 * query.result_bytes, reads=query.bytes,
+        )
+        for subject, query in queries.items()
+    ]  # fmt: skip
+    publish = Task(
+        "publish",
+        publish_tuning,
+        {"folder": folder.path, "subjects": list(subjects), "threshold": pipeline.threshold},
+        "publish",
+        after=tuple(task.key for task in tasks),
+        memory=BASE_MEMORY,
+    )
+    note = f"of {model.path}, {pipeline.bootstrap} resamples; bytes and memory for all voxels of the store"
+    return Plan(f"{pipeline.name}: tuning", folder.path, (*tasks, publish), notes=(note,))
+
+
+def tune_subject(*, pipeline: Mapping[str, Any], store: str, folder: str, model: str, subject: str) -> dict[str, Any]:
+    """Tuning by layer and by half, and fits of the finer pooling fields, of one subject."""
+    config, run = TuningPipeline.model_validate(dict(pipeline)), RunFolder(model)
+    settings, opened = run_settings(run, GNetPipeline), open_store(store)
+    networks = load_model(run, subject)
+    responses = validation_trials(settings, opened, subject, networks.voxels["flat_index"].values)
+    with torch_threads(config.threads, share=2):
+        contributions = _contributions(config, networks, opened, responses["nsd_id"].values, settings.width)
+    layers, halves = [], []
+    for start in range(0, responses.sizes["voxel"], VOXELS_AT_ONCE):
+        block = slice(start, start + VOXELS_AT_ONCE)
+        parts, measured = contributions.isel(voxel=block), responses.isel(voxel=block)
+        bootstrap = {"resamples": config.bootstrap, "seed": config.seed}
+        layers.append(tuning(parts, measured, **bootstrap))
+        halves.append(tuning(_by_half(parts, settings.width), measured, **bootstrap))
+    by_half = xr.concat(halves, "voxel").drop_vars(["accuracy", "accuracy_std"]).rename(partition=HALF)
+    results = xr.concat(layers, "voxel", combine_attrs="override").merge(
+        by_half.rename({name: f"{HALF}_{name}" for name in by_half.data_vars}), combine_attrs="override"
+    )
+    source = open_run(model)[subject].to_dataset()
+    fits = pooling_field_fits(pooling_fields(source["pooling_logits_0"].load()))
+    kept = source[[name for name in ("noise_ceiling",) if name in source]].load().drop_vars("layer", errors="ignore")
+    whole = xr.merge(
+        [_bare(results), _bare(fits), _bare(kept)], combine_attrs="override", compat="override", join="exact"
+    )
+    whole = whole.assign_coords(networks.voxels.coords).assign_attrs(networks.voxels.attrs | results.attrs)
+    write_part(folder, subject, {subject: whole})
+    return {"fitted": int(whole["fitted"].sum()), "voxels": whole.sizes["voxel"]}
+
+
+def publish_tuning(*, folder: str, subjects: Sequence[str], threshold: float) -> dict[str, Any]:
+    """All subjects in one tree, with averages over ROIs in ``/roi_summary``."""
+    trees = open_parts(folder, subjects)
+    datasets = {subject: tree[subject].to_dataset().load() for subject, tree in trees.items()}
+    summaries = []
+    for dataset in datasets.values():
+        averaged = dataset[[name for name, values in dataset.data_vars.items() if _averages(str(name), values)]]
+        summaries.append(roi_summary(averaged, dataset["accuracy"], dataset["roi"], threshold=threshold))
+    summary = xr.concat(
+        summaries, xr.Variable("subject", list(datasets)), join="outer", combine_attrs="drop_conflicts"
+    ).assign_attrs(threshold=threshold)
+    write_results(folder, xr.DataTree.from_dict({**datasets, "roi_summary": summary}))
+    return {"subjects": list(datasets)}
+
+
+def validation_trials(config: GNetPipeline, store: Store, subject: str, flat_index: NDArray[np.int64]) -> xr.DataArray:
+    """Responses (trial, voxel) to shared images as the run's protocol scores them, for the run's voxels."""
+    only = config.model_copy(update={"subjects": (subject,)})
+    ((trials, _),) = load_split(only, store, config.rois, config.train.holdout_fraction)
+    columns = positions_of(flat_index, trials.voxels["flat_index"].values, subject)
+    return xr.DataArray(
+        trials.responses[np.ix_(np.flatnonzero(trials.shared), columns)],
+        dims=("trial", "voxel"),
+        coords={"nsd_id": ("trial", trials.nsd_id[trials.shared])},
+    )
+
+
+def _contributions(
+    config: TuningPipeline, networks: SubjectModel, store: Store, nsd_id: NDArray[np.int64], width: int
+) -> xr.DataArray:
+    """(image, voxel, partition): what each layer adds to the predictions of the images of the validation trials."""
+    ids = np.unique(nsd_id)
+    images = torch.from_numpy(load_images(store, ids))
+    networks.check_size(images)
+    layers = layer_slices(width)
+    values = np.empty((len(ids), networks.voxels.sizes["voxel"], len(layers)), np.float32)
+    for trunk in networks.to(choose_device(config.device)).trunks:
+        added = predict_partitions(
+            trunk.encoder, trunk.readout, images, partitions=list(layers.values()), batch_size=config.batch_size
+        )
+        values[:, trunk.columns] = added.cpu().numpy()
+    return xr.DataArray(
+        values, dims=("image", "voxel", "partition"), coords={"nsd_id": ("image", ids), "partition": list(layers)}
+    )
+
+
+def _by_half(contributions: xr.DataArray, width: int) -> xr.DataArray:
+    """Contributions of the two halves of the features, each the sum of its layers'."""
+    layers = layer_slices(width)
+    sums = [
+        contributions.sel(partition=[name for name, part in layers.items() if half.start <= part.start < half.stop])
+        .sum("partition")
+        .expand_dims(partition=[label], axis=-1)
+        for label, half in bipartite_slices(width).items()
+    ]
+    return xr.concat(sums, "partition")
+
+
+def _averages(name: str, values: xr.DataArray) -> bool:
+    """Whether an average over voxels means anything: not of angles, positions or categories."""
+    circular = ("polar_angle", "orientation", "parameters")
+    return "voxel" in values.dims and values.dtype.kind == "f" and name not in circular
+
+
+def _bare(dataset: xr.Dataset) -> xr.Dataset:
+    """Without coordinates of voxels, which all parts share."""
+    return dataset.drop_vars([name for name, coord in dataset.coords.items() if "voxel" in coord.dims])

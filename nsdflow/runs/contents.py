@@ -1,0 +1,89 @@
+"""What a run folder says, read once for the page."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from nsdflow.analysis.summary import subject_results
+from nsdflow.errors import MissingDataError, RunError
+from nsdflow.io.storage import exists, is_local, local_path, read_bytes
+from nsdflow.monitor.events import Event, read_log
+from nsdflow.runs import open_run
+from nsdflow.runs.results import has_results
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import xarray as xr
+
+__all__ = ["Run", "read_run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    folder: str
+    """Path or URL."""
+    record: Mapping[str, Any]
+    """``run.yaml``."""
+    results: xr.DataTree
+    events: tuple[Event, ...]
+    """``log.jsonl``, empty without one."""
+
+    @property
+    def name(self) -> str:
+        """Of the pipeline, or of the folder."""
+        pipeline = self.record.get("pipeline", {})
+        return str(pipeline.get("name", self.folder.rpartition("/")[2]))
+
+    def subjects(self) -> dict[str, xr.Dataset]:
+        """Results by voxel of each subject."""
+        return dict(subject_results(self.results))
+
+    def sibling(self, name: str) -> xr.DataTree:
+        """Results of another run in the same folder."""
+        return open_run(self._beside(name))
+
+    def _beside(self, name: str) -> str:
+        return f"{self.folder.rpartition('/')[0]}/{name}"
+
+    def has(self, needed: str) -> bool:
+        """Whether a variable or coordinate is there: ``"transfer/alpha"``, or ``"accuracy"`` of any subject.
+
+        ``"../gnet8j"`` asks for the results of another run in the same folder.
+        """
+        group, _, name = needed.rpartition("/")
+        if group == "..":
+            return has_results(self._beside(name))
+        if group:
+            return group in self.results.children and name in self.results[group].dataset
+        return any(name in subject or name in subject.coords for subject in self.subjects().values())
+
+
+def read_run(folder: str | os.PathLike[str]) -> Run:
+    """Read a run's record and log, and open its results.
+
+    Raises
+    ------
+    MissingDataError
+        There is no run, or it has no results yet.
+    RunError
+        ``run.yaml`` is damaged.
+    """
+    path = str(local_path(folder)) if is_local(os.fspath(folder)) else os.fspath(folder).rstrip("/")
+    results = open_run(path)
+    recorded, log = f"{path}/run.yaml", f"{path}/log.jsonl"
+    try:
+        record = yaml.safe_load(read_bytes(recorded))
+    except FileNotFoundError:
+        raise MissingDataError(f"{recorded}: not there; a run's folder holds run.yaml beside results.zarr") from None
+    except yaml.YAMLError as error:
+        raise RunError(f"{recorded} is not YAML ({' '.join(str(error).split())}); restore it or run again") from error
+    if not isinstance(record, dict):
+        raise RunError(f"{recorded} is damaged: no settings in it; restore it or run again")
+    return Run(path, record, results, tuple(read_log(log)) if exists(log) else ())

@@ -1,0 +1,93 @@
+"""Parts of a run: what parallel tasks finish, joined into the run's results by one last task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from nsdflow.io.storage import exists, remove
+from nsdflow.runs import open_run, write_results
+from nsdflow.runs.tensors import load_tensors, save_tensors
+from nsdflow.store import open_store
+from nsdflow.store.voxels import positions_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from nsdflow.store import Store
+
+__all__ = ["open_parts", "publish_parts", "remove_parts", "write_part"]
+
+
+def write_part(
+    folder: str, part: str, results: Mapping[str, xr.Dataset], state: Mapping[str, torch.Tensor] | None = None
+) -> None:
+    """Keep one part's labelled results and, where it has one, its model."""
+    path = _part(folder, part)
+    if state is not None:
+        save_tensors(f"{path}/model.safetensors", state)
+    write_results(path, xr.DataTree.from_dict(dict(results)))
+
+
+def open_parts(folder: str, parts: Sequence[str]) -> dict[str, xr.DataTree]:
+    """Results of every part, by its name."""
+    return {part: open_run(_part(folder, part)) for part in parts}
+
+
+def remove_parts(folder: str) -> None:
+    """Remove what is of no use once the run's results are published."""
+    for name in ("parts", "checkpoint", "features"):
+        remove(f"{folder}/{name}")
+
+
+def publish_parts(*, folder: str, store: str, parts: Sequence[str]) -> dict[str, Any]:
+    """Join the parts' voxels in the store's order, publish ``model.safetensors`` and then ``results.zarr``."""
+    opened = open_store(store)
+    trees = open_parts(folder, parts)
+    groups = dict.fromkeys(group for tree in trees.values() for group in tree.children)
+    joined = {}
+    for group in groups:
+        having = {part: tree for part, tree in trees.items() if group in tree.children}
+        joined[group] = join_history(having, group) if group == "history" else join_voxels(opened, group, having)
+    models = {part: f"{_part(folder, part)}/model.safetensors" for part in parts}
+    state = {
+        name if len(parts) == 1 else f"{part}.{name}": tensor
+        for part, path in models.items()
+        if exists(path)
+        for name, tensor in load_tensors(path).items()
+    }
+    if state:
+        save_tensors(f"{folder}/model.safetensors", state)
+    write_results(folder, xr.DataTree.from_dict(joined))
+    return {"subjects": [group for group in joined if group != "history"]}
+
+
+def join_voxels(store: Store, subject: str, trees: Mapping[str, xr.DataTree]) -> xr.Dataset:
+    """One subject's voxels of all parts, in the order of the store, with the part each came from."""
+    datasets = [tree[subject].to_dataset().load() for tree in trees.values()]
+    if len(datasets) == 1:
+        return datasets[0]
+    labelled = [
+        dataset.assign_coords(part=("voxel", np.full(dataset.sizes["voxel"], part)))
+        for part, dataset in zip(trees, datasets, strict=True)
+    ]
+    whole = xr.concat(
+        labelled, dim="voxel", data_vars="minimal", coords="minimal", compat="override", combine_attrs="override"
+    )
+    positions = positions_of(whole["flat_index"].values, store.voxels(subject)["flat_index"].values, subject)
+    return whole.isel(voxel=np.argsort(positions))
+
+
+def join_history(trees: Mapping[str, xr.DataTree], group: str) -> xr.Dataset:
+    """Histories of all parts along a new dimension ``part``; a single part keeps its own dimensions."""
+    datasets = [tree[group].to_dataset().load() for tree in trees.values()]
+    if len(datasets) == 1:
+        return datasets[0]
+    return xr.concat(datasets, dim=xr.Variable("part", list(trees)), combine_attrs="drop_conflicts")
+
+
+def _part(folder: str, part: str) -> str:
+    return f"{folder}/parts/{part}"

@@ -1,0 +1,151 @@
+"""Results of runs: a labelled tree, in few files, that is there as a whole or not at all.
+
+On a file system the tree is written aside and renamed. Object stores cannot rename: there it is written in place, and
+the consolidated metadata, without which it counts as no results, last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import xarray as xr
+from zarr.errors import UnstableSpecificationWarning
+from zarr.storage import MemoryStore
+
+from nsdflow.errors import MissingDataError, RunError
+from nsdflow.io.files import reaching, writing
+from nsdflow.io.storage import exists, is_local, local_path, put_files, read_bytes, remove
+
+if TYPE_CHECKING:
+    from zarr.abc.buffer import Buffer
+
+__all__ = ["RESULTS", "has_results", "open_run", "write_results"]
+
+#: Name of the tree in the folder of a run.
+RESULTS: Final = "results.zarr"
+#: Larger arrays are cut along their first axis.
+CHUNK_BYTES: Final = 64 << 20
+
+
+def write_results(run: str | os.PathLike[str], tree: xr.DataTree) -> None:
+    """Write the results of a run in place of earlier ones.
+
+    On a file system a reader meets the old results or the new ones, in an object store perhaps none in between.
+
+    Parameters
+    ----------
+    run : path or URL
+        Folder of the run.
+    tree : xr.DataTree
+        ``/subj01`` ... with voxel coordinates, ``/history`` and whatever the kind of run adds.
+    """
+    url = f"{str(run).rstrip('/')}/{RESULTS}"
+    with writing(url):
+        if is_local(url):
+            _write_aside(local_path(url), tree)
+        else:
+            remove(f"{url}/zarr.json")  # no results any more, before chunks go
+            remove(url)
+            hierarchy: dict[str, Buffer] = {}
+            _write_tree(MemoryStore(hierarchy), tree)
+            put_files(url, {path: buffer.to_bytes() for path, buffer in hierarchy.items()}, last="zarr.json")
+
+
+def _write_aside(target: Path, tree: xr.DataTree) -> None:
+    aside = target.with_name(f".{RESULTS}.{uuid4().hex[:8]}")
+    try:
+        _write_tree(aside, tree)
+        if target.exists():
+            old = target.with_name(f".{RESULTS}.{uuid4().hex[:8]}")
+            target.rename(old)
+            aside.rename(target)
+            shutil.rmtree(old)
+        else:
+            aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_tree(place: Path | MemoryStore, tree: xr.DataTree) -> None:
+    encoding = {
+        node.path: {
+            str(name): {"chunks": _chunk_shape(variable)}
+            for name, variable in node.dataset.variables.items()
+            if variable.size
+        }
+        for node in tree.subtree
+    }
+    with warnings.catch_warnings():
+        # fixed-length strings and consolidated metadata are extensions of Zarr v3 that zarr and xarray agree on
+        warnings.simplefilter("ignore", UnstableSpecificationWarning)
+        warnings.filterwarnings("ignore", "Consolidated metadata")
+        tree.to_zarr(place, mode="w", zarr_format=3, consolidated=True, encoding=encoding, write_inherited_coords=False)
+
+
+def has_results(run: str | os.PathLike[str]) -> bool:
+    """Whether the results of a run are there, complete."""
+    url = f"{str(run).rstrip('/')}/{RESULTS}"
+    if is_local(url):
+        return exists(url)
+    try:
+        return "consolidated_metadata" in json.loads(read_bytes(f"{url}/zarr.json"))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        raise RunError(f"{url}/zarr.json is damaged; remove {url} and run the same command again") from None
+
+
+def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
+    """Open the results of a run; values are read when they are used.
+
+    Parameters
+    ----------
+    path : path or URL
+        Folder of the run.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such run, it has no results yet, or the folder is none of a run.
+    """
+    run = str(local_path(path)) if is_local(str(path)) else str(path).rstrip("/")
+    if not has_results(run):
+        raise MissingDataError(f"{run}: {_why_not(run)}")
+    with reaching(run):
+        tree = xr.open_datatree(f"{run}/{RESULTS}", engine="zarr", chunks=None, consolidated=True)
+        if not is_local(run):
+            _load_coordinates(tree)
+    return tree
+
+
+def _why_not(run: str) -> str:
+    """Why a run without results cannot be opened."""
+    if exists(f"{run}/run.yaml"):
+        return "has no results yet; `nsdflow status` says how far it is"
+    if exists(f"{run}/zarr.json"):
+        return "a store, not a run; give the folder that `nsdflow run` made"
+    return "no run, for it has no run.yaml; give the folder that `nsdflow run` made" if exists(run) else "no such run"
+
+
+def _load_coordinates(tree: xr.DataTree) -> None:
+    """Coordinates are small and every use of an array needs them: fetch each once, many at a time."""
+    variables = {id(variable): variable for node in tree.subtree for variable in node.dataset.coords.variables.values()}
+    with ThreadPoolExecutor(16) as pool:
+        for _ in pool.map(lambda one: isinstance(one, xr.IndexVariable) or one.load(), variables.values()):
+            pass
+
+
+def _chunk_shape(variable: xr.Variable) -> tuple[int, ...]:
+    """The whole variable, or as many of its first rows as fit."""
+    if variable.ndim == 0:
+        return ()
+    row = max(1, prod(variable.shape[1:]) * variable.dtype.itemsize)
+    return (max(1, min(variable.shape[0], CHUNK_BYTES // row)), *variable.shape[1:])

@@ -1,0 +1,136 @@
+"""``nsdflow status``: how far runs and ingestions are, from what they wrote; nothing needs to be running."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nsdflow.engine import markers
+from nsdflow.engine.driver_lock import holder
+from nsdflow.errors import MissingDataError
+from nsdflow.io.files import filesystem, reaching
+from nsdflow.io.storage import exists
+from nsdflow.monitor.events import read_log
+from nsdflow.monitor.state import Watch, clock
+from nsdflow.runs.folder import RunFolder
+
+__all__ = ["Status", "read_status"]
+
+#: Lines of news (failures, lost jobs) of a run.
+NEWS = 5
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where one run, or one store, stands."""
+
+    title: str
+    finished: bool
+    tables: tuple[Sequence[Mapping[str, str]], ...] = ()
+    """Rows of text: stages, trainings, accuracy by subject, jobs by pool; as on the dashboard."""
+    news: tuple[str, ...] = ()
+    """What went wrong last, newest first."""
+
+    def describe(self) -> str:
+        """As text for a terminal."""
+        tables = [_aligned(rows) for rows in self.tables if rows]
+        return "\n\n".join(
+            [self.title, *tables, *(["\n".join(f"  {line}" for line in self.news)] if self.news else [])]
+        )
+
+
+def read_status(folder: str, now: float | None = None) -> list[Status]:
+    """The status of a run, of each run of a folder of runs, or of a store that is being built.
+
+    Parameters
+    ----------
+    folder
+        Path of any of these.
+    now
+        Seconds since 1970 from which ages are counted; the clock's if None.
+
+    Raises
+    ------
+    MissingDataError
+        If there is nothing of the kind.
+    """
+    now = time.time() if now is None else now
+    place = folder.rstrip("/")
+    building = f"{place.removesuffix('.building')}.building"
+    if exists(f"{place}/run.yaml"):
+        return [_run(place, now)]
+    runs = [name for name in _names(place) if exists(f"{place}/{name}/run.yaml")]
+    if runs:
+        return [_run(f"{place}/{name}", now) for name in runs]
+    if exists(building):
+        title = "; ".join([f"{building}: being built", *_driver(building.removesuffix(".building"))])
+        return [Status(title, finished=False, tables=(_stages(building),))]
+    if exists(f"{place}/zarr.json"):
+        return [Status(f"{place}: a published store", finished=True)]
+    raise MissingDataError(f"{place}: neither a run, nor a folder of runs, nor a store being built")
+
+
+def _names(folder: str) -> list[str]:
+    """What is in a folder, sorted; nothing if there is none."""
+    with reaching(folder):
+        system, path = filesystem(folder)
+        try:
+            return sorted(entry.rstrip("/").rpartition("/")[2] for entry in system.ls(path, detail=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def _run(path: str, now: float) -> Status:
+    folder = RunFolder(path)
+    record, finished = folder.record(), folder.finished
+    events = read_log(folder.url("log.jsonl")) if folder.exists("log.jsonl") else []
+    watch = Watch()
+    for event in events:
+        watch.take(event)
+    state = ["finished"] if finished else ["not finished"]
+    driver = [] if finished else _driver(f"{path}/driver")
+    if not finished:
+        state += [f"last sign of life {clock(now - events[-1]['time'])} ago"] if events else []
+        state += driver or ["no command works on it, the same one continues"]
+    trainings = watch.training_rows(now)
+    if finished:  # neither are there jobs, nor does the age of a checkpoint say anything
+        trainings = [{key: cell for key, cell in row.items() if key not in PASSING} for row in trainings]
+    filled = [{key for key, cell in row.items() if cell} for row in trainings]
+    shown = set().union(*filled)
+    return Status(
+        title=f"{path}: {record['pipeline']['kind']} pipeline of {record['created']}, {'; '.join(state)}",
+        finished=finished,
+        tables=(
+            _stages(path),
+            [{key: cell for key, cell in row.items() if key in shown} for row in trainings],
+            watch.subject_rows(),
+            [] if not driver or driver[0].endswith("died") else watch.job_rows(),  # jobs end with their driver
+        ),
+        news=() if finished else tuple(watch.news[:NEWS]),
+    )
+
+
+#: Columns of trainings that mean something only while they run.
+PASSING = ("time left", "checkpoint age", "worker")
+
+
+def _driver(target: str) -> list[str]:
+    """Who works on it, if anybody holds it."""
+    line = holder(target)
+    return [] if line is None else [line]
+
+
+def _stages(folder: str) -> list[dict[str, str]]:
+    """Tasks done by stage, from the markers: they are what counts when a command is repeated."""
+    stages = markers.progress(folder)
+    return [{"stage": stage, "tasks": f"{done} / {total}"} for stage, (done, total) in stages.items()]
+
+
+def _aligned(rows: Sequence[Mapping[str, str]]) -> str:
+    """Columns of equal width, indented, below their titles."""
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

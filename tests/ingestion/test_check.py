@@ -1,0 +1,48 @@
+"""What ``nsdflow check`` says that a pipeline needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nsdflow.ingestion.check import describe_source
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch) -> Path:
+    """An empty folder for downloaded weights."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "nsdflow"
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "needs"),
+    [
+        ("gnet8j", "gnet8j will fetch AlexNet's weights from http"),
+        ("alexnet_fpf", "without network: --set feature_weights=FILE"),
+        ("transfer", "transfer starts from the run gnet8r: finish that first"),
+        ("predict", "predict starts from the run gnet8j: finish that first"),
+        ("paper", "paper runs in turn: gnet8j, gnet8r, "),
+    ],
+)
+def test_what_a_pipeline_needs_beside_nsd(small_nsd: Path, pipeline: str, needs: str) -> None:
+    plain, page = describe_source(str(small_nsd)), describe_source(str(small_nsd), pipeline=pipeline)
+    assert page.startswith(plain)
+    assert needs in page.removeprefix(plain)
+
+
+def test_gabor_needs_nothing(small_nsd: Path) -> None:
+    assert describe_source(str(small_nsd), pipeline="gabor_fwrf") == describe_source(str(small_nsd))
+
+
+def test_weights_that_are_there_or_are_not(small_nsd: Path, cache: Path, tmp_path: Path) -> None:
+    cache.mkdir()
+    (cache / "alexnet-owt-7be5be79.pth").touch()
+    assert f"gnet8j finds AlexNet's weights in {cache}" in describe_source(str(small_nsd), pipeline="gnet8j")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("name: mine\nkind: gnet\nsubjects: [2]\nprefilter_weights: nowhere.pth\n")
+    page = describe_source(str(small_nsd), pipeline=str(mine))
+    assert "missing: nowhere.pth, AlexNet's weights for mine" in page
+    assert "subj02: " in page
+    assert "subj01: " not in page

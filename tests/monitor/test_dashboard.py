@@ -1,0 +1,72 @@
+"""nsdflow's page in the Dask dashboard: what it holds, and that it is served (tests/browser look at it)."""
+
+from __future__ import annotations
+
+import urllib.request
+
+import pytest
+
+from nsdflow.cluster.connect import connect
+from nsdflow.monitor.dashboard import Page, dask_setup, table
+from nsdflow.monitor.events import Publisher, emit, make_event
+from nsdflow.monitor.state import Watch
+
+
+def epochs_of(group: str, number: int) -> dict:
+    subjects = {"subj01": 0.02 * number, "subj02": 0.01 * number}
+    return make_event(
+        "epoch", run="gnet8r", group=group, epoch=number, epochs=10, seconds=1.5, loss=2.0 / number,
+        holdout_loss=3.0 / number, accuracy=0.015 * number, subjects=subjects,
+    )  # fmt: skip
+
+
+def report(group: str, epochs: int) -> None:
+    for number in range(1, epochs + 1):
+        event = epochs_of(group, number)
+        emit(event.pop("kind"), **{key: value for key, value in event.items() if key != "time"})
+
+
+def test_curves_bars_and_tables_follow_the_events():
+    watch = Watch()
+    page = Page(watch)
+    assert page.curves.data["x"] == []
+    for group, epochs in (("V1", 3), ("V2", 2)):
+        for number in range(1, epochs + 1):
+            watch.take(epochs_of(group, number))
+    page.update()
+    assert page.accuracies.data["name"] == ["gnet8r/V1", "gnet8r/V2"]
+    assert page.accuracies.data["x"] == [[1, 2, 3], [1, 2]]
+    assert page.curves.data["y"][0] == [2.0, 1.0, 2.0 / 3]
+    assert page.curves.data["dash"] == ["solid", "solid", "dashed", "dashed"]
+    assert page.subjects.data["x"] == [
+        ("subj01", "gnet8r/V1"), ("subj02", "gnet8r/V1"), ("subj01", "gnet8r/V2"), ("subj02", "gnet8r/V2")
+    ]  # fmt: skip
+    assert len(set(page.subjects.data["color"])) == 2
+    assert "<td>3 / 10</td>" in page.trainings.text
+
+
+def test_tables_show_text_as_text():
+    assert table([]) == ""
+    assert table([{"a<b": "<script>"}]) == "<table><tr><th>a&lt;b</th></tr><tr><td>&lt;script&gt;</td></tr></table>"
+
+
+@pytest.fixture
+def served():
+    """A client whose scheduler has seen two trainings, and the address of its dashboard."""
+    with connect("threads") as client:
+        with Publisher(client) as publish:
+            publish(make_event("stage", stage="train", total=2, done=0, bytes=0))
+        for group in ("V1", "V2"):
+            client.submit(report, group, 10, key=f"train-{group}").result()
+        yield client, f"http://127.0.0.1:{client.cluster.scheduler.http_server.port}"
+
+
+def test_the_page_is_served_and_linked_from_dasks_own(served):
+    client, url = served
+    with urllib.request.urlopen(f"{url}/nsdflow") as answer:
+        assert b"<title>" in answer.read()
+    with urllib.request.urlopen(f"{url}/status") as answer:
+        assert b'href="nsdflow"' in answer.read()
+    client.run_on_scheduler(dask_setup)  # once more changes nothing
+    with urllib.request.urlopen(f"{url}/status") as answer:
+        assert answer.read().count(b'href="nsdflow"') == 1

@@ -1,0 +1,115 @@
+"""The fwRF pipeline on a small synthetic NSD: labelled, resumable, the same however it is cut into tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from distributed import Client
+
+import nsdflow
+from nsdflow.config import load_pipeline
+from nsdflow.fit.fwrf import FwrfSettings, fit
+from nsdflow.fit.split import last_trials_holdout
+from nsdflow.models.networks.gabor import GaborPyramid
+from nsdflow.models.networks.levels import extract_levels
+from nsdflow.models.pooling import candidate_grid, log_spaced_sizes
+from nsdflow.pipelines import features
+
+SMALL: Mapping[str, Any] = {
+    "candidates": {"sizes": 2, "smallest": 0.2, "largest": 0.4},
+    "lambdas": 3,
+    "threads": 1,
+    "bootstrap": 4,
+    "candidates_per_task": 10,
+}
+
+
+@pytest.fixture(scope="module")
+def fitted(
+    small_store: str, tmp_path_factory: pytest.TempPathFactory, threads_client: Client
+) -> tuple[Path, xr.DataTree]:
+    runs = tmp_path_factory.mktemp("runs")
+    return runs, nsdflow.run("gabor_fwrf", store=small_store, runs=str(runs), client=threads_client, **SMALL)
+
+
+def test_results_are_labelled_as_designed(fitted: tuple[Path, xr.DataTree], small_store: str) -> None:
+    runs, tree = fitted
+    store = nsdflow.open_store(small_store)
+    assert set(tree.children) == {"subj01", "subj02"}
+    for subject in store.subjects:
+        results = tree[subject].to_dataset()
+        assert results["rf"].dims == ("voxel", "parameter")
+        assert list(results["parameter"].values) == ["x", "y", "sigma"]
+        assert results.sizes["feature"] == 72
+        assert len(np.unique(results["layer"])) == 12
+        for name in ("lambda", "holdout_loss", "bias", "accuracy", "noise_ceiling"):
+            assert results[name].dims == ("voxel",)
+        for name in ("weights", "feature_mean", "feature_std"):
+            assert results[name].dims == ("voxel", "feature")
+        np.testing.assert_array_equal(results["flat_index"], store.voxels(subject)["flat_index"])
+    assert not (runs / "gabor_fwrf" / "features").exists()
+    assert not (runs / "gabor_fwrf" / "parts").exists()
+
+
+def test_tasks_give_what_one_call_of_the_solver_gives(fitted: tuple[Path, xr.DataTree], small_store: str) -> None:
+    store = nsdflow.open_store(small_store)
+    responses = store.responses("subj02", shared=False).compute()
+    ids = np.unique(store.trials("subj02")["nsd_id"])
+    levels = extract_levels(GaborPyramid(), store.images(ids).values)
+    result = fit(
+        levels.maps,
+        torch.from_numpy(np.searchsorted(ids, responses["nsd_id"].values)),
+        torch.from_numpy(responses.values),
+        torch.from_numpy(last_trials_holdout(responses.sizes["trial"], 0.1)),
+        candidate_grid(log_spaced_sizes(2, 0.2, 0.4), spacing=1.4),
+        FwrfSettings(lambdas=tuple(np.geomspace(1, 1e5, 3))),
+    )
+    ours = fitted[1]["subj02"].to_dataset()
+    # the sums over trials run over other images before the shared ones are left out: equal but for rounding
+    np.testing.assert_allclose(ours["holdout_loss"], result.holdout_loss, rtol=1e-4)
+    assert (ours["rf"].values == result.rf.numpy().astype(np.float32)).all(axis=1).mean() > 0.95
+
+
+def test_blocks_of_candidates_and_what_is_kept_change_nothing(
+    fitted: tuple[Path, xr.DataTree],
+    small_store: str,
+    tmp_path: Path,
+    threads_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = {**SMALL, "candidates_per_task": 1000, "subjects": [2]}
+    again = nsdflow.run("gabor_fwrf", store=small_store, runs=str(tmp_path / "whole"), client=threads_client, **whole)
+    assert again["subj02"].identical(fitted[1]["subj02"])
+    log = (tmp_path / "whole" / "gabor_fwrf" / "log.jsonl").read_text()
+    assert log.count('"task-done"') == 5, "create, features, one search, solve, publish"
+    assert features.Sizes(((2, 9, 9),), (2,), ((0,),), 3).kept == "pooled"
+    assert features.Sizes(((2, 9, 9),), (2,), ((0,),), 300).kept == "maps"
+    monkeypatch.setattr(features.Sizes, "kept", "maps")
+    maps = nsdflow.run("gabor_fwrf", store=small_store, runs=str(tmp_path / "maps"), client=threads_client, **whole)
+    xr.testing.assert_allclose(maps["subj02"].to_dataset(), again["subj02"].to_dataset(), rtol=1e-3, atol=1e-4)
+
+
+def test_alexnet_with_weights_from_a_file(small_store: str, tmp_path: Path, threads_client: Client) -> None:
+    config = load_pipeline("alexnet_fwrf", {"max_features_per_layer": 20})
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    for name, shape in features.ALEXNET_SHAPES.items():
+        fan_in = int(np.prod(shape[1:]))
+        weights[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
+        weights[f"{name}.bias"] = torch.zeros(shape[0])
+    torch.save(weights, tmp_path / "alexnet.pth")
+    assert config.kind == "fwrf"
+    results = nsdflow.run(
+        "alexnet_fwrf", store=small_store, runs=str(tmp_path), client=threads_client, subjects=[1],
+        feature_weights=str(tmp_path / "alexnet.pth"), max_features_per_layer=20, **SMALL,
+    )  # fmt: skip
+    subject = results["subj01"].to_dataset()
+    names, counts = np.unique(subject["layer"], return_counts=True)
+    assert dict(zip(names, counts, strict=True)) == dict.fromkeys(features.ALEXNET_LAYERS, 20)
+    assert np.isfinite(subject["accuracy"]).all()

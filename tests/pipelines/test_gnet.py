@@ -1,0 +1,238 @@
+"""GNet pipelines on a small synthetic NSD: labelled results, resumption bit for bit, protocols and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from dask.utils import format_bytes
+from distributed import Client
+
+import nsdflow
+from nsdflow.cluster.deadline import DEADLINE, pretend_interrupt
+from nsdflow.errors import ConfigError, RunError, SelectionError
+from nsdflow.fit.gnet.evaluate import predict
+from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
+from nsdflow.models.gnet import Prefilter
+from nsdflow.monitor.events import emit, read_log
+from nsdflow.pipelines.gnet import training
+from nsdflow.pipelines.gnet.tasks import plan_gnet
+from nsdflow.pipelines.run import resolve
+from nsdflow.runs.folder import RunFolder
+from nsdflow.runs.networks import load_gnet
+from tests.same_run import assert_same_run
+
+SMALL: Mapping[str, Any] = {
+    "prefilter": "gabor",
+    "width": 4,
+    "threads": 1,
+    "bootstrap": 8,
+    "train": {"epochs": 2, "batch_size": 40},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def gnet8j(small_store: str, runs: str, threads_client: Client) -> xr.DataTree:
+    return nsdflow.run("gnet8j", store=small_store, runs=runs, client=threads_client, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def gnet8r(small_store: str, runs: str, threads_client: Client) -> xr.DataTree:
+    return nsdflow.run("gnet8r", store=small_store, runs=runs, client=threads_client, **SMALL)
+
+
+def test_results_are_labelled_as_designed(gnet8j: xr.DataTree, small_store: str) -> None:
+    store = nsdflow.open_store(small_store)
+    assert set(gnet8j.children) == {"subj01", "subj02", "history"}
+    for subject in store.subjects:
+        results = gnet8j[subject].to_dataset()
+        assert results["weights"].dims == ("voxel", "feature")
+        assert results["pooling_logits_0"].ndim == results["pooling_logits_1"].ndim == 3
+        for name in ("accuracy", "accuracy_std", "noise_ceiling", "bias"):
+            assert results[name].dims == ("voxel",)
+            assert np.isfinite(results[name]).where(results["ncsnr"].notnull(), True).all()
+        assert list(np.unique(results["layer"])) == sorted(nsdflow.names.LAYER_NAMES)
+        np.testing.assert_array_equal(results["flat_index"], store.voxels(subject)["flat_index"])
+        np.testing.assert_array_equal(results["roi"], store.voxels(subject)["roi"])
+        ncsnr = results["ncsnr"].astype(np.float64)
+        np.testing.assert_allclose(results["noise_ceiling"], np.sqrt(ncsnr**2 / (ncsnr**2 + 1)), rtol=1e-5)
+    history = gnet8j["history"].to_dataset()
+    assert dict(history.sizes) == {"epoch": 2, "subject": 2}
+    assert history["train_loss"].values[-1] < history["train_loss"].values[0] * 1.1
+
+
+def test_accuracy_is_that_of_the_saved_model(gnet8j: xr.DataTree, small_store: str, runs: str) -> None:
+    """From the files alone, with a loop over voxels as the oracle."""
+    store = nsdflow.open_store(small_store)
+    saved = load_gnet(RunFolder(f"{runs}/gnet8j"))
+    responses = store.responses("subj02", roi=["V1", "V2", "V3", "hV4"], shared=True).compute()
+    images = torch.from_numpy(store.images(np.unique(responses["nsd_id"])).values)
+    predictions = predict(saved.encoder, saved.readouts["subj02"], images).numpy()
+    rows = np.searchsorted(np.unique(responses["nsd_id"]), responses["nsd_id"])
+    expected = [
+        np.corrcoef(predictions[rows, v], responses.values[:, v])[0, 1] for v in range(responses.sizes["voxel"])
+    ]
+    np.testing.assert_allclose(gnet8j["subj02"]["accuracy"], expected, atol=1e-5)
+
+
+def test_a_finished_run_is_returned_and_not_repeated(
+    gnet8j: xr.DataTree, small_store: str, runs: str, threads_client: Client
+) -> None:
+    before = Path(runs, "gnet8j", "log.jsonl").read_text()
+    again = nsdflow.run("gnet8j", store=small_store, runs=runs, client=threads_client, **SMALL)
+    assert again.identical(gnet8j)
+    assert Path(runs, "gnet8j", "log.jsonl").read_text() == before
+
+
+def test_the_folder_of_another_run_is_left_alone(gnet8j: xr.DataTree, small_store: str, runs: str) -> None:
+    with pytest.raises(RunError, match=r"holds a run with other settings \(seed was 0, now 1\)"):
+        nsdflow.run("gnet8j", store=small_store, runs=runs, seed=1, **SMALL)
+
+
+def test_an_interrupted_run_continues_to_the_same_bits(
+    gnet8j: xr.DataTree,
+    small_store: str,
+    runs: str,
+    tmp_path: Path,
+    threads_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pretend_interrupt(threads_client), pytest.raises(RunError, match="run the same command to continue"):
+        nsdflow.run("gnet8j", store=small_store, runs=str(tmp_path), client=threads_client, **SMALL)
+    checkpoint = tmp_path / "gnet8j" / "checkpoint" / "joint.pt"
+    assert not checkpoint.exists(), "nothing was trained before the interrupt"
+
+    def interrupt(kind: str, **fields: Any) -> None:
+        monkeypatch.setenv(DEADLINE, "0")
+        emit(kind, **fields)
+
+    monkeypatch.setattr(training, "emit", interrupt)  # in the task itself: an event could come after the last epoch
+    with pytest.raises(RunError, match="run the same command to continue"):
+        nsdflow.run("gnet8j", store=small_store, runs=str(tmp_path), client=threads_client, **SMALL)
+    monkeypatch.undo()
+    assert checkpoint.exists()
+    nsdflow.run("gnet8j", store=small_store, runs=str(tmp_path), client=threads_client, **SMALL)
+    epochs = [event["epoch"] for event in read_log(tmp_path / "gnet8j" / "log.jsonl") if event["kind"] == "epoch"]
+    assert epochs in ([1, 2], [1, 2, 2]), "the first epoch was not trained again"
+    assert_same_run(Path(runs) / "gnet8j", tmp_path / "gnet8j")
+
+
+def test_gnet8r_joins_the_rois_in_the_order_of_the_store(gnet8r: xr.DataTree, small_store: str, runs: str) -> None:
+    store = nsdflow.open_store(small_store)
+    for subject in store.subjects:
+        results = gnet8r[subject].to_dataset()
+        np.testing.assert_array_equal(results["flat_index"], store.voxels(subject)["flat_index"])
+        groups = nsdflow.names.ROI_GROUPS
+        assert all(roi in groups[part] for roi, part in zip(results["roi"].values, results["part"].values, strict=True))
+    assert gnet8r["history"].sizes["part"] == 4
+    assert not (Path(runs) / "gnet8r" / "parts").exists()
+    v2 = load_gnet(RunFolder(f"{runs}/gnet8r"), "V2")
+    own = gnet8r["subj01"].to_dataset().isel(voxel=gnet8r["subj01"]["part"].values == "V2")
+    np.testing.assert_array_equal(own["weights"], v2.readouts["subj01"].weights.detach().numpy())
+    with pytest.raises(SelectionError, match=r"unknown trunk .* there are: V1, V2, V3, hV4"):
+        load_gnet(RunFolder(f"{runs}/gnet8r"), "V9")
+
+
+def test_transfer_compares_with_the_own_trunk(
+    gnet8r: xr.DataTree, small_store: str, runs: str, threads_client: Client
+) -> None:
+    settings = {**SMALL, "frozen_trunk": "eval"}
+    for name in ("prefilter", "width"):
+        settings.pop(name)
+    results = nsdflow.run("transfer", store=small_store, runs=runs, client=threads_client, **settings)
+    subject = results["subj01"].to_dataset()
+    np.testing.assert_array_equal(subject["accuracy"], gnet8r["subj01"]["accuracy"])
+    matrix = results["transfer"]["transfer"].sel(subject="subj01", model="V1", roi="V2")
+    v2 = np.isin(subject["roi"], nsdflow.names.ROI_GROUPS["V2"])
+    expected = (subject["transfer_accuracy"].sel(model="V1").values[v2] - subject["accuracy"].values[v2]).mean()
+    np.testing.assert_allclose(matrix, expected, rtol=1e-5)
+
+
+def test_strict_protocol_and_shuffled_control_run(small_store: str, tmp_path: Path, threads_client: Client) -> None:
+    for name, change in (("strict", {"protocol": "strict"}), ("shuffled", {"shuffle_images": True})):
+        results = nsdflow.run(
+            "gnet8j", store=small_store, runs=str(tmp_path), client=threads_client, name=name, **SMALL, **change
+        )
+        assert np.isfinite(results["subj01"]["accuracy"]).all()
+
+
+def test_dry_run_writes_nothing(small_store: str, tmp_path: Path) -> None:
+    plan = nsdflow.run("gnet8r", store=small_store, runs=str(tmp_path / "runs"), dry_run=True, **SMALL).attrs["plan"]
+    assert "train    4      gpu" in plan
+    assert not (tmp_path / "runs").exists()
+
+
+def test_mistakes_are_told_before_anything_runs(small_store: str, tmp_path: Path) -> None:
+    where = {"store": small_store, "runs": str(tmp_path / "runs")}
+    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
+        nsdflow.run("gnet8j", **where, train={"epoch": 2})
+    with pytest.raises(SelectionError, match=r"unknown subject 'subj07'; there are: subj01, subj02"):
+        nsdflow.run("gnet8j", **where, subjects=[7])
+    with pytest.raises(SelectionError, match="unknown ROI"):
+        nsdflow.run("gnet8j", **where, rois=["V9"])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_alexnets_file_and_network_the_error_says_what_to_do(
+    small_store: str, tmp_path: Path, threads_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    settings = {**SMALL, "prefilter": "alexnet", "prefilter_weights": str(tmp_path / "absent.pth")}
+    with pytest.raises(FileNotFoundError, match=r"absent\.pth: no such file; give torchvision's alexnet"):
+        nsdflow.run("gnet8j", store=small_store, runs=str(tmp_path), client=threads_client, **settings)
+
+
+def test_bfloat16_is_as_accurate(gnet8j: xr.DataTree, small_store: str, threads_client: Client, tmp_path: Path) -> None:
+    """Within bootstrap error, on as many voxels as chance allows; and the results say which arithmetic it was."""
+    rounded = nsdflow.run(
+        "gnet8j", store=small_store, runs=str(tmp_path), client=threads_client, precision="bfloat16", **SMALL
+    )
+    assert [tree["history"].attrs["precision"] for tree in (gnet8j, rounded)] == ["float32", "bfloat16"]
+    assert rounded["history"].attrs["prefilter_cache"] == "none"
+    for subject in ("subj01", "subj02"):
+        difference = rounded[subject]["accuracy"] - gnet8j[subject]["accuracy"]
+        error = np.hypot(rounded[subject]["accuracy_std"], gnet8j[subject]["accuracy_std"])
+        assert float(np.abs(difference).max()) > 0
+        assert float((np.abs(difference) < 2 * error).mean()) > 0.9
+
+
+def test_the_plan_says_whether_the_prefilter_output_is_kept(small_store: str, runs: str) -> None:
+    images = nsdflow.open_store(small_store).images()
+    pixels = gabor_prefilter_maps(images.shape[-1])
+    half = images.sizes["image"] * 192 * pixels**2 * 2
+
+    def planned(**settings: Any) -> tuple[str, int]:
+        pipeline = resolve("gnet8j", settings)
+        plan = plan_gnet(pipeline, store=small_store, folder=RunFolder.of(pipeline, runs))
+        return plan.describe().splitlines()[-1], plan.tasks[0].memory
+
+    nothing, least = planned(**{"train.prefilter_cache": "none"})
+    assert nothing == "prefilter: computed once a batch"
+    said, memory = planned()
+    assert f"kept in float16 ({format_bytes(half)}) on a GPU where that takes at most 75%" in said
+    assert memory == least
+    said, memory = planned(**{"train.prefilter_cache": "full"})
+    assert said == f"prefilter: output of all images kept in float32 ({format_bytes(2 * half)})"
+    assert memory == least + 2 * half
+    assert planned(precision="float32") == planned(device="cpu") == planned(train_prefilter=True) == (nothing, least)
+
+
+def gabor_prefilter_maps(pixels: int) -> int:
+    """Pixels of the prefilter's maps, from the prefilter itself."""
+    prefilter = Prefilter(gabor_prefilter_weights(0))
+    return int(prefilter(torch.zeros(1, 3, pixels, pixels, dtype=torch.uint8)).shape[-1])
+
+
+def test_what_is_trained_is_not_kept() -> None:
+    with pytest.raises(ConfigError, match=r"write train.prefilter_cache=none"):
+        resolve("gnet8jft", {"train.prefilter_cache": "half"})
