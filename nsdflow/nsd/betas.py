@@ -16,8 +16,8 @@ import numpy as np
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE
 from nsdflow.nsd import layout
-from nsdflow.nsd.frames import read_header, stream_frames
-from nsdflow.nsd.hdf5 import iter_voxels
+from nsdflow.nsd.formats.frames import read_header, stream_frames
+from nsdflow.nsd.formats.hdf5 import iter_voxels
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

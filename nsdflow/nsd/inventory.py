@@ -11,7 +11,7 @@ from nsdflow.errors import MissingDataError, one_of
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, SPACES
 from nsdflow.nsd import layout
 from nsdflow.nsd.betas import read_session_header
-from nsdflow.nsd.frames import read_header
+from nsdflow.nsd.formats.frames import read_header
 from nsdflow.nsd.images import images_shape
 from nsdflow.nsd.rois import list_atlases
 

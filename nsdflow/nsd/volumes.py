@@ -10,7 +10,7 @@ import numpy as np
 
 from nsdflow.errors import SourceError
 from nsdflow.nsd import layout
-from nsdflow.nsd.frames import read_header, stream_frames
+from nsdflow.nsd.formats.frames import read_header, stream_frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ import xarray as xr
 
 from nsdflow.errors import StoreError
 from nsdflow.io.storage import local_path
-from nsdflow.nsd.nifti import write_nifti
+from nsdflow.nsd.formats.nifti import write_nifti
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,8 +5,8 @@
 >>> read_truth(folder, "subj01").noise_ceiling.median()  # doctest: +SKIP
 """
 
+from nsdflow.synthetic.experiment.stimuli import Progress
 from nsdflow.synthetic.spec import HIERARCHIES, SyntheticSpec
-from nsdflow.synthetic.stimuli import Progress
 from nsdflow.synthetic.truth import planted_signal, read_spec, read_truth
 from nsdflow.synthetic.write import write_nsd
 

@@ -13,12 +13,12 @@ import xarray as xr
 
 from nsdflow.errors import MissingDataError, one_of
 from nsdflow.names import DEFAULT_SPACE, ROI_LABELS, subject_name, subject_number
-from nsdflow.synthetic.network import PlantedNetwork, level_of_feature
-from nsdflow.synthetic.planting import Planted, planted_responses
+from nsdflow.synthetic.brain.network import PlantedNetwork, level_of_feature
+from nsdflow.synthetic.brain.planting import Planted, planted_responses
 from nsdflow.synthetic.spec import SyntheticSpec
 
 if TYPE_CHECKING:
-    from nsdflow.synthetic.participant import Participant
+    from nsdflow.synthetic.brain.participant import Participant
 
 __all__ = ["STIMULI", "planted_signal", "read_spec", "read_truth", "save_spec", "save_truth", "signal_path"]
 

@@ -14,14 +14,14 @@ import scipy.io
 from nsdflow.errors import ConfigError
 from nsdflow.io.files import writing
 from nsdflow.names import subject_name
-from nsdflow.synthetic.behaviour import responses, responses_text
-from nsdflow.synthetic.betas import write_session, write_summaries
-from nsdflow.synthetic.design import Experiment, expdesign, plan_experiment, stim_info
-from nsdflow.synthetic.maps import write_label_tables, write_surface_maps, write_volume_maps
-from nsdflow.synthetic.participant import Participant
-from nsdflow.synthetic.planting import plant, subject_anatomy
-from nsdflow.synthetic.recording import prepare_recording
-from nsdflow.synthetic.stimuli import Progress, show_images
+from nsdflow.synthetic.brain.participant import Participant
+from nsdflow.synthetic.brain.planting import plant, subject_anatomy
+from nsdflow.synthetic.brain.recording import prepare_recording
+from nsdflow.synthetic.experiment.behaviour import responses, responses_text
+from nsdflow.synthetic.experiment.design import Experiment, expdesign, plan_experiment, stim_info
+from nsdflow.synthetic.experiment.stimuli import Progress, show_images
+from nsdflow.synthetic.published.betas import write_session, write_summaries
+from nsdflow.synthetic.published.maps import write_label_tables, write_surface_maps, write_volume_maps
 from nsdflow.synthetic.truth import save_spec, save_truth, signal_path
 
 if TYPE_CHECKING:

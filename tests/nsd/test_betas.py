@@ -22,7 +22,7 @@ from nsdflow.nsd.betas import (
     session_statistics,
     stream_session,
 )
-from nsdflow.nsd.frames import read_header, stream_frames
+from nsdflow.nsd.formats.frames import read_header, stream_frames
 from nsdflow.nsd.layout import BETAS_FORMATS
 from nsdflow.nsd.source import open_source
 

@@ -64,7 +64,7 @@ def test_header_bytes(nsd, spec, name):
 
 
 def test_the_affine_of_the_published_grid(tmp_path):
-    from nsdflow.synthetic.files import write_nifti
+    from nsdflow.synthetic.published.files import write_nifti
 
     path = tmp_path / "a.nii.gz"
     write_nifti(path, np.zeros((81, 104, 83), np.int16), 1.8)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nsdflow.synthetic.images import draw_image, draw_images
+from nsdflow.synthetic.experiment.images import draw_image, draw_images
 
 
 def test_an_image_drawn_alone_is_the_one_in_the_brick(nsd, spec):

@@ -5,7 +5,7 @@ import pytest
 
 from nsdflow.errors import ConfigError
 from nsdflow.synthetic import SyntheticSpec
-from nsdflow.synthetic.design import plan_experiment, run_lengths
+from nsdflow.synthetic.experiment.design import plan_experiment, run_lengths
 
 
 @pytest.mark.parametrize("spec", [SyntheticSpec(), SyntheticSpec.demo(seed=3), SyntheticSpec.published()])

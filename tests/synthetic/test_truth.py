@@ -7,8 +7,8 @@ import scipy.io
 
 from nsdflow.errors import MissingDataError, SelectionError
 from nsdflow.synthetic import HIERARCHIES, SyntheticSpec, planted_signal, read_spec, read_truth, write_nsd
-from nsdflow.synthetic.network import PlantedNetwork
-from nsdflow.synthetic.planting import pooling_weights
+from nsdflow.synthetic.brain.network import PlantedNetwork
+from nsdflow.synthetic.brain.planting import pooling_weights
 
 B3 = "betas_fithrf_GLMdenoise_RR"
 
@@ -128,7 +128,7 @@ def test_pooling_mass_against_a_fine_grid():
 
 
 def test_a_grating_drives_its_own_channel_and_a_spot_its_own_place():
-    from nsdflow.synthetic.network import CHANNELS, FREQUENCIES, ORIENTATIONS
+    from nsdflow.synthetic.brain.network import CHANNELS, FREQUENCIES, ORIENTATIONS
 
     y, x = (0.5 - (np.arange(128) + 0.5) / 128)[:, None], (np.arange(128) + 0.5) / 128 - 0.5
     network = PlantedNetwork(0)

@@ -7,7 +7,7 @@ import pytest
 
 from nsdflow.errors import ConfigError
 from nsdflow.synthetic import SyntheticSpec, write_nsd
-from nsdflow.synthetic.recording import quantise
+from nsdflow.synthetic.brain.recording import quantise
 
 TINY = {"sessions": 1, "trials_per_session": 30, "shared_images": 4, "image_size": 64, "evc_voxels": 40}
 

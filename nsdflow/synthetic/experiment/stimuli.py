@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nsdflow.synthetic.images import draw_images
-from nsdflow.synthetic.network import PlantedNetwork
-from nsdflow.synthetic.planting import Planted, calibrate, planted_responses
+from nsdflow.synthetic.brain.network import PlantedNetwork
+from nsdflow.synthetic.brain.planting import Planted, calibrate, planted_responses
+from nsdflow.synthetic.experiment.images import draw_images
 from nsdflow.synthetic.truth import STIMULI, signal_path
 
 if TYPE_CHECKING:
-    from nsdflow.synthetic.design import Experiment
-    from nsdflow.synthetic.participant import Participant
+    from nsdflow.synthetic.brain.participant import Participant
+    from nsdflow.synthetic.experiment.design import Experiment
     from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["Progress", "show_images"]

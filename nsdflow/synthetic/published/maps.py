@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nsdflow.synthetic.anatomy import ATLAS_LABELS, SURFACE_ATLASES, in_hemisphere
-from nsdflow.synthetic.files import write_ctab, write_mgh, write_nifti
+from nsdflow.synthetic.brain.anatomy import ATLAS_LABELS, SURFACE_ATLASES, in_hemisphere
+from nsdflow.synthetic.published.files import write_ctab, write_mgh, write_nifti
 
 if TYPE_CHECKING:
-    from nsdflow.synthetic.participant import Participant
+    from nsdflow.synthetic.brain.participant import Participant
     from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["write_label_tables", "write_surface_maps", "write_volume_maps"]

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from nsdflow.names import subject_name
 
 if TYPE_CHECKING:
-    from nsdflow.synthetic.anatomy import Anatomy
-    from nsdflow.synthetic.planting import Planted
-    from nsdflow.synthetic.recording import Recording
+    from nsdflow.synthetic.brain.anatomy import Anatomy
+    from nsdflow.synthetic.brain.planting import Planted
+    from nsdflow.synthetic.brain.recording import Recording
 
 __all__ = ["Participant"]
 

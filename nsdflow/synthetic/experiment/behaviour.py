@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nsdflow.synthetic.design import Experiment, run_lengths
+from nsdflow.synthetic.experiment.design import Experiment, run_lengths
 
 if TYPE_CHECKING:
     from nsdflow.synthetic.spec import SyntheticSpec

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from nsdflow.synthetic.spec import VERSION_SNR, SyntheticSpec
 
 if TYPE_CHECKING:
-    from nsdflow.synthetic.anatomy import Anatomy
-    from nsdflow.synthetic.participant import Participant
-    from nsdflow.synthetic.planting import Planted
+    from nsdflow.synthetic.brain.anatomy import Anatomy
+    from nsdflow.synthetic.brain.participant import Participant
+    from nsdflow.synthetic.brain.planting import Planted
 
 __all__ = ["Recording", "file_order", "prepare_recording", "quantise", "session_betas"]
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nsdflow.synthetic.files import open_mgh, open_nifti, write_hdf5, write_mat73, write_mgh, write_nifti
-from nsdflow.synthetic.recording import quantise, session_betas
+from nsdflow.synthetic.brain.recording import quantise, session_betas
+from nsdflow.synthetic.published.files import open_mgh, open_nifti, write_hdf5, write_mat73, write_mgh, write_nifti
 from nsdflow.synthetic.spec import VERSION_SNR, SyntheticSpec
 
 if TYPE_CHECKING:
-    from nsdflow.synthetic.participant import Participant
+    from nsdflow.synthetic.brain.participant import Participant
 
 __all__ = ["betas_folder", "write_session", "write_summaries"]
 

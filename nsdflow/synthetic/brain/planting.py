@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from nsdflow.synthetic.anatomy import Anatomy, surface_anatomy, volume_anatomy
-from nsdflow.synthetic.network import CHANNELS, FREQUENCIES, LEVELS, MAP_SIZES, ORIENTATIONS, level_of_feature
+from nsdflow.synthetic.brain.anatomy import Anatomy, surface_anatomy, volume_anatomy
+from nsdflow.synthetic.brain.network import CHANNELS, FREQUENCIES, LEVELS, MAP_SIZES, ORIENTATIONS, level_of_feature
 from nsdflow.synthetic.spec import HIERARCHIES, SyntheticSpec
 
 __all__ = ["Planted", "calibrate", "plant", "planted_responses", "pooling_weights", "subject_anatomy"]
@@ -48,7 +48,7 @@ class Planted:
     ncsnr : (v,) float64
         Standard deviation of the signal over that of the noise.
     weights : (v, feature) float32
-        See `nsdflow.synthetic.network.level_of_feature`.
+        See `nsdflow.synthetic.brain.network.level_of_feature`.
     bias : (v,) float32
         Centres the response.
     """

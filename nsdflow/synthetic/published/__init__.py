@@ -1,0 +1,1 @@
+"""Writers of the files that NSD publishes, in its formats and layout."""
