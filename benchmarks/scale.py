@@ -19,21 +19,33 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.feed import Feed
-from nsdflow.engine.plan import Plan, Task, execute
+from nsdflow.engine.execute import execute
+from nsdflow.engine.plan import Plan, Task, task
 
 if TYPE_CHECKING:
     from distributed import Client
 
 
-def nothing(number: int, folder: str, settings: dict[str, Any]) -> int:
-    """A task that does nothing; its arguments are as large as those of a real one."""
-    return number
+@dataclass(frozen=True)
+class Job:
+    """As large as the record of a real task."""
+
+    number: int
+    folder: str
+    settings: dict[str, Any]
+
+
+@task("benchmarks.nothing", version=1)
+def nothing(job: Job) -> int:
+    """A task that does nothing."""
+    return job.number
 
 
 def build(tasks: int, folder: str) -> Plan:
@@ -50,7 +62,7 @@ def build(tasks: int, folder: str) -> Plan:
             Task(
                 key=f"{stage}-{number:05d}",
                 function=nothing,
-                arguments={"number": number, "folder": folder, "settings": settings},
+                job=Job(number, folder, settings),
                 stage=stage,
                 after=tuple(before[number * share : (number + 1) * share]),
                 memory=1 << 20,

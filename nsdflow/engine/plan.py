@@ -1,62 +1,132 @@
-"""Plans and their execution: everything nsdflow does on Dask is a :class:`Plan` first.
+"""Plans as pure data: what nsdflow does on Dask is a :class:`Plan` first.
 
-A plan is data: tasks with a module-level function, JSON arguments, what they wait for and what they cost. It can be
-printed (:meth:`Plan.describe`), refused (:meth:`Plan.validate`) and executed (:func:`execute`). A task is done when
-its done-marker, written last by the worker that ran it, names the same function and arguments; executing a plan again
-therefore submits exactly what is missing, whoever was killed in between.
+A plan lists tasks: a module-level function with a stable name and version, a frozen record as its only argument, the
+tasks it waits for, and its cost. A plan can be printed (:meth:`Plan.describe`), refused (:meth:`Plan.validate`) and
+executed (:func:`nsdflow.engine.execute.execute`). A task is done when its done-marker, written last by the worker that
+ran it, names the same task, version and record. Executing a plan again therefore runs exactly what is missing.
 """
 
 from __future__ import annotations
 
 import hashlib
-import heapq
+import inspect
 import json
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
-from uuid import uuid4
+from functools import cached_property, lru_cache
+from typing import Any, Final, Literal, NamedTuple, TypeVar, get_type_hints
 
-from dask.utils import format_bytes
+from pydantic import TypeAdapter
 
-from nsdflow.cluster.feed import Feed, gpu_workers, worker_memory
 from nsdflow.engine import markers
-from nsdflow.errors import NsdflowError, PlanError, RunError
-from nsdflow.io.files import store_errors
-from nsdflow.monitor.events import Event, Listener, Publisher, make_event
+from nsdflow.errors import PlanError
+from nsdflow.io.text import format_bytes
 
-if TYPE_CHECKING:
-    from distributed import Client, Future
-
-    from nsdflow.engine.driver_lock import Hold
-
-__all__ = ["BASE_MEMORY", "JSON", "Plan", "Task", "execute", "run_task"]
+__all__ = ["BASE_MEMORY", "JSON", "Call", "Plan", "Task", "TaskName", "task", "task_name"]
 
 #: What travels through the scheduler: names, numbers and paths.
 JSON = Any
-#: Bytes of interpreter, libraries and buffers of a task before any data.
-BASE_MEMORY = 700 << 20
+#: Bytes of the interpreter, its libraries and buffers in a task, before any data.
+BASE_MEMORY: Final = 700 << 20
+
+_NAME: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
+_ATTRIBUTE: Final = "__nsdflow_task__"
+Function = TypeVar("Function", bound=Callable[..., JSON])
+
+
+class TaskName(NamedTuple):
+    """Stable identity of what a task computes."""
+
+    name: str
+    """Dotted, for example ``"ingest.session"``."""
+    version: int
+    """Raised whenever the same record gives another result."""
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+def task(name: str, *, version: int) -> Callable[[Function], Function]:
+    """Give a task function its stable name and version.
+
+    The function takes one argument, a frozen dataclass or pydantic model whose fields are JSON values, and returns a
+    small JSON value. Moving or renaming the function changes nothing; raising ``version`` makes finished tasks run
+    again.
+
+    Parameters
+    ----------
+    name : str
+        Dotted name, unique in the package.
+    version : int
+        Starts at 1.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class Square:
+    ...     number: int
+    >>> @task("examples.square", version=1)
+    ... def square(job: Square) -> int:
+    ...     return job.number**2
+    >>> str(task_name(square))
+    'examples.square/1'
+    """
+    if not _NAME.fullmatch(name) or version < 1:
+        raise ValueError(f"{name!r}, version {version}: expected a dotted name in lower case and a version from 1")
+
+    def named(function: Function) -> Function:
+        setattr(function, _ATTRIBUTE, TaskName(name, version))
+        return function
+
+    return named
+
+
+def task_name(function: Callable[..., JSON]) -> TaskName | None:
+    """Return the name that :func:`task` gave to a function, or None."""
+    return getattr(function, _ATTRIBUTE, None)
+
+
+@lru_cache(maxsize=256)
+def _adapter(function: Callable[..., JSON]) -> TypeAdapter[Any]:
+    """Converter between the record that a task function takes and JSON."""
+    (parameter,) = inspect.signature(function).parameters.values()
+    return TypeAdapter(get_type_hints(function)[parameter.name])
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A task as it travels to a worker: names, numbers and paths only."""
+
+    key: str
+    fingerprint: str
+    function: Callable[..., JSON]
+    payload: JSON
+
+    def __call__(self) -> JSON:
+        """Restore the record and call the function."""
+        if task_name(self.function) is None:
+            return self.function(**self.payload)
+        return self.function(_adapter(self.function).validate_python(self.payload))
 
 
 @dataclass(frozen=True)
 class Task:
-    """One unit of work: a function, its arguments, and what it needs and makes."""
+    """One unit of work: a function, its record, what it waits for and what it costs."""
 
     key: str
     """Unique in the plan and safe as a file name, for example ``betas-subj01-session03``."""
     function: Callable[..., JSON]
-    """A module-level function; what it returns (small, JSON) is kept in the done-marker."""
-    arguments: Mapping[str, JSON]
-    """Keyword arguments: paths, names and numbers. Arrays, modules and open files stay out."""
-    stage: str
+    """Module-level function marked by :func:`task`. Its result (small, JSON) is kept in the done-marker."""
+    job: Any = None
+    """The function's argument: a frozen record of paths, names and numbers. No arrays, modules or open files."""
+    stage: str = ""
     """Tasks of a stage share a progress bar."""
     after: tuple[str, ...] = ()
     """Keys of the tasks that must be done first."""
     pool: Literal["cpu", "gpu"] = "cpu"
     together: int = 1
-    """How many tasks like it have to run at once, each on a worker of its own: they wait for each other."""
+    """Number of tasks like this one that must run at the same time, each on its own worker."""
     memory: int = 0
     """Planned peak memory in bytes."""
     reads: int = 0
@@ -65,13 +135,43 @@ class Task:
     """Bytes written."""
     files: int = 0
     """Files left behind."""
+    arguments: Mapping[str, JSON] | None = None
+    """Keyword arguments of a function without a name and version; do not use in new code."""
+
+    def __post_init__(self) -> None:
+        if self.arguments is not None:
+            object.__setattr__(self, "job", self.arguments)
+        if task_name(self.function) is None and not isinstance(self.job, Mapping):
+            raise TypeError(f'{self.key}: mark {self.function.__qualname__} with @task("name", version=1)')
+
+    @cached_property
+    def payload(self) -> JSON:
+        """The record as JSON values.
+
+        Raises
+        ------
+        TypeError
+            The record loses something on the way: a field that the annotation of the function's parameter lacks.
+        """
+        if task_name(self.function) is None:
+            return dict(self.job)
+        adapter = _adapter(self.function)
+        payload = adapter.dump_python(self.job, mode="json")
+        if adapter.validate_python(payload) != self.job:
+            raise TypeError(f"{self.key}: {type(self.job).__name__} does not survive JSON; annotate its fields exactly")
+        return payload
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of function and arguments; a done-marker with another one does not count."""
-        name = f"{self.function.__module__}.{self.function.__qualname__}"
-        text = json.dumps([name, dict(self.arguments)], sort_keys=True)
+        """Identity of task name, version and record; a done-marker with another one does not count."""
+        name = task_name(self.function) or f"{self.function.__module__}.{self.function.__qualname__}"
+        text = json.dumps([str(name), self.payload], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def call(self) -> Call:
+        """The task as it travels to a worker."""
+        return Call(self.key, self.fingerprint, self.function, self.payload)
 
 
 @dataclass(frozen=True)
@@ -162,147 +262,3 @@ class Plan:
             if not valid or any(key in missing for key in task.after):
                 missing[task.key] = task
         return tuple(missing.values())
-
-
-def run_task(
-    folder: str,
-    key: str,
-    fingerprint: str,
-    function: Callable[..., JSON],
-    arguments: Mapping[str, JSON],
-    attempt: str = "",
-) -> None:
-    """Run one task where it was sent and, as the very last thing, write its done-marker.
-
-    Dask runs a task again whose worker died before the scheduler knew that it was done; the marker of the same
-    ``attempt`` says that nothing is left to do.
-    """
-    if attempt and (markers.read(folder, key) or {}).get("attempt") == attempt:
-        return
-    start = time.monotonic()
-    result = function(**arguments)
-    seconds = round(time.monotonic() - start, 3)
-    marker = {"fingerprint": fingerprint, "attempt": attempt, "result": result, "seconds": seconds}
-    markers.write(folder, key, marker)
-
-
-def execute(plan: Plan, client: Client, *, listen: Listener | None = None, hold: Hold | None = None) -> dict[str, JSON]:
-    """Run what is missing of a plan and return every task's result.
-
-    A task is submitted when what it waits for is done and its pool has room (:class:`~nsdflow.cluster.feed.Feed`).
-
-    Parameters
-    ----------
-    plan
-        What to do. It is validated against the memory of the workers first.
-    client
-        Where to do it.
-    listen
-        Called in this thread with events: ``stage`` once a stage, then ``task-done`` and ``task-failed``.
-    hold
-        The right to do it, looked at again and again.
-
-    Raises
-    ------
-    PlanError
-        If the plan cannot fit. Nothing ran then.
-    NsdflowError
-        What the first failing task raised; tasks that were done stay done.
-    """
-    plan.validate(worker_memory(client), gpu_workers(client))
-    markers.write_plan(plan.folder, {stage: [task.key for task in tasks] for stage, tasks in plan.stages().items()})
-    missing = plan.missing()
-
-    with Publisher(client) as publish:
-
-        def tell(event: Event) -> None:
-            publish(event)
-            if listen is not None:
-                listen(event)
-
-        left = Counter(task.stage for task in missing)
-        for stage, tasks in plan.stages().items():
-            size = sum(task.reads + task.writes for task in tasks)
-            tell(make_event("stage", stage=stage, total=len(tasks), done=len(tasks) - left[stage], bytes=size))
-        done = _Execution(plan, client, missing, tell, hold).run()
-    return {task.key: done[task.key]["result"] for task in plan.tasks}
-
-
-class _Execution:
-    """The driver's loop over one plan: what is ready, what is in flight, what each pool can take."""
-
-    def __init__(
-        self, plan: Plan, client: Client, missing: Iterable[Task], tell: Callable[[Event], None], hold: Hold | None
-    ) -> None:
-        self.plan, self.client, self.tell, self.hold = plan, client, tell, hold
-        self.order = {task.key: number for number, task in enumerate(missing)}
-        self.tasks = {task.key: task for task in missing}
-        self.waits_for = {task.key: set(task.after) & self.tasks.keys() for task in missing}
-        self.waited_by: dict[str, list[str]] = {}
-        for key, waits in self.waits_for.items():
-            for before in waits:
-                self.waited_by.setdefault(before, []).append(key)
-        self.ready: dict[str, list[tuple[int, str]]] = {"cpu": [], "gpu": []}
-        self.flying: dict[str, Task] = {}
-        self.before = markers.read_all(plan.folder)
-        self.done: dict[str, dict[str, JSON]] = {}
-        self.feed = Feed(client)
-        # Dask answers a key it knows with the outcome it knows, and a task that failed before must run again
-        self.attempt = uuid4().hex[:8]
-
-    def run(self) -> dict[str, dict[str, JSON]]:
-        """Run everything; returns the markers of what was done before and of what ran."""
-        for key, waits in self.waits_for.items():
-            if not waits:
-                self._push(key)
-        try:
-            self._submit()
-            while self.flying or any(self.ready.values()):
-                for future in self.feed.done({pool: len(ready) for pool, ready in self.ready.items()}):
-                    self._finish(self.flying.pop(str(future.key)), future)
-                if self.hold is not None:
-                    self.hold.check()
-                self._submit()
-        finally:
-            self.feed.close()
-        return self.before | self.done
-
-    def _push(self, key: str) -> None:
-        heapq.heappush(self.ready[self.tasks[key].pool], (self.order[key], key))
-
-    def _submit(self) -> None:
-        for pool, ready in self.ready.items():
-            while ready and self.feed.room(pool) > 0:
-                number, key = heapq.heappop(ready)
-                task = self.tasks[key]
-                submitted = f"{task.function.__name__}-{key}-{self.attempt}"
-                self.flying[submitted] = task
-                self.feed.submit(
-                    pool, run_task, self.plan.folder, key, task.fingerprint, task.function, dict(task.arguments),
-                    self.attempt, key=submitted, priority=-number,
-                )  # fmt: skip
-
-    def _finish(self, task: Task, future: Future[None]) -> None:
-        # asked only where there is one: the answer takes a round trip through the client's network thread
-        error = None if future.status == "finished" else future.exception()
-        if error is not None:
-            ours = _as_ours(task, error)
-            self.tell(make_event("task-failed", key=task.key, stage=task.stage, error=str(ours)))
-            raise ours
-        # the result is read from the marker: a worker that has gone since could not be asked for it
-        marker = self.done[task.key] = markers.wait_for(self.plan.folder, task.key, self.before.get(task.key))
-        size = task.reads + task.writes
-        self.tell(make_event("task-done", key=task.key, stage=task.stage, seconds=marker["seconds"], bytes=size))
-        for key in self.waited_by.get(task.key, ()):
-            self.waits_for[key].discard(task.key)
-            if not self.waits_for[key]:
-                self._push(key)
-
-
-def _as_ours(task: Task, error: BaseException) -> NsdflowError:
-    if isinstance(error, NsdflowError):
-        return error
-    advice = "; run the same command to continue" if isinstance(error, (OSError, *store_errors())) else ""
-    wrapped = RunError(f"{task.key}: {type(error).__name__}: {' '.join(str(error).split())}{advice}")
-    wrapped.__cause__ = error
-    return wrapped

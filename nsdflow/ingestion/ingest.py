@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import nsdflow
 from nsdflow.config.storage import Layout
 from nsdflow.engine.driver_lock import holding
-from nsdflow.engine.plan import Plan, execute
+from nsdflow.engine.execute import execute
+from nsdflow.engine.plan import Plan
 from nsdflow.errors import MissingDataError, StoreError, one_of
 from nsdflow.ingestion.plan import STAGES, image_job, image_tasks, subject_job, subject_tasks
 from nsdflow.ingestion.stamps import subject_stamps

@@ -14,7 +14,7 @@ import xarray as xr
 from nsdflow.cluster.connect import connect
 from nsdflow.config import SequencePipeline, load_pipeline
 from nsdflow.engine.driver_lock import holder, holding
-from nsdflow.engine.plan import Plan, execute
+from nsdflow.engine.execute import execute
 from nsdflow.errors import ConfigError, RunError, StoreError
 from nsdflow.monitor.events import Event, Listener, RunLog, make_event, subscribe
 from nsdflow.monitor.performance import keep_performance
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from nsdflow.config.pipeline import PipelineBase
+    from nsdflow.engine.plan import Plan
 
 __all__ = ["resolve", "run", "run_folders"]
 

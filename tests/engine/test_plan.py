@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,8 @@ from distributed import Client
 
 from nsdflow.cluster.connect import connect
 from nsdflow.engine import markers
-from nsdflow.engine.plan import Plan, Task, execute, run_task
+from nsdflow.engine.execute import execute, run_task
+from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.errors import PlanError, RunError, SourceError
 
 
@@ -22,24 +27,38 @@ def client() -> Iterator[Client]:
         yield client
 
 
-def note(log: str, name: str) -> str:
-    with Path(log).open("a") as file:
-        file.write(name + "\n")
-    return name.upper()
+@dataclass(frozen=True)
+class Note:
+    log: str
+    name: str
 
 
-def break_file() -> None:
+@dataclass(frozen=True)
+class Nothing:
+    pass
+
+
+@task("tests.note", version=1)
+def note(job: Note) -> str:
+    with Path(job.log).open("a") as file:
+        file.write(job.name + "\n")
+    return job.name.upper()
+
+
+@task("tests.break_file", version=1)
+def break_file(job: Nothing) -> None:
     raise SourceError("betas.nii.gz: truncated")
 
 
-def crash() -> None:
+@task("tests.crash", version=1)
+def crash(job: Nothing) -> None:
     raise ZeroDivisionError("division by zero")
 
 
 def chain(folder: Path, names: str = "abc") -> Plan:
     log = str(folder / "log")
     tasks = [
-        Task(name, note, {"log": log, "name": name}, "letters", after=tuple(names[:number][-1:]), memory=10, files=1)
+        Task(name, note, Note(log, name), "letters", after=tuple(names[:number][-1:]), memory=10, files=1)
         for number, name in enumerate(names)
     ]
     return Plan("three letters", str(folder), tuple(tasks))
@@ -67,7 +86,7 @@ def test_a_lost_marker_reruns_the_task_and_what_waits_for_it(client: Client, tmp
     assert ran(tmp_path) == ["a", "b", "c", "b", "c"]
 
 
-def test_a_marker_of_other_arguments_does_not_count(tmp_path: Path) -> None:
+def test_a_marker_of_another_record_does_not_count(tmp_path: Path) -> None:
     plan = chain(tmp_path)
     markers.write(str(tmp_path), "a", {"fingerprint": "of another call", "result": "A"})
     assert [task.key for task in plan.missing()] == ["a", "b", "c"]
@@ -87,24 +106,24 @@ def test_what_the_listener_hears(client: Client, tmp_path: Path) -> None:
 
 
 def test_gpu_tasks_run_on_the_cpu_where_there_is_no_gpu(client: Client, tmp_path: Path) -> None:
-    task = Task("train", note, {"log": str(tmp_path / "log"), "name": "t"}, "train", pool="gpu")
-    assert execute(Plan("one", str(tmp_path), (task,)), client) == {"train": "T"}
+    train = Task("train", note, Note(str(tmp_path / "log"), "t"), "train", pool="gpu")
+    assert execute(Plan("one", str(tmp_path), (train,)), client) == {"train": "T"}
 
 
 def test_the_error_of_a_task_arrives_as_it_was(client: Client, tmp_path: Path) -> None:
     first, *_ = chain(tmp_path).tasks
-    plan = Plan("broken", str(tmp_path), (first, Task("bad", break_file, {}, "read", after=("a",))))
+    plan = Plan("broken", str(tmp_path), (first, Task("bad", break_file, Nothing(), "read", after=("a",))))
     with pytest.raises(SourceError, match="truncated"):
         execute(plan, client)
     assert markers.read_all(str(tmp_path)).keys() == {"a"}
-    plan = Plan("crashing", str(tmp_path), (Task("bug", crash, {}, "read"),))
+    plan = Plan("crashing", str(tmp_path), (Task("bug", crash, Nothing(), "read"),))
     with pytest.raises(RunError, match="bug: ZeroDivisionError: division by zero"):
         execute(plan, client)
 
 
 def test_a_plan_that_cannot_fit_runs_nothing(client: Client, tmp_path: Path) -> None:
     plan = chain(tmp_path)
-    big = Task("big", note, dict(plan.tasks[0].arguments), "letters", memory=2**40)
+    big = Task("big", note, plan.tasks[0].job, "letters", memory=2**40)
     with pytest.raises(PlanError, match=r"big needs 1\.00 TiB but a worker has .* GiB"):
         execute(Plan("too big", str(tmp_path), (*plan.tasks, big)), client)
     with pytest.raises(PlanError, match="3 files planned, 2 allowed"):
@@ -136,9 +155,9 @@ def test_markers_are_whole_or_absent(tmp_path: Path) -> None:
 
 
 def test_a_task_that_was_done_when_its_worker_died_is_not_done_twice(tmp_path: Path) -> None:
-    (task, *_) = chain(tmp_path).tasks
+    (first, *_) = chain(tmp_path).tasks
     for attempt in ("first", "first", "second"):
-        run_task(str(tmp_path), task.key, task.fingerprint, task.function, task.arguments, attempt)
+        run_task(str(tmp_path), first.call, attempt)
     assert ran(tmp_path) == ["a", "a"]
 
 
@@ -153,3 +172,65 @@ def test_a_marker_that_the_driver_cannot_see_is_not_taken_for_done(tmp_path: Pat
     late.join()
     with pytest.raises(RunError, match="is gone: another command"):
         markers.wait_for(str(tmp_path / "removed"), "a", None)
+
+
+def test_a_fingerprint_is_of_name_version_and_record() -> None:
+    first = Task("a", note, Note("log", "a"), "letters")
+    text = json.dumps(["tests.note/1", {"log": "log", "name": "a"}], sort_keys=True)
+    assert first.fingerprint == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert replace(first, job=Note("log", "b")).fingerprint != first.fingerprint
+
+
+def test_moving_a_task_changes_nothing_and_a_new_version_does() -> None:
+    def moved(job: Note) -> None: ...
+
+    first = Task("a", note, Note("log", "a"), "letters")
+    assert Task("a", task("tests.note", version=1)(moved), first.job).fingerprint == first.fingerprint
+    assert Task("a", task("tests.note", version=2)(moved), first.job).fingerprint != first.fingerprint
+
+
+def test_a_record_comes_back_from_json_as_it_was() -> None:
+    seen = []
+
+    @task("tests.keep", version=1)
+    def keep(job: Nested) -> None:
+        seen.append(job)
+
+    job = Nested(sessions=(1, 2), inner=Note("log", "a"), path=Path("/scratch"), affine=((1.0, 0.1),))
+    call = Task("a", keep, job).call
+    replace(call, payload=json.loads(json.dumps(call.payload)))()
+    assert seen == [job]
+    assert isinstance(seen[0].sessions, tuple)
+
+
+@dataclass(frozen=True)
+class Nested:
+    sessions: tuple[int, ...]
+    inner: Note
+    path: Path
+    affine: tuple[tuple[float, ...], ...]
+
+
+def test_a_record_that_would_lose_a_field_is_refused() -> None:
+    @dataclass(frozen=True)
+    class Longer(Note):
+        extra: int = 0
+
+    with pytest.raises(TypeError, match="Longer does not survive JSON"):
+        Task("a", note, Longer("log", "a", 3)).fingerprint  # noqa: B018
+    with pytest.raises(TypeError, match=r'mark .*unnamed with @task\("name", version=1\)'):
+        Task("a", lambda_without_name(), Note("log", "a"))
+
+
+def lambda_without_name():
+    def unnamed(job: Note) -> None: ...
+
+    return unnamed
+
+
+def test_plans_load_without_dask() -> None:
+    code = "import sys, nsdflow.engine.plan; print([name for name in HEAVY if name in sys.modules])".replace(
+        "HEAVY", "('dask', 'torch', 'xarray')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

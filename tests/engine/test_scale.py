@@ -7,17 +7,25 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from nsdflow.engine.plan import Plan, Task
+from nsdflow.engine.plan import Plan, Task, task
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "scale.py"
 
 
-def stub(number: int, folder: str) -> int:
-    return number
+@dataclass(frozen=True)
+class Job:
+    number: int
+    folder: str
+
+
+@task("tests.stub", version=1)
+def stub(job: Job) -> int:
+    return job.number
 
 
 @pytest.fixture
@@ -33,10 +41,10 @@ def _only_own_garbage():
 def test_ten_thousand_tasks_are_planned_in_a_second(tmp_path):
     start = time.process_time()
     keys = [f"betas-{number}" for number in range(9_000)]
-    arguments = {"folder": "/scratch/nsd.zarr.building"}
-    tasks = [Task(key, stub, {"number": number, **arguments}, "betas") for number, key in enumerate(keys)]
+    folder = "/scratch/nsd.zarr.building"
+    tasks = [Task(key, stub, Job(number, folder), "betas") for number, key in enumerate(keys)]
     tasks += [
-        Task(f"join-{number}", stub, {"number": number, **arguments}, "join", after=tuple(keys[number * 9 :][:9]))
+        Task(f"join-{number}", stub, Job(number, folder), "join", after=tuple(keys[number * 9 :][:9]))
         for number in range(1_000)
     ]
     plan = Plan("ten thousand", str(tmp_path), tuple(tasks))

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsdflow.config.storage import Layout
-from nsdflow.engine.plan import run_task
+from nsdflow.engine.execute import run_task
 from nsdflow.errors import MissingDataError, SourceError, StoreError
 from nsdflow.ingestion.ingest import ingest
 from nsdflow.io.storage import list_files
@@ -103,9 +103,9 @@ def test_killed_anywhere_resumed_is_never_killed(source, whole, plan, client, co
                 break
             task = data.draw(st.sampled_from(ready))
             if data.draw(st.booleans()):
-                task.function(**task.arguments)  # done, but killed before its marker was written
+                task.call()  # done, but killed before its marker was written
             else:
-                run_task(planned.folder, task.key, task.fingerprint, task.function, task.arguments)
+                run_task(planned.folder, task.call)
                 done.add(task.key)
         store = ingest(planned, client)
         assert contents(store.url) == contents(whole.url)

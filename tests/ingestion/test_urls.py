@@ -8,7 +8,7 @@ import fsspec
 import pytest
 import xarray as xr
 
-from nsdflow.engine.plan import run_task
+from nsdflow.engine.execute import run_task
 from nsdflow.errors import MissingDataError, NsdflowError, StoreError
 from nsdflow.ingestion.ingest import ingest
 from nsdflow.store import Store, open_store
@@ -39,7 +39,7 @@ def test_a_store_is_read_from_anywhere(source, plan, client, bucket: str, tmp_pa
 def test_where_nothing_can_be_renamed_the_root_is_written_last(source, plan, client, bucket: str, tmp_path) -> None:
     planned = plan(source, f"{bucket}/nsd.zarr", **SETTINGS)
     for task in planned.tasks[:3]:
-        run_task(planned.folder, task.key, task.fingerprint, task.function, task.arguments)
+        run_task(planned.folder, task.call)
     with pytest.raises(NsdflowError, match=r"not an nsdflow store|no store there"):
         open_store(f"{bucket}/nsd.zarr")
     planned = plan(source, f"{bucket}/nsd.zarr", **SETTINGS)

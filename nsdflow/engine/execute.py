@@ -1,0 +1,169 @@
+"""Execution of plans on Dask: submits the tasks that are missing, in order, as far as the pools have room."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from nsdflow.cluster.feed import Feed, gpu_workers, worker_memory
+from nsdflow.engine import markers
+from nsdflow.errors import NsdflowError, RunError
+from nsdflow.io.files import store_errors
+from nsdflow.monitor.events import Event, Listener, Publisher, make_event
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+    from nsdflow.engine.driver_lock import Hold
+    from nsdflow.engine.plan import JSON, Call, Plan, Task
+
+__all__ = ["execute", "run_task"]
+
+
+def run_task(folder: str, call: Call, attempt: str = "") -> None:
+    """Run one task on a worker and write its done-marker as the last step.
+
+    Dask repeats a task if its worker died before the scheduler learned that the task was done. The marker of the same
+    ``attempt`` shows that nothing is left to do.
+
+    Parameters
+    ----------
+    folder : str
+        Path or URL of the folder that holds the markers.
+    call : Call
+        The task as it travels.
+    attempt : str
+        Identifies one execution of the plan.
+    """
+    if attempt and (markers.read(folder, call.key) or {}).get("attempt") == attempt:
+        return
+    start = time.monotonic()
+    result = call()
+    seconds = round(time.monotonic() - start, 3)
+    marker = {"fingerprint": call.fingerprint, "attempt": attempt, "result": result, "seconds": seconds}
+    markers.write(folder, call.key, marker)
+
+
+def execute(plan: Plan, client: Client, *, listen: Listener | None = None, hold: Hold | None = None) -> dict[str, JSON]:
+    """Run what is missing of a plan and return every task's result.
+
+    A task is submitted when what it waits for is done and its pool has room (:class:`~nsdflow.cluster.feed.Feed`).
+
+    Parameters
+    ----------
+    plan
+        What to do. It is validated against the memory of the workers first.
+    client
+        Where to do it.
+    listen
+        Called in this thread with events: ``stage`` once a stage, then ``task-done`` and ``task-failed``.
+    hold
+        The right to do it, looked at again and again.
+
+    Raises
+    ------
+    PlanError
+        If the plan cannot fit. Nothing ran then.
+    NsdflowError
+        What the first failing task raised; tasks that were done stay done.
+    """
+    plan.validate(worker_memory(client), gpu_workers(client))
+    markers.write_plan(plan.folder, {stage: [task.key for task in tasks] for stage, tasks in plan.stages().items()})
+    missing = plan.missing()
+
+    with Publisher(client) as publish:
+
+        def tell(event: Event) -> None:
+            publish(event)
+            if listen is not None:
+                listen(event)
+
+        left = Counter(task.stage for task in missing)
+        for stage, tasks in plan.stages().items():
+            size = sum(task.reads + task.writes for task in tasks)
+            tell(make_event("stage", stage=stage, total=len(tasks), done=len(tasks) - left[stage], bytes=size))
+        done = _Execution(plan, client, missing, tell, hold).run()
+    return {task.key: done[task.key]["result"] for task in plan.tasks}
+
+
+class _Execution:
+    """The driver's loop over one plan: what is ready, what is in flight, what each pool can take."""
+
+    def __init__(
+        self, plan: Plan, client: Client, missing: Iterable[Task], tell: Callable[[Event], None], hold: Hold | None
+    ) -> None:
+        self.plan, self.client, self.tell, self.hold = plan, client, tell, hold
+        self.order = {task.key: number for number, task in enumerate(missing)}
+        self.tasks = {task.key: task for task in missing}
+        self.waits_for = {task.key: set(task.after) & self.tasks.keys() for task in missing}
+        self.waited_by: dict[str, list[str]] = {}
+        for key, waits in self.waits_for.items():
+            for before in waits:
+                self.waited_by.setdefault(before, []).append(key)
+        self.ready: dict[str, list[tuple[int, str]]] = {"cpu": [], "gpu": []}
+        self.flying: dict[str, Task] = {}
+        self.before = markers.read_all(plan.folder)
+        self.done: dict[str, dict[str, JSON]] = {}
+        self.feed = Feed(client)
+        # Dask answers a key it knows with the outcome it knows, and a task that failed before must run again
+        self.attempt = uuid4().hex[:8]
+
+    def run(self) -> dict[str, dict[str, JSON]]:
+        """Run everything; returns the markers of what was done before and of what ran."""
+        for key, waits in self.waits_for.items():
+            if not waits:
+                self._push(key)
+        try:
+            self._submit()
+            while self.flying or any(self.ready.values()):
+                for future in self.feed.done({pool: len(ready) for pool, ready in self.ready.items()}):
+                    self._finish(self.flying.pop(str(future.key)), future)
+                if self.hold is not None:
+                    self.hold.check()
+                self._submit()
+        finally:
+            self.feed.close()
+        return self.before | self.done
+
+    def _push(self, key: str) -> None:
+        heapq.heappush(self.ready[self.tasks[key].pool], (self.order[key], key))
+
+    def _submit(self) -> None:
+        for pool, ready in self.ready.items():
+            while ready and self.feed.room(pool) > 0:
+                number, key = heapq.heappop(ready)
+                task = self.tasks[key]
+                submitted = f"{task.function.__name__}-{key}-{self.attempt}"
+                self.flying[submitted] = task
+                self.feed.submit(
+                    pool, run_task, self.plan.folder, task.call, self.attempt, key=submitted, priority=-number
+                )
+
+    def _finish(self, task: Task, future: Future[None]) -> None:
+        # asked only where there is one: the answer takes a round trip through the client's network thread
+        error = None if future.status == "finished" else future.exception()
+        if error is not None:
+            ours = _as_ours(task, error)
+            self.tell(make_event("task-failed", key=task.key, stage=task.stage, error=str(ours)))
+            raise ours
+        # the result is read from the marker: a worker that has gone since could not be asked for it
+        marker = self.done[task.key] = markers.wait_for(self.plan.folder, task.key, self.before.get(task.key))
+        size = task.reads + task.writes
+        self.tell(make_event("task-done", key=task.key, stage=task.stage, seconds=marker["seconds"], bytes=size))
+        for key in self.waited_by.get(task.key, ()):
+            self.waits_for[key].discard(task.key)
+            if not self.waits_for[key]:
+                self._push(key)
+
+
+def _as_ours(task: Task, error: BaseException) -> NsdflowError:
+    if isinstance(error, NsdflowError):
+        return error
+    advice = "; run the same command to continue" if isinstance(error, (OSError, *store_errors())) else ""
+    wrapped = RunError(f"{task.key}: {type(error).__name__}: {' '.join(str(error).split())}{advice}")
+    wrapped.__cause__ = error
+    return wrapped

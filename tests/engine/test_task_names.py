@@ -1,0 +1,23 @@
+"""Names and versions of all tasks. A finished task runs again if one of them changes, so a change is deliberate."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import nsdflow
+from nsdflow.engine.plan import TaskName, task_name
+
+#: Add a line for a new task. Raise the version if the same record now gives another result; never rename.
+NAMES: dict[str, int] = {}
+
+
+def test_every_task_has_its_line() -> None:
+    found: dict[str, tuple[int, str]] = {}
+    for module in pkgutil.walk_packages(nsdflow.__path__, "nsdflow."):
+        for function in vars(importlib.import_module(module.name)).values():
+            name = task_name(function) if callable(function) else None
+            if isinstance(name, TaskName):
+                where = f"{function.__module__}.{function.__qualname__}"
+                assert found.setdefault(name.name, (name.version, where)) == (name.version, where), name
+    assert {name: version for name, (version, _) in found.items()} == NAMES
