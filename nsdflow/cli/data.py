@@ -76,9 +76,9 @@ def check(
 
     Example: `nsdflow check s3://natural-scenes-dataset`
     """
-    from nsdflow.ingestion.check import describe_source
+    from nsdflow.pipelines.needs import check_source
 
-    print(describe_source(source, pipeline=pipeline, space=space, betas=betas))
+    print(check_source(source, pipeline=pipeline, space=space, betas=betas))
 
 
 def masks(

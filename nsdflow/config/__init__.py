@@ -1,20 +1,17 @@
-"""Pipelines and storage profiles, parsed once into frozen, validated records."""
+"""Settings: base classes of pipelines, storage profiles, and the reading of YAML files into frozen records."""
 
-from nsdflow.config.load import load_pipeline, load_storage, parse_overrides, pipeline_names, storage_names
-from nsdflow.config.pipeline import FwrfPipeline, GNetPipeline, Pipeline, SequencePipeline, TrainSettings
+from nsdflow.config.load import load_storage, parse_overrides, storage_names
+from nsdflow.config.pipeline import ModelPipeline, PipelineBase, TrainedPipeline, TrainSection
 from nsdflow.config.storage import Layout, StorageProfile
 
 __all__ = [
-    "FwrfPipeline",
-    "GNetPipeline",
     "Layout",
-    "Pipeline",
-    "SequencePipeline",
+    "ModelPipeline",
+    "PipelineBase",
     "StorageProfile",
-    "TrainSettings",
-    "load_pipeline",
+    "TrainSection",
+    "TrainedPipeline",
     "load_storage",
     "parse_overrides",
-    "pipeline_names",
     "storage_names",
 ]

@@ -5,49 +5,97 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from nsdflow.config.pipeline import PIPELINE, Pipeline
 from nsdflow.config.storage import StorageProfile
 from nsdflow.errors import ConfigError, one_of
 
-__all__ = ["load_pipeline", "load_storage", "parse_overrides", "pipeline_names", "storage_names"]
+__all__ = [
+    "Document",
+    "load_storage",
+    "parse_overrides",
+    "read_document",
+    "shipped_names",
+    "storage_names",
+    "validate",
+]
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def pipeline_names() -> tuple[str, ...]:
-    """Names of the pipelines that come with nsdflow."""
-    return tuple(sorted(path.stem for path in _folder("pipelines").glob("*.yaml")))
+@dataclass(frozen=True)
+class Document:
+    """One YAML file, or a mapping in its place."""
+
+    where: str
+    """Name for messages: the file, or the shipped name."""
+    text: str
+    """Text from which messages take line numbers."""
+    raw: Mapping[str, Any]
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> Document:
+        """The same with dotted settings replaced.
+
+        Raises
+        ------
+        ConfigError
+            If a dotted key leads into a setting that is not a section.
+        """
+        return replace(self, raw=_with_overrides(self.where, dict(self.raw), overrides))
+
+
+def shipped_names(folder: str) -> tuple[str, ...]:
+    """Names of the YAML files that come with nsdflow in ``folder``."""
+    return tuple(sorted(path.stem for path in _folder(folder).glob("*.yaml")))
 
 
 def storage_names() -> tuple[str, ...]:
     """Names of the storage profiles that come with nsdflow."""
-    return tuple(sorted(path.stem for path in _folder("storage_config").glob("*.yaml")))
+    return shipped_names("storage_config")
 
 
-def load_pipeline(
-    pipeline: str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
-) -> Pipeline:
-    """A pipeline by name, file or mapping, with dotted overrides such as ``{"train.epochs": 2}``.
+def read_document(what: str | os.PathLike[str] | Mapping[str, Any], *, folder: str, kind: str) -> Document:
+    """Read a shipped file by name, a file by path, or a mapping.
+
+    Parameters
+    ----------
+    what
+        Name, path that ends in ``.yaml`` or ``.yml``, or mapping.
+    folder
+        Folder of the shipped files, such as ``"pipelines"``.
+    kind
+        What messages call it, such as ``"pipeline"``.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or is not a mapping.
+    SelectionError
+        If no shipped file has that name.
+    """
+    where, text = _read(what, folder, kind, shipped_names(folder))
+    return Document(where, text, _parse(where, text))
+
+
+def validate(document: Document, model: type[Model]) -> Model:
+    """Turn a document into a record.
 
     Raises
     ------
     ConfigError
         Listing every problem at once, each with its line and what to write instead.
-    SelectionError
-        If there is no pipeline of that name.
     """
-    where, text = _read(pipeline, "pipelines", "pipeline", pipeline_names())
-    raw = _with_overrides(where, _parse(where, text), overrides or {})
     try:
-        return PIPELINE.validate_python(raw)
+        return model.model_validate(document.raw)
     except ValidationError as error:
-        raise ConfigError(where, _problems(error, raw, text)) from None
+        raise ConfigError(document.where, _problems(error, document, model)) from None
 
 
 def load_storage(profile: str | os.PathLike[str]) -> StorageProfile:
@@ -60,16 +108,14 @@ def load_storage(profile: str | os.PathLike[str]) -> StorageProfile:
     SelectionError
         If there is no profile of that name.
     """
-    where, text = _read(profile, "storage_config", "storage profile", storage_names())
-    raw = _parse(where, text)
-    try:
-        unset = sorted({name for value in raw.values() for name in _unset_variables(value)})
-        if unset:
-            raise ConfigError(where, [f"the environment has no {name}; export {name}=..." for name in unset])
-        filled = {key: os.path.expandvars(value) if isinstance(value, str) else value for key, value in raw.items()}
-        return StorageProfile.model_validate(filled)
-    except ValidationError as error:
-        raise ConfigError(where, _problems(error, raw, text)) from None
+    document = read_document(profile, folder="storage_config", kind="storage profile")
+    unset = sorted({name for value in document.raw.values() for name in _unset_variables(value)})
+    if unset:
+        raise ConfigError(document.where, [f"the environment has no {name}; export {name}=..." for name in unset])
+    filled = {
+        key: os.path.expandvars(value) if isinstance(value, str) else value for key, value in document.raw.items()
+    }
+    return validate(replace(document, raw=filled), StorageProfile)
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
@@ -116,14 +162,14 @@ def _read(
 
 
 class _NoKeyTwice(yaml.SafeLoader):
-    """YAML's last of equal keys would win without a word."""
+    """Refuses duplicate keys, of which YAML would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys all differ."""
+        """Construct a mapping whose keys all differ."""
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -163,29 +209,27 @@ def _unset_variables(value: Any) -> list[str]:
     return [a or b for a, b in names if (a or b) not in os.environ]
 
 
-def _problems(error: ValidationError, raw: Mapping[str, Any], text: str) -> list[str]:
-    """One line a mistake: where, what, and the line to write instead."""
-    lines = _line_numbers(text)
+def _problems(error: ValidationError, document: Document, model: type[BaseModel]) -> list[str]:
+    """One line per mistake: where, what, and the line to write instead."""
+    lines = _line_numbers(document.text)
     problems = []
     for item in error.errors():
-        path = [str(part) for part in item["loc"] if part in _keys(raw) or not _is_tag(part)]
+        path = [str(part) for part in item["loc"] if part in _keys(document.raw) or not _is_tag(part)]
         dotted = ".".join(path)
         line = lines.get(dotted)
         at = f"line {line}: " if line else ""
-        problems.append(f"{at}{dotted or 'the file'}: {_say(item, path, raw)}")
+        problems.append(f"{at}{dotted or 'the file'}: {_say(item, path, model)}")
     return list(dict.fromkeys(problems))
 
 
-def _say(item: Any, path: list[str], raw: Mapping[str, Any]) -> str:
+def _say(item: Any, path: list[str], model: type[BaseModel]) -> str:
     kind, message = item["type"], str(item["msg"]).removeprefix("Value error, ")
-    model = _model_at(raw, path[:-1])
-    fields = model.model_fields if model else {}
+    section = _section(model, path[:-1])
+    fields = section.model_fields if section else {}
     if kind == "extra_forbidden":
         near = get_close_matches(path[-1], fields, n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(fields)}"
+        advice = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(fields)}"
         return f"no such key; {advice}"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return f"write kind: one of {', '.join(_models())}"
     field = fields.get(path[-1]) if path else None
     if field is None or field.is_required():
         return message
@@ -194,13 +238,9 @@ def _say(item: Any, path: list[str], raw: Mapping[str, Any]) -> str:
     return f"{message}, got {item['input']!r}; write for example {written}"
 
 
-def _models() -> dict[str, type[BaseModel]]:
-    choices = PIPELINE.core_schema["choices"]
-    return {kind: choice["cls"] if "cls" in choice else choice["schema"]["cls"] for kind, choice in choices.items()}
-
-
 def _is_tag(part: Any) -> bool:
-    return part in _models() or (isinstance(part, str) and ("[" in part or part in ("str", "literal")))
+    """Whether a part of a location is pydantic's name of a branch of a union, not a key."""
+    return isinstance(part, str) and ("[" in part or part in ("str", "literal"))
 
 
 def _keys(raw: Any) -> set[Any]:
@@ -209,13 +249,13 @@ def _keys(raw: Any) -> set[Any]:
     return set()
 
 
-def _model_at(raw: Mapping[str, Any], path: list[str]) -> type[BaseModel] | None:
-    """The record a dotted path leads into."""
-    model: Any = _models().get(str(raw.get("kind"))) if "kind" in raw else StorageProfile
+def _section(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
+    """The record that a dotted path leads into."""
+    section: Any = model
     for part in path:
-        field = model.model_fields.get(part) if model else None
-        model = field.annotation if field and isinstance(field.annotation, type) else None
-    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+        field = section.model_fields.get(part) if section else None
+        section = field.annotation if field and isinstance(field.annotation, type) else None
+    return section if isinstance(section, type) and issubclass(section, BaseModel) else None
 
 
 def _line_numbers(text: str) -> dict[str, int]:

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterable, Sequence
 
 from dask.utils import format_bytes
 
-from nsdflow.config import load_pipeline
-from nsdflow.config.pipeline import FpfPipeline, FwrfPipeline, GNetPipeline, Pipeline, SequencePipeline
-from nsdflow.engine.compute import weights_cache
-from nsdflow.models.networks.weights import ALEXNET_URL
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE
 from nsdflow.nsd.inventory import Inventory, SubjectInventory, list_betas, take_inventory
 from nsdflow.nsd.source import open_source
 
 __all__ = ["describe_source"]
 
-#: Settings that name a run from which a pipeline starts.
-RUNS: Final = ("model", "trunks", "predictions")
-
 
 def describe_source(
-    source: str, *, pipeline: str | None = None, space: str | None = None, betas: str | None = None
+    source: str,
+    *,
+    subjects: Sequence[str] | None = None,
+    needs: Iterable[str] = (),
+    space: str | None = None,
+    betas: str | None = None,
 ) -> str:
     """A page on a source: subjects, sessions, shapes and sizes, then what is missing.
 
-    With a pipeline, its subjects alone, and what it needs beside NSD: weights, and runs that come before it.
+    Parameters
+    ----------
+    source
+        Folder or URL of NSD.
+    subjects
+        Names of the subjects to check; all by default.
+    needs
+        Lines to append, one per input of a pipeline beside NSD.
 
     Raises
     ------
@@ -36,9 +39,6 @@ def describe_source(
     SelectionError
         If the space, the version of the betas or a subject that the pipeline asks for is not there.
     """
-    wanted = None if pipeline is None else load_pipeline(pipeline)
-    named = getattr(wanted, "subjects", "all")
-    subjects = None if named == "all" else named
     origin = open_source(source)
     inventory = take_inventory(origin, space=space or DEFAULT_SPACE, betas=betas or DEFAULT_BETAS, subjects=subjects)
     first = inventory.subjects[0]
@@ -51,33 +51,8 @@ def describe_source(
     lines += [f"missing: {path}" for path in inventory.missing]
     if not inventory.missing:
         lines.append("complete: everything that ingestion reads is there")
-    if wanted is not None:
-        lines += _needs(wanted)
+    lines += needs
     return "\n".join(lines)
-
-
-def _needs(pipeline: Pipeline) -> Iterator[str]:
-    """What a pipeline needs beside NSD."""
-    name = pipeline.name
-    if isinstance(pipeline, SequencePipeline):
-        yield f"{name} runs in turn: {', '.join(step.pipeline for step in pipeline.steps)}; --pipeline checks each"
-    for run in (getattr(pipeline, field) for field in RUNS if hasattr(pipeline, field)):
-        yield f"{name} starts from the run {run}: finish that first"
-    match pipeline:
-        case GNetPipeline(prefilter="alexnet"):
-            yield _weights_line(name, pipeline.prefilter_weights, "prefilter_weights")
-        case FpfPipeline() | FwrfPipeline(features="alexnet"):
-            yield _weights_line(name, pipeline.feature_weights, "feature_weights")
-
-
-def _weights_line(name: str, given: str | None, setting: str) -> str:
-    """Where a pipeline finds AlexNet's weights, if it does."""
-    file = Path(given) if given is not None else weights_cache() / Path(ALEXNET_URL).name
-    if file.is_file():
-        return f"{name} finds AlexNet's weights in {file}"
-    if given is not None:
-        return f"missing: {file}, AlexNet's weights for {name}"
-    return f"{name} will fetch AlexNet's weights from {ALEXNET_URL}; without network: --set {setting}=FILE"
 
 
 def _subject_line(subject: SubjectInventory) -> str:

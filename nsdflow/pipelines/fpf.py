@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
-from nsdflow.config.pipeline import FpfPipeline
+from nsdflow.config.pipeline import TrainedPipeline
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
 from nsdflow.models.gnet import FrozenEncoder, Readout, level_shapes
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS
 from nsdflow.models.networks.levels import channel_moments, group_layers, select_channels
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.features import ALEXNET_MEMORY, load_alexnet
+from nsdflow.pipelines.fwrf.features import ALEXNET_MEMORY, load_alexnet
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.tasks import JOINT
 from nsdflow.pipelines.gnet.training import load_training_data, run_training
@@ -31,7 +32,25 @@ if TYPE_CHECKING:
     from nsdflow.pipelines.gnet.training import TrainingData
     from nsdflow.runs.folder import RunFolder
 
-__all__ = ["SomeLayers", "build_encoder", "plan_fpf", "train_fpf"]
+__all__ = ["FpfPipeline", "SomeLayers", "build_encoder", "plan_fpf", "train_fpf"]
+
+
+class FpfPipeline(TrainedPipeline):
+    """The flexible pooling readout of GNet on the feature maps of a frozen AlexNet."""
+
+    kind: Literal["fpf"] = "fpf"
+    feature_weights: str | None = None
+    """File with AlexNet's published weights; fetched and checked against its hash if null."""
+    layers: tuple[Literal["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"], ...] = Field(
+        ("conv1", "conv2", "conv3", "conv4", "conv5"), min_length=1
+    )
+    """Which of its layers, from the first to the last."""
+    max_features_per_layer: int = Field(512, ge=1)
+    """Of a layer with more channels, those that vary most over images."""
+
+    def pretrained(self) -> Mapping[str, str]:
+        return {"feature_weights": "alexnet"}
+
 
 #: Images whose channels are measured at once.
 BATCH = 50

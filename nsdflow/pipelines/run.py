@@ -6,18 +6,19 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from nsdflow.cluster.connect import connect
-from nsdflow.config import SequencePipeline, load_pipeline
 from nsdflow.engine.driver_lock import holder, holding
 from nsdflow.engine.execute import execute
 from nsdflow.errors import ConfigError, RunError, StoreError
 from nsdflow.monitor.events import Event, Listener, RunLog, make_event, subscribe
 from nsdflow.monitor.performance import keep_performance
+from nsdflow.pipelines.kinds import KINDS
+from nsdflow.pipelines.load import load_pipeline
+from nsdflow.pipelines.sequence import SequencePipeline
 from nsdflow.runs import open_run
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import remove_parts
@@ -30,19 +31,6 @@ if TYPE_CHECKING:
     from nsdflow.engine.plan import Plan
 
 __all__ = ["resolve", "run", "run_folders"]
-
-#: Module and function that plan each kind of pipeline, imported when one is planned. A plan's last task publishes
-#: ``results.zarr`` in the run folder.
-PLANNERS: Mapping[str, tuple[str, str]] = {
-    "gnet": ("nsdflow.pipelines.gnet.tasks", "plan_gnet"),
-    "transfer": ("nsdflow.pipelines.transfer", "plan_transfer"),
-    "fwrf": ("nsdflow.pipelines.fwrf", "plan_fwrf"),
-    "fpf": ("nsdflow.pipelines.fpf", "plan_fpf"),
-    "predict": ("nsdflow.pipelines.predict.tasks", "plan_predict"),
-    "synthetic_data": ("nsdflow.pipelines.synthetic_data.tasks", "plan_synthetic_data"),
-    "tables": ("nsdflow.pipelines.tables", "plan_tables"),
-    "tuning": ("nsdflow.pipelines.tuning", "plan_tuning"),
-}
 
 
 def run(
@@ -210,9 +198,7 @@ def _described(step: _Step, runs: str) -> str:
 
 def _plan(step: _Step, runs: str) -> tuple[RunFolder, Plan]:
     folder = RunFolder.of(step.pipeline, runs)
-    module, function = PLANNERS[step.pipeline.kind]
-    plan: Plan = getattr(import_module(module), function)(step.pipeline, store=step.store, folder=folder)
-    return folder, plan
+    return folder, KINDS[step.pipeline.kind].plan(step.pipeline, store=step.store, folder=folder)
 
 
 def _carry_out(step: _Step, folder: RunFolder, plan: Plan, client: Client, listen: Listener | None) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
+from pydantic import Field
 
 from nsdflow.analysis import accuracy_table, compare_runs, explainable_table, table_frame, transfer_table
 from nsdflow.analysis.tables import PIPELINE_COLUMNS
+from nsdflow.config.pipeline import PipelineBase
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
 from nsdflow.errors import MissingDataError, one_of
 from nsdflow.io.files import write_text_atomically
@@ -18,9 +20,18 @@ from nsdflow.runs.folder import RunFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nsdflow.config.pipeline import TablesPipeline
+__all__ = ["TablesPipeline", "make_tables", "plan_tables"]
 
-__all__ = ["make_tables", "plan_tables"]
+
+class TablesPipeline(PipelineBase):
+    """The paper's tables from finished runs."""
+
+    kind: Literal["tables"] = "tables"
+    models: tuple[str, ...] = ("gabor_fwrf", "alexnet_fpf", "alexnet_fwrf", "gnet8j", "gnet8r", "gnet8jft")
+    """Runs that fill the columns of the pipelines they are called after; a run that is not there leaves NaN."""
+    transfers: dict[str, str] = Field(default_factory=lambda: {"Experimental": "transfer"})
+    """Transfer runs by the name of the set of responses they were found on."""
+
 
 #: One trunk for each area, against a single one.
 COMPARED = {"gnet8j", "gnet8r"}

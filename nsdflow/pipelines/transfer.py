@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 
 from nsdflow.analysis import transfer_asymmetry, transfer_matrices
-from nsdflow.config.pipeline import TransferPipeline
+from nsdflow.config.pipeline import TrainedPipeline
 from nsdflow.engine.compute import torch_threads
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
 from nsdflow.models.gnet import Readout, layer_slices, level_shapes
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.gnet.results import group_results
+from nsdflow.pipelines.gnet.saved import load_gnet
 from nsdflow.pipelines.gnet.training import load_training_data, run_training
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.networks import load_gnet
 from nsdflow.runs.parts import open_parts, write_part
 from nsdflow.store import open_store
 from nsdflow.store.voxels import positions_of
@@ -27,7 +27,22 @@ from nsdflow.store.voxels import positions_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["fit_on_trunk", "plan_transfer", "publish_transfer"]
+__all__ = ["TransferPipeline", "fit_on_trunk", "plan_transfer", "publish_transfer"]
+
+
+class TransferPipeline(TrainedPipeline):
+    """New readouts for all voxels on the frozen trunk of each ROI of a GNet8r run."""
+
+    kind: Literal["transfer"] = "transfer"
+    trunks: str = "gnet8r"
+    """The run that trained the trunks: its name among the runs, or a path."""
+    trunk_rois: tuple[str, ...] = ("V1", "V2", "V3", "hV4")
+    """Which trunks, from the lowest area of the supposed hierarchy to the highest."""
+    frozen_trunk: Literal["train", "eval"] = "train"
+    """Mode of the trunk: ``train`` as published (dropout, batch statistics), ``eval`` as one would expect."""
+
+    def earlier_runs(self) -> tuple[str, ...]:
+        return (self.trunks,)
 
 
 def plan_transfer(pipeline: TransferPipeline, *, store: str, folder: RunFolder) -> Plan:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
+from pydantic import Field
 
 from nsdflow.analysis import pooling_field_fits, pooling_fields, roi_summary, tuning
-from nsdflow.config.pipeline import GNetPipeline, TuningPipeline
+from nsdflow.config.pipeline import PipelineBase, Subjects
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
 from nsdflow.fit.gnet.evaluate import predict_partitions
 from nsdflow.models.gnet import bipartite_slices, layer_slices
 from nsdflow.pipelines.data import load_images
+from nsdflow.pipelines.earlier import input_subjects, run_settings
+from nsdflow.pipelines.gnet.saved import SubjectModel, load_subject_model
+from nsdflow.pipelines.gnet.settings import GNetPipeline
 from nsdflow.pipelines.gnet.training import load_split
 from nsdflow.runs import open_run, write_results
-from nsdflow.runs.earlier import SubjectModel, input_subjects, load_model, run_settings
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import open_parts, write_part
 from nsdflow.store import Store, open_store
@@ -27,7 +30,27 @@ from nsdflow.store.voxels import positions_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["plan_tuning", "publish_tuning", "tune_subject", "validation_trials"]
+__all__ = ["TuningPipeline", "plan_tuning", "publish_tuning", "tune_subject", "validation_trials"]
+
+
+class TuningPipeline(PipelineBase):
+    """What each layer of a finished GNet run contributes to each voxel, and where the voxel looks."""
+
+    kind: Literal["tuning"] = "tuning"
+    model: str = "gnet8j"
+    """The run to analyse: its name among the runs, or a path."""
+    subjects: Subjects = "all"
+    bootstrap: int = Field(64, ge=2)
+    """Resamples of validation trials; every accuracy is their mean."""
+    threshold: float = Field(0.055, ge=0, lt=1)
+    """ROI summaries take voxels of more than this accuracy."""
+    batch_size: int = Field(100, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1)
+
+    def earlier_runs(self) -> tuple[str, ...]:
+        return (self.model,)
+
 
 #: Voxels whose contributions by trial are in memory at once.
 VOXELS_AT_ONCE = 512
@@ -39,7 +62,7 @@ def plan_tuning(pipeline: TuningPipeline, *, store: str, folder: RunFolder) -> P
     """One GPU task a subject, then one that joins them and averages over ROIs."""
     opened = open_store(store)
     model = folder.sibling(pipeline.model)
-    subjects = input_subjects(model, opened, pipeline.subjects, GNetPipeline)
+    subjects = input_subjects(model, opened, pipeline.subjects)
     shared = {
         "pipeline": pipeline.model_dump(mode="json"), "store": store, "folder": folder.path, "model": model.path,
     }  # fmt: skip
@@ -67,7 +90,7 @@ def tune_subject(*, pipeline: Mapping[str, Any], store: str, folder: str, model:
     """Tuning by layer and by half, and fits of the finer pooling fields, of one subject."""
     config, run = TuningPipeline.model_validate(dict(pipeline)), RunFolder(model)
     settings, opened = run_settings(run, GNetPipeline), open_store(store)
-    networks = load_model(run, subject)
+    networks = load_subject_model(run, subject)
     responses = validation_trials(settings, opened, subject, networks.voxels["flat_index"].values)
     with torch_threads(config.threads, share=2):
         contributions = _contributions(config, networks, opened, responses["nsd_id"].values, settings.width)

@@ -9,9 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsdflow.config import load_pipeline, load_storage, parse_overrides, pipeline_names, storage_names
+from nsdflow.config import load_storage, parse_overrides, storage_names
 from nsdflow.errors import ConfigError, SelectionError
 from nsdflow.names import parse_subjects
+from nsdflow.pipelines.load import load_pipeline, pipeline_names
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +60,7 @@ def test_all_mistakes_are_listed_with_line_and_remedy(tmp_path: Path) -> None:
         ("name: x\nkind: nope", "write kind: one of gnet, "),
         ("just words", "not a mapping"),
         ("a: [1", "not YAML"),
-        ("kind: gnet\nname: a\nname: b", r"x\.yaml: line 3: 'name' is there twice$"),
+        ("kind: gnet\nname: a\nname: b", r"x\.yaml: line 3: duplicate key 'name'$"),
     ],
 )
 def test_hopeless_files_say_so(tmp_path: Path, text: str, says: str) -> None:

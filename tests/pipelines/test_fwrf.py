@@ -13,13 +13,13 @@ import xarray as xr
 from distributed import Client
 
 import nsdflow
-from nsdflow.config import load_pipeline
 from nsdflow.fit.fwrf import FwrfSettings, fit
 from nsdflow.fit.split import last_trials_holdout
 from nsdflow.models.networks.gabor import GaborPyramid
 from nsdflow.models.networks.levels import extract_levels
 from nsdflow.models.pooling import candidate_grid, log_spaced_sizes
-from nsdflow.pipelines import features
+from nsdflow.pipelines.fwrf import features
+from nsdflow.pipelines.load import load_pipeline
 
 SMALL: Mapping[str, Any] = {
     "candidates": {"sizes": 2, "smallest": 0.2, "largest": 0.4},

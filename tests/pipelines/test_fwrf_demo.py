@@ -10,8 +10,9 @@ import pytest
 from distributed import Client
 
 import nsdflow
-from nsdflow.config import load_pipeline, load_storage
+from nsdflow.config import load_storage
 from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.pipelines.load import load_pipeline
 from nsdflow.synthetic import SyntheticSpec, read_truth, write_nsd
 
 

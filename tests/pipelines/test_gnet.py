@@ -21,10 +21,10 @@ from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
 from nsdflow.models.gnet import Prefilter
 from nsdflow.monitor.events import emit, read_log
 from nsdflow.pipelines.gnet import training
+from nsdflow.pipelines.gnet.saved import load_gnet
 from nsdflow.pipelines.gnet.tasks import plan_gnet
 from nsdflow.pipelines.run import resolve
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.networks import load_gnet
 from tests.same_run import assert_same_run
 
 SMALL: Mapping[str, Any] = {

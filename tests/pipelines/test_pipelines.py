@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import nsdflow
-from nsdflow.config.pipeline import SequencePipeline
 from nsdflow.errors import ConfigError
 from nsdflow.pipelines.run import resolve, run_folders
+from nsdflow.pipelines.sequence import SequencePipeline
 
 
 def settings_of(name: str, **overrides: Any) -> dict[str, dict[str, Any]]:

@@ -17,9 +17,9 @@ import nsdflow
 from nsdflow.errors import ConfigError, MissingDataError, RunError, SourceError
 from nsdflow.fit.gnet.evaluate import predict
 from nsdflow.nsd.images import resize_images
+from nsdflow.pipelines.gnet.saved import load_gnet
 from nsdflow.pipelines.predict import tasks as workflow
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.networks import load_gnet
 from nsdflow.store.shards import write_region
 
 TRAIN: Mapping[str, Any] = {

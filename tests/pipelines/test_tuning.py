@@ -14,9 +14,9 @@ from distributed import Client
 import nsdflow
 from nsdflow.analysis.correlation import resample_counts
 from nsdflow.models.gnet import layer_slices
+from nsdflow.pipelines.gnet.saved import load_gnet
 from nsdflow.report import write_report
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.networks import load_gnet
 
 TRAIN: Mapping[str, Any] = {
     "prefilter": "gabor", "width": 4, "threads": 1, "bootstrap": 2, "train": {"epochs": 2, "batch_size": 40},

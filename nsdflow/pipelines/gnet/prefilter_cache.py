@@ -10,7 +10,7 @@ from nsdflow.fit.gnet.inputs import CACHE_SHARE
 from nsdflow.models.gnet import prefilter_shape
 
 if TYPE_CHECKING:
-    from nsdflow.config.pipeline import GNetPipeline
+    from nsdflow.pipelines.gnet.settings import GNetPipeline
 
 __all__ = ["cache_note", "half_bytes", "worker_bytes"]
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nsdflow.config.pipeline import GNetPipeline
 from nsdflow.engine.compute import torch_threads, weights_cache
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
 from nsdflow.fit.statistics import channel_mean
@@ -18,6 +17,7 @@ from nsdflow.models.networks.weights import load_alexnet_weights
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.gnet.prefilter_cache import cache_note, half_bytes, worker_bytes
 from nsdflow.pipelines.gnet.results import group_results, model_state
+from nsdflow.pipelines.gnet.settings import GNetPipeline
 from nsdflow.pipelines.gnet.training import TrainingData, load_training_data, run_training
 from nsdflow.runs.parts import publish_parts, write_part
 from nsdflow.store import open_store

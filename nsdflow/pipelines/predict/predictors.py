@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import torch
 
-from nsdflow.config.pipeline import FpfPipeline, FwrfPipeline, GNetPipeline, ModelPipeline
 from nsdflow.errors import MissingDataError, RunError
 from nsdflow.fit.fwrf import FwrfResult, predict
 from nsdflow.fit.fwrf.features import MapFeatures
 from nsdflow.models.gnet import FrozenEncoder
 from nsdflow.models.networks.levels import merge_layers
-from nsdflow.pipelines.features import (
+from nsdflow.pipelines.earlier import recorded_pipeline, run_settings, voxels_of
+from nsdflow.pipelines.fpf import FpfPipeline, SomeLayers
+from nsdflow.pipelines.fwrf.features import (
     ALEXNET_MEMORY,
     candidates_of,
     kept_channels,
@@ -24,10 +25,10 @@ from nsdflow.pipelines.features import (
     network_of,
     sizes_of,
 )
-from nsdflow.pipelines.fpf import SomeLayers
+from nsdflow.pipelines.fwrf.settings import FwrfPipeline
+from nsdflow.pipelines.gnet.saved import SubjectModel, TrunkReadout, load_readouts, load_subject_model
+from nsdflow.pipelines.kinds import KINDS
 from nsdflow.runs import open_run
-from nsdflow.runs.earlier import SubjectModel, Trunk, load_model, run_settings, voxels_of
-from nsdflow.runs.networks import load_readouts
 from nsdflow.runs.tensors import load_tensors
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from nsdflow.runs.folder import RunFolder
 
-__all__ = ["PREDICTORS", "FwrfModel", "Predictor", "PredictorKind", "load_fpf", "load_fwrf", "load_predictor"]
+__all__ = ["FwrfModel", "Predictor", "PredictorKind", "load_fpf", "load_fwrf", "load_predictor", "predictor_kind"]
 
 
 _NO_CHANNELS: Final = "{}: made by an older nsdflow, and does not say which channels it reads; run it again"
@@ -163,7 +164,7 @@ def load_fpf(run: RunFolder, subject: str) -> SubjectModel:
         raise RunError(_NO_CHANNELS.format(run.path))
     alexnet = load_alexnet(config.feature_weights)
     encoder, readout = FrozenEncoder(SomeLayers(alexnet, config.layers), channels), load_readouts(state)[subject]
-    return SubjectModel((Trunk(config.name, encoder, readout, np.arange(voxels.sizes["voxel"])),), voxels)
+    return SubjectModel((TrunkReadout(config.name, encoder, readout, np.arange(voxels.sizes["voxel"])),), voxels)
 
 
 @dataclass(frozen=True)
@@ -178,11 +179,26 @@ class PredictorKind:
 #: The maps of the Gabor pyramid for a batch of 100 images, and their copies: more than AlexNet and its maps.
 GABOR_MEMORY = 5 << 28
 
-PREDICTORS: Mapping[type[ModelPipeline], PredictorKind] = {
-    GNetPipeline: PredictorKind(load_model, 0),
-    FpfPipeline: PredictorKind(load_fpf, ALEXNET_MEMORY),
-    FwrfPipeline: PredictorKind(load_fwrf, GABOR_MEMORY),
-}
+GNET = PredictorKind(load_subject_model, 0)
+FPF = PredictorKind(load_fpf, ALEXNET_MEMORY)
+FWRF = PredictorKind(load_fwrf, GABOR_MEMORY)
+
+
+def predictor_kind(run: RunFolder) -> PredictorKind:
+    """How a run predicts.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such run.
+    RunError
+        If it is a run of a kind that predicts no images.
+    """
+    kind = recorded_pipeline(run).kind
+    if (predictor := KINDS[kind].predictor) is None:
+        able = [name for name, one in KINDS.items() if one.predictor_at is not None]
+        raise RunError(f"{run.path} is a run of kind {kind}; one of kind {' or '.join(able)} is needed")
+    return predictor
 
 
 def load_predictor(run: RunFolder, subject: str) -> Predictor:
@@ -197,7 +213,7 @@ def load_predictor(run: RunFolder, subject: str) -> Predictor:
     SelectionError
         If the run lacks the subject.
     """
-    config = run_settings(run, *PREDICTORS)
+    predictor = predictor_kind(run)
     if not run.finished:
         raise MissingDataError(f"{run.path}: no finished run; do nsdflow run first")
-    return PREDICTORS[type(config)].load(run, subject)
+    return predictor.load(run, subject)

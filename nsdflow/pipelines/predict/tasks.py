@@ -21,15 +21,15 @@ import zarr
 from PIL import Image, UnidentifiedImageError
 from zarr.errors import UnstableSpecificationWarning
 
-from nsdflow.config.pipeline import PredictPipeline
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
 from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.io.storage import is_local, local_path
 from nsdflow.nsd.images import resize_images
 from nsdflow.pipelines.data import load_images
-from nsdflow.pipelines.predict.predictors import PREDICTORS, load_predictor
-from nsdflow.runs.earlier import input_subjects, run_settings, voxels_of
+from nsdflow.pipelines.earlier import input_subjects, voxels_of
+from nsdflow.pipelines.predict.predictors import load_predictor, predictor_kind
+from nsdflow.pipelines.predict.settings import PredictPipeline
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.results import RESULTS, has_results
 from nsdflow.store import Store, open_store
@@ -51,8 +51,8 @@ def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) ->
     """Create the arrays, fill them by blocks of images on the GPU workers, publish."""
     opened = open_store(store)
     model = folder.sibling(pipeline.model)
-    subjects = input_subjects(model, opened, pipeline.subjects, *PREDICTORS)
-    network = PREDICTORS[type(run_settings(model, *PREDICTORS))].memory if model.exists("run.yaml") else 0
+    subjects = input_subjects(model, opened, pipeline.subjects)
+    network = predictor_kind(model).memory if model.exists("run.yaml") else 0
     counts = {subject: _image_table(pipeline, opened, subject).sizes["image"] for subject in subjects}
     shared = {
         "pipeline": pipeline.model_dump(mode="json"), "store": store, "folder": folder.path, "model": model.path,

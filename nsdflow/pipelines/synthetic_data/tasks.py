@@ -41,7 +41,7 @@ from nsdflow.store.voxels import positions_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nsdflow.config.pipeline import SyntheticDataPipeline
+    from nsdflow.pipelines.synthetic_data.settings import SyntheticDataPipeline
     from nsdflow.runs.folder import RunFolder
 
 __all__ = ["fit_noise_model", "plan_synthetic_data", "publish_synthetic_data", "signal_statistics"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nsdflow.ingestion.check import describe_source
+from nsdflow.pipelines.needs import check_source
 
 
 @pytest.fixture(autouse=True)
@@ -27,22 +27,22 @@ def cache(tmp_path: Path, monkeypatch) -> Path:
     ],
 )
 def test_what_a_pipeline_needs_beside_nsd(small_nsd: Path, pipeline: str, needs: str) -> None:
-    plain, page = describe_source(str(small_nsd)), describe_source(str(small_nsd), pipeline=pipeline)
+    plain, page = check_source(str(small_nsd)), check_source(str(small_nsd), pipeline=pipeline)
     assert page.startswith(plain)
     assert needs in page.removeprefix(plain)
 
 
 def test_gabor_needs_nothing(small_nsd: Path) -> None:
-    assert describe_source(str(small_nsd), pipeline="gabor_fwrf") == describe_source(str(small_nsd))
+    assert check_source(str(small_nsd), pipeline="gabor_fwrf") == check_source(str(small_nsd))
 
 
 def test_weights_that_are_there_or_are_not(small_nsd: Path, cache: Path, tmp_path: Path) -> None:
     cache.mkdir()
     (cache / "alexnet-owt-7be5be79.pth").touch()
-    assert f"gnet8j finds AlexNet's weights in {cache}" in describe_source(str(small_nsd), pipeline="gnet8j")
+    assert f"gnet8j finds AlexNet's weights in {cache}" in check_source(str(small_nsd), pipeline="gnet8j")
     mine = tmp_path / "mine.yaml"
     mine.write_text("name: mine\nkind: gnet\nsubjects: [2]\nprefilter_weights: nowhere.pth\n")
-    page = describe_source(str(small_nsd), pipeline=str(mine))
+    page = check_source(str(small_nsd), pipeline=str(mine))
     assert "missing: nowhere.pth, AlexNet's weights for mine" in page
     assert "subj02: " in page
     assert "subj01: " not in page

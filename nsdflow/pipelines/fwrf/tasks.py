@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-from nsdflow.config.pipeline import FwrfPipeline
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
 from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, predict, search, solve
@@ -17,7 +16,8 @@ from nsdflow.fit.fwrf.trials import sum_trials
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.data import check_voxels, load_images
 from nsdflow.pipelines.evaluation import validation_accuracy
-from nsdflow.pipelines.features import FeatureFolder, layer_names, network_of
+from nsdflow.pipelines.fwrf.features import FeatureFolder, layer_names, network_of
+from nsdflow.pipelines.fwrf.settings import FwrfPipeline
 from nsdflow.pipelines.gnet.training import load_split
 from nsdflow.runs.parts import publish_parts, write_part
 from nsdflow.runs.tensors import load_tensors, save_tensors

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from nsdflow.config.pipeline import FwrfPipeline
     from nsdflow.fit.fwrf.features import CandidateFeatures
+    from nsdflow.pipelines.fwrf.settings import FwrfPipeline
 
 __all__ = [
     "ALEXNET_MEMORY",

@@ -1,0 +1,1 @@
+"""fwRF: settings, features, tasks."""

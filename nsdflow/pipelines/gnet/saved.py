@@ -1,0 +1,173 @@
+"""Networks of finished runs, built again from ``run.yaml`` and ``model.safetensors``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from nsdflow.errors import MissingDataError, RunError, one_of
+from nsdflow.fit.gnet.evaluate import predict
+from nsdflow.models.gnet import Encoder, LevelShape, Prefilter, Readout, level_shapes
+from nsdflow.models.networks.weights import ALEXNET_SHAPES
+from nsdflow.pipelines.earlier import run_settings, voxels_of
+from nsdflow.pipelines.gnet.settings import GNetPipeline
+from nsdflow.runs.tensors import load_tensors
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from nsdflow.runs.folder import RunFolder
+
+__all__ = ["SavedGNet", "SubjectModel", "TrunkReadout", "load_gnet", "load_readouts", "load_subject_model"]
+
+
+@dataclass(frozen=True)
+class TrunkReadout:
+    """An encoder with one subject's readout, and the voxels (columns) of the run that it predicts."""
+
+    name: str
+    encoder: nn.Module
+    readout: Readout
+    columns: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class SubjectModel:
+    """All that predicts one subject: a single trunk, or one for each group of voxels."""
+
+    trunks: tuple[TrunkReadout, ...]
+    voxels: xr.Dataset
+    """Voxel coordinates of the run."""
+
+    def to(self, device: torch.device) -> SubjectModel:
+        """Move the networks to a device."""
+        for trunk in self.trunks:
+            trunk.encoder.to(device)
+            trunk.readout.to(device)
+        return self
+
+    def predict(self, images: torch.Tensor, *, batch_size: int = 100) -> NDArray[np.float32]:
+        """Predictions (image, voxel) of images (image, 3, y, x), uint8, for all voxels of the run."""
+        whole = np.empty((len(images), self.voxels.sizes["voxel"]), np.float32)
+        for trunk in self.trunks:
+            part = predict(trunk.encoder, trunk.readout, images, batch_size=batch_size)
+            whole[:, trunk.columns] = part.cpu().numpy()
+        return whole
+
+    def check_size(self, images: torch.Tensor) -> None:
+        """Refuse images of another size than those of the training.
+
+        Raises
+        ------
+        RunError
+            If the pooling fields of the readouts would not fit the feature maps.
+        """
+        for trunk in self.trunks:
+            fields = [tuple(logits.shape[1:]) for logits in trunk.readout.pooling_logits]
+            if fields != [(level.y, level.x) for level in level_shapes(trunk.encoder, images)]:
+                raise RunError(
+                    f"{trunk.name} was trained on images of another size than these of "
+                    f"{images.shape[-1]} pixels; use the store it was trained on"
+                )
+
+
+@dataclass(frozen=True)
+class SavedGNet:
+    """One trunk of a finished GNet run, with the readouts of its voxels by subject; on the CPU, in eval mode."""
+
+    config: GNetPipeline
+    encoder: Encoder
+    readouts: Mapping[str, Readout]
+
+
+def load_gnet(run: RunFolder, part: str | None = None) -> SavedGNet:
+    """The best epoch's networks of a GNet run.
+
+    Parameters
+    ----------
+    part
+        The ROI group whose trunk is wanted, in a run with several.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such run, or it is not finished.
+    RunError
+        If it is a run of another kind.
+    SelectionError
+        If the run has no such trunk.
+    """
+    if not run.finished:
+        raise MissingDataError(f"{run.path}: no finished run; do nsdflow run first")
+    config = run_settings(run, GNetPipeline)
+    groups = config.roi_groups or ()
+    if (part is None) != (len(groups) < 2) or (part is not None and part not in groups):
+        raise one_of(f"trunk in {run.path}", part, groups)
+    state = load_tensors(run.url("model.safetensors"))
+    if part is not None:
+        state = _below(state, part)
+    encoder = Encoder(_empty_prefilter(), config.width, dropout=config.train.dropout)
+    encoder.load_state_dict(_below(state, "encoder"))
+    return SavedGNet(config, encoder.eval(), load_readouts(state))
+
+
+def load_subject_model(run: RunFolder, subject: str) -> SubjectModel:
+    """Networks of one subject of a finished GNet run.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such run, or it is not finished.
+    RunError
+        If it is a run of another kind.
+    SelectionError
+        If the run lacks the subject.
+    """
+    groups = run_settings(run, GNetPipeline).roi_groups or ()
+    parts = groups if len(groups) > 1 else (None,)
+    saved = {part: load_gnet(run, part) for part in parts}
+    voxels = voxels_of(run, subject)
+    trunks = []
+    for part, networks in saved.items():
+        if subject not in networks.readouts:
+            continue  # a subject without voxels in one area
+        columns = np.arange(voxels.sizes["voxel"]) if part is None else np.flatnonzero(voxels["part"].values == part)
+        trunks.append(TrunkReadout(networks.config.name, networks.encoder, networks.readouts[subject], columns))
+    return SubjectModel(tuple(trunks), voxels)
+
+
+def load_readouts(state: Mapping[str, Tensor]) -> dict[str, Readout]:
+    """Readouts by subject of the tensors of a run."""
+    readouts = _below(state, "readouts")
+    subjects = sorted({name.split(".")[0] for name in readouts})
+    return {subject: _readout(_below(readouts, subject)) for subject in subjects}
+
+
+def _readout(state: Mapping[str, Tensor]) -> Readout:
+    logits = [state[name] for name in sorted(state) if name.startswith("pooling_logits")]
+    features = state["weights"].shape[1]
+    # the features of a level are not in the state: only their sum matters to the shapes of a readout
+    levels = [LevelShape(features if level == 0 else 0, *tensor.shape[1:]) for level, tensor in enumerate(logits)]
+    readout = Readout(len(state["bias"]), levels)
+    readout.load_state_dict(dict(state))
+    return readout.eval()
+
+
+def _empty_prefilter() -> Prefilter:
+    """A prefilter whose values are about to be replaced."""
+    shapes = {name: ALEXNET_SHAPES[name] for name in ("features.0", "features.3")}
+    weights = {f"{name}.weight": torch.zeros(shape) for name, shape in shapes.items()}
+    biases = {f"{name}.bias": torch.zeros(shape[0]) for name, shape in shapes.items()}
+    return Prefilter(weights | biases)
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors under a dotted prefix, without it."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in state.items() if name.startswith(start)}

@@ -1,0 +1,42 @@
+"""Settings of a pipeline of kind ``gnet``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from nsdflow.config.pipeline import RoiGroups, TrainedPipeline
+
+__all__ = ["GNetPipeline"]
+
+
+class GNetPipeline(TrainedPipeline):
+    """A convolutional trunk shared by subjects and a pooling-field readout a voxel, trained together."""
+
+    kind: Literal["gnet"] = "gnet"
+    roi_groups: RoiGroups = None
+    """One trunk for each of these ROI groups (GNet8r); a single joint trunk if null (GNet8j)."""
+    prefilter: Literal["alexnet", "gabor"] = "alexnet"
+    """First two layers: AlexNet's, or seeded Gabor filters that need no download."""
+    prefilter_weights: str | None = None
+    """File with AlexNet's published weights; fetched and checked against its hash if null."""
+    train_prefilter: bool = False
+    """Train the first two layers too (GNet8jft)."""
+    width: int = Field(64, ge=1)
+    """Channels of the trunk (t); the published one has 64."""
+    processes: int = Field(1, ge=1)
+    """GPUs that share each batch of a trunk's training; the result is that of one within rounding."""
+
+    @model_validator(mode="after")
+    def _trained_is_not_cached(self) -> GNetPipeline:
+        if self.train_prefilter and self.train.prefilter_cache in ("half", "full"):
+            raise ValueError(
+                f"train_prefilter and train.prefilter_cache={self.train.prefilter_cache} exclude each other; "
+                "what is trained cannot be kept: write train.prefilter_cache=none"
+            )
+        return self
+
+    def pretrained(self) -> Mapping[str, str]:
+        return {"prefilter_weights": "alexnet"} if self.prefilter == "alexnet" else {}

@@ -1,0 +1,61 @@
+"""Inputs of a pipeline beside NSD: earlier runs, and files of weights; for ``nsdflow check --pipeline``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nsdflow.engine.compute import weights_cache
+from nsdflow.ingestion.check import describe_source
+from nsdflow.models.networks.weights import ALEXNET_URL
+from nsdflow.pipelines.load import load_pipeline
+from nsdflow.pipelines.sequence import SequencePipeline
+
+if TYPE_CHECKING:
+    from nsdflow.config.pipeline import PipelineBase
+
+__all__ = ["check_source", "describe_needs"]
+
+
+def check_source(
+    source: str, *, pipeline: str | None = None, space: str | None = None, betas: str | None = None
+) -> str:
+    """A page on a source of NSD; with a pipeline, on its subjects alone, and on what it needs beside NSD.
+
+    Raises
+    ------
+    ConfigError
+        If the pipeline is wrong.
+    MissingDataError
+        If the source has no betas.
+    SelectionError
+        If the space, the version of the betas, a subject or the pipeline does not exist.
+    """
+    if pipeline is None:
+        return describe_source(source, space=space, betas=betas)
+    config = load_pipeline(pipeline)
+    named = getattr(config, "subjects", "all")
+    subjects = None if named == "all" else named
+    return describe_source(source, subjects=subjects, needs=describe_needs(config), space=space, betas=betas)
+
+
+def describe_needs(pipeline: PipelineBase) -> Iterator[str]:
+    """One line per input that a pipeline needs beside NSD."""
+    name = pipeline.name
+    if isinstance(pipeline, SequencePipeline):
+        yield f"{name} runs in turn: {', '.join(step.pipeline for step in pipeline.steps)}; --pipeline checks each"
+    for run in pipeline.earlier_runs():
+        yield f"{name} starts from the run {run}: finish that first"
+    for setting in pipeline.pretrained():
+        yield _weights_line(name, getattr(pipeline, setting), setting)
+
+
+def _weights_line(name: str, given: str | None, setting: str) -> str:
+    """Where a pipeline finds AlexNet's weights, or what is missing."""
+    file = Path(given) if given is not None else weights_cache() / Path(ALEXNET_URL).name
+    if file.is_file():
+        return f"{name} finds AlexNet's weights in {file}"
+    if given is not None:
+        return f"missing: {file}, AlexNet's weights for {name}"
+    return f"{name} will fetch AlexNet's weights from {ALEXNET_URL}; without network: --set {setting}=FILE"

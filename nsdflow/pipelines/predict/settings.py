@@ -1,0 +1,40 @@
+"""Settings of a pipeline of kind ``predict``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from nsdflow.config.pipeline import PipelineBase, Subjects
+
+__all__ = ["PredictPipeline"]
+
+
+class PredictPipeline(PipelineBase):
+    """Predictions of a finished run for any images, image by voxel, without ever holding them in memory."""
+
+    kind: Literal["predict"] = "predict"
+    model: str = "gnet8j"
+    """The run that predicts, of kind gnet, fwrf or fpf: its name among the runs, or a path."""
+    images: str = Field("subject", min_length=1)
+    """``subject``: those of the store that each subject saw; ``all`` of the store; or a folder of PNG or JPEG files."""
+    subjects: Subjects = "all"
+    images_per_task: int = Field(500, ge=1)
+    """Images of a task, which are the rows of a file of the result."""
+    batch_size: int = Field(100, ge=1)
+    """Images that pass the network at once."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> PredictPipeline:
+        if self.images_per_task % self.batch_size:
+            raise ValueError(
+                f"images_per_task {self.images_per_task} is not a multiple of batch_size {self.batch_size}; "
+                "then the last bits of a prediction depend on neither"
+            )
+        return self
+
+    def earlier_runs(self) -> tuple[str, ...]:
+        return (self.model,)

@@ -1,0 +1,28 @@
+"""Settings of a pipeline of kind ``sequence``, which :mod:`nsdflow.pipelines.run` expands into its steps."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from nsdflow.config.base import Frozen
+from nsdflow.config.pipeline import PipelineBase
+
+__all__ = ["SequencePipeline", "Step"]
+
+
+class Step(Frozen):
+    """One pipeline of a sequence, with settings that differ from its file."""
+
+    pipeline: str
+    set: dict[str, Any] = Field(default_factory=dict)
+    store: str | None = None
+    """Store that an earlier step wrote, ``RUN/NAME.zarr`` among the runs; the one the sequence runs on if null."""
+
+
+class SequencePipeline(PipelineBase):
+    """Pipelines run one after the other, in the order of their inputs."""
+
+    kind: Literal["sequence"] = "sequence"
+    steps: tuple[Step, ...] = Field(min_length=1)
