@@ -18,7 +18,6 @@ __all__ = [
     "ROI_GROUPS",
     "ROI_LABELS",
     "SPACES",
-    "VOXEL_SETS",
     "atlas_coordinate",
     "parse_subjects",
     "select_subjects",
@@ -27,7 +26,7 @@ __all__ = [
 ]
 
 #: Spaces in which NSD publishes single-trial betas.
-SPACES: Final = ("func1pt8mm", "func1mm", "nativesurface", "fsaverage")
+SPACES: Final = ("func1pt8mm", "func1mm", "nativesurface", "fsaverage", "MNI")
 DEFAULT_SPACE: Final = "func1pt8mm"
 
 #: The three versions of the betas, in NSD's order b1, b2, b3.
@@ -36,9 +35,6 @@ DEFAULT_BETAS: Final = "betas_fithrf_GLMdenoise_RR"
 
 #: int16 betas times this are percent signal change (func* and nativesurface; fsaverage is not scaled).
 BETAS_SCALE: Final = 1.0 / 300.0
-
-#: What ``--voxels`` accepts besides the name of an atlas.
-VOXEL_SETS: Final = ("evc", "visual", "nsdgeneral", "tight", "inflated", "brain")
 
 #: Labels of the joined visual ROI: prf-visualrois (1..7) written over Kastner2015 (1..25).
 ROI_LABELS: Final[Mapping[int, str]] = {

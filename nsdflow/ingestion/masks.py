@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from nsdflow.errors import MissingDataError, SelectionError
-from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, VOXEL_SETS, parse_subjects
+from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, parse_subjects
 from nsdflow.nsd import layout
 from nsdflow.nsd.formats.nifti import write_nifti
 from nsdflow.nsd.inventory import take_inventory
-from nsdflow.nsd.masks import voxel_set
+from nsdflow.nsd.masks import VOXEL_SETS, voxel_set
 from nsdflow.nsd.source import Source, open_source
 from nsdflow.nsd.volumes import read_brainmask
 

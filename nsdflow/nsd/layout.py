@@ -1,4 +1,4 @@
-"""Where NSD keeps what: pure functions that give paths relative to the root of a source."""
+"""Paths of NSD's files relative to the root of a source, as pure functions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nsdflow.names import SPACES
 
 __all__ = [
     "BETAS_FORMATS",
+    "BETAS_IN_SPACE",
     "EXPERIMENT_DESIGN",
     "STIMULI",
     "STIMULUS_INFO",
@@ -40,7 +41,10 @@ BETAS_FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
     "func1mm": ("nii.gz", "nii", "hdf5", "mat"),
     "nativesurface": ("hdf5",),
     "fsaverage": ("mgh", "mgz"),
+    "MNI": ("nii.gz", "nii"),
 }
+#: Versions that NSD publishes in a space, where it does not publish all three.
+BETAS_IN_SPACE: Final[Mapping[str, tuple[str, ...]]] = {"MNI": ("betas_fithrf",)}
 
 _HEMISPHERES: Final = ("lh", "rh")
 
@@ -66,12 +70,12 @@ def _by_hemisphere(folder: str, name: str, space: str) -> tuple[str, ...]:
 
 
 def subject_folder(subject: str, space: str) -> str:
-    """Anatomical and functional volumes of a subject in a volume space."""
+    """Folder of a subject's anatomical and functional volumes in a volume space (MNI has none)."""
     return f"nsddata/ppdata/{subject}/{space}"
 
 
 def betas_folder(subject: str, space: str, betas: str) -> str:
-    """Single-trial betas of one version and what belongs to them."""
+    """Folder of one version of a subject's single-trial betas and the maps that belong to it."""
     return f"nsddata_betas/ppdata/{subject}/{space}/{betas}"
 
 
@@ -100,7 +104,7 @@ def sessions_of(names: Iterable[str], space: str) -> dict[int, tuple[str, ...]]:
 
 
 def missing_halves(names: Iterable[str]) -> tuple[str, ...]:
-    """Of the sessions of a surface that are there for one hemisphere, the files of the other.
+    """Missing files of the sessions of a surface that have one hemisphere only.
 
     >>> missing_halves(["lh.betas_session01.mgh", "rh.betas_session01.mgh", "lh.betas_session02.mgh"])
     ('rh.betas_session02.mgh',)
@@ -112,7 +116,7 @@ def missing_halves(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def statistic_paths(subject: str, space: str, betas: str, name: str) -> tuple[str, ...]:
-    """A map that belongs to a version of the betas, such as ``ncsnr``."""
+    """Files of a map that belongs to a version of the betas, such as ``ncsnr``; one per hemisphere on a surface."""
     ending = "mgh" if is_surface(space) else "nii.gz"
     return _by_hemisphere(betas_folder(subject, space, betas), f"{name}.{ending}", space)
 
@@ -123,29 +127,39 @@ def volume_path(subject: str, space: str, name: str) -> str:
 
 
 def valid_path(subject: str, session: int, space: str) -> str:
-    """Voxels with data in every volume of a session."""
+    """Map of the voxels with data in every volume of a session; in MNI beside the betas."""
+    if space == "MNI":
+        return f"{betas_folder(subject, space, BETAS_IN_SPACE[space][0])}/valid_session{session:02d}.nii.gz"
     return volume_path(subject, space, f"valid_session{session:02d}")
 
 
-def atlas_folder(subject: str, space: str) -> str:
-    """ROI volumes, or the label folder of the surface."""
+def atlas_folder(subject: str, space: str) -> str | None:
+    """Folder of the ROI volumes, or of the labels of a surface; None in MNI, where NSD publishes no atlases."""
+    if space == "MNI":
+        return None
     if not is_surface(space):
         return f"{subject_folder(subject, space)}/roi"
     return f"nsddata/freesurfer/{'fsaverage' if space == 'fsaverage' else subject}/label"
 
 
 def wanted_atlases(space: str) -> tuple[str, ...]:
-    """Atlases that ingestion looks for; prf-visualrois was drawn for each subject, and fsaverage is nobody's brain."""
+    """Atlases that ingestion expects; prf-visualrois was drawn for each subject, and fsaverage is nobody's brain."""
+    if space == "MNI":
+        return ()
     return ("Kastner2015", "nsdgeneral") if space == "fsaverage" else ("prf-visualrois", "Kastner2015", "nsdgeneral")
 
 
 def roi_paths(subject: str, atlas: str, space: str) -> tuple[str, ...]:
     """The ROI volume of an atlas (both hemispheres), or its two label files on a surface."""
-    return _by_hemisphere(atlas_folder(subject, space), f"{atlas}.{'mgz' if is_surface(space) else 'nii.gz'}", space)
+    return _by_hemisphere(
+        atlas_folder(subject, space) or f"nsddata/ppdata/{subject}/MNI/roi",
+        f"{atlas}.{'mgz' if is_surface(space) else 'nii.gz'}",
+        space,
+    )
 
 
 def label_table_paths(subject: str, atlas: str) -> tuple[str, ...]:
-    """Where the names of an atlas' labels may be, in the order to look."""
+    """Files that may hold the names of an atlas' labels, first choice first."""
     return (
         f"nsddata/freesurfer/{subject}/label/{atlas}.mgz.ctab",
         f"nsddata/freesurfer/fsaverage/label/{atlas}.mgz.ctab",
@@ -154,5 +168,5 @@ def label_table_paths(subject: str, atlas: str) -> tuple[str, ...]:
 
 
 def responses_path(subject: str) -> str:
-    """Behaviour, one row a trial."""
+    """Table of behaviour, one row per trial."""
     return f"nsddata/ppdata/{subject}/behav/responses.tsv"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from nsdflow.errors import MissingDataError, SourceError, one_of
-from nsdflow.names import ROI_LABELS
+from nsdflow.errors import SourceError, one_of
+from nsdflow.names import PRF_VISUALROIS, ROI_LABELS
 from nsdflow.nsd import layout
+from nsdflow.nsd.formats.label_tables import distinct_names, parse_label_table
 from nsdflow.nsd.volumes import read_map
 
 if TYPE_CHECKING:
@@ -19,10 +19,51 @@ if TYPE_CHECKING:
 
     from nsdflow.nsd.source import Source
 
-__all__ = ["JOINED", "Atlas", "joined_roi", "list_atlases", "read_atlas", "read_labels"]
+__all__ = ["ATLASES", "JOINED", "Atlas", "PublishedAtlas", "joined_roi", "list_atlases", "read_atlas", "read_labels"]
 
 #: Name of the joined visual ROI, prf-visualrois written over Kastner2015.
 JOINED: Final = "roi"
+
+
+@dataclass(frozen=True)
+class PublishedAtlas:
+    """What is known of an atlas before its files are read.
+
+    Attributes
+    ----------
+    highest : int
+        The highest label that NSD publishes. Larger values are damage, such as -1 stored as 255.
+    names : tuple of str
+        Names of the labels from 1 on, for copies without a label table; empty where they are not documented.
+    """
+
+    highest: int
+    names: tuple[str, ...] = ()
+
+
+def _named(*names: str) -> PublishedAtlas:
+    return PublishedAtlas(len(names), names)
+
+
+_KASTNER = {**ROI_LABELS, 12: "TO2", 13: "TO1", 16: "V3B", 17: "V3A"}
+
+#: Atlases that NSD publishes. Other files in the folder of the ROIs are atlases too, with labels of any height.
+ATLASES: Final[Mapping[str, PublishedAtlas]] = {
+    "prf-visualrois": _named(*PRF_VISUALROIS.values()),
+    "prf-eccrois": _named("ecc0pt5", "ecc1", "ecc2", "ecc4", "ecc4+"),
+    "Kastner2015": _named(*_KASTNER.values()),
+    "nsdgeneral": _named("nsdgeneral"),
+    "streams": _named("early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal"),
+    "floc-faces": _named("OFA", "FFA-1", "FFA-2", "mTL-faces", "aTL-faces"),
+    "floc-bodies": _named("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
+    "floc-places": _named("OPA", "PPA", "RSC"),
+    "floc-words": _named("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
+    "HCP_MMP1": PublishedAtlas(180),
+    "corticalsulc": PublishedAtlas(28),
+    "visualsulc": PublishedAtlas(14),
+    "thalamus": _named("LGN", "SC", "ventral_pulvinar", "dorsolateral_pulvinar", "dorsomedial_pulvinar"),
+    "MTL": _named("ERC", "area35", "area36", "PHC", "Sub", "CA1", "CA2", "CA3", "DG", "HT"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +78,7 @@ class Atlas:
         int16; (i, j, k), or (vertex,) for a surface. 1..N are labels, 0 is cortex without a label, -1 (volumes
         only) is not cortex.
     labels : dict
-        Name of each label from 1 on: those of the label table, and the number itself where the table has none.
+        Name of each label from 1 on, each name once: from the label table, else as published, else the number itself.
     """
 
     name: str
@@ -46,14 +87,18 @@ class Atlas:
 
 
 def list_atlases(source: Source, subject: str, space: str) -> tuple[str, ...]:
-    """Names of the atlases that are there, sorted.
+    """Names of the atlases that are there, sorted, whether or not their files can be read.
 
     On a surface, whose label folder also holds maps, an atlas is what has a label table.
     """
-    names = source.listdir(layout.atlas_folder(subject, space))
+    if layout.atlas_folder(subject, space) is None:
+        return ()
+    names = source.listdir(str(layout.atlas_folder(subject, space)))
     if not layout.is_surface(space):
-        whole = (name.removesuffix(".nii.gz") for name in names if name.endswith(".nii.gz"))
-        return tuple(name for name in whole if not name.startswith(("lh.", "rh.", ".")))  # macOS leaves ._ files
+        whole = {name.removesuffix(".gz").removesuffix(".nii") for name in names if name.endswith((".nii.gz", ".nii"))}
+        return tuple(
+            sorted(name for name in whole if not name.startswith(("lh.", "rh.", ".")))
+        )  # macOS leaves ._ files
     tables = {name.removesuffix(".mgz.ctab") for name in names if name.endswith(".mgz.ctab")}
     return tuple(sorted(name for name in tables if {f"lh.{name}.mgz", f"rh.{name}.mgz"} <= set(names)))
 
@@ -61,38 +106,60 @@ def list_atlases(source: Source, subject: str, space: str) -> tuple[str, ...]:
 def read_atlas(source: Source, subject: str, atlas: str, space: str, *, shape: Sequence[int] | None = None) -> Atlas:
     """Read an atlas with its label table.
 
+    Parameters
+    ----------
+    source : Source
+        Where NSD is.
+    subject, atlas, space : str
+        For example ``"subj01"``, ``"floc-faces"``, ``"func1pt8mm"``.
+    shape : sequence of int, optional
+        The grid that the files must have.
+
+    Returns
+    -------
+    atlas : Atlas
+        Labels of the whole grid.
+
     Raises
     ------
     SelectionError
-        No such atlas; the message lists what there is.
+        No such atlas; the message lists those that exist.
+    MissingDataError
+        The atlas is listed but its file cannot be read.
     SourceError
-        On another grid than ``shape``, or values that are not labels.
+        Another grid than ``shape``, values that are not labels, or labels that the atlas does not have.
     """
     paths = layout.roi_paths(subject, atlas, space)
-    try:
-        stored = read_map(source, paths, space, shape=shape).values
-    except MissingDataError as error:
-        raise one_of(f"atlas of {subject} in {space}", atlas, list_atlases(source, subject, space)) from error
-    # NaN and what int16 cannot hold fail the comparison, so the cast may say nothing
+    known = list_atlases(source, subject, space)
+    if atlas not in known and not all(source.exists(path) for path in paths):
+        raise one_of(f"atlas of {subject} in {space}", atlas, known)
+    stored = read_map(source, paths, space, shape=shape).values
+    # NaN and numbers beyond int16 fail the comparison below, so the cast needs no warning
     with np.errstate(invalid="ignore"):
         values = stored.astype(np.int16)
     if not np.array_equal(values, stored):
-        raise SourceError(f"{source.join(paths[0])}: values that are not labels (whole numbers); fetch it again")
-    table = read_labels(source, subject, atlas)
+        raise SourceError(f"{source.join(paths[0])}: values that are not labels (whole numbers); copy it again")
+    published = ATLASES.get(atlas)
+    if published is not None and not -1 <= values.min() <= values.max() <= published.highest:
+        odd = values.max() if values.max() > published.highest else values.min()
+        raise SourceError(
+            f"{source.join(paths[0])}: label {odd} where {atlas} has -1 to {published.highest} "
+            "(255 is -1 saved without its sign); copy the published file"
+        )
     present = (int(value) for value in np.unique(values) if value > 0)
-    labels = {value: str(value) for value in present} | {value: name for value, name in table.items() if value > 0}
-    return Atlas(atlas, values, dict(sorted(labels.items())))
+    labels = {value: str(value) for value in present} | _names(source, subject, atlas)
+    return Atlas(atlas, values, distinct_names(dict(sorted(labels.items()))))
 
 
 def joined_roi(source: Source, subject: str, space: str, *, shape: Sequence[int] | None = None) -> Atlas:
     """The visual ROI of the published analyses: Kastner2015, overwritten by prf-visualrois where that is > 0.
 
-    Where only one of the two is there, that one.
+    Where only one of the two exists, that one.
 
     Raises
     ------
     SelectionError
-        Neither is there; the message lists what there is.
+        Neither exists; the message lists the atlases that do.
     SourceError
         As :func:`read_atlas`, or they are on different grids.
     """
@@ -112,25 +179,23 @@ def joined_roi(source: Source, subject: str, space: str, *, shape: Sequence[int]
 
 
 def read_labels(source: Source, subject: str, atlas: str) -> dict[int, str]:
-    """The label table of an atlas, empty where there is none; stray tabs and blanks are dropped."""
+    """The label table of an atlas, empty where there is none.
+
+    Raises
+    ------
+    SourceError
+        The table is not readable, see :func:`nsdflow.nsd.formats.label_tables.parse_label_table`.
+    """
     for path in layout.label_table_paths(subject, atlas):
         if source.exists(path):
             with source.open(path) as file:
-                return _parse_labels(file.read(), source.join(path))
+                return parse_label_table(file.read(), source.join(path))
     return {}
 
 
-def _parse_labels(data: bytes, url: str) -> dict[int, str]:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{url}: not a table of numbers and names ({error}); fetch it again") from error
-    labels: dict[int, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        match = re.fullmatch(r"\s*(-?\d+)\s+(\S+).*", line)
-        if match is None:
-            raise SourceError(f"{url}: line {number} is {line.strip()!r}, not a number and a name; fetch it again")
-        labels[int(match[1])] = match[2]
-    return labels
+def _names(source: Source, subject: str, atlas: str) -> dict[int, str]:
+    """Names of the labels from 1 on: those of the table, or the published ones where there is no table."""
+    table = read_labels(source, subject, atlas)
+    if not table and atlas in ATLASES:
+        table = dict(enumerate(ATLASES[atlas].names, start=1))
+    return {label: name for label, name in table.items() if label > 0}

@@ -1,13 +1,14 @@
 """Where NSD is: a folder, a bucket, anything fsspec can address.
 
 A :class:`Source` is two plain values, so it travels to a worker as it is; every file system and every file is
-opened inside the function that reads it. What is listed but may not be read (NSD's held-out sessions answer 403)
-counts as not there.
+opened inside the function that reads it. A listed file that may not be read (NSD's held-out sessions answer 403, an
+annexed copy is a link to nothing) counts as absent; :meth:`Source.trouble` says why.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,15 +23,27 @@ from isal import igzip, igzip_lib
 from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.io.files import filesystem, is_local, require_file_system, store_errors
 
-__all__ = ["GZIPPED", "Source", "open_source"]
+__all__ = ["GZIPPED", "Source", "is_gzipped", "open_source"]
 
 #: Endings of gzipped files.
 GZIPPED: Final = (".gz", ".mgz")
+#: The first bytes of a gzipped file.
+_GZIP_MAGIC: Final = b"\x1f\x8b"
 
-#: One request fetches this much of a file that is read from front to back ...
+#: Bytes that one request fetches of a file that is read from front to back ...
 STREAM_BLOCK: Final = 16 << 20
-#: ... and this much of a file that is read here and there.
+#: ... and of a file that is read in places.
 RANDOM_BLOCK: Final = 256 << 10
+#: Bytes of the largest table or design file that is read whole; NSD's largest has 6 MB.
+WHOLE_FILE_BYTES: Final = 256 << 20
+
+#: Names under which copies are published: the same content, gzipped or not.
+_TWINS: Final = ((".nii.gz", ".nii"), (".mgz", ".mgh"), (".mgh", ".mgz"))
+#: How a file begins that only points to the content: git-annex (unlocked) and Git LFS.
+_POINTERS: Final = {b"/annex/objects/": "git-annex", b"version https://git-lfs": "Git LFS"}
+#: Lock settings under which an HDF5 file may be open elsewhere in this process. No locks first: shared file
+#: systems often lack them.
+_LOCKINGS: Final = (False, True, "best-effort", None)
 
 _S3_CREDENTIALS: Final = frozenset({"anon", "key", "secret", "token", "profile", "session"})
 # Listings are not kept: a listed key may still answer 403, and only a fresh request tells.
@@ -53,7 +66,7 @@ class Source:
     Parameters
     ----------
     url : str
-        An absolute folder or an fsspec URL. Make one with :func:`open_source`, which fills in what is usual.
+        An absolute folder or an fsspec URL. Make one with :func:`open_source`, which fills in the usual options.
     storage_options : mapping
         Passed to the fsspec file system (for S3: ``anon``, ``endpoint_url``, ...).
     """
@@ -66,15 +79,50 @@ class Source:
         return f"{self.url.rstrip('/')}/{path}".rstrip("/")
 
     def exists(self, path: str) -> bool:
-        """Whether the file (or folder) is there **and** may be read."""
+        """Whether the file (or folder) exists **and** may be read."""
         system, root = self._system()
         full = f"{root}/{path}"
+        if _is_local(system):
+            return _local_trouble(full, folders=True) is None
         with self.reading(path):
             try:
                 system.info(full)
             except _NO_READ:
                 return False
-        return not _is_local(system) or os.access(full, os.R_OK)
+        return True
+
+    def trouble(self, path: str) -> str | None:
+        """Why a file cannot be read, as a phrase; None where it can.
+
+        Links to nothing, empty files, pointers of git-annex and Git LFS, folders, pipes and devices, missing
+        permissions all count. One request at most.
+        """
+        system, root = self._system()
+        full = f"{root}/{path}"
+        if _is_local(system):
+            reason = _local_trouble(full)
+        else:
+            with self.reading(path):
+                try:
+                    reason = None if system.info(full)["size"] else "is empty"
+                except PermissionError:
+                    return "is not public"
+                except _NO_READ:
+                    return "does not exist"
+            return reason
+        if reason is not None:
+            return reason
+        with self.reading(path):
+            start = self.head(path, 64)
+        for begin, tool in _POINTERS.items():
+            if start.startswith(begin):
+                return f"holds a pointer of {tool}, not the content"
+        return None
+
+    def find(self, path: str) -> str | None:
+        """The path, or the same file gunzipped or gzipped (``x.nii`` for ``x.nii.gz``), whichever can be read."""
+        twins = [path.removesuffix(ending) + other for ending, other in _TWINS if path.endswith(ending)]
+        return next((candidate for candidate in (path, *twins) if self.exists(candidate)), None)
 
     def size(self, path: str) -> int:
         """Bytes of a file."""
@@ -83,15 +131,15 @@ class Source:
             return int(system.info(f"{root}/{path}")["size"])
 
     def listdir(self, path: str = "") -> tuple[str, ...]:
-        """Sorted names in a folder; nothing where there is no such folder."""
+        """Sorted names in a folder; nothing if the folder does not exist."""
         return tuple(sorted(self.sizes(path)))
 
     def sizes(self, path: str = "") -> dict[str, int]:
-        """Names in a folder and their bytes, in one listing."""
+        """Bytes of each file in a folder by name, in one listing."""
         return {name: int(entry["size"] or 0) for name, entry in self._entries(path).items()}
 
     def stamps(self, path: str = "") -> dict[str, str]:
-        """Names in a folder and what changes when the file does: its bytes with its ETag or time of modification."""
+        """A text for each name in a folder that changes when the file does: bytes with ETag or modification time."""
         return {
             name: f"{entry['size']} {entry.get('ETag', entry.get('mtime', ''))}"
             for name, entry in self._entries(path).items()
@@ -101,35 +149,62 @@ class Source:
         """The first ``count`` bytes, in one request."""
         system, root = self._system()
         with self.reading(path):
+            _require_file(system, f"{root}/{path}")
             return cast(bytes, system.cat_file(f"{root}/{path}", start=0, end=count))
+
+    def tail(self, path: str, count: int) -> bytes:
+        """The last ``count`` bytes, in one request."""
+        system, root = self._system()
+        with self.reading(path):
+            _require_file(system, f"{root}/{path}")
+            return cast(bytes, system.cat_file(f"{root}/{path}", start=-count))
+
+    def read(self, path: str, limit: int = WHOLE_FILE_BYTES) -> bytes:
+        """The whole content of a small file.
+
+        Raises
+        ------
+        SourceError
+            The file has more than ``limit`` bytes.
+        """
+        with self.open(path) as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise SourceError(
+                f"{self.join(path)}: more than {limit:,} bytes, which no such file of NSD has; copy the published file"
+            )
+        return content
 
     @contextmanager
     def open(self, path: str, *, block: int = STREAM_BLOCK) -> Iterator[BinaryIO]:
-        """Open a file for reading bytes; what goes wrong while it is open names the file.
+        """Open a file for reading bytes; errors while it is open name the file.
 
         Raises
         ------
         MissingDataError
             No such file, or it is not public.
         SourceError
-            The file is truncated or corrupt.
+            The file is truncated or corrupt, or no regular file.
         """
         system, root = self._system()
         full = f"{root}/{path}"
         with self.reading(path):
+            _require_file(system, full)
             options = {} if _is_local(system) else {"block_size": block}
             with system.open(full, "rb", **options) as file:
                 yield cast(BinaryIO, file)
 
     @contextmanager
     def open_stream(self, path: str) -> Iterator[BinaryIO]:
-        """Open a file to read it from front to back, through igzip when its name says that it is gzipped.
+        """Open a file to read it from front to back, through igzip if its content is gzipped.
 
-        Reading a gzipped file to its end checks its length and its CRC. No thread decompresses ahead: a task is to
-        take one core, so that as many tasks as there are cores run at full speed.
+        Reading a gzipped file to its end checks its length and its CRC. No thread decompresses ahead: a task takes
+        one core, so that as many tasks as there are cores run at full speed.
         """
         with self.open(path) as file:
-            if path.endswith(GZIPPED):
+            start = file.read(2)
+            file.seek(0)
+            if is_gzipped(path, start):
                 with igzip.open(file, "rb") as stream:
                     yield cast(BinaryIO, stream)
             else:
@@ -137,11 +212,14 @@ class Source:
 
     @contextmanager
     def open_hdf5(self, path: str, dataset: str) -> Iterator[h5py.Dataset]:
-        """Open one dataset of an HDF5 file (without the file locks that shared file systems often lack)."""
+        """Open one dataset of an HDF5 file, also while the file is open elsewhere in this process."""
         system, root = self._system()
         if _is_local(system):
-            with self.reading(path), h5py.File(f"{root}/{path}", "r", locking=False) as file:
-                yield self._dataset(file, path, dataset)
+            full = f"{root}/{path}"
+            with self.reading(path):
+                _require_file(system, full)
+                with _open_local_hdf5(full) as file:
+                    yield self._dataset(file, path, dataset)
         else:
             with self.open(path, block=RANDOM_BLOCK) as raw, h5py.File(raw, "r") as file:
                 yield self._dataset(file, path, dataset)
@@ -149,13 +227,13 @@ class Source:
     def _dataset(self, file: h5py.File, path: str, name: str) -> h5py.Dataset:
         if not isinstance(file.get(name), h5py.Dataset):
             raise SourceError(
-                f"{self.join(path)}: no dataset {name!r}, only {', '.join(file) or 'nothing'}; fetch it again"
+                f"{self.join(path)}: no dataset {name!r}, only {', '.join(file) or 'nothing'}; copy the published file"
             )
         return file[name]
 
     @contextmanager
     def reading(self, path: str) -> Iterator[None]:
-        """Turn what can go wrong with a file into one line that names it."""
+        """Turn errors of reading a file into one line that names it."""
         try:
             yield
         except (SourceError, MissingDataError):
@@ -164,7 +242,7 @@ class Source:
             raise MissingDataError(f"{self.join(path)}: not public, or no permission to read it") from error
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingDataError(
-                f"{self.join(path)}: no such file; `nsdflow check {self.url}` lists what there is"
+                f"{self.join(path)}: no such file; `nsdflow check {self.url}` lists the files that are there"
             ) from error
         except EOFError as error:
             raise SourceError(f"{self.join(path)}: truncated; fetch it again") from error
@@ -175,13 +253,13 @@ class Source:
                 raise
             reason = " ".join(str(error).split()) or type(error).__name__
             if is_local(self.url):
-                raise SourceError(f"{self.join(path)}: cannot be read ({reason}); fetch it again") from error
+                raise SourceError(f"{self.join(path)}: cannot be read ({reason}); {_advice(reason)}") from error
             raise SourceError(
                 f"{self.join(path)}: cannot be reached ({reason}); check the network, or copy NSD to a folder first"
             ) from error
 
     def _entries(self, path: str) -> dict[str, Mapping[str, Any]]:
-        """What fsspec says of each name in a folder; nothing where there is no such folder."""
+        """fsspec's record of each name in a folder; nothing if the folder does not exist."""
         system, root = self._system()
         with self.reading(path):
             try:
@@ -191,9 +269,18 @@ class Source:
         return {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in entries}
 
     def _system(self) -> tuple[Any, str]:
-        """The file system and the root in its own terms (fsspec keeps one instance a process and thread)."""
+        """The file system and the root in its own terms (fsspec keeps one instance per process and thread)."""
         system, root = filesystem(self.url, **self.storage_options)
         return system, root.rstrip("/")
+
+
+def is_gzipped(path: str, start: bytes) -> bool:
+    """Whether content that begins with ``start`` is gzipped; the name decides only where there is no content.
+
+    >>> is_gzipped("mean.nii.gz", b"\\x5c\\x01"), is_gzipped("mean.nii.gz", b"")
+    (False, True)
+    """
+    return start.startswith(_GZIP_MAGIC) if len(start) > 1 else path.endswith(GZIPPED)
 
 
 def open_source(url: str | Path, storage_options: Mapping[str, Any] | None = None) -> Source:
@@ -220,6 +307,55 @@ def open_source(url: str | Path, storage_options: Mapping[str, Any] | None = Non
     if protocol == "s3":
         options = {"anon": not _S3_CREDENTIALS & options.keys(), **_S3_DEFAULTS, **options}
     return Source(text, options)
+
+
+def _local_trouble(full: str, *, folders: bool = False) -> str | None:
+    """Why a local file cannot be read, as a phrase; None where it can."""
+    try:
+        mode = Path(full).stat().st_mode
+    except FileNotFoundError:
+        return (
+            "is a link to nothing (annexed content that was not fetched?)"
+            if Path(full).is_symlink()
+            else "does not exist"
+        )
+    except OSError as error:  # a link to itself, a folder that may not be entered
+        return f"cannot be reached ({error.strerror})"
+    if stat.S_ISDIR(mode):
+        return None if folders and os.access(full, os.R_OK) else "is a folder"
+    if not stat.S_ISREG(mode):
+        return "is a pipe, socket or device"
+    if not os.access(full, os.R_OK):
+        return "may not be read (no permission)"
+    return None if folders or Path(full).stat().st_size else "is empty"
+
+
+def _require_file(system: Any, full: str) -> None:
+    """Refuse pipes and devices, whose reading would never end."""
+    if _is_local(system) and not stat.S_ISREG(mode := Path(full).stat().st_mode) and not stat.S_ISDIR(mode):
+        raise OSError("not a regular file")
+
+
+def _open_local_hdf5(full: str) -> h5py.File:
+    """Open an HDF5 file under the lock settings that it is open with elsewhere in this process, if it is."""
+    for locking in _LOCKINGS:
+        try:
+            return h5py.File(full, "r", locking=locking)
+        except OSError as error:
+            if "locking flag" not in str(error):
+                raise
+    return h5py.File(full, "r")
+
+
+def _advice(reason: str) -> str:
+    """The way on after a local file could not be read."""
+    if "already open" in reason or "locking flag" in reason or "unable to lock" in reason:
+        return "the file is open for writing elsewhere; close it there and run the same command again"
+    if "not a regular file" in reason:
+        return "put the published file in its place"
+    if "truncated file" in reason or "signature not found" in reason:
+        return "fetch it again"
+    return "check the disk and the file system, then run the same command again"
 
 
 def _is_local(system: Any) -> bool:

@@ -23,7 +23,6 @@ __all__ = [
     "read_brainmask",
     "read_map",
     "read_ncsnr",
-    "read_r2",
     "read_valid",
     "read_volume",
 ]
@@ -39,7 +38,7 @@ class Volume:
         (i, j, k); (i, j, k, n) for several volumes in a file; (vertex,) for a surface.
     affine : numpy.ndarray or None
         4 x 4, voxel indices to mm from the centre of the volume (NSD's functional grids are not in register with
-        its anatomy by their affines); None for a surface.
+        its anatomy by their affines); None for a surface, or where the file has no invertible affine.
     """
 
     values: NDArray[Any]
@@ -47,7 +46,21 @@ class Volume:
 
 
 def read_volume(source: Source, path: str, *, shape: Sequence[int] | None = None) -> Volume:
-    """Read one NIfTI or MGH file.
+    """Read one NIfTI or MGH file, or its gunzipped (or gzipped) twin where only that exists.
+
+    Parameters
+    ----------
+    source : Source
+        Where NSD is.
+    path : str
+        The file, such as ``nsddata/ppdata/subj01/func1pt8mm/mean.nii.gz``.
+    shape : sequence of int, optional
+        The grid that the file must have.
+
+    Returns
+    -------
+    volume : Volume
+        Values in the type of the file.
 
     Raises
     ------
@@ -56,6 +69,7 @@ def read_volume(source: Source, path: str, *, shape: Sequence[int] | None = None
     SourceError
         Broken, or on another grid than ``shape``.
     """
+    path = source.find(path) or path
     header = read_header(source, path)
     if shape is not None and header.shape != tuple(shape):
         found, wanted = (" x ".join(map(str, grid)) for grid in (header.shape, shape))
@@ -67,7 +81,8 @@ def read_volume(source: Source, path: str, *, shape: Sequence[int] | None = None
     for row, frame in zip(values, stream_frames(source, path, header=header), strict=True):
         row[:] = frame
     grid = values.reshape((header.count, *reversed(header.shape))).T  # first axis fastest, frames last
-    return Volume(grid[..., 0] if header.count == 1 else grid, np.array(header.affine))
+    affine = None if header.affine is None else np.array(header.affine)
+    return Volume(grid[..., 0] if header.count == 1 else grid, affine)
 
 
 def read_map(source: Source, paths: Sequence[str], space: str, *, shape: Sequence[int] | None = None) -> Volume:
@@ -88,7 +103,7 @@ def read_ncsnr(source: Source, subject: str, *, space: str, betas: str, shape: S
 
 
 def read_valid(source: Source, subject: str, session: int, *, space: str, shape: Sequence[int] | None = None) -> Volume:
-    """Which voxels have data in every volume of a session, bool."""
+    """Whether each voxel has data in every volume of a session, bool."""
     volume = read_volume(source, layout.valid_path(subject, session, space), shape=shape)
     return Volume(volume.values > 0, volume.affine)
 
@@ -102,8 +117,3 @@ def read_brainmask(source: Source, subject: str, *, space: str, shape: Sequence[
 def read_aseg(source: Source, subject: str, *, space: str, shape: Sequence[int] | None = None) -> Volume:
     """FreeSurfer's segmentation, int16, 0 outside the brain."""
     return read_volume(source, layout.volume_path(subject, space, "aseg"), shape=shape)
-
-
-def read_r2(source: Source, subject: str, *, space: str, shape: Sequence[int] | None = None) -> Volume:
-    """Variance explained by the ON-OFF model of the NSD sessions, percent, float32 (not the betas' own R2)."""
-    return read_volume(source, layout.volume_path(subject, space, "R2"), shape=shape)

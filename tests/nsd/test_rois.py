@@ -63,7 +63,7 @@ def test_labels_without_table(broken: Any) -> None:
     (broken.root / "nsddata/freesurfer/subj01/label/nsdgeneral.mgz.ctab").unlink()
     source = open_source(broken.root)
     assert read_labels(source, "subj01", "nsdgeneral") == {}
-    assert read_atlas(source, "subj01", "nsdgeneral", SPACE).labels == {1: "1"}
+    assert read_atlas(source, "subj01", "nsdgeneral", SPACE).labels == {1: "nsdgeneral"}
     table = broken.root / "nsddata/freesurfer/fsaverage/label/nsdgeneral.mgz.ctab"
     table.parent.mkdir(parents=True)
     table.write_text("0 Unknown\n1 nsdgeneral\n")

@@ -138,7 +138,7 @@ def test_an_error_names_the_file(folder: Path) -> None:
         raise PermissionError
     with pytest.raises(SourceError, match="half: truncated"), source.reading("half"):
         raise EOFError
-    with pytest.raises(SourceError, match=r"disk: cannot be read .*fetch"), source.reading("disk"):
+    with pytest.raises(SourceError, match=r"disk: cannot be read .*check the disk"), source.reading("disk"):
         raise OSError(5, "Input/output error")
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.nsd.source import open_source
-from nsdflow.nsd.volumes import read_aseg, read_brainmask, read_ncsnr, read_r2, read_valid, read_volume
+from nsdflow.nsd.volumes import read_aseg, read_brainmask, read_ncsnr, read_valid, read_volume
 
 SPACE = "func1pt8mm"
+R2 = "nsddata/ppdata/subj01/func1pt8mm/R2.nii.gz"
 VERSION = "betas_fithrf_GLMdenoise_RR"
 
 
@@ -24,7 +25,6 @@ def test_maps(nsd: Any) -> None:
         (read_brainmask(source, "subj02", **options), "brainmask", bool),
         (read_valid(source, "subj02", 3, **options), "valid_session03", bool),
         (read_aseg(source, "subj02", **options), "aseg", np.int16),
-        (read_r2(source, "subj02", **options), "R2", np.float32),
         (read_ncsnr(source, "subj02", betas=VERSION, **options), "ncsnr", np.float32),
     ):
         assert volume.values.dtype == dtype
@@ -75,7 +75,7 @@ def test_missing_and_broken(broken: Any) -> None:
     content = gzip.decompress((folder / "R2.nii.gz").read_bytes())
     (folder / "R2.nii.gz").write_bytes(gzip.compress(content[:-3]))
     with pytest.raises(SourceError, match=r"R2.nii.gz: truncated"):
-        read_r2(source, "subj01", space=SPACE)
+        read_volume(source, R2)
     (folder / "R2.nii.gz").write_bytes(b"")
     with pytest.raises(SourceError, match=r"R2.nii.gz: truncated"):
-        read_r2(source, "subj01", space=SPACE)
+        read_volume(source, R2)

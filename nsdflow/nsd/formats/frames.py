@@ -1,12 +1,13 @@
 """Volumes in a file, one after the other: NIfTI-1 and MGH, gzipped or not, read once from front to back.
 
 Both formats keep their first axis fastest and their last (trials) slowest, so a forward pass meets whole volumes,
-one trial at a time; a gzipped file can be read no other way without starting over.
+one trial at a time. A gzipped file can be read in no other way without starting over.
 """
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -14,28 +15,35 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import nibabel as nib
 import numpy as np
 from isal import isal_zlib
+from nibabel.quaternions import quat2mat
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from nsdflow.errors import SourceError
-from nsdflow.nsd.source import GZIPPED
+from nsdflow.nsd.source import is_gzipped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nsdflow.nsd.source import Source
 
-__all__ = ["FrameHeader", "read_header", "stream_frames"]
+__all__ = ["FrameHeader", "check_length", "read_header", "stream_frames"]
 
 #: Enough of a gzipped file to decompress any header of NSD from.
 _HEAD_BYTES: Final = 64 << 10
 _NIFTI_BYTES: Final = 348
 _MGH_BYTES: Final = 284
+#: Bytes of MGH's footer at most: scan parameters and tags.
+_FOOTER_BYTES: Final = 1 << 20
+#: Deflate compresses by no more than this; a header that announces more lies.
+_DEFLATE_RATIO: Final = 1100
+#: How far the length of a quaternion may be from one and still be rounding.
+_QUATERNION_SLACK: Final = 1e-2
 
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """What the header of a NIfTI-1 or MGH file says.
+    """Content of the header of a NIfTI-1 or MGH file.
 
     Attributes
     ----------
@@ -47,18 +55,23 @@ class FrameHeader:
         As stored, with its byte order.
     offset : int
         Bytes before the first frame.
-    affine : tuple of 4 tuples of 4 float
-        Voxel indices to mm.
+    affine : tuple of 4 tuples of 4 float, or None
+        Voxel indices to mm; None where the header has no invertible affine.
     footer : bool
-        Whether the format lets something follow the last frame (MGH: TR, flip angle, ..., tags).
+        Whether more bytes may follow the last frame (MGH: TR, flip angle, ..., tags).
     """
 
     shape: tuple[int, int, int]
     count: int
     dtype: np.dtype[np.generic]
     offset: int
-    affine: tuple[tuple[float, ...], ...]
+    affine: tuple[tuple[float, ...], ...] | None
     footer: bool
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all frames, decompressed."""
+        return self.count * math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_header(source: Source, path: str) -> FrameHeader:
@@ -71,21 +84,53 @@ def read_header(source: Source, path: str) -> FrameHeader:
     """
     head = source.head(path, _HEAD_BYTES)
     with source.reading(path):
-        if path.endswith(GZIPPED):
+        if is_gzipped(path, head):
             head = isal_zlib.decompressobj(wbits=31).decompress(head, _HEAD_BYTES)
         return _parse(io.BytesIO(head), path, source.join(path))
+
+
+def check_length(source: Source, path: str, header: FrameHeader) -> str | None:
+    """Whether a file can hold the frames that its header announces, from its size and its last bytes.
+
+    A gzipped file ends with its length modulo 2**32; files of several members (``bgzip``) end otherwise, so that a
+    difference is a doubt and no proof.
+
+    Returns
+    -------
+    problem : str or None
+        A phrase; None where nothing speaks against the file.
+    """
+    gzipped = is_gzipped(path, source.head(path, 2))
+    size = source.size(path)
+    expected = header.offset + header.bytes
+    if gzipped:
+        stated = int.from_bytes(source.tail(path, 4), "little")
+        slack = _FOOTER_BYTES if header.footer else 0
+        if not 0 <= (stated - expected) % (1 << 32) <= slack:
+            return "is truncated or damaged (its last bytes do not give its length)"
+        return None
+    return None if size >= expected else f"is truncated ({size:,} bytes where its header says {expected:,})"
 
 
 def stream_frames(source: Source, path: str, *, header: FrameHeader | None = None) -> Iterator[NDArray[np.generic]]:
     """Each frame in turn, flat in Fortran order (first axis fastest), as stored.
 
     Reads to the end of the file, which checks the CRC of a gzipped one. The array is a buffer that the next frame
-    overwrites: copy what should stay.
+    overwrites: copy values that should stay.
 
     Parameters
     ----------
+    source : Source
+        Where NSD is.
+    path : str
+        The file.
     header : FrameHeader, optional
-        What the file must be; another header is an error.
+        The header that the file must have.
+
+    Yields
+    ------
+    frame : numpy.ndarray
+        (i * j * k,) in the type of the file.
 
     Raises
     ------
@@ -97,6 +142,10 @@ def stream_frames(source: Source, path: str, *, header: FrameHeader | None = Non
         found = _parse(stream, path, url)
         if header is not None and found != header:
             raise SourceError(f"{url}: the file changed while it was read; run again")
+        if found.bytes > _DEFLATE_RATIO * max(source.size(path), 1):
+            raise SourceError(
+                f"{url}: its header announces {found.bytes:,} bytes, more than the file can hold; fetch it again"
+            )
         frame = np.empty(int(np.prod(found.shape)), found.dtype)
         view = frame.view(np.uint8).data
         for number in range(found.count):
@@ -106,9 +155,10 @@ def stream_frames(source: Source, path: str, *, header: FrameHeader | None = Non
                 )
             yield frame
         extra = _drain(stream)
-        if extra and not found.footer:
+        if extra > (_FOOTER_BYTES if found.footer else 0):
+            many = f"more than {_FOOTER_BYTES:,}" if extra > _FOOTER_BYTES else f"{extra}"
             raise SourceError(
-                f"{url}: {extra} bytes follow the {found.count} volumes that its header announces; fetch it again"
+                f"{url}: {many} bytes follow the {found.count} volumes that its header announces; fetch it again"
             )
 
 
@@ -136,7 +186,23 @@ def _parse_nifti(stream: BinaryIO) -> FrameHeader:
     if offset < _NIFTI_BYTES:
         raise ValueError(f"data from byte {offset} on")
     stream.read(offset - _NIFTI_BYTES)
-    return _header(shape, header.get_data_dtype(), offset, header.get_best_affine(), footer=False)
+    return _header(shape, header.get_data_dtype(), offset, _nifti_affine(header), footer=False)
+
+
+def _nifti_affine(header: nib.Nifti1Header) -> NDArray[np.float64] | None:
+    """sform before qform, as nibabel; a quaternion that is longer than one by rounding is shortened."""
+    try:
+        return np.asarray(header.get_best_affine(), np.float64)
+    except (ValueError, HeaderDataError):
+        b, c, d = (float(header[f"quatern_{axis}"]) for axis in "bcd")
+        length = math.sqrt(b * b + c * c + d * d)
+        if not 1 <= length <= 1 + _QUATERNION_SLACK:
+            return None
+        affine = np.eye(4)
+        zooms = np.array(header["pixdim"][1:4], np.float64) * (1, 1, -1 if header["pixdim"][0] == -1 else 1)
+        affine[:3, :3] = quat2mat([0.0, b / length, c / length, d / length]) * zooms
+        affine[:3, 3] = [float(header[f"qoffset_{axis}"]) for axis in "xyz"]
+        return affine
 
 
 def _parse_mgh(stream: BinaryIO) -> FrameHeader:
@@ -148,13 +214,15 @@ def _parse_mgh(stream: BinaryIO) -> FrameHeader:
 
 
 def _header(
-    shape: tuple[int, ...], dtype: np.dtype[np.generic], offset: int, affine: NDArray[np.float64], footer: bool
+    shape: tuple[int, ...], dtype: np.dtype[np.generic], offset: int, affine: NDArray[np.float64] | None, footer: bool
 ) -> FrameHeader:
     i, j, k, *counts = (*(int(size) for size in shape), *(1,) * (3 - len(shape)))
     count = int(np.prod(counts, dtype=int))
     if min(i, j, k, count) < 1:
         raise ValueError(f"shape {tuple(shape)}")
-    rows = tuple(tuple(float(value) for value in row) for row in affine)
+    if affine is not None and not (np.isfinite(affine).all() and abs(np.linalg.det(affine)) > 1e-12):
+        affine = None  # all zeros, or of a plane: nothing can be placed by it
+    rows = None if affine is None else tuple(tuple(float(value) for value in row) for row in affine)
     return FrameHeader((i, j, k), count, np.dtype(dtype), offset, rows, footer)
 
 
@@ -170,8 +238,8 @@ def _fill(stream: BinaryIO, view: memoryview) -> int:
 
 
 def _drain(stream: BinaryIO) -> int:
-    """Read what is left (with it, gzip's checks); the bytes read."""
+    """Read the rest, with which gzip checks its CRC; the bytes read, at most a little more than a footer has."""
     extra = 0
-    while block := stream.read(1 << 20):
+    while extra <= _FOOTER_BYTES and (block := stream.read(1 << 20)):
         extra += len(block)
     return extra
