@@ -24,7 +24,7 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from nsdflow.analysis import noise_model, tuning
-from nsdflow.analysis.correlation import resample_counts
+from nsdflow.analysis.moments import resample_counts
 
 IMAGES, REPEATS, PARTITIONS, RESAMPLES, VOXELS = 1000, 3, 9, 64, 4627
 DESCENT_VOXELS, DESCENT_TRIALS, DESCENT_STEPS, DESCENT_RATE = 200, 150, 20_000, 1e-3

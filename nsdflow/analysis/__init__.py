@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from nsdflow.analysis.ceiling import noise_ceiling
-from nsdflow.analysis.compare import compare_models, compare_runs
-from nsdflow.analysis.correlation import accuracy, uncertainty
-from nsdflow.analysis.fields import pooling_field_fits, pooling_fields
-from nsdflow.analysis.noise import noise_model, synthetic_responses
-from nsdflow.analysis.partitions import tuning, variance_shares
+from nsdflow.analysis.comparison.pairs import compare_models, compare_runs
+from nsdflow.analysis.comparison.tables import accuracy_table, explainable_table, table_frame, transfer_table
+from nsdflow.analysis.features.partitions import tuning, variance_shares
+from nsdflow.analysis.features.transfer import transfer_asymmetry, transfer_matrices, transfer_matrix
+from nsdflow.analysis.fields.pooling import pooling_field_fits, pooling_fields
+from nsdflow.analysis.metrics import (
+    METRICS,
+    accuracy,
+    evaluate,
+    normalised_accuracy,
+    shuffle_images,
+    uncertainty,
+)
+from nsdflow.analysis.noise.ceilings import explainable_variance, noise_ceiling
+from nsdflow.analysis.noise.synthetic import noise_model, synthetic_responses
 from nsdflow.analysis.rois import roi_names, roi_summary
 from nsdflow.analysis.summary import SummaryRow, summary_table
-from nsdflow.analysis.tables import accuracy_table, explainable_table, table_frame, transfer_table
-from nsdflow.analysis.transfer import transfer_asymmetry, transfer_matrices, transfer_matrix
 
 __all__ = [
+    "METRICS",
     "SummaryRow",
     "accuracy",
     "accuracy_table",
     "compare_models",
     "compare_runs",
+    "evaluate",
     "explainable_table",
+    "explainable_variance",
     "noise_ceiling",
     "noise_model",
+    "normalised_accuracy",
     "pooling_field_fits",
     "pooling_fields",
     "roi_names",
     "roi_summary",
+    "shuffle_images",
     "summary_table",
     "synthetic_responses",
     "table_frame",

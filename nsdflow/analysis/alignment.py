@@ -1,4 +1,4 @@
-"""Brings predictions and responses to the same trials and voxels, by label."""
+"""Bring predictions and responses to the same trials (or images) and voxels, by label."""
 
 from __future__ import annotations
 
@@ -12,40 +12,100 @@ from nsdflow.errors import SelectionError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["align_trials"]
+__all__ = ["align_trials", "check_same_voxels", "rows_of"]
+
+#: Coordinates that identify a voxel; `hemisphere` exists on surfaces only.
+VOXEL_KEYS = ("flat_index", "hemisphere")
 
 
 def align_trials(predictions: xr.DataArray, responses: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Predictions and responses with the same ``trial`` and ``voxel`` dimensions, trials in one chunk.
+    """Align predictions with responses along ``trial`` and ``voxel``.
 
-    Predictions by ``image`` are repeated for every trial that shows the image, found by ``nsd_id``. Coordinates of
-    the trials are dropped, those of the voxels kept.
+    Parameters
+    ----------
+    predictions : xr.DataArray, (trial, ...) or (image, ...)
+        Predictions by ``image`` need the coordinate ``nsd_id`` (image,), by which they are looked up.
+    responses : xr.DataArray, (trial, ...) or (image, ...)
+        Responses by ``image`` are averages over repetitions; predictions must then be by ``image``, too.
+
+    Returns
+    -------
+    tuple of xr.DataArray
+        Both with dimension ``trial`` (one entry per trial or image of ``responses``, in its order, in one chunk where
+        lazy), without coordinates along it. Coordinates of the voxels are kept.
 
     Raises
     ------
     SelectionError
-        A trial shows an image without a prediction, or trials or voxels differ.
+        An image has no prediction, the trials show different images, or trials or voxels differ.
     """
+    if "image" in responses.dims and "image" not in predictions.dims:
+        raise SelectionError(
+            "responses are by image and predictions by trial; average both over repetitions "
+            "(.nsd.mean_over_repetitions()), or give predictions by image"
+        )
     if "image" in predictions.dims:
-        predictions = _spread(predictions, _rows_of(predictions, responses))
+        predictions = _predictions_of(predictions, responses)
+    responses = responses.rename(image="trial") if "image" in responses.dims else responses
     for dim in ("trial", "voxel"):
-        there, here = responses.sizes.get(dim, 1), predictions.sizes.get(dim, 1)
-        if there != here:
+        ours, theirs = responses.sizes.get(dim, 1), predictions.sizes.get(dim, 1)
+        if ours != theirs:
             raise SelectionError(
-                f"responses have {there} {dim}s and predictions {here}; select the same {dim}s of both"
+                f"responses have {ours} {dim}s and predictions {theirs}; select the same {dim}s of both"
             )
-    if {"flat_index"} <= set(predictions.coords) & set(responses.coords) and not np.array_equal(
-        predictions["flat_index"], responses["flat_index"]
-    ):
-        raise SelectionError("predictions and responses name different voxels (flat_index); align them by it")
-    return _bare(predictions), _bare(responses)
+    _check_same_images(predictions, responses)
+    check_same_voxels(predictions, responses)
+    return _without_trial_coordinates(predictions), _without_trial_coordinates(responses)
 
 
-def _spread(predictions: xr.DataArray, rows: NDArray[np.intp]) -> xr.DataArray:
-    """Predictions by trial from those by image; in memory, the trials of a voxel come to lie side by side."""
+def check_same_voxels(first: xr.DataArray, second: xr.DataArray) -> None:
+    """Raise a SelectionError if the coordinates of two arrays name different voxels, or the same in another order."""
+    for key in VOXEL_KEYS:
+        if {key} <= set(first.coords) & set(second.coords) and not np.array_equal(first[key], second[key]):
+            raise SelectionError(
+                f"the two arrays name different voxels ({key}); select the same voxels of both, in the same order"
+            )
+
+
+def rows_of(available: xr.DataArray, wanted: xr.DataArray) -> NDArray[np.intp]:
+    """Row of ``available`` (its ``nsd_id``) for each entry of ``wanted``.
+
+    Raises
+    ------
+    SelectionError
+        An image of ``wanted`` is not available.
+    """
+    ours = np.asarray(available["nsd_id"])
+    asked = np.asarray(wanted["nsd_id"])
+    order = np.argsort(ours, kind="stable")
+    position = np.searchsorted(ours, asked, sorter=order).clip(max=ours.size - 1)
+    rows: NDArray[np.intp] = order[position]
+    missing = np.unique(asked[ours[rows] != asked])
+    if missing.size:
+        raise SelectionError(
+            f"{missing.size} images of the responses have no prediction, first nsd_id {missing[0]}; predict them "
+            "first, or select other trials"
+        )
+    return rows
+
+
+def _predictions_of(predictions: xr.DataArray, responses: xr.DataArray) -> xr.DataArray:
+    """Predictions by trial for the trials, or the images, of the responses."""
+    labelled = ["nsd_id" in array.coords for array in (predictions, responses)]
+    if all(labelled):
+        return _take(predictions, rows_of(predictions, responses))
+    if "image" in responses.dims and not any(labelled):
+        return predictions.rename(image="trial")
+    unlabelled = "predictions" if labelled[1] else "responses"
+    raise SelectionError(f"{unlabelled} lack the coordinate nsd_id, which says which image each entry shows; assign it")
+
+
+def _take(predictions: xr.DataArray, rows: NDArray[np.intp]) -> xr.DataArray:
+    """Repeat rows of ``image`` as ``trial``; in memory, the trials of a voxel lie side by side."""
+    bare = predictions.drop_vars([name for name, c in predictions.coords.items() if "image" in c.dims])
     result: xr.DataArray = xr.apply_ufunc(
         lambda block: np.take(np.ascontiguousarray(block), rows, axis=-1),
-        predictions.chunk(image=-1) if predictions.chunks else predictions,
+        bare.chunk(image=-1) if bare.chunks else bare,
         input_core_dims=[["image"]],
         output_core_dims=[["trial"]],
         dask="parallelized",
@@ -55,23 +115,18 @@ def _spread(predictions: xr.DataArray, rows: NDArray[np.intp]) -> xr.DataArray:
     return result
 
 
-def _rows_of(predictions: xr.DataArray, responses: xr.DataArray) -> NDArray[np.intp]:
-    """Row of ``predictions`` for every trial, by ``nsd_id``."""
-    there = np.asarray(predictions["nsd_id"])
-    asked = np.asarray(responses["nsd_id"])
-    order = np.argsort(there, kind="stable")
-    position = np.searchsorted(there, asked, sorter=order).clip(max=there.size - 1)
-    rows: NDArray[np.intp] = order[position]
-    missing = np.unique(asked[there[rows] != asked])
-    if missing.size:
-        raise SelectionError(
-            f"{missing.size} images of the responses have no prediction, first nsd_id {missing[0]}; predict them "
-            "first, or select other trials"
-        )
-    return rows
+def _check_same_images(predictions: xr.DataArray, responses: xr.DataArray) -> None:
+    """Trials are paired by position: where both sides say which image a trial shows, they must agree."""
+    if {"nsd_id"} <= set(predictions.coords) & set(responses.coords):
+        differ = np.flatnonzero(np.asarray(predictions["nsd_id"]) != np.asarray(responses["nsd_id"]))
+        if differ.size:
+            raise SelectionError(
+                f"predictions and responses show different images in {differ.size} trials, first in trial {differ[0]}; "
+                "bring both to the same order of trials"
+            )
 
 
-def _bare(values: xr.DataArray) -> xr.DataArray:
+def _without_trial_coordinates(values: xr.DataArray) -> xr.DataArray:
     """``values`` without coordinates of trials, and with all trials in one chunk where lazy."""
     stripped = values.drop_vars([name for name, c in values.coords.items() if "trial" in c.dims])
     return stripped.chunk(trial=-1) if values.chunks else stripped

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsdflow.analysis.ceiling import noise_ceiling
+from nsdflow.analysis.noise.ceilings import noise_ceiling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
-from nsdflow.analysis import accuracy, noise_ceiling, uncertainty
+from nsdflow.analysis import evaluate
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["validation_accuracy"]
@@ -25,7 +25,7 @@ def validation_accuracy(
     resamples: int,
     seed: int,
 ) -> dict[str, xr.DataArray]:
-    """Accuracy over single trials, its bootstrap error and the noise ceiling of single trials, by voxel.
+    """Accuracy over single trials with its bootstrap error, the control with shuffled images, and the noise ceiling.
 
     Parameters
     ----------
@@ -40,11 +40,7 @@ def validation_accuracy(
     """
     predicted = xr.DataArray(predictions, dims=("image", "voxel"), coords={"nsd_id": ("image", predicted_ids)})
     measured = xr.DataArray(responses, dims=("trial", "voxel"), coords={"nsd_id": ("trial", nsd_id)})
-    results = {"accuracy": accuracy(predicted, measured).astype(np.float32)}
-    if resamples:
-        spread = uncertainty(predicted, measured, resamples=resamples, seed=seed)["accuracy_std"]
-        results["accuracy_std"] = spread.astype(np.float32)
     if ncsnr is not None:
-        ceiling = noise_ceiling(ncsnr).reset_coords(drop=True).astype(np.float32)
-        results["noise_ceiling"] = ceiling.assign_attrs(long_name="noise ceiling of single trials (correlation)")
-    return results
+        measured = measured.assign_coords(ncsnr=("voxel", ncsnr.values))
+    scores = evaluate(predicted, measured, resamples=resamples, seed=seed)
+    return {str(name): values for name, values in scores.data_vars.items()}

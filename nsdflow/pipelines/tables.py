@@ -9,7 +9,7 @@ import xarray as xr
 from pydantic import Field
 
 from nsdflow.analysis import accuracy_table, compare_runs, explainable_table, table_frame, transfer_table
-from nsdflow.analysis.tables import PIPELINE_COLUMNS
+from nsdflow.analysis.comparison.tables import PIPELINE_COLUMNS
 from nsdflow.config.pipeline import PipelineBase
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
 from nsdflow.errors import MissingDataError, one_of

@@ -123,7 +123,9 @@ def publish_tuning(*, folder: str, subjects: Sequence[str], threshold: float) ->
     summaries = []
     for dataset in datasets.values():
         averaged = dataset[[name for name, values in dataset.data_vars.items() if _averages(str(name), values)]]
-        summaries.append(roi_summary(averaged, dataset["accuracy"], dataset["roi"], threshold=threshold))
+        summaries.append(
+            roi_summary(averaged, dataset["accuracy"], dataset["roi"], average="published", threshold=threshold)
+        )
     summary = xr.concat(
         summaries, xr.Variable("subject", list(datasets)), join="outer", combine_attrs="drop_conflicts"
     ).assign_attrs(threshold=threshold)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
 from nsdflow.analysis import pooling_field_fits, pooling_fields
-from nsdflow.analysis.gaussians import gaussian
+from nsdflow.analysis.fields.gaussians import gaussian
 
 
 def field(parameters: np.ndarray, size: int = 21) -> xr.DataArray:

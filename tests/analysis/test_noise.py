@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsdflow.analysis import accuracy, noise_model, synthetic_responses
-from nsdflow.analysis.noise import nearest_factor
+from nsdflow.analysis.noise.synthetic import nearest_factor
 
 
 def simulate(images: int = 300, voxels: int = 24, seed: int = 0) -> tuple[xr.DataArray, xr.DataArray]:

@@ -115,13 +115,13 @@ def test_roi_summary_weights_by_explained_variance_above_the_threshold() -> None
     cc = xr.DataArray([0.5, 0.1, 0.05, 0.2, np.nan], dims="voxel")
     roi = xr.DataArray([1, 2, 1, 7, 1], dims="voxel")
     values = xr.Dataset({"shared": (("partition", "voxel"), [[10.0, 20, 1e9, 5, 7], [1.0, np.nan, 1e9, 6, 7]])})
-    result = roi_summary(values, cc, roi)
+    result = roi_summary(values, cc, roi, average="published")
     assert result["roi"].values.tolist() == ["V1", "hV4"]
     expected = (10 * 0.25 + 20 * 0.01) / 0.26
     np.testing.assert_allclose(result["shared"].sel(roi="V1"), [expected, 1.0])
     np.testing.assert_allclose(result["shared"].sel(roi="hV4"), [5, 6])
     assert result["voxels"].values.tolist() == [2, 1]
-    lazy = roi_summary(values.chunk(voxel=2), cc, roi)
+    lazy = roi_summary(values.chunk(voxel=2), cc, roi, average="published")
     xr.testing.assert_allclose(lazy.compute(), result)
 
 

@@ -12,7 +12,7 @@ import xarray as xr
 from distributed import Client
 
 import nsdflow
-from nsdflow.analysis.correlation import resample_counts
+from nsdflow.analysis.moments import resample_counts
 from nsdflow.models.gnet import layer_slices
 from nsdflow.pipelines.gnet.saved import load_gnet
 from nsdflow.report import write_report

@@ -20,7 +20,7 @@ from nsdflow.analysis import (
     transfer_table,
     tuning,
 )
-from nsdflow.analysis.gaussians import gaussian
+from nsdflow.analysis.fields.gaussians import gaussian
 from nsdflow.names import LAYER_NAMES
 from nsdflow.runs import write_results
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from nsdflow.analysis.compare import compare_models
+from nsdflow.analysis.comparison.pairs import compare_models
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.analysis.summary import subject_results
 from nsdflow.report.style import CEILING, INK, PALETTE, empty_figure, styled, used

@@ -11,7 +11,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.patches import Circle, Rectangle
 from numpy.typing import NDArray
 
-from nsdflow.analysis.fields import pooling_fields
+from nsdflow.analysis.fields.pooling import pooling_fields
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.report.style import CEILING, IMAGE_DEGREES, colour_of_roi, empty_figure, styled, used
 

@@ -33,7 +33,7 @@ def variance_by_layer(results: xr.DataTree, *, prefix: str = "", partition: str 
     """
     names = [prefix + name for name in ("shared", "shared_error", "unique", "unique_error")]
     summaries = {
-        name: roi_summary(data[names].load(), data["accuracy"].load(), data["roi"])
+        name: roi_summary(data[names].load(), data["accuracy"].load(), data["roi"], average="published")
         for name, data in subject_results(results)
     }
     rois = list(dict.fromkeys(str(roi) for summary in summaries.values() for roi in summary["roi"].values))

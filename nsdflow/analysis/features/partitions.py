@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsdflow.analysis.alignment import align_trials
-from nsdflow.analysis.correlation import centred, mean_and_std, resample_counts, resampled_correlation
+from nsdflow.analysis.moments import centred, mean_and_std, resample_counts, resampled_correlation
 
 __all__ = ["tuning", "variance_shares"]
 

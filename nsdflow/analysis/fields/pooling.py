@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsdflow.analysis.gaussians import PARAMETERS, fit_gaussians
+from nsdflow.analysis.fields.gaussians import PARAMETERS, fit_gaussians
 
 __all__ = ["pooling_field_fits", "pooling_fields"]
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from nsdflow.analysis.features.transfer import transfer_asymmetry
 from nsdflow.analysis.rois import EARLY_AREAS, roi_names
 from nsdflow.analysis.summary import ceiling_of, subject_results
-from nsdflow.analysis.transfer import transfer_asymmetry
 from nsdflow.names import subject_number
 
 if TYPE_CHECKING:

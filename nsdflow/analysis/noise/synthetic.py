@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from nsdflow.analysis.alignment import align_trials
-from nsdflow.analysis.correlation import centred
+from nsdflow.analysis.moments import centred
 
 __all__ = ["nearest_factor", "noise_model", "synthetic_responses"]
 

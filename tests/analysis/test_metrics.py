@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import explained_variance_score, r2_score
 
-from nsdflow.analysis import accuracy, uncertainty
-from nsdflow.analysis.correlation import resample_counts
+from nsdflow.analysis import (
+    METRICS,
+    accuracy,
+    evaluate,
+    noise_ceiling,
+    normalised_accuracy,
+    shuffle_images,
+    uncertainty,
+)
+from nsdflow.analysis.moments import resample_counts
 from nsdflow.errors import SelectionError
 
 
@@ -121,3 +133,88 @@ def test_what_does_not_belong_together_is_refused() -> None:
         accuracy(predictions[:, :5], responses)
     with pytest.raises(SelectionError, match="flat_index"):
         accuracy(predictions[:, ::-1], responses)
+
+
+def test_metrics_against_scipy_and_scikit_learn() -> None:
+    predictions, responses = simulate()
+    predictions = 0.5 * predictions + 0.1
+    x, y = spread_out(predictions, responses).T, responses.values.T
+    oracles = {
+        "correlation": [pearsonr(p, q)[0] for p, q in zip(x, y, strict=True)],
+        "rank_correlation": [spearmanr(p, q)[0] for p, q in zip(x, y, strict=True)],
+        "r2": [r2_score(q, p) for p, q in zip(x, y, strict=True)],
+        "explained_variance": [explained_variance_score(q, p) for p, q in zip(x, y, strict=True)],
+    }
+    assert oracles.keys() == METRICS.keys()
+    for name, expected in oracles.items():
+        np.testing.assert_allclose(accuracy(predictions, responses, metric=name), expected, atol=1e-6)
+    with pytest.raises(SelectionError, match="unknown metric 'mse'"):
+        accuracy(predictions, responses, metric="mse")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_bootstrap_of_every_metric_is_its_value_on_the_resamples(metric: str) -> None:
+    predictions, responses = simulate(30, 4)
+    x = xr.DataArray(spread_out(predictions, responses).astype(float), dims=("trial", "voxel"))
+    y = xr.DataArray(responses.values.astype(float), dims=("trial", "voxel"))
+    counts = resample_counts(30, 8, 3).astype(int)
+    drawn = [np.repeat(np.arange(30), row) for row in counts]
+    values = np.stack([accuracy(x[rows], y[rows], metric=metric) for rows in drawn])
+    spread = uncertainty(x, y, metric=metric, resamples=8, seed=3)
+    np.testing.assert_allclose(spread["accuracy_mean"], values.mean(0), atol=1e-6)
+    np.testing.assert_allclose(spread["accuracy_std"], values.std(0), atol=1e-6)
+
+
+def test_averaged_images_are_paired_by_image_and_have_the_ceiling_of_their_repetitions() -> None:
+    """A perfect model of planted signal reaches the ceiling of averages, by image on both sides."""
+    rng = np.random.default_rng(1)
+    images, snr = 3000, 0.7
+    signal = snr * rng.standard_normal((images, 3))
+    shown = rng.permutation(np.repeat(np.arange(images), rng.integers(1, 4, images)))
+    trials = xr.DataArray(
+        signal[shown] + rng.standard_normal((shown.size, 3)),
+        dims=("trial", "voxel"),
+        coords={"nsd_id": ("trial", 10 * shown), "ncsnr": ("voxel", np.full(3, snr))},
+    )
+    averaged = trials.nsd.mean_over_repetitions()
+    order = rng.permutation(images)
+    predictions = xr.DataArray(
+        signal[order], dims=("image", "voxel"), coords={"nsd_id": ("image", 10 * order)}, name="p"
+    )
+    reached = accuracy(predictions, averaged)
+    np.testing.assert_allclose(reached, np.corrcoef(signal.T, averaged.T)[3:, :3].diagonal(), atol=1e-12)
+    np.testing.assert_allclose(reached, noise_ceiling(averaged), atol=0.03)
+    np.testing.assert_allclose(accuracy(predictions, trials), noise_ceiling(trials), atol=0.03)
+    assert (noise_ceiling(averaged) > noise_ceiling(trials) + 0.05).all()
+    np.testing.assert_allclose(normalised_accuracy(reached, noise_ceiling(averaged)), 1, atol=0.04)
+    with pytest.raises(SelectionError, match="repetitions"):
+        noise_ceiling(averaged.drop_vars("repetitions"))
+
+
+def test_what_cannot_be_paired_is_refused() -> None:
+    predictions, responses = simulate()
+    by_trial = xr.DataArray(spread_out(predictions, responses), dims=("trial", "voxel"), coords=responses.coords)
+    with pytest.raises(SelectionError, match="different images in"):
+        accuracy(by_trial, responses.isel(trial=slice(None, None, -1)))
+    with pytest.raises(SelectionError, match="predictions by trial"):
+        accuracy(by_trial, predictions)
+    with pytest.raises(SelectionError, match="lack the coordinate nsd_id"):
+        accuracy(predictions.drop_vars("nsd_id"), responses)
+    with pytest.raises(SelectionError, match="flat_index"):
+        accuracy(predictions, responses.assign_coords(flat_index=("voxel", np.arange(7))))
+
+
+def test_the_control_pairs_every_image_with_another_one() -> None:
+    predictions, responses = simulate()
+    shuffled = shuffle_images(predictions, seed=2)
+    np.testing.assert_array_equal(np.sort(shuffled, axis=0), np.sort(predictions, axis=0))
+    assert not (shuffled == predictions).all("voxel").any()
+    scores = evaluate(predictions, responses.assign_coords(ncsnr=("voxel", np.ones(7))), resamples=4)
+    assert set(scores) == {"accuracy", "accuracy_std", "accuracy_shuffled", "noise_ceiling"}
+    assert abs(scores["accuracy_shuffled"]).mean() < 0.25 < scores["accuracy"][3:].min()
+    assert scores.attrs == {"validation_trials": 90, "validation_images": 30}
+
+
+def test_a_metric_marked_as_stored_is_in_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "r2", replace(METRICS["r2"], stored=True))  # type: ignore[misc]
+    assert "r2" in evaluate(*simulate(), resamples=0)

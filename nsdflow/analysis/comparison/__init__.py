@@ -1,0 +1,1 @@
+"""Models beside each other, and the tables of the paper."""

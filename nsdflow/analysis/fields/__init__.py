@@ -1,0 +1,1 @@
+"""Where a voxel looks: pooling fields and the Gaussians fitted to them."""

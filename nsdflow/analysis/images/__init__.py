@@ -1,0 +1,1 @@
+"""What patterns over voxels say about images: dissimilarities and identification."""

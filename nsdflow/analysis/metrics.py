@@ -1,0 +1,270 @@
+"""The table of accuracy metrics, and the functions that apply one of them to predictions and responses.
+
+A metric is one record of :data:`METRICS`. A new one is one function of :class:`~nsdflow.analysis.moments.Moments` and
+one line in the table; with ``stored=True`` it appears in the results of every run and on its page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+import xarray as xr
+from scipy.stats import rankdata
+
+from nsdflow.analysis.alignment import align_trials
+from nsdflow.analysis.moments import (
+    Floats,
+    Moments,
+    centred,
+    correlation_of,
+    mean_and_std,
+    moments,
+    ratio,
+    resample_counts,
+    resampled_moments,
+)
+from nsdflow.analysis.noise.ceilings import noise_ceiling
+from nsdflow.errors import one_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["METRICS", "Metric", "accuracy", "evaluate", "normalised_accuracy", "shuffle_images", "uncertainty"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One way to score predictions of a voxel."""
+
+    name: str
+    """As written by users, and the name of the variable (the Pearson correlation is called ``accuracy``)."""
+    long_name: str
+    of: Callable[[Moments], Floats]
+    ranked: bool = False
+    """Whether values are replaced by their ranks over the trials first."""
+    stored: bool = False
+    """Whether the results of every run have it."""
+    unit: Literal["correlation", "variance"] = "correlation"
+    """Its ceiling: ``noise_ceiling``, or ``explainable_variance``."""
+
+    @property
+    def variable(self) -> str:
+        """Name of the variable that holds it."""
+        return "accuracy" if self.name == "correlation" else self.name
+
+
+def _r2(m: Moments) -> Floats:
+    return 1 - ratio(m.xx - 2 * m.xy + m.yy + m.n * m.bias**2, m.yy)
+
+
+def _explained_variance(m: Moments) -> Floats:
+    return 1 - ratio(m.xx - 2 * m.xy + m.yy, m.yy)
+
+
+METRICS: Final[Mapping[str, Metric]] = {
+    metric.name: metric
+    for metric in (
+        Metric("correlation", "Pearson correlation over trials", correlation_of, stored=True),
+        Metric("rank_correlation", "Spearman rank correlation over trials", correlation_of, ranked=True),
+        Metric("r2", "coefficient of determination R² over trials", _r2, unit="variance"),
+        Metric("explained_variance", "explained variance over trials", _explained_variance, unit="variance"),
+    )
+}
+
+
+def accuracy(predictions: xr.DataArray, responses: xr.DataArray, *, metric: str = "correlation") -> xr.DataArray:
+    r"""Score predictions of each voxel over single trials, or over images averaged over repetitions.
+
+    The default is the Pearson correlation
+
+    .. math:: r_v = \frac{\sum_t (p_{tv} - \bar p_v)(y_{tv} - \bar y_v)}
+                         {\sqrt{\sum_t (p_{tv} - \bar p_v)^2 \sum_t (y_{tv} - \bar y_v)^2}}.
+
+    Parameters
+    ----------
+    predictions : xr.DataArray, (trial, voxel) or (image, voxel)
+        Any scale, lazy or not. Predictions by ``image`` need the coordinate ``nsd_id``; they are looked up for each
+        trial (or image) of the responses.
+    responses : xr.DataArray, (trial, voxel) or (image, voxel)
+        By ``image``: averages such as ``.nsd.mean_over_repetitions()`` returns. Their ceiling is
+        ``noise_ceiling(responses)``, which reads the number of repetitions from the coordinate.
+    metric : str
+        A key of :data:`METRICS`: ``correlation``, ``rank_correlation``, ``r2`` or ``explained_variance``.
+
+    Returns
+    -------
+    xr.DataArray, (voxel,)
+        Lazy if an input is. Correlations lie in [-1, 1] and are 0 where either side is constant or holds a NaN, as
+        published; ``r2`` and ``explained_variance`` are at most 1, and NaN where responses are constant or NaN.
+
+    Raises
+    ------
+    SelectionError
+        An image has no prediction, voxels differ, or the metric is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from nsdflow.analysis import accuracy
+    >>> y = xr.DataArray(np.arange(8.0).reshape(4, 2), dims=("trial", "voxel"))
+    >>> accuracy(2 * y + 1, y).values
+    array([1., 1.])
+    """
+    chosen = _metric(metric)
+    predicted, measured = align_trials(predictions, responses)
+    result: xr.DataArray = xr.apply_ufunc(
+        _score,
+        predicted,
+        measured,
+        kwargs={"metric": chosen},
+        input_core_dims=[["trial"], ["trial"]],
+        dask="parallelized",
+        output_dtypes=[np.float64],
+    )
+    return result.rename(chosen.variable).assign_attrs(long_name=chosen.long_name, units="1")
+
+
+def uncertainty(
+    predictions: xr.DataArray,
+    responses: xr.DataArray,
+    *,
+    metric: str = "correlation",
+    resamples: int = 64,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Mean and standard deviation of :func:`accuracy` over bootstrap resamples of the trials.
+
+    Parameters
+    ----------
+    predictions, responses, metric
+        As for :func:`accuracy`.
+    resamples : int
+        Number of resamples; each draws as many trials as the responses have, with replacement.
+    seed : int
+        Seed of the draw. All voxels share the resamples, so chunks never change a value.
+
+    Returns
+    -------
+    xr.Dataset
+        ``accuracy_mean`` and ``accuracy_std`` (voxel,), the latter with ddof 0. Lazy if an input is.
+    """
+    chosen = _metric(metric)
+    predicted, measured = align_trials(predictions, responses)
+    counts = resample_counts(measured.sizes["trial"], resamples, seed)
+    mean, std = xr.apply_ufunc(
+        _resampled_score,
+        predicted,
+        measured,
+        kwargs={"counts": counts, "metric": chosen},
+        input_core_dims=[["trial"], ["trial"]],
+        output_core_dims=[[], []],
+        dask="parallelized",
+        output_dtypes=[np.float64, np.float64],
+    )
+    bootstrap = {"bootstrap_resamples": resamples, "bootstrap_seed": seed, "metric": metric}
+    return xr.Dataset({"accuracy_mean": mean, "accuracy_std": std}, attrs=bootstrap)
+
+
+def evaluate(predictions: xr.DataArray, responses: xr.DataArray, *, resamples: int = 64, seed: int = 0) -> xr.Dataset:
+    """Everything that the results of a run say about its predictions of validation trials.
+
+    Parameters
+    ----------
+    predictions : xr.DataArray, (image, voxel)
+        With coordinate ``nsd_id``.
+    responses : xr.DataArray, (trial, voxel)
+        With coordinate ``nsd_id`` and, for the ceiling, ``ncsnr`` (voxel,).
+    resamples : int
+        Bootstrap resamples of the trials; 0 leaves out ``accuracy_std``.
+    seed : int
+        Seed of the bootstrap and of the control.
+
+    Returns
+    -------
+    xr.Dataset
+        (voxel,) float32: ``accuracy`` and the other stored metrics, ``accuracy_std``, ``accuracy_shuffled`` (the
+        control: predictions of other images), ``noise_ceiling`` of single trials; attributes count validation trials
+        and images.
+    """
+    variables = {
+        metric.variable: accuracy(predictions, responses, metric=name)
+        for name, metric in METRICS.items()
+        if metric.stored
+    }
+    if resamples:
+        variables["accuracy_std"] = uncertainty(predictions, responses, resamples=resamples, seed=seed)["accuracy_std"]
+    if predictions.sizes["image"] > 1:
+        control = accuracy(shuffle_images(predictions, seed), responses)
+        variables["accuracy_shuffled"] = control.assign_attrs(long_name="control: accuracy with images shuffled")
+    if "ncsnr" in responses.coords:
+        ceiling = noise_ceiling(responses["ncsnr"])
+        variables["noise_ceiling"] = ceiling.assign_attrs(long_name="noise ceiling of single trials (correlation)")
+    counts = {"validation_trials": responses.sizes["trial"], "validation_images": np.unique(responses["nsd_id"]).size}
+    bare = {name: values.reset_coords(drop=True).astype(np.float32) for name, values in variables.items()}
+    return xr.Dataset(bare, attrs=counts)
+
+
+def shuffle_images(predictions: xr.DataArray, seed: int = 0) -> xr.DataArray:
+    """Give every image the predictions of another one: the control that any accuracy must beat.
+
+    Parameters
+    ----------
+    predictions : xr.DataArray, (image, ...)
+    seed : int
+
+    Returns
+    -------
+    xr.DataArray
+        The same rows under other images; with two images or more, none keeps its own.
+    """
+    order = np.random.default_rng(seed).permutation(predictions.sizes["image"])
+    source = np.empty_like(order)
+    source[order] = np.roll(order, 1)  # one cycle through all images
+    return predictions.copy(data=predictions.isel(image=source).data)
+
+
+def normalised_accuracy(
+    accuracy: xr.DataArray, ceiling: xr.DataArray | None = None, *, minimum: float = 0.1
+) -> xr.DataArray:
+    """Accuracy as a share of what can be reached.
+
+    Parameters
+    ----------
+    accuracy : xr.DataArray, (voxel,)
+        Correlations, or shares of variance if ``ceiling`` is one, too.
+    ceiling : xr.DataArray, (voxel,), optional
+        By default the single-trial noise ceiling from the coordinate ``ncsnr`` of ``accuracy``.
+    minimum : float
+        Voxels with a lower ceiling become NaN: the ratio has no bound near 0. Summarise by the median, or divide the
+        medians.
+
+    Returns
+    -------
+    xr.DataArray, (voxel,)
+        1 is a perfect model. Values above 1 occur by chance, since both sides are estimates.
+    """
+    limit = noise_ceiling(accuracy["ncsnr"]) if ceiling is None else ceiling
+    share = accuracy / limit.where(limit >= minimum)
+    return share.rename("normalised_accuracy").assign_attrs(long_name="accuracy over noise ceiling", units="1")
+
+
+def _metric(name: str) -> Metric:
+    if name not in METRICS:
+        raise one_of("metric", name, list(METRICS))
+    return METRICS[name]
+
+
+def _score(x: Floats, y: Floats, *, metric: Metric) -> Floats:
+    if metric.ranked:
+        x, y = rankdata(x, axis=-1, nan_policy="propagate"), rankdata(y, axis=-1, nan_policy="propagate")
+    return metric.of(moments(x, y))
+
+
+def _resampled_score(x: Floats, y: Floats, *, counts: Floats, metric: Metric) -> tuple[Floats, Floats]:
+    if metric.ranked:
+        drawn = (np.repeat(np.arange(counts.shape[1]), row) for row in counts.astype(int))
+        return mean_and_std(np.stack([_score(x[..., rows], y[..., rows], metric=metric) for rows in drawn], -1))
+    bias = x.mean(-1, dtype=np.float64) - y.mean(-1, dtype=np.float64)
+    return mean_and_std(metric.of(resampled_moments(y, counts)(centred(x), bias)))
