@@ -30,7 +30,10 @@ from typing import Any
 from uuid import uuid4
 
 from nsdflow.errors import NsdflowError, RunError
-from nsdflow.io.files import create_text, filesystem, reaching, write_text_atomically
+from nsdflow.io.folders import list_folder
+from nsdflow.io.paths import filesystem
+from nsdflow.io.reach import reaching
+from nsdflow.io.write import create_text, write_text
 
 __all__ = ["Hold", "holder", "holding"]
 
@@ -81,7 +84,7 @@ class Hold:
             self._lost = self._lost or _numbers(self.target)[-1:] != [self.number]
             if not self._lost:
                 self.record["beats"] += 1
-                write_text_atomically(self.url, json.dumps(self.record))
+                write_text(self.url, json.dumps(self.record))
 
     def release(self) -> None:
         """Let the next one have it."""
@@ -229,13 +232,7 @@ def _numbers(target: str) -> list[int]:
     """Numbers of the holds there are, ascending."""
     folder, _, name = target.rpartition("/")
     pattern = re.compile(re.escape(name) + r"\.(\d{6})\.hold")
-    with reaching(target):
-        system, root = filesystem(folder or ".")
-        try:
-            listed = system.ls(root, detail=False, refresh=True)
-        except FileNotFoundError:
-            return []
-    return sorted(int(found[1]) for path in listed if (found := pattern.fullmatch(path.rsplit("/", 1)[-1])))
+    return sorted(int(found[1]) for file in list_folder(folder or ".") if (found := pattern.fullmatch(file)))
 
 
 def _read(url: str) -> Record | None:

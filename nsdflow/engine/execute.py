@@ -12,7 +12,7 @@ from uuid import uuid4
 from nsdflow.cluster.feed import Feed, gpu_workers, worker_memory
 from nsdflow.engine import markers
 from nsdflow.errors import NsdflowError, RunError
-from nsdflow.io.files import store_errors
+from nsdflow.io.reach import store_errors
 from nsdflow.monitor.events import Event, Listener, Publisher, make_event
 
 if TYPE_CHECKING:

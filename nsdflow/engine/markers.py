@@ -11,15 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nsdflow.errors import RunError
-from nsdflow.io.files import filesystem, reaching, write_text_atomically
-from nsdflow.io.storage import exists, read_bytes
+from nsdflow.io.folders import exists
+from nsdflow.io.paths import filesystem
+from nsdflow.io.reach import reaching
+from nsdflow.io.read import read_bytes
+from nsdflow.io.write import write_text
 
 __all__ = ["progress", "read", "read_all", "wait_for", "write", "write_plan"]
 
 
 def write(folder: str, key: str, marker: Mapping[str, Any]) -> None:
     """Write the marker of task ``key``; it is complete or absent, never half there."""
-    write_text_atomically(f"{folder}/tasks/{key}.json", json.dumps(marker, indent=1, sort_keys=True))
+    write_text(f"{folder}/tasks/{key}.json", json.dumps(marker, indent=1, sort_keys=True))
 
 
 def read(folder: str, key: str) -> dict[str, Any] | None:
@@ -78,7 +81,7 @@ def _marker(data: bytes) -> dict[str, Any] | None:
 
 def write_plan(folder: str, stages: Mapping[str, Sequence[str]]) -> None:
     """Write the keys of all tasks by stage."""
-    write_text_atomically(f"{folder}/plan.json", json.dumps(stages))
+    write_text(f"{folder}/plan.json", json.dumps(stages))
 
 
 def progress(folder: str) -> dict[str, tuple[int, int]]:

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nsdflow.errors import RunError, StoreError
-from nsdflow.io.files import filesystem, is_local, reaching, writing
+from nsdflow.io.paths import filesystem, is_local
+from nsdflow.io.reach import reaching, writing
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

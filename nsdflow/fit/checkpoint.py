@@ -3,60 +3,39 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import torch
 
 from nsdflow.errors import RunError
+from nsdflow.io.paths import is_local
+from nsdflow.io.reach import writing
+from nsdflow.io.read import read_bytes
+from nsdflow.io.write import atomic_file
 
 __all__ = ["check_fingerprint", "load_state", "save_state"]
 
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
-    """Write tensors, numbers, strings and plain containers to ``path``, by rename from a file beside it.
-
-    ``path`` may be a URL; object stores put the whole of it or nothing, and what they raise passes as it is.
+    """Write tensors, numbers, strings and plain containers to a path or URL, whole and on disk.
 
     Raises
     ------
-    RunError
-        The disk is full or not writable; what stood at ``path`` before still stands.
+    StoreError
+        The disk is full or may not be written. What stood at ``path`` before still stands.
     """
-    if "://" in str(path):
-        buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
-        system, place = fsspec.url_to_fs(str(path), use_listings_cache=False)
-        system.pipe_file(place, buffer.getvalue())
-        return
-    path = Path(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(part, state)
-        part.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports some failed writes as RuntimeError
-        reason = error.__context__ if isinstance(error.__context__, OSError) else error
-        raise RunError(
-            f"{path}: checkpoint cannot be written ({reason}); free space or choose another folder"
-        ) from error
-
-
-def _write(file: Path, state: Mapping[str, Any]) -> None:
-    """To the disk itself, or not at all."""
-    with file.open("wb") as stream:
-        try:
-            torch.save(dict(state), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        except BaseException:
-            file.unlink(missing_ok=True)
+        with atomic_file(path, flush=True) as file:
+            torch.save(dict(state), file)
+    except RuntimeError as error:  # torch reports some failed writes so
+        if not isinstance(error.__context__, OSError):
             raise
+        with writing(path):
+            raise error.__context__ from None
 
 
 def load_state(path: str | Path) -> dict[str, Any] | None:
@@ -98,11 +77,10 @@ def check_fingerprint(path: str | Path, state: Mapping[str, Any], fingerprint: M
 
 
 def _find(path: str | Path) -> Path | io.BytesIO | None:
-    """What to read: the file itself, or the contents of a URL."""
-    if "://" not in str(path):
+    """The file itself, or the contents of a URL; None if there is no file."""
+    if is_local(path):
         return Path(path) if Path(path).is_file() else None
-    system, place = fsspec.url_to_fs(str(path), use_listings_cache=False)
     try:
-        return io.BytesIO(system.cat_file(place))
+        return io.BytesIO(read_bytes(str(path)))
     except FileNotFoundError:
         return None

@@ -20,7 +20,10 @@ from nsdflow.engine.plan import Plan
 from nsdflow.errors import MissingDataError, StoreError, one_of
 from nsdflow.ingestion.plan import STAGES, image_job, image_tasks, subject_job, subject_tasks
 from nsdflow.ingestion.stamps import subject_stamps
-from nsdflow.io.storage import atomic_file, exists, is_local, read_bytes, remove
+from nsdflow.io.folders import exists, remove
+from nsdflow.io.paths import is_local
+from nsdflow.io.read import read_bytes
+from nsdflow.io.write import atomic_file
 from nsdflow.monitor.events import make_event
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, parse_subjects
 from nsdflow.nsd import layout as paths

@@ -15,7 +15,9 @@ import zarr
 
 from nsdflow.errors import SourceError, StoreError
 from nsdflow.ingestion.stamps import coordinate_stamps, session_listing, session_stamps
-from nsdflow.io.storage import atomic_file, is_local, read_bytes
+from nsdflow.io.paths import is_local
+from nsdflow.io.read import read_bytes
+from nsdflow.io.write import atomic_file
 from nsdflow.names import BETAS_SCALE, atlas_coordinate
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.betas import (

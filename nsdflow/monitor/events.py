@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from distributed import get_worker
 
 from nsdflow.errors import StoreError
-from nsdflow.io.files import filesystem, is_local, reaching, writing
+from nsdflow.io.paths import filesystem, is_local
+from nsdflow.io.reach import reaching, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,7 +21,8 @@ import h5py
 from isal import igzip, igzip_lib
 
 from nsdflow.errors import MissingDataError, SourceError
-from nsdflow.io.files import filesystem, is_local, require_file_system, store_errors
+from nsdflow.io.paths import filesystem, is_local, require_file_system
+from nsdflow.io.reach import store_errors
 
 __all__ = ["GZIPPED", "Source", "is_gzipped", "open_source"]
 

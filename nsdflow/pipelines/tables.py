@@ -13,7 +13,7 @@ from nsdflow.analysis.comparison.tables import PIPELINE_COLUMNS
 from nsdflow.config.pipeline import PipelineBase
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
 from nsdflow.errors import MissingDataError, one_of
-from nsdflow.io.files import write_text_atomically
+from nsdflow.io.write import write_text
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.folder import RunFolder
 
@@ -77,7 +77,7 @@ def make_tables(*, folder: str, models: Mapping[str, str], transfers: Mapping[st
         tables["transfer"] = transfer_table(matrices)
     for name, table in tables.items():
         frame: pd.DataFrame = table_frame(table)
-        write_text_atomically(f"{folder}/{name}.csv", frame.to_csv(index=False))
+        write_text(f"{folder}/{name}.csv", frame.to_csv(index=False))
     groups = {name: table.to_dataset() if isinstance(table, xr.DataArray) else table for name, table in tables.items()}
     write_results(folder, xr.DataTree.from_dict(groups))
     return {"models": list(found), "transfers": list(matrices)}

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from nsdflow.io.files import is_local, write_text_atomically
+from nsdflow.io.paths import is_local
+from nsdflow.io.write import write_text
 from nsdflow.report import markup
 from nsdflow.report.sections import SECTIONS
 from nsdflow.runs.contents import Run, read_run
@@ -75,7 +76,7 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path | str:
     """
     run = read_run(run_folder)
     target = f"{run.folder}/report.html"
-    write_text_atomically(target, render_report(run))
+    write_text(target, render_report(run))
     return Path(target) if is_local(target) else target
 
 

@@ -10,7 +10,9 @@ import yaml
 
 from nsdflow.analysis.summary import subject_results
 from nsdflow.errors import MissingDataError, RunError
-from nsdflow.io.storage import exists, is_local, local_path, read_bytes
+from nsdflow.io.folders import exists
+from nsdflow.io.paths import is_local, local_path
+from nsdflow.io.read import read_bytes
 from nsdflow.monitor.events import Event, read_log
 from nsdflow.runs import open_run
 from nsdflow.runs.results import has_results

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from nsdflow.errors import RunError
-from nsdflow.io.files import write_text_atomically
-from nsdflow.io.storage import exists, read_bytes
+from nsdflow.io.folders import exists
+from nsdflow.io.read import read_bytes
+from nsdflow.io.write import write_text
 from nsdflow.runs.provenance import provenance
 from nsdflow.runs.results import has_results
 from nsdflow.store import open_store
@@ -73,7 +74,7 @@ class RunFolder:
         if not self.exists("run.yaml"):
             created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             record = {"created": created, **says, **provenance()}
-            write_text_atomically(self.url("run.yaml"), yaml.safe_dump(record, sort_keys=False))
+            write_text(self.url("run.yaml"), yaml.safe_dump(record, sort_keys=False))
             return
         said = self.record()
         if differs := _differences(said, says):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from nsdflow.io.storage import exists, remove
+from nsdflow.io.folders import exists, remove
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.tensors import load_tensors, save_tensors
 from nsdflow.store import open_store

@@ -21,8 +21,11 @@ from zarr.errors import UnstableSpecificationWarning
 from zarr.storage import MemoryStore
 
 from nsdflow.errors import MissingDataError, RunError
-from nsdflow.io.files import reaching, writing
-from nsdflow.io.storage import exists, is_local, local_path, put_files, read_bytes, remove
+from nsdflow.io.folders import exists, remove
+from nsdflow.io.paths import is_local, local_path
+from nsdflow.io.reach import reaching, writing
+from nsdflow.io.read import read_bytes
+from nsdflow.io.write import put_files
 
 if TYPE_CHECKING:
     from zarr.abc.buffer import Buffer

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from nsdflow.engine import markers
 from nsdflow.engine.driver_lock import holder
 from nsdflow.errors import MissingDataError
-from nsdflow.io.files import filesystem, reaching
-from nsdflow.io.storage import exists
+from nsdflow.io.folders import exists, list_folder
 from nsdflow.monitor.events import read_log
 from nsdflow.monitor.state import Watch, clock
 from nsdflow.runs.folder import RunFolder
@@ -60,7 +59,7 @@ def read_status(folder: str, now: float | None = None) -> list[Status]:
     building = f"{place.removesuffix('.building')}.building"
     if exists(f"{place}/run.yaml"):
         return [_run(place, now)]
-    runs = [name for name in _names(place) if exists(f"{place}/{name}/run.yaml")]
+    runs = [name for name in list_folder(place) if exists(f"{place}/{name}/run.yaml")]
     if runs:
         return [_run(f"{place}/{name}", now) for name in runs]
     if exists(building):
@@ -69,16 +68,6 @@ def read_status(folder: str, now: float | None = None) -> list[Status]:
     if exists(f"{place}/zarr.json"):
         return [Status(f"{place}: a published store", finished=True)]
     raise MissingDataError(f"{place}: neither a run, nor a folder of runs, nor a store being built")
-
-
-def _names(folder: str) -> list[str]:
-    """What is in a folder, sorted; nothing if there is none."""
-    with reaching(folder):
-        system, path = filesystem(folder)
-        try:
-            return sorted(entry.rstrip("/").rpartition("/")[2] for entry in system.ls(path, detail=False))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
 
 
 def _run(path: str, now: float) -> Status:

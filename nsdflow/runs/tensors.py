@@ -9,7 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from nsdflow.errors import RunError
-from nsdflow.io.storage import atomic_file, read_bytes
+from nsdflow.io.read import read_bytes
+from nsdflow.io.write import atomic_file
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from nsdflow.errors import StoreError
-from nsdflow.io.storage import local_path
+from nsdflow.io.paths import local_path
 from nsdflow.nsd.formats.nifti import write_nifti
 
 if TYPE_CHECKING:

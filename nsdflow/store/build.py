@@ -23,18 +23,11 @@ import zarr
 from zarr.storage import MemoryStore
 
 from nsdflow.errors import StoreError
-from nsdflow.io.storage import (
-    TEMPORARY,
-    atomic_file,
-    exists,
-    is_local,
-    local_path,
-    put_files,
-    read_bytes,
-    remove,
-    sweep,
-    writing,
-)
+from nsdflow.io.folders import exists, remove, sweep
+from nsdflow.io.paths import is_local, local_path
+from nsdflow.io.reach import writing
+from nsdflow.io.read import read_bytes
+from nsdflow.io.write import TEMPORARY, atomic_file, put_files
 from nsdflow.store.schema import COORDINATES, FILL_VALUE, SCHEMA, SCHEMA_VERSION, STIMULI, UNITS, Cut, scale_attributes
 from nsdflow.store.shards import CODECS
 

@@ -12,7 +12,7 @@ import google_crc32c
 import numpy as np
 
 from nsdflow.errors import StoreError
-from nsdflow.io.storage import open_ranges
+from nsdflow.io.read import open_ranges
 from nsdflow.store.shards import ABSENT, CODECS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import zarr
 from numcodecs import zstd
 
 from nsdflow.errors import StoreError
-from nsdflow.io.storage import parse_metadata, read_all
+from nsdflow.io.read import parse_metadata, read_all
 from nsdflow.store.memory import fresh_array
 from nsdflow.store.schema import COORDINATES
 

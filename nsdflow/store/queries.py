@@ -15,7 +15,9 @@ from dask.utils import format_bytes
 from numpy.typing import ArrayLike, NDArray
 
 from nsdflow.errors import ConfigError, MissingDataError, StoreError, one_of
-from nsdflow.io.storage import exists, is_local, local_path, read_metadata
+from nsdflow.io.folders import exists
+from nsdflow.io.paths import is_local, local_path
+from nsdflow.io.read import read_metadata
 from nsdflow.names import subject_name, subject_number
 from nsdflow.store.coordinates import read_coordinates
 from nsdflow.store.responses import read_images, read_responses

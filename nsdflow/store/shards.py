@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from nsdflow.errors import StoreError
-from nsdflow.io.storage import atomic_file, read_metadata
+from nsdflow.io.read import read_metadata
+from nsdflow.io.write import atomic_file
 
 __all__ = [
     "ABSENT",

@@ -7,7 +7,7 @@ from itertools import product
 from math import ceil
 
 from nsdflow.errors import StoreError
-from nsdflow.io.storage import list_files
+from nsdflow.io.folders import list_files
 from nsdflow.store.chunks import read_spans
 from nsdflow.store.shards import ABSENT, ShardedArray, open_sharded
 

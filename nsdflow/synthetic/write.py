@@ -12,7 +12,7 @@ import numpy as np
 import scipy.io
 
 from nsdflow.errors import ConfigError
-from nsdflow.io.files import writing
+from nsdflow.io.reach import writing
 from nsdflow.names import subject_name
 from nsdflow.synthetic.brain.participant import Participant
 from nsdflow.synthetic.brain.planting import plant, subject_anatomy

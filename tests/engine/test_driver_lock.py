@@ -18,7 +18,7 @@ import pytest
 from nsdflow.engine import driver_lock as module
 from nsdflow.engine.driver_lock import Hold, holder, holding
 from nsdflow.errors import RunError, StoreError
-from nsdflow.io.files import create_text, write_text_atomically
+from nsdflow.io.write import create_text, write_text
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def test_on_another_machine_the_count_of_beats_decides(target, monkeypatch):
     def beat():
         while not stop.wait(0.1):
             before["beats"] += 1
-            write_text_atomically(f"{target}.000001.hold", json.dumps(before))
+            write_text(f"{target}.000001.hold", json.dumps(before))
 
     beating = threading.Thread(target=beat)
     beating.start()

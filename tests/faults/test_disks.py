@@ -26,7 +26,7 @@ from nsdflow.cluster.connect import connect
 from nsdflow.engine import markers
 from nsdflow.errors import NsdflowError, RunError, StoreError
 from nsdflow.ingestion.ingest import ingest, plan_ingest
-from nsdflow.io.storage import list_files
+from nsdflow.io.folders import list_files
 from nsdflow.monitor.events import read_log
 from nsdflow.runs import parts
 from tests.faults.conftest import INGEST, TRAIN, contents, marks

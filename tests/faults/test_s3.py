@@ -40,8 +40,8 @@ from nsdflow.errors import MissingDataError, NsdflowError, RunError, SourceError
 from nsdflow.fit.checkpoint import load_state, save_state
 from nsdflow.ingestion.check import describe_source
 from nsdflow.ingestion.ingest import ingest, plan_ingest
-from nsdflow.io.files import create_text
-from nsdflow.io.storage import read_bytes
+from nsdflow.io.read import read_bytes
+from nsdflow.io.write import create_text
 from nsdflow.monitor.events import emit, read_log
 from nsdflow.nsd.source import open_source
 from nsdflow.pipelines.gnet import training

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsdflow.errors import RunError
+from nsdflow.errors import RunError, StoreError
 from nsdflow.fit.checkpoint import check_fingerprint, load_state, save_state
 
 
@@ -47,14 +47,14 @@ def test_damaged(tmp_path: Path, damage: str) -> None:
 
 FULL_DISK = """
 import resource, signal, sys, torch
-from nsdflow.errors import RunError
+from nsdflow.errors import StoreError
 from nsdflow.fit.checkpoint import save_state
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 save_state(sys.argv[1], {"epoch": 1})
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     save_state(sys.argv[1], {"epoch": 2, "x": torch.zeros(1_000_000)})
-except RunError as error:
+except StoreError as error:
     print(error)
 """
 
@@ -72,5 +72,5 @@ def test_full_disk_keeps_the_last_one(tmp_path: Path) -> None:
 
 def test_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RunError, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot be made"):
         save_state(tmp_path / "file" / "c.pt", {"epoch": 1})

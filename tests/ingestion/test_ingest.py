@@ -21,7 +21,7 @@ from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, PlanError, SelectionError, StoreError
 from nsdflow.ingestion.ingest import ingest, plan_ingest
 from nsdflow.ingestion.plan import INTERPRETER_BYTES
-from nsdflow.io.storage import list_files
+from nsdflow.io.folders import list_files
 from nsdflow.store import open_store
 from nsdflow.synthetic import SyntheticSpec, write_nsd
 

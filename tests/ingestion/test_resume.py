@@ -18,7 +18,7 @@ from nsdflow.config.storage import Layout
 from nsdflow.engine.execute import run_task
 from nsdflow.errors import MissingDataError, SourceError, StoreError
 from nsdflow.ingestion.ingest import ingest
-from nsdflow.io.storage import list_files
+from nsdflow.io.folders import list_files
 from nsdflow.nsd.layout import roi_paths
 from nsdflow.store import open_store
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nsdflow.errors import ConfigError, MissingDataError, SourceError
-from nsdflow.io.files import filesystem
+from nsdflow.io.paths import filesystem
 from nsdflow.nsd.betas import read_session
 from nsdflow.nsd.design import trial_table
 from nsdflow.nsd.images import read_images

@@ -18,7 +18,7 @@ from nsdflow.cluster.deadline import deadline
 from nsdflow.cluster.doctor import doctor
 from nsdflow.config.storage import Layout
 from nsdflow.ingestion.ingest import ingest, plan_ingest
-from nsdflow.io.storage import list_files
+from nsdflow.io.folders import list_files
 from nsdflow.monitor.events import Event, read_log, subscribe
 from tests.same_run import assert_same_run
 from tests.slurm.conftest import SMALL, feed_all, meet

@@ -14,7 +14,8 @@ import zarr
 
 from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, StoreError
-from nsdflow.io.storage import atomic_file, list_files, sweep
+from nsdflow.io.folders import list_files, sweep
+from nsdflow.io.write import atomic_file
 from nsdflow.store import open_store
 from nsdflow.store.build import STATISTICS, publish, workspace_of
 from nsdflow.store.schema import cut_images, cut_subject
@@ -99,7 +100,7 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
 def test_sweep_removes_what_a_killed_process_left(tmp_path: Path) -> None:
     code = """
 import os, sys
-from nsdflow.io.storage import atomic_file
+from nsdflow.io.write import atomic_file
 with atomic_file(sys.argv[1]) as file:
     file.write(b"half")
     os.kill(os.getpid(), 9)

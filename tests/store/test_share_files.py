@@ -8,7 +8,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from nsdflow.io.storage import share_files
+from nsdflow.io.folders import share_files
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ hexadecimal digits in its name open its SHA-256, so a download can be verified w
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import urllib.error
@@ -18,6 +17,7 @@ from typing import Final
 from torch import Tensor
 
 from nsdflow.errors import MissingDataError, SourceError
+from nsdflow.io.write import aside
 from nsdflow.models.torch_files import read_torch_file
 
 __all__ = ["ALEXNET_SHAPES", "ALEXNET_URL", "load_alexnet_weights"]
@@ -97,22 +97,18 @@ def _download(url: str, cache: Path) -> Path:
         if not (found := _sha256(file)).startswith(match.group(1)):
             raise SourceError(f"{file}: SHA-256 {found[:16]}... does not match its name; remove it, and fetch it again")
         return file
-    cache.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
-        with urllib.request.urlopen(url, timeout=60) as response, part.open("wb") as target:
-            shutil.copyfileobj(response, target)
-        found = _sha256(part)
-        if not found.startswith(match.group(1)):
-            raise SourceError(f"{url}: SHA-256 {found[:16]}... does not match its name; try the download again")
-        part.replace(file)
+        with aside(file.absolute()) as part:
+            with urllib.request.urlopen(url, timeout=60) as response, part.open("wb") as target:
+                shutil.copyfileobj(response, target)
+            found = _sha256(part)
+            if not found.startswith(match.group(1)):
+                raise SourceError(f"{url}: SHA-256 {found[:16]}... does not match its name; try the download again")
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise MissingDataError(
             f"{url}: cannot be downloaded ({error}); where there is a network, put the file into {cache} "
             "or give its path, or use the seeded prefilter: gabor"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
     return file
 
 

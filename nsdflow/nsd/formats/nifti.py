@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import nibabel as nib
 
-from nsdflow.io.storage import writing
+from nsdflow.io.write import aside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,18 +22,12 @@ def write_nifti(path: Path, values: NDArray[Any], affine: NDArray[np.floating[An
     Raises
     ------
     StoreError
-        As :func:`nsdflow.io.files.writing` says.
+        As :func:`nsdflow.io.reach.writing` says.
     """
     image = nib.Nifti1Image(values, affine)
     image.header.set_sform(affine, code="scanner")
     image.header.set_qform(affine, code="scanner")
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = description.encode()[:79]
-    temporary = path.with_name(f".{uuid4().hex[:8]}-{path.name}")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            nib.save(image, temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with aside(path, ending=".nii.gz" if path.name.endswith(".gz") else path.suffix) as temporary:
+        nib.save(image, temporary)

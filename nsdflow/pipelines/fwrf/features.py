@@ -18,7 +18,7 @@ import zarr
 from nsdflow.engine.compute import weights_cache
 from nsdflow.fit.checkpoint import load_state, save_state
 from nsdflow.fit.fwrf.features import MapFeatures, PooledFeatures
-from nsdflow.io.storage import list_files
+from nsdflow.io.folders import list_files
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS, AlexNet
 from nsdflow.models.networks.gabor import PUBLISHED_FREQUENCIES, GaborPyramid
 from nsdflow.models.networks.levels import (

@@ -27,7 +27,8 @@ from distributed import get_worker
 from nsdflow.errors import RunError
 from nsdflow.fit.checkpoint import load_state
 from nsdflow.fit.gnet.parallel import GroupLost, join_group
-from nsdflow.io.files import filesystem, write_text_atomically
+from nsdflow.io.paths import filesystem
+from nsdflow.io.write import write_text
 from nsdflow.monitor.events import emit
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _convene(seat: Seat, answered: set[str], _: str) -> str | None:
         return None
     answered |= words
     address = f"tcp://{_host()}:{_free_port()}"
-    write_text_atomically(seat.round, json.dumps({"address": address, "words": calls}))
+    write_text(seat.round, json.dumps({"address": address, "words": calls}))
     return address
 
 
@@ -156,7 +157,7 @@ def _answer(seat: Seat, _: set[str], word: str) -> str | None:
     """As any other: call, and learn where to meet once the first has answered."""
     call = seat.call(seat.rank)
     if _read(call).get("word") != word:
-        write_text_atomically(call, json.dumps({"word": word}))
+        write_text(call, json.dumps({"word": word}))
     found = _read(seat.round)
     answered: bool = found.get("words", {}).get(str(seat.rank)) == word
     return found["address"] if answered else None

@@ -17,7 +17,7 @@ from nsdflow.fit.gnet import TrainResult, Trials, train
 from nsdflow.fit.gnet.parallel import Group
 from nsdflow.fit.gnet.settings import TrainSettings
 from nsdflow.fit.split import image_holdout, last_trials_holdout
-from nsdflow.io.files import reaching
+from nsdflow.io.reach import reaching
 from nsdflow.monitor.events import emit
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.data import SubjectTrials, load_images, load_trials, zscore_on

@@ -24,7 +24,7 @@ from zarr.errors import UnstableSpecificationWarning
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
 from nsdflow.errors import MissingDataError, SourceError
-from nsdflow.io.storage import is_local, local_path
+from nsdflow.io.paths import is_local, local_path
 from nsdflow.nsd.images import resize_images
 from nsdflow.pipelines.data import load_images
 from nsdflow.pipelines.earlier import input_subjects, voxels_of

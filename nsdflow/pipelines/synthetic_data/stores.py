@@ -15,7 +15,7 @@ import xarray as xr
 
 import nsdflow
 from nsdflow.analysis import synthetic_responses
-from nsdflow.io.storage import list_files, remove, share_files
+from nsdflow.io.folders import list_files, remove, share_files
 from nsdflow.names import BETAS_SCALE, subject_number
 from nsdflow.nsd.betas import is_saturated, session_statistics
 from nsdflow.runs import open_run

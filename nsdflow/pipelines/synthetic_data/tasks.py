@@ -20,7 +20,7 @@ from nsdflow.analysis import accuracy, noise_model
 from nsdflow.engine.compute import read_here
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
 from nsdflow.errors import MissingDataError, RunError, SelectionError
-from nsdflow.io.storage import list_files
+from nsdflow.io.folders import list_files
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.synthetic_data.stores import (
     IMAGES_AT_ONCE,

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from nsdflow.errors import StoreError
-from nsdflow.io.storage import atomic_file
+from nsdflow.io.write import atomic_file
 
 
 class Partial(io.FileIO):

@@ -1,0 +1,156 @@
+"""Durability: having files on disk before something vouches for them.
+
+A write ends up in the page cache, and a power cut loses it. The order that survives one is: start writeback of each
+file when it is complete (:func:`start_writeback`, does not wait), wait for all files of a task before its done-marker
+is written (:class:`Written`), and flush a whole tree before the rename that publishes it and its parent folder after
+(:func:`publish`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = ["Written", "flush_file", "flush_folder", "flush_tree", "publish", "recorded", "recording", "start_writeback"]
+
+#: Flag of Linux's sync_file_range: start writing dirty pages that are not being written yet.
+_SYNC_FILE_RANGE_WRITE: Final = 2
+
+
+class Written:
+    """The files that a task wrote on mounted file systems, to be flushed together."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, None] = {}
+
+    def add(self, file: Path) -> None:
+        """Remember a complete file."""
+        self._files[file] = None
+
+    def flush(self) -> dict[str, int]:
+        """Wait until all files and the folders that name them are on disk.
+
+        Returns
+        -------
+        dict of str to int
+            Bytes per absolute path, without files that were removed meanwhile.
+        """
+        sizes: dict[str, int] = {}
+        for file in self._files:
+            if file.is_file():
+                flush_file(file)
+                sizes[str(file)] = file.stat().st_size
+        for folder in {folder for name in sizes for folder in _own_folders(Path(name))}:
+            flush_folder(folder)
+        return sizes
+
+
+def _own_folders(file: Path) -> list[Path]:
+    """The folder of a file and the folders above, as many as a task may have made."""
+    return list(file.parents)[:4]
+
+
+_RECORD: ContextVar[Written | None] = ContextVar("written", default=None)
+
+
+@contextmanager
+def recording() -> Iterator[Written]:
+    """Collect the files written in the block, so that they are flushed together and not one by one."""
+    written = Written()
+    token = _RECORD.set(written)
+    try:
+        yield written
+    finally:
+        _RECORD.reset(token)
+
+
+def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function that other threads call write into the record of this thread."""
+    written = _RECORD.get()
+
+    def call(*arguments: Any) -> Any:
+        token = _RECORD.set(written)
+        try:
+            return function(*arguments)
+        finally:
+            _RECORD.reset(token)
+
+    return call
+
+
+def record() -> Written | None:
+    """The record of the block that runs, if any."""
+    return _RECORD.get()
+
+
+@cache
+def _sync_file_range() -> Callable[..., int] | None:
+    """Linux's ``sync_file_range(descriptor, offset, bytes, flags)``, which Python does not offer."""
+    try:
+        function = ctypes.CDLL(None, use_errno=True).sync_file_range
+    except (AttributeError, OSError):
+        return None
+    function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return function
+
+
+def start_writeback(descriptor: int) -> None:
+    """Start writing a file's pages to disk without waiting. Speeds up a later flush; otherwise without effect."""
+    if (function := _sync_file_range()) is not None:
+        function(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
+
+
+def flush_file(file: Path) -> None:
+    """Wait until the contents of a file are on disk."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk; file systems that cannot flush folders do not need it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # EINVAL on some network and FUSE file systems
+        return
+    finally:
+        os.close(descriptor)
+
+
+def flush_tree(root: Path) -> None:
+    """Wait until all files and folders below ``root`` are on disk."""
+    folders: list[Path] = []
+    files: list[Path] = []
+    for place, _, names in os.walk(root):
+        folders.append(Path(place))
+        files += [Path(place, name) for name in names]
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        start_writeback(descriptor)
+        os.close(descriptor)
+    for file in files:
+        flush_file(file)
+    for folder in folders:
+        flush_folder(folder)
+
+
+def publish(built: Path, target: Path) -> None:
+    """Give a complete tree its name: flush it, rename it, flush the folder that names it.
+
+    Raises
+    ------
+    OSError
+        ``target`` exists and is not an empty folder, or cannot be written.
+    """
+    flush_tree(built)
+    built.rename(target)
+    flush_folder(target.parent)

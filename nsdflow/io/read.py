@@ -1,0 +1,159 @@
+"""Reading files at a path or URL: whole, by byte range, or as JSON, with bounds on what is read."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from nsdflow.errors import StoreError
+from nsdflow.io.paths import filesystem, is_local, local_path
+from nsdflow.io.reach import reaching
+
+__all__ = ["METADATA_BYTES", "open_ranges", "parse_metadata", "read_all", "read_bytes", "read_json", "read_metadata"]
+
+#: Largest file that is read as metadata; the largest that nsdflow writes, consolidated metadata, take about 1 MiB.
+METADATA_BYTES: Final = 64 << 20
+
+
+def read_bytes(url: str, *, limit_bytes: int | None = None) -> bytes:
+    """Read a whole file.
+
+    Parameters
+    ----------
+    url : str
+        Path or URL.
+    limit_bytes : int, optional
+        Refuse larger files before reading them.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    StoreError
+        The file is larger than allowed, or a pipe or a device, which could be read for ever.
+    """
+    if not is_local(url):
+        with reaching(url):
+            system, path = filesystem(url)
+            if limit_bytes is not None and (size := system.size(path) or 0) > limit_bytes:
+                raise _too_large(url, size, limit_bytes)
+            return bytes(system.cat_file(path))
+    # a pipe without a writer would block in open
+    descriptor = os.open(local_path(url), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(f"{url}: a folder where a file is expected")
+        if not stat.S_ISREG(status.st_mode):
+            raise StoreError(f"{url}: a pipe or a device where a file is expected; remove it")
+        if limit_bytes is not None and status.st_size > limit_bytes:
+            raise _too_large(url, status.st_size, limit_bytes)
+        return file.readall()
+
+
+def _too_large(url: str, size: int, limit: int) -> StoreError:
+    return StoreError(f"{url}: {size} bytes where at most {limit} are expected; the file is damaged or not of nsdflow")
+
+
+def read_json(url: str, advice: str) -> dict[str, Any]:
+    """Read a JSON object from a file of bounded size.
+
+    Parameters
+    ----------
+    url : str
+        Path or URL.
+    advice : str
+        What to do about a damaged file; ends the message.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    StoreError
+        The file is damaged.
+    """
+    return _parse(read_bytes(url, limit_bytes=METADATA_BYTES), url, advice)
+
+
+def _parse(data: bytes, url: str, advice: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{url}: damaged ({error}); {advice}") from error
+    return value
+
+
+def read_metadata(url: str) -> dict[str, Any]:
+    """Read a ``zarr.json``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    StoreError
+        The file is damaged.
+    """
+    return read_json(url, "ingest again")
+
+
+def parse_metadata(data: bytes, url: str) -> dict[str, Any]:
+    """Parse the bytes of a ``zarr.json`` that was read from ``url``.
+
+    Raises
+    ------
+    StoreError
+        The file is damaged.
+    """
+    return _parse(data, url, "ingest again")
+
+
+def read_all(urls: Sequence[str]) -> list[bytes]:
+    """Read small files of one file system, from an object store at the same time.
+
+    Raises
+    ------
+    FileNotFoundError
+        One of the files does not exist.
+    """
+    if not urls or is_local(urls[0]):
+        return [read_bytes(url) for url in urls]
+    with reaching(urls[0]):
+        system, _ = filesystem(urls[0])
+        paths = [filesystem(url)[1] for url in urls]
+        found = system.cat(paths) if len(paths) > 1 else {paths[0]: system.cat_file(paths[0])}
+    return [bytes(found[path]) for path in paths]
+
+
+@contextmanager
+def open_ranges(url: str) -> Iterator[Callable[[int, int], bytes]]:
+    """Open one file for reading byte ranges.
+
+    Yields
+    ------
+    read : callable
+        ``read(start, count)``; a negative ``start`` counts from the end.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    """
+    if is_local(url):
+        with local_path(url).open("rb", buffering=0) as file:
+            descriptor = file.fileno()
+            size = os.fstat(descriptor).st_size
+            yield lambda start, count: os.pread(descriptor, count, start if start >= 0 else max(0, size + start))
+    else:
+        system, path = filesystem(url)
+
+        def read(start: int, count: int) -> bytes:
+            with reaching(url):
+                return bytes(system.cat_file(path, start=start, end=start + count or None))
+
+        yield read
