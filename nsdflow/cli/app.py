@@ -1,17 +1,35 @@
-"""The ``nsdflow`` command: what it consists of, and how mistakes are told."""
+"""The ``nsdflow`` command: its table of commands, and how errors and Ctrl-C end it."""
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Final
 
 import typer
 
 from nsdflow import __version__
-from nsdflow.cli import data, runs, site
+from nsdflow.cli import data, results, runs, site
+from nsdflow.cli.interrupt import ctrl_c
 from nsdflow.errors import NsdflowError
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "app", "main"]
+
+#: Every command, in the order of ``nsdflow --help``. A new command is a function in a module of this folder and one
+#: line here. These modules import dask, torch, xarray, rich and pydantic inside their functions only.
+COMMANDS: Final[tuple[Callable[..., None], ...]] = (
+    site.demo,
+    data.synth,
+    data.check,
+    data.masks,
+    data.ingest,
+    runs.run,
+    runs.status,
+    results.report,
+    results.export,
+    site.doctor,
+)
 
 app = typer.Typer(
     help="The Natural Scenes Dataset as labelled Zarr stores, and encoding models trained on it as Dask tasks.",
@@ -20,10 +38,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (site.demo, data.synth, data.check, data.masks, data.ingest, runs.run, runs.status, runs.report):
+for command in COMMANDS:
     app.command()(command)
-app.command()(runs.export)
-app.command()(site.doctor)
 
 
 def _version(asked: bool) -> None:
@@ -35,27 +51,32 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Run the command; a mistake of the user is one line on stderr and exit status 2."""
-    try:
-        app()
-    except NsdflowError as error:
-        sys.exit(_tell(str(error)))
-    except OSError as error:
-        if error.filename is None and error.strerror is None:
-            raise
-        sys.exit(_tell(" ".join(f"{error.filename or 'file system'}: {error.strerror or error}".split())))
-    except KeyboardInterrupt:
-        print("\ninterrupted; what was finished is kept: run the same command to continue", file=sys.stderr)
-        sys.exit(130)
+    """Run the command. A mistake of the user is one line on stderr and exit status 2."""
+    with ctrl_c(sys.argv[1:]):
+        try:
+            app()
+        except NsdflowError as error:
+            sys.exit(_fail(str(error)))
+        except BrokenPipeError:  # ``nsdflow status runs | head``
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        except OSError as error:
+            if error.filename is None and error.strerror is None:
+                raise
+            sys.exit(_fail(" ".join(f"{error.filename or 'file system'}: {error.strerror or error}".split())))
+        except ValueError as error:
+            if "dask config file" not in str(error):  # the words of dask.config, which reads its files when imported
+                raise
+            sys.exit(_fail(" ".join(str(error).split())))
 
 
-def _tell(message: str) -> int:
+def _fail(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
     return 2

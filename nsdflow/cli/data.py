@@ -9,10 +9,6 @@ from typing import Annotated
 import typer
 
 from nsdflow.cli.options import Cluster, Dashboard, DryRun, Profile, StoreUrl, Workers
-from nsdflow.cli.progress import Progress
-from nsdflow.cli.session import print_job_scripts, session
-from nsdflow.config import load_storage
-from nsdflow.errors import ConfigError, one_of
 from nsdflow.names import DEFAULT_SPACE
 
 __all__ = ["check", "ingest", "masks", "synth"]
@@ -20,26 +16,28 @@ __all__ = ["check", "ingest", "masks", "synth"]
 
 def synth(
     folder: Annotated[Path, typer.Argument(help="New folder for the synthetic NSD.")],
-    subjects: Annotated[int | None, typer.Option(min=1, max=8)] = None,
-    sessions: Annotated[int | None, typer.Option(min=1, max=40, help="Sessions a subject.")] = None,
-    trials: Annotated[int | None, typer.Option(min=12, help="Trials a session; NSD has 750.")] = None,
+    subjects: Annotated[int | None, typer.Option(min=1, max=8, help="Number of subjects; NSD has 8.")] = None,
+    sessions: Annotated[int | None, typer.Option(min=1, max=40, help="Sessions per subject.")] = None,
+    trials: Annotated[int | None, typer.Option(min=12, help="Trials per session; NSD has 750.")] = None,
     shared: Annotated[int | None, typer.Option(min=0, help="Images that all subjects see; NSD has 1,000.")] = None,
-    image_size: Annotated[int | None, typer.Option(min=32, help="Pixels a side; NSD has 425.")] = None,
-    evc_voxels: Annotated[int | None, typer.Option(min=7, help="Voxels of V1 to hV4 a subject.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=32, help="Pixels per side; NSD has 425.")] = None,
+    evc_voxels: Annotated[int | None, typer.Option(min=7, help="Voxels of V1 to hV4 per subject.")] = None,
     spaces: Annotated[str | None, typer.Option(help="For example `func1pt8mm,fsaverage`.")] = None,
     formats: Annotated[str | None, typer.Option(help="Of volume betas: `nii.gz`, `hdf5`, `mat`.")] = None,
     hierarchy: Annotated[
         str | None, typer.Option(help="What V1 to hV4 read: `mild`, `ordered`, `reversed`, `same`.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     size: Annotated[
-        str, typer.Option(help="What is not given above: `small`, `demo`, or `published` (300 GB).")
+        str, typer.Option(help="Defaults of the options above: `small`, `demo`, or `published` (300 GB).")
     ] = "small",
 ) -> None:
-    """Write a synthetic NSD in the published layout, with planted responses and the truth beside it.
+    """Write a synthetic NSD in the published layout, with planted responses and the truth in files beside it.
 
     Example: `nsdflow synth nsd --subjects 2 --sessions 3`
     """
+    from nsdflow.cli.progress import TerminalProgress
+    from nsdflow.errors import one_of
     from nsdflow.synthetic import SyntheticSpec, write_nsd
 
     sizes: dict[str, Callable[..., SyntheticSpec]] = {
@@ -61,18 +59,18 @@ def synth(
         "hierarchy": hierarchy,
     }
     spec = sizes[size](seed=seed, **{name: value for name, value in given.items() if value is not None})
-    with Progress() as progress:
+    with TerminalProgress() as progress:
         write_nsd(folder, spec, progress=progress.step)
     print(f"{folder}: a synthetic NSD of {spec.subjects} subject(s); the planted truth is in {folder / 'truth'}")
 
 
 def check(
     source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.")],
-    pipeline: Annotated[str | None, typer.Option(help="Only its subjects, and what it needs beside NSD.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Check only its subjects, and what it needs beside NSD.")] = None,
     space: Annotated[str | None, typer.Option(help="Space of the betas.")] = None,
     betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
 ) -> None:
-    """Say what NSD files are there, what is missing and how large they are; reads no betas.
+    """List the NSD files of a source, what is missing, and their sizes; reads no betas.
 
     Example: `nsdflow check s3://natural-scenes-dataset`
     """
@@ -83,8 +81,8 @@ def check(
 
 def masks(
     source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.")],
-    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
-    subjects: Annotated[str | None, typer.Option(help="For example `1,2`; all that are there if not given.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder for the files.")],
+    subjects: Annotated[str | None, typer.Option(help="For example `1,2`; default: all that the source holds.")] = None,
     space: Annotated[str, typer.Option(help="`func1pt8mm` or `func1mm`.")] = DEFAULT_SPACE,
     wrap: Annotated[
         bool, typer.Option("--wrap/--no-wrap", help="Whether inflating wraps around at the borders, as published.")
@@ -103,15 +101,15 @@ def ingest(
     source: Annotated[str | None, typer.Option(help="NSD: a folder or an s3:// URL.")] = None,
     store: StoreUrl = None,
     subjects: Annotated[
-        str | None, typer.Option(help="For example `1,2` or `1-4`; all that are there if not given.")
+        str | None, typer.Option(help="For example `1,2` or `1-4`; default: all that the source holds.")
     ] = None,
     betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
     space: Annotated[str | None, typer.Option(help="`func1pt8mm`, `func1mm`, `nativesurface` or `fsaverage`.")] = None,
     voxels: Annotated[
         str | None, typer.Option(help="`evc`, `visual`, `nsdgeneral`, `tight`, `inflated`, `brain` or an atlas.")
     ] = None,
-    image_size: Annotated[int | None, typer.Option(min=32, help="Pixels a side of the stored images.")] = None,
-    images: Annotated[str, typer.Option(help="`shown`: those that the trials show; `all`; or `none`.")] = "shown",
+    image_size: Annotated[int | None, typer.Option(min=32, help="Pixels per side of the stored images.")] = None,
+    images: Annotated[str, typer.Option(help="`shown` (those of the trials), `all`, or `none`.")] = "shown",
     storage: Profile = "local",
     cluster: Cluster = "local",
     workers: Workers = None,
@@ -125,7 +123,10 @@ def ingest(
 
     Example: `nsdflow ingest --source s3://natural-scenes-dataset --store nsd.zarr --subjects 1,2`
     """
-    from nsdflow.ingestion.ingest import ingest as carry_out
+    from nsdflow.cli.session import print_job_scripts, session
+    from nsdflow.config import load_storage
+    from nsdflow.errors import ConfigError
+    from nsdflow.ingestion.ingest import ingest as run_ingestion
     from nsdflow.ingestion.ingest import plan_ingest
     from nsdflow.monitor.events import subscribe
     from nsdflow.nsd.source import open_source
@@ -153,5 +154,5 @@ def ingest(
         session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (client, progress),
         subscribe(client, progress),
     ):
-        opened = carry_out(plan, client, resume=resume, listen=progress)
+        opened = run_ingestion(plan, client, resume=resume, listen=progress)
     print(f"{opened.url}: published, with {', '.join(opened.subjects)}")

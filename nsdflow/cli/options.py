@@ -1,4 +1,4 @@
-"""Options that several commands share, with one wording each."""
+"""Arguments and options that several commands share, with one wording each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-__all__ = ["Cluster", "Dashboard", "DryRun", "Profile", "StoreUrl", "Workers"]
+__all__ = [
+    "Cluster",
+    "Dashboard",
+    "DryRun",
+    "Overrides",
+    "Pipeline",
+    "Profile",
+    "Run",
+    "RunsFolder",
+    "StoreUrl",
+    "Workers",
+]
 
 Cluster: TypeAlias = Annotated[
     str,
@@ -16,11 +27,19 @@ Dashboard: TypeAlias = Annotated[
     str,
     typer.Option(help="Address the dashboard listens on. It has no password; `0.0.0.0` shows it to the whole network."),
 ]
-DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
+DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Print the plan and exit.")]
+Overrides: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a setting of the pipeline: `train.epochs=2`.")
+]
+Pipeline: TypeAlias = Annotated[str, typer.Argument(help="Name of a pipeline, or a YAML file.")]
 Profile: TypeAlias = Annotated[
     str, typer.Option("--storage", help="Storage profile: `local`, `scratch`, `s3`, `demo` or a YAML file.")
 ]
-StoreUrl: TypeAlias = Annotated[
-    str | None, typer.Option("--store", help="Path or URL of the store; the profile's if not given.")
+Run: TypeAlias = Annotated[str, typer.Argument(help="A run folder.")]
+RunsFolder: TypeAlias = Annotated[
+    str | None, typer.Option("--runs", help="Folder that holds the run folders; default: the profile's.")
 ]
-Workers: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Worker processes; as many as fit if not given.")]
+StoreUrl: TypeAlias = Annotated[
+    str | None, typer.Option("--store", help="Path or URL of the store; default: the profile's.")
+]
+Workers: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: as many as fit.")]

@@ -1,80 +1,50 @@
-"""Progress in the terminal: a bar a stage and a bar a training, or plain lines where there is no terminal."""
+"""Progress in the terminal: a bar per stage and training, or plain lines where the output is no terminal."""
 
 from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dask.utils import format_bytes
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import BarColumn, Progress, TextColumn
 
-from nsdflow.monitor.state import clock
+from nsdflow.monitor.state import LiveState, Stage, Training, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.progress import TaskID
 
     from nsdflow.monitor.events import Event
 
-__all__ = ["Line", "Progress"]
+__all__ = ["TerminalProgress", "describe", "shorten"]
 
-#: Seconds between two plain lines about the same stage or training.
-QUIET = 15.0
-
-
-@dataclass
-class Line:
-    """Where one stage or one training stands; knows its rate and how long it will take."""
-
-    name: str
-    total: int
-    done: int = 0
-    bytes: int = 0
-    bytes_done: int = 0
-    text: str = ""
-    started: float = field(default_factory=time.monotonic)
-    first: int = 0
-    """What was done before we looked: it says nothing about the rate."""
-
-    def seconds_left(self, now: float) -> float | None:
-        """Time to the end at the mean rate since the start; None before anything was done."""
-        fresh = self.done - self.first
-        return (now - self.started) / fresh * (self.total - self.done) if fresh > 0 else None
-
-    def rate(self, now: float) -> str:
-        """Bytes a second, or the text of the last epoch."""
-        if self.text or not self.bytes_done:
-            return self.text
-        return f"{format_bytes(int(self.bytes_done / max(now - self.started, 1e-3)))}/s"
-
-    def describe(self, now: float) -> str:
-        """``ingest 12/40 · 213 MiB/s · 2:10 left``."""
-        left = self.seconds_left(now)
-        eta = "" if left is None or self.done == self.total else f"{clock(left)} left"
-        parts = (f"{self.name} {self.done}/{self.total}", self.rate(now), eta)
-        return " · ".join(part for part in parts if part)
+#: Time between two plain lines about the same stage or training.
+LINE_INTERVAL_S: Final = 15.0
+#: Terminals with fewer columns get shorter texts.
+WIDE_COLUMNS: Final = 110
+#: Longest name of a bar, in characters.
+NAME_LENGTH: Final = 24
 
 
-class Progress:
-    """A listener that shows ``stage``, ``task-done``, ``task-failed``, ``epoch``, ``job`` and ``note`` events.
+class TerminalProgress:
+    """A listener that shows events on the terminal; a context manager. Events may come from any thread.
 
-    Use it as a context manager. Events may come from any thread.
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+        Default: stderr.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
-        self.lines: dict[str, Line] = {}
+        self.state = LiveState()
         self._lock = threading.RLock()
-        self._said: dict[str, float] = {}
-        self._ids: dict[str, TaskID] = {}
+        self._printed: dict[str, tuple[float, str]] = {}
+        self._bar_ids: dict[str, TaskID] = {}
         self._bars = _bars(self.console) if self.console.is_terminal else None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> TerminalProgress:
         if self._bars is not None:
             self._bars.start()
         return self
@@ -84,72 +54,110 @@ class Progress:
             self._bars.stop()
 
     def __call__(self, event: Event) -> None:
+        """Show one event."""
         with self._lock:
-            for line in self._update(event):
-                self._show(line)
+            changed = self.state.take(event)
+            if isinstance(changed, str):
+                self._print(changed)
+            elif changed is not None:
+                self._show(changed)
 
     def step(self, name: str, done: int, total: int) -> None:
-        """Show where a loop of this process stands, which sends no events."""
+        """Show the progress of a loop in this process, which sends no events."""
         with self._lock:
-            line = self.lines.setdefault(name, Line(name, total))
-            line.done = done
-            self._show(line)
+            stage = self.state.stages.setdefault(name, Stage("", name, total, 0, 0, time.time()))
+            stage.done = done
+            self._show(stage)
 
-    def _update(self, event: Event) -> Iterator[Line]:
-        """Take an event in; gives the line that it changed."""
-        match event["kind"]:
-            case "stage":
-                name, done = event["stage"], event["done"]
-                self.lines[name] = Line(name, event["total"], done, event.get("bytes", 0), first=done)
-                yield self.lines[name]
-            case "task-done" if event["stage"] in self.lines:
-                line = self.lines[event["stage"]]
-                line.done += 1
-                line.bytes_done += event.get("bytes", 0)
-                yield line
-            case "epoch":
-                yield self._epoch(event)
-            case "task-failed":
-                self._say(f"{event['key']} failed: {event['error']}")
-            case "job":
-                self._say(f"job {event['id']} ({event['name']}) {event['state']}: {event['reason']}")
-            case "note":
-                self._say(event["text"])
-
-    def _epoch(self, event: Event) -> Line:
-        name = "/".join(str(event[part]) for part in ("run", "group") if event.get(part))
-        epoch = event["epoch"]
-        if name not in self.lines:
-            start = time.monotonic() - event.get("seconds", 0.0)
-            self.lines[name] = Line(name, event["epochs"], first=epoch - 1, started=start)
-        line = self.lines[name]
-        line.done = epoch
-        shown = [f"{key} {event[key]:.4f}" for key in ("loss", "accuracy") if isinstance(event.get(key), float)]
-        line.text = ", ".join([*shown, f"{event.get('seconds', 0.0):.1f} s/epoch"])
-        return line
-
-    def _show(self, line: Line) -> None:
-        now = time.monotonic()
+    def _show(self, line: Stage | Training) -> None:
+        now = time.time()
         if self._bars is not None:
-            if line.name not in self._ids:
-                self._ids[line.name] = self._bars.add_task(line.name, total=line.total, text="")
-            bar = self._ids[line.name]
-            self._bars.update(bar, completed=line.done, total=line.total, text=line.rate(now))
-        elif line.done == line.total or now - self._said.get(line.name, float("-inf")) >= QUIET:
-            self._said[line.name] = now
-            self._say(line.describe(now))
+            self._update_bar(line, now)
+            return
+        printed, activity = self._printed.get(line.label, (float("-inf"), ""))
+        new_activity = isinstance(line, Training) and line.activity not in ("", activity)
+        if line.done == line.total > 0 or new_activity or now - printed >= LINE_INTERVAL_S:
+            activity = (line.activity or activity) if isinstance(line, Training) else ""
+            self._printed[line.label] = now, activity
+            self._print(describe(line, now))
 
-    def _say(self, text: str) -> None:
+    def _update_bar(self, line: Stage | Training, now: float) -> None:
+        assert self._bars is not None
+        if line.label not in self._bar_ids:
+            if isinstance(line, Stage):
+                self._remove_finished(line.run)
+            name = shorten(line.label, NAME_LENGTH)
+            self._bar_ids[line.label] = self._bars.add_task(name, total=line.total or None, text="", count="", left="")
+        left = line.seconds_left(now)
+        narrow = self.console.width < WIDE_COLUMNS
+        self._bars.update(
+            self._bar_ids[line.label],
+            completed=line.done + _fraction(line),
+            total=line.total or None,
+            count=f"{line.done}/{line.total}" if line.total else "",
+            text=_text(line, now, narrow=narrow),
+            left=format_duration(left) if left else "",
+        )
+
+    def _remove_finished(self, run: str) -> None:
+        """Remove the bars of earlier runs when the next run of a sequence begins; their last lines stay."""
+        assert self._bars is not None
+        for lines in (self.state.stages, self.state.trainings):
+            for label, line in lines.items():
+                own = line.run if isinstance(line, Stage) else label.partition("/")[0]
+                if own != run and line.done == line.total and label in self._bar_ids:
+                    self._bars.remove_task(self._bar_ids.pop(label))
+                    self._print(describe(line, time.time()))
+
+    def _print(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _bars(console: Console) -> Bars:
-    return Bars(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[text]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
+def describe(line: Stage | Training, now: float) -> str:
+    """One plain line: ``gnet8j: train 12/40 · 213 MiB/s · 2:10 left``."""
+    left = line.seconds_left(now)
+    eta = f"{format_duration(left)} left" if left and line.done != line.total else ""
+    count = f" {line.done}/{line.total}" if line.total else ""
+    return " · ".join(part for part in (f"{line.label}{count}", _text(line, now), eta) if part)
+
+
+def shorten(text: str, length: int) -> str:
+    """Replace the middle of a text that is too long.
+
+    >>> shorten("/scratch/ada/project/runs/gnet8j", 20)
+    '/scratch/…uns/gnet8j'
+    """
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
+
+
+def _text(line: Stage | Training, now: float, *, narrow: bool = False) -> str:
+    """Bytes per second of a stage; loss and accuracy of a training, or what it does before its first epoch."""
+    if isinstance(line, Stage):
+        return f"{format_bytes(int(line.bytes_per_second(now)))}/s" if line.bytes_done else ""
+    if not line.last:
+        return line.current()
+    names = {"loss": "loss", "accuracy": "acc" if narrow else "accuracy"}
+    digits = 3 if narrow else 4
+    shown = [
+        f"{name} {line.last[key]:.{digits}f}" for key, name in names.items() if isinstance(line.last.get(key), float)
+    ]
+    if not narrow:
+        shown.append(f"{line.last.get('seconds', 0.0):.1f} s/epoch")
+    return ", ".join(shown)
+
+
+def _fraction(line: Stage | Training) -> float:
+    """Share of the current epoch that is done."""
+    if isinstance(line, Stage) or not line.batches[1]:
+        return 0.0
+    return line.batches[0] / line.batches[1]
+
+
+def _bars(console: Console) -> Progress:
+    """Columns that fit into 80 characters: name, bar, count, text and the time left."""
+    width = max(8, min(40, console.width - 72))
+    columns = (TextColumn(f"{{task.{part}}}") for part in ("fields[count]", "fields[text]", "fields[left]"))
+    return Progress(TextColumn("{task.description}"), BarColumn(bar_width=width), *columns, console=console)

@@ -1,4 +1,4 @@
-"""``nsdflow demo`` and ``doctor``: does it work, and does it work here?"""
+"""``nsdflow demo`` and ``doctor``: does nsdflow work, and does it work on this machine or site?"""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Annotated
 import typer
 
 from nsdflow.cli.options import Cluster, Workers
-from nsdflow.cli.session import session
-from nsdflow.cli.tables import print_summary
 
 __all__ = ["demo", "doctor"]
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder that receives all files of the demo.")] = Path("demo"),
     workers: Workers = None,
 ) -> None:
     """Synthetic NSD -> store -> gnet8j, gnet8r, fwRF -> report, in a few minutes on two cores.
 
     Example: `nsdflow demo --out demo`
     """
+    from nsdflow.cli.session import session
+    from nsdflow.cli.tables import print_summary, write_reports
     from nsdflow.pipelines.demo import run_demo
-    from nsdflow.report import write_report
 
     with session("local", workers=workers, dashboard="127.0.0.1") as (client, progress):
         folders = run_demo(out, client, listen=progress)
-    reports = [write_report(folder) for folder in folders]
     print_summary(folders, title="synthetic NSD: accuracy of single trials, and the ceiling that was planted")
-    print(f"open {reports[0]} in a browser")
+    reports = write_reports(folders, quiet=True)
+    if reports:
+        print(f"open {reports[0]} in a browser")
 
 
 def doctor(cluster: Cluster = "local") -> None:
-    """Is this site ready: job scripts, GPU, scratch, network, environment, dashboard link?
+    """Check whether this site is ready: job scripts, GPU, scratch, network, environment, dashboard link.
 
     Example: `nsdflow doctor --cluster slurm`
     """

@@ -1,1 +1,1 @@
-"""Dask clients and pools, what tasks report, and when they should stop."""
+"""Dask clients, from threads to pools of batch jobs, and what keeps long tasks alive on them."""

@@ -1,35 +1,40 @@
-"""One way to get a Dask client, from threads in this process to the jobs of a batch queue."""
+"""One way to get a Dask client, from threads in this process to the jobs of a batch system."""
 
 from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import dask
+import psutil
 from dask.utils import parse_bytes
 from distributed import Client
 from distributed.utils import silence_logging_cmgr
 
 from nsdflow.cluster.credentials import temporary_credentials
-from nsdflow.cluster.demand import PATIENCE, Patience, Wanted
+from nsdflow.cluster.demand import LOOPBACK, POOL_TIMES, Demand, PoolTimes
 from nsdflow.cluster.job_pool import pool_settings, read_pools
-from nsdflow.cluster.jobqueue import QUEUES
-from nsdflow.cluster.local import QUIET, local_cluster, threads_cluster
+from nsdflow.cluster.jobqueue import BATCH_SYSTEMS, SUBMIT_HOSTS
+from nsdflow.cluster.local import WORKER_LOG_LEVEL, local_cluster, threads_cluster, visible_gpus, worker_specs
 from nsdflow.cluster.pool_cluster import JobPools
 from nsdflow.cluster.rebind import Rebinding
 from nsdflow.cluster.settings import long_task_settings
-from nsdflow.errors import RunError, one_of
+from nsdflow.errors import PlanError, RunError, one_of
+from nsdflow.monitor.events import make_event
+from nsdflow.monitor.links import links_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from nsdflow.monitor.events import Listener
 
-__all__ = ["CLUSTERS", "connect"]
+__all__ = ["CLUSTERS", "Capacity", "announce", "capacity", "connect", "dashboard_of"]
 
 #: What ``--cluster`` accepts besides the address of a running scheduler.
-CLUSTERS = ("local", "threads", *QUEUES)
+CLUSTERS: Final = ("local", "threads", *BATCH_SYSTEMS)
 
 
 @contextmanager
@@ -41,88 +46,205 @@ def connect(
     memory: int | str | None = None,
     gpus: int | None = None,
     scratch: str | None = None,
-    dashboard: str | None = "127.0.0.1",
-    patience: Patience = PATIENCE,
+    dashboard: str | None = LOOPBACK,
+    times: PoolTimes = POOL_TIMES,
 ) -> Iterator[Client]:
-    """Give a client while the block runs; close all that was started for it afterwards.
+    """Give a client while the block runs; afterwards close all that was started for it.
 
     Parameters
     ----------
     cluster : str
-        ``local``: worker processes on this machine, one a GPU and the rest for the CPU; ``threads``: one worker in
-        this process; ``slurm``, ``pbs``, ``sge``, ``lsf``, ``htcondor``...: jobs of that queue as ``jobqueue.yaml``
-        describes them (:mod:`nsdflow.cluster.job_pool`), asked for when there is work; or the address of a running
-        scheduler (``tcp://...``, ``tls://...``), which is joined and left running.
+        ``local``: worker processes on this machine, one per GPU and the rest for the CPU; ``threads``: one worker in
+        this process; ``slurm``, ``pbs``, ``sge``, ``lsf``, ``htcondor``...: jobs of that batch system as
+        ``jobqueue.yaml`` describes them (:mod:`nsdflow.cluster.job_pool`), submitted when there is work; or the address
+        of a running scheduler (``tcp://...``, ``tls://...``), which keeps running.
     workers : int, optional
-        CPU workers; by default one for each ``threads_per_worker`` cores that the GPU workers leave. On a queue: at
-        most so many, by default what ``jobqueue.yaml`` allows.
+        CPU workers; default: one per ``threads_per_worker`` cores that the GPU workers leave. On a batch system the
+        largest number; default: what ``jobqueue.yaml`` allows.
+    threads_per_worker : int
+        Threads of each CPU worker.
     memory : int or str, optional
-        Bytes a worker may use (``"8GiB"``) before Dask restarts it; by default an equal share of the machine's. On a
-        queue the sections say it.
+        Bytes per worker (``"8GiB"``) before Dask restarts it; default: an equal share of the machine's. On a batch
+        system the sections of ``jobqueue.yaml`` set it.
     gpus : int, optional
-        At most so many GPUs (on a queue: GPU jobs); 0 trains on the CPU.
+        Largest number of GPUs (on a batch system: of GPU jobs); 0 trains on the CPU.
     scratch : str, optional
-        Folder for what workers spill; by default Dask's own choice.
+        Folder to which workers spill; default: Dask's own choice.
     dashboard : str, optional
-        The host the dashboard listens on. It has no password: keep it on the loopback address and use a tunnel.
-        None starts none.
-    patience : Patience, optional
-        How long to wait before jobs of a queue are asked about, replaced, released or given up.
+        The address on which the dashboard listens. It has no password: keep it on the loopback address and use a
+        tunnel. None starts no dashboard.
+    times : PoolTimes, optional
+        Intervals and time limits of pools of batch jobs.
+
+    Yields
+    ------
+    distributed.Client
+        Connected, with nsdflow's scheduler plugins.
 
     Raises
     ------
     SelectionError
         If there is no such cluster.
+    ConfigError
+        If the sections of ``jobqueue.yaml`` have mistakes.
     PlanError
-        If the queue cannot be used from here, its section of ``jobqueue.yaml`` is incomplete, or what is asked for
-        cannot be had anywhere.
+        If the batch system cannot be used from here, or no cluster can provide what is asked for.
     RunError
         If no scheduler answers at the address.
     """
-    size = parse_bytes(memory) if isinstance(memory, str) else memory
-    wanted = Wanted(workers, threads_per_worker, size, gpus, scratch, dashboard, patience)
-    wanted.check()
+    demand = _demand(workers, threads_per_worker, memory, gpus, scratch, dashboard, times)
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(long_task_settings()))
-        yield stack.enter_context(_client(cluster, wanted, stack))
+        yield stack.enter_context(_client(cluster, demand, stack))
 
 
-def _client(cluster: str, wanted: Wanted, stack: ExitStack) -> Client:
+@dataclass(frozen=True)
+class Capacity:
+    """What the workers of a cluster can take."""
+
+    memory: int | None
+    """Bytes of the smallest worker; None: unlimited or unknown."""
+    gpu_workers: int | None
+    """Workers that take tasks of the GPU pool; None: unknown."""
+
+
+def capacity(
+    cluster: str = "local",
+    *,
+    workers: int | None = None,
+    threads_per_worker: int = 1,
+    memory: int | str | None = None,
+    gpus: int | None = None,
+) -> Capacity:
+    """What :func:`connect` with the same arguments would provide, without starting anything.
+
+    Raises
+    ------
+    SelectionError, ConfigError, PlanError
+        As for :func:`connect`.
+    """
+    demand = _demand(workers, threads_per_worker, memory, gpus, None, None, POOL_TIMES)
+    if cluster in BATCH_SYSTEMS:
+        pools = read_pools(cluster, demand)
+        gpu_workers = sum(pool.maximum * pool.workers_per_job for pool in pools if "GPU" in pool.slots)
+        return Capacity(min(pool.memory for pool in pools), gpu_workers)
+    if cluster == "local":
+        options = [spec["options"] for spec in worker_specs(demand, visible_gpus()[: demand.gpus]).values()]
+        return Capacity(options[0]["memory_limit"], sum("GPU" in option["resources"] for option in options))
+    if cluster == "threads":
+        return Capacity(demand.memory, 1)
     if "://" in cluster:
-        stack.enter_context(silence_logging_cmgr(QUIET))  # a scheduler that dies is told in one line, by the feed
+        return Capacity(None, None)
+    raise one_of("cluster", cluster, (*CLUSTERS, "tcp://HOST:PORT"))
+
+
+def announce(client: Client, listener: Listener) -> None:
+    """Send a listener one note per pool of batch jobs and per link to the dashboard."""
+    lines = [pool.describe() for pool in client.cluster.pools.values()] if isinstance(client.cluster, JobPools) else []
+    lines += [f"dashboard, {way}: {link}" for way, link in dashboard_of(client).items()]
+    for line in lines:
+        listener(make_event("note", text=line))
+
+
+def dashboard_of(client: Client) -> dict[str, str]:
+    """Links to the dashboard of a client's scheduler, by kind of access; empty if it has none."""
+    return links_of(client, submit_hosts=SUBMIT_HOSTS, site=isinstance(client.cluster, JobPools))
+
+
+def _demand(
+    workers: int | None,
+    threads_per_worker: int,
+    memory: int | str | None,
+    gpus: int | None,
+    scratch: str | None,
+    dashboard: str | None,
+    times: PoolTimes,
+) -> Demand:
+    try:
+        size = parse_bytes(memory) if isinstance(memory, str) else memory
+    except ValueError as error:
+        raise PlanError(f"memory: {memory!r} is no size; write for example 8GiB") from error
+    demand = Demand(workers, threads_per_worker, size, gpus, scratch, dashboard, times)
+    demand.check()
+    return demand
+
+
+def _client(cluster: str, demand: Demand, stack: ExitStack) -> Client:
+    if "://" in cluster:
+        # the feed reports a scheduler that dies, in one line
+        stack.enter_context(silence_logging_cmgr(WORKER_LOG_LEVEL))
         try:
             return Client(cluster)
-        except OSError as error:  # a refused connection, or no answer in time
+        except (OSError, RuntimeError, ValueError) as error:  # refused, no answer in time, encryption required
+            reason = "" if isinstance(error, OSError) else f" ({' '.join(str(error).split())})"
             raise RunError(
-                f"no scheduler answers at {cluster}; start one (dask scheduler), or write --cluster local"
+                f"no scheduler answers at {cluster}{reason}; start one (dask scheduler), or write --cluster local"
             ) from error
     starters = {"local": local_cluster, "threads": threads_cluster}
-    if cluster in QUEUES:
-        client = Client(_job_pools(cluster, wanted, stack))
-    elif cluster in starters:
-        client = Client(stack.enter_context(starters[cluster](wanted)))
-    else:
+    if cluster not in CLUSTERS:
         raise one_of("cluster", cluster, (*CLUSTERS, "tcp://HOST:PORT"))
+    _check_scratch(demand)
+    if cluster in BATCH_SYSTEMS:
+        client = Client(_job_pools(cluster, demand, stack))
+    else:
+        client = Client(stack.enter_context(starters[cluster](demand)))
     client.register_plugin(Rebinding())
-    if wanted.dashboard is not None:
+    if demand.dashboard is not None:
         from nsdflow.monitor.dashboard import dask_setup  # bokeh takes a while to import
 
         client.run_on_scheduler(dask_setup)
     return client
 
 
-def _job_pools(kind: str, wanted: Wanted, stack: ExitStack) -> JobPools:
+def _check_scratch(demand: Demand) -> None:
+    """Refuse a folder for workers' files that cannot be made: Dask would fail with a traceback per worker."""
+    named = {"scratch": demand.scratch, "temporary-directory in Dask's configuration": _temporary_directory()}
+    for what, folder in named.items():
+        if folder is None:
+            continue
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PlanError(
+                f"{what}: {folder} cannot be used ({error.strerror}); name a folder of this machine"
+            ) from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PlanError(f"{what}: {folder} cannot be written; name another folder")
+
+
+def _temporary_directory() -> str | None:
+    folder: Any = dask.config.get("temporary-directory", None)
+    if folder is None:
+        return None
+    if not isinstance(folder, str):
+        raise PlanError(f"temporary-directory in Dask's configuration is {folder!r}; write the path of a folder")
+    return folder
+
+
+def _job_pools(kind: str, demand: Demand, stack: ExitStack) -> JobPools:
     """Pools of batch jobs, encrypted: their scheduler listens where other users of the site can reach it."""
-    QUEUES[kind].check()
-    pools = read_pools(kind, wanted)
+    BATCH_SYSTEMS[kind].check()
+    pools = read_pools(kind, demand)
     stack.enter_context(dask.config.set(pool_settings(pools)))
     section = pools[0].settings
+    options = {**demand.http(), **(section["scheduler-options"] or {})}
+    if "host" not in options:
+        options.setdefault("interface", section["interface"])
+    _check_interface(kind, options)
     shared = Path(os.path.expandvars(section["shared-temp-directory"] or pools[0].logs)).expanduser()
     shared.mkdir(mode=0o700, parents=True, exist_ok=True)
     security, on_disk = stack.enter_context(temporary_credentials(shared))
-    options = {"interface": section["interface"], **wanted.http(), **(section["scheduler-options"] or {})}
-    pools_of_jobs = JobPools(
-        pools, scheduler=options, security=security, security_on_disk=on_disk, patience=wanted.patience
-    )
+    pools_of_jobs = JobPools(pools, scheduler=options, security=security, security_on_disk=on_disk, times=demand.times)
     stack.callback(pools_of_jobs.close)
     return pools_of_jobs
+
+
+def _check_interface(kind: str, options: Mapping[str, Any]) -> None:
+    """Refuse a network interface that this machine, where the scheduler runs, does not have."""
+    interface, present = options.get("interface"), psutil.net_if_addrs()
+    if interface is not None and interface not in present:
+        other = next((name for name in present if name != "lo"), "eth0")
+        raise PlanError(
+            f"jobqueue.yaml, section {kind}: interface: {interface} is not on this machine, which has "
+            f"{', '.join(present)}; add scheduler-options: {{interface: {other}}}"
+        )

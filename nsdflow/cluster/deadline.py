@@ -1,10 +1,12 @@
-"""When a long task should leave its worker, and how it hands its work over.
+"""When a long task should leave its worker, and how another worker continues it.
 
-Three clocks run down, in this order: the task's own deadline (it checkpoints and leaves), the worker's ``--lifetime``
-(the worker retires), the job's walltime (the queue kills it). A task that leaves at the first never meets the others.
+A job has three deadlines, in this order: the task's own (it checkpoints and leaves), the worker's ``--lifetime`` (the
+worker retires), and the job's walltime (the batch system kills it). A task that leaves at the first never reaches the
+others.
 
-The deadline is a time in seconds since 1970 in the environment of the worker: ``NSDFLOW_DEADLINE``, which the job
-scripts of :mod:`nsdflow.cluster.job_pool` set when the job starts, or SLURM's own ``SLURM_JOB_END_TIME``.
+The task's deadline is a time in seconds since 1970 in the environment of the worker: ``NSDFLOW_DEADLINE``, which the
+job scripts of :mod:`nsdflow.cluster.job_pool` set when the job starts, or the batch system's own variable, such as
+``SLURM_JOB_END_TIME``.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from distributed import Reschedule, Status, get_worker
 
+from nsdflow.cluster.jobqueue import BATCH_SYSTEMS
 from nsdflow.errors import RunError
 
 if TYPE_CHECKING:
@@ -23,28 +26,29 @@ if TYPE_CHECKING:
 
     from distributed import Client, Worker
 
-__all__ = ["DEADLINE", "MARGIN", "POOL", "deadline", "hand_over", "pretend_interrupt", "should_stop"]
+__all__ = ["CHECKPOINT_MARGIN_S", "DEADLINE", "POOL", "deadline", "hand_over", "pretend_interrupt", "should_stop"]
 
 DEADLINE = "NSDFLOW_DEADLINE"
 #: Set in the environment of workers whose job is replaced when it ends; its value is the pool's name.
 POOL = "NSDFLOW_POOL"
-#: Seconds kept free before a queue's own end of the job, for a checkpoint to be written.
-MARGIN = 60.0
+#: Time for a checkpoint to be written before the end that the batch system's variable gives.
+CHECKPOINT_MARGIN_S = 60.0
 
 
 def deadline() -> float | None:
-    """When tasks of this process should have left (seconds since 1970), or None if nothing ends it."""
+    """The time by which tasks of this process have to leave, in seconds since 1970; None without a time limit."""
     if DEADLINE in os.environ:
         return float(os.environ[DEADLINE])
-    if "SLURM_JOB_END_TIME" in os.environ:
-        return float(os.environ["SLURM_JOB_END_TIME"]) - MARGIN
+    for system in BATCH_SYSTEMS.values():
+        if system.end_time is not None and system.end_time in os.environ:
+            return float(os.environ[system.end_time]) - CHECKPOINT_MARGIN_S
     return None
 
 
 def should_stop() -> bool:
-    """Whether a task should checkpoint and leave now: its worker is closing, or the deadline has come.
+    """Whether a task should checkpoint and leave now, because its worker is closing or the deadline has passed.
 
-    Outside Dask only the deadline counts; without one the answer is False.
+    Outside Dask only the deadline counts.
     """
     worker = _current_worker()
     if worker is not None and worker.status is not Status.running:
@@ -56,8 +60,15 @@ def should_stop() -> bool:
 def hand_over() -> NoReturn:
     """Leave this worker; Dask runs the task again, from its checkpoint, on another one.
 
-    A worker of a pool retires, so that a new job takes its place. Where nothing would replace the worker (a single
-    machine, a batch job that holds the whole run) a :class:`~nsdflow.errors.RunError` says to run the command again.
+    A worker of a pool retires, so that a new job replaces it.
+
+    Raises
+    ------
+    distributed.Reschedule
+        To Dask, which then runs the task elsewhere.
+    RunError
+        If nothing would replace the worker (a single machine, a batch job that holds the whole run); the message says
+        to run the command again.
     """
     worker = _current_worker()
     if worker is None or (worker.status is Status.running and POOL not in os.environ):
@@ -71,7 +82,7 @@ def hand_over() -> NoReturn:
 
 @contextmanager
 def pretend_interrupt(client: Client) -> Iterator[None]:
-    """For tests: every worker believes its deadline has passed while the block runs."""
+    """For tests: the deadline of every worker has passed while the block runs."""
     client.run(_set_deadline, "0")
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a connection is asked for, whatever kind of cluster answers."""
+"""What a caller of :func:`~nsdflow.cluster.connect.connect` asks for, whatever kind of cluster answers."""
 
 from __future__ import annotations
 
@@ -8,56 +8,60 @@ from typing import Any, Final
 
 from nsdflow.errors import PlanError
 
-__all__ = ["PATIENCE", "Patience", "Wanted", "free_port"]
+__all__ = ["POOL_TIMES", "Demand", "PoolTimes", "free_port"]
 
-DASHBOARD_PORT = 8787
+DASHBOARD_PORT: Final = 8787
+LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long the keeper of pools of batch jobs waits for what, in seconds."""
+class PoolTimes:
+    """Intervals and time limits of pools of batch jobs."""
 
-    look: float = 1.0
+    poll_s: float = 1.0
     """Between two looks at a pool."""
-    ask: float = 10.0
-    """Between two questions to the queue about the same job."""
-    ask_of_gone: float = 2.0
+    query_s: float = 10.0
+    """Between two questions to the batch system about the same job."""
+    query_gone_s: float = 2.0
     """The same for a job whose worker is gone: work waits for its replacement."""
-    vanished: float = 20.0
-    """For a worker that is gone from a job that still runs; its nanny may bring it back."""
-    idle: float = 30.0
+    vanished_s: float = 20.0
+    """Time for a nanny to bring back the worker of a job that still runs."""
+    idle_s: float = 30.0
     """Before a job without work is released."""
-    useful: float = 30.0
-    """A job whose workers were up for so long was of use; its end is not held against the pool."""
-    back_off: float = 5.0
-    """Before a job is replaced that was of no use; doubled with each in a row."""
-    back_off_at_most: float = 300.0
-    useless: int = 5
-    """So many useless jobs in a row, and the pool gives up."""
+    useful_s: float = 30.0
+    """A job whose workers were up for longer was useful; its end does not count against the pool."""
+    back_off_s: float = 5.0
+    """Before a useless job is replaced; doubled with each one in a row."""
+    back_off_max_s: float = 300.0
+    """Upper limit of that."""
+    useless_jobs: int = 5
+    """After this many useless jobs in a row the pool gives up."""
 
 
-PATIENCE: Final = Patience()
+POOL_TIMES: Final = PoolTimes()
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a connection was asked for; None means: as much as there is."""
+class Demand:
+    """What a connection is asked for; None: as much as the machine or the sections of ``jobqueue.yaml`` allow."""
 
     workers: int | None = None
     threads_per_worker: int = 1
-    memory: int | None = None  # bytes a worker
+    memory: int | None = None
+    """Bytes per worker."""
     gpus: int | None = None
     scratch: str | None = None
-    dashboard: str | None = "127.0.0.1"
-    patience: Patience = PATIENCE
+    dashboard: str | None = LOOPBACK
+    """Address on which the dashboard listens; None: no dashboard."""
+    times: PoolTimes = POOL_TIMES
 
     def check(self) -> None:
-        """Refuse what no cluster can be.
+        """Refuse what no cluster can provide.
 
         Raises
         ------
         PlanError
-            Less than one worker or thread, or a dashboard at an address that is not this machine's.
+            If it asks for less than one worker or thread, or for a dashboard at an address of another machine.
         """
         for what, number, least in (
             ("workers", self.workers, 1),
@@ -65,7 +69,7 @@ class Wanted:
             ("GPUs", self.gpus, 0),
         ):
             if number is not None and number < least:
-                raise PlanError(f"{number} {what} cannot be had; ask for {least} or more")
+                raise PlanError(f"cannot start {number} {what}; ask for {least} or more")
         if self.dashboard:
             with socket.socket() as probe:
                 try:
@@ -77,14 +81,14 @@ class Wanted:
                     ) from error
 
     def http(self) -> dict[str, Any]:
-        """How the scheduler serves HTTP: the dashboard on port 8787 if that is free, else on any port."""
-        host = self.dashboard or "127.0.0.1"
+        """Options of the scheduler's HTTP server: the dashboard on port 8787 if that is free, else on any port."""
+        host = self.dashboard or LOOPBACK
         port = free_port(host) if self.dashboard else 0
         return {"dashboard": self.dashboard is not None, "dashboard_address": f"{host}:{port}"}
 
 
 def free_port(host: str, port: int = DASHBOARD_PORT) -> int:
-    """``port`` if nobody listens there on ``host``, else 0 (any free one)."""
+    """``port`` if no process listens there on ``host``, else 0, which stands for any free port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,13 +1,15 @@
-"""A pool of batch jobs as data: which section of ``jobqueue.yaml``, how many jobs, and the job script that results.
+"""A pool of batch jobs as data: its section of ``jobqueue.yaml``, the number of its jobs, and its job script.
 
 Two sections make the two pools. For SLURM, ``jobqueue.slurm`` is the CPU pool and ``jobqueue.slurm-gpu``, which needs
-only what differs, the GPU pool; the other queues likewise. Without the second section training runs on CPU workers.
-Besides dask-jobqueue's keys a section may say ``maximum-jobs``.
+only the keys that differ, the GPU pool; the same for other batch systems. Without the second section training runs on
+CPU workers. Beside dask-jobqueue's keys a section may have ``maximum-jobs``.
 """
 
 from __future__ import annotations
 
 import math
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,9 +19,11 @@ from dask.utils import parse_bytes
 from distributed import Security
 
 from nsdflow.cluster.deadline import DEADLINE, POOL
-from nsdflow.cluster.demand import Wanted
-from nsdflow.cluster.jobqueue import QUEUES, Queue, read_section, seconds_of
+from nsdflow.cluster.demand import LOOPBACK, Demand
+from nsdflow.cluster.jobqueue import BATCH_SYSTEMS, BatchSystem
+from nsdflow.cluster.sections import gpu_section, read_section, walltime_seconds
 from nsdflow.cluster.settings import long_task_settings
+from nsdflow.errors import PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,34 +31,36 @@ if TYPE_CHECKING:
 __all__ = ["PLACEHOLDERS", "Pool", "job_scripts", "pool_settings", "read_pools"]
 
 #: Jobs of a pool at once, where neither the section nor the caller says.
-MAXIMUM_JOBS = 4
-#: Where job logs go, where the section does not say: a folder of the current one.
-LOGS = "nsdflow-jobs"
-#: What a job script holds that is only known when a run starts.
-PLACEHOLDERS: Final = "SCHEDULER:PORT and KEYS stand for what each run makes for itself"
-#: Stands for the credentials that each connection makes for itself.
-TO_BE_MADE: Final = Security(
+MAXIMUM_JOBS: Final = 4
+#: Folder of job logs below the current one, where the section does not say.
+LOG_FOLDER: Final = "nsdflow-jobs"
+#: Explains the parts of a job script that are only known when a run starts.
+PLACEHOLDERS: Final = "SCHEDULER:PORT and KEYS stand for the address and the credentials of each run"
+#: Stands for the credentials that each connection creates.
+CREDENTIALS_PLACEHOLDER: Final = Security(
     tls_ca_file="KEYS/ca_file.pem", tls_worker_cert="KEYS/cert.pem", tls_worker_key="KEYS/key.pem"
 )
+#: Longest time before the walltime at which tasks leave.
+LARGEST_MARGIN_S: Final = 300
 
 
 @dataclass(frozen=True)
 class Pool:
-    """One kind of worker that a queue can be asked for."""
+    """One kind of worker that a batch system can be asked for."""
 
     name: str
     """``cpu`` or ``gpu``."""
-    queue: Queue
+    system: BatchSystem
     settings: Mapping[str, Any]
     """Its section of ``jobqueue.yaml``, complete, as dask-jobqueue reads it."""
     slots: Mapping[str, int]
     """Resources that each worker offers: one task takes one of its pool."""
     maximum: int
-    """No more jobs than this at once."""
+    """Largest number of jobs at once."""
 
     @property
     def config_name(self) -> str:
-        """Section under which :func:`pool_settings` hands the settings to dask-jobqueue."""
+        """Section under which :func:`pool_settings` passes the settings to dask-jobqueue."""
         return f"nsdflow-{self.name}"
 
     @property
@@ -64,7 +70,7 @@ class Pool:
 
     @property
     def memory(self) -> int:
-        """Bytes a worker may use."""
+        """Bytes per worker."""
         return int(parse_bytes(self.settings["memory"]) // self.workers_per_job)
 
     @property
@@ -72,104 +78,124 @@ class Pool:
         """Folder of the jobs' log files."""
         return str(self.settings["log-directory"])
 
+    def describe(self) -> str:
+        """One line: how many jobs at most, and where they log."""
+        text = f"{self.name} pool: at most {self.maximum} jobs of {self.system.name} at once, as there is work"
+        return f"{text}; their output is in {Path(self.logs).absolute()}"
+
     def jobs_for(self, tasks: Mapping[str, int]) -> int:
-        """How many jobs would run so many tasks ``cpu`` and ``gpu`` at once, up to the maximum, other pools aside."""
+        """Number of jobs that would run these numbers of tasks ``cpu`` and ``gpu`` at once, up to the maximum."""
         slots = {resource.lower(): count * self.workers_per_job for resource, count in self.slots.items()}
         return min(self.maximum, max(math.ceil(tasks.get(kind, 0) / count) for kind, count in slots.items()))
 
     def workers_of(self, job: str) -> list[str]:
-        """Names of the workers that a job of that name brings up."""
+        """Names of the workers that a job of that name starts."""
         many = self.workers_per_job > 1
         return [f"{job}-{index}" for index in range(self.workers_per_job)] if many else [job]
 
     def spec(self, security: Security) -> dict[str, Any]:
-        """What a SpecCluster needs to start one job."""
+        """The worker specification from which a SpecCluster starts one job."""
         options = {
             "config_name": self.config_name,
             "interface": self.settings["interface"],
             "security": security,
             "protocol": "tls://",
         }
-        return {"cls": self.queue.jobs, "options": options}
+        return {"cls": self.system.jobs, "options": options}
 
-    def job_script(self, security: Security = TO_BE_MADE) -> str:
-        """The script of the pool's first job, as it would be submitted but for the scheduler's address."""
+    def job_script(self, security: Security = CREDENTIALS_PLACEHOLDER) -> str:
+        """The script of the pool's first job as it would be submitted, apart from the scheduler's address."""
         spec = self.spec(security)
         logs = Path(self.logs)
         existed = logs.exists()
         with dask.config.set(pool_settings([self])):
             job = spec["cls"]("tls://SCHEDULER:PORT", name=f"{self.name}-0", **spec["options"])
         if logs.exists() and not existed:
-            logs.rmdir()  # dask-jobqueue makes it even for a job that is only looked at
+            logs.rmdir()  # dask-jobqueue creates it also for a job that is only printed
         return str(job.job_script())
 
 
-def read_pools(kind: str, wanted: Wanted) -> tuple[Pool, ...]:
-    """The pools of a queue as ``jobqueue.yaml`` describes them, in order ``cpu``, ``gpu``.
+def read_pools(kind: str, demand: Demand) -> tuple[Pool, ...]:
+    """The pools of a batch system as ``jobqueue.yaml`` describes them, in the order ``cpu``, ``gpu``.
 
     Raises
     ------
-    PlanError
-        If a section lacks cores or memory, or holds a walltime that is none.
+    ConfigError
+        If a section has missing, unknown or impossible keys; lists all of them.
     """
-    queue = QUEUES[kind]
-    cpu = read_section(queue, kind) or {}
-    gpu = read_section(queue, f"{kind}-gpu") if wanted.gpus != 0 else None
-    cores = max(1, int(cpu["cores"]))
-    processes = int(cpu["processes"] or max(1, cores // wanted.threads_per_worker))
+    system = BATCH_SYSTEMS[kind]
+    cpu = read_section(system, kind)
+    assert cpu is not None  # dask-jobqueue's defaults have a section for each batch system
+    gpu_name = gpu_section(system)
+    gpu = read_section(system, gpu_name) if gpu_name is not None and demand.gpus != 0 else None
+    cores = cpu["cores"]
+    processes = int(cpu["processes"] or max(1, cores // demand.threads_per_worker))
     threads = max(1, cores // processes)
     slots = {"CPU": threads} if gpu else {"CPU": threads, "GPU": 1}
-    jobs = None if wanted.workers is None else math.ceil(wanted.workers / processes)
-    pools = [_pool("cpu", queue, cpu, processes, slots, jobs)]
+    jobs = None if demand.workers is None else math.ceil(demand.workers / processes)
+    pools = [_pool("cpu", system, cpu, processes, slots, jobs)]
     if gpu:
-        pools.append(_pool("gpu", queue, gpu, 1, {"GPU": 1}, wanted.gpus))
+        pools.append(_pool("gpu", system, gpu, 1, {"GPU": 1}, demand.gpus))
     return tuple(pools)
 
 
 def _pool(
     name: str,
-    queue: Queue,
+    system: BatchSystem,
     section: Mapping[str, Any],
     processes: int,
     slots: Mapping[str, int],
     jobs: int | None,
 ) -> Pool:
-    walltime = seconds_of(section.get("walltime"), queue.walltime)
+    walltime = walltime_seconds(section.get("walltime"), system)
     resources = ",".join(f"{resource}={count}" for resource, count in slots.items())
     job_name = section["name"] if section["name"] != "dask-worker" else f"nsdflow-{name}"
+    # the worker's HTTP server has neither password nor encryption: only its own node may reach it
+    arguments = ["--resources", resources, "--dashboard-address", f"{LOOPBACK}:0", *_lifetime(walltime)]
     settings = {
         **section,
         "name": job_name,
         "processes": processes,
-        "log-directory": section["log-directory"] or LOGS,
-        "worker-extra-args": [*section["worker-extra-args"], "--resources", resources, *_lifetime(walltime)],
-        # ours first: what the section does before the worker starts may take minutes, and the walltime runs already
+        "log-directory": section["log-directory"] or LOG_FOLDER,
+        "python": _quoted_python(system, section["python"]),
+        "local-directory": None if section["local-directory"] is None else f'"{section["local-directory"]}"',
+        "worker-extra-args": [*section["worker-extra-args"], *arguments],
+        # first nsdflow's lines: the section's own may take minutes, and the walltime counts from the start of the job
         "job-script-prologue": [*_prologue(name, walltime), *section["job-script-prologue"]],
     }
-    return Pool(name, queue, settings, slots, max(1, jobs or int(section.get("maximum-jobs") or MAXIMUM_JOBS)))
+    return Pool(name, system, settings, slots, max(1, jobs or int(section.get("maximum-jobs") or MAXIMUM_JOBS)))
 
 
-def margin(walltime: int) -> int:
-    """Seconds before the walltime at which tasks leave: a tenth of it, five minutes at most.
+def _quoted_python(system: BatchSystem, python: str | None) -> str:
+    """The Python of workers, quoted for the shell; by default the one that runs this process."""
+    path = python or sys.executable
+    quoted = shlex.quote(path) if python is None else f'"{path}"' if " " in path else path
+    if system.name == "htcondor" and quoted != path:  # its submit files have quotes and macros of their own
+        raise PlanError(f"{path}: HTCondor's submit files cannot hold this path; install nsdflow under a plain path")
+    return quoted
 
-    The worker itself retires half-way between that and the walltime.
+
+def margin_s(walltime: int) -> int:
+    """Seconds before the walltime at which tasks leave: a tenth of it, at most five minutes.
+
+    The worker itself retires half-way between that moment and the walltime.
     """
-    return min(walltime // 10, 300)
+    return min(walltime // 10, LARGEST_MARGIN_S)
 
 
 def _lifetime(walltime: int | None) -> list[str]:
-    """When the worker retires, counted by the shell from the moment the worker starts."""
+    """When the worker retires; the shell computes it when the worker starts."""
     if walltime is None:
         return []
-    after = margin(walltime) - margin(walltime) // 2
+    after = margin_s(walltime) - margin_s(walltime) // 2
     return ["--lifetime", f"$(( {DEADLINE} + {after} - $(date +%s) ))s"]
 
 
 def _prologue(pool: str, walltime: int | None) -> list[str]:
     lines = [f"export {POOL}={pool}", "export CUDA_DEVICE_ORDER=PCI_BUS_ID"]
     if walltime is not None:
-        lines.append(f"export {DEADLINE}=$(( $(date +%s) + {walltime - margin(walltime)} ))")
-    # the nanny restarts a worker at nine tenths of its memory, before the queue kills the job for all of it
+        lines.append(f"export {DEADLINE}=$(( $(date +%s) + {walltime - margin_s(walltime)} ))")
+    # the nanny restarts a worker at nine tenths of its memory, before the batch system kills the job for all of it
     settings = {**long_task_settings(), "distributed.worker.memory.terminate": 0.9}
     lines += [f"export {_variable(key)}='{value}'" for key, value in settings.items() if "scheduler" not in key]
     return lines
@@ -181,13 +207,13 @@ def _variable(key: str) -> str:
 
 
 def pool_settings(pools: Iterable[Pool]) -> dict[str, Any]:
-    """Dask settings under which the job classes find each pool's section."""
+    """Dask settings in which the job classes find each pool's section."""
     return {f"jobqueue.{pool.config_name}": dict(pool.settings) for pool in pools}
 
 
 def job_scripts(cluster: str, *, workers: int | None = None, gpus: int | None = None) -> dict[str, str]:
-    """What ``--cluster`` would submit for each pool, by its name, without submitting it; nothing if it is no queue."""
-    if cluster not in QUEUES:
+    """The job script of each pool that ``--cluster`` would submit, by pool; empty if it is no batch system."""
+    if cluster not in BATCH_SYSTEMS:
         return {}
-    pools = read_pools(cluster, Wanted(workers=workers, gpus=gpus))
+    pools = read_pools(cluster, Demand(workers=workers, gpus=gpus))
     return {pool.name: pool.job_script() for pool in pools}

@@ -1,36 +1,47 @@
-"""The pools on one machine: a worker a GPU, workers of the CPU for the rest, on one scheduler."""
+"""Worker processes on this machine: one per GPU and the rest for the CPU, within the limits of an allocation."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
+import signal
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
+import dask
 from dask.system import CPU_COUNT
 from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
 from distributed.system import MEMORY_LIMIT
 
+from nsdflow.cluster.credentials import new_credentials
+from nsdflow.cluster.demand import LOOPBACK
+from nsdflow.cluster.jobqueue import BATCH_SYSTEMS
+
 if TYPE_CHECKING:
-    from nsdflow.cluster.demand import Wanted
+    from collections.abc import Mapping
 
-__all__ = ["local_cluster", "threads_cluster", "visible_gpus", "worker_specs"]
+    from nsdflow.cluster.demand import Demand
 
-#: A task that fails is told once, by whoever asked for it; Dask's workers would add a traceback each.
-QUIET = logging.CRITICAL
-#: Where every socket of a local cluster listens: scheduler, nannies and workers, their HTTP ports included.
-LOOPBACK = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+__all__ = ["available_cores", "available_memory", "local_cluster", "threads_cluster", "visible_gpus", "worker_specs"]
+
+#: The caller reports a failed task once; Dask's workers would add a traceback each.
+WORKER_LOG_LEVEL: Final = logging.CRITICAL
+#: Address of every socket of a local cluster: scheduler, nannies and workers, including their HTTP ports.
+ON_LOOPBACK: Final = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
+#: Values of ``CUDA_VISIBLE_DEVICES`` that name no GPU; the last is SLURM's for a job without GPUs.
+NO_GPU: Final = ("", "-1", "none", "void", "nodevfiles")
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """Ids of the GPUs this process may use, as ``CUDA_VISIBLE_DEVICES`` would name them.
+    """Ids of the GPUs that this process may use, as in ``CUDA_VISIBLE_DEVICES``.
 
     Asks ``nvidia-smi`` rather than torch, so that the driver never opens a context on a card.
     """
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         named = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
-        return tuple(gpu.strip() for gpu in named if gpu.strip() not in ("", "-1"))
+        return tuple(gpu.strip() for gpu in named if gpu.strip().lower() not in NO_GPU)
     if shutil.which("nvidia-smi") is None:
         return ()
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
@@ -38,15 +49,89 @@ def visible_gpus() -> tuple[str, ...]:
     return tuple(str(gpu) for gpu in range(count))
 
 
-def worker_specs(wanted: Wanted, gpus: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """What to start: ``gpu-0``... with one GPU each, then ``cpu-0``... .
+def available_cores(environ: Mapping[str, str] = os.environ, cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores of this machine, or of the allocation of the batch job or container in which this process runs.
 
-    Without a GPU the CPU workers offer the ``GPU`` slot too (one a worker), so that training runs there.
+    Parameters
+    ----------
+    environ : mapping of str
+        Environment; inside a batch job it says how many cores the job has.
+    cgroups : Path
+        Where the control groups are mounted.
     """
-    cpus = wanted.workers or max(1, CPU_COUNT // wanted.threads_per_worker - len(gpus))
-    memory = wanted.memory or MEMORY_LIMIT // (cpus + len(gpus))
-    shared = {**LOOPBACK, "memory_limit": memory, "local_directory": wanted.scratch, "silence_logs": QUIET}
-    slots = {"CPU": wanted.threads_per_worker, **({} if gpus else {"GPU": 1})}
+    limits = [float(CPU_COUNT)]
+    for system in BATCH_SYSTEMS.values():
+        if system.job_id is not None and system.job_id in environ:
+            named = [environ[name] for name in system.cores if environ.get(name, "").isdigit()]
+            limits += [float(count) for count in named[:1] if count != "0"]
+    for quota, period in (value.split() for value in _cgroup_values(cgroups, "cpu.max", "")):
+        limits += [float(quota) / float(period)] if quota != "max" else []
+    return max(1, int(min(limits)))
+
+
+def available_memory(environ: Mapping[str, str] = os.environ, cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes of memory of this machine, or of the allocation in which this process runs.
+
+    Parameters
+    ----------
+    environ, cgroups
+        As for :func:`available_cores`.
+    """
+    limits = [int(MEMORY_LIMIT)]
+    for system in BATCH_SYSTEMS.values():
+        if system.job_id is not None and system.job_id in environ:
+            for name, per_core in system.memory_mib.items():
+                count = available_cores(environ, cgroups) if per_core else 1
+                limits += [(int(environ[name]) << 20) * count] if environ.get(name, "").isdigit() else []
+    for value in _cgroup_values(cgroups, "memory.max", "memory/memory.limit_in_bytes"):
+        limits += [int(value)] if value.isdigit() else []
+    return min(limit for limit in limits if limit > 0)
+
+
+def _cgroup_values(cgroups: Path, version_2: str, version_1: str) -> list[str]:
+    """Values of a limit in the control group of this process and all groups above it."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return []
+    values = []
+    controller, _, file_1 = version_1.partition("/")
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            folder, file = cgroups, version_2
+        elif controller and controller in controllers.split(","):
+            folder, file = cgroups / controller, file_1
+        else:
+            continue
+        group = folder / path.strip("/")
+        for place in (group, *group.parents):
+            if (place / file).is_file() and place.is_relative_to(folder):
+                values.append((place / file).read_text().strip())
+    return [value for value in values if value]
+
+
+def worker_specs(demand: Demand, gpus: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Specifications of the workers: ``gpu-0``... with one GPU each, then ``cpu-0``... .
+
+    Without a GPU each CPU worker also offers one ``GPU`` slot, so that training runs there.
+
+    Parameters
+    ----------
+    demand : Demand
+        Number and size of the workers.
+    gpus : tuple of str
+        Ids of the GPUs to use.
+    """
+    cpus = demand.workers or max(1, available_cores() // demand.threads_per_worker - len(gpus))
+    memory = demand.memory or available_memory() // (cpus + len(gpus))
+    shared = {
+        **ON_LOOPBACK,
+        "memory_limit": memory,
+        "local_directory": demand.scratch,
+        "silence_logs": WORKER_LOG_LEVEL,
+    }
+    slots = {"CPU": demand.threads_per_worker, **({} if gpus else {"GPU": 1})}
     specs = {
         f"gpu-{index}": {
             "cls": Nanny,
@@ -57,40 +142,59 @@ def worker_specs(wanted: Wanted, gpus: tuple[str, ...]) -> dict[str, dict[str, A
     specs |= {
         f"cpu-{index}": {
             "cls": Nanny,
-            "options": {**shared, "nthreads": wanted.threads_per_worker, "resources": slots},
+            "options": {**shared, "nthreads": demand.threads_per_worker, "resources": slots},
         }
         for index in range(cpus)
     }
     return specs
 
 
-def local_cluster(wanted: Wanted) -> SpecCluster:
-    """Worker processes under nannies, on the loopback interface only."""
-    gpus = visible_gpus()[: wanted.gpus]
-    return SpecCluster(
-        scheduler={
-            "cls": Scheduler,
-            "options": {**LOOPBACK, **wanted.http()},
-        },
-        workers=worker_specs(wanted, gpus),
-        silence_logs=QUIET,
+class _LocalProcesses(SpecCluster):
+    """Worker processes that ignore Ctrl-C: the driver decides what happens to them."""
+
+    async def _start(self) -> None:
+        # signals that are blocked in the thread that starts a process are blocked in that process; Python runs its
+        # handlers in the main thread, whatever is blocked here
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        await super()._start()
+
+
+def local_cluster(demand: Demand) -> SpecCluster:
+    """Worker processes under nannies, on the loopback address only.
+
+    They use TLS if Dask's configuration requires encryption.
+    """
+    gpus = visible_gpus()[: demand.gpus]
+    workers = worker_specs(demand, gpus)
+    scheduler = {**ON_LOOPBACK, **demand.http()}
+    security = new_credentials() if dask.config.get("distributed.comm.require-encryption", False) else None
+    if security is not None:
+        encrypted = {"security": security, "protocol": "tls://"}
+        scheduler |= encrypted
+        for spec in workers.values():
+            spec["options"] |= encrypted
+    return _LocalProcesses(
+        scheduler={"cls": Scheduler, "options": scheduler},
+        workers=workers,
+        security=security,
+        silence_logs=WORKER_LOG_LEVEL,
         name="local",
     )
 
 
-def threads_cluster(wanted: Wanted) -> LocalCluster:
+def threads_cluster(demand: Demand) -> LocalCluster:
     """One worker of threads inside this process: for debuggers, notebooks and tests."""
-    http = wanted.http()
-    threads = (wanted.workers or 1) * wanted.threads_per_worker
+    http = demand.http()
+    threads = (demand.workers or 1) * demand.threads_per_worker
     return LocalCluster(
         n_workers=1,
         threads_per_worker=threads,
         processes=False,
-        memory_limit=wanted.memory or 0,
-        local_directory=wanted.scratch,
+        memory_limit=demand.memory or 0,
+        local_directory=demand.scratch,
         dashboard_address=http["dashboard_address"],
         scheduler_kwargs={"dashboard": http["dashboard"]},
-        worker_dashboard_address=LOOPBACK["dashboard_address"],
-        silence_logs=QUIET,
+        worker_dashboard_address=ON_LOOPBACK["dashboard_address"],
+        silence_logs=WORKER_LOG_LEVEL,
         resources={"CPU": threads, "GPU": 1},
     )

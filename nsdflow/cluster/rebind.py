@@ -1,8 +1,8 @@
-"""Tasks that were bound to a busy GPU go to one that is free.
+"""Moves tasks that are bound to a busy GPU to a free one.
 
-Dask binds a task that needs a resource to a worker at once, and for good: when the worker of one training dies while
+Dask binds a task that needs a resource to a worker at once and permanently: when the worker of one training dies while
 another training runs, the first is bound to the worker of the second and waits for its end, although a new worker
-comes up a moment later. Two trainings that have to run at the same time would wait for ever.
+starts a moment later. Two trainings that have to run at the same time would wait forever.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ if TYPE_CHECKING:
 __all__ = ["Rebinding"]
 
 RESOURCE: Final = "GPU"
-#: Seconds between two looks; a task that stands behind another in both of them is moved.
-LOOK_EVERY: Final = 2.0
+#: Time between two checks; a task that waits behind another in both of them is moved.
+REBIND_INTERVAL_S: Final = 2.0
 
 
 class Rebinding(SchedulerPlugin):
-    """Looks for tasks that wait for the GPU of one worker while that of another is free."""
+    """Scheduler plugin that finds tasks that wait for the GPU of one worker while that of another is free."""
 
     name = "nsdflow-rebinding"
 
     def __init__(self) -> None:
         self._scheduler: Scheduler | None = None
-        self._looking: PeriodicCallback | None = None
-        self._stood_behind: set[Any] = set()
+        self._callback: PeriodicCallback | None = None
+        self._waited_before: set[Any] = set()
 
     async def start(self, scheduler: Scheduler) -> None:
         """Called by the scheduler when the plugin is added."""
         self._scheduler = scheduler
-        self._looking = PeriodicCallback(self.look, LOOK_EVERY * 1000)
-        self._looking.start()
+        self._callback = PeriodicCallback(self.check, REBIND_INTERVAL_S * 1000)
+        self._callback.start()
 
     async def close(self) -> None:
         """Called by the scheduler when it closes."""
-        if self._looking is not None:
-            self._looking.stop()
+        if self._callback is not None:
+            self._callback.stop()
 
-    def look(self) -> None:
-        """Move as many tasks as there are free GPUs."""
+    def check(self) -> None:
+        """Move waiting tasks, at most one per free GPU."""
         assert self._scheduler is not None
         workers = [worker for worker in self._scheduler.workers.values() if worker.status == Status.running]
         behind = [task for worker in workers for task in _behind(worker)]
         free = sum(max(0, int(_supply(worker)) - len(_bound(worker))) for worker in workers)
-        movable = [task for task in behind if task.key in self._stood_behind][:free]
-        self._stood_behind = {task.key for task in behind} - {task.key for task in movable}
+        movable = [task for task in behind if task.key in self._waited_before][:free]
+        self._waited_before = {task.key for task in behind} - {task.key for task in movable}
         if movable:
-            # the scheduler binds what it takes back anew, to the worker that has least to do
+            # the scheduler binds a released task to the worker with the least work
             released: dict[Any, Any] = {task.key: "released" for task in movable}
             self._scheduler.transitions(released, stimulus_id=f"nsdflow-rebind-{uuid4().hex[:8]}")
 
@@ -69,7 +69,7 @@ def _bound(worker: WorkerState) -> list[TaskState]:
 
 
 def _behind(worker: WorkerState) -> list[TaskState]:
-    """Tasks bound to a worker beyond what it can run at once; those that it runs are never among them."""
+    """Tasks bound to a worker that it cannot run yet; those that it runs are never among them."""
     bound = _bound(worker)
     waiting = [task for task in bound if task not in worker.executing]
     return waiting[: max(0, len(bound) - int(_supply(worker)))]

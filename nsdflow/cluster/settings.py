@@ -1,4 +1,4 @@
-"""The Dask configuration that hour-long tasks need, set for the life of one connection and never at import."""
+"""Dask configuration for tasks of hours, set for the lifetime of one connection and never at import."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LONG_TASKS", "long_task_settings"]
 
-#: What differs from Dask's defaults, and why.
+#: Settings that differ from Dask's defaults, and why.
 LONG_TASKS: Final[Mapping[str, Any]] = {
     # an epoch may keep the interpreter busy for minutes: do not declare its worker dead after five
     "distributed.scheduler.worker-ttl": "30 minutes",
@@ -25,19 +25,19 @@ LONG_TASKS: Final[Mapping[str, Any]] = {
     "distributed.admin.tick.limit": "30s",
     # threads of torch that spin while they wait take the cores from others: six times slower on a busy machine
     "distributed.nanny.pre-spawn-environ.OMP_WAIT_POLICY": "PASSIVE",
-    # Dask has the allocator give every free page back at once; networks that use the same buffers again and again
-    # then spend a third of their time on page faults
+    # Dask makes the allocator return every free page at once; networks that reuse the same buffers then spend a third
+    # of their time on page faults
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    # the feed gives each pool as much as it has slots for; moving long tasks around only costs
+    # the feed fills the slots of each pool; moving long tasks between workers only costs
     "distributed.scheduler.work-stealing": False,
 }
 
 
 def long_task_settings() -> dict[str, Any]:
-    """:data:`LONG_TASKS` without the keys that the user's own Dask configuration has changed.
+    """:data:`LONG_TASKS` without the keys that the user's own Dask configuration sets.
 
-    The same before and while these settings hold: the scripts of jobs are written while they do.
+    The result is the same before and while these settings hold, because job scripts are written while they do.
     """
     defaults = dask.config.merge(*dask.config.defaults)
     return {

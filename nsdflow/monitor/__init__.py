@@ -1,1 +1,1 @@
-"""What tasks report: events, the live state folded from them, and the dashboard page that shows it."""
+"""Monitoring: events of running tasks, the live state folded from them, the dashboard page and its links."""

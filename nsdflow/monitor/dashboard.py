@@ -1,7 +1,7 @@
 """nsdflow's own page in the Dask dashboard: stages, trainings with their curves, accuracy by subject, batch jobs.
 
-The page is put into a scheduler by :func:`dask_setup`: :func:`~nsdflow.cluster.connect.connect` does that for the
-schedulers it starts; for another one start it with ``dask scheduler --preload nsdflow.monitor.dashboard``.
+:func:`dask_setup` adds the page to a scheduler. :func:`~nsdflow.cluster.connect.connect` calls it for the schedulers it
+starts; start another one with ``dask scheduler --preload nsdflow.monitor.dashboard``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from distributed.dashboard.core import BokehApplication
 from distributed.dashboard.scheduler import template_variables
 from tornado.ioloop import IOLoop
 
-from nsdflow.monitor.state import PAGE, Watch, Watching
+from nsdflow.monitor.state import PAGE, LiveState, LiveStatePlugin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,15 +37,15 @@ REFRESH_MS = 1000
 
 def dask_setup(dask_scheduler: Scheduler) -> None:
     """Add the page and the link to it to a scheduler; its dashboard must be on."""
-    if Watching.name in dask_scheduler.plugins:
+    if LiveStatePlugin.name in dask_scheduler.plugins:
         return
-    watching = Watching()
-    dask_scheduler.add_plugin(watching)
+    plugin = LiveStatePlugin()
+    dask_scheduler.add_plugin(plugin)
     variables = template_variables(dask_scheduler)
     variables["pages"].insert(0, PAGE)
 
     def serve(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> None:
-        page = Page(watching.watch)
+        page = Page(plugin.state)
         doc.title = "nsdflow"
         doc.add_root(page.root)
         doc.template = env.get_template("simple.html")
@@ -62,8 +62,8 @@ def dask_setup(dask_scheduler: Scheduler) -> None:
 class Page:
     """The page for one browser window; :meth:`update` brings it up to date."""
 
-    def __init__(self, watch: Watch, now: Callable[[], float] = time.time) -> None:
-        self.watch, self.now = watch, now
+    def __init__(self, state: LiveState, now: Callable[[], float] = time.time) -> None:
+        self.state, self.now = state, now
         self.curves = ColumnDataSource({"x": [], "y": [], "name": [], "color": [], "dash": []})
         self.accuracies = ColumnDataSource({"x": [], "y": [], "name": [], "color": []})
         self.subjects = ColumnDataSource({"x": [], "top": [], "color": []})
@@ -102,11 +102,11 @@ class Page:
     def update(self) -> None:
         """Show where things stand now."""
         now = self.now()
-        self.stages.text = table(self.watch.stage_rows(now))
-        self.trainings.text = table(self.watch.training_rows(now))
-        self.jobs.text = table(self.watch.job_rows())
-        self.news.text = "<br>".join(escape(line) for line in self.watch.news)
-        trainings = list(self.watch.trainings.values())
+        self.stages.text = table(self.state.stage_rows(now))
+        self.trainings.text = table(self.state.training_rows(now))
+        self.jobs.text = table(self.state.job_rows())
+        self.news.text = "<br>".join(escape(line) for line in self.state.news)
+        trainings = list(self.state.trainings.values())
         colors = dict(zip((training.name for training in trainings), cycle(Category10_10), strict=False))
         self.curves.data = {
             "x": [training.epochs for training in trainings] * 2,
@@ -121,7 +121,7 @@ class Page:
             "name": list(colors),
             "color": list(colors.values()),
         }
-        bars = self.watch.accuracy_by_subject()
+        bars = self.state.accuracy_by_subject()
         self.subject_range.factors = sorted(bars)
         self.subjects.data = {
             "x": list(bars),

@@ -1,21 +1,25 @@
-"""What a running task tells the world: events, from any worker to the driver, the run's log and the dashboard.
+"""Events that running tasks report, from any worker to the driver, the run's log and the dashboard.
 
 A task calls :func:`emit`; Dask carries the event to the scheduler, which keeps the last thousand and forwards each to
-whoever called :func:`subscribe`. Outside Dask nothing happens, so that functions that report can be called anywhere.
+the clients that called :func:`subscribe`. Outside Dask :func:`emit` does nothing, so that functions that report can be
+called anywhere.
 
-An event is a flat dictionary of JSON values with at least ``kind`` and ``time`` (seconds since 1970); events from a
-task also carry ``task`` (its key), ``worker_name`` and ``worker`` (the address, which Dask adds). Kinds in use:
+An event is a flat dictionary of JSON values with at least ``kind`` and ``time`` (seconds since 1970). Events from a
+task also carry ``task`` (its key), ``worker_name`` and ``worker`` (the address, which Dask adds). ``run`` is the name
+of the run folder or store. Kinds:
 
-===============  ====================================================  ====================================
-kind             fields                                                who
-===============  ====================================================  ====================================
-``stage``        stage, total, done, bytes                             driver, once a stage before it starts
-``task-done``    key, stage, seconds, bytes                            driver, once a task
-``task-failed``  key, stage, error                                     driver, when a task failed
-``epoch``        run, epoch, epochs, seconds, loss, accuracy, ...      training task, once an epoch
-``job``          pool, name, id, state, reason, jobs                   pools: submitted, waiting, up, lost, released
-``note``         text                                                  anyone: one line worth reading
-===============  ====================================================  ====================================
+===============  ========================================================  ============================================
+kind             fields                                                    sender
+===============  ========================================================  ============================================
+``stage``        run, stage, total, done, bytes                            driver, per stage, before it starts
+``task-done``    run, key, stage, seconds, bytes                           driver, per task
+``task-failed``  run, key, stage, error                                    driver, when a task failed
+``activity``     run, group, text, epochs, done, total                     training: ``reading data``; ``training`` with
+                                                                           batches done and total of the epoch
+``epoch``        run, group, epoch, epochs, seconds, loss, accuracy, ...   training, per epoch
+``job``          pool, name, id, state, reason, jobs                       pools: submitted, waiting, up, lost, released
+``note``         text                                                      anyone: one line of information
+===============  ========================================================  ============================================
 """
 
 from __future__ import annotations
@@ -53,29 +57,36 @@ __all__ = [
     "subscribe",
 ]
 
-#: Where workers and pools report.
+#: Topic of the events of workers and pools.
 TOPIC = "nsdflow"
-#: Where a driver shows its own events to the dashboard.
+#: Topic of the events of a driver, for the dashboard.
 DRIVER_TOPIC = "nsdflow-driver"
-#: Seconds for which events of a driver are gathered.
-PUBLISH_EVERY = 0.25
-#: Seconds between two uploads of a log to an object store.
-UPLOAD_EVERY = 30.0
+#: Events of a driver within this time travel together.
+PUBLISH_INTERVAL_S = 0.25
+#: Time between two uploads of a log to an object store.
+UPLOAD_INTERVAL_S = 30.0
 
 Event: TypeAlias = dict[str, Any]
 Listener: TypeAlias = "Callable[[Event], None]"
 
 
 def make_event(kind: str, **fields: Any) -> Event:
-    """An event that happens now."""
+    """An event with the current time."""
     return {"kind": kind, "time": time.time(), **fields}
 
 
 def emit(kind: str, **fields: Any) -> None:
-    """Report from inside a Dask task; does nothing anywhere else.
+    """Report from inside a Dask task; does nothing elsewhere.
 
-    ``fields`` are JSON values: plain numbers, text, lists, dictionaries. Delivery is asynchronous and costs
-    microseconds; a worker that is killed may lose its last event, so nothing may depend on events.
+    Delivery is asynchronous and costs microseconds. A worker that is killed may lose its last event, so that no result
+    may depend on events.
+
+    Parameters
+    ----------
+    kind : str
+        See the table of the module.
+    **fields
+        JSON values: numbers, text, lists, dictionaries.
     """
     try:
         worker = get_worker()
@@ -86,10 +97,15 @@ def emit(kind: str, **fields: Any) -> None:
 
 
 class Publisher:
-    """The listener that shows a driver's own events on the dashboard; the driver does not wait for it.
+    """A listener that sends a driver's own events to the dashboard; the driver does not wait for it.
 
-    Events of a quarter of a second travel together: a round trip to the scheduler for each of ten thousand tasks takes
-    longer than small tasks do. Use it as a context manager; at the end everything has arrived.
+    Events within a quarter of a second travel together: a round trip to the scheduler for each of ten thousand tasks
+    takes longer than small tasks do. When the context manager exits, all events have arrived.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Client of the scheduler whose dashboard shows the events.
     """
 
     def __init__(self, client: Client) -> None:
@@ -103,13 +119,13 @@ class Publisher:
             self._waiting.append(event)
             first = len(self._waiting) == 1
         if first:
-            self._loop.add_callback(self._loop.call_later, PUBLISH_EVERY, self._send)
+            self._loop.add_callback(self._loop.call_later, PUBLISH_INTERVAL_S, self._send)
 
     def __enter__(self) -> Publisher:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:  # perhaps because the scheduler is gone: do not wait for it
+        if kind is not None:  # the scheduler may be gone: do not wait for it
             self._loop.add_callback(self._send)
         elif events := self._take():
             self._client.log_event(DRIVER_TOPIC, events)
@@ -122,16 +138,20 @@ class Publisher:
     async def _send(self) -> None:
         scheduler = self._client.scheduler
         if scheduler is not None and (events := self._take()):
-            with suppress(OSError):  # the scheduler is gone, which the driver is told elsewhere
+            with suppress(OSError):  # the scheduler is gone, which the feed reports
                 await scheduler.log_event(topic=DRIVER_TOPIC, msg=events)
 
 
 @contextmanager
 def subscribe(client: Client, listener: Listener) -> Iterator[None]:
-    """Call ``listener(event)`` for each event of any task of this scheduler while the block runs.
+    """Call a listener for each event of any task of this scheduler while the block runs.
 
-    The listener runs on the client's network thread: it must be quick and safe to call from there. A client has one
-    subscription at a time; give it a listener that passes events on if several want them.
+    Parameters
+    ----------
+    client : distributed.Client
+        A client has one subscription at a time.
+    listener : callable
+        Called with each event on the client's network thread, so it must be quick and thread-safe.
     """
     client.subscribe_topic(TOPIC, lambda stamped: listener(dict(stamped[1])))
     try:
@@ -141,14 +161,19 @@ def subscribe(client: Client, listener: Listener) -> Iterator[None]:
 
 
 class RunLog:
-    """The listener that appends each event to ``log.jsonl``, one JSON object a line, as it happens.
+    """A listener that appends each event to ``log.jsonl``, one JSON object per line, as it happens.
 
     On a file system a line is a single ``write`` to a file opened for appending: two drivers cannot interleave within
-    a line, and what was logged survives whatever kills the driver. Object stores cannot append: there the log is
-    rewritten every half minute and at the end.
+    a line, and logged lines survive a driver that is killed. Object stores cannot append: there the log is rewritten
+    every half minute and at the end.
 
-    A line that cannot be written now (the disk is full, the network is down) waits for the next one: a log is no reason
-    to stop a run. :meth:`close` tries a last time.
+    A line that cannot be written (the disk is full, the network is down) waits for the next one, because a log must
+    not stop a run. :meth:`close` tries a last time.
+
+    Parameters
+    ----------
+    url : str or Path
+        Path or URL of the log file.
     """
 
     def __init__(self, url: str | Path) -> None:
@@ -157,7 +182,7 @@ class RunLog:
         self._fs, self._path = filesystem(self.url)
         self._file: int | None = None
         self._text = b""
-        """What waits to be written; of an object, all of it."""
+        """Text that is not written yet; of an object, all of it."""
         self._uploaded = time.monotonic()
         with writing(self.url):
             if is_local(self.url):
@@ -165,7 +190,7 @@ class RunLog:
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
                 size = os.fstat(self._file).st_size
                 if size and os.pread(self._file, 1, size - 1) != b"\n":
-                    self._text = b"\n"  # a driver died within a line: do not write on behind it
+                    self._text = b"\n"  # a driver died within a line: end that line
             elif self._fs.exists(self._path):
                 self._text = self._fs.cat_file(self._path)
 
@@ -173,17 +198,17 @@ class RunLog:
         line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             self._text += line
-            if self._file is not None or time.monotonic() - self._uploaded > UPLOAD_EVERY:
+            if self._file is not None or time.monotonic() - self._uploaded > UPLOAD_INTERVAL_S:
                 with suppress(StoreError, OSError):
                     self._write()
 
     def close(self) -> None:
-        """Finish the file; the log stays.
+        """Write the remaining lines and close the file.
 
         Raises
         ------
         StoreError
-            Lines could not be written.
+            If lines could not be written.
         """
         with self._lock:
             try:
@@ -196,7 +221,7 @@ class RunLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with suppress(*([] if kind is None else [StoreError, OSError])):  # what failed first says more
+        with suppress(*([] if kind is None else [StoreError, OSError])):  # the first error says more
             self.close()
 
     def _write(self) -> None:
@@ -210,7 +235,13 @@ class RunLog:
 
 
 def read_log(url: str | Path) -> list[Event]:
-    """The events of a log, oldest first, without the lines that a killed driver left unfinished."""
+    """The events of a log, oldest first, without lines that a killed driver left unfinished.
+
+    Parameters
+    ----------
+    url : str or Path
+        Path or URL of the log file.
+    """
     events = []
     with reaching(str(url)):
         fs, path = filesystem(str(url))

@@ -1,4 +1,4 @@
-"""What stays of the dashboard when the cluster is gone: Dask's performance report, one static page."""
+"""Dask's performance report: a static page that remains when the dashboard is gone."""
 
 from __future__ import annotations
 
@@ -19,10 +19,20 @@ __all__ = ["keep_performance"]
 
 @contextmanager
 def keep_performance(client: Client, url: str) -> Iterator[None]:
-    """Write what the block did (task stream, bandwidth, profile) to an HTML file; nothing without a dashboard."""
+    """Write the performance report of the block (task stream, bandwidth, profile) to an HTML file.
+
+    Does nothing where the client's scheduler has no dashboard in this process.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Client that the block uses.
+    url : str
+        Path or URL of the file.
+    """
     if not has_page(client):
         yield
         return
-    # inline: the page opens where there is no network
+    # inline: the page opens without a network
     with client.as_current(), performance_report(filename=url, mode="inline"):
         yield

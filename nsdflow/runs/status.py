@@ -11,7 +11,7 @@ from nsdflow.engine.driver_lock import holder
 from nsdflow.errors import MissingDataError
 from nsdflow.io.folders import exists, list_folder
 from nsdflow.monitor.events import read_log
-from nsdflow.monitor.state import Watch, clock
+from nsdflow.monitor.state import LiveState, format_duration
 from nsdflow.runs.folder import RunFolder
 
 __all__ = ["Status", "read_status"]
@@ -74,29 +74,27 @@ def _run(path: str, now: float) -> Status:
     folder = RunFolder(path)
     record, finished = folder.record(), folder.finished
     events = read_log(folder.url("log.jsonl")) if folder.exists("log.jsonl") else []
-    watch = Watch()
+    live = LiveState()
     for event in events:
-        watch.take(event)
+        live.take(event)
     state = ["finished"] if finished else ["not finished"]
     driver = [] if finished else _driver(f"{path}/driver")
     if not finished:
-        state += [f"last sign of life {clock(now - events[-1]['time'])} ago"] if events else []
+        state += [f"last sign of life {format_duration(now - events[-1]['time'])} ago"] if events else []
         state += driver or ["no command works on it, the same one continues"]
-    trainings = watch.training_rows(now)
+    trainings = live.training_rows(now)
     if finished:  # neither are there jobs, nor does the age of a checkpoint say anything
         trainings = [{key: cell for key, cell in row.items() if key not in PASSING} for row in trainings]
-    filled = [{key for key, cell in row.items() if cell} for row in trainings]
-    shown = set().union(*filled)
     return Status(
         title=f"{path}: {record['pipeline']['kind']} pipeline of {record['created']}, {'; '.join(state)}",
         finished=finished,
         tables=(
             _stages(path),
-            [{key: cell for key, cell in row.items() if key in shown} for row in trainings],
-            watch.subject_rows(),
-            [] if not driver or driver[0].endswith("died") else watch.job_rows(),  # jobs end with their driver
+            trainings,
+            live.subject_rows(),
+            [] if not driver or driver[0].endswith("died") else live.job_rows(),  # jobs end with their driver
         ),
-        news=() if finished else tuple(watch.news[:NEWS]),
+        news=() if finished else tuple(live.news[:NEWS]),
     )
 
 

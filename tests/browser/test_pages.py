@@ -42,7 +42,9 @@ def test_the_dashboard_follows_a_training(browser, training, tmp_path):
         assert training.error is None, training.error
         time.sleep(0.1)
     browser.open(f"{training.dashboard}/nsdflow")
-    browser.wait_for(["gnet8r/V1", "gnet8r/V2", "checkpoint age", "loss", "median accuracy", "s / epoch", "time left"])
+    browser.wait_for(
+        ["gnet8r/V1", "gnet8r/V2", "checkpoint age", "loss", "median holdout accuracy", "s / epoch", "time left"]
+    )
     first = epochs_shown(browser)
     assert set(first) == {"gnet8r/V1", "gnet8r/V2"}
     assert sum(first.values()) < 24, "the training ended before anybody saw it"

@@ -14,7 +14,7 @@ import pytest
 
 import nsdflow
 from nsdflow.cli import main
-from nsdflow.cli.app import app
+from nsdflow.cli.app import COMMANDS
 from nsdflow.nsd import layout
 
 Command = Callable[..., tuple[int, str, str]]
@@ -52,8 +52,8 @@ def complaint(outcome: tuple[int, str, str]) -> str:
 
 
 def test_every_command_explains_itself_with_an_example(nsd: Command) -> None:
-    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
-    assert set(names) == {"demo", "synth", "check", "masks", "ingest", "run", "status", "report", "export", "doctor"}
+    names = [command.__name__ for command in COMMANDS]
+    assert set(names) >= {"demo", "synth", "check", "masks", "ingest", "run", "status", "report", "export", "doctor"}
     for name in names:
         status, out, _ = nsd(name, "--help")
         assert status == 0

@@ -12,7 +12,7 @@ import pytest
 from distributed import LocalCluster
 
 from nsdflow.cluster.connect import connect
-from nsdflow.cluster.demand import Wanted, free_port
+from nsdflow.cluster.demand import Demand, free_port
 from nsdflow.cluster.local import visible_gpus, worker_specs
 from nsdflow.cluster.settings import LONG_TASKS, long_task_settings
 from nsdflow.errors import PlanError, SelectionError
@@ -72,10 +72,10 @@ def test_an_unknown_cluster_names_those_there_are():
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"workers": 0}, "0 workers cannot be had; ask for 1 or more"),
-        ({"workers": -3}, "-3 workers cannot be had"),
-        ({"threads_per_worker": 0}, "0 threads per worker cannot be had"),
-        ({"gpus": -1}, "-1 GPUs cannot be had; ask for 0 or more"),
+        ({"workers": 0}, "cannot start 0 workers; ask for 1 or more"),
+        ({"workers": -3}, "cannot start -3 workers"),
+        ({"threads_per_worker": 0}, "cannot start 0 threads per worker"),
+        ({"gpus": -1}, "cannot start -1 GPUs; ask for 0 or more"),
         ({"dashboard": "nosuchhost.invalid"}, "the dashboard cannot listen on nosuchhost.invalid"),
         ({"dashboard": "192.0.2.1"}, "give an address of this machine, such as 127.0.0.1"),
     ],
@@ -86,7 +86,7 @@ def test_what_no_cluster_can_be_is_refused_at_once(asked, says):
 
 
 def test_gpus_get_a_worker_each_and_the_rest_of_the_cores_the_cpu_pool():
-    specs = worker_specs(Wanted(workers=3, threads_per_worker=2, memory=10), gpus=("2", "GPU-ab"))
+    specs = worker_specs(Demand(workers=3, threads_per_worker=2, memory=10), gpus=("2", "GPU-ab"))
     options = {name: spec["options"] for name, spec in specs.items()}
     assert list(specs) == ["gpu-0", "gpu-1", "cpu-0", "cpu-1", "cpu-2"]
     assert options["gpu-1"]["env"] == {"CUDA_VISIBLE_DEVICES": "GPU-ab"}

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from nsdflow.cluster.connect import connect
-from nsdflow.cluster.deadline import DEADLINE, MARGIN, POOL, deadline, hand_over, pretend_interrupt, should_stop
+from nsdflow.cluster.deadline import (
+    CHECKPOINT_MARGIN_S,
+    DEADLINE,
+    POOL,
+    deadline,
+    hand_over,
+    pretend_interrupt,
+    should_stop,
+)
 from nsdflow.errors import RunError
 
 
@@ -46,7 +54,7 @@ def test_without_a_deadline_nothing_stops():
 def test_our_own_deadline_wins_over_slurms(monkeypatch):
     now = time.time()
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(now) + 3600))
-    assert deadline() == int(now) + 3600 - MARGIN
+    assert deadline() == int(now) + 3600 - CHECKPOINT_MARGIN_S
     monkeypatch.setenv(DEADLINE, str(now + 100))
     assert deadline() == now + 100
     assert not should_stop()

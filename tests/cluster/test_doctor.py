@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from nsdflow.cluster import doctor as module
 from nsdflow.cluster.doctor import Examination, Finding, doctor
-from nsdflow.cluster.probe import environment, interface_of, open_to_others
+from nsdflow.cluster.doctor import examine as module
+from nsdflow.cluster.doctor.probe import environment, interface_of, open_to_others
 
 HEALTHY = {
     "host": "node7",
@@ -36,7 +36,7 @@ def told(monkeypatch, client):
     """Findings about a pool whose worker answers so."""
 
     def told(pool: str, **differs) -> dict[str, Finding]:
-        monkeypatch.setattr(module, "_ask", lambda *_: {**HEALTHY, **differs})
+        monkeypatch.setattr(module, "_run_probe", lambda *_: {**HEALTHY, **differs})
         return {finding.what: finding for finding in module._examine(client, pool, 1.0)}
 
     return told
@@ -68,7 +68,7 @@ def test_a_healthy_gpu_worker_has_nothing_to_complain_of(told):
         ({"scratch_free": 1 << 30}, "scratch", "warning", ["1.00 GiB", "local-directory"]),
         ({"scratch_files": 12}, "scratch", "warning", ["12 files"]),
         ({"gpus": []}, "GPU", "problem", ["torch sees no GPU"]),
-        ({"gpus": HEALTHY["gpus"] * 2}, "GPU", "problem", ["2 GPUs", "one GPU a job"]),
+        ({"gpus": HEALTHY["gpus"] * 2}, "GPU", "problem", ["2 GPUs", "one GPU per job"]),
     ],
 )
 def test_what_is_wrong_is_said_with_what_to_do(told, differs, what, state, words):

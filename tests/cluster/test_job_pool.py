@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 from nsdflow.cluster.credentials import temporary_credentials
-from nsdflow.cluster.demand import Wanted
-from nsdflow.cluster.job_pool import job_scripts, margin, read_pools
-from nsdflow.cluster.jobqueue import QUEUES, import_jobqueue, read_section, seconds_of
-from nsdflow.errors import PlanError
+from nsdflow.cluster.demand import Demand
+from nsdflow.cluster.job_pool import job_scripts, margin_s, read_pools
+from nsdflow.cluster.jobqueue import BATCH_SYSTEMS, import_jobqueue
+from nsdflow.cluster.sections import read_section, walltime_seconds
+from nsdflow.errors import ConfigError, PlanError
 
 #: What a site would write; ``-gpu`` says only what differs.
 SECTION = {"cores": 8, "memory": "64GiB", "processes": 4, "walltime": "04:00:00", "queue": "normal"}
@@ -32,7 +33,7 @@ GPU = {
 EXTRA = {"htcondor": {"disk": "10GB"}, "lsf": {"walltime": "04:00"}, "oar": {"memory-per-core-property-name": "mem"}}
 
 
-@pytest.fixture(params=sorted(QUEUES))
+@pytest.fixture(params=sorted(BATCH_SYSTEMS))
 def queue(request, tmp_path, monkeypatch) -> str:
     monkeypatch.chdir(tmp_path)
     section = {**SECTION, **EXTRA.get(request.param, {})}
@@ -43,11 +44,11 @@ def queue(request, tmp_path, monkeypatch) -> str:
 
 
 def test_every_queue_is_tried():
-    assert set(GPU) == set(QUEUES)
+    assert set(GPU) == set(BATCH_SYSTEMS)
 
 
 def test_two_sections_make_two_pools(queue):
-    cpu, gpu = read_pools(queue, Wanted())
+    cpu, gpu = read_pools(queue, Demand())
     assert (cpu.slots, cpu.workers_per_job, cpu.memory) == ({"CPU": 2}, 4, 16 << 30)
     assert (gpu.slots, gpu.workers_per_job, gpu.memory) == ({"GPU": 1}, 1, 64 << 30)
     assert cpu.workers_of("cpu-3") == ["cpu-3-0", "cpu-3-1", "cpu-3-2", "cpu-3-3"]
@@ -95,7 +96,7 @@ def test_the_examples_of_the_documentation_make_two_pools(tmp_path, monkeypatch)
     for example in shown:
         queue = next(iter(example["jobqueue"]))
         with dask.config.set(example):
-            cpu, gpu = read_pools(queue, Wanted())
+            cpu, gpu = read_pools(queue, Demand())
             scripts = job_scripts(queue)
         assert (cpu.slots, cpu.workers_per_job, gpu.slots) == ({"CPU": 1}, 8, {"GPU": 1})
         assert (cpu.memory, gpu.memory) == (4 << 30, 64 << 30)
@@ -106,26 +107,26 @@ def test_the_examples_of_the_documentation_make_two_pools(tmp_path, monkeypatch)
 def test_without_a_gpu_section_cpu_workers_offer_the_gpu_slot(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with dask.config.set({"jobqueue.slurm": SECTION}):
-        (cpu,) = read_pools("slurm", Wanted())
+        (cpu,) = read_pools("slurm", Demand())
         assert cpu.slots == {"CPU": 2, "GPU": 1}
         assert [cpu.jobs_for({"gpu": tasks}) for tasks in (0, 1, 4, 5, 1000)] == [0, 1, 1, 2, 4]
         assert cpu.jobs_for({"cpu": 9, "gpu": 1}) == cpu.jobs_for({"cpu": 1, "gpu": 5}) == 2
         assert set(job_scripts("slurm")) == {"cpu"}
     with dask.config.set({"jobqueue.slurm": SECTION, "jobqueue.slurm-gpu": GPU["slurm"]}):
-        assert [pool.name for pool in read_pools("slurm", Wanted(gpus=0))] == ["cpu"]
+        assert [pool.name for pool in read_pools("slurm", Demand(gpus=0))] == ["cpu"]
 
 
 def test_what_the_caller_wants_limits_the_jobs():
     sections = {"jobqueue.slurm": {**SECTION, "maximum-jobs": 7}, "jobqueue.slurm-gpu": GPU["slurm"]}
     with dask.config.set(sections):
-        assert [pool.maximum for pool in read_pools("slurm", Wanted())] == [7, 7]
-        assert [pool.maximum for pool in read_pools("slurm", Wanted(workers=6, gpus=2))] == [2, 2]  # 4 workers a job
+        assert [pool.maximum for pool in read_pools("slurm", Demand())] == [7, 7]
+        assert [pool.maximum for pool in read_pools("slurm", Demand(workers=6, gpus=2))] == [2, 2]  # 4 workers a job
 
 
 def test_threads_become_processes_where_the_section_does_not_say():
     with dask.config.set({"jobqueue.slurm": {"cores": 8, "memory": "64GiB"}}):
-        assert read_pools("slurm", Wanted())[0].workers_per_job == 8
-        assert read_pools("slurm", Wanted(threads_per_worker=4))[0].workers_per_job == 2
+        assert read_pools("slurm", Demand())[0].workers_per_job == 8
+        assert read_pools("slurm", Demand(threads_per_worker=4))[0].workers_per_job == 2
 
 
 def test_other_clusters_have_no_job_scripts():
@@ -135,10 +136,10 @@ def test_other_clusters_have_no_job_scripts():
 def test_an_incomplete_section_says_what_to_write():
     with (
         dask.config.set({"jobqueue.slurm": {"queue": "normal"}}),
-        pytest.raises(PlanError, match=r"no cores or no memory for 'slurm'; write .*cores: 8, memory: 32GiB"),
+        pytest.raises(ConfigError, match=r"section slurm: no cores and memory; write .*cores: 8, memory: 32GiB"),
     ):
-        read_pools("slurm", Wanted())
-    assert read_section(QUEUES["slurm"], "slurm-nosuch") is None
+        read_pools("slurm", Demand())
+    assert read_section(BATCH_SYSTEMS["slurm"], "slurm-nosuch") is None
 
 
 @pytest.mark.parametrize(
@@ -156,22 +157,21 @@ def test_an_incomplete_section_says_what_to_write():
         ("lsf", "30", 1800),
         ("oar", "2", 7200),
         ("oar", "01:30:00", 5400),
-        ("pbs", 3600, 3600),
         ("slurm", None, None),
     ],
 )
 def test_walltimes_are_read_as_their_queue_reads_them(queue, walltime, seconds):
-    assert seconds_of(walltime, QUEUES[queue].walltime) == seconds
+    assert walltime_seconds(walltime, BATCH_SYSTEMS[queue]) == seconds
 
 
 @pytest.mark.parametrize(("queue", "walltime"), [("slurm", "4h"), ("lsf", "04:00:00"), ("pbs", ""), ("slurm", "x-1")])
 def test_what_is_no_walltime_is_refused(queue, walltime):
     with pytest.raises(PlanError, match="is no walltime; write for example"):
-        seconds_of(walltime, QUEUES[queue].walltime)
+        walltime_seconds(walltime, BATCH_SYSTEMS[queue])
 
 
 def test_the_margin_is_a_tenth_and_five_minutes_at_most():
-    assert [margin(walltime) for walltime in (60, 1800, 3600, 86400)] == [6, 180, 300, 300]
+    assert [margin_s(walltime) for walltime in (60, 1800, 3600, 86400)] == [6, 180, 300, 300]
 
 
 def test_the_clocks_run_from_the_start_of_the_job_whatever_its_prologue_takes():
@@ -197,7 +197,7 @@ def test_credentials_are_for_their_owner_only_and_gone_afterwards(tmp_path):
         assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
         assert paths[0].parent.stat().st_mode & 0o777 == 0o700
         with dask.config.set({"jobqueue.slurm": SECTION}):
-            script = read_pools("slurm", Wanted())[0].job_script(on_disk)
+            script = read_pools("slurm", Demand())[0].job_script(on_disk)
         assert f"--tls-key {role['key']}" in script
         assert "PRIVATE KEY" not in script
         assert "--protocol tls://" in script

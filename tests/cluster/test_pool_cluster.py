@@ -11,13 +11,20 @@ import dask
 import pytest
 
 from nsdflow.cluster.connect import connect
-from nsdflow.cluster.demand import Patience
+from nsdflow.cluster.demand import PoolTimes
 from nsdflow.cluster.feed import Feed, gpu_workers, worker_memory
 from nsdflow.errors import PlanError, RunError
 from nsdflow.monitor.events import subscribe
 
-IMPATIENT = Patience(
-    look=0.1, ask=0.3, vanished=5.0, idle=0.5, useful=1.0, back_off=0.1, back_off_at_most=0.5, useless=3
+FAST = PoolTimes(
+    poll_s=0.1,
+    query_s=0.3,
+    vanished_s=5.0,
+    idle_s=0.5,
+    useful_s=1.0,
+    back_off_s=0.1,
+    back_off_max_s=0.5,
+    useless_jobs=3,
 )
 
 #: SLURM's commands as far as nsdflow uses them: a job is a process group, its number that of its files.
@@ -103,7 +110,7 @@ def test_jobs_come_with_work_are_replaced_when_they_die_and_go_when_it_is_done(j
             killed.extend(running(jobs))
             os.killpg(killed[0], signal.SIGKILL)
 
-    with connect("slurm", dashboard=None, patience=IMPATIENT) as client, subscribe(client, events.append):
+    with connect("slurm", dashboard=None, times=FAST) as client, subscribe(client, events.append):
         assert client.scheduler_info()["address"].startswith("tls://")
         assert worker_memory(client) == 1 << 30  # known before any worker is up
         assert running(jobs) == []  # nothing is asked for before there is work
@@ -120,7 +127,7 @@ def test_jobs_come_with_work_are_replaced_when_they_die_and_go_when_it_is_done(j
 
 
 def test_without_a_pool_of_gpus_training_runs_on_cpu_workers(jobs):
-    with connect("slurm", dashboard=None, gpus=0, patience=IMPATIENT) as client:
+    with connect("slurm", dashboard=None, gpus=0, times=FAST) as client:
         assert gpu_workers(client) == 1
         assert feed_one(client, "gpu", os.getenv, "NSDFLOW_POOL") == "cpu"
         assert feed_one(client, "cpu", os.getenv, "NSDFLOW_POOL") == "cpu"
@@ -128,8 +135,8 @@ def test_without_a_pool_of_gpus_training_runs_on_cpu_workers(jobs):
 
 def test_a_job_that_is_being_submitted_when_the_connection_closes_does_not_stay(jobs, monkeypatch):
     monkeypatch.setenv("SLOW", "1")
-    with connect("slurm", dashboard=None, patience=IMPATIENT) as client:
-        client.cluster.want({"gpu": 1})
+    with connect("slurm", dashboard=None, times=FAST) as client:
+        client.cluster.request({"gpu": 1})
         wait_until((jobs / "asked").exists)
     assert [path.name for path in jobs.glob("*.pid")] == ["1.pid"]  # it was submitted all the same
     wait_until(lambda: running(jobs) == [], seconds=10)
@@ -139,17 +146,17 @@ def test_a_pool_whose_jobs_never_work_gives_up_and_says_why(jobs):
     broken = {"job-script-prologue": ["echo module: command not found", "exit 1"]}
     with (
         dask.config.set({"jobqueue.slurm-gpu": broken}),
-        connect("slurm", dashboard=None, patience=IMPATIENT) as client,
+        connect("slurm", dashboard=None, times=FAST) as client,
         pytest.raises(RunError, match=r"the gpu pool gave up: 3 jobs in a row .*: module: command not found; check it"),
     ):
         feed_one(client, "gpu", os.getpid)
-    assert len(list(jobs.glob("*.sh"))) == IMPATIENT.useless
+    assert len(list(jobs.glob("*.sh"))) == FAST.useless_jobs
 
 
 def test_what_the_queue_refuses_is_said_in_its_words(jobs):
     with (
         dask.config.set({"jobqueue.slurm-gpu": {"queue": "nosuchqueue"}}),
-        connect("slurm", dashboard=None, patience=IMPATIENT) as client,
+        connect("slurm", dashboard=None, times=FAST) as client,
         pytest.raises(RunError, match="could not be submitted: sbatch: error: invalid partition"),
     ):
         feed_one(client, "gpu", os.getpid)
@@ -159,12 +166,12 @@ def test_a_keeper_that_fails_does_not_leave_the_driver_waiting(jobs, monkeypatch
     monkeypatch.setattr("nsdflow.cluster.pool_cluster.still_queued", lambda *_: 1 / 0)
     with (
         dask.config.set({"jobqueue.slurm-gpu": {"job-script-prologue": ["sleep 60"]}}),
-        connect("slurm", dashboard=None, patience=IMPATIENT) as client,
-        pytest.raises(RunError, match="the cpu pool cannot be kept: ZeroDivisionError"),
+        connect("slurm", dashboard=None, times=FAST) as client,
+        pytest.raises(RunError, match="the cpu pool cannot be maintained: ZeroDivisionError"),
     ):
         feed_one(client, "gpu", os.getpid)
 
 
 def test_a_machine_without_the_queue_says_so():
-    with pytest.raises(PlanError, match=r"no 'bsub' on this machine.*--cluster local"), connect("lsf"):
+    with pytest.raises(PlanError, match=r"'bsub' is not installed on this machine.*--cluster local"), connect("lsf"):
         pass

@@ -12,11 +12,11 @@ import sys
 from typing import Any
 
 from nsdflow.cli import main, session
-from nsdflow.cli.progress import Progress
+from nsdflow.cli.progress import TerminalProgress
 from nsdflow.ingestion import ingest
 from nsdflow.pipelines import run as pipelines
 
-listen, connect, publish, remove = Progress.__call__, session.connect, ingest.publish, pipelines.remove_parts
+listen, connect, publish, remove = TerminalProgress.__call__, session.connect, ingest.publish, pipelines.remove_parts
 
 
 def die() -> None:
@@ -26,7 +26,7 @@ def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def hear(self: Progress, event: dict[str, Any]) -> None:
+def hear(self: TerminalProgress, event: dict[str, Any]) -> None:
     listen(self, event)
     if event["kind"] == kind and value in (str(event.get("stage", "")), str(event.get("epoch", ""))):
         die()
@@ -36,7 +36,7 @@ if __name__ == "__main__":  # worker processes import this file too
     kind, _, value = sys.argv[1].partition(":")
     left = int(sys.argv[2])
     sys.argv[1:3] = []
-    Progress.__call__ = hear
+    TerminalProgress.__call__ = hear
     session.connect = lambda cluster, **settings: connect(
         cluster, **settings | {"dashboard": None}
     )  # seconds a command

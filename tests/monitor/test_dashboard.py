@@ -9,7 +9,7 @@ import pytest
 from nsdflow.cluster.connect import connect
 from nsdflow.monitor.dashboard import Page, dask_setup, table
 from nsdflow.monitor.events import Publisher, emit, make_event
-from nsdflow.monitor.state import Watch
+from nsdflow.monitor.state import LiveState
 
 
 def epochs_of(group: str, number: int) -> dict:
@@ -27,12 +27,12 @@ def report(group: str, epochs: int) -> None:
 
 
 def test_curves_bars_and_tables_follow_the_events():
-    watch = Watch()
-    page = Page(watch)
+    state = LiveState()
+    page = Page(state)
     assert page.curves.data["x"] == []
     for group, epochs in (("V1", 3), ("V2", 2)):
         for number in range(1, epochs + 1):
-            watch.take(epochs_of(group, number))
+            state.take(epochs_of(group, number))
     page.update()
     assert page.accuracies.data["name"] == ["gnet8r/V1", "gnet8r/V2"]
     assert page.accuracies.data["x"] == [[1, 2, 3], [1, 2]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nsdflow.monitor.state import Watch, clock
+from nsdflow.monitor.state import LiveState, format_duration
 
 
 def epoch(number: int, at: float, **fields) -> dict:
@@ -12,18 +12,18 @@ def epoch(number: int, at: float, **fields) -> dict:
 
 
 def test_an_epoch_trained_again_replaces_what_came_of_it_before():
-    watch = Watch()
+    live = LiveState()
     for number, loss in ((1, 5.0), (2, 4.0), (3, 3.0), (2, 4.5), (3, 3.5)):  # interrupted after 3, continued from 1
-        watch.take(epoch(number, at=number, loss=loss, accuracy=0.1 * number, seconds=2.0))
-    training = watch.trainings["gnet8r/V1"]
+        live.take(epoch(number, at=number, loss=loss, accuracy=0.1 * number, seconds=2.0))
+    training = live.trainings["gnet8r/V1"]
     assert training.epochs == [1, 2, 3]
     assert training.loss == [5.0, 4.5, 3.5]
     assert training.accuracy == pytest.approx([0.1, 0.2, 0.3])
 
 
 def test_a_training_row_says_how_far_how_good_how_long_and_how_safe():
-    watch = Watch()
-    watch.take(
+    live = LiveState()
+    live.take(
         epoch(
             4,
             at=1000.0,
@@ -35,13 +35,13 @@ def test_a_training_row_says_how_far_how_good_how_long_and_how_safe():
             worker_name="gpu-1",
         )
     )
-    (row,) = watch.training_rows(now=1065.0)
+    (row,) = live.training_rows(now=1065.0)
     assert row == {
         "training": "gnet8r/V1",
         "epoch": "4 / 10",
         "loss": "0.5000",
         "holdout loss": "0.7500",
-        "median accuracy": "0.2500",
+        "median holdout accuracy": "0.2500",
         "s / epoch": "60.0",
         "time left": "6:00",
         "checkpoint age": "1:05",
@@ -51,38 +51,38 @@ def test_a_training_row_says_how_far_how_good_how_long_and_how_safe():
 
 
 def test_accuracy_by_subject_is_that_of_the_last_epoch():
-    watch = Watch()
+    live = LiveState()
     for number in (1, 2):
-        watch.take(epoch(number, at=0.0, subjects={"subj02": 0.1 * number, "subj01": 0.2 * number}))
-    assert watch.accuracy_by_subject() == {("subj01", "gnet8r/V1"): 0.4, ("subj02", "gnet8r/V1"): 0.2}
+        live.take(epoch(number, at=0.0, subjects={"subj02": 0.1 * number, "subj01": 0.2 * number}))
+    assert live.accuracy_by_subject() == {("subj01", "gnet8r/V1"): 0.4, ("subj02", "gnet8r/V1"): 0.2}
 
 
 def test_stages_count_and_estimate_from_what_was_done_now():
-    watch = Watch()
-    watch.take({"kind": "stage", "time": 100.0, "stage": "betas", "total": 10, "done": 4})
-    assert watch.stage_rows(now=200.0) == [{"stage": "betas", "tasks": "4 / 10", "time left": ""}]
+    live = LiveState()
+    live.take({"kind": "stage", "time": 100.0, "stage": "betas", "total": 10, "done": 4})
+    assert live.stage_rows(now=200.0) == [{"stage": "betas", "tasks": "4 / 10", "time left": ""}]
     for _ in range(2):
-        watch.take({"kind": "task-done", "time": 150.0, "stage": "betas"})
-    assert watch.stage_rows(now=200.0) == [{"stage": "betas", "tasks": "6 / 10", "time left": "3:20"}]
+        live.take({"kind": "task-done", "time": 150.0, "stage": "betas"})
+    assert live.stage_rows(now=200.0) == [{"stage": "betas", "tasks": "6 / 10", "time left": "3:20"}]
     for _ in range(4):
-        watch.take({"kind": "task-done", "time": 150.0, "stage": "betas"})
-    assert watch.stage_rows(now=200.0)[0]["time left"] == "done"
+        live.take({"kind": "task-done", "time": 150.0, "stage": "betas"})
+    assert live.stage_rows(now=200.0)[0]["time left"] == "done"
 
 
 def test_jobs_and_failures_are_news_the_newest_first():
-    watch = Watch()
+    live = LiveState()
     jobs = {"gpu": {"queued": 1, "up": 2, "maximum": 4}}
-    watch.take(
+    live.take(
         {"kind": "job", "time": 0.0, "name": "gpu-0", "pool": "gpu", "state": "lost", "reason": "x", "jobs": jobs}
     )
-    watch.take({"kind": "task-failed", "time": 0.0, "key": "betas-1", "stage": "betas", "error": "disk full"})
-    assert watch.job_rows() == [{"pool": "gpu", "queued": "1", "up": "2", "maximum": "4"}]
-    assert [line.split(" ", 1)[1] for line in watch.news] == ["betas-1 failed: disk full", "gpu-0 lost: x"]
+    live.take({"kind": "task-failed", "time": 0.0, "key": "betas-1", "stage": "betas", "error": "disk full"})
+    assert live.job_rows() == [{"pool": "gpu", "queued": "1", "up": "2", "maximum": "4"}]
+    assert [line.split(" ", 1)[1] for line in live.news] == ["betas-1 failed: disk full", "job gpu-0 lost: x"]
     for number in range(50):
-        watch.take({"kind": "note", "time": 0.0, "text": str(number)})
-    assert len(watch.news) == 20
+        live.take({"kind": "note", "time": 0.0, "text": str(number)})
+    assert len(live.news) == 20
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3725, "1:02:05")])
-def test_clock(seconds, text):
-    assert clock(seconds) == text
+def test_durations(seconds, text):
+    assert format_duration(seconds) == text

@@ -56,10 +56,10 @@ def test_a_run_under_way_says_what_the_dashboard_says(run):
     assert re.fullmatch(
         r"gnet8r/V1\|3 / 10\|0\.3333\|0\.5000\|0\.2400\|60\.0\|7:00\|1:0[56]\|3\.0 GiB\|gpu-0", training
     )
-    assert "median accuracy|subj01|subj02" in squeezed
+    assert "median holdout accuracy|subj01|subj02" in squeezed
     assert "gnet8r/V1|0.3000|0.1500" in squeezed
     assert "gpu|1|1|2" in squeezed
-    assert squeezed[-1].endswith("gpu-0 lost: job 7 ended TIMEOUT")
+    assert squeezed[-1].endswith("job 7 (gpu-0) lost: job 7 ended TIMEOUT")
 
 
 def test_a_run_whose_command_is_gone_says_so_and_shows_no_jobs(run):

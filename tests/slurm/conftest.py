@@ -17,13 +17,20 @@ import pytest
 
 import nsdflow
 from nsdflow.cluster.connect import connect
-from nsdflow.cluster.demand import Patience
+from nsdflow.cluster.demand import PoolTimes
 from nsdflow.cluster.feed import Feed
 from tests.docs.test_blocks import ROOT, Block, blocks
 
 #: Waits short enough for a test, long enough for a busy machine.
-IMPATIENT = Patience(
-    look=0.3, ask=1.0, vanished=20.0, idle=3.0, useful=5.0, back_off=0.5, back_off_at_most=2.0, useless=3
+FAST = PoolTimes(
+    poll_s=0.3,
+    query_s=1.0,
+    vanished_s=20.0,
+    idle_s=3.0,
+    useful_s=5.0,
+    back_off_s=0.5,
+    back_off_max_s=2.0,
+    useless_jobs=3,
 )
 
 #: A training of seconds, one thread so that the machine does not matter.
@@ -81,8 +88,8 @@ def user(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def patience() -> Patience:
-    return IMPATIENT
+def times() -> PoolTimes:
+    return FAST
 
 
 def queued(name: str = "") -> list[str]:

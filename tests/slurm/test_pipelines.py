@@ -44,8 +44,8 @@ class CancelOnce:
             subprocess.run(["scancel", self.cancelled], check=True)
 
 
-def test_doctor_examines_both_pools_with_a_job_each(sections, patience):
-    examination = doctor("slurm", patience=patience, wait=120)
+def test_doctor_examines_both_pools_with_a_job_each(sections, times):
+    examination = doctor("slurm", times=times, wait_s=120)
     assert set(examination.job_scripts) == {"cpu", "gpu"}
     assert "#SBATCH --gres=gpu:1" in examination.job_scripts["gpu"]
     states = {(finding.where, finding.what): finding.state for finding in examination.findings}
@@ -57,13 +57,13 @@ def test_doctor_examines_both_pools_with_a_job_each(sections, patience):
 
 
 def test_ingestion_with_a_job_killed_in_the_middle_gives_the_same_bytes(
-    sections, patience, small_nsd, small_store, tmp_path
+    sections, times, small_nsd, small_store, tmp_path
 ):
     cancel = CancelOnce(lambda event: event["kind"] == "task-done" and event["stage"] == "coordinates")
     plan = plan_ingest(
         str(small_nsd), str(tmp_path / "nsd.zarr"), voxels="evc", image_size=67, layout=Layout(chunk_voxels=16)
     )
-    with connect("slurm", dashboard=None, patience=patience) as client, subscribe(client, cancel):
+    with connect("slurm", dashboard=None, times=times) as client, subscribe(client, cancel):
         ingest(plan, client, listen=cancel)
     assert cancel.cancelled
     done = [event["key"] for event in cancel.events if event["kind"] == "task-done"]
@@ -72,7 +72,7 @@ def test_ingestion_with_a_job_killed_in_the_middle_gives_the_same_bytes(
 
 
 def test_two_trainings_at_once_one_job_killed_and_every_bit_as_without_slurm(
-    sections, patience, small_store, reference, tmp_path
+    sections, times, small_store, reference, tmp_path
 ):
     trainers: set[str] = set()
 
@@ -84,7 +84,7 @@ def test_two_trainings_at_once_one_job_killed_and_every_bit_as_without_slurm(
         return len(trainers) == 2 and event["epoch"] in (2, 3)
 
     cancel = CancelOnce(two_train)
-    with connect("slurm", dashboard=None, patience=replace(patience, idle=30.0)) as client:
+    with connect("slurm", dashboard=None, times=replace(times, idle_s=30.0)) as client:
         with subscribe(client, cancel):  # a fast machine would have trained everything before its second job is up
             feed_all(client, {f"meet-{number}": ("gpu", meet, str(tmp_path), number, 2) for number in range(2)})
         nsdflow.run("gnet8r", store=small_store, runs=str(tmp_path), client=client, listen=cancel, **SMALL)
@@ -108,12 +108,12 @@ def occupy(seconds_left: float) -> None:
 
 
 def test_trainings_meet_a_walltime_of_one_minute_by_leaving_before_it(
-    sections, patience, small_store, reference, tmp_path
+    sections, times, small_store, reference, tmp_path
 ):
     one_minute = {**sections["gpu"], "walltime": "00:01:00", "maximum-jobs": 1}
     with (
         dask.config.set({"jobqueue.slurm-gpu": one_minute}),
-        connect("slurm", dashboard=None, patience=replace(patience, idle=30.0)) as client,
+        connect("slurm", dashboard=None, times=replace(times, idle_s=30.0)) as client,
     ):
         feed_all(client, {"before": ("gpu", occupy, 6.0)})  # less than four trainings and the import of torch take
         nsdflow.run("gnet8r", store=small_store, runs=str(tmp_path), client=client, **SMALL)

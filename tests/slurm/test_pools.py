@@ -43,11 +43,11 @@ def lines_of(path: Path) -> list[list[str]]:
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_two_pools_run_side_by_side_and_are_released_when_nothing_is_left(sections, patience, tmp_path):
+def test_two_pools_run_side_by_side_and_are_released_when_nothing_is_left(sections, times, tmp_path):
     # however fast the first GPU job works, it has to wait for the second
     tasks = {f"meet-{number}": ("gpu", meet, str(tmp_path), number, 2) for number in range(2)}
     tasks |= {f"{pool}-{number}": (pool, where, number, 1.0) for pool in ("cpu", "gpu") for number in range(6)}
-    with connect("slurm", dashboard=None, patience=patience) as client:
+    with connect("slurm", dashboard=None, times=times) as client:
         assert client.scheduler.address.startswith("tls://")
         assert queued() == []  # nothing is asked for before there is work
         results = feed_all(client, tasks)
@@ -63,14 +63,14 @@ def test_two_pools_run_side_by_side_and_are_released_when_nothing_is_left(sectio
     assert list(Path("nsdflow-jobs").glob("tls-*")) == []
 
 
-def test_jobs_go_when_the_connection_closes(sections, patience):
-    with connect("slurm", dashboard=None, patience=patience) as client:
+def test_jobs_go_when_the_connection_closes(sections, times):
+    with connect("slurm", dashboard=None, times=times) as client:
         feed_all(client, {"one": ("cpu", where, 1)})
         assert len(queued("nsdflow-cpu")) == 1
     wait_until(lambda: queued() == [], seconds=15)
 
 
-def test_scancel_in_the_middle_of_a_training_costs_at_most_one_epoch(sections, patience, tmp_path):
+def test_scancel_in_the_middle_of_a_training_costs_at_most_one_epoch(sections, times, tmp_path):
     path, events = tmp_path / "epochs", []
     cancelled = []
 
@@ -79,7 +79,7 @@ def test_scancel_in_the_middle_of_a_training_costs_at_most_one_epoch(sections, p
             cancelled.append(lines_of(path)[-1][1])
             subprocess.run(["scancel", *cancelled], check=True)
 
-    with connect("slurm", dashboard=None, patience=patience) as client, subscribe(client, events.append):
+    with connect("slurm", dashboard=None, times=times) as client, subscribe(client, events.append):
         results = feed_all(client, {"train": ("gpu", count, str(path), 60)}, cancel_once)
     assert results == {"train": "done"}
     numbers = [int(number) for number, _ in lines_of(path)]
@@ -91,22 +91,22 @@ def test_scancel_in_the_middle_of_a_training_costs_at_most_one_epoch(sections, p
     assert [state for state in states if state in ("up", "lost")][:3] == ["up", "lost", "up"]
 
 
-def test_jobs_that_never_work_are_given_up_with_the_reason(sections, patience):
+def test_jobs_that_never_work_are_given_up_with_the_reason(sections, times):
     broken = {**sections["gpu"], "job-script-prologue": ["echo no such module >&2", "exit 3"]}
     with (
         dask.config.set({"jobqueue.slurm-gpu": broken}),
-        connect("slurm", dashboard=None, patience=patience) as client,
+        connect("slurm", dashboard=None, times=times) as client,
     ):
         before = next_job_id()
         with pytest.raises(RunError, match=r"gpu pool gave up: 3 jobs in a row.*no such module.*nsdflow doctor"):
             feed_all(client, {"train-1": ("gpu", where, 1), "train-2": ("gpu", where, 2)})
-        assert next_job_id() - before - 1 == patience.useless  # two at first, then one at a time, and not one more
+        assert next_job_id() - before - 1 == times.useless_jobs  # two at first, then one at a time, and not one more
 
 
-def test_what_the_queue_refuses_is_said_in_its_words(sections, patience):
+def test_what_the_queue_refuses_is_said_in_its_words(sections, times):
     with (
         dask.config.set({"jobqueue.slurm-gpu": {**sections["gpu"], "queue": "nosuchqueue"}}),
-        connect("slurm", dashboard=None, patience=patience) as client,
+        connect("slurm", dashboard=None, times=times) as client,
         pytest.raises(RunError, match=r"could not be submitted: .*invalid partition"),
     ):
         feed_all(client, {"train": ("gpu", where, 1)})

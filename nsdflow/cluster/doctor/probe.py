@@ -1,4 +1,4 @@
-"""What a machine looks like from inside: gathered on the driver and, as a task, on a worker of each pool."""
+"""What one machine offers: gathered on the driver and, as a task, on a worker of each pool."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nsdflow.cluster.deadline import deadline
 
 __all__ = ["PACKAGES", "environment", "interface_of", "open_to_others", "probe"]
 
-#: Packages whose versions must agree between driver and workers: what travels, and what computes.
+#: Packages whose versions must agree between driver and workers, for messages and for results.
 PACKAGES: Final = ("nsdflow", "dask", "distributed", "msgpack", "cloudpickle", "numpy", "torch", "xarray", "zarr")
 
 
@@ -36,12 +36,14 @@ def environment() -> dict[str, str]:
 
 
 def probe(folder: str, token: str) -> dict[str, Any]:
-    """Look around from inside a task.
+    """Describe the worker that runs this task.
 
-    ``folder`` holds a file of that name ``token`` that the driver wrote; whether it is seen here says whether the
-    file system is shared.
+    Parameters
+    ----------
+    folder, token : str
+        A folder, and the name of a file that the driver wrote there. The file system is shared if the worker sees it.
     """
-    import torch  # only workers need it, and it takes a while
+    import torch  # takes a while, and only workers need it
 
     worker = get_worker()
     scratch = Path(worker.local_directory)
@@ -66,19 +68,19 @@ def probe(folder: str, token: str) -> dict[str, Any]:
 
 
 def interface_of(address: str) -> str:
-    """The network interface behind an address like ``tls://10.0.0.7:41233``, with its speed where that is known."""
+    """The network interface of an address such as ``tls://10.0.0.7:41233``, with its speed where that is known."""
     host = urlsplit(address).hostname
     for name, addresses in psutil.net_if_addrs().items():
         if any(one.address == host for one in addresses):
-            speed = psutil.net_if_stats()[name].speed  # Mbit/s, 0 if the driver does not say
+            speed = psutil.net_if_stats()[name].speed  # Mbit/s, 0 if the driver does not report it
             return f"{name}, {speed / 1000:g} Gbit/s" if speed else name
     return "no network interface"
 
 
 def open_to_others(path: str | Path) -> str:
-    """What users outside your group may do with a folder: ``write``, ``read``, or an empty string.
+    """What users outside the owner's group may do with a folder: ``write``, ``read``, or an empty string.
 
-    A folder below one that others cannot enter is closed whatever its own mode.
+    A folder below one that others cannot enter is closed, whatever its own mode.
     """
     resolved = Path(path).resolve()
     if any(not parent.stat().st_mode & 0o001 for parent in resolved.parents):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from nsdflow.cluster.connect import connect
-from nsdflow.cluster.links import announce_dashboard, dashboard_links, links_of
+from nsdflow.cluster.connect import announce, connect
+from nsdflow.cluster.jobqueue import SUBMIT_HOSTS
+from nsdflow.monitor.links import dashboard_links, links_of
 
 
 def links(host="node7", listens_on="127.0.0.1", **environ):
-    return dashboard_links(host, 8787, listens_on=listens_on, environ=environ, user="ada")
+    return dashboard_links(host, 8787, listens_on=listens_on, environ=environ, submit_hosts=SUBMIT_HOSTS, user="ada")
 
 
 def test_on_a_login_node_one_hop_is_enough():
@@ -49,6 +50,6 @@ def test_a_client_knows_its_own(client):
         port = other.cluster.scheduler.http_server.port
         assert links_of(other)["on this machine"] == f"http://127.0.0.1:{port}/nsdflow"
         heard = []
-        announce_dashboard(other, heard.append)
+        announce(other, heard.append)
         assert [event["kind"] for event in heard] == ["note", "note"]
         assert "ssh -N" in heard[1]["text"]

@@ -1,7 +1,4 @@
-"""Is this site ready? One tiny task on each pool, and what it found, as records.
-
-Nothing is printed here: :meth:`Examination.describe` gives the text that ``nsdflow doctor`` shows.
-"""
+"""Checks whether a site is ready: runs one tiny task on each pool and returns the findings as records."""
 
 from __future__ import annotations
 
@@ -15,16 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dask.utils import format_bytes
 
-from nsdflow.cluster.connect import connect
-from nsdflow.cluster.demand import PATIENCE, Patience
+from nsdflow.cluster.connect import connect, dashboard_of
+from nsdflow.cluster.demand import POOL_TIMES, PoolTimes
+from nsdflow.cluster.doctor.probe import environment, interface_of, open_to_others, probe
 from nsdflow.cluster.feed import Feed
-from nsdflow.cluster.job_pool import LOGS, PLACEHOLDERS, job_scripts
-from nsdflow.cluster.links import links_of
+from nsdflow.cluster.job_pool import LOG_FOLDER, PLACEHOLDERS, job_scripts
 from nsdflow.cluster.local import visible_gpus
 from nsdflow.cluster.pool_cluster import JobPools
-from nsdflow.cluster.probe import environment, interface_of, open_to_others, probe
 from nsdflow.errors import RunError
-from nsdflow.monitor.state import clock
+from nsdflow.monitor.state import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,14 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Examination", "Finding", "doctor"]
 
-#: Less free scratch space (bytes) or fewer free files than this is worth a warning.
+#: Less free scratch space or fewer free files than this gives a warning.
 SCRATCH_BYTES = 10 << 30
 SCRATCH_FILES = 10_000
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     where: str
     """``driver`` or the name of a pool."""
@@ -51,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examination:
-    """All that was found."""
+    """All findings about one cluster."""
 
     cluster: str
     findings: tuple[Finding, ...]
@@ -60,22 +56,22 @@ class Examination:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing was found that would stop a run."""
+        """Whether no finding would stop a run."""
         return all(finding.state != "problem" for finding in self.findings)
 
     def describe(self) -> str:
-        """Everything as text: job scripts first, then a line a finding, the ways to the dashboard, and the verdict."""
+        """All as text: job scripts, one line per finding, links to the dashboard, and the verdict."""
         lines = []
         for pool, script in self.job_scripts.items():
             lines += [f"--- job script of the {pool} pool ({PLACEHOLDERS})", "", *script.strip().splitlines(), ""]
-        lines.append(f"--- what was found, on {self.cluster}")
+        lines.append(f"--- findings on {self.cluster}")
         lines.append("")
         lines += [f"{one.state:<9}{one.where:<8}{one.what + ':':<13}{one.text}" for one in self.findings]
         if self.links:
-            lines += ["", "--- where the dashboard of a run will be (the port may differ)", ""]
+            lines += ["", "--- the dashboard of a run (the port may differ)", ""]
             lines += [f"{way + ':':<17}{link}" for way, link in self.links.items()]
         count = Counter(one.state for one in self.findings)
-        verdict = "ready" if self.healthy else "not ready: what is marked problem has to be solved first"
+        verdict = "ready" if self.healthy else "not ready: first solve the lines marked problem"
         lines += ["", f"{self.cluster} is {verdict} (problems: {count['problem']}, warnings: {count['warning']})"]
         return "\n".join(lines)
 
@@ -83,38 +79,45 @@ class Examination:
 def doctor(
     cluster: str = "local",
     *,
-    folders: Sequence[str] = ("runs", "nsd.zarr", LOGS),
-    wait: float = 600.0,
-    patience: Patience = PATIENCE,
+    folders: Sequence[str] = ("runs", "nsd.zarr", LOG_FOLDER),
+    wait_s: float = 600.0,
+    times: PoolTimes = POOL_TIMES,
 ) -> Examination:
-    """Start one worker of each pool, look around from inside, and compare with this machine.
+    """Start one worker of each pool, examine its surroundings, and compare them with this machine.
 
     Parameters
     ----------
-    cluster
+    cluster : str
         As for :func:`~nsdflow.cluster.connect.connect`.
-    folders
-        Folders that should not be open to other users; those that do not exist are passed over.
-    wait
+    folders : sequence of str
+        Folders that should be closed to other users; missing ones are skipped.
+    wait_s : float
         Seconds to wait for a worker of each pool; queues can be long.
+    times : PoolTimes, optional
+        As for :func:`~nsdflow.cluster.connect.connect`.
+
+    Returns
+    -------
+    Examination
 
     Raises
     ------
-    PlanError
-        If there is nothing to examine: no such queue here, or its section of ``jobqueue.yaml`` is incomplete.
+    PlanError, ConfigError
+        If nothing can be examined: the batch system is not installed here, or its section of ``jobqueue.yaml`` has
+        mistakes.
     """
     scripts = job_scripts(cluster, workers=1, gpus=None)
     findings = list(_closed(folders))
-    with connect(cluster, patience=patience) as client:
-        links = links_of(client)
+    with connect(cluster, times=times) as client:
+        links = dashboard_of(client)
         findings.append(_network(client))
         for pool in scripts or (("cpu", "gpu") if visible_gpus() else ("cpu",)):
-            findings += _examine(client, pool, wait)
+            findings += _examine(client, pool, wait_s)
     return Examination(cluster, tuple(findings), scripts, links)
 
 
 def _closed(folders: Sequence[str]) -> Iterator[Finding]:
-    """Who else may look into runs, stores and logs, those that are there and those that will be made here."""
+    """Whether other users may read or change runs, stores and logs, existing ones and those that will be made here."""
     for folder in folders:
         if not Path(folder).exists():
             continue
@@ -127,12 +130,12 @@ def _closed(folders: Sequence[str]) -> Iterator[Finding]:
         else:
             yield Finding("driver", "privacy", "ok", f"{folder} is closed to other users")
     if not all(Path(folder).exists() for folder in folders) and open_to_others(Path.cwd()) and _makes_readable():
-        text = "every user can read what you make in this folder; first say: umask 007, or: chmod o-rwx ."
+        text = "every user can read new files in this folder; first run: umask 007, or: chmod o-rwx ."
         yield Finding("driver", "privacy", "warning", text)
 
 
 def _makes_readable() -> bool:
-    """Whether files made now are readable by everybody."""
+    """Whether every user can read new files."""
     with TemporaryDirectory() as folder:
         trial = Path(folder) / "trial"
         trial.touch()
@@ -140,33 +143,33 @@ def _makes_readable() -> bool:
 
 
 def _network(client: Client) -> Finding:
-    """How workers reach the scheduler, and whether others could."""
+    """How workers reach the scheduler, and whether other users could."""
     address = str(client.scheduler_info(n_workers=1)["address"])
     here = f" ({interface_of(address)})" if client.cluster is not None and "inproc" not in address else ""
     if address.startswith("tls://"):
-        text = f"workers reach the scheduler at {address}{here}, encrypted; only who holds its key can connect"
+        text = f"workers reach the scheduler at {address}{here}, encrypted; only holders of its key can connect"
         return Finding("driver", "network", "ok", text)
     if address.startswith("inproc://") or "://127.0.0.1:" in address:
         return Finding("driver", "network", "ok", f"the scheduler at {address} is reached from this machine only")
-    text = f"the scheduler at {address} is not encrypted: whoever reaches it can run code as you"
+    text = f"the scheduler at {address} is not encrypted: anyone who reaches it can run code as you"
     return Finding("driver", "network", "warning", text)
 
 
-def _examine(client: Client, pool: str, wait: float) -> Iterator[Finding]:
-    """What one worker of a pool sees."""
+def _examine(client: Client, pool: str, wait_s: float) -> Iterator[Finding]:
+    """Findings of one worker of a pool."""
     token = f".nsdflow-doctor-{secrets.token_hex(4)}"
     folder = Path.cwd()
     (folder / token).touch()
     started = time.monotonic()
     try:
-        seen = _ask(client, pool, str(folder), token, wait)
+        seen = _run_probe(client, pool, str(folder), token, wait_s)
     except RunError as error:
         yield Finding(pool, "start", "problem", str(error))
         return
     finally:
         (folder / token).unlink()
-    took = clock(time.monotonic() - started)
-    yield Finding(pool, "start", "ok", f"a worker on {seen['host']} answered {took} (m:ss) after it was asked for")
+    took = format_duration(time.monotonic() - started)
+    yield Finding(pool, "start", "ok", f"a worker on {seen['host']} answered after {took} (m:ss)")
     yield _same_environment(pool, seen)
     yield _shared(pool, seen, folder)
     yield _scratch(pool, seen)
@@ -174,19 +177,17 @@ def _examine(client: Client, pool: str, wait: float) -> Iterator[Finding]:
         yield _gpu(pool, seen)
     limit = format_bytes(seen["memory_limit"]) if seen["memory_limit"] else "no limit"
     yield Finding(pool, "network", "ok", f"the worker is at {seen['address']} ({seen['interface']})")
-    yield Finding(pool, "size", "ok", f"{seen['threads']} thread(s) and {limit} of memory a worker")
+    yield Finding(pool, "size", "ok", f"{seen['threads']} thread(s) and {limit} of memory per worker")
     if seen["seconds_left"] is not None:
-        text = (
-            f"a training leaves its job {clock(seen['seconds_left'])} (m:ss) from now, before the walltime, and goes on"
-        )
-        text += " in the next"
+        left = format_duration(seen["seconds_left"])
+        text = f"a training leaves its job in {left} (m:ss), before the walltime, and continues in the next"
         yield Finding(pool, "walltime", "ok", text)
 
 
-def _ask(client: Client, pool: str, folder: str, token: str, wait: float) -> dict[str, Any]:
-    """Run :func:`~nsdflow.cluster.probe.probe` on a pool, waiting for its worker."""
+def _run_probe(client: Client, pool: str, folder: str, token: str, wait_s: float) -> dict[str, Any]:
+    """Run :func:`~nsdflow.cluster.doctor.probe.probe` on a pool, waiting for its worker."""
     feed = Feed(client)
-    ends = time.monotonic() + wait
+    ends = time.monotonic() + wait_s
     submitted = False
     try:
         while time.monotonic() < ends:
@@ -198,8 +199,9 @@ def _ask(client: Client, pool: str, folder: str, token: str, wait: float) -> dic
                 return answer
     finally:
         feed.close()
-    said = client.cluster.queue_says(pool) if isinstance(client.cluster, JobPools) else ""
-    raise RunError(f"no worker within {clock(wait)}{said and f'; the queue says {said}'}")
+    reported = client.cluster.last_answer(pool) if isinstance(client.cluster, JobPools) else ""
+    reason = f"; the batch system reports {reported}" if reported else ""
+    raise RunError(f"no worker within {format_duration(wait_s)}{reason}")
 
 
 def _same_environment(pool: str, seen: Mapping[str, Any]) -> Finding:
@@ -234,5 +236,5 @@ def _gpu(pool: str, seen: Mapping[str, Any]) -> Finding:
     if not gpus:
         text = f"torch sees no GPU, {visible}; ask for one in job-extra-directives, and check torch.version.cuda"
         return Finding(pool, "GPU", "problem", text)
-    text = f"torch sees {len(gpus)} GPUs, {visible}; trainings would share the first: ask for one GPU a job"
+    text = f"torch sees {len(gpus)} GPUs, {visible}; trainings would share the first; ask for one GPU per job"
     return Finding(pool, "GPU", "problem", text)
