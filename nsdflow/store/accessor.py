@@ -1,10 +1,10 @@
-"""``DataArray.nsd``: from voxels back to volumes and files, and what repetitions say about noise."""
+"""``DataArray.nsd``: voxels back to volumes and files, averages over repetitions, noise ceilings."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import xarray as xr
@@ -12,6 +12,7 @@ import xarray as xr
 from nsdflow.errors import StoreError
 from nsdflow.io.paths import local_path
 from nsdflow.nsd.formats.nifti import write_nifti
+from nsdflow.store.query.indexes import index_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["NsdAccessor"]
 
 #: Voxels of a lazy block while trials are averaged: all trials of a full subject are then some 120 MB.
-AVERAGING_VOXELS = 1024
+AVERAGING_VOXELS: Final = 1024
+#: Coordinates that are the same for all trials of an image.
+OF_IMAGE: Final = ("nsd_id", "subject_image", "shared", "coco_id")
 
 
 @xr.register_dataarray_accessor("nsd")
@@ -80,13 +83,18 @@ class NsdAccessor:
         return target
 
     def mean_over_repetitions(self) -> xr.DataArray:
-        """Average the trials that show the same image; lazy arrays stay lazy.
+        """Average the trials that show the same image; lazy arrays stay lazy, coordinates stay in memory.
 
         Returns
         -------
         xr.DataArray
-            ``image`` in place of ``trial``, by ascending ``nsd_id``, with coordinates ``nsd_id``, ``repetitions``
-            (how many trials were averaged) and what else is the same for all trials of an image.
+            ``image`` in place of ``trial``, by ascending ``nsd_id``, which is its index, with ``repetitions`` (number
+            of trials averaged) and the coordinates that are the same for all trials of an image.
+
+        Raises
+        ------
+        StoreError
+            The array has no ``trial`` dimension with ``nsd_id``.
         """
         array = self._array
         if "trial" not in array.dims or "nsd_id" not in array.coords:
@@ -94,8 +102,9 @@ class NsdAccessor:
         ids, first, inverse, counts = np.unique(
             array["nsd_id"].values, return_index=True, return_inverse=True, return_counts=True
         )
-        if array.chunks is not None:
-            array = array.chunk({"trial": -1, **({"voxel": AVERAGING_VOXELS} if "voxel" in array.dims else {})})
+        if array.chunks is not None:  # the variable alone: DataArray.chunk would make coordinates lazy as well
+            blocks = {"trial": -1, **({"voxel": AVERAGING_VOXELS} if "voxel" in array.dims else {})}
+            array = array.copy(data=array.variable.chunk(blocks).data)
         means: xr.DataArray = xr.apply_ufunc(
             _group_means,
             array,
@@ -107,34 +116,50 @@ class NsdAccessor:
             dask_gufunc_kwargs={"output_sizes": {"image": len(ids)}},
             keep_attrs=True,
         )
-        same = {
-            name: array[name].values
-            for name in ("nsd_id", "subject_image", "shared", "coco_id")
-            if name in array.coords
-        }
-        coords = {name: ("image", values[first], array[name].attrs) for name, values in same.items()}
+        same = [array[name] for name in OF_IMAGE if name in array.coords]
+        coords: dict[Any, Any] = {c.name: ("image", c.values[first], c.attrs) for c in same}
         coords["repetitions"] = ("image", counts, {"long_name": "trials averaged"})
-        return means.transpose(*("image" if dim == "trial" else dim for dim in array.dims)).assign_coords(coords)
+        means = means.transpose(*("image" if dim == "trial" else dim for dim in array.dims)).assign_coords(coords)
+        return index_images(means)
 
-    def noise_ceiling(self, n: float = 1) -> xr.DataArray:
-        """Explainable share of variance when ``n`` trials are averaged: ncsnr^2 / (ncsnr^2 + 1/n), from 0 to 1.
+    def noise_ceiling(self, n: float | None = None) -> xr.DataArray:
+        """The highest correlation with these responses that a model of the image can reach, from 0 to 1.
 
-        For images with unequal numbers of trials, 1/n is the mean over images of 1/trials. Accuracies are correlations,
-        whose ceiling is the square root: :func:`nsdflow.analysis.noise_ceiling` gives it.
+        The square root of :meth:`explainable_variance`, which says what ``n`` is.
+        """
+        share = self.explainable_variance(n)
+        trials = share.attrs["long_name"].partition(", ")[2]
+        ceiling = share**0.5
+        return ceiling.rename("noise_ceiling").assign_attrs(
+            long_name=f"noise ceiling (correlation), {trials}", units="1"
+        )
+
+    def explainable_variance(self, n: float | None = None) -> xr.DataArray:
+        """Share of variance that depends on the image, ncsnr^2 / (ncsnr^2 + 1/n), from 0 to 1.
+
+        Parameters
+        ----------
+        n : float, optional
+            Trials that are averaged into a response. If not given, those that
+            :meth:`mean_over_repetitions` has averaged, and 1 for single trials. For images with unequal numbers of
+            trials, 1/n is the mean over images of 1/trials.
 
         Raises
         ------
         StoreError
             The array has no ``ncsnr``, or ``n`` is less than one trial.
         """
+        if n is None:
+            counts = self._array.coords.get("repetitions")
+            n = 1 if counts is None or not counts.size else 1 / float((1 / counts).mean())
         if not n >= 1:
-            raise StoreError(f"noise_ceiling of {n:g} trials: give the number that is averaged, 1 or more")
+            raise StoreError(f"n={n:g}: a ceiling needs the number of trials that are averaged, 1 or more")
         if "ncsnr" not in self._array.coords:
-            raise StoreError("noise_ceiling needs the coordinate ncsnr; take the voxels from a store that has it")
+            raise StoreError("the array has no coordinate ncsnr; take the voxels from a store that has it")
         signal = self._array["ncsnr"] ** 2
-        ceiling = signal / (signal + 1 / n)
-        return ceiling.rename("noise_ceiling").assign_attrs(
-            long_name=f"noise ceiling of {n:g} trials (share of variance)", units="1"
+        share: xr.DataArray = signal / (signal + 1 / n)
+        return share.rename("explainable_variance").assign_attrs(
+            long_name=f"share of variance that depends on the image, mean of {n:g} trials", units="1"
         )
 
     def _grid(self) -> tuple[tuple[int, ...], NDArray[np.float64]]:
@@ -142,9 +167,9 @@ class NsdAccessor:
         array = self._array
         if "voxel" not in array.dims or "flat_index" not in array.coords:
             raise StoreError(f"{array.name or 'array'}: no voxel dimension with the coordinate flat_index; keep it")
-        if "hemisphere" in array.coords:
-            raise StoreError(f"{array.name or 'array'}: its voxels are vertices of a surface, which have no volume")
         known: dict[str, Any] = {**array.attrs, **array["flat_index"].attrs}
+        if len(known.get("shape", ())) == 2 or ("hemisphere" in array.coords and "shape" not in known):
+            raise StoreError(f"{array.name or 'array'}: its voxels are vertices of a surface, which have no volume")
         if "shape" not in known or "affine" not in known:
             raise StoreError(f"{array.name or 'array'}: flat_index lacks its attributes shape and affine; keep them")
         return tuple(int(size) for size in known["shape"]), np.asarray(known["affine"], np.float64).reshape(4, 4)

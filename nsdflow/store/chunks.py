@@ -13,25 +13,28 @@ import numpy as np
 
 from nsdflow.errors import StoreError
 from nsdflow.io.read import open_ranges
+from nsdflow.store.memory import fresh_array
 from nsdflow.store.shards import ABSENT, CODECS
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from nsdflow.store.shards import Index, ShardedArray
 
 __all__ = ["read_region", "read_spans"]
 
 
-def read_region(array: ShardedArray, selection: Sequence[Index | None]) -> NDArray[Any]:
-    """The selected values, reading only chunks that are touched.
+def read_region(array: ShardedArray, selection: Sequence[Index | None], dtype: DTypeLike | None = None) -> NDArray[Any]:
+    """The selected values, reading only the chunks that they are in.
 
     Parameters
     ----------
     array : ShardedArray
-        Where from.
+        The array to read from.
     selection : sequence
-        For each axis the indices to take, ascending, or None for all; the axes are selected independently.
+        For each axis the indices to take, ascending and each once, or None for all; axes are selected independently.
+    dtype : dtype, optional
+        Type of the result; that of the array if not given.
 
     Raises
     ------
@@ -42,7 +45,7 @@ def read_region(array: ShardedArray, selection: Sequence[Index | None]) -> NDArr
         np.arange(size) if chosen is None else chosen for chosen, size in zip(selection, array.shape, strict=True)
     ]
     axes = [_axis_pieces(wanted, chunk) for wanted, chunk in zip(indices, array.chunk, strict=True)]
-    values = np.empty([len(wanted) for wanted in indices], array.dtype.newbyteorder("="))
+    values = fresh_array([len(wanted) for wanted in indices], dtype or array.dtype.newbyteorder("="))
     by_shard: dict[tuple[int, ...], list[tuple[_AxisPiece, ...]]] = {}
     for pieces in product(*axes):
         position = tuple(piece.chunk // count for piece, count in zip(pieces, array.chunks_per_shard, strict=True))

@@ -23,7 +23,7 @@ from nsdflow.store.schema import COORDINATES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["read_coordinates"]
+__all__ = ["read_coordinate", "read_coordinates"]
 
 #: Every array begins at a multiple of so many bytes, a line of the cache.
 ALIGNMENT: Final = 64
@@ -58,6 +58,26 @@ def read_coordinates(url: str, group: str) -> xr.Dataset:
         attrs = {key: value for key, value in meta["attributes"].items() if key != "_FillValue"}
         coordinates[name] = (tuple(meta["dimension_names"]), arrays[name], attrs)
     return xr.Dataset(coords=coordinates, attrs=attributes)
+
+
+def read_coordinate(group: str, name: str) -> NDArray[Any]:
+    """One coordinate of a group.
+
+    Parameters
+    ----------
+    group : str
+        Path or URL of the group.
+    name : str
+        Name of the coordinate.
+    """
+    url = f"{group}/{name}"
+    (metadata,) = _metadata([url])
+    if not _is_plain(metadata):
+        return np.asarray(zarr.open_array(url, mode="r")[...])
+    (data,) = _files([f"{url}/c/0"])
+    values = _allocate({name: metadata})[name]
+    _decode(data, metadata, url, out=values)
+    return values
 
 
 def _metadata(urls: list[str]) -> list[dict[str, Any]]:

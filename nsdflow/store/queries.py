@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.utils import format_bytes
-from numpy.typing import ArrayLike, NDArray
 
 from nsdflow.errors import ConfigError, MissingDataError, StoreError, one_of
 from nsdflow.io.folders import exists
@@ -20,20 +19,31 @@ from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.read import read_metadata
 from nsdflow.names import subject_name, subject_number
 from nsdflow.store.coordinates import read_coordinates
-from nsdflow.store.responses import read_images, read_responses
+from nsdflow.store.query.blocks import cut_rows, cut_table
+from nsdflow.store.query.forks import survive_forks
+from nsdflow.store.query.indexes import TRIAL_KEY, index_images, index_trials
+from nsdflow.store.query.selection import Selection, select_images, select_trials, select_voxels
+from nsdflow.store.responses import SessionStatistics, TrainingStatistics, read_images, read_responses
 from nsdflow.store.schema import SCHEMA, SCHEMA_VERSION, STIMULI, UNITS
-from nsdflow.store.selection import select_images, select_trials, select_voxels
 from nsdflow.store.shards import ShardedArray, open_sharded
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Explanation", "Store", "open_store"]
 
-#: A lazy block holds the chunks of one session and this many neighbouring chunks of voxels.
-BLOCK_CHUNKS: Final = 8
+#: A lazy block of images holds about this many bytes.
+IMAGE_BLOCK_BYTES: Final = 16 << 20
 
-#: What stays a coordinate in tables of trials, voxels and images: what says which one a row is.
-LABELS: Final = ("nsd_id", "flat_index", "hemisphere")
+#: Variables kept as coordinates in tables because they identify the rows.
+LABELS: Final = (*TRIAL_KEY, "nsd_id", "flat_index", "hemisphere")
 
-Index = NDArray[np.intp]
+#: Attributes of responses by what they are z-scored with.
+RESPONSES: Final[Mapping[str | bool, Mapping[str, str]]] = {
+    "session": {"units": "1", "long_name": "response, z-scored within session"},
+    "training": {"units": "1", "long_name": "response, z-scored with the session's training trials"},
+    False: {"units": UNITS, "long_name": "response"},
+}
 
 
 @dataclass(frozen=True)
@@ -91,27 +101,28 @@ class Store:
         Parameters
         ----------
         nsd_id : int or sequence of int, optional
-            Which ones; all if not given.
+            Which images, in which order, repeats included; all by ascending ``nsd_id`` if not given.
 
         Returns
         -------
         xr.DataArray
-            (image, channel, y, x) uint8, RGB, by ascending ``nsd_id``.
+            (image, channel, y, x) uint8, RGB, with an index of ``nsd_id``. ``x`` counts pixels from the left edge,
+            ``y`` from the bottom edge, so that the first row of pixels has the largest ``y`` and plots are upright.
 
         Raises
         ------
         MissingDataError
             The store was made without images.
         SelectionError
-            One of the images is not in the store.
+            An image is not in the store.
         """
         if STIMULI not in self._coordinates and not exists(f"{self.url}/{STIMULI}"):
             raise MissingDataError(f"{self.url}: ingested without images; ingest again with --images shown, or all")
         table = self._group(STIMULI)
         rows = select_images(table, nsd_id)
         array = open_sharded(f"{self.url}/{STIMULI}/images")
-        sizes = _block_sizes(rows, array.chunk[0] * BLOCK_CHUNKS)
         pixels = array.shape[1:]
+        sizes = cut_rows(len(rows), max(array.chunk[0], IMAGE_BLOCK_BYTES // prod(pixels)))
         values = da.map_blocks(
             read_images,
             da.from_array(rows[:, None, None, None], chunks=(sizes, 1, 1, 1)),
@@ -120,7 +131,12 @@ class Store:
             dtype=np.uint8,
             meta=np.empty((0, *pixels), np.uint8),
         )
-        coords = table.isel(image=rows).coords
+        _, height, width = pixels
+        edges = {
+            "y": ("y", np.arange(height)[::-1], {"long_name": "pixel from the bottom edge, from 0"}),
+            "x": ("x", np.arange(width), {"long_name": "pixel from the left edge, from 0"}),
+        }
+        coords = table.isel(image=rows).assign_coords(edges).coords
         return xr.DataArray(values, coords, ("image", "channel", "y", "x"), "images", dict(table.attrs))
 
     def responses(
@@ -131,10 +147,13 @@ class Store:
         ncsnr_min: float | None = None,
         sessions: int | Iterable[int] | None = None,
         shared: bool | None = None,
-        zscore: bool = True,
+        zscore: str | bool = "session",
         nsd_id: ArrayLike | None = None,
     ) -> xr.DataArray:
         """Single-trial responses of a subject, lazily; conditions are combined with "and".
+
+        Trials are in the order of presentation and voxels in that of the store, unless ``nsd_id``, ``sessions`` or
+        ``voxels`` list them in another order: that order is kept, repeats included.
 
         Parameters
         ----------
@@ -142,52 +161,56 @@ class Store:
             ``"subj01"`` or 1.
         roi : str or iterable of str, optional
             A group (V1, V2, V3, hV4, V3ab, LO, IPS, VO, PHC, MT, MST, other), a label (``"V1v"``), an atlas
-            (``"nsdgeneral"``), a label of an atlas (``"FFA-1"``, ``"floc-faces:FFA-1"``), or several of these.
+            (``"nsdgeneral"``), a label of an atlas (``"FFA-1"``; ``"FFA"`` for FFA-1 and FFA-2;
+            ``"floc-faces:FFA-1"``), or several of these, of which a voxel is in any.
         voxels : str, slice, sequence of int or bool mask, optional
-            Positions along ``voxel`` (the result keeps the store's order), or a voxel set by name as in ``roi``.
+            Positions along ``voxel``, or a voxel set by its name (``"evc"``, ``"nsdgeneral"``, ...).
         ncsnr_min : float, optional
             Least noise ceiling signal-to-noise ratio; voxels whose ncsnr is NaN are left out.
         sessions : int or iterable of int, optional
             Session numbers, from 1.
         shared : bool, optional
             True: only trials of images that all subjects saw; False: only the others.
-        zscore : bool
-            As published: x/300 in percent signal change, minus the session's mean, divided by its standard
-            deviation (ddof 0) + 1e-6, NaN becomes 0. False: percent signal change.
+        zscore : {"session", "training"} or bool
+            ``"session"`` or True, as published: x/300 in percent signal change, minus the mean of the session's
+            trials, divided by their standard deviation (ddof 0) + 1e-6; NaN becomes 0. ``"training"``: mean and
+            standard deviation of those trials of the session that show no shared image, so that nothing about the
+            shared images enters. False: percent signal change.
         nsd_id : int or sequence of int, optional
-            Only trials that show these images.
+            Only trials that show these images, image by image.
 
         Returns
         -------
         xr.DataArray
-            (trial, voxel) float32 with the coordinates of both.
+            (trial, voxel) float32 with the coordinates of both in memory, and an index of (session,
+            trial_in_session).
 
         Raises
         ------
         SelectionError
-            An unknown subject, ROI, session or image; the message lists what there is.
+            An unknown subject, ROI, session or image, or a value that an argument does not take.
         """
+        selection = Selection(
+            roi=roi, voxels=voxels, ncsnr_min=ncsnr_min, sessions=sessions, shared=shared, zscore=zscore, nsd_id=nsd_id
+        )
         name = self._subject(subject)
-        coordinates = self._group(name)
-        rows, columns = self._select(name, roi, voxels, ncsnr_min, sessions, shared, nsd_id)
+        table = self._group(name)
+        rows, columns = select_trials(table, selection), select_voxels(table, selection)
         betas = self._array(name, "betas")
-        statistics = (self._array(name, "beta_mean"), self._array(name, "beta_std")) if zscore else None
-        row_sizes = _block_sizes(rows, betas.chunk[0])
-        column_sizes = _block_sizes(columns, betas.chunk[1] * BLOCK_CHUNKS)
+        row_sizes, column_sizes = cut_table(rows, len(columns), (betas.chunk[0], betas.chunk[1]))
         values = da.map_blocks(
             read_responses,
             da.from_array(rows[:, None], chunks=(row_sizes, 1)),
             da.from_array(columns[None, :], chunks=(1, column_sizes)),
             betas=betas,
-            statistics=statistics,
+            zscore=self._statistics(name, selection.zscore),
             chunks=(row_sizes, column_sizes),
             dtype=np.float32,
             meta=np.empty((0, 0), np.float32),
         )
-        attrs = {**coordinates.attrs, "units": "1" if zscore else UNITS}
-        attrs["long_name"] = "response, z-scored within session" if zscore else "response"
-        chosen = coordinates.isel(trial=rows, voxel=columns)
-        return chosen.assign(responses=(("trial", "voxel"), values, attrs))["responses"]  # without a copy of them
+        attrs = {**table.attrs, **RESPONSES[selection.zscore]}
+        chosen = table.isel(trial=rows, voxel=columns)
+        return chosen.assign(responses=(("trial", "voxel"), values, attrs))["responses"]  # coordinates are not copied
 
     def explain(
         self,
@@ -197,42 +220,37 @@ class Store:
         ncsnr_min: float | None = None,
         sessions: int | Iterable[int] | None = None,
         shared: bool | None = None,
-        zscore: bool = True,
+        zscore: str | bool = "session",
         nsd_id: ArrayLike | None = None,
     ) -> Explanation:
         """What :meth:`responses` with the same arguments would read, without reading it."""
+        selection = Selection(
+            roi=roi, voxels=voxels, ncsnr_min=ncsnr_min, sessions=sessions, shared=shared, zscore=zscore, nsd_id=nsd_id
+        )
         name = self._subject(subject)
-        rows, columns = self._select(name, roi, voxels, ncsnr_min, sessions, shared, nsd_id)
-        arrays = [self._array(name, "betas")]
-        selections = [(rows, columns)]
-        if zscore:
-            arrays += [self._array(name, "beta_mean"), self._array(name, "beta_std")]
-            selections += [(np.unique(rows // arrays[0].chunk[0]), columns)] * 2
-        chunks = [array.count_chunks(*chosen) for array, chosen in zip(arrays, selections, strict=True)]
+        table = self._group(name)
+        rows, columns = select_trials(table, selection), select_voxels(table, selection)
+        reads = [(self._array(name, "betas"), rows)]
+        length = reads[0][0].chunk[0]
+        statistics = self._statistics(name, selection.zscore)
+        if isinstance(statistics, SessionStatistics):
+            reads += [(array, rows // length) for array in (statistics.mean, statistics.std)]
+        chunks = [array.count_chunks(where, columns) for array, where in reads]
         return Explanation(
             shape=(len(rows), len(columns)),
             result_bytes=4 * len(rows) * len(columns),
-            bytes=sum(count * prod(a.chunk) * a.dtype.itemsize for a, count in zip(arrays, chunks, strict=True)),
+            bytes=sum(n * prod(a.chunk) * a.dtype.itemsize for n, (a, _) in zip(chunks, reads, strict=True)),
             chunks=sum(chunks),
-            files=sum(a.count_shards(*chosen) for a, chosen in zip(arrays, selections, strict=True)),
+            files=sum(array.count_shards(where, columns) for array, where in reads),
         )
 
-    def _select(
-        self,
-        subject: str,
-        roi: str | Iterable[str] | None,
-        voxels: str | slice | ArrayLike | None,
-        ncsnr_min: float | None,
-        sessions: int | Iterable[int] | None,
-        shared: bool | None,
-        nsd_id: ArrayLike | None,
-    ) -> tuple[Index, Index]:
-        table = self._group(subject)
-        rows = select_trials(table, sessions=sessions, shared=shared, nsd_id=nsd_id)
-        return rows, select_voxels(table, roi=roi, positions=voxels, ncsnr_min=ncsnr_min)
+    def _statistics(self, subject: str, zscore: str | bool) -> SessionStatistics | TrainingStatistics | None:
+        if zscore == "session":
+            return SessionStatistics(self._array(subject, "beta_mean"), self._array(subject, "beta_std"))
+        return TrainingStatistics(f"{self.url}/{subject}") if zscore == "training" else None
 
     def _subject(self, subject: str | int) -> str:
-        with suppress(ConfigError):  # what is the name of no subject at all is not one of these either
+        with suppress(ConfigError):  # a malformed name gets the same error as an unknown subject
             name = subject_name(subject_number(str(subject)))
             if name in self.subjects:
                 return name
@@ -248,9 +266,11 @@ class Store:
         return table.set_coords([name for name in LABELS if name in names])
 
     def _group(self, group: str) -> xr.Dataset:
-        """Coordinates of a group, in memory, read once."""
+        """Coordinates of a group with their index, in memory, read once."""
         if group not in self._coordinates:
-            self._coordinates[group] = read_coordinates(self.url, group)
+            table = read_coordinates(self.url, group)
+            table.attrs.pop("sessions", None)  # it would stay after a selection of some of them
+            self._coordinates[group] = index_images(table) if group == STIMULI else index_trials(table)
         return self._coordinates[group]
 
 
@@ -278,6 +298,7 @@ def open_store(url: str) -> Store:
             f"{where}: schema {attributes[SCHEMA]}, newer than the {SCHEMA_VERSION} this nsdflow reads; "
             "upgrade nsdflow, or ingest again with this one"
         )
+    survive_forks()
     return Store(where, tuple(attributes["subjects"]), attributes)
 
 
@@ -292,9 +313,3 @@ def _root_attributes(url: str) -> dict[str, Any]:
             f"{url}: no store there; {hint if unfinished else '`nsdflow ingest` makes one'}"
         ) from error
     return dict(metadata.get("attributes", {}))
-
-
-def _block_sizes(positions: Index, size: int) -> tuple[int, ...]:
-    """Lengths of the runs of ascending positions that lie in the same stretch of ``size``."""
-    counts = np.unique(positions // size, return_counts=True)[1]
-    return tuple(counts.tolist()) or (0,)

@@ -15,7 +15,7 @@ from nsdflow.names import ROI_LABELS, atlas_coordinate
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["flag_attributes", "flags_of", "morton_code", "positions_of", "voxel_order", "voxel_table"]
+__all__ = ["flag_attributes", "labels_of", "morton_code", "positions_of", "voxel_order", "voxel_table"]
 
 Labels = Mapping[int, str]
 
@@ -95,14 +95,17 @@ def flag_attributes(labels: Labels) -> dict[str, Any]:
     return {"flag_values": values, "flag_meanings": " ".join("_".join(labels[value].split()) for value in values)}
 
 
-def flags_of(attributes: Mapping[str, Any]) -> dict[str, int]:
-    """The reverse of :func:`flag_attributes`, by name: ``{"FFA-1": 1}``; empty where there are no flags.
+def labels_of(attributes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The reverse of :func:`flag_attributes`: values by name, several where a name occurs more than once.
 
-    >>> flags_of({"flag_values": [0, 1], "flag_meanings": "Unknown FFA-1"})
-    {'Unknown': 0, 'FFA-1': 1}
+    >>> labels_of({"flag_values": [0, 1, 2], "flag_meanings": "Unknown FFA-1 FFA-1"})
+    {'Unknown': (0,), 'FFA-1': (1, 2)}
     """
     values = np.atleast_1d(attributes.get("flag_values", ())).tolist()
-    return dict(zip(str(attributes.get("flag_meanings", "")).split(), values, strict=True))
+    labels: dict[str, tuple[int, ...]] = {}
+    for name, value in zip(str(attributes.get("flag_meanings", "")).split(), values, strict=True):
+        labels[name] = (*labels.get(name, ()), value)
+    return labels
 
 
 def voxel_table(

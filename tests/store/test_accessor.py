@@ -86,8 +86,9 @@ def test_what_cannot_be_a_volume_says_why(store, tmp_path: Path) -> None:
     bare = responses.drop_attrs()
     with pytest.raises(StoreError, match="lacks its attributes shape and affine"):
         bare.nsd.to_volume()
+    vertices = responses.assign_coords(flat_index=responses["flat_index"].assign_attrs(shape=[200, 136]))
     with pytest.raises(StoreError, match="vertices of a surface"):
-        responses.assign_coords(hemisphere=("voxel", np.zeros(responses.sizes["voxel"], int))).nsd.to_volume()
+        vertices.nsd.to_volume()
     with pytest.raises(StoreError, match=r"is called .nii or .nii.gz"):
         responses[0].nsd.to_nifti(tmp_path / "map.img")
     with pytest.raises(StoreError, match="too many"):
@@ -121,10 +122,14 @@ def test_mean_over_repetitions_of_any_dimensions(store) -> None:
 @pytest.mark.parametrize("n", [1, 3, 1 / (0.5 / 3 + 0.5)])
 def test_noise_ceiling(store, n: float) -> None:
     responses = store.responses(1)
-    ceiling = responses.nsd.noise_ceiling(n)
-    for snr, share in zip(responses["ncsnr"].values.tolist(), ceiling.values.tolist(), strict=True):
+    shares, ceilings = responses.nsd.explainable_variance(n), responses.nsd.noise_ceiling(n)
+    values = (responses["ncsnr"].values, shares.values, ceilings.values)
+    for snr, share, ceiling in zip(*(v.tolist() for v in values), strict=True):
         np.testing.assert_allclose(share, snr**2 / (snr**2 + 1 / n), rtol=1e-5)
-    with pytest.raises(StoreError, match="needs the coordinate ncsnr"):
+        np.testing.assert_allclose(ceiling**2, share, rtol=1e-5)
+    assert ceilings.name == "noise_ceiling"
+    assert ceilings.attrs["long_name"] == f"noise ceiling (correlation), mean of {n:g} trials"
+    with pytest.raises(StoreError, match="no coordinate ncsnr"):
         responses.drop_vars("ncsnr").nsd.noise_ceiling(1)
     for less in (0, -1, 0.5, np.nan):
         with pytest.raises(StoreError, match="1 or more"):

@@ -1,0 +1,178 @@
+"""Which voxels, trials and images a query means: conditions become positions, in the order asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nsdflow.errors import SelectionError
+from nsdflow.store.query.regions import region_mask
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Selection", "select_images", "select_trials", "select_voxels"]
+
+Index = NDArray[np.intp]
+Mask = NDArray[np.bool_]
+
+#: A message lists at most this many numbers.
+LISTED: Final = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The conditions of a query, checked; :meth:`nsdflow.store.Store.responses` says what they mean.
+
+    Raises
+    ------
+    SelectionError
+        A value is of a kind that its argument does not take; the message says what to write.
+    """
+
+    roi: str | Iterable[str] | None = None
+    voxels: str | slice | ArrayLike | None = None
+    ncsnr_min: float | None = None
+    sessions: int | Iterable[int] | None = None
+    shared: bool | None = None
+    zscore: str | bool = "session"
+    nsd_id: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        zscore = "session" if _is_bool(self.zscore) and self.zscore else self.zscore
+        named = isinstance(zscore, str) and zscore in ("session", "training")
+        _check("zscore", zscore, named or _is_bool(zscore), '"session" (the same as True), "training" or False')
+        object.__setattr__(self, "zscore", zscore if named else False)
+        _check("shared", self.shared, self.shared is None or _is_bool(self.shared), "True, False or None (all trials)")
+        _check(
+            "ncsnr_min", self.ncsnr_min, self.ncsnr_min is None or _is_number(self.ncsnr_min), "a number, such as 0.2"
+        )
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool | np.bool_)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real | np.number) and not _is_bool(value) and not np.isnan(float(value))
+
+
+def _check(argument: str, received: object, right: bool, wanted: str) -> None:
+    if not right:
+        raise SelectionError(f"{argument}={received!r}: unknown value; write {wanted}")
+
+
+def select_voxels(voxels: xr.Dataset, selection: Selection) -> Index:
+    """Positions of the voxels that meet every condition.
+
+    In the order of the store, or in that of ``selection.voxels`` where these are positions.
+    """
+    size = voxels.sizes["voxel"]
+    chosen = np.ones(size, bool)
+    if selection.roi is not None:
+        chosen &= _in_any_region(voxels, selection.roi)
+    if selection.ncsnr_min is not None:
+        if "ncsnr" not in voxels.variables:
+            raise SelectionError(f"ncsnr_min={selection.ncsnr_min}: this store has no ncsnr; leave ncsnr_min out")
+        chosen &= voxels["ncsnr"].values >= selection.ncsnr_min
+    if selection.voxels is None:
+        return np.flatnonzero(chosen)
+    if isinstance(selection.voxels, str):
+        return np.flatnonzero(chosen & region_mask(voxels, selection.voxels))
+    positions = _positions(selection.voxels, size)
+    return positions[chosen[positions]]
+
+
+def _in_any_region(voxels: xr.Dataset, roi: Any) -> Mask:
+    names = [roi] if isinstance(roi, str) or not isinstance(roi, Iterable) else list(roi)
+    inside = np.zeros(voxels.sizes["voxel"], bool)
+    for name in names:
+        inside |= region_mask(voxels, str(name))
+    return inside
+
+
+def _positions(asked: slice | ArrayLike, size: int) -> Index:
+    """Positions of voxels in the order asked for; those of a mask or a set ascend."""
+    if isinstance(asked, slice):
+        return np.arange(size)[asked]
+    wanted = np.asarray(_listed(asked))
+    if not wanted.size:
+        return np.empty(0, np.intp)
+    if wanted.dtype == bool:
+        if wanted.shape != (size,):
+            raise SelectionError(f"voxels: a mask of shape {wanted.shape} for {size} voxels; give one bool per voxel")
+        return np.flatnonzero(wanted)
+    if wanted.dtype.kind not in "iu" or wanted.ndim > 1:
+        raise SelectionError(f"voxels: {wanted.ravel()[0]!r} is not a position; write whole numbers, a mask or a slice")
+    try:
+        return np.atleast_1d(np.arange(size)[wanted])
+    except IndexError as error:
+        raise SelectionError(f"voxels: {error}; there are {size} voxels, positions 0 to {size - 1}") from error
+
+
+def select_trials(trials: xr.Dataset, selection: Selection) -> Index:
+    """Positions of the trials that meet every condition.
+
+    Without lists in the order of presentation. A list sorts the trials by its own order, repeats included:
+    ``nsd_id=[7, 3, 7]`` gives all trials of image 7, those of 3, and those of 7 again. ``nsd_id`` sorts before
+    ``sessions``.
+    """
+    chosen = np.arange(trials.sizes["trial"])
+    if selection.shared is not None:
+        chosen = chosen[trials["shared"].values == selection.shared]
+    if selection.sessions is not None:
+        chosen = _in_order("session", trials["session"].values, selection.sessions, chosen)
+    if selection.nsd_id is not None:
+        chosen = _in_order("nsd_id", trials["nsd_id"].values, selection.nsd_id, chosen)
+    return chosen
+
+
+def select_images(images: xr.Dataset, nsd_id: ArrayLike | None = None) -> Index:
+    """Positions of images in the order asked for, repeats included; all of them in the order of the store."""
+    everything = np.arange(images.sizes["image"])
+    return everything if nsd_id is None else _in_order("nsd_id", images["nsd_id"].values, nsd_id, everything)
+
+
+def _listed(values: Any) -> ArrayLike:
+    """Ranges, sets (ascending, since they have no order) and other iterables as something numpy takes."""
+    if isinstance(values, set | frozenset):
+        return sorted(values)
+    return list(values) if isinstance(values, Iterable) and not isinstance(values, np.ndarray | Sequence) else values
+
+
+def _in_order(kind: str, values: NDArray[Any], asked: Any, among: Index) -> Index:
+    """Those of some positions where ``values`` are asked for, value by value as asked.
+
+    Raises
+    ------
+    SelectionError
+        A value does not occur anywhere in ``values``.
+    """
+    wanted = np.atleast_1d(np.asarray(_listed(asked))).ravel()
+    if wanted.size and wanted.dtype.kind not in "iu":
+        raise SelectionError(f"{kind}: {wanted.tolist()[0]!r} is not a whole number; write numbers")
+    wanted = wanted.astype(np.int64)
+    unknown = wanted[~np.isin(wanted, values)]
+    if unknown.size:
+        raise _unknown_number(kind, unknown, np.unique(values))
+    order = np.argsort(values[among], kind="stable")
+    found = values[among][order]
+    first, last = np.searchsorted(found, wanted, "left"), np.searchsorted(found, wanted, "right")
+    counts = last - first
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    positions: Index = among[order[np.repeat(first, counts) + within]]
+    return positions
+
+
+def _unknown_number(kind: str, unknown: NDArray[Any], known: NDArray[Any]) -> SelectionError:
+    if known.size > LISTED:
+        return SelectionError(
+            f"{unknown.size} of the {kind} asked for do not occur here, the first is {unknown[0]}; "
+            f"available: {known.size}, from {known[0]} to {known[-1]}"
+        )
+    return SelectionError(f"unknown {kind} {unknown[0]}; available: {', '.join(map(str, known))}")
