@@ -11,6 +11,7 @@ import numpy as np
 
 from nsdflow.errors import ConfigError
 from nsdflow.names import BETAS_VERSIONS, DEFAULT_BETAS, DEFAULT_SPACE, SPACES
+from nsdflow.synthetic.brain.cortex.spheres import ICOSAHEDRA
 
 __all__ = ["FORMATS", "HIERARCHIES", "VERSION_SNR", "SyntheticSpec"]
 
@@ -81,7 +82,8 @@ class SyntheticSpec:
     evc_voxels : int
         Voxels of V1 to hV4 in func1pt8mm; 3.2 times as many carry signal at all.
     vertices : int
-        Vertices a hemisphere of fsaverage, and about as many of nativesurface.
+        Vertices per hemisphere of fsaverage: a divided icosahedron, 162, 642, 2562, 10242, 40962 or 163842. A native
+        surface has about as many.
     spaces, betas, formats : tuples of str
         Spaces, versions of the betas, and files of the volume betas to write.
     ncsnr : (float, float)
@@ -112,7 +114,7 @@ class SyntheticSpec:
     image_size: int = 128
     shapes: tuple[tuple[int, int, int], ...] = ()
     evc_voxels: int = 150
-    vertices: int = 2000
+    vertices: int = 2562
     spaces: tuple[str, ...] = (DEFAULT_SPACE,)
     betas: tuple[str, ...] = (DEFAULT_BETAS,)
     formats: tuple[str, ...] = ("nii.gz", "hdf5")
@@ -238,6 +240,8 @@ def _problems(spec: SyntheticSpec) -> Iterator[str]:
         yield f"image_size: at least 32 pixels, not {spec.image_size}"
     if len(spec.shapes) != spec.subjects or not all(len(shape) == 3 and min(shape) >= 10 for shape in spec.shapes):
         yield f"shapes: three sides of at least 10 voxels for each subject, not {spec.shapes}"
+    if spec.vertices not in ICOSAHEDRA[2:]:
+        yield f"vertices: one of {', '.join(map(str, ICOSAHEDRA[2:]))}, not {spec.vertices}"
     yield from _crowding(spec)
     for name, known in (("spaces", SPACES), ("betas", BETAS_VERSIONS), ("formats", FORMATS)):
         asked = getattr(spec, name)

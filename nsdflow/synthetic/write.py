@@ -21,6 +21,7 @@ from nsdflow.synthetic.experiment.behaviour import responses, responses_text
 from nsdflow.synthetic.experiment.design import Experiment, expdesign, plan_experiment, stim_info
 from nsdflow.synthetic.experiment.stimuli import Progress, show_images
 from nsdflow.synthetic.published.betas import write_session, write_summaries
+from nsdflow.synthetic.published.cortex import write_cortex
 from nsdflow.synthetic.published.maps import write_label_tables, write_surface_maps, write_volume_maps
 from nsdflow.synthetic.truth import save_spec, save_truth, signal_path
 
@@ -82,6 +83,7 @@ def _write_all(root: Path, spec: SyntheticSpec, report: Progress) -> None:
     everyone = show_images(root, spec, experiment, _cast(spec), report)
     for label_owner in ("fsaverage", *(subject_name(number) for number in range(1, spec.subjects + 1))):
         write_label_tables(root, label_owner)
+    write_cortex(root, spec)
     for who in everyone:
         save_truth(root, who, experiment.images[who.subject - 1])
         if who.space in ("func1pt8mm", "func1mm"):

@@ -44,7 +44,7 @@ def surface_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         trials_per_session=36,
         image_size=40,
         spaces=("nativesurface", "fsaverage"),
-        vertices=300,
+        vertices=642,
         shared_images=4,
     )
     return write_nsd(tmp_path_factory.mktemp("surfaces") / "nsd", spec)

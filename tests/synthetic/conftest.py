@@ -17,7 +17,7 @@ def spec() -> SyntheticSpec:
         trials_per_session=150,
         shared_images=30,
         image_size=64,
-        vertices=400,
+        vertices=642,
         spaces=("func1pt8mm", "nativesurface", "fsaverage"),
         betas=("betas_fithrf", "betas_fithrf_GLMdenoise_RR"),
         formats=("nii.gz", "hdf5", "mat"),

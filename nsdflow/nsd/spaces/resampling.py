@@ -34,6 +34,7 @@ def resample(values: NDArray[Any], shape: tuple[int, int, int], new_shape: tuple
     Returns
     -------
     (voxel, frame) float64
+        Flat in C order.
     """
     result = np.empty((int(np.prod(new_shape)), values.shape[1]))
     for frame in range(values.shape[1]):

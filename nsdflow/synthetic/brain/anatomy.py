@@ -18,7 +18,15 @@ import numpy.typing as npt
 
 from nsdflow.names import PRF_VISUALROIS, ROI_LABELS
 
-__all__ = ["ATLAS_LABELS", "SURFACE_ATLASES", "Anatomy", "in_hemisphere", "surface_anatomy", "volume_anatomy"]
+__all__ = [
+    "ATLAS_LABELS",
+    "SURFACE_ATLASES",
+    "Anatomy",
+    "cortex_voxels",
+    "in_hemisphere",
+    "surface_anatomy",
+    "volume_anatomy",
+]
 
 Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.integer[Any]]
@@ -117,21 +125,20 @@ def volume_anatomy(shape: tuple[int, int, int], evc_voxels: int, rng: np.random.
     return _anatomy(shape, np.stack(axes, axis=-1).reshape(-1, 3), evc_voxels, rng)
 
 
-def surface_anatomy(vertices: tuple[int, int], evc_share: float, rng: np.random.Generator) -> Anatomy:
-    """The anatomy of the two hemispheres' vertices, the left one's first; all of them are cortex."""
-    radius = (_PIAL + _WHITE) / 2
-    positions = np.concatenate(
-        [_half_sphere(vertices[0]) * (-radius, radius, radius), _half_sphere(vertices[1]) * radius]
-    )
-    return _anatomy((len(positions),), positions, round(evc_share * len(positions)), rng)
+def surface_anatomy(positions: Floats, evc_share: float, rng: np.random.Generator) -> Anatomy:
+    """The anatomy of vertices, the left hemisphere's first; those of the medial wall are no cortex.
+
+    ``evc_share`` is the share of cortex that is early visual.
+    """
+    radius = np.linalg.norm(positions, axis=1)
+    cortex = int(((radius < _PIAL) & (radius >= _WHITE)).sum())
+    return _anatomy((len(positions),), positions, round(evc_share * cortex), rng)
 
 
-def _half_sphere(count: int) -> Floats:
-    """Points spread evenly over the half of the unit sphere where the first coordinate is positive."""
-    height = (np.arange(count) + 0.5) / count
-    turn = np.pi * (1 + 5**0.5) * np.arange(count)
-    ring = np.sqrt(1 - height**2)
-    return np.stack([height, ring * np.cos(turn), ring * np.sin(turn)], axis=-1)
+def cortex_voxels(shape: tuple[int, int, int]) -> int:
+    """Voxels of cortex in a volume."""
+    square = sum(np.ix_(*[((2 * np.arange(n) + 1) / n - 1) ** 2 for n in shape]), np.float64(0))
+    return int(((square < _PIAL**2) & (square >= _WHITE**2)).sum())
 
 
 def _anatomy(shape: tuple[int, ...], positions: Floats, evc_voxels: int, rng: np.random.Generator) -> Anatomy:

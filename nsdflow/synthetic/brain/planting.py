@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from nsdflow.synthetic.brain.anatomy import Anatomy, surface_anatomy, volume_anatomy
+from nsdflow.synthetic.brain.anatomy import Anatomy, cortex_voxels, surface_anatomy, volume_anatomy
+from nsdflow.synthetic.brain.cortex.surfaces import hemispheres
 from nsdflow.synthetic.brain.network import CHANNELS, FREQUENCIES, LEVELS, MAP_SIZES, ORIENTATIONS, level_of_feature
 from nsdflow.synthetic.spec import HIERARCHIES, SyntheticSpec
 
@@ -21,7 +22,6 @@ Images = npt.NDArray[np.uint8]
 #: Pooling field size = intercept + slope x eccentricity, in image widths, for V1, V2, V3, hV4 and what lies beyond.
 _SIZES = np.array([(0.045, 0.12), (0.06, 0.16), (0.08, 0.20), (0.10, 0.25), (0.12, 0.30)])
 _BROAD = 0.2  # where areas are to differ in what they read alone, all fields are of this size
-_EVC_SHARE_OF_SURFACE = 0.04
 _BEYOND_EVC = 0.6  # ncsnr there, as a share of early visual cortex'
 _TUNED_CHANNELS = 6  # of level 1, with non-zero weight in a voxel
 _MIXED_CHANNELS = 4  # of level 2
@@ -86,7 +86,11 @@ def subject_anatomy(spec: SyntheticSpec, subject: int, space: str) -> Anatomy:
     """The anatomy of a subject (1-based) in a space; fsaverage is the same brain for all."""
     rng = spec.generator("anatomy", "average" if space == "fsaverage" else subject)
     if space in ("fsaverage", "nativesurface"):
-        return surface_anatomy(spec.vertex_counts(subject, space), _EVC_SHARE_OF_SURFACE, rng)
+        halves = hemispheres(spec, None if space == "fsaverage" else subject)
+        places = np.concatenate([half.positions(depth=0.5) for half in halves])
+        shares = [spec.evc_voxels / cortex_voxels(shape) for shape in spec.shapes]
+        share = float(np.mean(shares)) if space == "fsaverage" else shares[subject - 1]
+        return surface_anatomy(places, share, rng)
     shape = spec.volume_shape(subject, space)
     grid_ratio = np.prod(shape) / np.prod(spec.volume_shape(subject, "func1pt8mm"))
     return volume_anatomy(shape, round(spec.evc_voxels * grid_ratio), rng)
