@@ -1,4 +1,4 @@
-"""A known function of the place in a synthetic brain, sampled on every grid and surface, is found again after mapping."""
+"""A known function of the place in a synthetic brain is sampled on every grid and surface, and found after mapping."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def func() -> np.ndarray:
 
 
 def vertices_in_functional_mm(folder: Path, surface: str) -> np.ndarray:
-    """From the surfaces alone: world of the anatomy is tkr + 0.4, the functional one is turned and shifted against it."""
+    """From the surfaces alone: anatomical mm are tkr + 0.4; function is turned and shifted against the anatomy."""
     cos, sin = np.cos(np.radians(4)), np.sin(np.radians(4))
     turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
     surf = folder / "nsddata/freesurfer/subj01/surf"
