@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,7 @@ from torch import nn
 
 from nsdflow.config.pipeline import TrainedPipeline
 from nsdflow.engine.compute import choose_device, torch_threads
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
 from nsdflow.models.gnet import FrozenEncoder, Readout, level_shapes
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS
 from nsdflow.models.networks.levels import channel_moments, group_layers, select_channels
@@ -78,7 +79,7 @@ def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
     train = Task(
         key="train",
         function=train_fpf,
-        arguments={"pipeline": pipeline.model_dump(mode="json"), "store": store, "folder": folder.path},
+        job=FpfJob(pipeline, store, folder.path),
         stage="train",
         pool="gpu",
         memory=BASE_MEMORY + ALEXNET_MEMORY + images + 3 * sum(query.result_bytes for query in queries),
@@ -97,13 +98,23 @@ def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
     return Plan(f"{pipeline.name}: train and publish", folder.path, (train, publish), notes=(note,))
 
 
-def train_fpf(*, pipeline: Mapping[str, Any], store: str, folder: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class FpfJob:
+    """Training of the readouts of all subjects."""
+
+    pipeline: FpfPipeline
+    store: str
+    folder: str
+
+
+@task("fpf.train", version=1)
+def train_fpf(job: FpfJob) -> dict[str, Any]:
     """Train every voxel's pooling fields and weights on the frozen features.
 
     Of AlexNet, the run keeps which channels it read: ``channels.0`` ..., a tensor a level.
     """
-    config = FpfPipeline.model_validate(dict(pipeline))
-    data = load_training_data(config, open_store(store), config.rois)
+    config = job.pipeline
+    data = load_training_data(config, open_store(job.store), config.rois)
     generator = torch.Generator().manual_seed(config.seed)
     with torch_threads(config.threads):
         encoder, layers = build_encoder(config, data)
@@ -113,12 +124,12 @@ def train_fpf(*, pipeline: Mapping[str, Any], store: str, folder: str) -> dict[s
             for subject, trials in data.trials.items()
         }
         result = run_training(
-            config, data, encoder, readouts, folder=folder, part=JOINT, train_encoder=False, frozen_encoder="eval"
+            config, data, encoder, readouts, folder=job.folder, part=JOINT, train_encoder=False, frozen_encoder="eval"
         )
         results = group_results(config, data, result, layers)
     state = {name: tensor for name, tensor in model_state(result).items() if name.startswith("readouts.")}
     state |= {f"channels.{level}": channels for level, channels in enumerate(encoder.channels or ())}
-    write_part(folder, JOINT, results, state)
+    write_part(job.folder, JOINT, results, state)
     return {"best_epoch": result.best_epoch, "best_score": result.best_score, "precision": result.precision}
 
 

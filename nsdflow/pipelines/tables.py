@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
@@ -11,7 +12,7 @@ from pydantic import Field
 from nsdflow.analysis import accuracy_table, compare_runs, explainable_table, table_frame, transfer_table
 from nsdflow.analysis.comparison.tables import PIPELINE_COLUMNS
 from nsdflow.config.pipeline import PipelineBase
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
 from nsdflow.errors import MissingDataError, one_of
 from nsdflow.io.write import write_text
 from nsdflow.runs import open_run, write_results
@@ -20,7 +21,7 @@ from nsdflow.runs.folder import RunFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TablesPipeline", "make_tables", "plan_tables"]
+__all__ = ["TablesJob", "TablesPipeline", "make_tables", "plan_tables"]
 
 
 class TablesPipeline(PipelineBase):
@@ -42,17 +43,29 @@ def plan_tables(pipeline: TablesPipeline, *, store: str, folder: RunFolder) -> P
     for name in pipeline.models:
         if name not in PIPELINE_COLUMNS:
             raise one_of("pipeline with a column in the paper's tables", name, list(PIPELINE_COLUMNS))
-    arguments = {
-        "folder": folder.path,
-        "models": {name: folder.sibling(name).path for name in pipeline.models},
-        "transfers": {name: folder.sibling(run).path for name, run in pipeline.transfers.items()},
-    }
-    task = Task("tables", make_tables, arguments, "tables", memory=BASE_MEMORY, files=4)
-    note = "from the runs that are there; the columns of others stay empty"
-    return Plan(f"{pipeline.name}: the paper's tables", folder.path, (task,), notes=(note,))
+    job = TablesJob(
+        folder.path,
+        {name: folder.sibling(name).path for name in pipeline.models},
+        {name: folder.sibling(run).path for name, run in pipeline.transfers.items()},
+    )
+    tables = Task("tables", make_tables, job, "tables", memory=BASE_MEMORY, files=4)
+    note = "from finished runs; columns of runs that do not exist stay empty"
+    return Plan(f"{pipeline.name}: the paper's tables", folder.path, (tables,), notes=(note,))
 
 
-def make_tables(*, folder: str, models: Mapping[str, str], transfers: Mapping[str, str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TablesJob:
+    """All tables."""
+
+    folder: str
+    models: dict[str, str]
+    """Folder of each run, by the pipeline whose column it fills."""
+    transfers: dict[str, str]
+    """Folder of each transfer run, by the name of its responses."""
+
+
+@task("tables.make", version=1)
+def make_tables(job: TablesJob) -> dict[str, Any]:
     """Write ``/accuracy``, ``/explainable``, ``/comparison`` and ``/transfer``, and a CSV file of each.
 
     The comparison is of GNet8r (first) and GNet8j (second), by subject and area.
@@ -62,9 +75,9 @@ def make_tables(*, folder: str, models: Mapping[str, str], transfers: Mapping[st
     MissingDataError
         If none of the runs is finished.
     """
-    found = {name: open_run(path) for name, path in models.items() if RunFolder(path).finished}
+    found = {name: open_run(path) for name, path in job.models.items() if RunFolder(path).finished}
     if not found:
-        raise MissingDataError(f"none of {', '.join(models.values())} is a finished run; do nsdflow run first")
+        raise MissingDataError(f"none of {', '.join(job.models.values())} is a finished run; do nsdflow run first")
     columns = {PIPELINE_COLUMNS[name]: tree for name, tree in found.items()}
     tables: dict[str, xr.DataArray | xr.Dataset] = {
         "accuracy": accuracy_table(columns).rename("explained_variance"),
@@ -72,14 +85,14 @@ def make_tables(*, folder: str, models: Mapping[str, str], transfers: Mapping[st
     }
     if found.keys() >= COMPARED:
         tables["comparison"] = compare_runs(found["gnet8r"], found["gnet8j"])
-    matrices = _matrices(transfers)
+    matrices = _matrices(job.transfers)
     if matrices:
         tables["transfer"] = transfer_table(matrices)
     for name, table in tables.items():
         frame: pd.DataFrame = table_frame(table)
-        write_text(f"{folder}/{name}.csv", frame.to_csv(index=False))
+        write_text(f"{job.folder}/{name}.csv", frame.to_csv(index=False))
     groups = {name: table.to_dataset() if isinstance(table, xr.DataArray) else table for name, table in tables.items()}
-    write_results(folder, xr.DataTree.from_dict(groups))
+    write_results(job.folder, xr.DataTree.from_dict(groups))
     return {"models": list(found), "transfers": list(matrices)}
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ import xarray as xr
 from nsdflow.analysis import transfer_asymmetry, transfer_matrices
 from nsdflow.config.pipeline import TrainedPipeline
 from nsdflow.engine.compute import torch_threads
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
 from nsdflow.models.gnet import Readout, layer_slices, level_shapes
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.gnet.results import group_results
@@ -24,10 +24,14 @@ from nsdflow.runs.parts import open_parts, write_part
 from nsdflow.store import open_store
 from nsdflow.store.voxels import positions_of
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["TransferPipeline", "fit_on_trunk", "plan_transfer", "publish_transfer"]
+__all__ = [
+    "TransferJob",
+    "TransferPipeline",
+    "TransferPublication",
+    "fit_on_trunk",
+    "plan_transfer",
+    "publish_transfer",
+]
 
 
 class TransferPipeline(TrainedPipeline):
@@ -52,17 +56,11 @@ def plan_transfer(pipeline: TransferPipeline, *, store: str, folder: RunFolder) 
     queries = [opened.explain(subject, roi=pipeline.rois) for subject in subjects]
     images = int(np.prod(opened.images().shape))
     trunks = folder.sibling(pipeline.trunks)
-    shared = {
-        "pipeline": pipeline.model_dump(mode="json"),
-        "store": store,
-        "folder": folder.path,
-        "trunks": trunks.path,
-    }
     fits = tuple(
         Task(
             key=f"fit-{trunk}",
             function=fit_on_trunk,
-            arguments={**shared, "trunk": trunk},
+            job=TransferJob(pipeline, store, folder.path, trunks.path, trunk),
             stage="fit readouts",
             pool="gpu",
             memory=BASE_MEMORY + images + 3 * sum(query.result_bytes for query in queries),
@@ -73,7 +71,7 @@ def plan_transfer(pipeline: TransferPipeline, *, store: str, folder: RunFolder) 
     publish = Task(
         key="publish",
         function=publish_transfer,
-        arguments={"folder": folder.path, "trunks": trunks.path, "parts": list(pipeline.trunk_rois)},
+        job=TransferPublication(folder.path, trunks.path, pipeline.trunk_rois),
         stage="publish",
         after=tuple(task.key for task in fits),
         memory=BASE_MEMORY,
@@ -82,11 +80,25 @@ def plan_transfer(pipeline: TransferPipeline, *, store: str, folder: RunFolder) 
     return Plan(f"{pipeline.name}: transfer", folder.path, (*fits, publish), notes=(note,))
 
 
-def fit_on_trunk(*, pipeline: Mapping[str, Any], store: str, folder: str, trunks: str, trunk: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TransferJob:
+    """Readouts of all voxels on one trunk."""
+
+    pipeline: TransferPipeline
+    store: str
+    folder: str
+    trunks: str
+    """Folder of the run that trained the trunks."""
+    trunk: str
+    """ROI group of the trunk."""
+
+
+@task("transfer.fit", version=1)
+def fit_on_trunk(job: TransferJob) -> dict[str, Any]:
     """Fit readouts of all voxels on the trunk that one ROI trained; the trunk takes no optimizer step."""
-    config = TransferPipeline.model_validate(dict(pipeline))
-    saved = load_gnet(RunFolder(trunks), trunk)
-    data = load_training_data(config, open_store(store), config.rois)
+    config = job.pipeline
+    saved = load_gnet(RunFolder(job.trunks), job.trunk)
+    data = load_training_data(config, open_store(job.store), config.rois)
     generator = torch.Generator().manual_seed(config.seed)
     with torch_threads(config.threads, share=len(config.trunk_rois)):
         levels = level_shapes(saved.encoder, data.images)
@@ -95,19 +107,31 @@ def fit_on_trunk(*, pipeline: Mapping[str, Any], store: str, folder: str, trunks
             for subject, trials in data.trials.items()
         }
         result = run_training(
-            config, data, saved.encoder, readouts, folder=folder, part=trunk,
+            config, data, saved.encoder, readouts, folder=job.folder, part=job.trunk,
             train_encoder=False, frozen_encoder=config.frozen_trunk,
         )  # fmt: skip
         results = group_results(config, data, result, layer_slices(saved.config.width))
-    write_part(folder, trunk, results)
+    write_part(job.folder, job.trunk, results)
     return {"best_epoch": result.best_epoch, "best_score": result.best_score}
 
 
-def publish_transfer(*, folder: str, trunks: str, parts: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TransferPublication:
+    """Publication of a transfer run."""
+
+    folder: str
+    trunks: str
+    """Folder of the run that trained the trunks."""
+    parts: tuple[str, ...]
+    """ROI groups of the trunks."""
+
+
+@task("transfer.publish", version=1)
+def publish_transfer(job: TransferPublication) -> dict[str, Any]:
     """By subject ``transfer_accuracy`` (model, voxel) beside the accuracy of the ROI's own model; ``/transfer``."""
-    own = open_run(trunks)
-    trees = open_parts(folder, parts)
-    model = xr.Variable("model", list(parts))
+    own = open_run(job.trunks)
+    trees = open_parts(job.folder, job.parts)
+    model = xr.Variable("model", list(job.parts))
     subjects: dict[str, xr.Dataset] = {}
     for subject in (name for name in next(iter(trees.values())).children if name != "history"):
         datasets = [tree[subject].to_dataset() for tree in trees.values()]
@@ -115,12 +139,12 @@ def publish_transfer(*, folder: str, trunks: str, parts: Sequence[str]) -> dict[
         kept = [name for name in ("accuracy", "noise_ceiling") if name in own[subject]]
         baseline = own[subject].to_dataset()[kept].load()
         subjects[subject] = _same_voxels(subject, baseline, accuracies).assign_attrs(datasets[0].attrs)
-    matrix = transfer_matrices(subjects, areas=tuple(parts))
+    matrix = transfer_matrices(subjects, areas=job.parts)
     history = xr.concat(
         [tree["history"].to_dataset() for tree in trees.values()], dim=model, combine_attrs="drop_conflicts"
     )
     transfer = transfer_asymmetry(matrix).assign(transfer=matrix)
-    write_results(folder, xr.DataTree.from_dict({**subjects, "transfer": transfer, "history": history}))
+    write_results(job.folder, xr.DataTree.from_dict({**subjects, "transfer": transfer, "history": history}))
     overall = transfer.sel(subject="all")
     return {"alpha": float(overall["alpha"]), "alpha_error": float(overall["alpha_error"])}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from pydantic import Field
 from nsdflow.analysis import pooling_field_fits, pooling_fields, roi_summary, tuning
 from nsdflow.config.pipeline import PipelineBase, Subjects
 from nsdflow.engine.compute import choose_device, torch_threads
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
 from nsdflow.fit.gnet.evaluate import predict_partitions
 from nsdflow.models.gnet import bipartite_slices, layer_slices
 from nsdflow.pipelines.data import load_images
@@ -30,7 +30,15 @@ from nsdflow.store.voxels import positions_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["TuningPipeline", "plan_tuning", "publish_tuning", "tune_subject", "validation_trials"]
+__all__ = [
+    "TuneJob",
+    "TuningPipeline",
+    "TuningPublication",
+    "plan_tuning",
+    "publish_tuning",
+    "tune_subject",
+    "validation_trials",
+]
 
 
 class TuningPipeline(PipelineBase):
@@ -63,13 +71,11 @@ def plan_tuning(pipeline: TuningPipeline, *, store: str, folder: RunFolder) -> P
     opened = open_store(store)
     model = folder.sibling(pipeline.model)
     subjects = input_subjects(model, opened, pipeline.subjects)
-    shared = {
-        "pipeline": pipeline.model_dump(mode="json"), "store": store, "folder": folder.path, "model": model.path,
-    }  # fmt: skip
     queries = {subject: opened.explain(subject) for subject in subjects}
     tasks = [
         Task(
-            f"tune-{subject}", tune_subject, {**shared, "subject": subject}, "tune", pool="gpu",
+            f"tune-{subject}", tune_subject, TuneJob(pipeline, store, folder.path, model.path, subject), "tune",
+            pool="gpu",
             memory=BASE_MEMORY + 4 * query.result_bytes, reads=query.bytes,
         )
         for subject, query in queries.items()
@@ -77,7 +83,7 @@ def plan_tuning(pipeline: TuningPipeline, *, store: str, folder: RunFolder) -> P
     publish = Task(
         "publish",
         publish_tuning,
-        {"folder": folder.path, "subjects": list(subjects), "threshold": pipeline.threshold},
+        TuningPublication(folder.path, subjects, pipeline.threshold),
         "publish",
         after=tuple(task.key for task in tasks),
         memory=BASE_MEMORY,
@@ -86,10 +92,33 @@ def plan_tuning(pipeline: TuningPipeline, *, store: str, folder: RunFolder) -> P
     return Plan(f"{pipeline.name}: tuning", folder.path, (*tasks, publish), notes=(note,))
 
 
-def tune_subject(*, pipeline: Mapping[str, Any], store: str, folder: str, model: str, subject: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TuneJob:
+    """Tuning of one subject."""
+
+    pipeline: TuningPipeline
+    store: str
+    folder: str
+    model: str
+    """Folder of the run to analyse."""
+    subject: str
+
+
+@dataclass(frozen=True)
+class TuningPublication:
+    """Publication of the tuning of all subjects."""
+
+    folder: str
+    subjects: tuple[str, ...]
+    threshold: float
+    """ROI summaries take voxels of more than this accuracy."""
+
+
+@task("tuning.subject", version=1)
+def tune_subject(job: TuneJob) -> dict[str, Any]:
     """Tuning by layer and by half, and fits of the finer pooling fields, of one subject."""
-    config, run = TuningPipeline.model_validate(dict(pipeline)), RunFolder(model)
-    settings, opened = run_settings(run, GNetPipeline), open_store(store)
+    config, run, subject = job.pipeline, RunFolder(job.model), job.subject
+    settings, opened = run_settings(run, GNetPipeline), open_store(job.store)
     networks = load_subject_model(run, subject)
     responses = validation_trials(settings, opened, subject, networks.voxels["flat_index"].values)
     with torch_threads(config.threads, share=2):
@@ -105,31 +134,32 @@ def tune_subject(*, pipeline: Mapping[str, Any], store: str, folder: str, model:
     results = xr.concat(layers, "voxel", combine_attrs="override").merge(
         by_half.rename({name: f"{HALF}_{name}" for name in by_half.data_vars}), combine_attrs="override"
     )
-    source = open_run(model)[subject].to_dataset()
+    source = open_run(job.model)[subject].to_dataset()
     fits = pooling_field_fits(pooling_fields(source["pooling_logits_0"].load()))
     kept = source[[name for name in ("noise_ceiling",) if name in source]].load().drop_vars("layer", errors="ignore")
     whole = xr.merge(
         [_bare(results), _bare(fits), _bare(kept)], combine_attrs="override", compat="override", join="exact"
     )
     whole = whole.assign_coords(networks.voxels.coords).assign_attrs(networks.voxels.attrs | results.attrs)
-    write_part(folder, subject, {subject: whole})
+    write_part(job.folder, subject, {subject: whole})
     return {"fitted": int(whole["fitted"].sum()), "voxels": whole.sizes["voxel"]}
 
 
-def publish_tuning(*, folder: str, subjects: Sequence[str], threshold: float) -> dict[str, Any]:
+@task("tuning.publish", version=1)
+def publish_tuning(job: TuningPublication) -> dict[str, Any]:
     """All subjects in one tree, with averages over ROIs in ``/roi_summary``."""
-    trees = open_parts(folder, subjects)
+    trees = open_parts(job.folder, job.subjects)
     datasets = {subject: tree[subject].to_dataset().load() for subject, tree in trees.items()}
     summaries = []
     for dataset in datasets.values():
         averaged = dataset[[name for name, values in dataset.data_vars.items() if _averages(str(name), values)]]
         summaries.append(
-            roi_summary(averaged, dataset["accuracy"], dataset["roi"], average="published", threshold=threshold)
+            roi_summary(averaged, dataset["accuracy"], dataset["roi"], average="published", threshold=job.threshold)
         )
     summary = xr.concat(
         summaries, xr.Variable("subject", list(datasets)), join="outer", combine_attrs="drop_conflicts"
-    ).assign_attrs(threshold=threshold)
-    write_results(folder, xr.DataTree.from_dict({**datasets, "roi_summary": summary}))
+    ).assign_attrs(threshold=job.threshold)
+    write_results(job.folder, xr.DataTree.from_dict({**datasets, "roi_summary": summary}))
     return {"subjects": list(datasets)}
 
 

@@ -28,7 +28,7 @@ from nsdflow.errors import NsdflowError, RunError, StoreError
 from nsdflow.ingestion.ingest import ingest, plan_ingest
 from nsdflow.monitor.events import emit, read_log
 from nsdflow.pipelines.gnet import training
-from nsdflow.pipelines.gnet.tasks import train_group
+from nsdflow.pipelines.gnet.tasks import TrainJob, train_group
 from nsdflow.pipelines.run import resolve
 from tests.faults.conftest import INGEST, TRAIN, contents, marks
 from tests.same_run import assert_same_run
@@ -74,8 +74,7 @@ def test_of_two_copies_of_a_training_the_older_stops(train, whole, tmp_path, mon
     config = resolve("gnet8j", {key: value for key, value in TRAIN.items() if key != "train"} | {
         f"train.{key}": value for key, value in TRAIN["train"].items()
     })  # fmt: skip
-    settings = config.model_dump(mode="json")
-    arguments = {"pipeline": settings, "store": whole[0], "folder": str(tmp_path / "gnet8j"), "group": "joint"}
+    job = TrainJob(config, whole[0], str(tmp_path / "gnet8j"), "joint")
     second_claims, first_may_go_on, told = threading.Event(), threading.Event(), []
     claim = lease.Lease.claim
 
@@ -97,7 +96,7 @@ def test_of_two_copies_of_a_training_the_older_stops(train, whole, tmp_path, mon
         if threading.current_thread().name == "second":
             assert second_claims.wait(60)
         try:
-            train_group(**arguments)
+            train_group(job)
         except RunError as error:
             told.append((threading.current_thread().name, str(error)))
 

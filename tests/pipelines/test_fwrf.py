@@ -83,15 +83,17 @@ def test_blocks_of_candidates_and_what_is_kept_change_nothing(
     threads_client: Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = {**SMALL, "candidates_per_task": 1000, "subjects": [2]}
+    # the same images in the same batches: a convolution's last bits depend on the batch on some processors
+    whole = {**SMALL, "candidates_per_task": 1000}
     again = nsdflow.run("gabor_fwrf", store=small_store, runs=str(tmp_path / "whole"), client=threads_client, **whole)
     assert again["subj02"].identical(fitted[1]["subj02"])
     log = (tmp_path / "whole" / "gabor_fwrf" / "log.jsonl").read_text()
-    assert log.count('"task-done"') == 5, "create, features, one search, solve, publish"
+    assert log.count('"search-subj') == 2, "one search per subject"
     assert features.Sizes(((2, 9, 9),), (2,), ((0,),), 3).kept == "pooled"
     assert features.Sizes(((2, 9, 9),), (2,), ((0,),), 300).kept == "maps"
     monkeypatch.setattr(features.Sizes, "kept", "maps")
-    maps = nsdflow.run("gabor_fwrf", store=small_store, runs=str(tmp_path / "maps"), client=threads_client, **whole)
+    one = {**whole, "subjects": [2]}
+    maps = nsdflow.run("gabor_fwrf", store=small_store, runs=str(tmp_path / "maps"), client=threads_client, **one)
     xr.testing.assert_allclose(maps["subj02"].to_dataset(), again["subj02"].to_dataset(), rtol=1e-3, atol=1e-4)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,14 +10,14 @@ import torch
 import xarray as xr
 
 from nsdflow.engine.compute import choose_device, torch_threads
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
 from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, predict, search, solve
 from nsdflow.fit.fwrf.trials import sum_trials
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.data import check_voxels, load_images
 from nsdflow.pipelines.evaluation import validation_accuracy
 from nsdflow.pipelines.fwrf.features import FeatureFolder, layer_names, network_of
-from nsdflow.pipelines.fwrf.settings import FwrfPipeline
+from nsdflow.pipelines.fwrf.settings import FwrfPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.gnet.training import load_split
 from nsdflow.runs.parts import publish_parts, write_part
 from nsdflow.runs.tensors import load_tensors, save_tensors
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nsdflow.pipelines.data import SubjectTrials
     from nsdflow.runs.folder import RunFolder
 
-__all__ = ["compute_features", "create_features", "plan_fwrf", "search_block", "solve_subject"]
+__all__ = ["FeaturesJob", "FitJob", "compute_features", "create_features", "plan_fwrf", "search_block", "solve_subject"]
 
 #: Images of one block of features.
 IMAGE_BLOCK = 256
@@ -44,13 +44,14 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
     features = FeatureFolder.of(pipeline, folder.path, opened.images().sizes["x"])
     shown = {subject: len(np.unique(opened.trials(subject)["nsd_id"])) for subject in subjects}
     images = len(shown_images(opened, subjects))
-    shared = {"pipeline": pipeline.model_dump(mode="json"), "store": store, "folder": folder.path}
-    create = Task("create", create_features, shared, "create", memory=BASE_MEMORY, files=4)
+    create = Task(
+        "create", create_features, FeaturesJob(pipeline, store, folder.path), "create", memory=BASE_MEMORY, files=4
+    )
     blocks = [
         Task(
             f"features-{start:05d}",
             compute_features,
-            {**shared, "start": start},
+            FeaturesJob(pipeline, store, folder.path, start),
             "features",
             after=("create",),
             pool="gpu",
@@ -69,7 +70,7 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
             Task(
                 f"search-{subject}-{start:05d}",
                 search_block,
-                {**shared, "subject": subject, "start": start},
+                FitJob(pipeline, store, folder.path, subject, start),
                 "search",
                 after=tuple(block.key for block in blocks),
                 pool="gpu",
@@ -79,9 +80,15 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
             for start in range(0, features.sizes.candidates, pipeline.candidates_per_task)
         ]
         keys = tuple(search.key for search in searches)
-        arguments = {**shared, "subject": subject}
         solution = Task(
-            f"solve-{subject}", solve_subject, arguments, "solve", after=keys, pool="gpu", memory=memory, reads=reads
+            f"solve-{subject}",
+            solve_subject,
+            FitJob(pipeline, store, folder.path, subject),
+            "solve",
+            after=keys,
+            pool="gpu",
+            memory=memory,
+            reads=reads,
         )
         fits += [*searches, solution]
     publish = Task(
@@ -98,41 +105,68 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
     return Plan(f"{pipeline.name}: fit and publish", folder.path, (create, *blocks, *fits, publish), notes=(note,))
 
 
-def create_features(*, pipeline: Mapping[str, Any], store: str, folder: str) -> None:
+@dataclass(frozen=True)
+class FeaturesJob:
+    """Features of one block of images."""
+
+    pipeline: FwrfPipeline
+    store: str
+    folder: str
+    start: int = 0
+    """First image of the block."""
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """Search of one block of candidates for one subject, or the subject's solution."""
+
+    pipeline: FwrfPipeline
+    store: str
+    folder: str
+    subject: str
+    start: int = 0
+    """First candidate of the block."""
+
+
+@task("fwrf.create", version=1)
+def create_features(job: FeaturesJob) -> None:
     """Create the arrays that :func:`compute_features` fills."""
-    config, opened = FwrfPipeline.model_validate(dict(pipeline)), open_store(store)
+    config, opened = job.pipeline, open_store(job.store)
     images = shown_images(opened, select_subjects(opened.subjects, config.subjects))
-    _features(config, opened, folder).create(len(images), IMAGE_BLOCK)
+    _features(config, opened, job.folder).create(len(images), IMAGE_BLOCK)
 
 
-def compute_features(*, pipeline: Mapping[str, Any], store: str, folder: str, start: int) -> None:
+@task("fwrf.features", version=1)
+def compute_features(job: FeaturesJob) -> None:
     """Compute and keep the features of one block of images."""
-    config, opened = FwrfPipeline.model_validate(dict(pipeline)), open_store(store)
-    ids = shown_images(opened, select_subjects(opened.subjects, config.subjects))[start : start + IMAGE_BLOCK]
+    config, opened = job.pipeline, open_store(job.store)
+    ids = shown_images(opened, select_subjects(opened.subjects, config.subjects))[job.start : job.start + IMAGE_BLOCK]
     images = load_images(opened, ids)
     with torch_threads(config.threads, share=2):
-        _features(config, opened, folder).write(network_of(config), images, start, choose_device(config.device))
+        _features(config, opened, job.folder).write(network_of(config), images, job.start, choose_device(config.device))
 
 
-def search_block(*, pipeline: Mapping[str, Any], store: str, folder: str, subject: str, start: int) -> None:
+@task("fwrf.search", version=1)
+def search_block(job: FitJob) -> None:
     """Score a block of candidates for one subject and keep the best of each voxel."""
-    config = FwrfPipeline.model_validate(dict(pipeline))
-    data = _SubjectData(config, open_store(store), folder, subject)
-    block = range(start, min(start + config.candidates_per_task, len(data.features.candidates)))
+    config = job.pipeline
+    data = _SubjectData(config, open_store(job.store), job.folder, job.subject)
+    block = range(job.start, min(job.start + config.candidates_per_task, len(data.features.candidates)))
     with torch_threads(config.threads, share=2):
         partial = search(data.features, data.sums, data.settings, block=block, **data.where)
     state = {"loss": partial.loss, "candidate": partial.candidate, "lambda_index": partial.lambda_index}
-    save_tensors(_partial(folder, subject, start), state)
+    save_tensors(_partial(job.folder, job.subject, job.start), state)
 
 
-def solve_subject(*, pipeline: Mapping[str, Any], store: str, folder: str, subject: str) -> dict[str, Any]:
+@task("fwrf.solve", version=1)
+def solve_subject(job: FitJob) -> dict[str, Any]:
     """Combine the blocks of a subject, solve for the winners' weights, evaluate and keep the subject's part."""
-    config = FwrfPipeline.model_validate(dict(pipeline))
-    data = _SubjectData(config, open_store(store), folder, subject)
+    config = job.pipeline
+    data = _SubjectData(config, open_store(job.store), job.folder, job.subject)
     count, step = len(data.features.candidates), config.candidates_per_task
     partials = []
     for start in range(0, count, step):
-        state = load_tensors(_partial(folder, subject, start))
+        state = load_tensors(_partial(job.folder, job.subject, start))
         block = range(start, min(start + step, count))
         partials.append(FwrfPartial(block, state["loss"], state["candidate"], state["lambda_index"]))
     with torch_threads(config.threads, share=2):
@@ -158,7 +192,7 @@ def solve_subject(*, pipeline: Mapping[str, Any], store: str, folder: str, subje
     }
     attrs = {**data.trials.attrs, "image_size": data.image_size}
     results = xr.Dataset(variables).assign_coords(coords).assign_attrs(attrs)
-    write_part(folder, subject, {subject: results})
+    write_part(job.folder, job.subject, {job.subject: results})
     return {"median_accuracy": float(results["accuracy"].median())}
 
 

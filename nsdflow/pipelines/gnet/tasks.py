@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from nsdflow.engine.compute import torch_threads, weights_cache
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
 from nsdflow.fit.statistics import channel_mean
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
 from nsdflow.models.gnet import Encoder, Prefilter, Readout, layer_slices, level_shapes
@@ -17,7 +17,7 @@ from nsdflow.models.networks.weights import load_alexnet_weights
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.gnet.prefilter_cache import cache_note, half_bytes, worker_bytes
 from nsdflow.pipelines.gnet.results import group_results, model_state
-from nsdflow.pipelines.gnet.settings import GNetPipeline
+from nsdflow.pipelines.gnet.settings import GNetPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.gnet.training import TrainingData, load_training_data, run_training
 from nsdflow.runs.parts import publish_parts, write_part
 from nsdflow.store import open_store
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from nsdflow.runs.folder import RunFolder
 
-__all__ = ["build_networks", "plan_gnet", "train_group"]
+__all__ = ["TrainJob", "build_networks", "plan_gnet", "train_group"]
 
 #: The single group of a model that is trained on all its voxels jointly.
 JOINT = "joint"
@@ -38,7 +38,6 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     groups = pipeline.roi_groups or (JOINT,)
-    settings = pipeline.model_dump(mode="json")
     count, _, *pixels = opened.images().shape
     images, maps = int(np.prod(opened.images().shape)), half_bytes(count, *pixels)
     trainings = []
@@ -50,13 +49,7 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
                 Task(
                     key=f"train-{group}" if pipeline.processes == 1 else f"train-{group}-{rank}",
                     function=train_group,
-                    arguments={
-                        "pipeline": settings,
-                        "store": store,
-                        "folder": folder.path,
-                        "group": group,
-                        "rank": rank,
-                    },
+                    job=TrainJob(pipeline, store, folder.path, group, rank),
                     stage="train",
                     pool="gpu",
                     together=pipeline.processes,
@@ -80,26 +73,39 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
     return Plan(f"{pipeline.name}: train and publish", folder.path, (*trainings, publish), notes=notes)
 
 
-def train_group(
-    *, pipeline: Mapping[str, Any], store: str, folder: str, group: str, rank: int = 0
-) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class TrainJob:
+    """Training of one trunk, or the share of one process in it."""
+
+    pipeline: GNetPipeline
+    store: str
+    folder: str
+    group: str
+    """ROI group of the trunk, or :data:`JOINT`."""
+    rank: int = 0
+    """Number of this process among ``pipeline.processes``."""
+
+
+@task("gnet.train", version=1)
+def train_group(job: TrainJob) -> dict[str, Any] | None:
     """Train one trunk with the readouts of its voxels, evaluate the best epoch, write the group's part of the run.
 
-    Checkpoints every epoch; leaves when its worker does, and continues from there when it is run again. Of the
-    processes that share the training, this is number ``rank``; the first evaluates and writes.
+    The training writes a checkpoint per epoch. It leaves when its worker closes, and continues from the checkpoint
+    when the task runs again. Of the processes that share a training, the first evaluates and writes.
     """
-    config = GNetPipeline.model_validate(dict(pipeline))
-    data = load_training_data(config, open_store(store), _rois(config, group))
+    config = job.pipeline
+    data = load_training_data(config, open_store(job.store), _rois(config, job.group))
     with torch_threads(config.threads, share=len(config.roi_groups or (JOINT,)) * config.processes):
         encoder, readouts = build_networks(config, data)
         result = run_training(
-            config, data, encoder, readouts, folder=folder, part=group, rank=rank, processes=config.processes,
+            config, data, encoder, readouts,
+            folder=job.folder, part=job.group, rank=job.rank, processes=config.processes,
             train_prefilter=config.train_prefilter,
         )  # fmt: skip
-        if rank > 0:
+        if job.rank > 0:
             return None
         results = group_results(config, data, result, layer_slices(config.width))
-    write_part(folder, group, results, model_state(result))
+    write_part(job.folder, job.group, results, model_state(result))
     return {"best_epoch": result.best_epoch, "best_score": result.best_score, "precision": result.precision}
 
 

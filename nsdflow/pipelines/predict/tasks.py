@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,14 @@ from PIL import Image, UnidentifiedImageError
 from zarr.errors import UnstableSpecificationWarning
 
 from nsdflow.engine.compute import choose_device, torch_threads
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
 from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.nsd.images import resize_images
 from nsdflow.pipelines.data import load_images
 from nsdflow.pipelines.earlier import input_subjects, voxels_of
 from nsdflow.pipelines.predict.predictors import load_predictor, predictor_kind
-from nsdflow.pipelines.predict.settings import PredictPipeline
+from nsdflow.pipelines.predict.settings import PredictPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.results import RESULTS, has_results
 from nsdflow.store import Store, open_store
@@ -39,7 +40,17 @@ from nsdflow.store.verify import check_whole
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["create_predictions", "image_files", "plan_predict", "predict_block", "publish_predictions", "read_files"]
+__all__ = [
+    "CreateJob",
+    "PredictJob",
+    "Publication",
+    "create_predictions",
+    "image_files",
+    "plan_predict",
+    "predict_block",
+    "publish_predictions",
+    "read_files",
+]
 
 #: Voxels of an inner chunk of the result.
 CHUNK_VOXELS = 1024
@@ -54,12 +65,10 @@ def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) ->
     subjects = input_subjects(model, opened, pipeline.subjects)
     network = predictor_kind(model).memory if model.exists("run.yaml") else 0
     counts = {subject: _image_table(pipeline, opened, subject).sizes["image"] for subject in subjects}
-    shared = {
-        "pipeline": pipeline.model_dump(mode="json"), "store": store, "folder": folder.path, "model": model.path,
-    }  # fmt: skip
     pixels = 3 * opened.images().sizes["x"] ** 2
     create = Task(
-        "create", create_predictions, {**shared, "subjects": list(subjects)}, "create", memory=BASE_MEMORY,
+        "create", create_predictions, CreateJob(pipeline, store, folder.path, model.path, subjects), "create",
+        memory=BASE_MEMORY,
         files=2 + 80 * len(subjects),
     )  # fmt: skip
     blocks = []
@@ -71,7 +80,7 @@ def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) ->
                 Task(
                     f"predict-{subject}-{start:06d}",
                     predict_block,
-                    {**shared, "subject": subject, "start": start},
+                    PredictJob(pipeline, store, folder.path, model.path, subject, start),
                     "predict",
                     after=("create",),
                     pool="gpu",
@@ -82,23 +91,56 @@ def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) ->
                 )
             )
     publish = Task(
-        "publish", publish_predictions, {"folder": folder.path, "subjects": list(subjects)}, "publish",
+        "publish", publish_predictions, Publication(folder.path, subjects), "publish",
         after=("create", *(block.key for block in blocks)), memory=BASE_MEMORY,
     )  # fmt: skip
     note = f"with the networks of {model.path}; bytes and memory for all voxels of the store"
     return Plan(f"{pipeline.name}: predict", folder.path, (create, *blocks, publish), notes=(note,))
 
 
-def create_predictions(
-    *, pipeline: Mapping[str, Any], store: str, folder: str, model: str, subjects: Sequence[str]
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class CreateJob:
+    """Creation of the arrays of all subjects."""
+
+    pipeline: PredictPipeline
+    store: str
+    folder: str
+    model: str
+    """Folder of the run that predicts."""
+    subjects: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PredictJob:
+    """Predictions of one block of images for one subject."""
+
+    pipeline: PredictPipeline
+    store: str
+    folder: str
+    model: str
+    """Folder of the run that predicts."""
+    subject: str
+    start: int
+    """First row of the block."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Publication of the predictions of all subjects."""
+
+    folder: str
+    subjects: tuple[str, ...]
+
+
+@task("predict.create", version=1)
+def create_predictions(job: CreateJob) -> dict[str, Any]:
     """Create each subject's group: its coordinates, and the array of predictions without values."""
-    config, opened = PredictPipeline.model_validate(dict(pipeline)), open_store(store)
+    config, opened = job.pipeline, open_store(job.store)
     tables = {}
-    for subject in subjects:
+    for subject in job.subjects:
         images = _image_table(config, opened, subject)
-        tables[subject] = voxels_of(RunFolder(model), subject).merge(images, combine_attrs="override")
-    path = _building(folder)
+        tables[subject] = voxels_of(RunFolder(job.model), subject).merge(images, combine_attrs="override")
+    path = _building(job.folder)
     with _extensions():
         xr.DataTree.from_dict(tables).to_zarr(path, mode="w", zarr_format=3, consolidated=False)
     for subject, table in tables.items():
@@ -118,37 +160,37 @@ def create_predictions(
     return {subject: dict(table.sizes) for subject, table in tables.items()}
 
 
-def predict_block(
-    *, pipeline: Mapping[str, Any], store: str, folder: str, model: str, subject: str, start: int
-) -> None:
+@task("predict.block", version=1)
+def predict_block(job: PredictJob) -> None:
     """Predict one block of images for one subject and write the file that holds its rows."""
-    config, opened = PredictPipeline.model_validate(dict(pipeline)), open_store(store)
-    table = _image_table(config, opened, subject).isel(image=slice(start, start + config.images_per_task))
+    config, opened = job.pipeline, open_store(job.store)
+    table = _image_table(config, opened, job.subject).isel(image=slice(job.start, job.start + config.images_per_task))
     if "file" in table:
         pixels = read_files(Path(config.images), table["file"].values.tolist(), opened.images().sizes["x"])
     else:
         pixels = load_images(opened, table["nsd_id"].values)
     images = torch.from_numpy(pixels)
-    predictor = load_predictor(RunFolder(model), subject)
+    predictor = load_predictor(RunFolder(job.model), job.subject)
     predictor.check_size(images)
     with torch_threads(config.threads, share=2):
         values = predictor.to(choose_device(config.device)).predict(images, batch_size=config.batch_size)
-    write_region(open_sharded(f"{_building(folder)}/{subject}/predictions"), (start, 0), values)
+    write_region(open_sharded(f"{_building(job.folder)}/{job.subject}/predictions"), (job.start, 0), values)
 
 
-def publish_predictions(*, folder: str, subjects: Sequence[str]) -> dict[str, Any]:
+@task("predict.publish", version=1)
+def publish_predictions(job: Publication) -> dict[str, Any]:
     """Make sure that no file is missing, then give the results their name."""
-    if has_results(folder):  # another attempt at this task did it, and its worker died before it could tell
-        return {"subjects": list(subjects)}
-    path = _building(folder)
-    for subject in subjects:
+    if has_results(job.folder):  # another attempt at this task did it, and its worker died before it reported
+        return {"subjects": list(job.subjects)}
+    path = _building(job.folder)
+    for subject in job.subjects:
         array = open_sharded(f"{path}/{subject}/predictions")
         check_whole(array.url, array.shape)
     with _extensions():
         zarr.consolidate_metadata(path, zarr_format=3)
     if is_local(path):
-        local_path(path).rename(local_path(f"{folder}/{RESULTS}"))
-    return {"subjects": list(subjects)}
+        local_path(path).rename(local_path(f"{job.folder}/{RESULTS}"))
+    return {"subjects": list(job.subjects)}
 
 
 def image_files(folder: Path) -> list[str]:

@@ -6,7 +6,7 @@ of its own: trials are as many in each, and z-scoring by session sees the same i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import xarray as xr
 
 import nsdflow
 from nsdflow.analysis import synthetic_responses
+from nsdflow.engine.plan import task
 from nsdflow.io.folders import list_files, remove, share_files
 from nsdflow.names import BETAS_SCALE, subject_number
 from nsdflow.nsd.betas import is_saturated, session_statistics
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGES_AT_ONCE",
     "TRIAL_COORDINATES",
+    "ResponsesJob",
     "StoreJob",
+    "StoresJob",
     "create_stores",
     "presented",
     "publish_stores",
@@ -64,9 +67,9 @@ class StoreJob:
     repeats: int
     noise: bool
     seed: int
-    cuts: Mapping[str, Mapping[str, Any]]
+    cuts: dict[str, Cut]
     """How each subject's betas are cut."""
-    attributes: Mapping[str, Any]
+    attributes: dict[str, Any]
     """Of the store, besides its subjects."""
 
     @property
@@ -76,51 +79,71 @@ class StoreJob:
 
     def cut(self, subject: str) -> Cut:
         """How a subject's betas are cut."""
-        return Cut.of(self.cuts[subject])
+        return self.cuts[subject]
 
 
-def create_stores(*, jobs: Sequence[Mapping[str, Any]], folder: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class StoresJob:
+    """All data sets of a run."""
+
+    folder: str
+    datasets: tuple[StoreJob, ...]
+    subjects: tuple[str, ...]
+
+
+@task("synthetic_data.create", version=1)
+def create_stores(job: StoresJob) -> dict[str, Any]:
     """Create every data set's groups: coordinates with their values, betas without, and the images."""
     images = {}
-    for job in (StoreJob(**fields) for fields in jobs):
-        store, built = open_store(job.source), job.workspace.built
-        models = open_parts(folder, list(job.cuts))
-        for subject in job.cuts:
-            predicted = open_run(job.predictions)[subject].to_dataset()["predictions"]
+    for dataset in job.datasets:
+        store, built = open_store(dataset.source), dataset.workspace.built
+        models = open_parts(job.folder, list(dataset.cuts))
+        for subject in dataset.cuts:
+            predicted = open_run(dataset.predictions)[subject].to_dataset()["predictions"]
             create_subject(
                 built,
                 subject,
-                trials=_trials(job, store, subject, predicted["nsd_id"].values),
-                voxels=_voxels(job, store, subject, models[subject][subject].to_dataset()),
-                sessions=job.repeats,
+                trials=_trials(dataset, store, subject, predicted["nsd_id"].values),
+                voxels=_voxels(dataset, store, subject, models[subject][subject].to_dataset()),
+                sessions=dataset.repeats,
                 dtype="int16",
-                cut=job.cut(subject),
+                cut=dataset.cut(subject),
                 attributes=store.voxels(subject).attrs
-                | {"sessions": list(range(1, job.repeats + 1)), "source": job.predictions},
+                | {"sessions": list(range(1, dataset.repeats + 1)), "source": dataset.predictions},
             )
-        images[job.url] = share_files(f"{job.source}/{STIMULI}", f"{built}/{STIMULI}")
+        images[dataset.url] = share_files(f"{dataset.source}/{STIMULI}", f"{built}/{STIMULI}")
     return {"image_files": images}
 
 
-def write_responses(*, job: Mapping[str, Any], folder: str, subject: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ResponsesJob:
+    """Responses of one subject in one data set."""
+
+    dataset: StoreJob
+    folder: str
+    subject: str
+
+
+@task("synthetic_data.responses", version=1)
+def write_responses(job: ResponsesJob) -> dict[str, Any]:
     """Draw one subject's responses session by session into shards of their own, and the sessions' statistics.
 
     Memory holds one session as int16, the noise model, and predictions of :data:`IMAGES_AT_ONCE` images.
     """
-    here = StoreJob(**job)
-    model = open_parts(folder, [subject])[subject][subject].to_dataset()
+    dataset, subject = job.dataset, job.subject
+    model = open_parts(job.folder, [subject])[subject][subject].to_dataset()
     model = model[["gain", "mixing", "signal_mean", "signal_std"]].reset_coords(drop=True).load()
-    predicted = open_run(here.predictions)[subject].to_dataset()["predictions"]
-    rows = seen_rows(open_store(here.source), subject, predicted["nsd_id"].values)
-    group = f"{here.workspace.built}/{subject}"
+    predicted = open_run(dataset.predictions)[subject].to_dataset()["predictions"]
+    rows = seen_rows(open_store(dataset.source), subject, predicted["nsd_id"].values)
+    group = f"{dataset.workspace.built}/{subject}"
     betas = open_sharded(f"{group}/betas")
     moments, clipped = [], 0
-    for session in range(here.repeats):
+    for session in range(dataset.repeats):
         values = np.empty((len(rows), betas.shape[1]), np.int16)
-        place = np.argsort(presented(here.seed, subject, session, len(rows)))
+        place = np.argsort(presented(dataset.seed, subject, session, len(rows)))
         for start in range(0, len(rows), IMAGES_AT_ONCE):
             block = slice(start, start + IMAGES_AT_ONCE)
-            drawn = _drawn(here, model, predicted[rows[block]].load(), subject, session)
+            drawn = _drawn(dataset, model, predicted[rows[block]].load(), subject, session)
             stored = np.rint(drawn / np.float32(BETAS_SCALE))
             clipped += int((abs(stored) > LARGEST).sum())
             values[place[block]] = np.clip(stored, -LARGEST, LARGEST)

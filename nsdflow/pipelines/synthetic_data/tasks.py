@@ -8,7 +8,7 @@ one task a subject and data set fills shards that no other task touches; then th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +18,16 @@ import xarray as xr
 
 from nsdflow.analysis import accuracy, noise_model
 from nsdflow.engine.compute import read_here
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
 from nsdflow.errors import MissingDataError, RunError, SelectionError
 from nsdflow.io.folders import list_files
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.synthetic_data.stores import (
     IMAGES_AT_ONCE,
     TRIAL_COORDINATES,
+    ResponsesJob,
     StoreJob,
+    StoresJob,
     create_stores,
     publish_stores,
     seen_rows,
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from nsdflow.pipelines.synthetic_data.settings import SyntheticDataPipeline
     from nsdflow.runs.folder import RunFolder
 
-__all__ = ["fit_noise_model", "plan_synthetic_data", "publish_synthetic_data", "signal_statistics"]
+__all__ = ["NoiseModelJob", "fit_noise_model", "plan_synthetic_data", "publish_synthetic_data", "signal_statistics"]
 
 
 def plan_synthetic_data(pipeline: SyntheticDataPipeline, *, store: str, folder: RunFolder) -> Plan:
@@ -53,12 +55,12 @@ def plan_synthetic_data(pipeline: SyntheticDataPipeline, *, store: str, folder: 
     predictions = folder.sibling(pipeline.predictions)
     shapes = _shapes(predictions, opened, pipeline.subjects)
     jobs = [_job(pipeline, opened, folder, predictions, name, shapes) for name in pipeline.datasets]
-    here = {"folder": folder.path}
+    every = StoresJob(folder.path, tuple(jobs), tuple(shapes))
     models = [_model_task(opened, subject, shapes[subject], predictions, folder) for subject in shapes]
     create = Task(
         "create",
         create_stores,
-        {**here, "jobs": [asdict(job) for job in jobs]},
+        every,
         "create",
         after=tuple(task.key for task in models),
         memory=BASE_MEMORY,
@@ -69,7 +71,7 @@ def plan_synthetic_data(pipeline: SyntheticDataPipeline, *, store: str, folder: 
         Task(
             f"fill-{Path(job.url).stem}-{subject}",
             write_responses,
-            {**here, "job": asdict(job), "subject": subject},
+            ResponsesJob(job, folder.path, subject),
             "responses",
             after=(create.key,),
             memory=BASE_MEMORY + 2 * images * voxels + 8 * voxels**2 + 24 * IMAGES_AT_ONCE * voxels,
@@ -83,7 +85,7 @@ def plan_synthetic_data(pipeline: SyntheticDataPipeline, *, store: str, folder: 
     publish = Task(
         "publish",
         publish_synthetic_data,
-        {**here, "subjects": list(shapes), "jobs": [asdict(job) for job in jobs]},
+        every,
         "publish",
         after=(create.key, *(task.key for task in fills)),
         memory=BASE_MEMORY + max(8 * voxels**2 for _, voxels in shapes.values()),
@@ -98,7 +100,7 @@ def _model_task(store: Store, subject: str, shape: tuple[int, int], predictions:
     return Task(
         f"model-{subject}",
         fit_noise_model,
-        {"store": store.url, "folder": folder.path, "predictions": predictions.path, "subject": subject},
+        NoiseModelJob(store.url, folder.path, predictions.path, subject),
         "noise model",
         # responses and predictions by trial; correlations C, A and P, and the eigenvectors with their work space
         memory=BASE_MEMORY + 24 * trials.shape[0] * voxels + 32 * voxels**2,
@@ -107,10 +109,22 @@ def _model_task(store: Store, subject: str, shape: tuple[int, int], predictions:
     )
 
 
-def fit_noise_model(*, store: str, folder: str, predictions: str, subject: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class NoiseModelJob:
+    """Noise model of one subject."""
+
+    store: str
+    folder: str
+    predictions: str
+    """Folder of the run whose predictions are the signal."""
+    subject: str
+
+
+@task("synthetic_data.noise_model", version=1)
+def fit_noise_model(job: NoiseModelJob) -> dict[str, Any]:
     """Fit the noise model of one subject on the validation trials, and measure the signal over all its images."""
-    opened = open_store(store)
-    predicted = open_run(predictions)[subject].to_dataset()["predictions"]
+    opened, subject = open_store(job.store), job.subject
+    predicted = open_run(job.predictions)[subject].to_dataset()["predictions"]
     ids = predicted["nsd_id"].values
     responses = _measured(opened, subject, predicted)
     shown = np.flatnonzero(np.isin(ids, responses["nsd_id"].values))
@@ -128,7 +142,7 @@ def fit_noise_model(*, store: str, folder: str, predictions: str, subject: str) 
     ).astype(np.float32)
     coords = {name: c for name, c in predicted.coords.items() if c.dims == ("voxel",)}
     results = results.assign_coords(coords).assign_attrs(opened.voxels(subject).attrs)
-    write_part(folder, subject, {subject: results})
+    write_part(job.folder, subject, {subject: results})
     return {
         "components": results.sizes["component"],
         "residual": float(results["residual"]),
@@ -136,14 +150,13 @@ def fit_noise_model(*, store: str, folder: str, predictions: str, subject: str) 
     }
 
 
-def publish_synthetic_data(
-    *, folder: str, subjects: Sequence[str], jobs: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+@task("synthetic_data.publish", version=1)
+def publish_synthetic_data(job: StoresJob) -> dict[str, Any]:
     """Verify and publish the stores, then the noise models as the run's results."""
-    stores = publish_stores([StoreJob(**job) for job in jobs])
-    trees = open_parts(folder, subjects)
+    stores = publish_stores(job.datasets)
+    trees = open_parts(job.folder, job.subjects)
     # written as it is read, one variable after the other: the mixing of all subjects would be a gigabyte
-    write_results(folder, xr.DataTree.from_dict({name: tree[name].to_dataset() for name, tree in trees.items()}))
+    write_results(job.folder, xr.DataTree.from_dict({name: tree[name].to_dataset() for name, tree in trees.items()}))
     return {"stores": stores}
 
 
@@ -210,15 +223,13 @@ def _job(
 ) -> StoreJob:
     dataset = pipeline.datasets[name]
     cuts = {
-        subject: asdict(
-            cut_subject(
-                sessions=dataset.repeats,
-                trials=images,
-                voxels=voxels,
-                itemsize=2,
-                arrays=TRIAL_COORDINATES + len(store.voxels(subject).variables),
-                layout=pipeline.layout,
-            )
+        subject: cut_subject(
+            sessions=dataset.repeats,
+            trials=images,
+            voxels=voxels,
+            itemsize=2,
+            arrays=TRIAL_COORDINATES + len(store.voxels(subject).variables),
+            layout=pipeline.layout,
         )
         for subject, (images, voxels) in shapes.items()
     }
@@ -243,11 +254,11 @@ def _job(
 
 def _columns(job: StoreJob, subject: str, voxels: int) -> int:
     """Shards of a session."""
-    return -(-voxels // int(job.cuts[subject]["shard"][1]))
+    return -(-voxels // job.cuts[subject].shard[1])
 
 
 def _fixed_files(job: StoreJob, shapes: Mapping[str, tuple[int, int]]) -> int:
     """Files of the store besides betas and statistics."""
     filled = {name: job.repeats * _columns(job, name, voxels) for name, (_, voxels) in shapes.items()}
-    groups = sum(cut["files"] - filled[name] - len(STATISTICS) for name, cut in job.cuts.items())
-    return 2 + int(groups) + len(list_files(f"{job.source}/{STIMULI}"))
+    groups = sum(cut.files - filled[name] - len(STATISTICS) for name, cut in job.cuts.items())
+    return 2 + groups + len(list_files(f"{job.source}/{STIMULI}"))
