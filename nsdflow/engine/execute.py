@@ -12,6 +12,7 @@ from uuid import uuid4
 from nsdflow.cluster.feed import Feed, gpu_workers, worker_memory
 from nsdflow.engine import markers
 from nsdflow.errors import NsdflowError, RunError
+from nsdflow.io.flush import recording
 from nsdflow.io.reach import store_errors
 from nsdflow.monitor.events import Event, Listener, Publisher, make_event
 
@@ -25,7 +26,7 @@ __all__ = ["execute", "run_task"]
 
 
 def run_task(folder: str, call: Call, attempt: str = "") -> None:
-    """Run one task on a worker and write its done-marker as the last step.
+    """Run one task on a worker, wait until its files are on disk, and write its done-marker as the last step.
 
     Dask repeats a task if its worker died before the scheduler learned that the task was done. The marker of the same
     ``attempt`` shows that nothing is left to do.
@@ -42,9 +43,17 @@ def run_task(folder: str, call: Call, attempt: str = "") -> None:
     if attempt and (markers.read(folder, call.key) or {}).get("attempt") == attempt:
         return
     start = time.monotonic()
-    result = call()
+    with recording() as written:
+        result = call()
+        files = written.flush()
     seconds = round(time.monotonic() - start, 3)
-    marker = {"fingerprint": call.fingerprint, "attempt": attempt, "result": result, "seconds": seconds}
+    marker = {
+        "fingerprint": call.fingerprint,
+        "attempt": attempt,
+        "result": result,
+        "seconds": seconds,
+        "files": markers.relative_files(folder, files),
+    }
     markers.write(folder, call.key, marker)
 
 

@@ -6,18 +6,20 @@ Beside them stands ``plan.json``, the keys of all tasks by stage, so that anyone
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from nsdflow.errors import RunError
 from nsdflow.io.folders import exists
-from nsdflow.io.paths import filesystem
+from nsdflow.io.paths import filesystem, is_local, local_path
 from nsdflow.io.reach import reaching
 from nsdflow.io.read import read_bytes
 from nsdflow.io.write import write_text
 
-__all__ = ["progress", "read", "read_all", "wait_for", "write", "write_plan"]
+__all__ = ["damaged", "progress", "read", "read_all", "relative_files", "wait_for", "write", "write_plan"]
 
 
 def write(folder: str, key: str, marker: Mapping[str, Any]) -> None:
@@ -77,6 +79,40 @@ def _marker(data: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return marker if isinstance(marker, dict) else None
+
+
+def relative_files(folder: str, files: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of files by their path relative to ``folder``, so that the folder may be moved; none for object stores."""
+    if not is_local(folder):
+        return {}
+    root = local_path(folder)
+    return {os.path.relpath(file, root): size for file, size in files.items()}
+
+
+def damaged(folder: str, done: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Tasks whose files are no longer whole: removed, cut, or lost in a power cut.
+
+    Parameters
+    ----------
+    folder : str
+        Path or URL of the folder with the markers.
+    done : mapping
+        Markers of finished tasks in the order of the plan. A file that several tasks wrote belongs to the last one.
+    """
+    if not is_local(folder):
+        return set()
+    root = local_path(folder)
+    owner = {file: (key, size) for key, marker in done.items() for file, size in marker.get("files", {}).items()}
+    return {key for file, (key, size) in owner.items() if not _is_whole(root / file, size)}
+
+
+def _is_whole(file: Path, size: int) -> bool:
+    try:
+        found = file.stat().st_size
+    except OSError:
+        return False
+    # metadata are rewritten when a hierarchy is consolidated
+    return found == size or (file.name == "zarr.json" and found > 0)
 
 
 def write_plan(folder: str, stages: Mapping[str, Sequence[str]]) -> None:

@@ -254,11 +254,16 @@ class Plan:
             )
 
     def missing(self) -> tuple[Task, ...]:
-        """Tasks without a valid done-marker, and all that wait for one of them."""
-        done = markers.read_all(self.folder)
+        """Tasks without a valid done-marker or with damaged files, and all that wait for one of them."""
+        found = markers.read_all(self.folder)
+        done = {
+            task.key: found[task.key]
+            for task in self.tasks
+            if found.get(task.key, {}).get("fingerprint") == task.fingerprint
+        }
+        damaged = markers.damaged(self.folder, done)
         missing: dict[str, Task] = {}
         for task in self.tasks:
-            valid = done.get(task.key, {}).get("fingerprint") == task.fingerprint
-            if not valid or any(key in missing for key in task.after):
+            if task.key not in done or task.key in damaged or any(key in missing for key in task.after):
                 missing[task.key] = task
         return tuple(missing.values())

@@ -15,6 +15,7 @@ import zarr
 
 from nsdflow.errors import SourceError, StoreError
 from nsdflow.ingestion.stamps import coordinate_stamps, session_listing, session_stamps
+from nsdflow.io.flush import recorded
 from nsdflow.io.paths import is_local
 from nsdflow.io.read import read_bytes
 from nsdflow.io.write import atomic_file
@@ -233,7 +234,7 @@ def write_session(job: Mapping[str, Any], session: int, stamps: Sequence[str]) -
         write_shard(array, (row, column), _measured(chunks, array, column, found))
 
     with ThreadPoolExecutor(here.shards_at_once) as pool:
-        list(pool.map(write, range(array.shards[1])))
+        list(pool.map(recorded(write), range(array.shards[1])))
     found["valid"] = _valid(source, here, session, flat, found["beta_mean"], found["beta_std"])
     buffer = io.BytesIO()
     np.savez(buffer, **found)  # type: ignore[arg-type]

@@ -10,14 +10,26 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["Written", "flush_file", "flush_folder", "flush_tree", "publish", "recorded", "recording", "start_writeback"]
+__all__ = [
+    "Written",
+    "flush_file",
+    "flush_folder",
+    "flush_tree",
+    "keep_tree",
+    "make_folders",
+    "publish",
+    "record",
+    "recorded",
+    "recording",
+    "start_writeback",
+]
 
 #: Flag of Linux's sync_file_range: start writing dirty pages that are not being written yet.
 _SYNC_FILE_RANGE_WRITE: Final = 2
@@ -28,10 +40,12 @@ class Written:
 
     def __init__(self) -> None:
         self._files: dict[Path, None] = {}
+        self._folders: dict[Path, None] = {}
 
-    def add(self, file: Path) -> None:
-        """Remember a complete file."""
+    def add(self, file: Path, folders: Iterable[Path] = ()) -> None:
+        """Remember a complete file, and the folders above its own in which folders were made for it."""
         self._files[file] = None
+        self._folders.update(dict.fromkeys([file.parent, *folders]))
 
     def flush(self) -> dict[str, int]:
         """Wait until all files and the folders that name them are on disk.
@@ -46,14 +60,10 @@ class Written:
             if file.is_file():
                 flush_file(file)
                 sizes[str(file)] = file.stat().st_size
-        for folder in {folder for name in sizes for folder in _own_folders(Path(name))}:
-            flush_folder(folder)
+        for folder in self._folders:
+            if folder.is_dir():
+                flush_folder(folder)
         return sizes
-
-
-def _own_folders(file: Path) -> list[Path]:
-    """The folder of a file and the folders above, as many as a task may have made."""
-    return list(file.parents)[:4]
 
 
 _RECORD: ContextVar[Written | None] = ContextVar("written", default=None)
@@ -126,6 +136,19 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folders(folder: Path) -> list[Path]:
+    """Make a folder and those above it.
+
+    Returns
+    -------
+    list of Path
+        Folders that got a new name, to be flushed together with what is written below.
+    """
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return [one.parent for one in missing]
+
+
 def flush_tree(root: Path) -> None:
     """Wait until all files and folders below ``root`` are on disk."""
     folders: list[Path] = []
@@ -143,14 +166,32 @@ def flush_tree(root: Path) -> None:
         flush_folder(folder)
 
 
+def keep_tree(root: Path) -> None:
+    """Have a tree that a library wrote on disk before the done-marker of the running task; outside tasks, now."""
+    if (written := record()) is None:
+        flush_tree(root)
+        return
+    for place, _, names in os.walk(root):
+        for name in names:
+            written.add(Path(place, name), [Path(place).parent])
+
+
 def publish(built: Path, target: Path) -> None:
     """Give a complete tree its name: flush it, rename it, flush the folder that names it.
+
+    Whatever the running task wrote before is flushed first, since the name vouches for it.
 
     Raises
     ------
     OSError
         ``target`` exists and is not an empty folder, or cannot be written.
     """
+    written = record()
+    if written is not None:
+        written.flush()
     flush_tree(built)
     built.rename(target)
-    flush_folder(target.parent)
+    for folder in (target.parent, target.parent.parent):
+        flush_folder(folder)
+    if written is not None:
+        keep_tree(target)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from uuid import uuid4
 
-from nsdflow.io.flush import flush_folder, record, start_writeback
+from nsdflow.io.flush import flush_folder, make_folders, record, start_writeback
 from nsdflow.io.paths import filesystem, is_local, local_path
 from nsdflow.io.reach import writing
 
@@ -83,16 +83,17 @@ def aside(target: Path, *, ending: str = "", flush: bool | None = None) -> Itera
     written = record()
     temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}{TEMPORARY}{ending}")
     with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        folders = make_folders(target.parent)
         try:
             yield temporary
             later = written is not None and not flush
             _settle(temporary, wait=not later)
             temporary.replace(target)
             if later and written is not None:
-                written.add(target)
+                written.add(target, folders)
             else:
-                flush_folder(target.parent)
+                for folder in (target.parent, *folders):
+                    flush_folder(folder)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -21,6 +21,7 @@ from zarr.errors import UnstableSpecificationWarning
 from zarr.storage import MemoryStore
 
 from nsdflow.errors import MissingDataError, RunError
+from nsdflow.io.flush import publish
 from nsdflow.io.folders import exists, remove
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.reach import reaching, writing
@@ -69,10 +70,10 @@ def _write_aside(target: Path, tree: xr.DataTree) -> None:
         if target.exists():
             old = target.with_name(f".{RESULTS}.{uuid4().hex[:8]}")
             target.rename(old)
-            aside.rename(target)
+            publish(aside, target)
             shutil.rmtree(old)
         else:
-            aside.rename(target)
+            publish(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -23,6 +23,7 @@ import zarr
 from zarr.storage import MemoryStore
 
 from nsdflow.errors import StoreError
+from nsdflow.io import flush
 from nsdflow.io.folders import exists, remove, sweep
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.reach import writing
@@ -200,7 +201,7 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
                 files = {path: buffer.to_bytes() for path, buffer in in_memory.items()}
                 put_files(root, files, last=f"{name}/zarr.json")
             elif not (place := local_path(f"{root}/{name}")).exists():
-                place.with_name(temporary).rename(place)
+                flush.publish(place.with_name(temporary), place)
         finally:
             if is_local(root):
                 remove(f"{root}/{temporary}")
@@ -254,7 +255,8 @@ def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mappi
         )
     with writing(workspace.built):
         sweep(workspace.built)
-        remove(record)  # of a publication that was interrupted; zarr wonders at files that are not its own
+        for leftover in (record, root):  # of a publication that was interrupted; a power cut may leave them empty
+            remove(leftover)
         with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3 that xarray reads too
             warnings.filterwarnings("ignore", "Consolidated metadata")
             warnings.filterwarnings("ignore", "Object at .* is not recognized")  # another publication, at the same time
@@ -265,7 +267,7 @@ def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mappi
         _write_json(record, manifest)
         _write_json(root, metadata)  # last: without it this is no store
         if workspace.built != workspace.store:
-            local_path(workspace.built).rename(local_path(workspace.store))
+            flush.publish(local_path(workspace.built), local_path(workspace.store))
     remove(workspace.folder)
 
 

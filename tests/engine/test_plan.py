@@ -19,6 +19,7 @@ from nsdflow.engine import markers
 from nsdflow.engine.execute import execute, run_task
 from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.errors import PlanError, RunError, SourceError
+from nsdflow.io.write import atomic_file
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,12 @@ def note(job: Note) -> str:
     with Path(job.log).open("a") as file:
         file.write(job.name + "\n")
     return job.name.upper()
+
+
+@task("tests.write_file", version=1)
+def write_file(job: Note) -> None:
+    with atomic_file(job.log) as file:
+        file.write(job.name.encode())
 
 
 @task("tests.break_file", version=1)
@@ -137,6 +144,18 @@ def test_plans_are_checked_when_made(tmp_path: Path) -> None:
         Plan("twice", str(tmp_path), (a, a))
     with pytest.raises(PlanError, match="b waits for"):
         Plan("backwards", str(tmp_path), (b, a))
+
+
+def test_a_marker_whose_files_are_not_whole_does_not_count(client: Client, tmp_path: Path) -> None:
+    job = Note(str(tmp_path / "out" / "a"), "a")
+    plan = Plan("one", str(tmp_path), (Task("write", write_file, job, "letters"),))
+    execute(plan, client)
+    assert json.loads((tmp_path / "tasks" / "write.json").read_text())["files"] == {"out/a": 1}
+    assert plan.missing() == ()
+    (tmp_path / "out" / "a").write_text("")
+    assert [task.key for task in plan.missing()] == ["write"]
+    (tmp_path / "out" / "a").unlink()
+    assert [task.key for task in plan.missing()] == ["write"]
 
 
 def test_describe_counts_by_stage(tmp_path: Path) -> None:

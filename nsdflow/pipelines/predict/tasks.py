@@ -25,6 +25,7 @@ from zarr.errors import UnstableSpecificationWarning
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
 from nsdflow.errors import MissingDataError, SourceError
+from nsdflow.io import flush
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.nsd.images import resize_images
 from nsdflow.pipelines.data import load_images
@@ -157,6 +158,8 @@ def create_predictions(job: CreateJob) -> dict[str, Any]:
             dimension_names=("image", "voxel"),
             attributes={"long_name": "predicted response, z-scored within session", "units": "1"},
         )
+    if is_local(path):
+        flush.keep_tree(local_path(path))
     return {subject: dict(table.sizes) for subject, table in tables.items()}
 
 
@@ -189,7 +192,7 @@ def publish_predictions(job: Publication) -> dict[str, Any]:
     with _extensions():
         zarr.consolidate_metadata(path, zarr_format=3)
     if is_local(path):
-        local_path(path).rename(local_path(f"{job.folder}/{RESULTS}"))
+        flush.publish(local_path(path), local_path(f"{job.folder}/{RESULTS}"))
     return {"subjects": list(job.subjects)}
 
 
