@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import xarray as xr
@@ -13,9 +14,13 @@ from nsdflow.errors import StoreError
 from nsdflow.io.paths import local_path
 from nsdflow.nsd.formats.nifti import write_nifti
 from nsdflow.store.query.indexes import index_images
+from nsdflow.store.surface.files import surface_image, write_giftis, write_mgzs
+from nsdflow.store.surface.mapping import to_space
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from nsdflow.nsd.source import Source
 
 __all__ = ["NsdAccessor"]
 
@@ -81,6 +86,89 @@ class NsdAccessor:
         values = volume.transpose("i", "j", "k", ...).values.astype(np.float32)
         write_nifti(target, values, self._grid()[1], str(self._array.name or "nsdflow"))
         return target
+
+    def to_space(
+        self,
+        target: str,
+        *,
+        layers: str | Sequence[str] = "mean",
+        method: str = "cubic",
+        missing: Literal["propagate", "ignore"] = "propagate",
+        fill: float = np.nan,
+        source: str | Source | None = None,
+    ) -> xr.DataArray:
+        """Map the voxels to another space of NSD, by NSD's own transform files; lazy arrays stay lazy.
+
+        Parameters
+        ----------
+        target : str
+            ``"fsaverage"``, ``"nativesurface"`` (or one of its surfaces: ``"layerB2"``, ``"pial"``, ...), ``"MNI"``,
+            ``"anat0pt5"``, ``"anat0pt8"``, ``"anat1pt0"``, ``"func1pt8mm"`` or ``"func1mm"``.
+        layers : str or sequence of str
+            From a volume to a surface: ``"mean"`` over the three layers of cortex, as NSD's published data, or the
+            layers to average (``"layerB1"``, ``"layerB2"``, ``"layerB3"``, ``"white"``, ``"pial"``).
+        method : {"cubic", "linear", "nearest", "wta"}
+            How volumes are sampled; betas went by ``"cubic"``, pRF and fLoc maps by ``"linear"``. ``"wta"`` (winner
+            takes all) is for labels. Between surfaces the nearest vertex is taken, whatever the method.
+        missing : {"propagate", "ignore"}
+            Near voxels that are not in the array: NaN, as NSD's tool does, or the mean of the voxels that are there
+            where these have at least half of the weight. With ROIs only, ``"ignore"`` keeps their borders.
+        fill : float
+            Value without data; with a number, integers stay integers.
+        source : str or Source, optional
+            NSD, with its transforms; by default the one from which the store was made.
+
+        Returns
+        -------
+        xr.DataArray
+            The same dimensions; ``voxel`` is all vertices (left hemisphere first), or the voxels of the target volume
+            that have data. Labels of atlases come along by the nearest voxel; attributes name the space, the
+            layers and the interpolation.
+
+        Raises
+        ------
+        SelectionError
+            No such space or method, or no way there; the message lists the ways there are.
+        MissingDataError
+            A transform file is missing.
+        SourceError
+            The transforms are of another grid than the array.
+        """
+        return to_space(self._array, target, layers=layers, method=method, missing=missing, fill=fill, source=source)
+
+    def to_gifti(self, path: str | os.PathLike[str]) -> tuple[Path, Path]:
+        """Write both hemispheres as GIFTI, as Connectome Workbench, nilearn and nibabel read it.
+
+        ``accuracy.func.gii`` becomes ``hemi-L_accuracy.func.gii`` and ``hemi-R_accuracy.func.gii``.
+        Labels (arrays with ``flag_values``) become ``.label.gii`` with their names. One further dimension becomes the
+        maps of the file. Vertices without data are NaN.
+
+        Raises
+        ------
+        StoreError
+            The array is in a volume, has more than one further dimension, or the name has another ending.
+        """
+        return write_giftis(self._array, path)
+
+    def to_mgz(self, path: str | os.PathLike[str]) -> tuple[Path, Path]:
+        """Write both hemispheres as FreeSurfer does: ``a.mgz`` becomes ``lh.a.mgz`` and ``rh.a.mgz``.
+
+        Raises
+        ------
+        StoreError
+            As :meth:`to_gifti`.
+        """
+        return write_mgzs(self._array, path)
+
+    def to_surface_image(self, surface: str = "inflated", *, source: str | Source | None = None) -> Any:
+        """The array as nilearn's ``SurfaceImage`` on a surface of NSD: ``white``, ``pial``, ``inflated``, ``sphere``.
+
+        Raises
+        ------
+        StoreError
+            The array is in a volume, nilearn is not installed, or the surface has other vertices.
+        """
+        return surface_image(self._array, surface, source)
 
     def mean_over_repetitions(self) -> xr.DataArray:
         """Average the trials that show the same image; lazy arrays stay lazy, coordinates stay in memory.
