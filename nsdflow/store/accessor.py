@@ -256,7 +256,7 @@ class NsdAccessor:
         if "voxel" not in array.dims or "flat_index" not in array.coords:
             raise StoreError(f"{array.name or 'array'}: no voxel dimension with the coordinate flat_index; keep it")
         known: dict[str, Any] = {**array.attrs, **array["flat_index"].attrs}
-        if len(known.get("shape", ())) == 2 or ("hemisphere" in array.coords and "shape" not in known):
+        if len(known.get("shape", ())) == 2:
             raise StoreError(f"{array.name or 'array'}: its voxels are vertices of a surface, which have no volume")
         if "shape" not in known or "affine" not in known:
             raise StoreError(f"{array.name or 'array'}: flat_index lacks its attributes shape and affine; keep them")

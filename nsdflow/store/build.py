@@ -29,13 +29,32 @@ from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.reach import writing
 from nsdflow.io.read import read_bytes
 from nsdflow.io.write import TEMPORARY, atomic_file, put_files
-from nsdflow.store.schema import COORDINATES, FILL_VALUE, SCHEMA, SCHEMA_VERSION, STIMULI, UNITS, Cut, scale_attributes
+from nsdflow.store.schema import (
+    ANNOTATIONS,
+    COORDINATES,
+    FILL_VALUE,
+    SCHEMA,
+    SCHEMA_VERSION,
+    STIMULI,
+    UNITS,
+    Cut,
+    scale_attributes,
+)
 from nsdflow.store.shards import CODECS
 
 if TYPE_CHECKING:
     from zarr.abc.buffer import Buffer
 
-__all__ = ["STATISTICS", "Workspace", "create_stimuli", "create_subject", "is_taken", "publish", "workspace_of"]
+__all__ = [
+    "STATISTICS",
+    "Workspace",
+    "create_annotations",
+    "create_stimuli",
+    "create_subject",
+    "is_taken",
+    "publish",
+    "workspace_of",
+]
 
 
 @dataclass(frozen=True)
@@ -145,6 +164,12 @@ def create_subject(
                 fill_value=statistic.fill_value,
                 attributes=statistic.attributes,
             )
+
+
+def create_annotations(root: str, annotations: xr.Dataset, attributes: Mapping[str, Any]) -> None:
+    """Create the group of the annotations, whole; :mod:`nsdflow.store.annotations` says what it holds."""
+    with _new_group(root, ANNOTATIONS, _typed(annotations), attributes):
+        pass
 
 
 def create_stimuli(root: str, images: xr.Dataset, *, size: int, cut: Cut, attributes: Mapping[str, Any]) -> None:

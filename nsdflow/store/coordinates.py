@@ -46,7 +46,8 @@ def read_coordinates(url: str, group: str) -> xr.Dataset:
     names = [*(name for name in COORDINATES if name in found), *sorted(found - COORDINATES.keys())]
     metadata = _metadata([f"{root}/{name}" for name in names])
     plain = [name for name, meta in zip(names, metadata, strict=True) if _is_plain(meta)]
-    data = dict(zip(plain, _files([f"{root}/{name}/c/0" for name in plain]), strict=True))
+    files = [_chunk_url(f"{root}/{name}", meta) for name, meta in zip(names, metadata, strict=True) if name in plain]
+    data = dict(zip(plain, _files(files), strict=True))
     arrays = _allocate({name: meta for name, meta in zip(names, metadata, strict=True) if name in data})
     coordinates: dict[str, Any] = {}
     for name, meta in zip(names, metadata, strict=True):
@@ -74,7 +75,7 @@ def read_coordinate(group: str, name: str) -> NDArray[Any]:
     (metadata,) = _metadata([url])
     if not _is_plain(metadata):
         return np.asarray(zarr.open_array(url, mode="r")[...])
-    (data,) = _files([f"{url}/c/0"])
+    (data,) = _files([_chunk_url(url, metadata)])
     values = _allocate({name: metadata})[name]
     _decode(data, metadata, url, out=values)
     return values
@@ -90,6 +91,11 @@ def _files(urls: list[str]) -> list[bytes]:
         return read_all(urls)
     except FileNotFoundError as error:
         raise StoreError(f"{error.filename or error}: missing; the store is incomplete, ingest again") from error
+
+
+def _chunk_url(url: str, metadata: Mapping[str, Any]) -> str:
+    """The file of the only chunk of an array."""
+    return "/".join([url, "c", *("0" for _ in metadata["shape"])])
 
 
 def _is_plain(metadata: Mapping[str, Any]) -> bool:

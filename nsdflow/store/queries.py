@@ -4,67 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Any, Final
-
-import dask.array as da
-import numpy as np
-import xarray as xr
-from dask.utils import format_bytes
 
 from nsdflow.errors import ConfigError, MissingDataError, StoreError, one_of
 from nsdflow.io.folders import exists
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.read import read_metadata
 from nsdflow.names import subject_name, subject_number
+from nsdflow.store.annotations import images_showing, read_annotations
 from nsdflow.store.coordinates import read_coordinates
-from nsdflow.store.query.blocks import cut_rows, cut_table
 from nsdflow.store.query.forks import survive_forks
 from nsdflow.store.query.indexes import TRIAL_KEY, index_images, index_trials
-from nsdflow.store.query.selection import Selection, select_images, select_trials, select_voxels
-from nsdflow.store.responses import SessionStatistics, TrainingStatistics, read_images, read_responses
-from nsdflow.store.schema import SCHEMA, SCHEMA_VERSION, STIMULI, UNITS
-from nsdflow.store.shards import ShardedArray, open_sharded
+from nsdflow.store.query.lazy import Explanation, Positions, explain, lazy_images, lazy_responses
+from nsdflow.store.query.selection import Selection, select_trials, select_voxels
+from nsdflow.store.schema import ANNOTATIONS, SCHEMA, SCHEMA_VERSION, STIMULI
+from nsdflow.store.views.pictures import draw_images
+from nsdflow.store.views.summary import summarise
+from nsdflow.store.views.tables import list_maps, list_rois
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
 __all__ = ["Explanation", "Store", "open_store"]
 
-#: A lazy block of images holds about this many bytes.
-IMAGE_BLOCK_BYTES: Final = 16 << 20
-
 #: Variables kept as coordinates in tables because they identify the rows.
 LABELS: Final = (*TRIAL_KEY, "nsd_id", "flat_index", "hemisphere")
-
-#: Attributes of responses by what they are z-scored with.
-RESPONSES: Final[Mapping[str | bool, Mapping[str, str]]] = {
-    "session": {"units": "1", "long_name": "response, z-scored within session"},
-    "training": {"units": "1", "long_name": "response, z-scored with the session's training trials"},
-    False: {"units": UNITS, "long_name": "response"},
-}
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What computing a query would read."""
-
-    shape: tuple[int, int]
-    """(trial, voxel) of the result."""
-    result_bytes: int
-    """Size of the result in memory (float32)."""
-    bytes: int
-    """Bytes of the chunks to read, before compression."""
-    chunks: int
-    files: int
-
-    def __str__(self) -> str:
-        trials, voxels = self.shape
-        return (
-            f"{trials} trials x {voxels} voxels = {format_bytes(self.result_bytes)} of float32; "
-            f"reads {format_bytes(self.bytes)} in {self.chunks} chunks of {self.files} files"
-        )
 
 
 class Store:
@@ -116,28 +83,9 @@ class Store:
         SelectionError
             An image is not in the store.
         """
-        if STIMULI not in self._coordinates and not exists(f"{self.url}/{STIMULI}"):
+        if not self.has_images:
             raise MissingDataError(f"{self.url}: ingested without images; ingest again with --images shown, or all")
-        table = self._group(STIMULI)
-        rows = select_images(table, nsd_id)
-        array = open_sharded(f"{self.url}/{STIMULI}/images")
-        pixels = array.shape[1:]
-        sizes = cut_rows(len(rows), max(array.chunk[0], IMAGE_BLOCK_BYTES // prod(pixels)))
-        values = da.map_blocks(
-            read_images,
-            da.from_array(rows[:, None, None, None], chunks=(sizes, 1, 1, 1)),
-            images=array,
-            chunks=(sizes, *((size,) for size in pixels)),
-            dtype=np.uint8,
-            meta=np.empty((0, *pixels), np.uint8),
-        )
-        _, height, width = pixels
-        edges = {
-            "y": ("y", np.arange(height)[::-1], {"long_name": "pixel from the bottom edge, from 0"}),
-            "x": ("x", np.arange(width), {"long_name": "pixel from the left edge, from 0"}),
-        }
-        coords = table.isel(image=rows).assign_coords(edges).coords
-        return xr.DataArray(values, coords, ("image", "channel", "y", "x"), "images", dict(table.attrs))
+        return lazy_images(f"{self.url}/{STIMULI}", self._group(STIMULI), nsd_id)
 
     def responses(
         self,
@@ -149,6 +97,10 @@ class Store:
         shared: bool | None = None,
         zscore: str | bool = "session",
         nsd_id: ArrayLike | None = None,
+        hemisphere: str | None = None,
+        repetition: int | Iterable[int] | None = None,
+        category: str | Iterable[str] | Mapping[str, float] | None = None,
+        where: str | None = None,
     ) -> xr.DataArray:
         """Single-trial responses of a subject, lazily; conditions are combined with "and".
 
@@ -178,6 +130,16 @@ class Store:
             shared images enters. False: percent signal change.
         nsd_id : int or sequence of int, optional
             Only trials that show these images, image by image.
+        hemisphere : {"lh", "rh"}, optional
+            Only voxels of the left or the right hemisphere.
+        repetition : int or iterable of int, optional
+            Only first (0), second (1) or third (2) presentations of an image.
+        category : str, iterable of str, or mapping of str to float, optional
+            Only trials whose image shows any of these COCO categories or supercategories; with a mapping, only
+            where the category covers at least this share of the image: ``{"person": 0.05}``.
+        where : str, optional
+            Further conditions on coordinates of voxels and of trials: ``"prf_eccentricity < 4.2 and rt < 1500"``,
+            ``"roi in ('V1', 'V2')"``. It is parsed, and never evaluated as code.
 
         Returns
         -------
@@ -188,29 +150,16 @@ class Store:
         Raises
         ------
         SelectionError
-            An unknown subject, ROI, session or image, or a value that an argument does not take.
+            An unknown subject, ROI, session, image, category or coordinate, or a value that an argument does not
+            take.
+        MissingDataError
+            ``category`` is given, and the store has no annotations.
         """
         selection = Selection(
-            roi=roi, voxels=voxels, ncsnr_min=ncsnr_min, sessions=sessions, shared=shared, zscore=zscore, nsd_id=nsd_id
-        )
-        name = self._subject(subject)
-        table = self._group(name)
-        rows, columns = select_trials(table, selection), select_voxels(table, selection)
-        betas = self._array(name, "betas")
-        row_sizes, column_sizes = cut_table(rows, len(columns), (betas.chunk[0], betas.chunk[1]))
-        values = da.map_blocks(
-            read_responses,
-            da.from_array(rows[:, None], chunks=(row_sizes, 1)),
-            da.from_array(columns[None, :], chunks=(1, column_sizes)),
-            betas=betas,
-            zscore=self._statistics(name, selection.zscore),
-            chunks=(row_sizes, column_sizes),
-            dtype=np.float32,
-            meta=np.empty((0, 0), np.float32),
-        )
-        attrs = {**table.attrs, **RESPONSES[selection.zscore]}
-        chosen = table.isel(trial=rows, voxel=columns)
-        return chosen.assign(responses=(("trial", "voxel"), values, attrs))["responses"]  # coordinates are not copied
+            roi=roi, voxels=voxels, ncsnr_min=ncsnr_min, sessions=sessions, shared=shared, zscore=zscore,
+            nsd_id=nsd_id, hemisphere=hemisphere, repetition=repetition, category=category, where=where,
+        )  # fmt: skip
+        return lazy_responses(*self._positions(subject, selection))
 
     def explain(
         self,
@@ -222,32 +171,93 @@ class Store:
         shared: bool | None = None,
         zscore: str | bool = "session",
         nsd_id: ArrayLike | None = None,
+        hemisphere: str | None = None,
+        repetition: int | Iterable[int] | None = None,
+        category: str | Iterable[str] | Mapping[str, float] | None = None,
+        where: str | None = None,
     ) -> Explanation:
         """What :meth:`responses` with the same arguments would read, without reading it."""
         selection = Selection(
-            roi=roi, voxels=voxels, ncsnr_min=ncsnr_min, sessions=sessions, shared=shared, zscore=zscore, nsd_id=nsd_id
-        )
+            roi=roi, voxels=voxels, ncsnr_min=ncsnr_min, sessions=sessions, shared=shared, zscore=zscore,
+            nsd_id=nsd_id, hemisphere=hemisphere, repetition=repetition, category=category, where=where,
+        )  # fmt: skip
+        return explain(*self._positions(subject, selection))
+
+    def rois(self, subject: str | int) -> pd.DataFrame:
+        """Names that ``roi=`` accepts for a subject, with numbers of voxels, by hemisphere where it is known.
+
+        Returns
+        -------
+        DataFrame
+            By name: ``atlas`` (the coordinate that has the label; ``group`` for groups of visual areas), ``voxels``,
+            and ``lh``, ``rh``.
+        """
+        return list_rois(self._group(self._subject(subject)))
+
+    def maps(self, subject: str | int) -> xr.Dataset:
+        """Published statistics of the voxels, such as ``ncsnr`` and ``prf_eccentricity``, with their units."""
+        return list_maps(self.voxels(subject))
+
+    def annotations(self) -> xr.Dataset:
+        """What COCO says of the images: categories, captions, boxes; in memory.
+
+        Returns
+        -------
+        Dataset
+            ``instances`` (image, category) numbers of instances, ``area`` (image, category) shares of the image that
+            they cover, and ``captions`` (image, caption), ``box`` (instance, edge) and others where they are known;
+            with indexes of ``nsd_id`` and ``category``.
+
+        Raises
+        ------
+        MissingDataError
+            The store was made without annotations.
+        """
+        if ANNOTATIONS not in self._coordinates:
+            if not exists(f"{self.url}/{ANNOTATIONS}"):
+                raise MissingDataError(
+                    f"{self.url}: ingested without annotations; ingest again with --annotations FOLDER"
+                )
+            self._coordinates[ANNOTATIONS] = read_annotations(self.url)
+        return self._coordinates[ANNOTATIONS].copy()
+
+    def plot_images(
+        self, nsd_id: ArrayLike, *, captions: bool = False, boxes: bool = False, columns: int = 4
+    ) -> Figure:
+        """Draw some images.
+
+        Parameters
+        ----------
+        nsd_id : int or sequence of int
+            Which images, in their order.
+        captions, boxes : bool
+            Write the first caption below each image; draw the boxes of the annotated objects with their categories.
+        columns : int
+            Images in a row.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it; ``savefig`` writes it.
+        """
+        annotations = self.annotations() if captions or boxes else None
+        return draw_images(self.images(nsd_id), annotations, captions=captions, boxes=boxes, columns=columns)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the store has images."""
+        return STIMULI in self._coordinates or exists(f"{self.url}/{STIMULI}")
+
+    def _repr_html_(self) -> str:
+        return summarise(self)
+
+    def _positions(self, subject: str | int, selection: Selection) -> tuple[str, xr.Dataset, Positions, str | bool]:
+        """Where a query reads: the subject's group, its coordinates, positions, and what it is z-scored with."""
         name = self._subject(subject)
         table = self._group(name)
-        rows, columns = select_trials(table, selection), select_voxels(table, selection)
-        reads = [(self._array(name, "betas"), rows)]
-        length = reads[0][0].chunk[0]
-        statistics = self._statistics(name, selection.zscore)
-        if isinstance(statistics, SessionStatistics):
-            reads += [(array, rows // length) for array in (statistics.mean, statistics.std)]
-        chunks = [array.count_chunks(where, columns) for array, where in reads]
-        return Explanation(
-            shape=(len(rows), len(columns)),
-            result_bytes=4 * len(rows) * len(columns),
-            bytes=sum(n * prod(a.chunk) * a.dtype.itemsize for n, (a, _) in zip(chunks, reads, strict=True)),
-            chunks=sum(chunks),
-            files=sum(array.count_shards(where, columns) for array, where in reads),
-        )
-
-    def _statistics(self, subject: str, zscore: str | bool) -> SessionStatistics | TrainingStatistics | None:
-        if zscore == "session":
-            return SessionStatistics(self._array(subject, "beta_mean"), self._array(subject, "beta_std"))
-        return TrainingStatistics(f"{self.url}/{subject}") if zscore == "training" else None
+        shown = None if selection.category is None else images_showing(self.annotations(), selection.category)
+        positions = select_trials(table, selection, shown), select_voxels(table, selection)
+        return f"{self.url}/{name}", table, positions, selection.zscore
 
     def _subject(self, subject: str | int) -> str:
         with suppress(ConfigError):  # a malformed name gets the same error as an unknown subject
@@ -255,9 +265,6 @@ class Store:
             if name in self.subjects:
                 return name
         raise one_of("subject", subject, self.subjects)
-
-    def _array(self, subject: str, name: str) -> ShardedArray:
-        return open_sharded(f"{self.url}/{subject}/{name}")
 
     def _table(self, group: str, dim: str) -> xr.Dataset:
         coordinates = self._group(group)

@@ -25,8 +25,10 @@ from nsdflow.errors import StoreError
 from nsdflow.names import BETAS_SCALE
 
 __all__ = [
+    "ANNOTATIONS",
     "COORDINATES",
     "FILL_VALUE",
+    "HEMISPHERES",
     "SCHEMA",
     "SCHEMA_VERSION",
     "STIMULI",
@@ -44,6 +46,10 @@ SCHEMA_VERSION: Final = 1
 SCHEMA: Final = "nsdflow_schema"
 #: The group of the images.
 STIMULI: Final = "stimuli"
+#: The group of what is known about the images' content.
+ANNOTATIONS: Final = "annotations"
+#: Values of the coordinate ``hemisphere``.
+HEMISPHERES: Final[Mapping[str, int]] = {"lh": 0, "rh": 1}
 #: What a chunk that was never written would read as: the least likely beta. Holes are found by their absence.
 FILL_VALUE: Final = -32768
 UNITS: Final = "percent signal change"
@@ -86,7 +92,7 @@ COORDINATES: Final[Mapping[str, Coordinate]] = {
     "i": Coordinate("int32", "first index in the volume, left to right"),
     "j": Coordinate("int32", "second index in the volume, posterior to anterior"),
     "k": Coordinate("int32", "third index in the volume, inferior to superior"),
-    "hemisphere": Coordinate("int16", "hemisphere of the vertex"),
+    "hemisphere": Coordinate("int16", "hemisphere of the voxel or vertex"),
     "ncsnr": Coordinate("float32", "noise ceiling signal-to-noise ratio"),
     "roi": Coordinate("int16", "visual area: prf-visualrois over Kastner2015; -1 is not cortex, 0 in none"),
 }

@@ -11,6 +11,7 @@ import xarray as xr
 
 from nsdflow.errors import SelectionError
 from nsdflow.names import ROI_LABELS, atlas_coordinate
+from nsdflow.store.schema import HEMISPHERES
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -116,6 +117,8 @@ def voxel_table(
     atlases: Mapping[str, tuple[NDArray[Any], Labels]] | None = None,
     ncsnr: NDArray[np.floating[Any]] | None = None,
     affine: ArrayLike | None = None,
+    hemisphere: NDArray[np.integer[Any]] | None = None,
+    maps: Mapping[str, tuple[NDArray[Any], Mapping[str, Any]]] | None = None,
 ) -> xr.Dataset:
     """Coordinates of a set of voxels, in the order of the store.
 
@@ -133,13 +136,19 @@ def voxel_table(
         Of the whole volume.
     affine : (4, 4) or (16,) float, optional
         Voxel indices of the volume to mm.
+    hemisphere : int, optional
+        Of the whole volume: 0 left, 1 right, -1 neither. A surface has it without being asked.
+    maps : mapping, optional
+        Published statistics by the name of their coordinate: values of the whole volume or surface, and attributes
+        such as ``units`` and ``long_name``.
 
     Returns
     -------
     xr.Dataset
-        Coordinates on ``voxel``: ``flat_index``, ``i``, ``j``, ``k`` (``hemisphere`` on a surface), ``ncsnr``,
-        ``roi`` and one for each atlas. ``flat_index`` carries shape and affine of the volume, so that whatever
-        keeps the coordinate can go back to the volume (the affine row by row: file formats have no nested lists).
+        Coordinates on ``voxel``: ``flat_index``, ``i``, ``j``, ``k`` (not on a surface), ``hemisphere``,
+        ``ncsnr``, ``roi`` and one for each atlas and map. ``flat_index`` carries shape and affine of the volume, so
+        that whatever keeps the coordinate can go back to the volume (the affine row by row: file formats have no
+        nested lists).
     """
     flat = np.unique(np.asarray(flat_index, np.int64))
     atlases = {atlas_coordinate(name): atlas for name, atlas in (atlases or {}).items()}
@@ -151,11 +160,16 @@ def voxel_table(
         indices = np.unravel_index(flat, shape)
         table |= {axis: ("voxel", index) for axis, index in zip("ijk", indices, strict=True)}
     else:
-        table["hemisphere"] = ("voxel", flat >= shape[0], flag_attributes({0: "lh", 1: "rh"}))
+        hemisphere = (np.arange(sum(shape)) >= shape[0]).astype(np.int16)
+    if hemisphere is not None:
+        flags = flag_attributes({value: name for name, value in HEMISPHERES.items()})
+        table["hemisphere"] = ("voxel", np.ravel(hemisphere)[flat].astype(np.int16), flags)
     if ncsnr is not None:
         table["ncsnr"] = ("voxel", np.ravel(ncsnr)[flat])
     table["roi"] = ("voxel", np.ravel(roi)[flat], flag_attributes({-1: "not_cortex", 0: "unlabelled", **ROI_LABELS}))
     for name, (values, labels) in atlases.items():
         attributes = flag_attributes(labels) | {"long_name": f"label in the atlas {name}"}
         table[name] = ("voxel", np.ravel(values)[flat].astype(np.int16), attributes)
+    for name, (values, described) in (maps or {}).items():
+        table[name] = ("voxel", np.ravel(values)[flat].astype(np.float32), dict(described))
     return xr.Dataset(coords=table)

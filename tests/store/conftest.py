@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 from nsdflow.config.storage import Layout
 from nsdflow.store import Store, open_store
+from nsdflow.store.annotations import write_annotations
 from nsdflow.store.build import create_stimuli, create_subject, publish, workspace_of
 from nsdflow.store.schema import cut_images, cut_subject
 from nsdflow.store.shards import open_sharded, write_region
@@ -40,6 +42,8 @@ class Recording:
     ncsnr: np.ndarray
     nsd_id: np.ndarray
     shared: np.ndarray
+    hemisphere: np.ndarray
+    eccentricity: np.ndarray
 
     @property
     def trials(self) -> int:
@@ -74,11 +78,17 @@ def make_recording(seed: int = 0, sessions: tuple[int, ...] = (1, 2, 4), trials:
         ncsnr=np.where(rng.random(SHAPE) < 0.1, np.nan, rng.random(SHAPE)).astype(np.float32),
         nsd_id=rng.integers(0, count // 2, count) * 7,
         shared=rng.random(count) < 0.3,
+        hemisphere=np.broadcast_to((np.arange(SHAPE[0]) >= SHAPE[0] // 2)[:, None, None], SHAPE).astype(np.int16),
+        eccentricity=np.where(rng.random(SHAPE) < 0.1, np.nan, 8 * rng.random(SHAPE)).astype(np.float32),
     )
 
 
 def make_store(
-    path: Path, recording: Recording, images: np.ndarray | None = None, layout: Layout | None = None
+    path: Path,
+    recording: Recording,
+    images: np.ndarray | None = None,
+    layout: Layout | None = None,
+    annotations: xr.Dataset | None = None,
 ) -> Store:
     """Build and publish a store of one subject, subj01, and perhaps images (image, 3, size, size)."""
     layout = layout or Layout(chunk_voxels=16, shard_voxels=48)
@@ -95,6 +105,8 @@ def make_store(
         atlases=atlases,
         ncsnr=recording.ncsnr,
         affine=AFFINE,
+        hemisphere=recording.hemisphere,
+        maps={"prf_eccentricity": (recording.eccentricity, {"units": "degree", "long_name": "pRF eccentricity"})},
     )
     count = len(recording.nsd_id)
     trials = xr.Dataset(
@@ -103,6 +115,7 @@ def make_store(
             "run": ("trial", np.ones(count)),
             "nsd_id": ("trial", recording.nsd_id),
             "subject_image": ("trial", np.unique(recording.nsd_id, return_inverse=True)[1]),
+            "repetition": ("trial", pd.Series(recording.nsd_id).groupby(recording.nsd_id).cumcount()),
             "shared": ("trial", recording.shared),
             "rt": ("trial", np.where(np.arange(count) % 5 == 0, np.nan, 700.0)),
         }
@@ -132,6 +145,8 @@ def make_store(
         write_region(open_sharded(f"{place.built}/subj01/{name}"), (0, 0), array)
     if images is not None:
         _add_images(place.built, images, layout)
+    if annotations is not None:
+        write_annotations(place.built, annotations, {"licence": "CC BY 4.0"})
     publish(place, {"subjects": ["subj01"]}, {"files": json.loads("{}")})
     return open_store(path)
 
@@ -164,9 +179,37 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def store(recording: Recording, images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A published store of ``recording`` and ``images``; read only."""
-    return make_store(tmp_path_factory.mktemp("stores") / "nsd.zarr", recording, images)
+def annotations() -> xr.Dataset:
+    """What is known of ``images``: an apple on each even one, a dog of growing size on each third."""
+    count = 23
+    numbers = np.arange(count)
+    instances = np.stack([numbers % 2 == 0, 2 * (numbers % 3 == 0)], axis=1).astype(np.uint16)
+    area = np.stack([0.1 * instances[:, 0], np.where(instances[:, 1], numbers / count, 0)], axis=1).astype(np.float32)
+    texts = np.array([[f"Image {n}: a café", "" if n % 2 else "costs $5 & <b>"] for n in numbers], object)
+    return xr.Dataset(
+        {
+            "instances": (("image", "category"), instances),
+            "area": (("image", "category"), area),
+            "captions": (("image", "caption"), texts),
+            "instance_category": ("instance", np.array(["dog", "apple"], object)),
+            "instance_nsd_id": ("instance", [0, 7 * 2]),
+            "box": (("instance", "edge"), np.array([[0.1, 0.2, 0.5, 0.6], [0, 0, 1, 1]], np.float32)),
+        },
+        {
+            "nsd_id": ("image", 7 * numbers),
+            "category": ["apple", "dog"],
+            "supercategory": ("category", np.array(["food", "animal"], object)),
+            "category_id": ("category", [53, 18]),
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def store(
+    recording: Recording, images: np.ndarray, annotations: xr.Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Store:
+    """A published store of ``recording``, ``images`` and ``annotations``; read only."""
+    return make_store(tmp_path_factory.mktemp("stores") / "nsd.zarr", recording, images, annotations=annotations)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from nsdflow.errors import SelectionError
 from nsdflow.store.query.regions import region_mask
+from nsdflow.store.query.where import select_where
+from nsdflow.store.schema import HEMISPHERES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,6 +44,10 @@ class Selection:
     shared: bool | None = None
     zscore: str | bool = "session"
     nsd_id: ArrayLike | None = None
+    hemisphere: str | None = None
+    repetition: int | Iterable[int] | None = None
+    category: str | Iterable[str] | Mapping[str, float] | None = None
+    where: str | None = None
 
     def __post_init__(self) -> None:
         zscore = "session" if _is_bool(self.zscore) and self.zscore else self.zscore
@@ -49,9 +55,10 @@ class Selection:
         _check("zscore", zscore, named or _is_bool(zscore), '"session" (the same as True), "training" or False')
         object.__setattr__(self, "zscore", zscore if named else False)
         _check("shared", self.shared, self.shared is None or _is_bool(self.shared), "True, False or None (all trials)")
-        _check(
-            "ncsnr_min", self.ncsnr_min, self.ncsnr_min is None or _is_number(self.ncsnr_min), "a number, such as 0.2"
-        )
+        least, side = self.ncsnr_min, self.hemisphere
+        _check("ncsnr_min", least, least is None or _is_number(least), "a number, such as 0.2")
+        known = side is None or (isinstance(side, str) and side in HEMISPHERES)
+        _check("hemisphere", side, known, '"lh", "rh" or None (both)')
 
 
 def _is_bool(value: object) -> bool:
@@ -80,6 +87,15 @@ def select_voxels(voxels: xr.Dataset, selection: Selection) -> Index:
         if "ncsnr" not in voxels.variables:
             raise SelectionError(f"ncsnr_min={selection.ncsnr_min}: this store has no ncsnr; leave ncsnr_min out")
         chosen &= voxels["ncsnr"].values >= selection.ncsnr_min
+    if selection.hemisphere is not None:
+        if "hemisphere" not in voxels.variables:
+            raise SelectionError(
+                f"hemisphere={selection.hemisphere!r}: this store does not know the hemisphere of its voxels; ingest "
+                "again from a source with the ROI files lh.*.nii.gz and rh.*.nii.gz"
+            )
+        chosen &= voxels["hemisphere"].values == HEMISPHERES[selection.hemisphere]
+    if selection.where is not None:
+        chosen &= select_where(voxels, selection.where).get("voxel", True)
     if selection.voxels is None:
         return np.flatnonzero(chosen)
     if isinstance(selection.voxels, str):
@@ -115,18 +131,33 @@ def _positions(asked: slice | ArrayLike, size: int) -> Index:
         raise SelectionError(f"voxels: {error}; there are {size} voxels, positions 0 to {size - 1}") from error
 
 
-def select_trials(trials: xr.Dataset, selection: Selection) -> Index:
+def select_trials(trials: xr.Dataset, selection: Selection, shown: NDArray[np.int64] | None = None) -> Index:
     """Positions of the trials that meet every condition.
 
     Without lists in the order of presentation. A list sorts the trials by its own order, repeats included:
     ``nsd_id=[7, 3, 7]`` gives all trials of image 7, those of 3, and those of 7 again. ``nsd_id`` sorts before
-    ``sessions``.
+    ``repetition``, and this before ``sessions``.
+
+    Parameters
+    ----------
+    trials : Dataset
+        Coordinates of the trials and voxels of a subject.
+    selection : Selection
+        The conditions.
+    shown : (image,) int, optional
+        ``nsd_id`` of the images that have ``selection.category``.
     """
     chosen = np.arange(trials.sizes["trial"])
     if selection.shared is not None:
         chosen = chosen[trials["shared"].values == selection.shared]
+    if selection.where is not None and "trial" in (found := select_where(trials, selection.where)):
+        chosen = chosen[found["trial"][chosen]]
+    if shown is not None:
+        chosen = chosen[np.isin(trials["nsd_id"].values[chosen], shown)]
     if selection.sessions is not None:
         chosen = _in_order("session", trials["session"].values, selection.sessions, chosen)
+    if selection.repetition is not None:
+        chosen = _in_order("repetition", trials["repetition"].values, selection.repetition, chosen)
     if selection.nsd_id is not None:
         chosen = _in_order("nsd_id", trials["nsd_id"].values, selection.nsd_id, chosen)
     return chosen

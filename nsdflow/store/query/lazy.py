@@ -1,0 +1,138 @@
+"""Lazy arrays of responses and images, and what computing them would read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Final
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.utils import format_bytes
+from numpy.typing import NDArray
+
+from nsdflow.store.query.blocks import cut_rows, cut_table
+from nsdflow.store.query.responses import SessionStatistics, TrainingStatistics, read_images, read_responses
+from nsdflow.store.query.selection import select_images
+from nsdflow.store.schema import UNITS
+from nsdflow.store.shards import open_sharded
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["Explanation", "Positions", "explain", "lazy_images", "lazy_responses"]
+
+#: A lazy block of images holds about this many bytes.
+IMAGE_BLOCK_BYTES: Final = 16 << 20
+
+#: Attributes of responses by what they are z-scored with.
+ATTRIBUTES: Final[Mapping[str | bool, Mapping[str, str]]] = {
+    "session": {"units": "1", "long_name": "response, z-scored within session"},
+    "training": {"units": "1", "long_name": "response, z-scored with the session's training trials"},
+    False: {"units": UNITS, "long_name": "response"},
+}
+
+#: Positions of trials and of voxels.
+Positions = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What computing a query would read."""
+
+    shape: tuple[int, int]
+    """(trial, voxel) of the result."""
+    result_bytes: int
+    """Size of the result in memory (float32)."""
+    bytes: int
+    """Bytes of the chunks to read, before compression."""
+    chunks: int
+    files: int
+
+    def __str__(self) -> str:
+        trials, voxels = self.shape
+        return (
+            f"{trials} trials x {voxels} voxels = {format_bytes(self.result_bytes)} of float32; "
+            f"reads {format_bytes(self.bytes)} in {self.chunks} chunks of {self.files} files"
+        )
+
+
+def explain(group: str, table: xr.Dataset, positions: Positions, zscore: str | bool) -> Explanation:
+    """What :func:`lazy_responses` with the same arguments would read."""
+    rows, columns = positions
+    reads = [(open_sharded(f"{group}/betas"), rows)]
+    statistics = _statistics(group, zscore)
+    if isinstance(statistics, SessionStatistics):
+        session = rows // reads[0][0].chunk[0]
+        reads += [(statistics.mean, session), (statistics.std, session)]
+    chunks = [array.count_chunks(where, columns) for array, where in reads]
+    return Explanation(
+        shape=(len(rows), len(columns)),
+        result_bytes=4 * len(rows) * len(columns),
+        bytes=sum(n * prod(a.chunk) * a.dtype.itemsize for n, (a, _) in zip(chunks, reads, strict=True)),
+        chunks=sum(chunks),
+        files=sum(array.count_shards(where, columns) for array, where in reads),
+    )
+
+
+def lazy_responses(group: str, table: xr.Dataset, positions: Positions, zscore: str | bool) -> xr.DataArray:
+    """Responses (trial, voxel) float32 on Dask, with coordinates in memory.
+
+    Parameters
+    ----------
+    group : str
+        Path or URL of the subject's group.
+    table : Dataset
+        Its coordinates.
+    positions : (trial,) int, (voxel,) int
+        What to take, in any order.
+    zscore : {"session", "training", False}
+        As checked by :class:`~nsdflow.store.query.selection.Selection`.
+    """
+    rows, columns = positions
+    betas = open_sharded(f"{group}/betas")
+    row_sizes, column_sizes = cut_table(rows, len(columns), (betas.chunk[0], betas.chunk[1]))
+    values = da.map_blocks(
+        read_responses,
+        da.from_array(rows[:, None], chunks=(row_sizes, 1)),
+        da.from_array(columns[None, :], chunks=(1, column_sizes)),
+        betas=betas,
+        zscore=_statistics(group, zscore),
+        chunks=(row_sizes, column_sizes),
+        dtype=np.float32,
+        meta=np.empty((0, 0), np.float32),
+    )
+    chosen = table.isel(trial=rows, voxel=columns)
+    attrs = {**table.attrs, **ATTRIBUTES[zscore]}
+    return chosen.assign(responses=(("trial", "voxel"), values, attrs))["responses"]  # coordinates are not copied
+
+
+def _statistics(group: str, zscore: str | bool) -> SessionStatistics | TrainingStatistics | None:
+    if zscore == "session":
+        return SessionStatistics(open_sharded(f"{group}/beta_mean"), open_sharded(f"{group}/beta_std"))
+    return TrainingStatistics(group) if zscore == "training" else None
+
+
+def lazy_images(group: str, table: xr.Dataset, nsd_id: ArrayLike | None) -> xr.DataArray:
+    """Images (image, channel, y, x) uint8 on Dask; see :meth:`nsdflow.store.Store.images`."""
+    rows = select_images(table, nsd_id)
+    array = open_sharded(f"{group}/images")
+    pixels = array.shape[1:]
+    sizes = cut_rows(len(rows), max(array.chunk[0], IMAGE_BLOCK_BYTES // prod(pixels)))
+    values = da.map_blocks(
+        read_images,
+        da.from_array(rows[:, None, None, None], chunks=(sizes, 1, 1, 1)),
+        images=array,
+        chunks=(sizes, *((size,) for size in pixels)),
+        dtype=np.uint8,
+        meta=np.empty((0, *pixels), np.uint8),
+    )
+    _, height, width = pixels
+    edges = {
+        "y": ("y", np.arange(height)[::-1], {"long_name": "pixel from the bottom edge, from 0"}),
+        "x": ("x", np.arange(width), {"long_name": "pixel from the left edge, from 0"}),
+    }
+    coords = table.isel(image=rows).assign_coords(edges).coords
+    return xr.DataArray(values, coords, ("image", "channel", "y", "x"), "images", dict(table.attrs))

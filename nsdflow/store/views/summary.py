@@ -1,0 +1,76 @@
+"""A store as HTML, for notebooks: its subjects with sessions, sizes and noise ceilings."""
+
+from __future__ import annotations
+
+from html import escape
+from math import prod
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from dask.utils import format_bytes
+
+from nsdflow.store.shards import open_sharded
+
+if TYPE_CHECKING:
+    from nsdflow.store.queries import Store
+
+__all__ = ["summarise"]
+
+COLUMNS: Final = (
+    "subject", "sessions", "trials", "images shown", "voxels", "responses", "ceiling, 1 trial", "ceiling, 3 trials",
+)  # fmt: skip
+
+
+def summarise(store: Store) -> str:
+    """A table with one row per subject, and a line on images and space; everything from the store is escaped."""
+    rows = "".join(_row(cells, "td") for cells in (_subject(store, name) for name in store.subjects))
+    lines = [f"<strong>nsdflow.Store</strong> <code>{escape(store.url)}</code>"]
+    lines += [escape(line) for line in (_images(store), _space(store)) if line]
+    note = "responses: size as float32; ceiling: median noise ceiling (correlation) of the voxels that have an ncsnr"
+    return f"<div>{'<br>'.join(lines)}<table>{_row(COLUMNS, 'th')}{rows}</table><small>{note}</small></div>"
+
+
+def _row(cells: tuple[str, ...], tag: str) -> str:
+    return "<tr>" + "".join(f"<{tag} style='text-align:right'>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def _subject(store: Store, subject: str) -> tuple[str, ...]:
+    trials, voxels = store.trials(subject), store.voxels(subject)
+    numbers = np.unique(trials["session"].values).tolist()
+    size = prod((trials.sizes["trial"], voxels.sizes["voxel"], 4))
+    share = voxels["ncsnr"].values.astype(float) ** 2 if "ncsnr" in voxels else np.full(1, np.nan)
+    ceilings = [np.sqrt(share / (share + 1 / n)) for n in (1, 3)]
+    medians = [f"{np.nanmedian(c):.2f}" if np.isfinite(c).any() else "not known" for c in ceilings]
+    return (
+        subject,
+        _ranges(numbers),
+        f"{trials.sizes['trial']:,}",
+        f"{len(np.unique(trials['nsd_id'].values)):,}",
+        f"{voxels.sizes['voxel']:,}",
+        format_bytes(size),
+        *medians,
+    )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Ascending numbers in short: ``1-3, 5``."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], number]
+        else:
+            parts.append([number, number])
+    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in parts)
+
+
+def _images(store: Store) -> str:
+    if not store.has_images:
+        return "no images"
+    count, _, height, width = open_sharded(f"{store.url}/stimuli/images").shape
+    return f"{count:,} images of {height} x {width} pixels"
+
+
+def _space(store: Store) -> str:
+    known = [store.voxels(subject).attrs for subject in store.subjects[:1]]
+    wanted = ("space", "betas_version", "voxel_set")
+    return ", ".join(f"{name.replace('_', ' ')} {a[name]}" for a in known for name in wanted if name in a)
