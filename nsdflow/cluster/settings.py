@@ -17,6 +17,8 @@ LONG_TASKS: Final[Mapping[str, Any]] = {
     "distributed.scheduler.worker-ttl": "30 minutes",
     # each death of a worker counts against all tasks it held, and jobs do die
     "distributed.scheduler.allowed-failures": 20,
+    # Dask gives up on the nanny of a worker that is not back in time; a restart imports torch, on a busy machine
+    "distributed.deploy.lost-worker-timeout": "60s",
     # shared networks and busy file systems answer late
     "distributed.comm.timeouts.connect": "60s",
     "distributed.comm.timeouts.tcp": "60s",

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from distributed import KilledWorker
+
 from nsdflow.cluster.feed import Feed, gpu_workers, worker_memory
 from nsdflow.engine import markers
+from nsdflow.engine.losses import Losses, explain_loss
 from nsdflow.errors import NsdflowError, RunError
 from nsdflow.io.flush import recording
 from nsdflow.io.reach import store_errors
@@ -94,7 +97,11 @@ def execute(plan: Plan, client: Client, *, listen: Listener | None = None, hold:
         left = Counter(task.stage for task in missing)
         for stage, tasks in plan.stages().items():
             size = sum(task.reads + task.writes for task in tasks)
-            tell(make_event("stage", stage=stage, total=len(tasks), done=len(tasks) - left[stage], bytes=size))
+            tell(
+                make_event(
+                    "stage", run=plan.name, stage=stage, total=len(tasks), done=len(tasks) - left[stage], bytes=size
+                )
+            )
         done = _Execution(plan, client, missing, tell, hold).run()
     return {task.key: done[task.key]["result"] for task in plan.tasks}
 
@@ -118,6 +125,7 @@ class _Execution:
         self.before = markers.read_all(plan.folder)
         self.done: dict[str, dict[str, JSON]] = {}
         self.feed = Feed(client)
+        self.losses = Losses(client)
         # Dask answers a key it knows with the outcome it knows, and a task that failed before must run again
         self.attempt = uuid4().hex[:8]
 
@@ -131,6 +139,7 @@ class _Execution:
             while self.flying or any(self.ready.values()):
                 for future in self.feed.done({pool: len(ready) for pool, ready in self.ready.items()}):
                     self._finish(self.flying.pop(str(future.key)), future)
+                self.losses.check()
                 if self.hold is not None:
                     self.hold.check()
                 self._submit()
@@ -156,22 +165,28 @@ class _Execution:
         # asked only where there is one: the answer takes a round trip through the client's network thread
         error = None if future.status == "finished" else future.exception()
         if error is not None:
-            ours = _as_ours(task, error)
-            self.tell(make_event("task-failed", key=task.key, stage=task.stage, error=str(ours)))
+            ours = _as_ours(self.client, task, error)
+            self.tell(make_event("task-failed", run=self.plan.name, key=task.key, stage=task.stage, error=str(ours)))
             raise ours
         # the result is read from the marker: a worker that has gone since could not be asked for it
         marker = self.done[task.key] = markers.wait_for(self.plan.folder, task.key, self.before.get(task.key))
         size = task.reads + task.writes
-        self.tell(make_event("task-done", key=task.key, stage=task.stage, seconds=marker["seconds"], bytes=size))
+        self.tell(
+            make_event(
+                "task-done", run=self.plan.name, key=task.key, stage=task.stage, seconds=marker["seconds"], bytes=size
+            )
+        )
         for key in self.waited_by.get(task.key, ()):
             self.waits_for[key].discard(task.key)
             if not self.waits_for[key]:
                 self._push(key)
 
 
-def _as_ours(task: Task, error: BaseException) -> NsdflowError:
+def _as_ours(client: Client, task: Task, error: BaseException) -> NsdflowError:
     if isinstance(error, NsdflowError):
         return error
+    if isinstance(error, KilledWorker):
+        return RunError(explain_loss(client, task, error))
     advice = "; run the same command to continue" if isinstance(error, (OSError, *store_errors())) else ""
     wrapped = RunError(f"{task.key}: {type(error).__name__}: {' '.join(str(error).split())}{advice}")
     wrapped.__cause__ = error

@@ -196,6 +196,11 @@ class Plan:
                 raise PlanError(f"{self.title}: {task.key} waits for {sorted(unknown)}, not planned before it")
             seen.add(task.key)
 
+    @property
+    def name(self) -> str:
+        """Name of the run folder, or of the store that is built."""
+        return self.folder.rstrip("/").rpartition("/")[2].removesuffix(".building")
+
     def stages(self) -> dict[str, list[Task]]:
         """Tasks by stage, in the order of first appearance."""
         stages: dict[str, list[Task]] = {}
