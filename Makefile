@@ -10,7 +10,7 @@ PYTEST     := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test nightly slurm browser lint lint-code lint-format lint-types lint-layers format docs bench clean
+.PHONY: help demo test nightly slurm user browser lint lint-code lint-format lint-types lint-layers format docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,6 +26,9 @@ nightly: $(DEV_READY) ## the slow tests that `make test` leaves out
 
 slurm: $(DEV_READY) ## the tests on real batch jobs, beside a SLURM of their own that it starts (root on Debian)
 	sh tests/slurm/with_slurm.sh $(PYTEST) -m slurm tests/slurm $(PYTEST_ARGS)
+
+user: .venv-user/.ready ## every command in the environment of a user, which holds less than the developers'
+	tests/user/every_command.sh .venv-user/bin
 
 browser: $(DEV_READY) ## the tests that open pages in headless Chromium (Debian's chromium and chromium-driver)
 	$(PYTEST) -m browser $(PYTEST_ARGS)
@@ -57,7 +60,7 @@ bench: $(DEV_READY) ## every benchmark at the size for two cores; the last line 
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) docs/_build docs/api/generated docs/api/index.md .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-user docs/_build docs/api/generated docs/api/index.md .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # --- set-up ---------------------------------------------------------------------------------------------------------
 
@@ -72,6 +75,11 @@ $(BIN)/pip:
 
 $(USER_READY): pyproject.toml constraints.txt | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[hpc,s3]'
+	@touch $@
+
+.venv-user/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-user
+	.venv-user/bin/python -m pip install --quiet --constraint constraints.txt '.[hpc,s3]'
 	@touch $@
 
 $(DEV_READY): pyproject.toml constraints.txt | $(BIN)/pip
