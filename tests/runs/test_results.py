@@ -14,7 +14,8 @@ from nsdflow.runs import write_results
 
 
 @pytest.fixture
-def results(store) -> xr.DataTree:
+def results(small_store: str) -> xr.DataTree:
+    store = nsdflow.open_store(small_store)
     accuracy = store.responses(1, roi="V1").mean("trial").compute().drop_attrs(deep=False).rename("accuracy")
     subject = accuracy.to_dataset().assign_coords(layer=("feature", ["c3", "c4a", "c4a"]))
     subject["weights"] = (("voxel", "feature"), np.arange(3.0 * accuracy.size).reshape(-1, 3))
@@ -22,13 +23,13 @@ def results(store) -> xr.DataTree:
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs={"kind": "gnet"}), "/subj01": subject, "/history": history})
 
 
-def test_there_and_back(results: xr.DataTree, tmp_path: Path) -> None:
+def test_there_and_back(results: xr.DataTree, small_store: str, tmp_path: Path) -> None:
     write_results(tmp_path, results)
     opened = nsdflow.open_run(tmp_path)
     xr.testing.assert_identical(opened.load(), results)
     assert opened["subj01/layer"].dtype.kind == "U"
     volume = opened["subj01/accuracy"].nsd.to_volume()
-    assert volume.shape == (6, 7, 8)
+    assert volume.shape == tuple(nsdflow.open_store(small_store).responses(1).attrs["shape"])
     assert opened["subj01/accuracy"].nsd.noise_ceiling(3).max() < 1
     variables = sum(len(node.dataset.variables) for node in results.subtree)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
