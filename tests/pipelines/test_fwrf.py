@@ -86,7 +86,11 @@ def test_blocks_of_candidates_and_what_is_kept_change_nothing(
     # the same images in the same batches: a convolution's last bits depend on the batch on some processors
     whole = {**SMALL, "candidates_per_task": 1000}
     again = nsdflow.run("gabor_fwrf", store=small_store, runs=str(tmp_path / "whole"), client=threads_client, **whole)
-    assert again["subj02"].identical(fitted[1]["subj02"])
+    ours, theirs = again["subj02"].to_dataset(), fitted[1]["subj02"].to_dataset()
+    for choice in ("rf", "lambda", "channel", "layer"):
+        assert ours[choice].identical(theirs[choice])
+    # images are pooled in blocks of other sizes, for which MKL takes other kernels: equal but for float32 rounding
+    xr.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     log = (tmp_path / "whole" / "gabor_fwrf" / "log.jsonl").read_text()
     assert log.count('"search-subj') == 2, "one search per subject"
     assert features.Sizes(((2, 9, 9),), (2,), ((0,),), 3).kept == "pooled"

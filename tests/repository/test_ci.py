@@ -45,7 +45,7 @@ def test_it_ends_with_what_pytest_counted_and_says_what_it_skipped(machine: Path
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "== 12 passed =="
     made = [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("made ")]
-    assert made == ["lint", "docs", "test"]
+    assert made == ["lint", "docs", "user", "test"]
     for step, package in (("slurm", "slurm-wlm"), ("browser", "chromium")):
         assert any(line.startswith(f"skipped: make {step}, because {package}") for line in done.stdout.splitlines())
     assert "installs" not in done.stderr
@@ -61,14 +61,14 @@ def test_root_installs_what_is_missing(machine: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "installs install -y -qq --no-install-recommends slurm-wlm munge chromium chromium-driver" in done.stderr
     made = [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("made ")]
-    assert made == ["lint", "docs", "slurm", "browser", "test"]
+    assert made == ["lint", "docs", "user", "slurm", "browser", "test"]
     assert "skipped" not in done.stdout
 
 
-@pytest.mark.parametrize("step", ["lint", "docs", "test"])
+@pytest.mark.parametrize("step", ["lint", "docs", "user", "test"])
 def test_a_step_that_fails_fails_all_and_the_others_still_run(machine: Path, step: str) -> None:
     done = run(machine, fails=step)
     assert done.returncode == 1
-    assert done.stdout.count("made ") == 3
+    assert done.stdout.count("made ") == 4
     if step != "test":
         assert f"FAILED: make {step}, " in done.stdout
