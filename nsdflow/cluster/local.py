@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import dask
 from dask.system import CPU_COUNT
-from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
+from distributed import LocalCluster, Nanny, Scheduler, Security, SpecCluster
 from distributed.system import MEMORY_LIMIT
 
 from nsdflow.cluster.credentials import new_credentials
@@ -196,5 +196,6 @@ def threads_cluster(demand: Demand) -> LocalCluster:
         scheduler_kwargs={"dashboard": http["dashboard"]},
         worker_dashboard_address=ON_LOOPBACK["dashboard_address"],
         silence_logs=WORKER_LOG_LEVEL,
+        security=Security(require_encryption=False),  # nothing leaves this process
         resources={"CPU": threads, "GPU": 1},
     )

@@ -36,6 +36,8 @@ SYNONYMS: Final = {
     "cpus": "cores",
     "max-jobs": MAXIMUM_JOBS_KEY,
 }
+#: Values of keys that are not set.
+EMPTY: Final = (None, "", [], {})
 #: A worker needs more than this; a smaller number lacks its unit.
 LEAST_MEMORY_BYTES: Final = 100 << 20
 #: Text that may stand unquoted in the header of a job script.
@@ -145,6 +147,8 @@ def _layer(
         problems.append(f"{name}: is {section!r}, not a mapping; write one key: value per line")
         return {}
     settings: dict[str, Any] = {}
+    renamed: dict[str, Any] = {}
+    old: dict[str, str] = {}
     allowed = {*known, *RENAMED, MAXIMUM_JOBS_KEY, "project"}
     for raw_key, value in section.items():
         key = _kebab(raw_key)
@@ -154,16 +158,17 @@ def _layer(
             advice = f"write {near}: {value}" if near else f"known: {', '.join(sorted(allowed - RENAMED.keys()))}"
             problems.append(f"{raw_key}: unknown key; {advice}")
             continue
-        new = RENAMED.get(key, key)
-        if key == "project" and "project" not in known:
-            new = "account"  # SLURM and PBS called it so
-        if value is None and new != key:
-            continue  # dask-jobqueue's own template
-        if new != key and section.get(new, section.get(new.replace("-", "_"))) not in (None, [], {}, ""):
-            problems.append(f"{raw_key}: is an old name of {new}, which is also set; keep {new} alone")
-            continue
-        settings[new] = value
-    return settings
+        # SLURM's and PBS's account was once called project
+        new = "account" if key == "project" and "project" not in known else RENAMED.get(key, key)
+        if new == key:
+            settings.setdefault(key, value)
+        elif value not in EMPTY:
+            old[new] = raw_key
+            renamed[new] = value
+    for new, value in renamed.items():
+        if settings.get(new) not in EMPTY:  # dask-jobqueue's defaults, merged into this section, are empty
+            problems.append(f"{old[new]}: is an old name of {new}, which is also set; keep {new} alone")
+    return settings | renamed
 
 
 def _check(system: BatchSystem, section: str, settings: dict[str, Any], problems: list[str]) -> None:

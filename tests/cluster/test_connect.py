@@ -13,7 +13,7 @@ from distributed import LocalCluster
 
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.demand import Demand, free_port
-from nsdflow.cluster.local import visible_gpus, worker_specs
+from nsdflow.cluster.local import worker_specs
 from nsdflow.cluster.settings import LONG_TASKS, long_task_settings
 from nsdflow.errors import PlanError, SelectionError
 
@@ -92,12 +92,6 @@ def test_gpus_get_a_worker_each_and_the_rest_of_the_cores_the_cpu_pool():
     assert options["gpu-1"]["env"] == {"CUDA_VISIBLE_DEVICES": "GPU-ab"}
     assert options["gpu-1"]["resources"] == {"GPU": 1}
     assert options["cpu-0"]["resources"] == {"CPU": 2}
-
-
-@pytest.mark.parametrize(("value", "gpus"), [("0,3", ("0", "3")), ("", ()), ("-1", ()), ("GPU-1a", ("GPU-1a",))])
-def test_visible_gpus_are_those_the_queue_gave(monkeypatch, value, gpus):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-    assert visible_gpus() == gpus
 
 
 def test_settings_hold_while_connected_and_leave_the_users_own_alone():
