@@ -78,5 +78,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    from nsdflow.io.paths import public
+
+    print(f"error: {public(message)}", file=sys.stderr)
     return 2

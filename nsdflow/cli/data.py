@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import Cluster, Dashboard, DryRun, Profile, StoreUrl, Workers
+from nsdflow.cli.options import Cluster, Dashboard, DryRun, Profile, StoreUrl, Workers, normalized, normalized_folder
 from nsdflow.names import DEFAULT_SPACE
 
 __all__ = ["check", "ingest", "masks", "synth"]
 
 
 def synth(
-    folder: Annotated[Path, typer.Argument(help="New folder for the synthetic NSD.")],
+    folder: Annotated[Path, typer.Argument(help="New folder for the synthetic NSD.", callback=normalized_folder)],
     subjects: Annotated[int | None, typer.Option(min=1, max=8, help="Number of subjects; NSD has 8.")] = None,
     sessions: Annotated[int | None, typer.Option(min=1, max=40, help="Sessions per subject.")] = None,
     trials: Annotated[int | None, typer.Option(min=12, help="Trials per session; NSD has 750.")] = None,
@@ -65,7 +65,7 @@ def synth(
 
 
 def check(
-    source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.")],
+    source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.", callback=normalized)],
     pipeline: Annotated[str | None, typer.Option(help="Check only its subjects, and what it needs beside NSD.")] = None,
     space: Annotated[str | None, typer.Option(help="Space of the betas.")] = None,
     betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
@@ -80,8 +80,8 @@ def check(
 
 
 def masks(
-    source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.")],
-    folder: Annotated[Path, typer.Argument(help="Folder for the files.")],
+    source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.", callback=normalized)],
+    folder: Annotated[Path, typer.Argument(help="Folder for the files.", callback=normalized_folder)],
     subjects: Annotated[str | None, typer.Option(help="For example `1,2`; default: all that the source holds.")] = None,
     space: Annotated[str, typer.Option(help="`func1pt8mm` or `func1mm`.")] = DEFAULT_SPACE,
     wrap: Annotated[
@@ -98,7 +98,7 @@ def masks(
 
 
 def ingest(
-    source: Annotated[str | None, typer.Option(help="NSD: a folder or an s3:// URL.")] = None,
+    source: Annotated[str | None, typer.Option(help="NSD: a folder or an s3:// URL.", callback=normalized)] = None,
     store: StoreUrl = None,
     subjects: Annotated[
         str | None, typer.Option(help="For example `1,2` or `1-4`; default: all that the source holds.")
@@ -123,7 +123,7 @@ def ingest(
 
     Example: `nsdflow ingest --source s3://natural-scenes-dataset --store nsd.zarr --subjects 1,2`
     """
-    from nsdflow.cli.session import print_job_scripts, session
+    from nsdflow.cli.session import check_plans, session
     from nsdflow.config import load_storage
     from nsdflow.errors import ConfigError
     from nsdflow.ingestion.ingest import ingest as run_ingestion
@@ -148,7 +148,7 @@ def ingest(
     )
     print(plan.describe())
     if dry_run:
-        print_job_scripts(cluster, workers)
+        check_plans([plan], cluster, workers)
         return
     with (
         session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (client, progress),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import Run
+from nsdflow.cli.options import Run, normalized_folder
 
 __all__ = ["export", "report"]
 
@@ -24,7 +24,7 @@ def report(run: Run) -> None:
 
 def export(
     run: Run,
-    folder: Annotated[Path, typer.Argument(help="New folder for the files.")],
+    folder: Annotated[Path, typer.Argument(help="New folder for the files.", callback=normalized_folder)],
     to: Annotated[str, typer.Option("--to", help="Format: `nifti`.")] = "nifti",
 ) -> None:
     """Write a run's voxel maps as files for other programs, one per variable and subject.

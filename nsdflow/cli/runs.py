@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import Cluster, Dashboard, DryRun, Overrides, Pipeline, Profile, RunsFolder, StoreUrl, Workers
+from nsdflow.cli.options import (
+    Cluster,
+    Dashboard,
+    DryRun,
+    Overrides,
+    Pipeline,
+    Profile,
+    RunsFolder,
+    StoreUrl,
+    Workers,
+    normalized,
+)
 
 __all__ = ["run", "status"]
 
@@ -29,7 +40,7 @@ def run(
 
     Example: `nsdflow run gnet8j --store nsd.zarr --set train.epochs=2`
     """
-    from nsdflow.cli.session import print_job_scripts, session
+    from nsdflow.cli.session import check_plans, session
     from nsdflow.cli.tables import print_summary, write_reports
     from nsdflow.config import load_storage, parse_overrides
     from nsdflow.pipelines.run import resolve, run_folders
@@ -41,7 +52,7 @@ def run(
     overrides = parse_overrides(set_ or [])
     if dry_run:
         print(run_pipeline(pipeline, store=store, runs=runs, dry_run=True, **overrides).attrs["plan"])
-        print_job_scripts(cluster, workers)
+        check_plans([], cluster, workers)
         return
     folders = run_folders(resolve(pipeline, overrides), runs)
     open_store(store)  # report a mistake in either before anything is started
@@ -52,7 +63,9 @@ def run(
 
 
 def status(
-    folder: Annotated[str, typer.Argument(help="A run, a folder of runs, or a store being built.")],
+    folder: Annotated[
+        str, typer.Argument(help="A run, a folder of runs, or a store being built.", callback=normalized)
+    ],
     once: Annotated[bool, typer.Option("--once", help="Print once and exit, also in a terminal.")] = False,
 ) -> None:
     """Show the progress of runs and ingestions. A terminal follows unfinished ones; Ctrl-C ends that.

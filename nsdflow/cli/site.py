@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import Cluster, Workers
+from nsdflow.cli.options import Cluster, Workers, normalized_folder
 
 __all__ = ["demo", "doctor"]
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder that receives all files of the demo.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option(help="Folder that receives all files of the demo.", callback=normalized_folder)
+    ] = Path("demo"),
     workers: Workers = None,
 ) -> None:
     """Synthetic NSD -> store -> gnet8j, gnet8r, fwRF -> report, in a few minutes on two cores.

@@ -165,7 +165,7 @@ def _layer(
         elif value not in EMPTY:
             old[new] = raw_key
             renamed[new] = value
-    for new, value in renamed.items():
+    for new in renamed:
         if settings.get(new) not in EMPTY:  # dask-jobqueue's defaults, merged into this section, are empty
             problems.append(f"{old[new]}: is an old name of {new}, which is also set; keep {new} alone")
     return settings | renamed

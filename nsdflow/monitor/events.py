@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from distributed import get_worker
 
 from nsdflow.errors import StoreError
-from nsdflow.io.paths import filesystem, is_local
+from nsdflow.io.paths import filesystem, is_local, public
 from nsdflow.io.reach import reaching, writing
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ Listener: TypeAlias = "Callable[[Event], None]"
 
 
 def make_event(kind: str, **fields: Any) -> Event:
-    """An event with the current time."""
-    return {"kind": kind, "time": time.time(), **fields}
+    """An event with the current time; user names and passwords in URLs are left out."""
+    shown = {name: public(value) if isinstance(value, str) else value for name, value in fields.items()}
+    return {"kind": kind, "time": time.time(), **shown}
 
 
 def emit(kind: str, **fields: Any) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import dask
 import nibabel
 import numpy as np
 import pytest
@@ -111,11 +112,13 @@ def test_mistakes_in_arguments(nsd: Command, small_nsd: Path, small_store: str, 
         (*ingest, "--voxels", "v1"): "unknown voxel set",
         (*ingest, "--storage", "laptop"): "there are: demo, local, s3, scratch",
         (*ingest, "--cluster", "slrum"): "did you mean 'slurm'?",
+        (*ingest, "--cluster", "slrum", "--dry-run"): "did you mean 'slurm'?",
+        (*run, "--cluster", "slrm", "--dry-run", "--set", "prefilter=gabor"): "did you mean 'slurm'?",
         ("ingest", "--source", small_nsd, "--store", small_store): "exists",
         ("run", "gnet9", "--store", small_store): "unknown pipeline 'gnet9'",
         ("run", "gnet8j", "--store", tmp_path / "x.zarr"): "no store there",
         (*run, "--set", "epochs"): "write for example train.epochs=2",
-        (*run, "--set", "rois=[V9]", "--set", "prefilter=gabor"): "unknown ROI 'V9'; there are: V1, V2",
+        (*run, "--set", "rois=[V9]", "--set", "prefilter=gabor"): "unknown ROI 'V9'; nearest: ",
         (*run, "--set", "subjects=9"): "unknown subject 'subj09'; there are: subj01, subj02",
         ("status", tmp_path): "neither a run",
         ("report", tmp_path / "no-run"): "no such run",
@@ -155,3 +158,52 @@ def test_broken_files_are_named_and_leave_no_store(nsd: Command, copied: Path, t
     status, _, err = nsd(*ingest, "--no-resume")
     assert status == 0, err
     assert nsdflow.open_store(str(store)).subjects == ("subj01", "subj02")
+
+
+def test_a_dry_run_refuses_workers_that_are_too_small_and_counts_the_jobs(
+    nsd: Command, small_nsd: Path, small_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ingest = ("ingest", "--source", small_nsd, "--store", tmp_path / "x.zarr", "--cluster", "slurm", "--dry-run")
+    with dask.config.set({"jobqueue.slurm": {"cores": 8, "memory": "1GiB", "maximum-jobs": 3}}):
+        assert "but a worker has 128.00 MiB" in complaint(nsd(*ingest))
+    with dask.config.set({"jobqueue.slurm": {"cores": 2, "memory": "64GiB", "maximum-jobs": 3}}):
+        status, out, err = nsd(*ingest)
+    assert status == 0, err
+    assert "cpu pool: at most 3 jobs of slurm at once" in out
+    assert "#SBATCH --mem=64G" in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_with_a_tilde_and_variables_are_the_home_folders(
+    nsd: Command, small_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, work = tmp_path / "home of mine", tmp_path / "work"
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("DATA", str(home))
+    monkeypatch.chdir(work)
+    assert nsd("synth", "~/nsd", "--sessions", 1, "--trials", 24, "--shared", 2, "--image-size", 32)[0] == 0
+    assert (home / "nsd" / "nsddata").is_dir()
+    assert nsd("check", "$DATA/nsd")[0] == 0
+    assert nsd("masks", "~/nsd", "$DATA/masks")[0] == 0
+    assert "no store there" in complaint(nsd("run", "gnet8j", "--store=~/x.zarr", "--set", "prefilter=gabor"))
+    assert "NOWHERE" in complaint(nsd("check", "$NOWHERE/nsd"))
+    assert not list(work.iterdir())
+
+
+def test_a_page_that_cannot_be_drawn_does_not_hide_the_run(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from nsdflow.cli import tables
+
+    def fail(run: str) -> str:
+        raise RuntimeError("latex could not be found\nand more")
+
+    monkeypatch.setattr(tables, "write_report", fail)
+    assert tables.write_reports(["runs/gnet8j"]) == []
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "no report of runs/gnet8j: RuntimeError: latex could not be found and more" in err
+    assert "nsdflow report runs/gnet8j" in err

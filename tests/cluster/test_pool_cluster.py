@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import ssl
 import time
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dask
+import psutil
 import pytest
 
 from nsdflow.cluster.connect import connect
@@ -175,3 +180,42 @@ def test_a_keeper_that_fails_does_not_leave_the_driver_waiting(jobs, monkeypatch
 def test_a_machine_without_the_queue_says_so():
     with pytest.raises(PlanError, match=r"'bsub' is not installed on this machine.*--cluster local"), connect("lsf"):
         pass
+
+
+def listening(pids) -> set[tuple[str, int]]:
+    """Addresses on which processes and their children listen, as the operating system lists them."""
+    found = set()
+    for pid in pids:
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            found |= {
+                (connection.laddr.ip, connection.laddr.port)
+                for connection in one.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            }
+    return found
+
+
+def test_every_socket_of_jobs_and_driver_is_on_loopback_or_under_tls(jobs):
+    before = listening([os.getpid()])
+    with connect("slurm", times=FAST) as client:
+        client.cluster.request({"cpu": 1})
+        wait_until(lambda: len(client.scheduler_info()["workers"]) == 1)
+        info = client.scheduler_info()
+        (worker,) = info["workers"].values()
+        (address,) = info["workers"]
+        opened = listening(running(jobs)) | listening([os.getpid()]) - before
+        encrypted = [info["address"], address, worker["nanny"]]
+        assert all(one.startswith("tls://") for one in encrypted)
+        ports = {int(one.rpartition(":")[2]) for one in encrypted}
+        assert len(opened) >= 5  # these three, and the HTTP ports of scheduler and worker
+        elsewhere = {(host, port) for host, port in opened if host != "127.0.0.1"}
+        assert {port for _, port in elsewhere} <= ports
+        for host, port in elsewhere:  # a program without the key gets no further than the handshake
+            reached = urlsplit(info["address"]).hostname if host in ("::", "0.0.0.0") else host
+            with socket.create_connection((reached, port)) as plain:
+                context = ssl.create_default_context()
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                with suppress(ssl.SSLError, ConnectionError), context.wrap_socket(plain) as stranger:
+                    stranger.sendall(b"x" * 8)
+                    assert stranger.recv(1) == b"", "it answers"

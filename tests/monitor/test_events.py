@@ -124,3 +124,12 @@ def test_on_an_object_store_the_log_is_there_at_the_end_and_continued():
 def test_what_is_not_json_is_refused_where_it_is_emitted(tmp_path):
     with RunLog(tmp_path / "log.jsonl") as log, pytest.raises(TypeError):
         log(make_event("note", text=object()))
+
+
+def test_passwords_in_urls_do_not_reach_the_log(tmp_path):
+    with RunLog(tmp_path / "log.jsonl") as log:
+        log(make_event("note", text="reading https://ann:secret@example.org/nsd failed"))
+        log(make_event("task-failed", key="a", stage="b", error="no s3://key:secret@bucket/x"))
+    text = (tmp_path / "log.jsonl").read_text()
+    assert "secret" not in text
+    assert "https://example.org/nsd failed" in text
