@@ -17,7 +17,7 @@ __all__ = ["EXIT_STATUS", "ctrl_c"]
 EXIT_STATUS: Final = 130
 #: Time to release locks, finish logs and cancel jobs before the process ends anyway. Workers of this machine end with
 #: the process, and those of jobs when their scheduler is gone; checkpoints and markers are whole at any moment.
-EXIT_TIMEOUT_S: Final = 1.5
+EXIT_TIMEOUT_S: Final = 1.2
 #: What a command says at once when it is interrupted, by its name.
 MESSAGES: Final[Mapping[str, str]] = {
     "run": "stopping; finished epochs are kept, the same command continues",

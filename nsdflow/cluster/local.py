@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -153,10 +155,23 @@ class _LocalProcesses(SpecCluster):
     """Worker processes that ignore Ctrl-C: the driver decides what happens to them."""
 
     async def _start(self) -> None:
+        _start_resource_tracker()
         # signals that are blocked in the thread that starts a process are blocked in that process; Python runs its
         # handlers in the main thread, whatever is blocked here
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         await super()._start()
+
+
+def _start_resource_tracker() -> None:
+    """Start multiprocessing's helper process, which otherwise unblocks SIGINT in the thread that starts it first.
+
+    It removes the semaphores of processes that ended at once; its warning about them is switched off.
+    """
+    sys.warnoptions.append("ignore:resource_tracker")  # inherited by the helper
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove("ignore:resource_tracker")
 
 
 def local_cluster(demand: Demand) -> SpecCluster:

@@ -37,7 +37,7 @@ SYNONYMS: Final = {
     "max-jobs": MAXIMUM_JOBS_KEY,
 }
 #: Values of keys that are not set.
-EMPTY: Final = (None, "", [], {})
+EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
 #: A worker needs more than this; a smaller number lacks its unit.
 LEAST_MEMORY_BYTES: Final = 100 << 20
 #: Text that may stand unquoted in the header of a job script.

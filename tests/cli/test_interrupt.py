@@ -1,0 +1,83 @@
+"""Ctrl-C with real processes, as a terminal sends it: SIGINT to the whole process group."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+NSDFLOW = str(Path(sys.executable).with_name("nsdflow"))
+SETTINGS = [
+    word for key in ("prefilter=gabor", "width=4", "train.epochs=2000", "bootstrap=0") for word in ("--set", key)
+]
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    """A command in a process group of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [NSDFLOW, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=environment,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120.0) -> None:
+    ends = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        assert time.monotonic() < ends, f"{path} never came"
+        time.sleep(0.05)
+
+
+def wait_for_end(process: subprocess.Popen[str], family: list[psutil.Process]) -> tuple[float, str]:
+    """Seconds until the command is gone, and what it printed; its workers go with it."""
+    began = time.monotonic()
+    process.wait(timeout=30)
+    seconds = time.monotonic() - began
+    text = process.stdout.read() if process.stdout else ""
+    psutil.wait_procs(family, timeout=10)
+    assert [one for one in family if one.is_running()] == []
+    return seconds, text
+
+
+def test_an_interrupted_training_says_what_is_kept_and_is_gone_in_two_seconds(small_store, tmp_path):
+    process = start("run", "gnet8j", "--store", small_store, "--runs", tmp_path, "--workers", 1, *SETTINGS)
+    wait_for(tmp_path / "gnet8j" / "checkpoint" / "joint.pt", process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    seconds, text = wait_for_end(process, family)
+    assert seconds < 2.5, text  # two, and the time to notice
+    assert process.returncode == 130
+    assert text.rstrip().endswith("stopping; finished epochs are kept, the same command continues"), text
+    assert "Traceback" not in text
+
+
+def test_a_second_interrupt_leaves_at_once(small_store, tmp_path):
+    process = start("run", "gnet8j", "--store", small_store, "--runs", tmp_path, "--workers", 1, *SETTINGS)
+    wait_for(tmp_path / "gnet8j" / "checkpoint" / "joint.pt", process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    seconds, text = wait_for_end(process, family)
+    assert seconds < 1, text
+    assert process.returncode == 130
+    assert "Traceback" not in text
+
+
+def test_an_interrupt_before_anything_has_started_has_no_traceback(small_store, tmp_path):
+    process = start("run", "gnet8j", "--store", small_store, "--runs", tmp_path, *SETTINGS)
+    time.sleep(0.6)  # somewhere in the imports
+    os.killpg(process.pid, signal.SIGINT)
+    text, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Traceback" not in text
