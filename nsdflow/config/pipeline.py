@@ -68,6 +68,10 @@ class ModelPipeline(PipelineBase):
     """``all`` or a list such as ``[1, 2]``."""
     rois: tuple[str, ...] | None = None
     """Voxels to model, as ROI names or groups; all voxels of the store if null."""
+    voxels: str | None = None
+    """Voxel set to which ``rois`` are restricted, such as ``evc``: the same voxels on every store that holds them."""
+    combine_trial: bool = False
+    """Average the trials of each image first; otherwise fit and validate on single trials."""
     shuffle_images: bool = False
     """Control: deal the images out to other trials, so that nothing can be learned."""
     bootstrap: int = Field(64, ge=0)
@@ -75,6 +79,10 @@ class ModelPipeline(PipelineBase):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1)
     """Threads of a task on the CPU; all of the worker's share if null."""
+
+    def selection(self, *rois: str) -> dict[str, Any]:
+        """Arguments of a query for the voxels of the pipeline, or for those of them in ``rois``."""
+        return {"roi": list(rois or self.rois or ()) or None, "voxels": self.voxels}
 
 
 class TrainSection(Frozen):

@@ -3,14 +3,13 @@
 Published: trials of shared images are validation, all others training; the holdout is the last part of the training
 trials in trial order, so that an image seen three times can stand on both sides. Strict: an image is in the holdout
 or not, with all its trials, by a hash of its number; neither the order of trials, nor the subject, nor a random number
-generator has a say.
+generator matters.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,40 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SHARED_IMAGES", "Split", "average_trials", "image_holdout", "last_trials_holdout", "split_trials"]
-
-#: The first images of every subject's list are the ones that all subjects see.
-SHARED_IMAGES = 1000
-
-
-@dataclass(frozen=True)
-class Split:
-    """Image of each trial and the trials' betas, of the training and of the validation part, in trial order."""
-
-    train_images: NDArray[np.int64]
-    train_betas: NDArray[np.floating]
-    validation_images: NDArray[np.int64]
-    validation_betas: NDArray[np.floating]
-
-
-def split_trials(subject_image: NDArray[np.int64], betas: NDArray[np.floating], *, average: bool = False) -> Split:
-    """Training and validation trials as published: validation = trials of shared images.
-
-    Parameters
-    ----------
-    subject_image
-        (trial,) index of each trial's image in the subject's own list; below 1000 it is shared. May be longer than
-        ``betas``: the trials that were not done come last.
-    betas
-        (trial, voxel).
-    average
-        Average the trials of each image first (``combine_trial`` of the published code).
-    """
-    subject_image = np.asarray(subject_image, dtype=np.int64)[: len(betas)]
-    if average:
-        subject_image, betas = average_trials(subject_image, betas)
-    shared = subject_image < SHARED_IMAGES
-    return Split(subject_image[~shared], betas[~shared], subject_image[shared], betas[shared])
+__all__ = ["average_trials", "image_holdout", "last_trials_holdout"]
 
 
 def average_trials(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["channel_mean", "correlation"]
+__all__ = ["channel_mean", "channel_sums", "correlation"]
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
@@ -26,14 +26,40 @@ def _centred(values: Tensor) -> Tensor:
     return torch.where(values.amax(0) == values.amin(0), 0.0, values - values.mean(0))
 
 
-def channel_mean(images: Tensor, rows: Sequence[Tensor] | None = None) -> Tensor:
-    """Mean of image / 255 by channel: (image, channel, y, x) uint8 -> (channel,) float64, from exact integer sums.
+def channel_sums(images: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Sum of the pixels of each channel: (image, channel, y, x) uint8 -> (image, channel) int64, exact.
 
-    ``rows``, one tensor of image indices a subject, counts each image once for every subject that has it; without it
-    each image counts once.
+    Parameters
+    ----------
+    images : Tensor
+        (image, channel, y, x) uint8.
+    rows : Tensor, optional
+        Which images, in what order; all by default.
     """
-    count = torch.ones(len(images), dtype=torch.int64)
-    if rows is not None:
-        count = torch.stack([torch.bincount(row.unique(), minlength=len(images)) for row in rows]).sum(0)
-    total = torch.stack([image.sum((1, 2), dtype=torch.int64) for image in images.cpu()])
-    return (total * count[:, None]).sum(0).double() / (255.0 * int(count.sum()) * images[0, 0].numel())
+    images = images.cpu()
+    chosen = range(len(images)) if rows is None else rows.tolist()
+    sums = [images[row].sum((1, 2), dtype=torch.int64) for row in chosen]
+    return torch.stack(sums) if sums else torch.zeros(0, images.shape[1], dtype=torch.int64)
+
+
+def channel_mean(sums: Tensor, lists: Sequence[Tensor], pixels: int) -> Tensor:
+    r"""Mean of image / 255 by channel, over the images of each list and then over the lists.
+
+    .. math:: \bar m_c = \frac{1}{S} \sum_s \frac{1}{n_s} \sum_{i \in s} \frac{m_{ic}}{255 P}
+
+    Parameters
+    ----------
+    sums : Tensor
+        (image, channel) sums m of the pixels, as :func:`channel_sums` gives them.
+    lists : sequence of Tensor
+        Rows of the images of each subject; an image counts once per list.
+    pixels : int
+        Pixels P of an image.
+
+    Returns
+    -------
+    Tensor
+        (channel,) float64.
+    """
+    means = [sums[rows.unique()].sum(0).double() / (255.0 * pixels * len(rows.unique())) for rows in lists]
+    return torch.stack(means).mean(0)

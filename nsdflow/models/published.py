@@ -52,7 +52,7 @@ class PublishedModel:
     validation_accuracy: Mapping[str, NDArray[np.floating]]
     train_loss: NDArray[np.float64]
     holdout_loss: NDArray[np.float64]
-    holdout_cc: Mapping[str, NDArray[np.floating]]
+    holdout_accuracy: Mapping[str, NDArray[np.floating]]
     best_epoch: int
     best_score: float
     batch_size: int
@@ -106,7 +106,7 @@ def _assemble(content: Mapping[str, Any], which: Literal["best", "final"]) -> Pu
         validation_accuracy=_by_subject(content["val_cc"], np.asarray),
         train_loss=np.asarray(content["trn_loss_history"], dtype=np.float64),
         holdout_loss=np.asarray(content["hold_loss_history"], dtype=np.float64),
-        holdout_cc=_by_subject(content["hold_cc_history"], np.asarray),
+        holdout_accuracy=_by_subject(content["hold_cc_history"], np.asarray),
         best_epoch=int(content["best_epoch"]),
         best_score=float(content["best_joint_cc_score"]),
         batch_size=int(content["batch_size"]),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.engine.compute import read_here
 from nsdflow.errors import SelectionError
+from nsdflow.fit.split import average_trials
+from nsdflow.names import subject_number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,18 +20,33 @@ if TYPE_CHECKING:
 
     from nsdflow.store import Store
 
-__all__ = ["SubjectTrials", "load_images", "load_trials", "shuffled_images", "zscore_on"]
+__all__ = [
+    "SCORED",
+    "ImageList",
+    "SubjectTrials",
+    "check_voxels",
+    "dealt_out",
+    "listed_images",
+    "load_images",
+    "load_trials",
+    "zscore_on",
+]
+
+#: Attribute of a store whose responses are scored already, as synthetic ones are; they are not scored again.
+SCORED: Final = "responses_are_scored"
 
 
 @dataclass(frozen=True)
 class SubjectTrials:
-    """All trials of a subject in trial order."""
+    """All trials of a subject in trial order, or one row per image in the order of the subject's list."""
 
     subject: str
     responses: NDArray[np.float32]
     """(trial, voxel)"""
     nsd_id: NDArray[np.int64]
     """(trial,)"""
+    subject_image: NDArray[np.int64]
+    """(trial,) image in the subject's own list"""
     session: NDArray[np.int64]
     """(trial,)"""
     shared: NDArray[np.bool_]
@@ -37,57 +54,120 @@ class SubjectTrials:
     voxels: xr.Dataset
     """Voxel coordinates (flat_index, roi, ncsnr, ...) without data, in the order of the responses."""
     attrs: dict[str, Any]
-    """Volume shape, affine and the like, without what is said of the responses alone."""
+    """Volume shape, affine and the like, without attributes of the responses alone."""
+    repetitions: NDArray[np.int64] | None = None
+    """(trial,) how many presentations each row averages; None for single trials"""
+
+    def averaged(self) -> SubjectTrials:
+        """One row per image: the mean over its presentations, in the order of the subject's list."""
+        images, responses = average_trials(self.subject_image, self.responses)
+        _, first, counts = np.unique(self.subject_image, return_index=True, return_counts=True)
+        return replace(
+            self,
+            responses=np.ascontiguousarray(responses, np.float32),
+            nsd_id=self.nsd_id[first],
+            subject_image=images,
+            session=self.session[first],
+            shared=self.shared[first],
+            repetitions=counts.astype(np.int64),
+        )
 
 
 def load_trials(
-    store: Store, subject: str, rois: Sequence[str] | None, *, zscore: bool = True, shuffle: int | None = None
+    store: Store,
+    subject: str,
+    selection: Mapping[str, Any] | None = None,
+    *,
+    zscore: bool = True,
+    shuffle: int | None = None,
 ) -> SubjectTrials:
     """Read one subject's responses into memory.
 
     Parameters
     ----------
-    rois
-        ROI names or groups; all voxels if None.
-    zscore
-        Per session and voxel over all trials, as published; else percent signal change.
-    shuffle
-        Seed of the control in which images are dealt out to other trials; none if None.
+    store : Store
+        Where to read.
+    subject : str
+        Such as ``"subj01"``.
+    selection : mapping, optional
+        ``roi`` and ``voxels`` of a query; all voxels by default.
+    zscore : bool
+        Per session and voxel over all trials, as published; otherwise percent signal change. Responses of a store
+        that holds them scored, such as synthetic ones, are taken as they are.
+    shuffle : int, optional
+        Seed of the control in which images are dealt out to other trials; no control by default.
 
     Raises
     ------
     SelectionError
-        If the subject has no voxel in these ROIs.
+        If the subject has no voxel there.
     """
-    lazy = store.responses(subject, roi=list(rois) if rois else None, zscore=zscore)
-    check_voxels(store, subject, lazy.sizes["voxel"], rois)
+    selection = dict(selection or {})
+    lazy = store.responses(subject, **selection, zscore=zscore and not store.attrs.get(SCORED, False))
+    check_voxels(store, subject, lazy.sizes["voxel"], selection)
     values = read_here(lazy)
     shared = values["shared"].values.astype(bool)
-    nsd_id = values["nsd_id"].values.astype(np.int64)
-    if shuffle is not None:
-        nsd_id = shuffled_images(nsd_id, shared, shuffle)
+    shown = np.arange(len(shared)) if shuffle is None else dealt_out(shared, shuffle)
+    dropped = ("long_name", "units")
     return SubjectTrials(
         subject=subject,
         responses=np.ascontiguousarray(values.values),
-        nsd_id=nsd_id,
+        nsd_id=values["nsd_id"].values.astype(np.int64)[shown],
+        subject_image=values["subject_image"].values.astype(np.int64)[shown],
         session=values["session"].values.astype(np.int64),
         shared=shared,
         voxels=values.isel(trial=0, drop=True).coords.to_dataset(),
-        attrs={name: value for name, value in values.attrs.items() if name not in ("long_name", "units")},
+        attrs={name: value for name, value in values.attrs.items() if name not in dropped},
     )
 
 
-def check_voxels(store: Store, subject: str, voxels: int, rois: Sequence[str] | None) -> None:
+def check_voxels(store: Store, subject: str, voxels: int, selection: Mapping[str, Any]) -> None:
     """Refuse a subject of which nothing was selected.
 
     Raises
     ------
     SelectionError
-        Says which ROIs have voxels.
+        Names the ROIs that have voxels.
     """
     if not voxels:
         there = ", ".join(roi_masks(store.voxels(subject)["roi"]))
-        raise SelectionError(f"{subject} has no voxel in {', '.join(rois or ('the store',))}; it has some in: {there}")
+        asked = ", ".join([*(selection.get("roi") or ()), *([selection["voxels"]] if selection.get("voxels") else [])])
+        raise SelectionError(f"{subject} has no voxel in {asked or 'the store'}; it has voxels in: {there}")
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Images of a subject's own list of 10,000 that a store holds."""
+
+    nsd_id: NDArray[np.int64]
+    """(image,) ascending"""
+    shared: NDArray[np.bool_]
+    """(image,) whether all subjects see the image"""
+    complete: bool
+    """Whether the store holds the whole list; otherwise ``nsd_id`` are the images that the subject's trials show."""
+
+
+def listed_images(store: Store, subject: str) -> ImageList:
+    """Images of a subject's own list: all of them where the store holds them, otherwise those that were shown.
+
+    Parameters
+    ----------
+    store : Store
+        Where to look.
+    subject : str
+        Such as ``"subj01"``.
+    """
+    images = store.images()
+    length = images.attrs.get("list_length")
+    if "listed_by" in images.coords and length is not None:
+        listed = np.isin(images["listed_by"].values, (0, subject_number(subject)))
+        if listed.sum() == length:
+            ids, shared = images["nsd_id"].values[listed], images["listed_by"].values[listed] == 0
+            order = np.argsort(ids)
+            return ImageList(ids[order].astype(np.int64), shared[order], complete=True)
+    trials = store.trials(subject)
+    ids, first = np.unique(trials["nsd_id"].values, return_index=True)
+    return ImageList(ids.astype(np.int64), trials["shared"].values[first].astype(bool), complete=False)
 
 
 def load_images(store: Store, nsd_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -98,20 +178,12 @@ def load_images(store: Store, nsd_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
     SelectionError
         If the store lacks one of them.
     """
-    images = store.images()
-    there = images["nsd_id"].values
-    order = np.argsort(there)
-    position = np.searchsorted(there, nsd_ids, sorter=order)
-    rows = order[np.minimum(position, len(there) - 1)]
-    absent = np.flatnonzero(there[rows] != nsd_ids)
+    absent = np.setdiff1d(nsd_ids, store.images()["nsd_id"].values)
     if len(absent):
         raise SelectionError(
-            f"the store has no image {nsd_ids[absent[0]]} (and {len(absent) - 1} more); ingest with --images all"
+            f"the store has no image {absent[0]} (and {len(absent) - 1} more); ingest with --images all"
         )
-    # read in the store's order, once, then put into the order asked for
-    ascending = np.unique(rows)
-    values = read_here(images.isel(image=ascending)).values
-    return np.ascontiguousarray(values[np.searchsorted(ascending, rows)])
+    return np.ascontiguousarray(read_here(store.images(nsd_ids)).values)
 
 
 def zscore_on(
@@ -132,13 +204,13 @@ def zscore_on(
     return scored
 
 
-def shuffled_images(nsd_id: NDArray[np.int64], shared: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
-    """Deal the images of all trials out to other trials at random, shared ones among themselves.
+def dealt_out(shared: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
+    """For each trial the trial whose image it gets in the control: at random, shared images among themselves.
 
-    Trials of one image get different images, so that not even what is remembered of an image helps with another trial.
+    Trials of one image get different images, so that nothing that is remembered of an image helps with another trial.
     """
     rng = np.random.default_rng(seed)
-    dealt = nsd_id.copy()
+    dealt = np.arange(len(shared))
     for part in (shared, ~shared):
-        dealt[part] = rng.permutation(nsd_id[part])
+        dealt[part] = rng.permutation(np.flatnonzero(part))
     return dealt

@@ -16,14 +16,14 @@ from torch import nn
 from nsdflow.config.pipeline import TrainedPipeline
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
-from nsdflow.models.gnet import FrozenEncoder, Readout, level_shapes
+from nsdflow.models.gnet import FrozenEncoder, level_shapes
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS
 from nsdflow.models.networks.levels import channel_moments, group_layers, select_channels
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.fwrf.features import ALEXNET_MEMORY, load_alexnet
+from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
-from nsdflow.pipelines.gnet.tasks import JOINT
-from nsdflow.pipelines.gnet.training import load_training_data, run_training
+from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, run_training
 from nsdflow.runs.parts import publish_parts, write_part
 from nsdflow.store import open_store
 
@@ -74,7 +74,7 @@ def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
     """One GPU task that trains the readouts of all subjects, and one that publishes."""
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
-    queries = [opened.explain(subject, roi=pipeline.rois) for subject in subjects]
+    queries = [opened.explain(subject, **pipeline.selection()) for subject in subjects]
     images = int(np.prod(opened.images().shape))
     train = Task(
         key="train",
@@ -114,20 +114,19 @@ def train_fpf(job: FpfJob) -> dict[str, Any]:
     Of AlexNet, the run keeps which channels it read: ``channels.0`` ..., a tensor a level.
     """
     config = job.pipeline
-    data = load_training_data(config, open_store(job.store), config.rois)
-    generator = torch.Generator().manual_seed(config.seed)
+    data = load_training_data(config, open_store(job.store))
     with torch_threads(config.threads):
         encoder, layers = build_encoder(config, data)
-        levels = level_shapes(encoder, data.images)
-        readouts = {
-            subject: Readout(trials.responses.shape[1], levels, generator=generator)
-            for subject, trials in data.trials.items()
-        }
+        readouts = initial_readouts(config, data, JOINT, level_shapes(encoder, data.images))
         result = run_training(
             config, data, encoder, readouts, folder=job.folder, part=JOINT, train_encoder=False, frozen_encoder="eval"
         )
         results = group_results(config, data, result, layers)
-    state = {name: tensor for name, tensor in model_state(result).items() if name.startswith("readouts.")}
+    state = {
+        name: tensor
+        for name, tensor in model_state(result).items()
+        if name.startswith(("readouts.", "final.readouts."))
+    }
     state |= {f"channels.{level}": channels for level, channels in enumerate(encoder.channels or ())}
     write_part(job.folder, JOINT, results, state)
     return {"best_epoch": result.best_epoch, "best_score": result.best_score, "precision": result.precision}

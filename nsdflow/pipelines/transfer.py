@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 import xarray as xr
 
 from nsdflow.analysis import transfer_asymmetry, transfer_matrices
 from nsdflow.config.pipeline import TrainedPipeline
 from nsdflow.engine.compute import torch_threads
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
-from nsdflow.models.gnet import Readout, layer_slices, level_shapes
+from nsdflow.models.gnet import layer_slices, level_shapes
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.gnet.results import group_results
 from nsdflow.pipelines.gnet.saved import load_gnet
-from nsdflow.pipelines.gnet.training import load_training_data, run_training
+from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, run_training
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import open_parts, write_part
@@ -53,7 +52,7 @@ def plan_transfer(pipeline: TransferPipeline, *, store: str, folder: RunFolder) 
     """One GPU task a trunk, then one that lays the accuracies side by side."""
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
-    queries = [opened.explain(subject, roi=pipeline.rois) for subject in subjects]
+    queries = [opened.explain(subject, **pipeline.selection()) for subject in subjects]
     images = int(np.prod(opened.images().shape))
     trunks = folder.sibling(pipeline.trunks)
     fits = tuple(
@@ -98,14 +97,9 @@ def fit_on_trunk(job: TransferJob) -> dict[str, Any]:
     """Fit readouts of all voxels on the trunk that one ROI trained; the trunk takes no optimizer step."""
     config = job.pipeline
     saved = load_gnet(RunFolder(job.trunks), job.trunk)
-    data = load_training_data(config, open_store(job.store), config.rois)
-    generator = torch.Generator().manual_seed(config.seed)
+    data = load_training_data(config, open_store(job.store))
     with torch_threads(config.threads, share=len(config.trunk_rois)):
-        levels = level_shapes(saved.encoder, data.images)
-        readouts = {
-            subject: Readout(trials.responses.shape[1], levels, generator=generator)
-            for subject, trials in data.trials.items()
-        }
+        readouts = initial_readouts(config, data, job.trunk, level_shapes(saved.encoder, data.images))
         result = run_training(
             config, data, saved.encoder, readouts, folder=job.folder, part=job.trunk,
             train_encoder=False, frozen_encoder=config.frozen_trunk,

@@ -166,7 +166,7 @@ def publish_tuning(job: TuningPublication) -> dict[str, Any]:
 def validation_trials(config: GNetPipeline, store: Store, subject: str, flat_index: NDArray[np.int64]) -> xr.DataArray:
     """Responses (trial, voxel) to shared images as the run's protocol scores them, for the run's voxels."""
     only = config.model_copy(update={"subjects": (subject,)})
-    ((trials, _),) = load_split(only, store, config.rois, config.train.holdout_fraction)
+    ((trials, _),) = load_split(only, store, config.train.holdout_fraction)
     columns = positions_of(flat_index, trials.voxels["flat_index"].values, subject)
     return xr.DataArray(
         trials.responses[np.ix_(np.flatnonzero(trials.shared), columns)],

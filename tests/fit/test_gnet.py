@@ -34,7 +34,7 @@ def bits(result: TrainResult) -> list[tuple[str, bytes]]:
     states |= {f"{name} best": readout for name, readout in result.readouts.items()}
     states |= {f"{name} final": readout for name, readout in result.final_readouts.items()}
     tensors = {f"{part}.{k}": v for part, module in states.items() for k, v in module.state_dict().items()}
-    tensors |= {f"cc.{name}": values for name, values in result.holdout_cc.items()}
+    tensors |= {f"cc.{name}": values for name, values in result.holdout_accuracy.items()}
     found = [(name, tensor.numpy().tobytes()) for name, tensor in tensors.items()]
     records = [{k: v for k, v in record.items() if k != "seconds"} for record in result.history]
     return [*found, ("history", repr((records, result.best_epoch, result.best_score)).encode())]
@@ -183,14 +183,14 @@ def test_history_and_best(problem) -> None:
     assert [{**record, "epochs": 3} for record in result.history] == [
         {key: value for key, value in record.items() if key != "best_epoch"} for record in records
     ]
-    scores = [float(np.median(np.concatenate([cc[e] for cc in result.holdout_cc.values()]))) for e in range(3)]
-    assert [record["holdout_cc_median"] for record in result.history] == scores
+    scores = [float(np.median(np.concatenate([cc[e] for cc in result.holdout_accuracy.values()]))) for e in range(3)]
+    assert [record["holdout_accuracy"] for record in result.history] == scores
     assert max(scores) > 0
     assert (result.best_epoch, result.best_score) == (int(np.argmax(scores)), max(scores))
     for name, trials in problem.trials.items():
         rows, responses = trials.images[trials.holdout], trials.responses[trials.holdout]
         found = evaluate(result.encoder, result.readouts[name], problem.images, rows, responses)
-        torch.testing.assert_close(found.correlation, result.holdout_cc[name][result.best_epoch])
+        torch.testing.assert_close(found.correlation, result.holdout_accuracy[name][result.best_epoch])
         record = result.history[result.best_epoch]["subjects"][name]
         assert found.loss / len(rows) == pytest.approx(record["holdout_loss"], rel=1e-5)
 

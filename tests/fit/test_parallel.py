@@ -63,7 +63,7 @@ def test_equals_one_process(runs, planted, name: str, settings: dict[str, Any]) 
     for rank, (status, history, reported, state) in enumerate(runs[name]):
         assert (status, reported) == ("done", int(rank == 0))
         for ours, theirs in zip(history, expected.history, strict=True):
-            for key in ("train_loss", "holdout_loss", "holdout_cc_median"):
+            for key in ("train_loss", "holdout_loss", "holdout_accuracy"):
                 assert ours[key] == pytest.approx(theirs[key], rel=1e-8)
         assert_same_state(state, expected)
 

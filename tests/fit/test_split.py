@@ -8,21 +8,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsdflow.fit.split import average_trials, image_holdout, last_trials_holdout, split_trials
+from nsdflow.fit.split import average_trials, image_holdout, last_trials_holdout
 
 trial_images = st.lists(st.integers(0, 3000), min_size=1, max_size=60).map(
     lambda values: np.array(values, dtype=np.int64)
 )
-
-
-@given(images=trial_images, seed=st.integers(0, 99))
-def test_every_trial_goes_to_one_side_in_order(images: np.ndarray, seed: int) -> None:
-    betas = np.random.default_rng(seed).standard_normal((len(images), 3))
-    split = split_trials(images, betas)
-    assert (split.train_images >= 1000).all()
-    assert (split.validation_images < 1000).all()
-    np.testing.assert_array_equal(split.train_betas, betas[images >= 1000])
-    np.testing.assert_array_equal(split.validation_betas, betas[images < 1000])
 
 
 @given(images=trial_images)
@@ -32,11 +22,6 @@ def test_average_is_the_mean_of_each_image(images: np.ndarray) -> None:
     assert list(unique) == sorted(set(images.tolist()))
     for image, mean in zip(unique, means, strict=True):
         np.testing.assert_allclose(mean, np.mean([b for i, b in zip(images, betas, strict=True) if i == image], axis=0))
-
-
-def test_trials_that_were_not_done_are_left_out() -> None:
-    split = split_trials(np.array([5, 1005, 6, 1006]), np.ones((2, 1)))
-    assert (split.train_images.tolist(), split.validation_images.tolist()) == ([1005], [5])
 
 
 def test_last_trials() -> None:

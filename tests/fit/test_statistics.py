@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsdflow.fit.statistics import channel_mean, correlation
+from nsdflow.fit.statistics import channel_mean, channel_sums, correlation
 
 
 @given(
@@ -31,7 +31,10 @@ def test_what_has_no_variance_has_no_correlation() -> None:
 
 def test_channel_mean() -> None:
     images = torch.randint(0, 256, (6, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(channel_mean(images), images.numpy().mean((0, 2, 3)) / 255, rtol=1e-14)
-    rows = [torch.tensor([0, 1, 1, 0]), torch.tensor([1, 5])]
-    expected = images.numpy()[[0, 1, 1, 5]].mean((0, 2, 3)) / 255
-    np.testing.assert_allclose(channel_mean(images, rows), expected, rtol=1e-14)
+    sums, pixels = channel_sums(images), 20
+    everything = [torch.arange(6)]
+    np.testing.assert_allclose(channel_mean(sums, everything, pixels), images.numpy().mean((0, 2, 3)) / 255, rtol=1e-14)
+    rows = [torch.tensor([0, 1, 1, 0, 2]), torch.tensor([1, 5])]  # an image counts once per list, a list as one
+    expected = np.mean([images.numpy()[of].mean((0, 2, 3)) / 255 for of in ([0, 1, 2], [1, 5])], axis=0)
+    np.testing.assert_allclose(channel_mean(sums, rows, pixels), expected, rtol=1e-14)
+    np.testing.assert_array_equal(channel_sums(images, torch.tensor([4, 0])), sums[[4, 0]])

@@ -43,4 +43,4 @@ def test_what_else_is_in_it(golden_folder, content: dict) -> None:
         np.testing.assert_array_equal(model.flat_index[subject], content["voxel_index"][number])
         np.testing.assert_array_equal(model.roi[subject], content["voxel_roi"][number])
         np.testing.assert_array_equal(model.validation_accuracy[subject], content["val_cc"][number])
-        np.testing.assert_array_equal(model.holdout_cc[subject], content["hold_cc_history"][number])
+        np.testing.assert_array_equal(model.holdout_accuracy[subject], content["hold_cc_history"][number])

@@ -49,7 +49,7 @@ def test_training(golden, golden_images, golden_folder) -> None:
     assert result.best_epoch == int(arrays["best_epoch"])
     np.testing.assert_allclose(result.best_score, arrays["best_score"], atol=1e-4)
     for subject in subjects:
-        found = result.holdout_cc[f"subj{subject:02d}"]
+        found = result.holdout_accuracy[f"subj{subject:02d}"]
         np.testing.assert_allclose(found, arrays[f"holdout_cc_{subject}"], atol=1e-4)
 
     compared = 0

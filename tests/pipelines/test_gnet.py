@@ -85,6 +85,46 @@ def test_accuracy_is_that_of_the_saved_model(gnet8j: xr.DataTree, small_store: s
     np.testing.assert_allclose(gnet8j["subj02"]["accuracy"], expected, atol=1e-5)
 
 
+def test_every_trunk_starts_and_ends_elsewhere(gnet8r: xr.DataTree, runs: str) -> None:
+    trunks = {part: load_gnet(RunFolder(f"{runs}/gnet8r"), part).encoder.trunk for part in ("V1", "V2", "V3", "hV4")}
+    kernels = [trunk.c4a.conv.weight.detach().numpy().ravel() for trunk in trunks.values()]
+    similar = np.corrcoef(kernels)[np.triu_indices(4, 1)]
+    assert np.abs(similar).max() < 0.1, "trunks that were drawn alike stay alike for two epochs"
+
+
+def test_what_is_kept_of_a_training(gnet8j: xr.DataTree, runs: str) -> None:
+    results, history = gnet8j["subj01"].to_dataset(), gnet8j["history"].to_dataset()
+    by_epoch = results["holdout_accuracy_history"]
+    assert by_epoch.dims == ("epoch", "voxel")
+    best = history.attrs["best_epoch"]
+    np.testing.assert_array_equal(by_epoch.sel(epoch=best), results["holdout_accuracy"])
+    subjects = [gnet8j[name]["holdout_accuracy_history"].values for name in ("subj01", "subj02")]
+    both = np.concatenate(subjects, axis=1)
+    np.testing.assert_allclose(history["max_holdout_accuracy"], both.max(1), rtol=1e-6)
+    np.testing.assert_allclose(history["holdout_accuracy"], np.median(both, axis=1), rtol=1e-5)
+    last = load_gnet(RunFolder(f"{runs}/gnet8j"), which="final")
+    assert last.readouts["subj01"].weights.shape == results["weights"].shape
+    assert "of each subject's list that its trials show" in history.attrs["input_mean_over"]
+    np.testing.assert_allclose(last.encoder.prefilter.mean.flatten(), history.attrs["input_mean"], rtol=1e-6)
+
+
+def test_trials_of_an_image_can_be_averaged(small_store: str, tmp_path: Path, threads_client: Client) -> None:
+    settings = {**SMALL, "subjects": [2], "train": {"epochs": 1, "batch_size": 40}, "combine_trial": True}
+    results = nsdflow.run("gnet8j", store=small_store, runs=str(tmp_path), client=threads_client, **settings)["subj02"]
+    store = nsdflow.open_store(small_store)
+    responses = store.responses("subj02", shared=True).compute()
+    ids, counts = np.unique(responses["nsd_id"], return_counts=True)
+    means = np.array([responses.values[responses["nsd_id"].values == image].mean(0) for image in ids])
+    saved = load_gnet(RunFolder(f"{tmp_path}/gnet8j"))
+    predictions = predict(saved.encoder, saved.readouts["subj02"], torch.from_numpy(store.images(ids).values)).numpy()
+    expected = [np.corrcoef(predictions[:, v], means[:, v])[0, 1] for v in range(means.shape[1])]
+    np.testing.assert_allclose(results["accuracy"], expected, atol=1e-5)
+    ncsnr = results["ncsnr"].values.astype(np.float64)
+    np.testing.assert_allclose(
+        results["noise_ceiling"], np.sqrt(ncsnr**2 / (ncsnr**2 + (1 / counts).mean())), rtol=1e-5
+    )
+
+
 def test_a_finished_run_is_returned_and_not_repeated(
     gnet8j: xr.DataTree, small_store: str, runs: str, threads_client: Client
 ) -> None:

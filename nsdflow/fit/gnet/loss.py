@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["backpropagate", "gnet_loss", "voxel_weights"]
 
-#: lambda: penalty on the sum of absolute readout weights
-L1_PENALTY = 0.1
+#: lambda: penalty on the sum of absolute readout weights; the published program holds 0.1 as a float32 number
+L1_PENALTY = float(np.float32(0.1))
 
 
 def voxel_weights(prediction: Tensor, target: Tensor, dim: int = 0, group: Group | None = None) -> Tensor:

@@ -23,7 +23,7 @@ class Progress:
     best_score: float = 0.0
     best: dict[str, dict[str, Tensor]] | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
-    holdout_cc: dict[str, list[Tensor]] = field(default_factory=dict)
+    holdout_accuracy: dict[str, list[Tensor]] = field(default_factory=dict)
 
 
 def snapshot(network: Network) -> dict[str, dict[str, Tensor]]:

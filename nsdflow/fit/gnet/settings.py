@@ -21,6 +21,8 @@ class TrainSettings:
     ----------
     protocol
         "published" (two steps a batch) or "strict" (one joint step). The split that goes with either is the caller's.
+    seed, stream
+        Random streams derive from both: trainings with other names in ``stream`` draw independently.
     shuffle
         Draw the order of batches each epoch; otherwise subject by subject, in trial order.
     train_encoder
@@ -49,6 +51,7 @@ class TrainSettings:
     learning_rate: float = 1e-3
     l1: float = L1_PENALTY
     seed: int = 0
+    stream: tuple[str, ...] = ()
     shuffle: bool = True
     train_encoder: bool = True
     frozen_encoder: Literal["train", "eval"] = "train"

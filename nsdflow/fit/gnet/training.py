@@ -16,8 +16,8 @@ updated trunk, the subject's readout optimizer. The first pass has no use for gr
 second for any through the trunk; neither computes them, and both share the frozen prefilter's output. ``strict``: one
 pass, both steps.
 
-What is drawn at random (the order of batches, dropout masks) depends on the seed, the epoch and the batch alone, never
-on a generator's history: a training that stopped and went on gives the same bits as one that did not.
+What is drawn at random (the order of batches, dropout masks) comes from streams by name (:mod:`nsdflow.fit.streams`),
+never from a generator's history: a training that stopped and continued gives the same bits as one that did not.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from nsdflow.fit.gnet.settings import TrainSettings
 from nsdflow.fit.gnet.step import Batch, Network, build_network, choose_step
 from nsdflow.fit.gnet.trials import DeviceTrials, Trials, check_trials, digest, to_device
 from nsdflow.fit.precision import Precision, arithmetic, resolve_precision
+from nsdflow.fit.streams import numpy_stream, seed_of
 from nsdflow.models.gnet import ChannelDropout
 
 if TYPE_CHECKING:
@@ -74,9 +75,10 @@ class TrainResult:
     best_epoch, best_score
         Counted from 0; None and 0 if no epoch came above 0.
     history
-        One record an epoch: ``epoch``, ``train_loss``, ``holdout_loss`` (squared error, mean over voxels, a trial),
-        ``holdout_cc_median``, ``seconds``, and under ``subjects`` the same by subject.
-    holdout_cc
+        One record per epoch: ``epoch``, ``train_loss`` and ``holdout_loss`` (squared error per trial, mean over
+        voxels), ``holdout_accuracy`` (median over voxels), ``max_holdout_accuracy``, ``seconds``, and under
+        ``subjects`` losses and accuracy by subject.
+    holdout_accuracy
         (epoch, voxel) a subject.
     precision, prefilter_cache
         What ``auto`` came to.
@@ -90,7 +92,7 @@ class TrainResult:
     best_epoch: int | None
     best_score: float
     history: list[dict[str, Any]]
-    holdout_cc: dict[str, Tensor]
+    holdout_accuracy: dict[str, Tensor]
     precision: Precision
     prefilter_cache: PrefilterCache
 
@@ -218,28 +220,28 @@ def _train_epoch(
             subject=name,
             images=images[subject.rows[trials][own]],
             responses=subject.responses[trials][own],
-            generator=generator.manual_seed(_seed(settings.seed, epoch, number)),
+            generator=generator.manual_seed(
+                seed_of(settings.seed, *settings.stream, "dropout", name, epoch, trials.start)
+            ),
         )
         errors[name] += step(network, batch, settings).mean()
     return {subject: float(group.sum(error)) for subject, error in errors.items()}
 
 
 def _batches(subjects: Mapping[str, DeviceTrials], settings: TrainSettings, epoch: int) -> list[tuple[str, slice]]:
-    """Consecutive trials of one subject each; all subjects' batches in one order that is drawn for the epoch."""
+    """Consecutive trials of one subject each; all subjects' batches in one random order per epoch.
+
+    The order sorts random keys that each subject draws from its own stream: one more subject only inserts batches.
+    """
     size = settings.batch_size
-    batches = [
-        (name, slice(start, min(start + size, len(subject.rows))))
-        for name, subject in subjects.items()
-        for start in range(0, len(subject.rows), size)
-    ]
+    batches, keys = [], []
+    for name, subject in subjects.items():
+        starts = range(0, len(subject.rows), size)
+        batches += [(name, slice(start, min(start + size, len(subject.rows)))) for start in starts]
+        keys.append(numpy_stream(settings.seed, *settings.stream, "order", name, epoch).random(len(starts)))
     if not settings.shuffle:
         return batches
-    draw = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(epoch,)))
-    return [batches[i] for i in draw.permutation(len(batches))]
-
-
-def _seed(seed: int, epoch: int, batch: int) -> int:
-    return int(np.random.SeedSequence(seed, spawn_key=(epoch, batch)).generate_state(1, np.uint64)[0] >> 1)
+    return [batches[i] for i in np.argsort(np.concatenate(keys), kind="stable")]
 
 
 def _evaluate_epoch(
@@ -269,19 +271,20 @@ def _evaluate_epoch(
     if score > progress.best_score:
         progress.best_epoch, progress.best_score, progress.best = progress.epoch, score, snapshot(network)
     for name in subjects:
-        progress.holdout_cc.setdefault(name, []).append(holdout[name].correlation)
+        progress.holdout_accuracy.setdefault(name, []).append(holdout[name].correlation)
     training_trials = {name: len(subject.rows) for name, subject in subjects.items()}
     holdout_trials = {name: len(subject.holdout_rows) for name, subject in subjects.items()}
     return {
         "epoch": progress.epoch,
         "train_loss": sum(errors.values()) / sum(training_trials.values()),
         "holdout_loss": sum(h.loss for h in holdout.values()) / sum(holdout_trials.values()),
-        "holdout_cc_median": score,
+        "holdout_accuracy": score,
+        "max_holdout_accuracy": max(float(h.correlation.max()) for h in holdout.values()),
         "subjects": {
             name: {
                 "train_loss": errors[name] / training_trials[name],
                 "holdout_loss": holdout[name].loss / holdout_trials[name],
-                "holdout_cc_median": _median(holdout[name].correlation),
+                "holdout_accuracy": _median(holdout[name].correlation),
             }
             for name in subjects
         },
@@ -332,7 +335,7 @@ def _result(
         best_epoch=progress.best_epoch,
         best_score=progress.best_score,
         history=progress.history,
-        holdout_cc={name: torch.stack(epochs) for name, epochs in progress.holdout_cc.items()},
+        holdout_accuracy={name: torch.stack(epochs) for name, epochs in progress.holdout_accuracy.items()},
         precision=precision,
         prefilter_cache=cache,
     )

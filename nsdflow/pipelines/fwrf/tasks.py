@@ -62,8 +62,8 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
     ]
     fits: list[Task] = []
     for subject in subjects:
-        query = opened.explain(subject, roi=pipeline.rois)
-        check_voxels(opened, subject, query.shape[1], pipeline.rois)
+        query = opened.explain(subject, **pipeline.selection())
+        check_voxels(opened, subject, query.shape[1], pipeline.selection())
         reads = query.bytes + shown[subject] * features.sizes.bytes
         memory = BASE_MEMORY + WORK_MEMORY + 3 * query.result_bytes + 2 * shown[subject] * features.sizes.bytes
         searches = [
@@ -202,7 +202,7 @@ class _SubjectData:
     def __init__(self, config: FwrfPipeline, store: Store, folder: str, subject: str) -> None:
         only = config.model_copy(update={"subjects": (subject,)})
         self.trials: SubjectTrials
-        ((self.trials, holdout),) = load_split(only, store, config.rois, config.holdout_fraction)
+        ((self.trials, holdout),) = load_split(only, store, config.holdout_fraction)
         self.nsd_ids = np.unique(self.trials.nsd_id)
         everything = shown_images(store, select_subjects(store.subjects, config.subjects))
         rows = np.searchsorted(everything, self.nsd_ids)

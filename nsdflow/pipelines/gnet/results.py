@@ -11,6 +11,7 @@ import xarray as xr
 
 from nsdflow.engine.compute import choose_device
 from nsdflow.fit.gnet.evaluate import predict
+from nsdflow.fit.streams import seed_of
 from nsdflow.pipelines.evaluation import validation_accuracy
 
 if TYPE_CHECKING:
@@ -25,11 +26,16 @@ __all__ = ["group_results", "model_state", "readout_arrays"]
 
 
 def group_results(
-    config: TrainedPipeline, data: TrainingData, result: TrainResult, layers: Mapping[str, slice]
+    config: TrainedPipeline,
+    data: TrainingData,
+    result: TrainResult,
+    layers: Mapping[str, slice],
+    noted: Mapping[str, Any] | None = None,
 ) -> dict[str, xr.Dataset]:
     """``subj01`` ... with the best epoch's readout and its accuracy by voxel, and ``history`` by epoch.
 
     ``layers`` says which features come from which layer of the network; it becomes the coordinate ``layer``.
+    ``noted`` become attributes of the history.
     """
     layer = np.concatenate([np.full(part.stop - part.start, name) for name, part in layers.items()])
     device = choose_device(config.device)
@@ -47,14 +53,21 @@ def group_results(
             subject.nsd_id[subject.shared],
             subject.voxels.get("ncsnr"),
             resamples=config.bootstrap,
-            seed=config.seed,
+            seed=seed_of(config.seed, config.kind, "bootstrap", subject.subject),
+            repetitions=None if subject.repetitions is None else subject.repetitions[subject.shared],
         )
         if result.best_epoch is not None:
-            best = result.holdout_cc[subject.subject][result.best_epoch]
+            best = result.holdout_accuracy[subject.subject][result.best_epoch]
             variables["holdout_accuracy"] = xr.DataArray(best.numpy().astype(np.float32), dims="voxel")
-        coords = {**subject.voxels.coords, "layer": ("feature", layer)}
+        by_epoch = result.holdout_accuracy[subject.subject].numpy().astype(np.float32)
+        variables["holdout_accuracy_history"] = xr.DataArray(by_epoch, dims=("epoch", "voxel"))
+        coords = {
+            **subject.voxels.coords,
+            "layer": ("feature", layer),
+            "epoch": np.arange(1, len(by_epoch) + 1),
+        }
         tree[subject.subject] = xr.Dataset(variables).assign_coords(coords).assign_attrs(subject.attrs)
-    tree["history"] = history(result)
+    tree["history"] = history(result, noted or {})
     return tree
 
 
@@ -69,8 +82,8 @@ def readout_arrays(readout: Readout) -> dict[str, xr.DataArray]:
     return arrays
 
 
-def history(result: TrainResult) -> xr.Dataset:
-    """Losses and holdout correlations by epoch, over all subjects and by subject."""
+def history(result: TrainResult, noted: Mapping[str, Any]) -> xr.Dataset:
+    """Losses and holdout correlations by epoch, over all subjects and by subject; attributes ``noted``."""
     records = result.history
     subjects = list(records[0]["subjects"])
     by_subject = {
@@ -78,7 +91,7 @@ def history(result: TrainResult) -> xr.Dataset:
         for name, key in (
             ("subject_train_loss", "train_loss"),
             ("subject_holdout_loss", "holdout_loss"),
-            ("subject_holdout_accuracy", "holdout_cc_median"),
+            ("subject_holdout_accuracy", "holdout_accuracy"),
         )
     }
     overall = {
@@ -86,7 +99,8 @@ def history(result: TrainResult) -> xr.Dataset:
         for name, key in (
             ("train_loss", "train_loss"),
             ("holdout_loss", "holdout_loss"),
-            ("holdout_accuracy", "holdout_cc_median"),
+            ("holdout_accuracy", "holdout_accuracy"),
+            ("max_holdout_accuracy", "max_holdout_accuracy"),
             ("seconds", "seconds"),
         )
     }
@@ -98,16 +112,20 @@ def history(result: TrainResult) -> xr.Dataset:
             "best_epoch": best + 1,
             "best_holdout_accuracy": result.best_score,
             "precision": result.precision,
+            **noted,
             "prefilter_cache": result.prefilter_cache,
         },
     )
 
 
 def model_state(result: TrainResult) -> Mapping[str, torch.Tensor]:
-    """Tensors of the best epoch's networks: ``encoder.*`` and ``readouts.subj01.*``."""
-    state: dict[str, Any] = {f"encoder.{name}": tensor for name, tensor in result.encoder.state_dict().items()}
-    for subject, readout in result.readouts.items():
-        state |= {f"readouts.{subject}.{name}": tensor for name, tensor in readout.state_dict().items()}
+    """Tensors of the best epoch, ``encoder.*`` and ``readouts.subj01.*``, and under ``final.`` those of the last."""
+    state: dict[str, Any] = {}
+    snapshots = (("", result.encoder, result.readouts), ("final.", result.final_encoder, result.final_readouts))
+    for prefix, encoder, readouts in snapshots:
+        state |= {f"{prefix}encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+        for subject, readout in readouts.items():
+            state |= {f"{prefix}readouts.{subject}.{name}": tensor for name, tensor in readout.state_dict().items()}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 

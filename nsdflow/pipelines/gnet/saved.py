@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -86,13 +86,17 @@ class SavedGNet:
     readouts: Mapping[str, Readout]
 
 
-def load_gnet(run: RunFolder, part: str | None = None) -> SavedGNet:
-    """The best epoch's networks of a GNet run.
+def load_gnet(run: RunFolder, part: str | None = None, *, which: Literal["best", "final"] = "best") -> SavedGNet:
+    """The networks of a GNet run.
 
     Parameters
     ----------
-    part
-        The ROI group whose trunk is wanted, in a run with several.
+    run : RunFolder
+        Folder of the run.
+    part : str, optional
+        ROI group whose trunk is wanted, in a run with several.
+    which : {"best", "final"}
+        The networks of the best epoch, or of the last.
 
     Raises
     ------
@@ -112,6 +116,12 @@ def load_gnet(run: RunFolder, part: str | None = None) -> SavedGNet:
     state = load_tensors(run.url("model.safetensors"))
     if part is not None:
         state = _below(state, part)
+    if which == "final":
+        state = _below(state, "final")
+        if not state:
+            raise RunError(
+                f"{run.path}: keeps no networks of the last epoch; run it again with this version of nsdflow"
+            )
     encoder = Encoder(_empty_prefilter(), config.width, dropout=config.train.dropout)
     encoder.load_state_dict(_below(state, "encoder"))
     return SavedGNet(config, encoder.eval(), load_readouts(state))

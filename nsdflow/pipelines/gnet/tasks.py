@@ -6,31 +6,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from nsdflow.engine.compute import torch_threads, weights_cache
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
-from nsdflow.fit.statistics import channel_mean
+from nsdflow.fit.streams import torch_stream
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
-from nsdflow.models.gnet import Encoder, Prefilter, Readout, layer_slices, level_shapes
+from nsdflow.models.gnet import Encoder, Prefilter, layer_slices, level_shapes
 from nsdflow.models.networks.weights import load_alexnet_weights
 from nsdflow.names import select_subjects
+from nsdflow.pipelines.gnet.input_mean import JOINT, choose_input_mean
 from nsdflow.pipelines.gnet.prefilter_cache import cache_note, half_bytes, worker_bytes
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.settings import GNetPipeline  # noqa: TC001  # a field of jobs
-from nsdflow.pipelines.gnet.training import TrainingData, load_training_data, run_training
+from nsdflow.pipelines.gnet.training import TrainingData, initial_readouts, load_training_data, run_training
 from nsdflow.runs.parts import publish_parts, write_part
 from nsdflow.store import open_store
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nsdflow.models.gnet import Readout
     from nsdflow.runs.folder import RunFolder
 
 __all__ = ["TrainJob", "build_networks", "plan_gnet", "train_group"]
-
-#: The single group of a model that is trained on all its voxels jointly.
-JOINT = "joint"
 
 
 def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
@@ -42,7 +40,7 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
     images, maps = int(np.prod(opened.images().shape)), half_bytes(count, *pixels)
     trainings = []
     for group in groups:
-        queries = [opened.explain(subject, roi=_rois(pipeline, group)) for subject in subjects]
+        queries = [opened.explain(subject, **pipeline.selection(*_rois(group))) for subject in subjects]
         responses = sum(query.result_bytes for query in queries)
         for rank in range(pipeline.processes):
             trainings.append(
@@ -93,10 +91,11 @@ def train_group(job: TrainJob) -> dict[str, Any] | None:
     The training writes a checkpoint per epoch. It leaves when its worker closes, and continues from the checkpoint
     when the task runs again. Of the processes that share a training, the first evaluates and writes.
     """
-    config = job.pipeline
-    data = load_training_data(config, open_store(job.store), _rois(config, job.group))
+    config, opened = job.pipeline, open_store(job.store)
+    data = load_training_data(config, opened, *_rois(job.group))
     with torch_threads(config.threads, share=len(config.roi_groups or (JOINT,)) * config.processes):
-        encoder, readouts = build_networks(config, data)
+        mean = choose_input_mean(config, opened, data, job.group)
+        encoder, readouts = build_networks(config, data, job.group, mean.value)
         result = run_training(
             config, data, encoder, readouts,
             folder=job.folder, part=job.group, rank=job.rank, processes=config.processes,
@@ -104,26 +103,38 @@ def train_group(job: TrainJob) -> dict[str, Any] | None:
         )  # fmt: skip
         if job.rank > 0:
             return None
-        results = group_results(config, data, result, layer_slices(config.width))
+        results = group_results(config, data, result, layer_slices(config.width), mean.attributes())
     write_part(job.folder, job.group, results, model_state(result))
     return {"best_epoch": result.best_epoch, "best_score": result.best_score, "precision": result.precision}
 
 
-def build_networks(config: GNetPipeline, data: TrainingData) -> tuple[Encoder, dict[str, Readout]]:
-    """Initial networks, drawn from the pipeline's seed: the same on any number of workers."""
-    generator = torch.Generator().manual_seed(config.seed)
-    mean = channel_mean(data.images, data.image_rows(training_only=config.protocol == "strict"))
-    encoder = Encoder(_prefilter(config, mean), config.width, dropout=config.train.dropout, generator=generator)
+def build_networks(
+    config: GNetPipeline, data: TrainingData, group: str, mean: Tensor
+) -> tuple[Encoder, dict[str, Readout]]:
+    """Initial networks of one trunk, the same on any number of workers.
+
+    The trunk of each group, and the readout of each subject on it, is drawn from its own stream.
+
+    Parameters
+    ----------
+    config : GNetPipeline
+        Settings.
+    data : TrainingData
+        For the numbers of voxels and the size of images.
+    group : str
+        ROI group of the trunk, or :data:`JOINT`.
+    mean : Tensor
+        (3,) input mean by channel, of image / 255.
+    """
+    drawn = torch_stream(config.seed, config.kind, group, "trunk")
+    encoder = Encoder(_prefilter(config, mean), config.width, dropout=config.train.dropout, generator=drawn)
     levels = level_shapes(encoder, data.images)
-    readouts = {
-        subject: Readout(trials.responses.shape[1], levels, generator=generator)
-        for subject, trials in data.trials.items()
-    }
-    return encoder, readouts
+    return encoder, initial_readouts(config, data, group, levels)
 
 
-def _rois(config: GNetPipeline, group: str) -> tuple[str, ...] | None:
-    return config.rois if group == JOINT else (group,)
+def _rois(group: str) -> tuple[str, ...]:
+    """ROIs of a trunk's voxels; none for all voxels of the pipeline."""
+    return () if group == JOINT else (group,)
 
 
 def _prefilter(config: GNetPipeline, mean: Tensor) -> Prefilter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,7 +17,9 @@ from nsdflow.fit.gnet import TrainResult, Trials, train
 from nsdflow.fit.gnet.parallel import Group
 from nsdflow.fit.gnet.settings import TrainSettings
 from nsdflow.fit.split import image_holdout, last_trials_holdout
+from nsdflow.fit.streams import seed_of, torch_stream
 from nsdflow.io.reach import reaching
+from nsdflow.models.gnet import Readout
 from nsdflow.monitor.events import emit
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.data import SubjectTrials, load_images, load_trials, zscore_on
@@ -29,10 +31,10 @@ if TYPE_CHECKING:
 
     from nsdflow.config.pipeline import ModelPipeline, TrainedPipeline
     from nsdflow.fit.gnet.parallel import Backend
-    from nsdflow.models.gnet import Readout
+    from nsdflow.models.gnet import LevelShape
     from nsdflow.store import Store
 
-__all__ = ["TrainingData", "load_split", "load_training_data", "run_training"]
+__all__ = ["TrainingData", "initial_readouts", "load_split", "load_training_data", "run_training"]
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,15 @@ class TrainingData:
         return [one.images[~one.holdout] if training_only else one.images for one in self.trials.values()]
 
 
-def load_training_data(config: TrainedPipeline, store: Store, rois: Sequence[str] | None) -> TrainingData:
-    """Responses, images and splits of the pipeline's subjects in these ROIs, as its protocol says.
+def load_training_data(config: TrainedPipeline, store: Store, *rois: str) -> TrainingData:
+    """Responses, images and splits of the pipeline's subjects, in its voxels or those of them in ``rois``.
 
     Raises
     ------
     SelectionError
         If a subject is not in the store, has no voxel there, or no trial of a shared image.
     """
-    split = load_split(config, store, rois, config.train.holdout_fraction)
+    split = load_split(config, store, config.train.holdout_fraction, *rois)
     nsd_ids = np.unique(np.concatenate([subject.nsd_id for subject, _ in split]))
     trials = {}
     for subject, holdout in split:
@@ -73,6 +75,21 @@ def load_training_data(config: TrainedPipeline, store: Store, rois: Sequence[str
         )
     images = torch.from_numpy(load_images(store, nsd_ids))
     return TrainingData(tuple(subject for subject, _ in split), nsd_ids, images, trials)
+
+
+def initial_readouts(
+    config: TrainedPipeline, data: TrainingData, part: str, levels: Iterable[LevelShape]
+) -> dict[str, Readout]:
+    """Readouts before training; that of each subject on each trunk is drawn from its own stream."""
+    shapes = tuple(levels)
+    return {
+        subject: Readout(
+            trials.responses.shape[1],
+            shapes,
+            generator=torch_stream(config.seed, config.kind, part, "readout", subject),
+        )
+        for subject, trials in data.trials.items()
+    }
 
 
 def run_training(
@@ -107,6 +124,7 @@ def run_training(
         learning_rate=config.train.learning_rate,
         l1=config.train.weight_penalty,
         seed=config.seed,
+        stream=(config.kind, part, *(("trained prefilter",) if settings.get("train_prefilter") else ())),
         precision=config.precision or "auto",
         prefilter_cache=config.train.prefilter_cache,
         kernels=config.train.kernels,
@@ -147,29 +165,34 @@ def run_training(
 
 
 def load_split(
-    config: ModelPipeline, store: Store, rois: Sequence[str] | None, holdout_fraction: float
+    config: ModelPipeline, store: Store, holdout_fraction: float, *rois: str
 ) -> list[tuple[SubjectTrials, NDArray[np.bool_]]]:
     """All trials of each subject, and which of its training trials are holdout (training trial,), by protocol.
 
     Published: responses z-scored over all trials, the last training trials held out. Strict: images held out, and
     responses z-scored on the training trials that remain.
     """
-    shuffle = config.seed if config.shuffle_images else None
     published = config.protocol == "published"
     split = []
     for name in select_subjects(store.subjects, config.subjects):
-        subject = load_trials(store, name, rois, zscore=published, shuffle=shuffle)
+        shuffle = seed_of(config.seed, "shuffled images", name) if config.shuffle_images else None
+        subject = load_trials(store, name, config.selection(*rois), zscore=published, shuffle=shuffle)
         training = ~subject.shared
         if training.all():
             raise SelectionError(f"{name} has no trial of a shared image to validate on; ingest more sessions")
-        if published:
-            split.append((subject, last_trials_holdout(int(training.sum()), holdout_fraction)))
-            continue
-        holdout = image_holdout(subject.nsd_id[training], holdout_fraction)
-        fitted_on = training.copy()
-        fitted_on[training] = ~holdout
-        scored = zscore_on(subject.responses, subject.session, fitted_on)
-        split.append((replace(subject, responses=scored), holdout))
+        if not published:
+            fitted_on = training.copy()
+            fitted_on[training] = ~image_holdout(subject.nsd_id[training], holdout_fraction)
+            scored = zscore_on(subject.responses, subject.session, fitted_on)
+            subject = replace(subject, responses=scored)
+        if config.combine_trial:
+            subject = subject.averaged()
+            training = ~subject.shared
+        trials = subject.nsd_id[training]
+        holdout = (
+            last_trials_holdout(len(trials), holdout_fraction) if published else image_holdout(trials, holdout_fraction)
+        )
+        split.append((subject, holdout))
     return split
 
 
@@ -183,7 +206,7 @@ def _report_epoch(run: str, part: str, record: Mapping[str, Any], device: torch.
         seconds=record["seconds"],
         loss=record["train_loss"],
         holdout_loss=record["holdout_loss"],
-        accuracy=record["holdout_cc_median"],
+        accuracy=record["holdout_accuracy"],
         gpu_memory=gpu_memory(device),
-        subjects={name: values["holdout_cc_median"] for name, values in record["subjects"].items()},
+        subjects={name: values["holdout_accuracy"] for name, values in record["subjects"].items()},
     )

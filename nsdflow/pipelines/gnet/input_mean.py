@@ -1,0 +1,88 @@
+"""The mean that GNet subtracts from its input: over which images the published programs took it, and what is here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from nsdflow.fit.statistics import channel_mean, channel_sums
+from nsdflow.pipelines.data import listed_images, load_images
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from nsdflow.pipelines.gnet.settings import GNetPipeline
+    from nsdflow.pipelines.gnet.training import TrainingData
+    from nsdflow.store import Store
+
+__all__ = ["JOINT", "InputMean", "choose_input_mean"]
+
+#: The single group of a model that is trained on all its voxels jointly.
+JOINT: Final = "joint"
+#: Images in memory at once, besides those of the training.
+IMAGES_AT_ONCE: Final = 512
+
+
+@dataclass(frozen=True)
+class InputMean:
+    """The input mean of one trunk."""
+
+    value: Tensor
+    """(3,) float64, mean of image / 255 by channel"""
+    over: str
+    """The images that it is taken over, in words."""
+
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of the run's results."""
+        return {"input_mean": self.value.tolist(), "input_mean_over": self.over}
+
+
+def choose_input_mean(config: GNetPipeline, store: Store, data: TrainingData, group: str) -> InputMean:
+    """Input mean of one trunk as the protocol says.
+
+    Published: the mean over the images of each subject's list (GNet8j: all of them; GNet8r: without the shared ones),
+    then over subjects. Where the store lacks images of a list, those that the subject's trials show stand for it.
+    Strict: the images of training trials without the holdout.
+
+    Parameters
+    ----------
+    config : GNetPipeline
+        Settings.
+    store : Store
+        Holds the images.
+    data : TrainingData
+        Images that are in memory already.
+    group : str
+        ROI group of the trunk, or :data:`JOINT`.
+    """
+    if config.protocol == "strict":
+        mean = channel_mean(channel_sums(data.images), data.image_rows(training_only=True), data.images[0, 0].numel())
+        return InputMean(mean, "images of training trials, without the holdout")
+    lists = [listed_images(store, subject.subject) for subject in data.subjects]
+    ids = [one.nsd_id if group == JOINT else one.nsd_id[~one.shared] for one in lists]
+    wanted = np.unique(np.concatenate(ids))
+    sums = _sums(store, data, wanted)
+    rows = [torch.from_numpy(np.searchsorted(wanted, one)) for one in ids]
+    kind = "all images" if group == JOINT else "all images but the shared ones"
+    seen = "" if all(one.complete for one in lists) else " that its trials show (the store lacks the others)"
+    return InputMean(
+        channel_mean(sums, rows, data.images[0, 0].numel()),
+        f"{kind} of each subject's list{seen}, then over subjects",
+    )
+
+
+def _sums(store: Store, data: TrainingData, wanted: NDArray[np.int64]) -> Tensor:
+    """(image, 3) sums of the pixels of each channel; images that are not in memory are read block by block."""
+    sums = torch.zeros(len(wanted), 3, dtype=torch.int64)
+    position = np.searchsorted(data.nsd_ids, wanted)
+    known = data.nsd_ids[np.minimum(position, len(data.nsd_ids) - 1)] == wanted
+    sums[known] = channel_sums(data.images, torch.from_numpy(position[known]))
+    others = np.flatnonzero(~known)
+    for start in range(0, len(others), IMAGES_AT_ONCE):
+        block = others[start : start + IMAGES_AT_ONCE]
+        sums[block] = channel_sums(torch.from_numpy(load_images(store, wanted[block])))
+    return sums
