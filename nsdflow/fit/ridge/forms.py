@@ -1,4 +1,4 @@
-"""Ridge regression of many voxels on one set of rows, for many lambdas, in whichever form is cheaper.
+"""Operators that score all lambdas of one fwRF candidate on its holdout rows, in whichever form is cheaper.
 
 With Z (row, feature) the training rows and B (row, voxel) their responses, the predictions of holdout rows H are
 
@@ -152,7 +152,9 @@ def scorer(system: RidgeSystem, repeated: Tensor | None = None) -> Scorer:
 
     Parameters
     ----------
-    repeated : (r,) factors by which the first r holdout rows are the last r training rows; none if None.
+    system : RidgeSystem
+    repeated : Tensor, optional
+        (r,) factors by which the first r holdout rows are the last r training rows; none if None.
     """
     if system.form != "dual":
         return PrimalScorer(system)
@@ -180,33 +182,33 @@ class DualScorer:
     def __init__(self, system: RidgeSystem, repeated: Tensor) -> None:
         self.rows, self.repeated = system.rows, repeated.double()
         self.apart = apart = len(system.rows) - len(repeated)
-        values, self.vectors = torch.linalg.eigh(system.gram[:apart, :apart])
-        self.values = values.clamp_(min=0)
-        self.beside = system.gram[apart:, :apart] @ self.vectors
-        self.corner = system.gram[apart:, apart:]
+        E, self.Q = torch.linalg.eigh(system.gram[:apart, :apart])  # (apart,), (apart, apart)
+        self.E = E.clamp_(min=0)
+        self.W = system.gram[apart:, :apart] @ self.Q  # (repeated, apart)
+        self.A2 = system.gram[apart:, apart:]  # (repeated, repeated)
 
     def right(self, responses: Tensor) -> Tensor:
-        turned = self.vectors.T.float() @ responses[: self.apart]
-        return torch.cat([turned, responses[self.apart :]])
+        QB = self.Q.T.float() @ responses[: self.apart]  # (apart, voxel)
+        return torch.cat([QB, responses[self.apart :]])
 
     def operators(self, holdout: Tensor, lambdas: Sequence[float]) -> Iterator[Tensor]:
-        new = holdout[len(self.repeated) :].double() @ self.rows.T.double()
-        turned, direct = new[:, : self.apart] @ self.vectors, new[:, self.apart :]
+        H = holdout[len(self.repeated) :].double() @ self.rows.T.double()  # (new, row)
+        H1, H2 = H[:, : self.apart] @ self.Q, H[:, self.apart :]  # (new, apart), (new, repeated)
         for strength in lambdas:
-            shrunk = self.beside / (self.values + strength)
-            schur = self.corner - gram(self.beside / (self.values + strength).sqrt())
-            inverse = torch.cholesky_inverse(_factor(schur, strength))
-            inner = torch.cat([-inverse @ shrunk, inverse], dim=1)  # x2 = inner @ right
-            old = inner * -strength
+            WD = self.W / (self.E + strength)
+            S = self.A2 - gram(self.W / (self.E + strength).sqrt())  # S - lambda I
+            S_inverse = torch.cholesky_inverse(_factor(S, strength))
+            X2 = torch.cat([-S_inverse @ WD, S_inverse], dim=1)  # x2 = X2 @ right
+            old = X2 * -strength  # (repeated, row): A x = B - lambda x
             old[:, self.apart :].diagonal().add_(1)
             old.mul_(self.repeated[:, None])
-            if not len(new):
+            if not len(H):
                 yield old.float()
                 continue
-            scaled = turned / (self.values + strength)
-            fresh = (direct - scaled @ self.beside.T) @ inner
-            fresh[:, : self.apart] += scaled
-            yield torch.cat([old, fresh]).float()
+            HD = H1 / (self.E + strength)
+            new = (H2 - HD @ self.W.T) @ X2
+            new[:, : self.apart] += HD
+            yield torch.cat([old, new]).float()
 
 
 def gram(rows: Tensor) -> Tensor:

@@ -1,0 +1,186 @@
+"""``RidgeCV``: the exact ridge of this package as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.model_selection import check_cv
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor
+
+from nsdflow.fit.ridge.selection import Selection
+from nsdflow.fit.ridge.solver import RidgeFit, RidgeProblem, fit
+
+__all__ = ["RidgeCV"]
+
+
+class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Ridge regression of many targets, each with its own lambda; primal or dual, whichever is smaller.
+
+    Minimises ``sum_i s_i (y_i - x_i'w - b)^2 + lambda |w|^2`` with sample weights s_i.
+
+    Parameters
+    ----------
+    lambdas : sequence of float
+        Candidates.
+    cv : {"gcv", "loo"}, int or splitter, default="gcv"
+        How lambda is chosen: generalised cross-validation or leave-one-out, both in closed form, a number of folds,
+        or any splitter of scikit-learn (``GroupKFold`` takes ``fit(X, y, groups=...)``).
+    fit_intercept : bool, default=True
+    standardise : bool, default=False
+        Divide features by their standard deviation.
+    precision : {"auto", "float32", "float64"}, default="auto"
+        Of the system; ``auto`` is float64 for data of float64, and for others float32 where rounding stays far below
+        the smallest lambda.
+
+    Attributes
+    ----------
+    lambda_ : float or ndarray of shape (n_targets,)
+    coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
+        Made when it is asked for.
+    intercept_ : float or ndarray of shape (n_targets,)
+    dual_coef_ : ndarray of shape (n_samples, n_targets) or None
+        Where the dual form was used.
+
+    Notes
+    -----
+    ``X`` and ``y`` may be NumPy arrays, torch tensors or xarray DataArrays. Predictions are of the type of ``X``; for
+    a DataArray they carry its first dimension and the last one of ``y``, with their coordinates.
+
+    Examples
+    --------
+    >>> from nsdflow.fit.ridge import RidgeCV
+    >>> RidgeCV(lambdas=[1, 10, 100]).fit(features, responses).predict(features)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        lambdas: Sequence[float] = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5),
+        *,
+        cv: Any = "gcv",
+        fit_intercept: bool = True,
+        standardise: bool = False,
+        precision: str = "auto",
+    ) -> None:
+        self.lambdas = lambdas
+        self.cv = cv
+        self.fit_intercept = fit_intercept
+        self.standardise = standardise
+        self.precision = precision
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> RidgeCV:
+        """Choose lambda per target and fit.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+        y : array of shape (n_samples,) or (n_samples, n_targets)
+        sample_weight : array of shape (n_samples,), optional
+            For example the number of trials that a row of ``y`` is the mean of.
+        groups : array of shape (n_samples,), optional
+            For splitters that keep groups together.
+        """
+        self._labels = _labels(y)
+        kind = {"dtype": [np.float64, np.float32], "multi_output": True, "y_numeric": True}
+        X, y = validate_data(self, _plain(X), _plain(y), **kind)
+        y = np.asarray(y, X.dtype)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        used = weight > 0
+        folds = self._folds(X, y, groups)
+        folds = None if folds is None else [mark[torch.as_tensor(used)] for mark in folds]
+        X, y, weight = X[used], y[used], weight[used]
+        self._flat = y.ndim == 1
+        targets = y[:, None] if self._flat else y
+        problem = RidgeProblem(
+            tuple(float(strength) for strength in self.lambdas),
+            Selection(_method(self.cv)),
+            intercept=self.fit_intercept,
+            standardise=self.standardise,
+            precision=_precision(self.precision, X),
+        )
+        data = torch.as_tensor(np.ascontiguousarray(X)), torch.as_tensor(np.ascontiguousarray(targets))
+        self.fit_: RidgeFit = fit(*data, problem, weights=torch.as_tensor(weight), folds=folds)
+        self._X = data[0] if self.fit_.form == "dual" else None
+        chosen = self.fit_.lambda_.numpy()
+        self.lambda_ = float(chosen[0]) if self._flat else chosen
+        return self
+
+    def _folds(self, X: Any, y: Any, groups: Any) -> list[Tensor] | None:
+        if isinstance(self.cv, str):
+            if self.cv not in ("gcv", "loo"):
+                raise ValueError(f"cv must be gcv, loo, a number of folds or a splitter, received {self.cv!r}")
+            return []
+        folds = []
+        for _, held in check_cv(self.cv).split(X, y, groups):
+            mark = torch.zeros(len(X), dtype=torch.bool)
+            mark[torch.as_tensor(np.asarray(held))] = True
+            folds.append(mark)
+        return folds
+
+    def predict(self, X: Any) -> Any:
+        """Predictions of shape (n_samples,) or (n_samples, n_targets), of the type of ``X``."""
+        check_is_fitted(self, "fit_")
+        given = X
+        X = validate_data(self, _plain(X), dtype=[np.float64, np.float32], reset=False)
+        found = self.fit_.predict(torch.as_tensor(np.ascontiguousarray(X, self.fit_.bias.numpy().dtype)), self._X)
+        values = found[:, 0] if self._flat else found
+        return values if isinstance(given, Tensor) else _labelled(values.numpy(), given, self._labels)
+
+    @property
+    def coef_(self) -> Any:
+        """Weights of raw features."""
+        weights = self.fit_.weights(self._X)[0].numpy()
+        return weights[:, 0] if self._flat else weights.T
+
+    @property
+    def intercept_(self) -> Any:
+        """Intercept."""
+        intercept = self.fit_.weights(self._X)[1].numpy()
+        return float(intercept[0]) if self._flat else intercept
+
+    @property
+    def dual_coef_(self) -> Any:
+        """Coefficients of the training samples, where the dual form was used."""
+        if self.fit_.form == "primal" or self.fit_.coefficients is None:
+            return None
+        return self.fit_.coefficients.numpy()
+
+
+def _method(cv: Any) -> Literal["kfold", "loo", "gcv"]:
+    """The selection that ``cv`` stands for; folds are made apart."""
+    if not isinstance(cv, str):
+        return "kfold"
+    return "loo" if cv == "loo" else "gcv"
+
+
+def _precision(wanted: Any, X: Any) -> Any:
+    """The precision of the system for these data."""
+    return "float64" if wanted == "auto" and X.dtype == np.float64 else wanted
+
+
+def _plain(values: Any) -> Any:
+    """What scikit-learn's checks take."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu().numpy()
+    return values.values if hasattr(values, "dims") and hasattr(values, "coords") else values
+
+
+def _labels(y: Any) -> Any:
+    """Dimensions and coordinates of the targets of a DataArray."""
+    if not (hasattr(y, "dims") and hasattr(y, "coords")):
+        return None
+    last = y.dims[1:]
+    return last, {name: coord for name, coord in y.coords.items() if coord.dims == last}
+
+
+def _labelled(values: Any, X: Any, labels: Any) -> Any:
+    """Predictions like X: a DataArray with the coordinates of samples and targets."""
+    if not (hasattr(X, "dims") and hasattr(X, "coords")):
+        return values
+    last, coords = labels if labels is not None else (("target",)[: values.ndim - 1], {})
+    rows = {name: coord for name, coord in X.coords.items() if coord.dims == X.dims[:1]}
+    return type(X)(values, dims=(X.dims[0], *last), coords={**rows, **coords})

@@ -1,0 +1,153 @@
+"""What a ridge fit reads: columns of features, and responses in blocks of voxels, from memory or from disk.
+
+Anything with ``shape`` and ``[:, a:b]`` will do: a tensor, a NumPy array or memory map, a Zarr or HDF5 array.
+Observations are trials, or trials that were averaged, with their number as weight. With n_i trials of image i and
+mean response y_i, the trial-level problem is the one with a row per image and weight n_i:
+
+    sum_trials (y - x'w)^2 = sum_i n_i (y_i - x_i'w)^2 + within,     within = sum_trials (y - y_i)^2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Columns", "Observations", "Statistics", "as_tensor", "blocks", "standardised_columns", "take_columns"]
+
+
+class Columns(Protocol):
+    """A matrix that is read by columns."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(row, column)."""
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Which image each row of the responses shows, and how many trials it stands for."""
+
+    image: Tensor
+    """(observation,) int64, row of the features."""
+    weight: Tensor
+    """(observation,) float64, number of trials."""
+    images: int
+    """Rows of the features."""
+
+    @classmethod
+    def of(cls, images: int, image: Tensor | None = None, weight: Tensor | None = None) -> Observations:
+        """One observation per image where nothing else is given.
+
+        Raises
+        ------
+        ValueError
+            An observation shows no row of the features, or has no positive weight.
+        """
+        image = torch.arange(images) if image is None else torch.as_tensor(image, dtype=torch.int64)
+        weight = torch.ones(len(image)) if weight is None else torch.as_tensor(weight)
+        if len(image) != len(weight):
+            raise ValueError(f"{len(image)} observations but {len(weight)} weights; give one weight per observation")
+        if len(image) == 0 or int(image.min()) < 0 or int(image.max()) >= images:
+            raise ValueError(f"observations show image rows outside 0..{images - 1}; give rows of the features")
+        if not bool((weight > 0).all() & weight.isfinite().all()):
+            raise ValueError("weights must be positive numbers of trials")
+        return cls(image, weight.double(), images)
+
+    def counts(self, used: Tensor | None = None) -> Tensor:
+        """Trials of each image (image,) float64, of all observations or of those marked in ``used``."""
+        weight = self.weight if used is None else torch.where(used, self.weight, 0.0)
+        return torch.zeros(self.images, dtype=torch.float64).index_add_(0, self.image, weight)
+
+    def means(self, Y: Tensor, used: Tensor | None = None) -> Tensor:
+        """Mean response of each image, (image, voxel) in the dtype of Y (observation, voxel); 0 without trials."""
+        weight = self.weight if used is None else torch.where(used, self.weight, 0.0)
+        counts = self.counts(used)
+        share = (weight / counts.clamp(min=1e-300)[self.image]).to(Y.dtype)
+        mean = torch.zeros(self.images, Y.shape[1], dtype=Y.dtype)
+        rows = torch.arange(len(Y)) if used is None else used.nonzero()[:, 0]
+        for some in rows.split(2048):
+            mean.index_add_(0, self.image[some], Y[some] * share[some, None])
+        return mean
+
+
+def as_tensor(values: Any) -> Tensor:
+    """A tensor on the CPU of whatever a block was read as: float64 where it was, else float32."""
+    tensor = torch.as_tensor(values).cpu()
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def blocks(count: int, size: int) -> Iterator[slice]:
+    """Slices of at most ``size`` that cover ``count``."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, max(1, size)))
+
+
+def take_columns(matrix: Columns, wanted: Tensor, span: int) -> Tensor:
+    """Some columns (ascending) of a matrix, read by contiguous blocks of at most ``span`` unless it is in memory."""
+    if isinstance(matrix, Tensor):
+        return as_tensor(matrix[:, wanted])
+    taken = None
+    for block in blocks(int(matrix.shape[1]), span):
+        places = ((wanted >= block.start) & (wanted < block.stop)).nonzero()[:, 0]
+        if len(places):
+            first, last = int(wanted[places[0]]), int(wanted[places[-1]]) + 1
+            values = as_tensor(matrix[:, first:last])
+            taken = values.new_empty(len(values), len(wanted)) if taken is None else taken
+            taken[:, places] = values[:, wanted[places] - first]
+    assert taken is not None
+    return taken
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation (feature,) by which features are standardised."""
+
+    mean: Tensor
+    std: Tensor
+
+    def apply(self, values: Tensor, columns: slice) -> Tensor:
+        """Standardise a block (row, feature) in place."""
+        return values.sub_(self.mean[columns]).div_(self.std[columns])
+
+
+def standardised_columns(values: Tensor, weight: Tensor, *, center: bool, scale: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Standardise a block of features on rows weighted by trials.
+
+    Parameters
+    ----------
+    values : Tensor
+        (row, feature), changed in place.
+    weight : Tensor
+        (row,) float64; rows of weight 0 do not count.
+    center, scale : bool
+        Subtract the mean; divide by the standard deviation (ddof 0). A feature that is constant becomes 0 with
+        ``center``, and keeps its values otherwise.
+
+    Returns
+    -------
+    values, mean, std
+        mean and std (feature,).
+    """
+    share = (weight / weight.sum()).to(values.dtype)
+    mean = values.new_zeros(values.shape[1])
+    seen = values if bool((share > 0).all()) else values[share > 0]
+    constant = seen.amax(0) == seen.amin(0) if scale else torch.zeros(values.shape[1], dtype=torch.bool)
+    del seen
+    if center:
+        for _ in range(2):  # the second pass removes what rounding left of the first
+            step = share @ values
+            values -= step
+            mean += step
+        values[:, constant] = 0
+    if not scale:
+        return values, mean, torch.ones_like(mean)
+    variance = values.new_zeros(values.shape[1]) if center else -(share @ values).square()
+    for rows in blocks(len(values), 1024):
+        variance += share[rows] @ values[rows].square()
+    std = torch.where(constant | (variance <= 0), 1.0, variance.clamp(min=0).sqrt())
+    return values.div_(std), mean, std

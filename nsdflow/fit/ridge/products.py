@@ -1,0 +1,112 @@
+"""The Gram matrix of standardised features, accumulated over blocks of features, and the precision that it needs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nsdflow.errors import RunError
+from nsdflow.fit.ridge.cholesky import add_products_, make_tiles
+from nsdflow.fit.ridge.inputs import Columns, Statistics, as_tensor, blocks, standardised_columns
+
+__all__ = ["Precision", "accumulate", "cross_products", "float32_is_enough", "upper_norm"]
+
+#: ``auto`` is float32 where :func:`float32_is_enough`, else float64.
+Precision = Literal["auto", "float32", "float64"]
+
+#: Rounding of the largest direction in float32, in units of lambda, that is allowed for predictions of a holdout.
+FLOAT32_ROUNDING = 0.01
+#: The same for leverages, of which what is left of 1 counts.
+FLOAT32_ROUNDING_CLOSED = 0.001
+
+
+def accumulate(
+    features: Columns,
+    order: Tensor,
+    weight: Tensor,
+    *,
+    center: bool,
+    scale: bool,
+    dtype: torch.dtype,
+    at_once: int,
+    keep: bool = False,
+) -> tuple[Tensor | None, Statistics, Tensor | None]:
+    """X X' of all images, without ever holding X; or X itself.
+
+    Parameters
+    ----------
+    features : Columns
+        (image, feature).
+    order : Tensor
+        (image,) rows of the features in the order wanted.
+    weight : Tensor
+        (image,) float64 in that order, trials over which mean and standard deviation are taken.
+    at_once : int
+        Features of a block.
+    keep : bool
+        Return X (image, feature) standardised instead of the products (the primal form).
+
+    Returns
+    -------
+    S, statistics, X
+        S (image, image) with X X' in its upper triangle, None with ``keep``; X only with ``keep``.
+
+    Raises
+    ------
+    RunError
+        A feature is not finite.
+    """
+    images, count = len(order), int(features.shape[1])
+    S = None if keep else torch.zeros(images, images, dtype=dtype)
+    kind = as_tensor(features[:, :1]).dtype
+    X = torch.empty(images, count, dtype=kind) if keep else None
+    mean, std = torch.empty(count, dtype=kind), torch.empty(count, dtype=kind)
+    tiles = make_tiles(torch.ones(images, dtype=torch.bool))
+    straight = bool((order == torch.arange(images)).all())
+    for columns in blocks(count, at_once):
+        values = as_tensor(features[:, columns])
+        values = values.clone() if straight else values[order]
+        if not bool(values.sum().isfinite()) and not bool(values.isfinite().all()):
+            broken = int((~values.isfinite()).any(1).nonzero()[0, 0])
+            raise RunError(
+                f"features of image row {int(order[broken])} are not finite; check the images or the network"
+            )
+        values, mean[columns], std[columns] = standardised_columns(values, weight, center=center, scale=scale)
+        if X is not None:
+            X[:, columns] = values
+        if S is not None:
+            add_products_(S, values.to(dtype), tiles)
+    return S, Statistics(mean, std), X
+
+
+def cross_products(
+    features: Columns, order: Tensor, others: Columns, statistics: Statistics, *, at_once: int
+) -> Tensor:
+    """Products (other, image) of other rows with the training images, both standardised."""
+    K = torch.zeros(int(others.shape[0]), len(order), dtype=statistics.mean.dtype)
+    for columns in blocks(int(features.shape[1]), at_once):
+        here = statistics.apply(as_tensor(features[:, columns])[order], columns)
+        there = statistics.apply(as_tensor(others[:, columns]).clone(), columns)
+        K.addmm_(there, here.T)
+    return K
+
+
+def upper_norm(S: Tensor) -> float:
+    """Frobenius norm of the symmetric matrix whose upper triangle is that of S: a bound of its largest eigenvalue."""
+    total = 0.0
+    for start in range(0, len(S), 1024):
+        rows = S[start : start + 1024].triu(start + 1)
+        total += 2 * float(rows.square().sum(dtype=torch.float64))
+    return float((total + float(S.diagonal().double().square().sum())) ** 0.5)
+
+
+def float32_is_enough(norm: float, smallest: float, *, closed: bool = False) -> bool:
+    """Whether a system of that norm may be factored in float32 with that lambda, the smallest.
+
+    Rounding of a factorisation is relative to the largest direction, which the norm bounds; it must stay well below
+    lambda, which decides about the small directions. ``closed`` asks for leave-one-out or generalised validation.
+    """
+    allowed = FLOAT32_ROUNDING_CLOSED if closed else FLOAT32_ROUNDING
+    return torch.finfo(torch.float32).eps * norm <= allowed * smallest

@@ -1,0 +1,198 @@
+"""How lambda is chosen per voxel: a holdout, k folds, leave-one-out or generalised cross-validation.
+
+Folds are made of images: all trials of an image stand on the same side, except in a holdout that is given per trial
+(the published one). The loss of a lambda is the squared error of the trials held out. The closed forms use, with the
+weighted residuals e = sqrt(c) (y - yhat), leverages h and u_i^2 = c_i / sum c of the intercept (0 without one),
+
+    leave-one-out   sum_i (e_i / (1 - h_i - u_i^2))^2 + within          (an image is left out with all its trials)
+    generalised     (sum_i e_i^2 + within) / (1 - (sum_i h_i + 1) / N)^2  (N trials; no 1 without an intercept)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nsdflow.fit.ridge.inputs import Columns, Observations, as_tensor, blocks
+from nsdflow.fit.ridge.system import DualSystem, System
+
+__all__ = ["CLOSED", "Closed", "Folds", "Selection", "fold_order", "make_folds", "score_closed", "score_fold"]
+
+Closed = Literal["loo", "gcv"]
+CLOSED = get_args(Closed)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How lambda is chosen.
+
+    Parameters
+    ----------
+    method : {"holdout", "kfold", "loo", "gcv"}
+    fraction : float
+        Share of the images held out by ``holdout``.
+    folds : int
+        Number of folds of ``kfold``.
+    seed : int
+        Of the draw of images into folds.
+    """
+
+    method: Literal["holdout", "kfold", "loo", "gcv"] = "holdout"
+    fraction: float = 0.1
+    folds: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in ("holdout", "kfold", *CLOSED):
+            raise ValueError(f"unknown selection {self.method!r}; write holdout, kfold, loo or gcv")
+        if not 0 < self.fraction < 1:
+            raise ValueError(f"holdout fraction must lie between 0 and 1, received {self.fraction}")
+        if self.folds < 2:
+            raise ValueError(f"kfold needs at least 2 folds, received {self.folds}")
+
+
+#: One mark (observation,) bool per fold: the observations that are held out.
+Folds = Sequence[Tensor]
+
+
+def make_folds(selection: Selection, observations: Observations) -> Folds:
+    """Observations held out in each fold, images drawn at random with the seed of the selection.
+
+    Raises
+    ------
+    ValueError
+        There are fewer images than folds.
+    """
+    if selection.method in CLOSED:
+        return ()
+    shown = observations.image.unique().numpy()
+    drawn = np.random.default_rng(selection.seed).permutation(shown)
+    count = selection.folds if selection.method == "kfold" else 1
+    size = max(1, round(selection.fraction * len(shown)))
+    parts = np.array_split(drawn, count) if selection.method == "kfold" else [drawn[:size]]
+    if len(shown) < max(2, count) or (count == 1 and size >= len(shown)):
+        raise ValueError(f"{len(shown)} images are too few for {count} fold(s); use fewer folds, or loo")
+    return [torch.isin(observations.image, torch.from_numpy(part)) for part in parts]
+
+
+def fold_order(folds: Folds, observations: Observations) -> Tensor:
+    """An order of the images in which those held out in a fold follow each other, at the end; the others come first.
+
+    Images of which some trials are held out and others train are placed with those that train.
+    """
+    fold = torch.full((observations.images,), -1, dtype=torch.int64)
+    for number, held in enumerate(folds):
+        trained = torch.isin(torch.arange(observations.images), observations.image[~held])
+        alone = torch.isin(torch.arange(observations.images), observations.image[held]) & ~trained
+        fold[alone] = number
+    return torch.sort(fold, stable=True).indices
+
+
+def centred(observations: Observations, Y: Tensor, used: Tensor, intercept: bool) -> tuple[Tensor, Tensor]:
+    """B (image, voxel), sqrt(c) (y - nu), and nu (voxel,)."""
+    c = observations.counts(used)
+    mean = observations.means(Y, used)
+    share = (c / c.sum()).to(mean.dtype)
+    nu = share @ mean if intercept else mean.new_zeros(mean.shape[1])
+    return mean.sub_(nu).mul_(c.sqrt().to(mean.dtype)[:, None]), nu
+
+
+def score_fold(
+    system: System,
+    observations: Observations,
+    responses: Columns,
+    held: Tensor,
+    lambdas: Sequence[float],
+    *,
+    intercept: bool,
+    voxels_at_once: int,
+    lambdas_at_once: int,
+) -> Tensor:
+    """Squared error (lambda, voxel) float64 of the observations held out, summed over trials.
+
+    Work per lambda: side^3 / 3 for the factor, 2 side^2 m for the operator of m images held out, and 2 side m per
+    voxel; no coefficient is computed.
+    """
+    system.begin(observations.counts(~held))
+    image, place = observations.image[held].unique(return_inverse=True)
+    R = system.rows(image)  # (m, side)
+    weight = observations.weight[held]
+    voxels, kind = int(responses.shape[1]), as_tensor(responses[:, :1]).dtype
+    loss = torch.zeros(len(lambdas), voxels, dtype=torch.float64)
+    for some in blocks(len(lambdas), lambdas_at_once):
+        operators = []
+        for strength in lambdas[some]:
+            system.factor(strength)
+            O = system.solve(R.T.contiguous())  # noqa: E741  (side, m)
+            operators.append(O.to(kind) if isinstance(system, DualSystem) else O)
+        for columns in blocks(voxels, voxels_at_once):
+            Y = as_tensor(responses[:, columns])
+            B, nu = centred(observations, Y, ~held, intercept)
+            T = system.right(B)
+            wanted = (Y[held] - nu).to(T.dtype)  # (held observation, voxel)
+            for number, O in enumerate(operators, some.start):  # noqa: E741
+                residual = wanted - (O.T.to(T.dtype) @ T)[place]
+                loss[number, columns] = weight @ residual.square_().double()
+    return loss
+
+
+def score_closed(
+    system: System,
+    observations: Observations,
+    responses: Columns,
+    lambdas: Sequence[float],
+    method: Closed,
+    *,
+    intercept: bool,
+    voxels_at_once: int,
+    within: Tensor | None = None,
+) -> Tensor:
+    """The leave-one-out or generalised loss (lambda, voxel) float64.
+
+    Parameters
+    ----------
+    within : Tensor, optional
+        (voxel,) float64, squared deviations of trials from the means that the responses hold, where they are means.
+    """
+    c, everything = observations.counts(), torch.ones(len(observations.image), dtype=torch.bool)
+    system.begin(c)
+    voxels, trials = int(responses.shape[1]), float(c.sum())
+    u2 = c / trials if intercept else torch.zeros_like(c)
+    loss = torch.zeros(len(lambdas), voxels, dtype=torch.float64)
+    for number, strength in enumerate(lambdas):
+        system.factor(strength)
+        residuals, h = system.left_out(strength)
+        kept = (1 - h - u2).clamp(min=1e-12)[:, None]
+        for columns in blocks(voxels, voxels_at_once):
+            Y = as_tensor(responses[:, columns])
+            B, nu = centred(observations, Y, everything, intercept)
+            apart = _within(observations, Y, B, nu, c) + (0 if within is None else within[columns])
+            E = residuals(B).double()
+            loss[number, columns] = _CLOSED[method](E, kept, apart, float((h + u2).sum()), trials)
+    return loss
+
+
+def _loo(E: Tensor, kept: Tensor, apart: Tensor, freedom: float, trials: float) -> Tensor:
+    return E.div_(kept).square_().sum(0) + apart
+
+
+def _gcv(E: Tensor, kept: Tensor, apart: Tensor, freedom: float, trials: float) -> Tensor:
+    return (E.square_().sum(0) + apart) / max(1 - freedom / trials, 1e-12) ** 2
+
+
+_CLOSED: dict[str, Callable[[Tensor, Tensor, Tensor, float, float], Tensor]] = {"loo": _loo, "gcv": _gcv}
+
+
+def _within(observations: Observations, Y: Tensor, B: Tensor, nu: Tensor, c: Tensor) -> Tensor:
+    """Squared deviation (voxel,) float64 of observations from the mean of their image."""
+    if len(observations.image) == int((c > 0).sum()):
+        return torch.zeros(Y.shape[1], dtype=torch.float64)
+    total = torch.zeros(Y.shape[1], dtype=torch.float64)
+    for rows in blocks(len(Y), 1024):
+        total += observations.weight[rows] @ (Y[rows] - nu).double().square()
+    return (total - B.double().square().sum(0)).clamp(min=0)

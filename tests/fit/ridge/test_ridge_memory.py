@@ -1,0 +1,81 @@
+"""The planned peak of a ridge fit is within 20 % of what is measured, for very different shapes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nsdflow.errors import PlanError
+from nsdflow.fit.ridge import RidgeProblem, RidgeShape, fitting, plan_memory
+
+MEASURE = """
+import json, sys
+import numpy as np, torch
+from nsdflow.fit.ridge import RidgeProblem, RidgeShape, Selection, fit, plan_memory
+
+torch.set_num_threads(1)
+
+class Drawn:
+    "A matrix of random numbers, of which only a block is ever in memory."
+    def __init__(self, *shape): self.shape = shape
+    def __getitem__(self, key):
+        columns = range(self.shape[1])[key[1]]
+        return np.random.default_rng(columns.start).standard_normal((self.shape[0], len(columns)), dtype=np.float32)
+
+def status(name):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
+
+n, p, v, repeats, keep, precision, method, sizes = json.loads(sys.argv[1])
+
+def run(n, p, v):
+    problem = RidgeProblem((1e3, 1e4, 1e5), Selection(method, folds=2), precision=precision, **sizes)
+    write = None if keep else (lambda voxels, coefficients: None)
+    fit(Drawn(n, p), Drawn(n * repeats, v), problem, images=torch.arange(n).repeat(repeats), write=write)
+    held = {"holdout": round(0.1 * n), "kfold": n // 2}.get(method, 0)
+    return plan_memory(RidgeShape(n, p, v, n * repeats, held, keep=keep), problem).bytes
+
+run(40, 30, 5), run(30, 40, 5)                          # libraries load and make their buffers
+open("/proc/self/clear_refs", "w").write("5")           # the peak starts again from here
+before = status("VmRSS")
+planned = run(n, p, v)
+print(json.dumps([planned, status("VmHWM") - before]))
+"""
+
+SHAPES = {
+    "dual, many features": (3500, 6000, 1000, 1, False, "float32", "holdout", {"voxels_at_once": 500}),
+    "primal, many images": (5000, 1500, 1500, 1, False, "float64", "gcv", {"features_at_once": 512}),
+    "folds": (2500, 4000, 1000, 1, False, "float64", "kfold", {"features_at_once": 512, "voxels_at_once": 500}),
+    "repeats, kept": (2000, 3000, 3000, 3, True, "float32", "loo", {"voxels_at_once": 1500}),
+    "few images": (1200, 30000, 3000, 2, False, "float64", "holdout", {"features_at_once": 8192}),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_planned_peak(name: str) -> None:
+    # every freed page goes back at once: what is measured is what was held, and not what the allocator kept
+    eager = {"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536"}
+    command = [sys.executable, "-c", MEASURE, json.dumps(SHAPES[name])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | eager)
+    assert done.returncode == 0, done.stderr
+    planned, measured = json.loads(done.stdout)
+    print(name, planned >> 20, measured >> 20, round(planned / measured, 3))
+    assert 0.8 * measured <= planned <= 1.2 * measured
+
+
+def test_blocks_shrink_until_they_fit() -> None:
+    shape, problem = RidgeShape(9000, 148_000, 52_000, 9000, 900), RidgeProblem((1.0, 10.0), precision="float32")
+    whole = plan_memory(shape, problem).bytes
+    smaller = fitting(shape, problem, whole - (60 << 20))
+    assert smaller.voxels_at_once < problem.voxels_at_once
+    assert plan_memory(shape, smaller).bytes <= whole - (60 << 20)
+    with pytest.raises(PlanError, match="use fewer images"):
+        fitting(shape, problem, 256 << 20)
+
+
+def test_a_full_subject_fits_into_four_gib() -> None:
+    shape = RidgeShape(10_000, 148_000, 52_000, 10_000, 1000)
+    assert plan_memory(shape, RidgeProblem(tuple(range(1, 11)))).bytes < 3 << 30
