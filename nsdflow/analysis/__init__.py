@@ -18,7 +18,7 @@ from nsdflow.analysis.metrics import (
 from nsdflow.analysis.noise.ceilings import explainable_variance, noise_ceiling
 from nsdflow.analysis.noise.synthetic import noise_model, synthetic_responses
 from nsdflow.analysis.rois import roi_names, roi_summary
-from nsdflow.analysis.summary import SummaryRow, summary_table
+from nsdflow.analysis.summary import SummaryRow, split_counts, summary_table
 
 __all__ = [
     "METRICS",
@@ -38,6 +38,7 @@ __all__ = [
     "roi_names",
     "roi_summary",
     "shuffle_images",
+    "split_counts",
     "summary_table",
     "synthetic_responses",
     "table_frame",

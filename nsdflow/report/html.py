@@ -30,8 +30,8 @@ _PROTOCOLS = {
     "strict": "leak-free: the holdout is grouped by image, every statistic is fitted on training trials only; the "
     "paper's figures come from the published protocol",
 }
-#: Of trainings alone.
-_STEPS = {"published": "two optimizer steps a batch", "strict": "one optimizer step a batch"}
+#: Only of trainings.
+_STEPS = {"published": "two optimizer steps per batch", "strict": "one optimizer step per batch"}
 
 _PAGE = Template("""\
 <!doctype html>
@@ -72,7 +72,7 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path | str:
     MissingDataError
         There is no such run, or it has no results yet.
     RunError
-        ``run.yaml`` is damaged.
+        ``run.yaml`` is damaged; a run without it (written by ``write_results``) is shown without settings.
     """
     run = read_run(run_folder)
     target = f"{run.folder}/report.html"
@@ -81,12 +81,15 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path | str:
 
 
 def render_report(run: Run) -> str:
-    """The page as text: what ran on what, then every section whose variables the results have."""
-    parts = [("What ran on what", _what_ran(run))]
+    """The page as text: every section whose variables the results have, then what ran on what."""
+    parts: list[tuple[str, str]] = []
     for section in SECTIONS:
-        if all(run.has(name) for name in section.needs):
-            parts.append((section.title, f"<p>{escape(section.text)}</p>{section.content(run)}"))
-    parts.append(("Settings", _settings(run)))
+        content = section.content(run) if all(run.has(name) for name in section.needs) else ""
+        if content:
+            parts.append((section.title, f"<p>{escape(section.text)}</p>{content}"))
+    parts.append(("What ran on what", _what_ran(run)))
+    if run.record:
+        parts.append(("Settings", _settings(run)))
     pipeline = run.record.get("pipeline", {})
     return _PAGE.substitute(
         title=escape(run.name),
@@ -105,13 +108,13 @@ def _what_ran(run: Run) -> str:
     subjects = run.subjects()
     voxels = sum(data.sizes["voxel"] for data in subjects.values())
     store = record.get("store", {})
-    told = {
+    facts = {
         "pipeline": f"{pipeline.get('name', run.name)} ({pipeline.get('kind', 'unknown kind')})",
         "protocol": _protocol(pipeline),
         "subjects": f"{', '.join(subjects)}; {voxels:,} voxels" if subjects else None,
         "store": f"{store['url']} (identity {store.get('identity', 'unknown')})" if "url" in store else None,
-        "begun": str(record.get("created", "")).replace("T", " ").replace("+00:00", " UTC"),
-        "took": _duration(run),
+        "started": str(record.get("created", "")).replace("T", " ").replace("+00:00", " UTC"),
+        "duration": _duration(run),
         "machine": _machine(record.get("machine", {})),
         "commit": record.get("commit"),
         "versions": record.get("versions"),
@@ -119,7 +122,7 @@ def _what_ran(run: Run) -> str:
     }
     stages = _stages(run)
     timing = markup.table(("stage", "tasks", "seconds of work", "failures"), stages) if stages else ""
-    return markup.facts(told) + timing
+    return markup.facts(facts) + timing
 
 
 def _protocol(pipeline: Mapping[str, Any]) -> str | None:
@@ -162,7 +165,7 @@ def _stages(run: Run) -> list[tuple[object, ...]]:
 
 def _settings(run: Run) -> str:
     text = yaml.safe_dump(dict(run.record), sort_keys=False)
-    return markup.details("run.yaml: everything this run was told", f"<pre>{escape(text)}</pre>")
+    return markup.details("run.yaml: the settings and the origin of this run", f"<pre>{escape(text)}</pre>")
 
 
 def _anchor(title: str) -> str:

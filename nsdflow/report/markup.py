@@ -1,4 +1,4 @@
-"""Pieces of a page: tables, facts, pictures as text that needs no other file."""
+"""Pieces of a page: tables, facts, and pictures embedded as text."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
+from nsdflow.report.style import house_style
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -18,14 +20,15 @@ __all__ = ["details", "facts", "picture", "table"]
 
 
 def picture(figure: Figure, description: str, *, raster: bool = False) -> str:
-    """A figure inside of the page: SVG, or PNG where so many marks would make SVG large."""
+    """A figure inside the page: SVG, or PNG where many marks would make the SVG large."""
     buffer = BytesIO()
-    if raster:
-        kind = "png"
-        figure.savefig(buffer, format="png", dpi=160)
-    else:
-        kind = "svg+xml"
-        with mpl.rc_context({"svg.hashsalt": "nsdflow"}):  # the same figure gives the same bytes
+    with house_style():
+        if raster:
+            kind = "png"
+            figure.savefig(buffer, format="png", dpi=160)
+        else:
+            kind = "svg+xml"
+            mpl.rcParams["svg.hashsalt"] = "nsdflow"  # the same figure gives the same bytes
             figure.savefig(buffer, format="svg", metadata={"Date": None})
     data = b64encode(buffer.getvalue()).decode()
     width = round(96 * figure.get_figwidth())
@@ -33,7 +36,7 @@ def picture(figure: Figure, description: str, *, raster: bool = False) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; numbers stand right, text left. Floats are printed with three digits, NaN as a dash."""
+    """A table; numbers are aligned right, text left. Floats have three digits, NaN is a dash."""
     rows = list(rows)
     numeric = [isinstance(value, int | float) for value in rows[0]] if rows else [False] * len(header)
     sides = [' class="number"' if number else "" for number in numeric]
@@ -44,7 +47,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def facts(pairs: Mapping[str, object]) -> str:
-    """Names and values in two columns; what is None or empty is left out."""
+    """Names and values in two columns, without those that are None or empty."""
     lines = [
         f"<dt>{escape(name)}</dt><dd>{escape(_plain(value))}</dd>"
         for name, value in pairs.items()

@@ -1,26 +1,45 @@
-"""How every figure looks: sizes, colours that colour-blind readers tell apart, and what axes have in common."""
+"""How every figure looks: sizes, colours that colour-blind readers tell apart, and what axes have in common.
+
+Figures do not depend on the user's matplotlib (a matplotlibrc, ``MPLBACKEND``, a dark style, ``text.usetex``): they are
+drawn and saved with matplotlib's defaults and the settings below, on a canvas that belongs to no window.
+"""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nsdflow.names import ROI_GROUPS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-__all__ = ["CEILING", "IMAGE_DEGREES", "INK", "PALETTE", "colour_of_roi", "empty_figure", "styled", "used", "zero_line"]
+__all__ = [
+    "CEILING",
+    "IMAGE_DEGREES",
+    "INK",
+    "PALETTE",
+    "colour_of_roi",
+    "empty_figure",
+    "grid_of",
+    "house_style",
+    "nothing_to_show",
+    "styled",
+    "used",
+    "zero_line",
+]
 
 P = ParamSpec("P")
 
-#: Degrees of visual angle that NSD's images span: results are in image widths.
+#: Width of NSD's images in degrees of visual angle; results are in image widths.
 IMAGE_DEGREES = 8.4
 
 _OTHER = "#595959"
@@ -54,30 +73,41 @@ _STYLE: Any = {
 }
 
 
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Matplotlib's defaults with the settings of this module; the user's settings are back afterwards."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Makes a function that draws a figure draw it in this style, leaving matplotlib's settings as they were."""
+    """Decorate a function that returns a figure: it draws in :func:`house_style`."""
 
     @wraps(draw)
     def in_style(*arguments: P.args, **options: P.kwargs) -> Figure:
-        with mpl.rc_context(_STYLE):
+        with house_style():
             return draw(*arguments, **options)
 
     return in_style
 
 
 def empty_figure(width: float, height: float) -> Figure:
-    """A figure of that many inches that keeps labels apart, and belongs to no window or global list."""
-    return Figure(figsize=(width, height), layout="constrained")
+    """A figure of ``width`` by ``height`` inches that keeps labels apart, and belongs to no window or global list."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def colour_of_roi(name: str) -> str:
-    """The same colour for an ROI in every figure; areas without one of their own are grey."""
+    """The colour of an ROI, the same in every figure; areas without a colour are grey."""
     groups = [group for group in ROI_GROUPS if group != "other"]
     return dict(zip(groups, (*PALETTE[:-1], *_MORE), strict=True)).get(name, _OTHER)
 
 
 def used(panels: NDArray[Any], count: int) -> list[Axes]:
-    """The first ``count`` panels of a grid; the others are hidden, and the lowest of each column keeps its numbers."""
+    """The first ``count`` panels of a grid; the others are hidden. The lowest of each column keeps its numbers."""
     for axes in panels.flat[count:]:
         axes.set_visible(False)
     for column in range(panels.shape[1]):
@@ -90,3 +120,16 @@ def used(panels: NDArray[Any], count: int) -> list[Axes]:
 def zero_line(axes: Axes) -> None:
     """The line of chance: a correlation of zero."""
     axes.axhline(0, color=CEILING, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+
+
+def grid_of(count: int, most: int = 4) -> tuple[int, int]:
+    """Rows and columns for ``count`` panels, at most ``most`` side by side."""
+    columns = min(most, max(count, 1))
+    return -(-count // columns) if count else 1, columns
+
+
+def nothing_to_show(reason: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = empty_figure(6.4, 0.5)
+    figure.text(0.5, 0.5, reason, ha="center", va="center", color="#666666")
+    return figure

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from nsdflow.analysis.summary import subject_results
-from nsdflow.errors import MissingDataError, RunError
+from nsdflow.errors import RunError
 from nsdflow.io.folders import exists
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.read import read_bytes
@@ -75,7 +75,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     MissingDataError
         There is no run, or it has no results yet.
     RunError
-        ``run.yaml`` is damaged.
+        ``run.yaml`` is damaged. Without the file, the record is empty.
     """
     path = str(local_path(folder)) if is_local(os.fspath(folder)) else os.fspath(folder).rstrip("/")
     results = open_run(path)
@@ -83,7 +83,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     try:
         record = yaml.safe_load(read_bytes(recorded))
     except FileNotFoundError:
-        raise MissingDataError(f"{recorded}: not there; a run's folder holds run.yaml beside results.zarr") from None
+        record = {}  # results written by write_results alone
     except yaml.YAMLError as error:
         raise RunError(f"{recorded} is not YAML ({' '.join(str(error).split())}); restore it or run again") from error
     if not isinstance(record, dict):

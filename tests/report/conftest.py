@@ -50,6 +50,7 @@ def cortex(voxels: int, seed: int, labels: int = 7) -> xr.Dataset:
         {
             "accuracy": ("voxel", accuracy.astype(np.float32)),
             "accuracy_std": ("voxel", np.full(flat.size, 0.02, np.float32)),
+            "accuracy_shuffled": ("voxel", rng.normal(0, 0.02, flat.size).astype(np.float32)),
             "noise_ceiling": ("voxel", ceiling.astype(np.float32)),
         },
         coords={
@@ -98,7 +99,12 @@ def gnet(voxels: int = 150, epochs: int = 8, subjects: tuple[str, ...] = SUBJECT
         features = 4 * len(LAYER_NAMES)
         data["weights"] = (("voxel", "feature"), rng.normal(size=(count, features)).astype(np.float32))
         data["bias"] = ("voxel", np.zeros(count, np.float32))
-        tree[name] = data.assign_coords(layer=("feature", np.repeat(LAYER_NAMES, 4)))
+        growth = (1 - np.exp(-np.arange(1, epochs + 1) / (epochs / 5)))[:, None]
+        by_epoch = growth * data["accuracy"].values + rng.normal(0, 0.02, (epochs, count))
+        data["holdout_accuracy_history"] = (("epoch", "voxel"), by_epoch.astype(np.float32))
+        data = data.assign_attrs(training_trials=240, training_images=80, holdout_trials=27, holdout_images=27)
+        data = data.assign_attrs(validation_trials=30, validation_images=10)
+        tree[name] = data.assign_coords(layer=("feature", np.repeat(LAYER_NAMES, 4)), epoch=np.arange(1, epochs + 1))
     return {**tree, "history": history(epochs, subjects)}
 
 
@@ -117,8 +123,20 @@ def fwrf(voxels: int = 150, subjects: tuple[str, ...] = SUBJECTS) -> Results:
         strength = np.exp(-((depth - data["roi"].values[:, None] / 20) ** 2) * 6)
         data["weights"] = (("voxel", "feature"), np.repeat(strength, 3, axis=1) * rng.normal(size=(count, 24)))
         data["holdout_loss"] = ("voxel", np.ones(count))
+        data["lambda"] = ("voxel", rng.choice(np.geomspace(1e3, 1e6, 9), count).astype(np.float32))
+        data.attrs["lambdas"] = np.geomspace(1e3, 1e6, 9).tolist()
         tree[name] = data.assign_coords(layer=("feature", np.repeat(layers, 3)), parameter=["x", "y", "sigma"])
-    return tree
+    return {**tree, "candidates": xr.Dataset({"rf": (("candidate", "parameter"), candidates())})}
+
+
+def candidates() -> np.ndarray:
+    """The published grid: eight sizes, each with centres so dense that fields overlap."""
+    grids = []
+    for sigma in np.geomspace(0.03, 0.4, 8):
+        centres = np.linspace(-0.55, 0.55, int(np.ceil(1.1 / sigma)))
+        x, y = np.meshgrid(centres, centres)
+        grids.append(np.column_stack([x.ravel(), y.ravel(), np.full(x.size, sigma)]))
+    return np.concatenate(grids)
 
 
 def transfer(voxels: int = 150, epochs: int = 8, subjects: tuple[str, ...] = SUBJECTS) -> Results:
@@ -187,14 +205,19 @@ def synthetic(voxels: int = 150, subjects: tuple[str, ...] = SUBJECTS) -> Result
         data["gain"] = data["planted_accuracy"] = ("voxel", measured + rng.normal(0, 0.03, measured.size))
         data["measured_accuracy"], data["noise_std"] = ("voxel", measured), ("voxel", np.sqrt(1 - measured**2))
         data["mixing"] = (("voxel", "component"), rng.normal(size=(measured.size, 9)))
-        tree[name] = data.drop_vars(["accuracy", "accuracy_std"]).assign(residual=0.4, target_norm=20.0)
+        tree[name] = data.drop_vars(["accuracy", "accuracy_std", "accuracy_shuffled"]).assign(
+            residual=0.4, target_norm=20.0
+        )
     return tree
 
 
 def predicted() -> Results:
     images = {"nsd_id": ("image", np.arange(30))}
     return {
-        name: xr.Dataset({"predictions": (("image", "voxel"), np.ones((30, data.sizes["voxel"]), np.float32))}, images)
+        name: xr.Dataset(
+            {"predictions": (("image", "voxel"), np.ones((30, data.sizes["voxel"]), np.float32))},
+            {**images, "roi": data["roi"]},
+        )
         for name, data in ((name, cortex(60, 0)) for name in SUBJECTS)
     }
 
@@ -243,6 +266,11 @@ def write_run(folder: Path, kind: str, results: Results) -> Path:
     (folder / "log.jsonl").write_text(LOG)
     write_results(folder, xr.DataTree.from_dict(results))
     return folder
+
+
+@pytest.fixture(scope="session", name="cortex")
+def cortex_of() -> Callable[..., xr.Dataset]:
+    return cortex
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,20 @@ def early(subject: xr.Dataset) -> xr.Dataset:
     return subject.isel(voxel=subject["roi"].values <= 7)
 
 
+def off_the_volume(subject: xr.Dataset) -> xr.Dataset:
+    return subject.drop_vars([name for name in ("i", "j", "k") if name in subject.coords])
+
+
+def pictures() -> xr.DataArray:
+    images = np.random.default_rng(0).integers(0, 255, (20, 3, 9, 9), np.uint8)
+    return xr.DataArray(images, dims=("image", "channel", "y", "x"), coords={"nsd_id": ("image", np.arange(20) * 7)})
+
+
+def responses_to(images: xr.DataArray) -> xr.DataArray:
+    order = np.random.default_rng(1).permutation(images.sizes["image"])
+    return xr.DataArray(order * 0.1, dims="image", coords={"nsd_id": ("image", images["nsd_id"].values[order])})
+
+
 DRAW: dict[str, Callable[[Trees], Figure]] = {
     "learning_curves": lambda t: figures.learning_curves(t["gnet"]["history"].to_dataset()),
     "learning_curves of trunks": lambda t: figures.learning_curves(t["transfer"]["history"].to_dataset()),
@@ -40,6 +54,24 @@ DRAW: dict[str, Callable[[Trees], Figure]] = {
     "transfer_matrices": lambda t: figures.transfer_matrices(t["transfer"]["transfer"].to_dataset()),
     "transfer_asymmetries": lambda t: figures.transfer_asymmetries(t["tables"]["transfer"].to_dataset()),
     "planted_signal": lambda t: figures.planted_signal(t["synthetic_data"]),
+    "overview": lambda t: figures.overview(t["gnet"]),
+    "overview without a volume": lambda t: figures.overview(t["gnet"].map_over_datasets(off_the_volume)),
+    "accuracy_bars": lambda t: figures.accuracy_bars(t["fwrf"]),
+    "accuracy_against_ceiling": lambda t: figures.accuracy_against_ceiling(t["gnet"]),
+    "sorted_accuracy": lambda t: figures.sorted_accuracy(t["gnet"]),
+    "roi_map": lambda t: figures.roi_map(t["fwrf"]["subj01"].to_dataset()),
+    "category_map": lambda t: figures.category_map(
+        t["gnet"]["subj01"].to_dataset(), t["gnet"]["subj01"]["roi"].values % 3, {1: "one", 2: "two"}, title="degrees"
+    ),
+    "holdout_violins": lambda t: figures.holdout_violins(t["gnet"]),
+    "model_against_model": lambda t: figures.model_against_model(t["gnet"], t["transfer"], names=("one", "two")),
+    "joint_distribution by subject": lambda t: figures.joint_distribution(t["gnet"], t["transfer"], by="subject"),
+    "candidate_fields": lambda t: figures.candidate_fields(t["fwrf"]["candidates"]["rf"]),
+    "chosen_lambdas": lambda t: figures.chosen_lambdas(t["fwrf"], tuple(np.geomspace(1e3, 1e6, 9))),
+    "features_by_layer": lambda t: figures.features_by_layer(t["fwrf"]["subj01"].to_dataset()),
+    "image_mosaic": lambda _: figures.image_mosaic(pictures(), responses_to(pictures()), label="predicted (degrees)"),
+    "tuning_violins": lambda t: figures.tuning_violins(t["tuning"]),
+    "layer_map": lambda t: figures.layer_map(t["tuning"]["subj01"].to_dataset()),
     "variance_by_layer": lambda t: figures.variance_by_layer(t["tuning"]),
     "variance_by_layer of halves": lambda t: figures.variance_by_layer(t["tuning"], prefix="half_", partition="half"),
 }
@@ -61,10 +93,8 @@ def test_every_panel_is_labelled_and_nothing_global_changes(name: str, results: 
         beside = panel.get_shared_y_axes().get_siblings(panel)  # a row shares its label
         assert titled or panel.get_xlabel() or panel.texts or any(other.get_ylabel() for other in beside)
     words = " ".join(texts(figure))
-    assert any(
-        unit in words
-        for unit in ("correlation", "degrees", "(%)", "share", "difference of r", "change of r", "asymmetry")
-    )
+    units = ["correlation", "degrees", "(%)", "share", "difference of r", "change of r", "asymmetry", "voxels", "(r)"]
+    assert any(unit in words for unit in (*units, "image widths", "features", "variance"))
 
 
 @pytest.mark.parametrize("name", DRAW)

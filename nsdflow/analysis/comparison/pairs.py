@@ -1,40 +1,47 @@
-"""Two models side by side on the same voxels."""
+"""Two models beside each other on the same voxels."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
+from nsdflow.analysis.alignment import check_same_voxels
 from nsdflow.analysis.rois import roi_masks, roi_names
-from nsdflow.analysis.summary import subject_results
+from nsdflow.analysis.summary import with_accuracy
 from nsdflow.errors import SelectionError
 
-__all__ = ["compare_models", "compare_runs"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["advantage", "compare_models", "compare_runs", "paired_subjects"]
 
 
 def compare_models(first: xr.DataArray, second: xr.DataArray, roi: xr.DataArray | None = None) -> xr.Dataset:
-    """Share of the voxels that the second model predicts better, and by how much, by ROI.
+    """Share of the voxels that each of two models predicts better, and the difference, by ROI.
 
     Parameters
     ----------
-    first, second : (voxel,) accuracies of the same voxels (correlations).
-    roi : (voxel,) labels or names; default the coordinate ``roi`` of ``first``.
+    first, second : xr.DataArray, (voxel,)
+        Accuracies of the same voxels (correlations).
+    roi : xr.DataArray, (voxel,), optional
+        Labels or names; by default the coordinate ``roi`` of ``first``.
 
     Returns
     -------
-    Over ``roi`` (the groups present, then ``"all"``): ``voxels``; ``first_better`` and ``second_better``, percent
-    of the voxels (ties are in neither); ``mean_difference`` and ``median_difference``, second minus first.
+    xr.Dataset
+        Over ``roi`` (the groups present, then ``"all"``): ``voxels``; ``first_better`` and ``second_better``, percent
+        of the voxels (ties are in neither); ``mean_difference`` and ``median_difference``, second minus first.
 
     Raises
     ------
     SelectionError
-        The two are not of the same voxels.
+        The two arrays are of different voxels.
     """
-    if first.sizes != second.sizes or (
-        {"flat_index"} <= set(first.coords) & set(second.coords)
-        and not np.array_equal(first["flat_index"], second["flat_index"])
-    ):
+    if first.sizes != second.sizes:
         raise SelectionError("the two models were run on different voxels; select those that both have")
+    check_same_voxels(first, second)
     masks = roi_masks(first["roi"] if roi is None else roi)
     difference = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
     groups = [difference[np.asarray(mask)] for mask in masks.values()] + [difference]
@@ -48,27 +55,68 @@ def compare_models(first: xr.DataArray, second: xr.DataArray, roi: xr.DataArray 
     return xr.Dataset({name: ("roi", column) for name, column in columns.items()}, {"roi": [*masks, "all"]})
 
 
-def compare_runs(first: xr.DataTree, second: xr.DataTree) -> xr.Dataset:
-    """:func:`compare_models` of every subject that two runs have, and of all their voxels together as ``"all"``.
+def advantage(first: xr.DataArray, second: xr.DataArray, *, threshold: float, limit: float) -> xr.Dataset:
+    """Count the voxels that each of two models predicts better, among those that either predicts well.
 
     Parameters
     ----------
-    first, second : results with ``accuracy`` (voxel,) and ``roi`` of the same voxels.
+    first, second : xr.DataArray, (voxel,)
+        Accuracies of the same voxels (correlations).
+    threshold : float
+        At least one of the two must exceed it.
+    limit : float
+        Voxels whose difference exceeds it are not counted (the published axis ends there).
 
     Returns
     -------
-    The variables of :func:`compare_models` over (subject, roi); NaN where a subject has no voxel of an area.
+    xr.Dataset
+        Over ``model`` (``first``, ``second``): ``voxels``, where the second is below the first, and where it is not
+        (ties count for the second, as published); ``share``, percent of the two together, NaN without voxels.
+    """
+    one, two = (np.asarray(values, dtype=np.float64) for values in (first, second))
+    shown = ((one > threshold) | (two > threshold)) & (abs(two - one) <= limit)
+    counts = np.array([(shown & (two < one)).sum(), (shown & (two >= one)).sum()])
+    total = counts.sum()
+    share = 100 * counts / total if total else np.full(2, np.nan)
+    return xr.Dataset({"voxels": ("model", counts), "share": ("model", share)}, {"model": ["first", "second"]})
+
+
+def compare_runs(first: xr.DataTree, second: xr.DataTree) -> xr.Dataset:
+    """:func:`compare_models` of every subject that two runs share, and of all their voxels together as ``"all"``.
+
+    Parameters
+    ----------
+    first, second : xr.DataTree
+        Results with ``accuracy`` (voxel,) and ``roi`` of the same voxels.
+
+    Returns
+    -------
+    xr.Dataset
+        The variables of :func:`compare_models` over (subject, roi); NaN where a subject has no voxel of an area.
 
     Raises
     ------
     SelectionError
-        The two runs are not of the same voxels, or have no subject in common.
+        The two runs are of different voxels, or have no subject in common.
     """
-    ones, others = dict(subject_results(first)), dict(subject_results(second))
+    pairs = dict(paired_subjects(first, second))
+    triples = [(one["accuracy"], two["accuracy"], roi_names(one["roi"])) for one, two in pairs.values()]
+    everyone = [xr.DataArray(np.concatenate(joined), dims="voxel") for joined in zip(*triples, strict=True)]
+    compared = [compare_models(*triple) for triple in (*triples, everyone)]
+    return xr.concat(compared, xr.Variable("subject", [*pairs, "all"]), join="outer")
+
+
+def paired_subjects(first: xr.DataTree, second: xr.DataTree) -> Iterator[tuple[str, tuple[xr.Dataset, xr.Dataset]]]:
+    """Name and both results of each subject that two runs share.
+
+    Raises
+    ------
+    SelectionError
+        They share no subject.
+    """
+    ones, others = with_accuracy(first), with_accuracy(second)
     names = [name for name in ones if name in others]
     if not names:
         raise SelectionError("the two runs have no subject in common; compare runs on the same store")
-    triples = [(ones[name]["accuracy"], others[name]["accuracy"], roi_names(ones[name]["roi"])) for name in names]
-    everyone = [xr.DataArray(np.concatenate(joined), dims="voxel") for joined in zip(*triples, strict=True)]
-    compared = [compare_models(*triple) for triple in (*triples, everyone)]
-    return xr.concat(compared, xr.Variable("subject", [*names, "all"]), join="outer")
+    for name in names:
+        yield name, (ones[name], others[name])

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-from nsdflow.report.figures.accuracy import accuracy_by_roi, accuracy_histograms, accuracy_map
-from nsdflow.report.figures.comparison import explained_variance, joint_distribution
-from nsdflow.report.figures.fields import (
-    layer_weights,
-    pooling_field_examples,
-    receptive_fields,
-    size_by_eccentricity,
-)
-from nsdflow.report.figures.training import learning_curves
+from nsdflow.report.figures.by_roi import accuracy_bars, accuracy_by_roi
+from nsdflow.report.figures.comparison import explained_variance, joint_distribution, model_against_model
+from nsdflow.report.figures.distributions import accuracy_against_ceiling, accuracy_histograms, sorted_accuracy
+from nsdflow.report.figures.fields import pooling_field_examples, receptive_fields, size_by_eccentricity
+from nsdflow.report.figures.fwrf import candidate_fields, chosen_lambdas, features_by_layer, layer_weights
+from nsdflow.report.figures.images import image_mosaic
+from nsdflow.report.figures.overview import overview
+from nsdflow.report.figures.slices import accuracy_map, category_map, roi_map
+from nsdflow.report.figures.training import holdout_violins, learning_curves
 from nsdflow.report.figures.transfer import planted_signal, transfer_asymmetries, transfer_matrices
-from nsdflow.report.figures.tuning import variance_by_layer
+from nsdflow.report.figures.tuning import layer_map, tuning_violins, variance_by_layer
 
 __all__ = [
+    "accuracy_against_ceiling",
+    "accuracy_bars",
     "accuracy_by_roi",
     "accuracy_histograms",
     "accuracy_map",
+    "candidate_fields",
+    "category_map",
+    "chosen_lambdas",
     "explained_variance",
+    "features_by_layer",
+    "holdout_violins",
+    "image_mosaic",
     "joint_distribution",
+    "layer_map",
     "layer_weights",
     "learning_curves",
+    "model_against_model",
+    "overview",
     "planted_signal",
     "pooling_field_examples",
     "receptive_fields",
+    "roi_map",
     "size_by_eccentricity",
+    "sorted_accuracy",
     "transfer_asymmetries",
     "transfer_matrices",
+    "tuning_violins",
     "variance_by_layer",
 ]

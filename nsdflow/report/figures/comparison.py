@@ -1,21 +1,38 @@
-"""Models side by side."""
+"""Models beside each other."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
-from nsdflow.analysis.comparison.pairs import compare_models
-from nsdflow.analysis.rois import roi_masks
-from nsdflow.analysis.summary import subject_results
-from nsdflow.report.style import CEILING, INK, PALETTE, empty_figure, styled, used
+from nsdflow.analysis.comparison.pairs import paired_subjects
+from nsdflow.analysis.rois import roi_masks, roi_names
+from nsdflow.report.style import CEILING, INK, PALETTE, colour_of_roi, empty_figure, grid_of, styled, used
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["explained_variance", "joint_distribution"]
+__all__ = ["explained_variance", "joint_distribution", "model_against_model"]
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Accuracies of two models, and labels, of the voxels of all subjects joined."""
+
+    one: Floats
+    two: Floats
+    roi: NDArray[np.str_]
+    subject: NDArray[np.str_]
 
 
 @styled
@@ -24,7 +41,7 @@ def explained_variance(table: xr.DataArray) -> Figure:
 
     Parameters
     ----------
-    table
+    table : xr.DataArray
         :func:`nsdflow.analysis.accuracy_table`: (subject, roi, column), percent, the ceiling in column "noise ceiling".
     """
     models = [str(name) for name in table["column"].values if name != "noise ceiling"]
@@ -61,57 +78,147 @@ def explained_variance(table: xr.DataArray) -> Figure:
 
 @styled
 def joint_distribution(
-    first: xr.DataTree, second: xr.DataTree, *, names: tuple[str, str] = ("first", "second"), limit: float = 0.1
+    first: xr.DataTree,
+    second: xr.DataTree,
+    *,
+    names: tuple[str, str] = ("first", "second"),
+    by: Literal["roi", "subject"] = "roi",
+    limit: float = 0.05,
 ) -> Figure:
-    """Advantage of one model over another against how well both do, over the voxels of all subjects, by ROI.
+    """Difference of two models against their mean, a point per voxel, as published.
 
     Parameters
     ----------
-    first, second
-        Results of two runs with ``accuracy`` of the same voxels.
-    names
+    first, second : xr.DataTree
+        Results of two runs with ``accuracy`` of the same voxels. The horizontal axis is first minus second, the
+        vertical one their mean, from -0.1 to 0.9.
+    names : tuple of str
         What the models are called.
-    limit
-        Largest difference of correlations on the axis.
+    by : {"roi", "subject"}
+        One panel per ROI with points coloured by subject, or one per subject with points coloured by ROI.
+    limit : float
+        End of the horizontal axis. Voxels beyond it are not drawn; the shares written in count all voxels.
     """
-    one, two, roi = _paired(first, second)
-    masks = {name: np.asarray(mask) for name, mask in roi_masks(roi).items()}
-    shares = compare_models(one, two, roi)
-    columns = min(4, len(masks))
-    rows = -(-len(masks) // columns)
-    figure = empty_figure(2.3 * columns + 0.4, 2.7 * rows + 0.3)
+    pair = _joined(first, second)
+    panel_of, colour_of = (pair.roi, pair.subject) if by == "roi" else (pair.subject, pair.roi)
+    titles, kinds = _in_order(panel_of), _in_order(colour_of)
+    colours = {k: colour_of_roi(k) if by == "subject" else PALETTE[n % len(PALETTE)] for n, k in enumerate(kinds)}
+    rows, columns = grid_of(len(titles))
+    figure = empty_figure(2.2 * columns + 1.2, 2.7 * rows + 0.3)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    difference, mean = np.asarray(two - one), np.asarray(one + two) / 2
-    for axes, (name, mask) in zip(used(panels, len(masks)), masks.items(), strict=True):
-        axes.hexbin(
-            np.clip(difference[mask], -limit, limit), mean[mask], gridsize=(28, 22), bins="log", mincnt=1,
-            cmap="Blues", extent=(-limit, limit, -0.1, 0.9), linewidths=0.1, vmin=0.3,
-        )  # fmt: skip
+    difference, mean = pair.one - pair.two, (pair.one + pair.two) / 2
+    for axes, title in zip(used(panels, len(titles)), titles, strict=True):
+        here = panel_of == title
+        _points(axes, difference[here], mean[here], colour_of[here], colours)
         axes.axvline(0, color=INK, linewidth=0.7)
-        axes.set_xticks([-limit, 0, limit])
-        axes.set_title(f"{name}   {int(mask.sum())} voxels")
-        for variable, place, align in (("first_better", 0.03, "left"), ("second_better", 0.97, "right")):
-            percent = float(shares[variable].sel(roi=name))
+        axes.set(xlim=(-limit, limit), ylim=(-0.1, 0.9), xticks=[-limit, 0, limit])
+        axes.set_title(f"{title}   {int(here.sum()):,} voxels")
+        for share, place, align in ((difference < 0, 0.03, "left"), (difference > 0, 0.97, "right")):
+            percent = 100 * float(np.mean(share[here]))
             axes.text(place, 0.95, f"{percent:.1f} %", transform=axes.transAxes, ha=align, va="top")
     for axes in panels[:, 0]:
         axes.set_ylabel("mean of both (r)")
     figure.supxlabel(
-        f"\N{LEFTWARDS ARROW} {names[0]} better     difference of r     {names[1]} better \N{RIGHTWARDS ARROW}",
+        f"\N{LEFTWARDS ARROW} {names[1]} better     difference of r     {names[0]} better \N{RIGHTWARDS ARROW}",
         fontsize=9,
     )
+    _legend(figure, colours, "subject" if by == "roi" else "ROI")
     return figure
 
 
-def _paired(first: xr.DataTree, second: xr.DataTree) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
-    """Accuracies of both models and labels of all subjects' voxels, joined."""
-    others = dict(subject_results(second))
-    pairs = [(data, others[name]) for name, data in subject_results(first) if name in others]
-    one, two = ([_placed(pair[side]["accuracy"]) for pair in pairs] for side in (0, 1))
-    labels = [_placed(pair[0]["roi"]) for pair in pairs]
-    joined = (xr.concat(arrays, "voxel") for arrays in (one, two, labels))
-    return next(joined), next(joined), next(joined)
+@styled
+def model_against_model(
+    first: xr.DataTree,
+    second: xr.DataTree,
+    *,
+    names: tuple[str, str] = ("first", "second"),
+    threshold: float = 0.055,
+) -> Figure:
+    """Accuracy of one model against that of another for all voxels, with a histogram of each on the margins.
+
+    Parameters
+    ----------
+    first, second : xr.DataTree
+        Results of two runs with ``accuracy`` of the same voxels.
+    names : tuple of str
+        What the models are called.
+    threshold : float
+        The shares written in count the voxels that either model predicts better than this.
+    """
+    pair = _joined(first, second)
+    low = min(-0.05, float(np.nanmin(pair.one)), float(np.nanmin(pair.two))) - 0.02
+    high = max(0.2, float(np.nanmax(pair.one)), float(np.nanmax(pair.two))) + 0.03
+    figure = empty_figure(5.2, 5.0)
+    grid = figure.subplots(2, 2, sharex="col", sharey="row", width_ratios=(4, 1), height_ratios=(1, 4))
+    joint, above, right = grid[1, 0], grid[0, 0], grid[1, 1]
+    grid[0, 1].set_visible(False)
+    joint.hexbin(
+        pair.one, pair.two, gridsize=50, bins="log", mincnt=1, cmap="Blues", extent=(low, high, low, high), vmin=0.3,
+        linewidths=0.1,
+    )  # fmt: skip
+    joint.plot([low, high], [low, high], color=INK, linewidth=0.7)
+    for draw in (joint.axvline, joint.axhline):
+        draw(threshold, color=CEILING, linewidth=0.8, linestyle=(0, (4, 3)))
+    bins = [float(edge) for edge in np.linspace(low, high, 60)]
+    above.hist(pair.one, bins, color=PALETTE[0], alpha=0.75)
+    right.hist(pair.two, bins, color=PALETTE[0], alpha=0.75, orientation="horizontal")
+    either = (pair.one > threshold) | (pair.two > threshold)
+    shares = [100 * float(np.mean(better[either])) for better in (pair.one > pair.two, pair.two > pair.one)]
+    for place, text, sides in (
+        ((0.03, 0.97), f"{names[1]} better\n{shares[1]:.1f} %", ("left", "top")),
+        ((0.97, 0.03), f"{names[0]} better\n{shares[0]:.1f} %", ("right", "bottom")),
+    ):
+        joint.text(*place, text, transform=joint.transAxes, ha=sides[0], va=sides[1])
+    joint.set(xlim=(low, high), ylim=(low, high), xlabel=f"{names[0]} (correlation r)")
+    joint.set_ylabel(f"{names[1]} (correlation r)")
+    above.set_ylabel("voxels")
+    right.set_xlabel("voxels")
+    medians = "\n".join(
+        f"{name}: median {np.nanmedian(v):.3f}, best {np.nanmax(v):.3f}, {100 * np.mean(v > threshold):.0f} % above "
+        f"{threshold:g}"
+        for name, v in zip(names, (pair.one, pair.two), strict=True)
+    )
+    figure.suptitle(medians, fontsize=8, ha="left", x=0.02)
+    return figure
 
 
-def _placed(values: xr.DataArray) -> xr.DataArray:
-    """Values with no coordinate but the one that says which voxels they are of."""
-    return values.drop_vars([name for name in values.coords if name != "flat_index"]).load()
+def _joined(first: xr.DataTree, second: xr.DataTree) -> _Pair:
+    parts: list[list[NDArray[Any]]] = [[], [], [], []]
+    for name, (one, two) in paired_subjects(first, second):
+        a, b = one["accuracy"].load(), two["accuracy"].load()
+        if "flat_index" in a.coords and "flat_index" in b.coords:
+            a, b = _common(a, b)
+        values = (np.asarray(a, float), np.asarray(b, float), roi_names(a["roi"]).values, np.full(a.size, name))
+        for part, value in zip(parts, values, strict=True):
+            part.append(value)
+    one_, two_, roi, subject = (np.concatenate(part) for part in parts)
+    return _Pair(one_, two_, roi, subject)
+
+
+def _common(a: xr.DataArray, b: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """The voxels that both have, in the order of the first."""
+    inside = np.isin(a["flat_index"].values, b["flat_index"].values)
+    a = a.isel(voxel=np.flatnonzero(inside))
+    order = np.argsort(b["flat_index"].values)
+    rows = order[np.searchsorted(b["flat_index"].values, a["flat_index"].values, sorter=order)]
+    return a, b.isel(voxel=rows)
+
+
+def _in_order(labels: NDArray[np.str_]) -> list[str]:
+    """Names present, ROIs in the usual order and subjects by number; without voxels of no ROI."""
+    present = roi_masks(xr.DataArray(labels.astype(str), dims="voxel"))
+    return list(present)
+
+
+def _points(
+    axes: Axes, x: Floats, y: Floats, kinds: NDArray[np.str_], colours: Mapping[str, str], most: int = 4000
+) -> None:
+    """Points in random order, so that no colour lies on top; at most ``most`` are drawn."""
+    order = np.random.default_rng(0).permutation(x.size)[:most]
+    shades = [colours.get(str(kind), "#bbbbbb") for kind in kinds[order]]
+    axes.scatter(x[order], y[order], s=5 if x.size > 500 else 10, c=shades, alpha=0.55, linewidths=0, rasterized=True)
+
+
+def _legend(figure: Figure, colours: Mapping[str, str], title: str) -> None:
+    handles = [Line2D([], [], color=c, marker="o", linestyle="", markersize=5, label=n) for n, c in colours.items()]
+    figure.legend(handles=handles, loc="outside right center", title=title)

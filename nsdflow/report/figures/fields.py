@@ -1,11 +1,10 @@
-"""Where voxels look: pooling fields, receptive fields, and the layers they read."""
+"""Where voxels look: pooling fields and receptive fields."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.collections import PatchCollection
 from matplotlib.patches import Circle, Rectangle
@@ -13,14 +12,24 @@ from numpy.typing import NDArray
 
 from nsdflow.analysis.fields.pooling import pooling_fields
 from nsdflow.analysis.rois import roi_masks
-from nsdflow.report.style import CEILING, IMAGE_DEGREES, colour_of_roi, empty_figure, styled, used
+from nsdflow.report.figures.parts import well_predicted
+from nsdflow.report.style import (
+    CEILING,
+    IMAGE_DEGREES,
+    colour_of_roi,
+    empty_figure,
+    grid_of,
+    nothing_to_show,
+    styled,
+    used,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["layer_weights", "pooling_field_examples", "receptive_fields", "size_by_eccentricity"]
+__all__ = ["pooling_field_examples", "receptive_fields", "size_by_eccentricity"]
 
 Floats = NDArray[np.floating[Any]]
 _EDGE = IMAGE_DEGREES / 2
@@ -29,19 +38,19 @@ _TICKS = (-4, 0, 4)
 
 @styled
 def pooling_field_examples(subject: xr.Dataset, level: int = 0, *, columns: int = 6) -> Figure:
-    """Pooling fields of the best predicted voxels of every ROI, one row an ROI.
+    """Pooling fields of the best predicted voxels of every ROI, one row per ROI.
 
-    Colours run from the smallest to the largest weight of each field; the number on the right is the largest weight
-    over that of an even field, so that fields which are still flat can be told.
+    Colours run from the smallest to the largest weight of each field. The number on the right is the largest weight
+    divided by that of an even field; near 1 the field is still flat.
 
     Parameters
     ----------
-    subject
+    subject : xr.Dataset
         ``pooling_logits_0`` or ``_1`` (voxel, y, x) and ``accuracy`` with coordinate ``roi``.
-    level
-        Of the network's two levels of feature maps.
-    columns
-        Voxels an ROI.
+    level : int
+        0 for the finer, 1 for the coarser level of feature maps.
+    columns : int
+        Voxels per ROI.
     """
     masks = roi_masks(subject["roi"])
     figure = empty_figure(1.15 * columns + 0.5, 1.3 * len(masks) + 0.3)
@@ -68,20 +77,19 @@ def pooling_field_examples(subject: xr.Dataset, level: int = 0, *, columns: int 
 
 @styled
 def receptive_fields(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure:
-    """Where the receptive fields of each ROI lie: one circle of radius sigma for each that voxels chose.
+    """Receptive fields of each ROI: one circle of radius sigma for each field that voxels chose.
 
     Parameters
     ----------
-    subject
+    subject : xr.Dataset
         ``rf`` (voxel, parameter = x, y, sigma, in image widths) and ``accuracy``, with coordinate ``roi``.
-    threshold
-        Voxels predicted worse are left out.
+    threshold : float
+        Voxels with a lower accuracy are left out.
     """
-    masks = _well_predicted(subject, threshold)
+    masks = well_predicted(subject, threshold)
     if not masks:
-        return _nothing(threshold)
-    columns = min(4, len(masks))
-    rows = -(-len(masks) // columns)
+        return nothing_to_show(f"no voxel is predicted better than r = {threshold:g}")
+    rows, columns = grid_of(len(masks))
     figure = empty_figure(2.15 * columns + 0.4, 2.45 * rows + 0.35)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes, (name, inside) in zip(used(panels, len(masks)), masks.items(), strict=True):
@@ -97,17 +105,17 @@ def size_by_eccentricity(subject: xr.Dataset, *, threshold: float = 0.055) -> Fi
 
     Parameters
     ----------
-    subject
+    subject : xr.Dataset
         ``rf`` (voxel, parameter), or ``eccentricity`` and ``size`` (voxel,) of
         :func:`nsdflow.analysis.pooling_field_fits` with ``fitted``; ``accuracy``; coordinate ``roi``.
-    threshold
-        Voxels predicted worse are left out.
+    threshold : float
+        Voxels with a lower accuracy are left out.
     """
     eccentricity, size = (IMAGE_DEGREES * values for values in _eccentricity_and_size(subject))
     figure = empty_figure(5.6, 3.4)
     axes = figure.subplots()
     edges = np.arange(0, 6.1, 0.75)
-    for name, inside in _well_predicted(subject, threshold).items():
+    for name, inside in well_predicted(subject, threshold).items():
         points = []
         for low, high in pairwise(edges):
             ring = inside & (eccentricity >= low) & (eccentricity < high)
@@ -127,55 +135,6 @@ def size_by_eccentricity(subject: xr.Dataset, *, threshold: float = 0.055) -> Fi
     return figure
 
 
-@styled
-def layer_weights(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure:
-    """Share of each layer of features in the squared weights of a voxel, averaged over each ROI's voxels.
-
-    Parameters
-    ----------
-    subject
-        ``weights`` (voxel, feature) with coordinate ``layer`` on feature, ``accuracy``, coordinate ``roi``.
-    threshold
-        Voxels predicted worse are left out.
-    """
-    layers = list(dict.fromkeys(str(name) for name in subject["layer"].values))
-    squares = (subject["weights"] ** 2).groupby("layer").sum("feature")
-    shares = (squares / squares.sum("layer")).sel(layer=layers).transpose("voxel", "layer")
-    masks = _well_predicted(subject, threshold)
-    if not masks:
-        return _nothing(threshold)
-    figure = empty_figure(6.4, max(1.1 + 0.36 * len(masks), 0.6 + 0.21 * len(layers)))  # bars, legend
-    axes = figure.subplots()
-    start = np.zeros(len(masks))
-    means = np.array([np.nanmean(np.asarray(shares)[mask], axis=0) for mask in masks.values()])
-    for number, layer in enumerate(layers):
-        shade = 0.12 + 0.8 * number / max(len(layers) - 1, 1)
-        axes.barh(range(len(masks)), means[:, number], left=start, height=0.7, color=_shade(shade), label=layer)
-        start = start + means[:, number]
-    axes.set_yticks(range(len(masks)), list(masks))
-    axes.invert_yaxis()
-    axes.tick_params(axis="y", length=0)
-    axes.set(xlabel="share of squared weights", xlim=(0, 1))
-    axes.legend(title="layer", loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return figure
-
-
-def _well_predicted(subject: xr.Dataset, threshold: float) -> dict[str, NDArray[np.bool_]]:
-    """Voxels of each ROI whose accuracy exceeds the threshold, without ROIs that have none."""
-    good = np.nan_to_num(np.asarray(subject["accuracy"])) > threshold
-    masks = {name: np.asarray(mask) & good for name, mask in roi_masks(subject["roi"]).items()}
-    return {name: mask for name, mask in masks.items() if mask.any()}
-
-
-def _nothing(threshold: float) -> Figure:
-    """In place of a figure for which no voxel is predicted well enough."""
-    figure = empty_figure(6.4, 0.5)
-    figure.text(
-        0.5, 0.5, f"no voxel is predicted better than r = {threshold:g}", ha="center", va="center", color=CEILING
-    )
-    return figure
-
-
 def _eccentricity_and_size(subject: xr.Dataset) -> tuple[Floats, Floats]:
     """In image widths; NaN where a fit failed."""
     if "rf" in subject:
@@ -186,7 +145,7 @@ def _eccentricity_and_size(subject: xr.Dataset) -> tuple[Floats, Floats]:
 
 
 def _circles(axes: Axes, fields: Floats, colour: str) -> None:
-    """Circles of the different fields (n, 3: x, y, sigma), the more voxels chose one the darker."""
+    """Circles of the different fields (n, 3: x, y, sigma), darker where more voxels chose one."""
     axes.add_patch(Rectangle((-_EDGE, -_EDGE), 2 * _EDGE, 2 * _EDGE, fill=False, edgecolor=CEILING, linewidth=0.8))
     axes.plot(0, 0, "+", color=CEILING, markersize=7)
     different, counts = np.unique(fields, axis=0, return_counts=True)
@@ -200,7 +159,3 @@ def _circles(axes: Axes, fields: Floats, colour: str) -> None:
 
 def _rgb(colour: str) -> tuple[float, float, float]:
     return tuple(int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))  # type: ignore[return-value]
-
-
-def _shade(position: float) -> Any:
-    return mpl.colormaps["viridis"](position)

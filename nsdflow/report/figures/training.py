@@ -1,4 +1,4 @@
-"""How a training went."""
+"""How a training went, by epoch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from nsdflow.report.style import CEILING, INK, PALETTE, empty_figure, styled, zero_line
+from nsdflow.analysis.summary import subject_results
+from nsdflow.report.figures.parts import violin
+from nsdflow.report.style import CEILING, INK, PALETTE, empty_figure, grid_of, styled, used, zero_line
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["learning_curves"]
+__all__ = ["holdout_violins", "learning_curves"]
 
 
 @styled
@@ -23,7 +25,7 @@ def learning_curves(history: xr.Dataset) -> Figure:
 
     Parameters
     ----------
-    history
+    history : xr.Dataset
         ``/history`` of a run: ``train_loss``, ``holdout_loss``, ``holdout_accuracy`` (epoch,), or (part, epoch) where
         several trunks were trained; ``subject_holdout_accuracy`` (epoch, subject); attribute ``best_epoch``.
     """
@@ -44,7 +46,7 @@ def learning_curves(history: xr.Dataset) -> Figure:
             accuracies.plot(epoch, part["holdout_accuracy"].squeeze(), color=colour, label=str(name))
         losses.plot([], [], color=INK, alpha=0.45, label="training")
         losses.plot([], [], color=INK, linestyle="--", label="holdout")
-    losses.set(title="Loss", ylabel="squared error a trial and voxel (z²)")
+    losses.set(title="Loss", ylabel="squared error per trial and voxel (z²)")
     accuracies.set(title="Holdout accuracy", ylabel="median correlation r")
     zero_line(accuracies)
     for axes in (losses, accuracies):
@@ -53,6 +55,39 @@ def learning_curves(history: xr.Dataset) -> Figure:
         axes.margins(x=0.02)
     losses.legend(loc="best")
     accuracies.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+@styled
+def holdout_violins(results: xr.DataTree, *, most: int = 26) -> Figure:
+    """Distribution over voxels of holdout correlation in every epoch, one panel per subject.
+
+    Parameters
+    ----------
+    results : xr.DataTree
+        Subjects with ``holdout_accuracy_history`` (epoch, voxel).
+    most : int
+        Number of epochs drawn at most, evenly spaced; the first and the last always are.
+    """
+    subjects = {
+        n: d["holdout_accuracy_history"] for n, d in subject_results(results) if "holdout_accuracy_history" in d
+    }
+    rows, columns = grid_of(len(subjects), 2)
+    figure = empty_figure(4.6 * columns, 1.9 * rows + 0.3)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, (name, values) in zip(used(panels, len(subjects)), subjects.items(), strict=True):
+        by_epoch = values.transpose("epoch", "voxel").values
+        epochs = np.asarray(values["epoch"]) if "epoch" in values.coords else np.arange(1, len(by_epoch) + 1)
+        shown = np.unique(np.linspace(0, len(epochs) - 1, min(most, len(epochs))).round().astype(int))
+        width = 0.85 * (float(np.diff(epochs[shown]).min()) if shown.size > 1 else 1.0)
+        for row in shown:
+            violin(axes, float(epochs[row]), by_epoch[row], width, PALETTE[0])
+        axes.plot(epochs, np.nanmedian(by_epoch, axis=1), color=INK, linewidth=1)
+        axes.plot(epochs, np.nanmax(by_epoch, axis=1), color=PALETTE[5], linewidth=1)
+        zero_line(axes)
+        axes.set_title(name)
+    figure.supxlabel("epoch   (black: median, orange: best voxel)", fontsize=9)
+    figure.supylabel("holdout correlation r", fontsize=9)
     return figure
 
 

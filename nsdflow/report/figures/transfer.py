@@ -1,4 +1,4 @@
-"""Areas on the features of others, and what synthetic responses say about it."""
+"""Transfer between areas, and synthetic responses with a known signal."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ __all__ = ["planted_signal", "transfer_asymmetries", "transfer_matrices"]
 
 
 @styled
-def transfer_matrices(transfer: xr.Dataset) -> Figure:
+def transfer_matrices(transfer: xr.Dataset, *, limit: float = 0.05) -> Figure:
     """What each area loses on the features of another, by subject and over all, with the asymmetry.
+
+    As published, rows are trunks and columns ROIs with the first area (V1) at the bottom left, and red is a gain.
 
     Parameters
     ----------
-    transfer
+    transfer : xr.Dataset
         ``transfer`` (subject, model, roi), ``alpha`` and ``alpha_error`` (subject,).
+    limit : float
+        End of the colours (published: 0.05); numbers beyond it are written in like all others.
     """
     matrices = transfer["transfer"]
     count = matrices.sizes["subject"]
@@ -31,11 +35,10 @@ def transfer_matrices(transfer: xr.Dataset) -> Figure:
     rows = -(-count // columns)
     figure = empty_figure(2.45 * columns + 0.8, 2.5 * rows + 0.2)
     panels = figure.subplots(rows, columns, squeeze=False)
-    limit = max(float(np.nanmax(np.abs(matrices))), 1e-3)
     for axes, name in zip(used(panels, count), matrices["subject"].values, strict=True):
         matrix = matrices.sel(subject=name)
         values = matrix.values
-        image = axes.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit)
+        image = axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, origin="lower")
         for row, column in np.ndindex(values.shape):
             strong = abs(values[row, column]) > 0.6 * limit
             axes.text(
@@ -51,7 +54,7 @@ def transfer_matrices(transfer: xr.Dataset) -> Figure:
             spine.set_visible(False)
     figure.supxlabel("predicted area", fontsize=9)
     figure.supylabel("area whose features are used", fontsize=9)
-    bar = figure.colorbar(image, ax=panels, shrink=0.7, aspect=25, pad=0.02)
+    bar = figure.colorbar(image, ax=panels, shrink=0.7, aspect=25, pad=0.02, extend="both")
     bar.set_label("change of r (numbers: thousandths)")
     bar.outline.set_visible(False)
     return figure
@@ -59,11 +62,11 @@ def transfer_matrices(transfer: xr.Dataset) -> Figure:
 
 @styled
 def transfer_asymmetries(table: xr.Dataset) -> Figure:
-    """Asymmetry of transfer by subject and over all, for every set of responses it was found on.
+    """Asymmetry of transfer by subject and over all, for every set of responses.
 
     Parameters
     ----------
-    table
+    table : xr.Dataset
         :func:`nsdflow.analysis.transfer_table`: ``mean`` and ``std`` (set, subject).
     """
     sets, subjects = ([str(name) for name in table[dim].values] for dim in ("set", "subject"))
@@ -93,8 +96,8 @@ def planted_signal(results: xr.DataTree) -> Figure:
 
     Parameters
     ----------
-    results
-        Of a ``synthetic_data`` run: ``measured_accuracy``, ``planted_accuracy``, ``residual``, ``target_norm``.
+    results : xr.DataTree
+        Results of a ``synthetic_data`` run: ``measured_accuracy``, ``planted_accuracy``, ``residual``, ``target_norm``.
     """
     subjects = {name: data for name, data in subject_results(results) if "planted_accuracy" in data}
     columns = min(4, len(subjects))
@@ -119,5 +122,5 @@ def planted_signal(results: xr.DataTree) -> Figure:
 
 
 def _signed(value: float, digits: int) -> str:
-    """A rounded number with a true minus sign, and no sign on zero."""
+    """A rounded number with a minus sign instead of a hyphen, and no sign on zero."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsdflow.analysis.rois import roi_summary
+from nsdflow.analysis.rois import roi_masks, roi_summary
 from nsdflow.analysis.summary import subject_results
-from nsdflow.report.style import INK, PALETTE, empty_figure, styled, zero_line
+from nsdflow.report.figures.parts import violin
+from nsdflow.report.figures.slices import category_map
+from nsdflow.report.style import INK, PALETTE, colour_of_roi, empty_figure, nothing_to_show, styled, zero_line
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
-__all__ = ["variance_by_layer"]
+__all__ = ["layer_map", "tuning_violins", "variance_by_layer"]
 
 _ROWS = (("shared", "shared variance (%)"), ("unique", "unique variance (%)"))
 
@@ -25,11 +28,11 @@ def variance_by_layer(results: xr.DataTree, *, prefix: str = "", partition: str 
 
     Parameters
     ----------
-    results
+    results : xr.DataTree
         Of every subject what :func:`nsdflow.analysis.tuning` returned, with coordinates ``roi`` on voxel and
         ``partition`` naming the partitions.
-    prefix, partition
-        Of the variables' names, and the dimension, of another way to divide the features.
+    prefix, partition : str
+        Prefix of the variables' names, and name of the dimension, for another partition of the features.
     """
     names = [prefix + name for name in ("shared", "shared_error", "unique", "unique_error")]
     summaries = {
@@ -64,3 +67,63 @@ def variance_by_layer(results: xr.DataTree, *, prefix: str = "", partition: str 
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center")
     return figure
+
+
+@styled
+def tuning_violins(results: xr.DataTree, *, threshold: float = 0.055) -> Figure:
+    """Distribution over voxels (5th to 95th percentile) of shared and unique variance, by layer and ROI.
+
+    Parameters
+    ----------
+    results : xr.DataTree
+        Of every subject what :func:`nsdflow.analysis.tuning` returned, with coordinate ``roi`` on voxel.
+    threshold : float
+        Voxels with a lower accuracy are left out: shares of a variance near 0 mean nothing.
+    """
+    parts = [data for _, data in subject_results(results) if "shared" in data]
+    layers = [str(name) for name in parts[0]["partition"].values]
+    good = [np.nan_to_num(np.asarray(data["accuracy"])) > threshold for data in parts]
+    masks = [{n: np.asarray(m) & g for n, m in roi_masks(d["roi"]).items()} for d, g in zip(parts, good, strict=True)]
+    rois = list(dict.fromkeys(name for mask in masks for name, inside in mask.items() if inside.any()))
+    if not rois:
+        return nothing_to_show(f"no voxel is predicted better than r = {threshold:g}")
+    figure = empty_figure(1.0 + max(1.75, 0.26 * len(layers)) * len(rois), 4.3)
+    panels = figure.subplots(2, len(rois), squeeze=False, sharex=True, sharey="row")
+    for row, (kind, label) in zip(panels, _ROWS, strict=True):
+        for axes, roi in zip(row, rois, strict=True):
+            values = _joined(parts, [mask.get(roi) for mask in masks], kind)
+            for place, of_layer in enumerate(values):
+                violin(axes, place, of_layer, 0.85, colour_of_roi(roi), inner=(5, 95))
+            axes.plot(np.nanmedian(values, axis=1), "o", color=INK, markersize=2.5)
+            zero_line(axes)
+        row[0].set_ylabel(label)
+    for axes, roi in zip(panels[0], rois, strict=True):
+        axes.set_title(roi)
+    for axes in panels[1]:
+        axes.set_xticks(range(len(layers)), layers, rotation=90 if len(layers) > 3 else 0)
+    return figure
+
+
+def _joined(parts: list[xr.Dataset], masks: list[NDArray[np.bool_] | None], kind: str) -> NDArray[np.floating[Any]]:
+    """A variable of all subjects' chosen voxels: (partition, voxel)."""
+    pairs = zip(parts, masks, strict=True)
+    chosen = [d[kind].transpose("partition", "voxel").values[:, m] for d, m in pairs if m is not None]
+    return np.concatenate(chosen, axis=1)
+
+
+def layer_map(subject: xr.Dataset, kind: str = "unique", *, threshold: float = 0.055) -> Figure:
+    """The layer with the largest share of each voxel's variance, in slices.
+
+    Parameters
+    ----------
+    subject : xr.Dataset
+        ``unique_argmax`` or ``shared_argmax``, ``accuracy`` (voxel,), coordinates ``partition``, ``i``, ``j``, ``k``.
+    kind : {"unique", "shared"}
+        Which share.
+    threshold : float
+        Voxels with a lower accuracy are not drawn.
+    """
+    good = np.nan_to_num(np.asarray(subject["accuracy"])) > threshold
+    place = np.where(good, np.asarray(subject[f"{kind}_argmax"]), -1)
+    names = {number: str(name) for number, name in enumerate(subject["partition"].values)}
+    return category_map(subject, place, names, title=f"layer with most\n{kind} variance\n(voxels)")

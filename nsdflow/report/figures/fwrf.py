@@ -1,0 +1,152 @@
+"""Feature-weighted receptive fields: the candidates, what voxels chose, and the layers they read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.patches import Circle, Rectangle
+
+from nsdflow.analysis.summary import subject_results
+from nsdflow.report.figures.parts import well_predicted
+from nsdflow.report.style import (
+    CEILING,
+    PALETTE,
+    empty_figure,
+    grid_of,
+    nothing_to_show,
+    styled,
+    used,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+__all__ = ["candidate_fields", "chosen_lambdas", "features_by_layer", "layer_weights"]
+
+
+@styled
+def candidate_fields(candidates: xr.DataArray) -> Figure:
+    """The candidate receptive fields of an fwRF search: centres by size, with one circle of radius sigma.
+
+    Parameters
+    ----------
+    candidates : xr.DataArray, (candidate, parameter)
+        x, y, sigma in image widths.
+    """
+    fields = np.asarray(candidates.transpose(..., "parameter"), dtype=np.float64)
+    sizes = np.unique(fields[:, 2].round(6))
+    rows, columns = grid_of(len(sizes))
+    figure = empty_figure(2.0 * columns + 0.5, 2.2 * rows + 0.4)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, sigma in zip(used(panels, len(sizes)), sizes, strict=True):
+        here = fields[np.isclose(fields[:, 2], sigma, atol=1e-6)]
+        axes.plot(here[:, 0], here[:, 1], ".", color=PALETTE[0], markersize=3, markeredgewidth=0)
+        axes.add_patch(Rectangle((-0.5, -0.5), 1, 1, fill=False, edgecolor=CEILING, linewidth=0.8))
+        axes.add_patch(Circle((0, 0), sigma, fill=False, edgecolor=PALETTE[5], linewidth=1.4))
+        axes.set(xlim=(-0.65, 0.65), ylim=(-0.65, 0.65), aspect="equal", xticks=(-0.5, 0, 0.5), yticks=(-0.5, 0, 0.5))
+        axes.set_title(f"σ = {sigma:.3f}   {len(here):,}")
+    figure.supxlabel("x (image widths)", fontsize=9)
+    figure.supylabel("y (image widths)", fontsize=9)
+    return figure
+
+
+@styled
+def chosen_lambdas(results: xr.DataTree, tried: tuple[float, ...] | None = None) -> Figure:
+    """Number of voxels that chose each ridge penalty, one panel per subject; the ends of the range are flagged.
+
+    Parameters
+    ----------
+    results : xr.DataTree
+        Subjects with ``lambda`` (voxel,).
+    tried : tuple of float, optional
+        All penalties that were tried; by default those that voxels chose.
+    """
+    subjects = {name: np.asarray(data["lambda"], float) for name, data in subject_results(results) if "lambda" in data}
+    grid = np.unique(np.concatenate([np.asarray(tried, float)] if tried else list(subjects.values())))
+    rows, columns = grid_of(len(subjects))
+    figure = empty_figure(max(3.6, 2.4 * columns), 2.0 * rows + 0.5)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    for axes, (name, values) in zip(used(panels, len(subjects)), subjects.items(), strict=True):
+        counts = [np.isclose(values, value, rtol=1e-4).sum() for value in grid]
+        ends = {0, len(grid) - 1}
+        colours = [PALETTE[5] if place in ends else PALETTE[0] for place in range(len(grid))]
+        axes.bar(range(len(grid)), counts, color=colours, width=0.85)
+        at_ends = 100 * sum(counts[place] for place in ends) / max(values.size, 1)
+        axes.set_title(f"{name}   {at_ends:.0f} % at the ends")
+        step = max(1, len(grid) // 6)
+        axes.set_xticks(range(0, len(grid), step), [_short(value) for value in grid[::step]], rotation=45)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("voxels")
+    figure.supxlabel("ridge penalty λ   (orange: the smallest and largest tried)", fontsize=9)
+    return figure
+
+
+@styled
+def features_by_layer(subject: xr.Dataset) -> Figure:
+    """Number of features that each layer contributes to the model.
+
+    Parameters
+    ----------
+    subject : xr.Dataset
+        With coordinate ``layer`` (feature,).
+    """
+    names, counts = np.unique(np.asarray(subject["layer"]).astype(str), return_counts=True)
+    order = list(dict.fromkeys(str(name) for name in subject["layer"].values))
+    found = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    figure = empty_figure(5.6, 0.8 + 0.26 * len(order))
+    axes = figure.subplots()
+    axes.barh(range(len(order)), [found[name] for name in order], color=PALETTE[0], height=0.7)
+    for place, name in enumerate(order):
+        axes.text(found[name], place, f" {found[name]:,}", va="center", fontsize=8)
+    axes.set_yticks(range(len(order)), order)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set(xlabel="features", ylabel="layer")
+    return figure
+
+
+@styled
+def layer_weights(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure:
+    """Share of each layer of features in the squared weights of a voxel, averaged over each ROI's voxels.
+
+    Parameters
+    ----------
+    subject : xr.Dataset
+        ``weights`` (voxel, feature) with coordinate ``layer`` on feature, ``accuracy``, coordinate ``roi``.
+    threshold : float
+        Voxels with a lower accuracy are left out.
+    """
+    layers = list(dict.fromkeys(str(name) for name in subject["layer"].values))
+    squares = (subject["weights"] ** 2).groupby("layer").sum("feature")
+    shares = (squares / squares.sum("layer")).sel(layer=layers).transpose("voxel", "layer")
+    masks = well_predicted(subject, threshold)
+    if not masks:
+        return nothing_to_show(f"no voxel is predicted better than r = {threshold:g}")
+    figure = empty_figure(6.4, max(1.1 + 0.36 * len(masks), 0.6 + 0.21 * len(layers)))  # bars, legend
+    axes = figure.subplots()
+    start = np.zeros(len(masks))
+    means = np.array([np.nanmean(np.asarray(shares)[mask], axis=0) for mask in masks.values()])
+    for number, layer in enumerate(layers):
+        shade = 0.12 + 0.8 * number / max(len(layers) - 1, 1)
+        axes.barh(
+            range(len(masks)),
+            means[:, number],
+            left=start,
+            height=0.7,
+            color=mpl.colormaps["viridis"](shade),
+            label=layer,
+        )
+        start = start + means[:, number]
+    axes.set_yticks(range(len(masks)), list(masks))
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel="share of squared weights", xlim=(0, 1))
+    axes.legend(title="layer", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")

@@ -1,0 +1,82 @@
+"""Accuracy by region, over all voxels, and in the brain."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from nsdflow.analysis import accuracy_table
+from nsdflow.analysis.rois import roi_masks
+from nsdflow.report import figures, markup
+from nsdflow.report.sections.record import Section, each_subject, whole
+
+if TYPE_CHECKING:
+    from nsdflow.runs.contents import Run
+
+__all__ = ["SECTIONS"]
+
+
+def _by_area(run: Run) -> str:
+    """Medians and means by ROI, and explained variance as in the paper's table."""
+    subjects = {name: data for name, data in run.subjects().items() if "accuracy" in data and "roi" in data}
+    areas = list(dict.fromkeys(area for data in subjects.values() for area in roi_masks(data["roi"])))
+    percent = accuracy_table({run.name: run.results}, columns=[run.name], areas=areas)
+    rows = []
+    for name, data in subjects.items():
+        sizes = {area: int(mask.sum()) for area, mask in roi_masks(data["roi"]).items()}
+        for area, size in sizes.items():
+            ceiling, explained = (float(value) for value in percent.sel(subject=name, roi=area).values)
+            rows.append((name, area, size, explained, ceiling, 100 * explained / ceiling if ceiling else float("nan")))
+    header = ("subject", "ROI", "voxels", "explained variance (%)", "noise ceiling (%)", "share of the ceiling (%)")
+    medians = markup.picture(figures.accuracy_by_roi(run.results), "Accuracy by region of interest and subject")
+    bars = markup.picture(figures.accuracy_bars(run.results), "Mean accuracy by region, with errors")
+    table = markup.details("Explained variance by subject and ROI, as a table", markup.table(header, rows))
+    return medians + markup.details("Means with errors, as bars", bars) + table
+
+
+SECTIONS = (
+    Section(
+        "Accuracy by region of interest",
+        "Dots are medians over voxels, lines run from the first to the third quartile, grey bars are median noise "
+        "ceilings, the dashed line is chance. In the bars, the error of a subject is the mean bootstrap error of its "
+        "voxels, and that of the mean over n subjects the root of the mean squared error divided by the root of n.",
+        ("accuracy", "roi"),
+        _by_area,
+    ),
+    Section(
+        "Accuracy of all voxels",
+        "Distributions over voxels. Where the outlines of accuracy and ceiling part, there is signal that the model "
+        "does not predict; where accuracy and control overlap, there is no evidence of a prediction.",
+        ("accuracy",),
+        whole(figures.accuracy_histograms, "Histograms of accuracy, control and noise ceiling by subject"),
+    ),
+    Section(
+        "Accuracy from best to worst voxel",
+        "Voxels sorted by accuracy, best first. The band is one standard error from the bootstrap over trials.",
+        ("accuracy", "accuracy_std"),
+        whole(figures.sorted_accuracy, "Sorted accuracy with its error by subject"),
+    ),
+    Section(
+        "Accuracy in the brain",
+        "Slices across the third axis of the functional volume, cut to the voxels of the run.",
+        ("accuracy", "i", "j", "k"),
+        each_subject(figures.accuracy_map, "Slices of accuracy", "accuracy"),
+    ),
+    Section(
+        "Regions in the brain",
+        "The voxels of the run and the region that each belongs to.",
+        ("accuracy", "roi", "i", "j", "k"),
+        each_subject(figures.roi_map, "Slices of regions of interest", "accuracy"),
+    ),
+    Section(
+        "Signal-to-noise ratio in the brain",
+        "ncsnr: the standard deviation of the part of a response that depends on the image, divided by that of the "
+        "noise of one trial. 0 means that no model of the image can predict the voxel.",
+        ("accuracy", "ncsnr", "i", "j", "k"),
+        each_subject(
+            partial(figures.accuracy_map, variable="ncsnr", label="ncsnr (ratio)", cmap="magma"),
+            "Slices of the signal-to-noise ratio",
+            "accuracy",
+        ),
+    ),
+)

@@ -1,0 +1,62 @@
+"""Predictions of images."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsdflow.analysis.rois import roi_masks
+from nsdflow.errors import NsdflowError
+from nsdflow.report import figures, markup
+from nsdflow.report.sections.record import Section
+from nsdflow.store import open_store
+
+if TYPE_CHECKING:
+    from nsdflow.runs.contents import Run
+
+__all__ = ["SECTIONS"]
+
+
+def _predictions(run: Run) -> str:
+    arrays = {name: data["predictions"] for name, data in run.subjects().items() if "predictions" in data}
+    rows = [(name, array.sizes["image"], array.sizes["voxel"], array.nbytes / 1e9) for name, array in arrays.items()]
+    return markup.table(("subject", "images", "voxels", "GB"), rows)
+
+
+def _mosaics(run: Run) -> str:
+    """Images with the highest and lowest predictions of each ROI, where the store of the run can be read."""
+    url = run.record.get("store", {}).get("url")
+    if not url:
+        return ""
+    try:
+        images = open_store(str(url)).images()
+    except (NsdflowError, OSError):
+        return f"<p>The images are not shown: {escape(str(url))} cannot be read from here.</p>"
+    name, data = next((n, d) for n, d in run.subjects().items() if "predictions" in d)
+    pictures = []
+    for roi, mask in roi_masks(data["roi"]).items():
+        mean = data["predictions"].isel(voxel=np.flatnonzero(np.asarray(mask))).mean("voxel").load()
+        if "nsd_id" in mean.coords:
+            label = f"predicted response of {roi}, {name} (mean over voxels, z)"
+            figure = figures.image_mosaic(images, mean, label=label)
+            pictures.append((roi, markup.picture(figure, f"Images by {label}", raster=True)))
+    first, *others = pictures or [("", "")]
+    return first[1] + "".join(markup.details(roi, picture) for roi, picture in others)
+
+
+SECTIONS = (
+    Section(
+        "Predictions",
+        "Responses predicted for images by voxel, z-scored within session like the responses the model was trained on.",
+        ("predictions",),
+        _predictions,
+    ),
+    Section(
+        "Images that drive a region",
+        "The images with the highest and the lowest response predicted for a region, averaged over its voxels.",
+        ("predictions", "roi"),
+        _mosaics,
+    ),
+)
