@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nsdflow.cli.options import Run, normalized_folder
+from nsdflow.io.paths import normalize
 
 __all__ = ["export", "report"]
 
@@ -25,16 +26,26 @@ def report(run: Run) -> None:
 def export(
     run: Run,
     folder: Annotated[Path, typer.Argument(help="New folder for the files.", callback=normalized_folder)],
-    to: Annotated[str, typer.Option("--to", help="Format: `nifti`.")] = "nifti",
+    to: Annotated[str, typer.Option("--to", help="Format: `nifti`, `gifti`, `mgz`.")] = "nifti",
+    space: Annotated[
+        str | None, typer.Option(help="Space of the files: `fsaverage`, `nativesurface`, `MNI`, `anat0pt8`, ...")
+    ] = None,
+    layers: Annotated[
+        str, typer.Option(help="Between volumes and surfaces: `mean`, or one of `layerB1`, `white`, `pial`, ...")
+    ] = "mean",
+    method: Annotated[
+        str | None, typer.Option(help="`linear` (default for values), `cubic`, `nearest`, `wta` (for labels).")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="NSD, with its transforms; by default the one the store was made from.")
+    ] = None,
 ) -> None:
     """Write a run's voxel maps as files for other programs, one per variable and subject.
 
-    Example: `nsdflow export runs/gnet8j --to nifti maps`
+    Example: `nsdflow export runs/gnet8j maps --to gifti --space fsaverage`
     """
-    from nsdflow.errors import one_of
-    from nsdflow.runs.export import EXPORTERS
+    from nsdflow.runs.export import export_maps
 
-    if to not in EXPORTERS:
-        raise one_of("export format", to, EXPORTERS)
-    for path in EXPORTERS[to](run, folder):
+    nsd = normalize(source) if source else None
+    for path in export_maps(run, folder, to, space=space, layers=layers, method=method, source=nsd):
         print(path)

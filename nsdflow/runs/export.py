@@ -1,37 +1,122 @@
-"""``nsdflow export``: a run's voxel maps as files that other programs read."""
+"""``nsdflow export``: the voxel maps of a run as files for other programs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from nsdflow.errors import StoreError
+from nsdflow.errors import SelectionError, StoreError, one_of
+from nsdflow.nsd.spaces import LAYERS, grid_named
 from nsdflow.runs import open_run
+from nsdflow.store.surface.files import write_surfaces
 
-__all__ = ["EXPORTERS", "export_nifti"]
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["EXPORT_FORMATS", "ExportFormat", "export_maps"]
 
 
-def export_nifti(run: str, folder: Path) -> list[Path]:
-    """One NIfTI file a subject and variable with one number a voxel, such as ``subj01_accuracy.nii.gz``.
+@dataclass(frozen=True)
+class ExportFormat:
+    """A format of files.
+
+    Attributes
+    ----------
+    ending : str
+        Of the name that ``write`` is given.
+    surface : bool
+        True if it holds vertices, False if it holds volumes.
+    write : callable
+        Writes one map to a path; gives the files written.
+    geometry : callable or None
+        Writes the surfaces on which the maps lie: (map, folder, prefix, source) to the files written.
+    """
+
+    ending: str
+    surface: bool
+    write: Callable[[xr.DataArray, Path], list[Path]]
+    geometry: Callable[[xr.DataArray, Path, str, str | None], list[Path]] | None = None
+
+
+#: What ``--to`` accepts. A new format is one record.
+EXPORT_FORMATS: Final[Mapping[str, ExportFormat]] = {
+    "nifti": ExportFormat(".nii.gz", False, lambda array, path: [array.nsd.to_nifti(path)]),
+    "gifti": ExportFormat(".func.gii", True, lambda array, path: [*array.nsd.to_gifti(path)], write_surfaces),
+    "mgz": ExportFormat(".mgz", True, lambda array, path: [*array.nsd.to_mgz(path)]),
+}
+
+
+def export_maps(
+    run: str,
+    folder: Path,
+    to: str = "nifti",
+    *,
+    space: str | None = None,
+    layers: str = "mean",
+    method: str | None = None,
+    missing: str = "ignore",
+    source: str | None = None,
+) -> list[Path]:
+    """Write one file (or one per hemisphere) per subject and variable with one value per voxel.
+
+    Parameters
+    ----------
+    run : str
+        A finished run.
+    folder : Path
+        Folder for files such as ``subj01_accuracy.nii.gz`` or ``hemi-L_subj01_accuracy.func.gii``.
+    to : str
+        A key of `EXPORT_FORMATS`.
+    space : str, optional
+        Space of the files; by default the run's own, or fsaverage where a format of surfaces meets a volume.
+    layers, method, missing : str
+        As in ``DataArray.nsd.to_space``; by default "linear" for values, "wta" for labels.
+    source : str, optional
+        NSD; by default the one from which the store was made.
 
     Raises
     ------
+    SelectionError
+        Unknown format or space, or a format that cannot hold the space.
     StoreError
-        If the run has no such variable.
+        The run has no such variable.
     """
-    paths = []
+    if to not in EXPORT_FORMATS:
+        raise one_of("export format", to, EXPORT_FORMATS)
+    form = EXPORT_FORMATS[to]
+    if space is not None and _is_surface(space) != form.surface:
+        fitting = [name for name, other in EXPORT_FORMATS.items() if other.surface != form.surface]
+        raise SelectionError(f"{to} files cannot hold {space}; write --to {' or '.join(fitting)}, or another --space")
     folder.mkdir(parents=True, exist_ok=True)
-    for subject, node in open_run(run).children.items():
-        for name, variable in node.dataset.data_vars.items():
-            if variable.dims != ("voxel",) or variable.dtype.kind not in "fiu":
-                continue
-            path = folder / f"{subject}_{name}.nii.gz"
-            variable.assign_attrs({**node.attrs, **variable.attrs}).nsd.to_nifti(path)
-            paths.append(path)
+    paths: list[Path] = []
+    for subject, maps in _maps_of(run).items():
+        for array in maps:
+            target = space or ("fsaverage" if form.surface and "hemisphere" not in array.coords else None)
+            mapped = array
+            if target is not None and target != array.attrs.get("space"):
+                how = method or ("wta" if "flag_values" in array.attrs else "linear")
+                mapped = array.nsd.to_space(target, layers=layers, method=how, missing=missing, source=source)
+            paths += form.write(mapped, folder / f"{subject}_{array.name}{form.ending}")
+        if maps and form.geometry is not None:
+            paths += form.geometry(mapped, folder, subject, source)
     if not paths:
-        raise StoreError(f"{run}: no variable has one number a voxel; there is nothing to export")
+        raise StoreError(f"{run}: no variable has one value per voxel; there is nothing to export")
     return paths
 
 
-#: What ``--to`` accepts.
-EXPORTERS: Mapping[str, Callable[[str, Path], list[Path]]] = {"nifti": export_nifti}
+def _is_surface(space: str) -> bool:
+    """Whether a space, or a surface of a subject, has vertices."""
+    return space in LAYERS or not grid_named(space).is_volume
+
+
+def _maps_of(run: str) -> dict[str, list[Any]]:
+    """Variables with one value per voxel, by subject, with the attributes of the subject."""
+    return {subject: list(_voxel_maps(node)) for subject, node in open_run(run).children.items()}
+
+
+def _voxel_maps(node: xr.DataTree) -> Iterator[xr.DataArray]:
+    for variable in node.dataset.data_vars.values():
+        if variable.dims == ("voxel",) and variable.dtype.kind in "fiu":
+            yield variable.assign_attrs({**node.attrs, **variable.attrs})

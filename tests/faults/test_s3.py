@@ -46,7 +46,7 @@ from nsdflow.monitor.events import emit, read_log
 from nsdflow.nsd.source import open_source
 from nsdflow.pipelines.gnet import training
 from nsdflow.report import write_report
-from nsdflow.runs.export import export_nifti
+from nsdflow.runs.export import export_maps
 from nsdflow.runs.status import read_status
 from nsdflow.runs.tensors import load_tensors
 from tests.faults.conftest import INGEST, TRAIN, command
@@ -186,7 +186,7 @@ def test_a_run_in_a_bucket_is_that_in_a_folder(stored, whole, client, proxy, tmp
         (status,) = read_status(f"{url}/gnet8j")
         assert status.finished
         assert write_report(f"{url}/gnet8j") == f"{url}/gnet8j/report.html"
-        maps = export_nifti(f"{url}/gnet8j", tmp_path / "maps")
+        maps = export_maps(f"{url}/gnet8j", tmp_path / "maps")
         first, second = load_tensors(f"{url}/gnet8j/model.safetensors"), load_tensors(f"{whole[1]}/model.safetensors")
     assert all(np.array_equal(first[name], second[name]) for name in first.keys() | second.keys())
     reference = nsdflow.open_run(whole[1])
@@ -194,7 +194,7 @@ def test_a_run_in_a_bucket_is_that_in_a_folder(stored, whole, client, proxy, tmp
         ours, theirs = (tree.to_dataset().drop_vars("seconds", errors="ignore") for tree in (results[group], node))
         xr.testing.assert_equal(ours, theirs)
     assert b"<h1>" in read_bytes(f"{url}/gnet8j/report.html")
-    assert len(maps) == len(export_nifti(str(whole[1]), tmp_path / "reference"))
+    assert len(maps) == len(export_maps(str(whole[1]), tmp_path / "reference"))
     left = {name.split("/")[0] for name in objects(f"{url}/gnet8j")}
     assert left == {"run.yaml", "results.zarr", "model.safetensors", "log.jsonl", "report.html", "plan.json", "tasks"}
 

@@ -10,7 +10,7 @@ import pytest
 
 import nsdflow
 from nsdflow.report import write_report
-from nsdflow.runs.export import export_nifti
+from nsdflow.runs.export import export_maps
 
 ARCHIVE = Path(__file__).parent / "data" / "version-0.1.0.tar.xz"
 
@@ -41,7 +41,7 @@ def test_runs_open_and_report(folder, run):
 
 
 def test_maps_are_exported(folder):
-    export_nifti("runs/gnet8j", Path("maps"))
+    export_maps("runs/gnet8j", Path("maps"))
     assert list(Path("maps").glob("**/*accuracy*.nii.gz"))
 
 

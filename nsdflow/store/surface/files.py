@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from nsdflow.errors import StoreError
+from nsdflow.errors import MissingDataError, StoreError
 from nsdflow.io.paths import local_path
-from nsdflow.nsd.formats.vertex_files import VertexMap, write_gifti, write_mgz
+from nsdflow.nsd.formats.vertex_files import VertexMap, write_gifti, write_gifti_surface, write_mgz
 from nsdflow.nsd.spaces.surfaces import HEMISPHERES, read_surface
 from nsdflow.store.surface.place import place_of, source_of
 from nsdflow.store.voxels import labels_of
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from nsdflow.nsd.formats.surfaces import Geometry
     from nsdflow.nsd.source import Source
 
-__all__ = ["hemisphere_maps", "surface_image", "surface_values", "write_giftis", "write_mgzs"]
+__all__ = ["hemisphere_maps", "surface_image", "surface_values", "write_giftis", "write_mgzs", "write_surfaces"]
 
 _GIFTI_ENDINGS: Final = (".func.gii", ".shape.gii", ".label.gii", ".gii")
 #: Attributes that travel into the metadata of files.
 _FACTS: Final = ("subject", "space", "layers", "interpolation")
+_EXPORTED_SURFACES: Final = {"white": "Anatomical", "pial": "Anatomical", "inflated": "Inflated"}
 _MGZ_ENDINGS: Final = (".mgz", ".mgh")
 
 
@@ -112,6 +113,27 @@ def surface_image(array: xr.DataArray, surface: str, source: str | Source | None
     halves = np.split(values.reshape(-1, values.shape[-1]).T, [left])
     data = {name: half if values.ndim > 1 else half[:, 0] for name, half in zip(("left", "right"), halves, strict=True)}
     return SurfaceImage(mesh=PolyMesh(left=parts["lh"], right=parts["rh"]), data=data)
+
+
+def write_surfaces(array: xr.DataArray, folder: Path, prefix: str, source: str | Source | None = None) -> list[Path]:
+    """Write the surfaces on which an array lies as ``hemi-L_PREFIX_white.surf.gii``, ``..._inflated.surf.gii``, ...
+
+    Surfaces that NSD's folder lacks are left out. Those of a subject are in mm of its anatomical volumes.
+    """
+    place = place_of(array)
+    owner = "fsaverage" if place.space == "fsaverage" else place.subject
+    nsd, written = source_of(array, source), []
+    for hemisphere, count, letter in zip(HEMISPHERES, place.shape, "LR", strict=True):
+        for name, kind in _EXPORTED_SURFACES.items():
+            try:
+                geometry = read_surface(nsd, owner, hemisphere, name)
+            except MissingDataError:
+                continue
+            _require_vertices(geometry, count, owner, hemisphere, name)
+            written.append(folder / f"hemi-{letter}_{prefix}_{name}.surf.gii")
+            coordinates = "surface coordinates (tkr) + 0.4 mm" if owner != "fsaverage" else "of fsaverage"
+            write_gifti_surface(written[-1], hemisphere, geometry, kind, {"Coordinates": coordinates, "Owner": owner})
+    return written
 
 
 def _require_vertices(geometry: Geometry, count: int, owner: str, hemisphere: str, surface: str) -> None:
