@@ -22,7 +22,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "numpydoc",
     "short_sections",  # docs/_ext: parameters described on one line
-    "generated",  # docs/_ext: the changelog and the commands
+    "generated",  # docs/_ext: the API and the commands
     "mathml",  # docs/_ext: formulas without network
 ]
 # a package and its module give the same object under two names; annotations cannot tell which is meant

@@ -1,4 +1,4 @@
-"""Pages that are written from other files while the documentation is built: API, commands and changelog."""
+"""Pages that are written from the code while the documentation is built: the API and the commands."""
 
 from __future__ import annotations
 
@@ -12,15 +12,6 @@ from nsdflow.cli.app import app as nsdflow_app
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
-
-# the types of changes/README.md, in the order in which a reader wants them
-FRAGMENT_TITLES = {
-    "feature": "New",
-    "bugfix": "Corrected",
-    "performance": "Faster or smaller",
-    "removal": "Gone or changed",
-    "doc": "Documentation",
-}
 
 # the layers as a reader meets them, from what is used most to what lies beneath
 LAYERS = {
@@ -75,18 +66,6 @@ def _api_section(title: str, package: Path, names: list[str]) -> str:
     return "\n".join([f"## {title}", "", docstring.split("\n\n")[0], "", *listing, ""])
 
 
-def changelog(folder: Path) -> str:
-    """The fragments of a ``changes/`` folder as Markdown, by type and then by issue."""
-    fragments = sorted(folder.glob("[1-9]*.md"), key=lambda path: (int(path.name.split(".")[0]), path.name))
-    sections = []
-    for kind, title in FRAGMENT_TITLES.items():
-        texts = [path.read_text().strip() for path in fragments if path.name.split(".")[1] == kind]
-        if texts:
-            items = ["- " + text.replace("\n", "\n  ") for text in texts]
-            sections.append("\n".join([f"### {title}", "", *items]))
-    return "\n\n".join(sections)
-
-
 def commands() -> str:
     """Every command with its help, arguments and options, as ``--help`` prints them."""
     root: Any = get_command(nsdflow_app)
@@ -117,8 +96,6 @@ def write_api(app: Sphinx) -> None:
 
 def write(app: Sphinx, docname: str, source: list[str]) -> None:
     """Append what is generated to the page that asks for it by its name."""
-    if docname == "changelog":
-        source[0] += f"\n\n{changelog(Path(app.confdir).parent / 'changes')}\n"
     if docname == "api/commands":
         source[0] += f"\n\n{commands()}\n"
 

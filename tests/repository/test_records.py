@@ -1,8 +1,7 @@
-"""Files beside the code: constraints, changelog fragments, citation, the wheel."""
+"""Files beside the code: constraints, changelog, citation, the wheel."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import tomllib
@@ -10,7 +9,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -19,7 +17,6 @@ import nsdflow
 
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FRAGMENT = re.compile(r"[1-9][0-9]*\.(feature|bugfix|performance|removal|doc)(\.[1-9][0-9]*)?\.md")
 
 
 def pins() -> dict[str, str]:
@@ -48,16 +45,13 @@ def test_extras_equal_the_groups_of_the_same_name() -> None:
         assert entries == PROJECT["dependency-groups"][name]
 
 
-def test_fragments_are_named_by_issue_and_type() -> None:
-    names = [path.name for path in (ROOT / "changes").iterdir() if path.name != "README.md"]
-    assert names
-    assert [name for name in names if not FRAGMENT.fullmatch(name)] == []
-    assert [name for name in names if not (ROOT / "changes" / name).read_text().strip()] == []
-
-
-@pytest.mark.parametrize("name", ["feature.md", "2.feat.md", "0.doc.md", "2.feature.txt", "2.feature.a.md"])
-def test_other_names_are_refused(name: str) -> None:
-    assert not FRAGMENT.fullmatch(name)
+def test_the_changelog_has_the_sections_of_keep_a_changelog() -> None:
+    lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
+    versions = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
+    assert versions[0] == "[Unreleased]"
+    kinds = {line.removeprefix("### ") for line in lines if line.startswith("### ")}
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert {"Added", "Changed", "Fixed", "Security"} <= kinds
 
 
 def test_versions_agree() -> None:
