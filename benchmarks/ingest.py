@@ -99,7 +99,8 @@ def prepare(folder: Path, trials: int) -> dict[str, Any]:
     """The source with its one session, and the store's group; returns the task's arguments."""
     import xarray as xr
 
-    from nsdflow.ingestion.tasks import SubjectJob, session_stamps
+    from nsdflow.ingestion.jobs import SessionJob, SubjectJob
+    from nsdflow.ingestion.stamps import session_stamps
     from nsdflow.nsd.source import open_source
     from nsdflow.store.build import create_subject, workspace_of
     from nsdflow.store.schema import cut_subject
@@ -119,12 +120,12 @@ def prepare(folder: Path, trials: int) -> dict[str, Any]:
         place.built, "subj01", trials=trial, voxels=voxels, sessions=1, dtype="int16", cut=cut, attributes={}
     )
     job = SubjectJob(
-        source=asdict(source), built=place.built, folder=place.folder, subject="subj01", space="func1pt8mm",
-        betas=BETAS, voxels="brain", voxel_count=BRAIN_VOXELS, sessions=[1], trials=trials, shape=list(SHAPE),
-        affine=None, dtype="int16", cut=asdict(cut),
+        source=source, built=place.built, folder=place.folder, subject="subj01", space="func1pt8mm",
+        betas=BETAS, voxels="brain", voxel_count=BRAIN_VOXELS, sessions=(1,), trials=trials, shape=SHAPE,
+        affine=None, dtype="int16", cut=cut,
     )  # fmt: skip
-    stamps = session_stamps(source.stamps(str(betas.relative_to(folder / "nsd"))), 1, "func1pt8mm")
-    return {"job": asdict(job), "session": 1, "stamps": stamps}
+    stamps = session_stamps(source.stamps(str(betas.relative_to(folder / "nsd"))), 1, "func1pt8mm", "nii.gz")
+    return asdict(SessionJob(job, 1, "nii.gz", stamps))
 
 
 def igzip(path: Path, scratch: Path) -> Callable[[], object]:
@@ -142,13 +143,17 @@ def igzip(path: Path, scratch: Path) -> Callable[[], object]:
 
 def task(arguments: dict[str, Any], scratch: Path) -> Callable[[], object]:
     """The task of one session, into an empty copy of the store: no two tasks write the same files, nor one twice."""
-    from nsdflow.ingestion.tasks import write_session
+    from pydantic import TypeAdapter
+
+    from nsdflow.ingestion.betas import write_session
+    from nsdflow.ingestion.jobs import SessionJob
 
     store = scratch / "store"
     shutil.rmtree(store, ignore_errors=True)
-    shutil.copytree(arguments["job"]["built"], store)
-    job = arguments["job"] | {"built": str(store), "folder": str(scratch)}
-    return lambda: write_session(**arguments | {"job": job})
+    shutil.copytree(arguments["subject"]["built"], store)
+    subject = arguments["subject"] | {"built": str(store), "folder": str(scratch)}
+    job = TypeAdapter(SessionJob).validate_python(arguments | {"subject": subject})
+    return lambda: write_session(job)
 
 
 def ingest(path: Path, scratch: Path) -> Callable[[], object]:
@@ -158,15 +163,16 @@ def ingest(path: Path, scratch: Path) -> Callable[[], object]:
 
 def from_hdf5(path: Path, scratch: Path) -> Callable[[], object]:
     """Where the session is there as .hdf5 only."""
-    from nsdflow.ingestion.tasks import session_stamps
+    from nsdflow.ingestion.stamps import session_stamps
     from nsdflow.nsd.source import Source
 
     twin = path.parents[6] / "hdf5" / path.relative_to(path.parents[5]).with_name("betas_session01.hdf5")
     arguments = json.loads((path.parents[6] / "task.json").read_text())
     source = Source(str(path.parents[6] / "hdf5"))
     listing = source.stamps(str(twin.parent.relative_to(source.url)))
-    arguments["job"]["source"] = asdict(source)
-    return task(arguments | {"stamps": session_stamps(listing, 1, "func1pt8mm")}, scratch)
+    arguments["subject"]["source"] = asdict(source)
+    stamps = session_stamps(listing, 1, "func1pt8mm", "hdf5")
+    return task(arguments | {"format": "hdf5", "stamps": stamps}, scratch)
 
 
 def nibabel(path: Path, scratch: Path) -> Callable[[], object]:

@@ -19,6 +19,8 @@ __all__ = [
     "ROI_LABELS",
     "SPACES",
     "atlas_coordinate",
+    "number_ranges",
+    "parse_sessions",
     "parse_subjects",
     "select_subjects",
     "subject_name",
@@ -92,6 +94,46 @@ def parse_subjects(text: str | Iterable[int | str]) -> tuple[str, ...]:
     if not numbers:
         raise ConfigError("subjects", ["none given; write for example 1,2 or 1-8"])
     return tuple(subject_name(number) for number in sorted(numbers))
+
+
+def parse_sessions(text: str | int | Iterable[int | str]) -> tuple[int, ...]:
+    """Sorted session numbers, each once.
+
+    Raises
+    ------
+    ConfigError
+        A part is neither a number from 1 on nor a range, or nothing is given.
+
+    Examples
+    --------
+    >>> parse_sessions("1-3,7")
+    (1, 2, 3, 7)
+    """
+    parts = text.split(",") if isinstance(text, str) else [text] if isinstance(text, int) else list(text)
+    numbers: set[int] = set()
+    for part in map(str, parts):
+        match = re.fullmatch(r"\s*([1-9]\d*)(?:\s*-\s*([1-9]\d*))?\s*", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise ConfigError("sessions", [f"{part.strip()!r} is no session and no range; write for example 1-37"])
+        numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    if not numbers:
+        raise ConfigError("sessions", ["none given; write for example 1-37"])
+    return tuple(sorted(numbers))
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """Numbers as text, with ranges.
+
+    >>> number_ranges([1, 2, 3, 7])
+    '1-3, 7'
+    """
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs) or "none"
 
 
 def select_subjects(available: Sequence[str], wanted: str | Sequence[str]) -> tuple[str, ...]:

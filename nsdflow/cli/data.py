@@ -103,13 +103,18 @@ def ingest(
     subjects: Annotated[
         str | None, typer.Option(help="For example `1,2` or `1-4`; default: all that the source holds.")
     ] = None,
+    sessions: Annotated[str | None, typer.Option(help="For example `1-37`; all that can be read by default.")] = None,
     betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
-    space: Annotated[str | None, typer.Option(help="`func1pt8mm`, `func1mm`, `nativesurface` or `fsaverage`.")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="`func1pt8mm`, `func1mm`, `nativesurface`, `fsaverage` or `MNI`.")
+    ] = None,
     voxels: Annotated[
         str | None, typer.Option(help="`evc`, `visual`, `nsdgeneral`, `tight`, `inflated`, `brain` or an atlas.")
     ] = None,
     image_size: Annotated[int | None, typer.Option(min=32, help="Pixels per side of the stored images.")] = None,
-    images: Annotated[str, typer.Option(help="`shown` (those of the trials), `all`, or `none`.")] = "shown",
+    images: Annotated[
+        str, typer.Option(help="`shown` (those of the trials), `subjects` (their whole lists), `all`, `none`.")
+    ] = "shown",
     storage: Profile = "local",
     cluster: Cluster = "local",
     workers: Workers = None,
@@ -144,8 +149,12 @@ def ingest(
         voxels=voxels or profile.voxels,
         image_size=image_size or profile.image_size,
         images=images,
+        sessions=sessions,
         layout=profile.layout,
     )
+    if plan.finished:
+        print("\n".join(plan.notes))
+        return
     print(plan.describe())
     if dry_run:
         check_plans([plan], cluster, workers)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nsdflow.config.base import Frozen
-from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE
+from nsdflow.names import DEFAULT_SPACE
 
 __all__ = ["Layout", "StorageProfile"]
 
@@ -40,8 +40,10 @@ class StorageProfile(Frozen):
     runs: str = "runs"
     scratch: str | None = None
     """Fast local folder for workers' temporary files; the system's if null."""
-    betas: str = DEFAULT_BETAS
+    betas: str | None = None
+    """By default the version that NSD recommends in the space."""
     space: str = DEFAULT_SPACE
-    voxels: str = "evc"
+    voxels: str | None = None
+    """By default the usual set of the space."""
     image_size: int = Field(227, ge=32)
     layout: Layout = Layout()

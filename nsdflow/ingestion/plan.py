@@ -1,205 +1,227 @@
-"""The tasks of an ingestion, and what each of them costs."""
+"""Planning an ingestion: what is read and written, and what a store lacks, without reading betas."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from nsdflow.engine.plan import Task
-from nsdflow.errors import MissingDataError, SourceError
-from nsdflow.ingestion import tasks
+from nsdflow.engine.plan import Plan
+from nsdflow.errors import MissingDataError
+from nsdflow.ingestion.growth import Growth, compare_with_store
+from nsdflow.ingestion.settings import IngestSettings
+from nsdflow.ingestion.stamps import coordinate_stamps, file_stamp, session_listing, session_stamps
+from nsdflow.ingestion.tasks import STAGES, image_job, image_tasks, subject_job, subject_tasks
+from nsdflow.io.paths import public
+from nsdflow.names import number_ranges
 from nsdflow.nsd import layout as paths
-from nsdflow.nsd.design import BEHAVIOUR
-from nsdflow.nsd.masks import voxel_set
-from nsdflow.store.build import STATISTICS
-from nsdflow.store.schema import cut_images, cut_subject
+from nsdflow.nsd.design import read_design
+from nsdflow.nsd.inventory import Inventory, SubjectInventory, take_inventory
+from nsdflow.nsd.source import Source, open_source
+from nsdflow.store.build import Workspace, is_taken, workspace_of
+from nsdflow.store.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from nsdflow.config.storage import Layout
-    from nsdflow.nsd.design import Design
-    from nsdflow.nsd.inventory import Inventory, SubjectInventory
-    from nsdflow.nsd.source import Source
-    from nsdflow.store.build import Workspace
+    from nsdflow.ingestion.jobs import SubjectJob
 
-__all__ = ["STAGES", "image_job", "image_tasks", "subject_job", "subject_tasks"]
+__all__ = ["IngestPlan", "plan_ingest"]
 
-#: In the order in which tasks are handed in.
-STAGES: Final = ("coordinates", "betas", "images", "statistics", "verification")
-#: What a worker's interpreter takes before it reads anything.
-INTERPRETER_BYTES: Final = 250 << 20
-#: Coordinates of a trial besides behaviour, of a voxel besides atlases, and of an image.
-COORDINATES: Final = {"trial": 7, "voxel": 6, "image": 3}
+#: Lines of the plan on files that are missing or left out, before "and N more".
+LINES_SHOWN = 12
 
 
-def subject_job(
-    origin: Source, workspace: Workspace, found: SubjectInventory, voxels: str, design: Design, layout: Layout
-) -> tasks.SubjectJob:
-    """What the tasks of a subject have in common."""
-    if found.sessions[-1] > len(design.trials_per_session):
-        raise SourceError(
-            f"{origin.join(paths.EXPERIMENT_DESIGN)}: {len(design.trials_per_session)} sessions where {found.subject} "
-            f"has session {found.sessions[-1]}; take both from the same release"
-        )
-    lengths = {int(design.trials_per_session[session - 1]) for session in found.sessions}
-    if lengths != {found.trials}:
-        raise SourceError(
-            f"{origin.join(paths.EXPERIMENT_DESIGN)}: sessions of {', '.join(map(str, sorted(lengths)))} trials where "
-            f"the betas of {found.subject} have {found.trials}; take both from the same release"
-        )
-    count = int(voxel_set(origin, found.subject, voxels, space=found.space, shape=found.shape).sum())
-    if not count:
-        raise SourceError(f"{found.subject}: no voxel in {voxels}; choose another voxel set")
-    dtype = "float32" if found.space == "fsaverage" else "int16"
-    cut = cut_subject(
-        sessions=len(found.sessions),
-        trials=found.trials,
-        voxels=count,
-        itemsize=4 if dtype == "float32" else 2,
-        arrays=COORDINATES["trial"] + len(BEHAVIOUR) + COORDINATES["voxel"] + len(found.atlases),
+@dataclass(frozen=True)
+class IngestPlan(Plan):
+    """A plan with the place of the store, the origin of everything in it, and the store that it adds to."""
+
+    workspace: Workspace = field(kw_only=True)
+    manifest: Mapping[str, Any] = field(kw_only=True)
+    """Sources with their stamps, and settings. An interrupted ingestion continues only with the same settings."""
+    growth: Growth | None = field(kw_only=True, default=None)
+    """What a published store has already; None where there is none."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the store exists and holds everything."""
+        return self.growth is not None and self.growth.complete
+
+
+def plan_ingest(
+    source: str | Source,
+    store: str,
+    *,
+    subjects: str | Iterable[int | str] | None = None,
+    sessions: str | int | Iterable[int | str] | None = None,
+    betas: str | None = None,
+    space: str | None = None,
+    voxels: str | None = None,
+    image_size: int | None = None,
+    images: str | None = None,
+    layout: Layout | None = None,
+) -> IngestPlan:
+    """Plan an ingestion: tasks, bytes, memory and files, without reading betas.
+
+    Parameters
+    ----------
+    source : str or Source
+        Where NSD is: a folder or an fsspec URL.
+    store : str
+        Where the store will be. If it exists, the subjects and sessions that it lacks are added to it.
+    subjects : optional
+        ``"1,2"``, ``[1, 2]`` or names; all subjects of the source by default.
+    sessions : optional
+        ``"1-37"`` or numbers, the same for all subjects; subjects with fewer have those that exist. All by default.
+    betas, space : str, optional
+        Version and space of the betas; by default betas_fithrf_GLMdenoise_RR (MNI: betas_fithrf) and func1pt8mm.
+    voxels : str, optional
+        A voxel set: evc, visual, nsdgeneral, tight, inflated, brain or an atlas. By default evc, on fsaverage visual,
+        in MNI brain.
+    image_size : int, optional
+        Pixels per side to which the images are resized; 227 by default.
+    images : {"shown", "subjects", "all", "none"}, optional
+        Images of the ingested trials (default), all images in the lists of the ingested subjects, all of NSD, or none.
+    layout : Layout, optional
+        Chunks, shards, codec and file budget.
+
+    Returns
+    -------
+    plan : IngestPlan
+        Without tasks where the store holds everything already.
+
+    Raises
+    ------
+    StoreError
+        The store exists with other settings, or the files would exceed the budget.
+    SelectionError
+        No such subject, space, version or voxel set; the message lists those that exist.
+    MissingDataError
+        A subject has none of the sessions, or a file that is needed does not exist.
+    SourceError
+        Files of the source contradict each other.
+    """
+    settings = IngestSettings.of(
+        subjects=subjects,
+        sessions=sessions,
+        betas=betas,
+        space=space,
+        voxels=voxels,
+        image_size=image_size,
+        images=images,
         layout=layout,
     )
-    return tasks.SubjectJob(
-        source=asdict(origin),
-        built=workspace.built,
+    workspace = workspace_of(store)
+    origin = source if isinstance(source, Source) else open_source(source)
+    inventory = take_inventory(
+        origin, space=settings.space, betas=settings.betas, subjects=settings.subjects, sessions=settings.sessions
+    )
+    _check_all_found(inventory.subjects, settings.subjects or (), origin)
+    if is_taken(workspace.store):
+        return _plan_growth(origin, settings, workspace, inventory)
+    return _plan(origin, settings, workspace, inventory, None)
+
+
+def _plan_growth(origin: Source, settings: IngestSettings, workspace: Workspace, inventory: Inventory) -> IngestPlan:
+    """The plan of what a published store lacks."""
+    found = {subject.subject: subject.sessions for subject in inventory.subjects}
+    growth, wanted = compare_with_store(workspace.store, settings, public(origin.url), SCHEMA_VERSION, found)
+    if not growth.complete:
+        return _plan(origin, settings, workspace, _inventory_of(origin, settings, wanted), growth)
+    return IngestPlan(
+        title=f"ingest {public(origin.url)} into {workspace.store}",
         folder=workspace.folder,
-        subject=found.subject,
-        space=found.space,
-        betas=found.betas,
-        voxels=voxels,
-        voxel_count=count,
-        sessions=list(found.sessions),
-        trials=found.trials,
-        shape=list(found.shape),
-        affine=[value for row in found.affine for value in row] if found.affine else None,
-        dtype=dtype,
-        cut=asdict(cut),
+        tasks=(),
+        notes=growth.notes,
+        workspace=workspace,
+        manifest={},
+        growth=growth,
     )
 
 
-def subject_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mapping[str, Any]) -> list[Task]:
-    """The tasks of a subject, from its inventory and the stamps of its files."""
-    name, common = job.subject, {"job": asdict(job)}
-    sessions = _session_tasks(job, found, stamps)
-    volume_bytes = math.prod(job.shape) * 8
-    create = Task(
-        key=f"coordinates-{name}",
-        function=tasks.create_subject_group,
-        arguments={**common, "stamps": stamps["coordinates"]},
-        stage="coordinates",
-        memory=INTERPRETER_BYTES + (len(found.atlases) + 8) * volume_bytes,
-        files=job.cut["files"] - sum(task.files for task in sessions) - len(STATISTICS),
-    )
-    statistics_bytes = len(job.sessions) * job.voxel_count * 10  # two float32 and two bool
-    gather = Task(
-        key=f"statistics-{name}",
-        function=tasks.gather_statistics,
-        arguments=common,
-        stage="statistics",
-        after=tuple(task.key for task in sessions),
-        memory=INTERPRETER_BYTES + 2 * statistics_bytes,
-        reads=statistics_bytes,
-        writes=statistics_bytes,
-        files=len(STATISTICS),
-    )
-    verify = Task(
-        key=f"verify-{name}",
-        function=tasks.verify_subject,
-        arguments=common,
-        stage="verification",
-        after=(gather.key,),
-        memory=sessions[0].memory,
-        reads=tasks.SAMPLED_SESSIONS * (sessions[0].reads + sessions[0].writes),
-    )
-    return [create, *sessions, gather, verify]
-
-
-def _session_tasks(job: tasks.SubjectJob, found: SubjectInventory, stamps: Mapping[str, Any]) -> list[Task]:
-    """The tasks that write betas, one a session."""
-    itemsize = 4 if job.dtype == "float32" else 2
-    session_bytes = job.trials * job.voxel_count * itemsize
-    # a volume; chunks, widened to float64 for their statistics, and compressed
-    chunk_bytes = job.trials * job.cut["chunk"][1] * (2 * itemsize + 8)
-    buffers = itemsize * math.prod(job.shape) + job.shards_at_once * chunk_bytes
-    return [
-        Task(
-            key=f"betas-{job.subject}-session{session:02d}",
-            function=tasks.write_session,
-            arguments={"job": asdict(job), "session": session, "stamps": stamps[str(session)]},
-            stage="betas",
-            after=(f"coordinates-{job.subject}",),
-            memory=INTERPRETER_BYTES + session_bytes + buffers,
-            reads=found.bytes // len(job.sessions),
-            writes=session_bytes,
-            files=math.ceil(job.voxel_count / job.cut["shard"][1]),
-        )
-        for session in job.sessions
-    ]
-
-
-def image_job(
-    origin: Source,
-    workspace: Workspace,
-    shown: Mapping[str, list[int]] | None,
-    inventory: Inventory,
-    size: int,
-    layout: Layout,
-) -> tasks.ImageJob:
-    """What the tasks of the images have in common."""
-    if not inventory.image_count:
-        raise MissingDataError(
-            f"{origin.join(paths.STIMULI)}: no images there; fetch them, or ingest without: --images none"
-        )
-    count = inventory.image_count
-    if shown is not None:
-        ids = tasks.shown_images(origin, shown)
-        if ids[-1] >= inventory.image_count:
-            raise SourceError(
-                f"{origin.join(paths.STIMULI)}: {inventory.image_count} images where the design shows "
-                f"nsd_id {ids[-1]}; take both from the same release"
+def _inventory_of(origin: Source, settings: IngestSettings, wanted: Mapping[str, tuple[int, ...]]) -> Inventory:
+    """The inventory of a grown store: each subject with its own sessions."""
+    numbers = sorted({session for sessions in wanted.values() for session in sessions})
+    taken = take_inventory(origin, space=settings.space, betas=settings.betas, subjects=wanted, sessions=numbers)
+    subjects = []
+    for subject in taken.subjects:
+        if lost := sorted(set(wanted[subject.subject]) - set(subject.sessions)):
+            raise MissingDataError(
+                f"{public(origin.url)}: no session {number_ranges(lost)} of {subject.subject}, which the store holds; "
+                "adding to the store needs its files"
             )
-        count = len(ids)
-    cut = cut_images(images=count, size=size, arrays=COORDINATES["image"], layout=layout)
-    return tasks.ImageJob(asdict(origin), workspace.built, shown, count, size, asdict(cut))
+        formats = {number: subject.formats[number] for number in wanted[subject.subject]}
+        subjects.append(replace(subject, sessions=wanted[subject.subject], formats=formats))
+    return replace(taken, subjects=tuple(subjects))
 
 
-def image_tasks(job: tasks.ImageJob, inventory: Inventory) -> list[Task]:
-    """The tasks of the images, one a shard."""
-    common, cut = {"job": asdict(job)}, job.cut
-    original = math.prod(inventory.image_shape)
-    shards = -(-job.count // cut["shard"][0])
-    memory = INTERPRETER_BYTES + tasks.IMAGES_AT_ONCE * (original + 3 * job.size**2)
-    create = Task(
-        key="coordinates-images",
-        function=tasks.create_images,
-        arguments=common,
-        stage="coordinates",
-        memory=INTERPRETER_BYTES,
-        files=cut["files"] - shards,
+def _plan(
+    origin: Source, settings: IngestSettings, workspace: Workspace, inventory: Inventory, growth: Growth | None
+) -> IngestPlan:
+    """The plan of a new store, or of a store that grows."""
+    design, layout = read_design(origin), settings.layout
+    before = None if growth is None else workspace.store
+    planned, records, sessions = [], {}, {}
+    for found in inventory.subjects:
+        job = subject_job(origin, workspace, found, settings.voxels, design, layout)
+        coordinates = coordinate_stamps(origin, found.subject, found.space, found.betas)
+        listing = session_listing(origin, found.subject, found.space, found.betas)
+        stamps = {n: session_stamps(listing, n, found.space, format) for n, format in found.formats.items()}
+        stored = () if growth is None else growth.stored(found.subject)
+        planned += subject_tasks(job, found, coordinates, stamps, before=before, stored=stored)
+        records[found.subject] = _record(job, coordinates, stamps)
+        sessions[found.subject] = job.sessions
+    if settings.images != "none":
+        images = image_job(origin, workspace, settings.images, sessions, inventory, settings.image_size, layout, before)
+        planned += image_tasks(images, inventory)
+    return IngestPlan(
+        title=f"ingest {public(origin.url)} into {workspace.store}",
+        folder=workspace.folder,
+        tasks=tuple(sorted(planned, key=lambda task: STAGES.index(task.stage))),
+        file_budget=2 + layout.file_budget * (len(records) + (settings.images != "none")),
+        notes=(
+            f"at most {layout.file_budget} files per subject, and as many for the images",
+            *(growth.notes if growth is not None else ()),
+            *_remarks(inventory),
+        ),
+        workspace=workspace,
+        growth=growth,
+        manifest={
+            "schema": SCHEMA_VERSION,
+            "source": public(origin.url),
+            "settings": settings.record(),
+            "design": file_stamp(origin, paths.EXPERIMENT_DESIGN),
+            "stimuli": file_stamp(origin, paths.STIMULI) if settings.images != "none" else None,
+            "subjects": records,
+            "before": None if growth is None else {name: list(numbers) for name, numbers in growth.sessions.items()},
+            "missing": list(inventory.missing),
+            "left_out": list(inventory.left_out),
+            "held_out": {found.subject: list(found.held_out) for found in inventory.subjects if found.held_out},
+        },
     )
-    sizes = [min(cut["shard"][0], job.count - shard * cut["shard"][0]) for shard in range(shards)]
-    write = [
-        Task(
-            key=f"images-{shard:04d}",
-            function=tasks.write_images,
-            arguments={**common, "shard": shard},
-            stage="images",
-            after=(create.key,),
-            memory=memory,
-            reads=count * original,
-            writes=count * 3 * job.size**2,
-            files=1,
-        )
-        for shard, count in enumerate(sizes)
+
+
+def _record(job: SubjectJob, coordinates: Mapping[str, str], stamps: Mapping[int, tuple[str, ...]]) -> dict[str, Any]:
+    files = {"coordinates": dict(coordinates)} | {str(session): list(stamp) for session, stamp in stamps.items()}
+    return {"sessions": list(job.sessions), "voxels": job.voxel_count, "files": files}
+
+
+def _remarks(inventory: Inventory) -> list[str]:
+    """Lines on what the store will lack."""
+    lines = [f"left out: {line}" for line in inventory.left_out]
+    lines += [
+        f"{found.subject}: sessions {number_ranges(found.held_out)} cannot be read, so they are left out"
+        for found in inventory.subjects
+        if found.held_out
     ]
-    verify = Task(
-        key="verify-images",
-        function=tasks.verify_images,
-        arguments=common,
-        stage="verification",
-        after=tuple(task.key for task in write),
-        memory=memory,
-        reads=tasks.SAMPLED_IMAGES * original,
-    )
-    return [create, *write, verify]
+    lines += [f"missing: {path}" for path in inventory.missing]
+    more = len(lines) - LINES_SHOWN
+    return lines if more <= 1 else [*lines[:LINES_SHOWN], f"and {more} more; `nsdflow check` lists all"]
+
+
+def _check_all_found(found: Iterable[SubjectInventory], asked: Iterable[str], origin: Source) -> None:
+    names = [subject.subject for subject in found]
+    if absent := sorted(set(asked) - set(names)):
+        raise MissingDataError(
+            f"{public(origin.url)}: no sessions of {', '.join(absent)} in this space and version, or none of "
+            f"those asked for; found: {', '.join(names)}"
+        )

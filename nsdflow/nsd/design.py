@@ -7,6 +7,7 @@ keep the numbers by which they are known.
 from __future__ import annotations
 
 import io
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from nsdflow.nsd.source import Source
 
-__all__ = ["BEHAVIOUR", "Design", "read_design", "read_stimulus_info", "trial_table"]
+__all__ = ["BEHAVIOUR", "Design", "read_coco_ids", "read_design", "read_stimulus_info", "trial_table"]
 
 #: Columns of responses.tsv that say what the subject did: (name, meaning, units).
 BEHAVIOUR: Final = (
@@ -48,7 +49,10 @@ BEHAVIOUR: Final = (
 )
 
 
-#: What scipy's reader raises for a file cut short or of another kind.
+#: Values of the largest variable of a design; NSD's largest has 80,000.
+LARGEST_VARIABLE: Final = 10_000_000
+
+#: Errors of scipy's reader for a file that is cut short or of another kind.
 _UNREADABLE: Final = (
     MatReadError,
     ValueError,
@@ -121,11 +125,12 @@ def read_design(source: Source) -> Design:
         Not readable, or it contradicts itself.
     """
     url = source.join(layout.EXPERIMENT_DESIGN)
-    with source.open(layout.EXPERIMENT_DESIGN) as file:
-        content = file.read()
+    content = source.read(layout.EXPERIMENT_DESIGN)
     wanted = ("masterordering", "subjectim", "sharedix")
     try:
         file_like: Any = io.BytesIO(content)  # scipy-stubs know only paths
+        _check_sizes(scipy.io.whosmat(file_like), url)
+        file_like.seek(0)
         found = scipy.io.loadmat(file_like, variable_names=(*wanted, "stimpattern"))
     except _UNREADABLE as error:
         raise SourceError(f"{url}: not a readable MAT file ({error}); fetch it again") from error
@@ -150,6 +155,15 @@ def read_design(source: Source) -> Design:
     design = Design(ordering, subjectim, shared, trials.astype(np.int64), run.astype(np.int64))
     _check_design(design, url)
     return design
+
+
+def _check_sizes(variables: Sequence[tuple[str, tuple[int, ...], str]], url: str) -> None:
+    """Refuse variables that would fill the memory when they are decompressed."""
+    for name, shape, _ in variables:
+        if math.prod(shape) > LARGEST_VARIABLE:
+            raise SourceError(
+                f"{url}: {name} has {math.prod(shape):,} values, more than any design; copy the published file"
+            )
 
 
 def _whole_numbers(found: Mapping[str, Any], name: str, url: str) -> NDArray[np.int64]:
@@ -202,7 +216,7 @@ def trial_table(source: Source, subject: str, sessions: Sequence[int], *, design
     if info is not None:
         _check_stimulus_info(info, table, subject, design, source.join(layout.STIMULUS_INFO))
         if "cocoId" in info:
-            table["coco_id"] = info["cocoId"].to_numpy()[nsd_id]
+            table["coco_id"] = _coco_ids(info, source.join(layout.STIMULUS_INFO))[nsd_id]
     responses = _read_responses(source, subject)
     if responses is not None:
         table = _with_behaviour(table, responses, source.join(layout.responses_path(subject)))
@@ -220,8 +234,7 @@ def read_stimulus_info(source: Source) -> pd.DataFrame | None:
     if not source.exists(layout.STIMULUS_INFO):
         return None
     url = source.join(layout.STIMULUS_INFO)
-    with source.open(layout.STIMULUS_INFO) as file:
-        content = io.BytesIO(file.read())
+    content = io.BytesIO(source.read(layout.STIMULUS_INFO))
     try:
         table = pd.read_csv(content, index_col=0)
     except ValueError as error:
@@ -229,6 +242,32 @@ def read_stimulus_info(source: Source) -> pd.DataFrame | None:
     if "nsdId" in table and not np.array_equal(table["nsdId"], np.arange(len(table))):
         raise SourceError(f"{url}: column nsdId does not count the rows from 0; fetch it again")
     return table
+
+
+def read_coco_ids(source: Source) -> NDArray[np.int64] | None:
+    """COCO's number of every image by ``nsd_id``, -1 where the stimulus table has none; None without the table.
+
+    Raises
+    ------
+    SourceError
+        A number is not whole, or not positive.
+    """
+    info = read_stimulus_info(source)
+    if info is None or "cocoId" not in info:
+        return None
+    return _coco_ids(info, source.join(layout.STIMULUS_INFO))
+
+
+def _coco_ids(info: pd.DataFrame, url: str) -> NDArray[np.int64]:
+    numbers = pd.to_numeric(info["cocoId"], errors="coerce").to_numpy(np.float64)
+    written = info["cocoId"].notna().to_numpy()
+    wrong = np.flatnonzero(written & ~((numbers >= 1) & (numbers % 1 == 0) & (numbers < 2**53)))
+    if len(wrong):
+        raise SourceError(
+            f"{url}: line {wrong[0] + 2}: cocoId is {info['cocoId'].iloc[wrong[0]]}, not a whole number from 1 on; "
+            "copy the published file"
+        )
+    return np.where(written, np.nan_to_num(numbers), -1).astype(np.int64)
 
 
 def _check_design(design: Design, url: str) -> None:
@@ -294,8 +333,7 @@ def _read_responses(source: Source, subject: str) -> pd.DataFrame | None:
     path = layout.responses_path(subject)
     if not source.exists(path):
         return None
-    with source.open(path) as file:
-        content = file.read()
+    content = source.read(path).rstrip()  # editors and spreadsheets leave blank lines at the end
     fields = [line.count(b"\t") for line in content.splitlines()]
     if short := [number for number, count in enumerate(fields, start=1) if count != fields[0]]:
         raise SourceError(f"{source.join(path)}: line {short[0]} has other columns than line 1; fetch it again")

@@ -1,19 +1,22 @@
-"""What of NSD is there: from listings and headers alone."""
+"""What a source holds, from listings, headers and small files alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nsdflow.errors import MissingDataError, one_of
-from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, SPACES
+from nsdflow.errors import MissingDataError, NsdflowError, one_of
+from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, SPACES, atlas_coordinate, number_ranges
 from nsdflow.nsd import layout
 from nsdflow.nsd.betas import read_session_header
+from nsdflow.nsd.design import BEHAVIOUR
 from nsdflow.nsd.formats.frames import read_header
 from nsdflow.nsd.images import images_shape
-from nsdflow.nsd.rois import list_atlases
+from nsdflow.nsd.maps import MAPS, list_maps, map_paths
+from nsdflow.nsd.rois import list_atlases, read_atlas
+from nsdflow.nsd.sessions import choose_sessions
 
 if TYPE_CHECKING:
     from nsdflow.nsd.source import Source
@@ -21,61 +24,83 @@ if TYPE_CHECKING:
 __all__ = ["Inventory", "SubjectInventory", "list_betas", "take_inventory"]
 
 _BETAS_ROOT = "nsddata_betas/ppdata"
+#: Affine of NSD's volumes in MNI space, 182 x 218 x 182 of 1 mm, first axis left to right.
+MNI_AFFINE = ((1.0, 0.0, 0.0, -91.0), (0.0, 1.0, 0.0, -126.0), (0.0, 0.0, 1.0, -72.0), (0.0, 0.0, 0.0, 1.0))
+#: Coordinates and arrays of a subject's group that no atlas may replace.
+RESERVED_NAMES = frozenset(
+    {
+        *("trial", "session", "run", "nsd_id", "subject_image", "repetition", "shared", "coco_id", "voxel"),
+        *("flat_index", "i", "j", "k", "hemisphere", "ncsnr", "roi", *MAPS),
+        *("betas", "beta_mean", "beta_std", "valid", "saturated", *(name.lower() for name, _, _ in BEHAVIOUR)),
+    }
+)
 
 
 @dataclass(frozen=True)
 class SubjectInventory:
-    """Betas of one subject in one space and version, and what belongs to them.
+    """Betas of one subject in one space and version, and the files that belong to them.
 
     Attributes
     ----------
     subject, space, betas : str
     sessions : tuple of int
         Sessions that can be read.
+    formats : dict
+        Ending of the files that are read, by session.
     held_out : tuple of int
-        Sessions that are listed but may not be read.
+        Sessions that are listed but cannot be read.
+    left_out : tuple of str
+        One line per file that is listed and not used, with the reason.
     shape : tuple of int
         (i, j, k), or vertices (lh, rh).
     trials : int
-        In the first session.
+        Trials of the first session.
     affine : tuple of 4 tuples of 4 float, or None
         Voxel indices to mm: of the betas, or of another file on their grid where their format has none.
-    format : str
-        Ending of the files that would be read.
     atlases : tuple of str
+        Atlases that can be read.
+    maps : tuple of str
+        Published maps that exist, as coordinates are called.
     bytes : int
-        Of the betas that would be read.
+        Bytes of the betas that are read.
     """
 
     subject: str
     space: str
     betas: str
     sessions: tuple[int, ...]
+    formats: Mapping[int, str] = field(hash=False)
     held_out: tuple[int, ...]
+    left_out: tuple[str, ...]
     shape: tuple[int, ...]
     trials: int
     affine: tuple[tuple[float, ...], ...] | None
-    format: str
     atlases: tuple[str, ...]
+    maps: tuple[str, ...]
     bytes: int
+
+    @property
+    def format(self) -> str:
+        """Formats of the betas that are read."""
+        return ", ".join(sorted(set(self.formats.values())))
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a source holds.
+    """Content of a source.
 
     Attributes
     ----------
     subjects : tuple of SubjectInventory
         Subjects with at least one session that can be read.
     image_count : int
-        Images in the brick; 0 where it is not there.
+        Images in the brick; 0 where it does not exist.
     image_shape : tuple of int
-        (y, x, 3); empty where the brick is not there.
+        (y, x, 3); empty where the brick does not exist.
     missing : tuple of str
-        Addresses of files that are needed and not there.
+        Addresses of files that ingestion reads and that do not exist.
     bytes : int
-        Betas of all subjects, and the brick.
+        Bytes of the betas of all subjects and of the brick.
     """
 
     subjects: tuple[SubjectInventory, ...]
@@ -84,6 +109,11 @@ class Inventory:
     missing: tuple[str, ...]
     bytes: int
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Lines of all subjects on files that are listed and not used."""
+        return tuple(dict.fromkeys(line for subject in self.subjects for line in subject.left_out))
+
 
 def take_inventory(
     source: Source,
@@ -91,15 +121,32 @@ def take_inventory(
     space: str = DEFAULT_SPACE,
     betas: str = DEFAULT_BETAS,
     subjects: Iterable[str] | None = None,
+    sessions: Iterable[int] | None = None,
 ) -> Inventory:
-    """List what is there for some subjects (all that are found when None).
+    """List the files of some subjects.
+
+    Parameters
+    ----------
+    source : Source
+        Where NSD is.
+    space, betas : str
+        Space and version of the betas.
+    subjects : iterable of str, optional
+        All subjects that are found by default.
+    sessions : iterable of int, optional
+        Sessions to consider, 1-based; of subjects with fewer, those that they have. All by default.
+
+    Returns
+    -------
+    inventory : Inventory
+        Subjects without a readable session are absent.
 
     Raises
     ------
     MissingDataError
-        There are no betas at all under the source.
+        The source has no betas at all, or none of the sessions.
     SelectionError
-        A subject, or the space or version for every subject, is not there; the message lists what there is.
+        A subject, or the space or version of every subject, does not exist; the message lists those that do.
     """
     layout.is_surface(space)
     found = source.listdir(_BETAS_ROOT)
@@ -111,10 +158,11 @@ def take_inventory(
     for subject in asked:
         if subject not in found:
             raise one_of(f"subject in {source.join(_BETAS_ROOT)}", subject, found)
-    taken = [_subject_inventory(source, subject, space, betas) for subject in asked]
+    wanted = None if sessions is None else frozenset(sessions)
+    taken = [_subject_inventory(source, subject, space, betas, wanted) for subject in asked]
     present = tuple(subject for subject in taken if subject is not None)
     if not present:
-        raise _nothing(source, asked, space, betas)
+        raise _nothing(source, asked, space, betas, wanted)
     has_images = source.exists(layout.STIMULI)
     count, *image = images_shape(source) if has_images else (0,)
     total = sum(subject.bytes for subject in present)
@@ -138,70 +186,134 @@ def list_betas(source: Source, subject: str) -> tuple[str, ...]:
     )
 
 
-def _subject_inventory(source: Source, subject: str, space: str, betas: str) -> SubjectInventory | None:
-    folder = layout.betas_folder(subject, space, betas)
-    sizes = source.sizes(folder)
-    listed = layout.sessions_of(sizes, space)
-    paths = {
-        session: layout.betas_paths(subject, session, space, betas, formats[0]) for session, formats in listed.items()
-    }
-    # a request for each session: a bucket may list what it does not let read
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        readable = dict(zip(paths, pool.map(lambda files: all(map(source.exists, files)), paths.values()), strict=True))
-    sessions = tuple(session for session in paths if readable[session])
-    if not sessions:
+def _subject_inventory(
+    source: Source, subject: str, space: str, betas: str, wanted: frozenset[int] | None
+) -> SubjectInventory | None:
+    sizes = source.sizes(layout.betas_folder(subject, space, betas))
+    if wanted is not None:
+        unwanted = set(layout.sessions_of(sizes, space)) - wanted
+        sizes = {name: size for name, size in sizes.items() if not _of_session(name, unwanted)}
+    found = choose_sessions(source, subject, space, betas, sizes)
+    if not found.formats:
         return None
-    header = read_session_header(source, subject, sessions[0], space=space, betas=betas)
+    sessions = tuple(found.formats)
+    header = read_session_header(
+        source, subject, sessions[0], space=space, betas=betas, format=found.formats[sessions[0]]
+    )
+    atlases, broken = _usable_atlases(source, subject, space, header.shape)
+    maps, odd = _usable_maps(source, subject, space, betas, header.shape)
+    files = [
+        path
+        for session, format in found.formats.items()
+        for path in layout.betas_paths(subject, session, space, betas, format)
+    ]
     return SubjectInventory(
         subject=subject,
         space=space,
         betas=betas,
         sessions=sessions,
-        held_out=tuple(session for session in paths if not readable[session]),
+        formats=found.formats,
+        held_out=found.held_out,
+        left_out=(*found.left_out, *broken, *odd),
         shape=header.shape,
         trials=header.trials,
-        affine=header.affine or _affine_beside(source, subject, space, betas, header.shape),
-        format=", ".join(sorted({listed[session][0] for session in sessions})),
-        atlases=list_atlases(source, subject, space),
-        bytes=sum(sizes[path.rpartition("/")[2]] for session in sessions for path in paths[session]),
+        affine=header.affine or _affine_beside(source, subject, space, betas, header.shape, atlases),
+        atlases=atlases,
+        maps=maps,
+        bytes=sum(sizes[path.rpartition("/")[2]] for path in files),
     )
 
 
+def _of_session(name: str, sessions: Iterable[int]) -> bool:
+    """Whether a file of the betas belongs to one of some sessions."""
+    return any(f"betas_session{session:02d}." in name for session in sessions)
+
+
+def _usable_atlases(
+    source: Source, subject: str, space: str, shape: tuple[int, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Atlases that can be read on the grid of the betas, and a line for each of the others."""
+
+    def problem(atlas: str) -> str | None:
+        if atlas_coordinate(atlas) in RESERVED_NAMES:
+            path = source.join(layout.roi_paths(subject, atlas, space)[0])
+            return f"{path}: the atlas has the name of a coordinate of the store; rename the file"
+        try:
+            read_atlas(source, subject, atlas, space, shape=shape)
+        except NsdflowError as error:
+            return str(error)
+        return None
+
+    names = list_atlases(source, subject, space)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        problems = dict(zip(names, pool.map(problem, names), strict=True))
+    lines = (f"{line}; the atlas is left out" for line in problems.values() if line)
+    return tuple(name for name, line in problems.items() if line is None), tuple(lines)
+
+
+def _usable_maps(
+    source: Source, subject: str, space: str, betas: str, shape: tuple[int, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Published maps whose headers fit to the betas, and a line for each of the others."""
+    grids = [(size, 1, 1) for size in shape] if layout.is_surface(space) else [shape]
+
+    def problem(name: str) -> str | None:
+        try:
+            for path, grid in zip(map_paths(name, subject, space, betas) or (), grids, strict=True):
+                header = read_header(source, source.find(path) or path)
+                if header.shape != grid or header.count > 1:
+                    return f"{source.join(path)}: not one volume on the grid of the betas"
+        except NsdflowError as error:
+            return str(error)
+        return None
+
+    names = list_maps(source, subject, space, betas)
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        problems = dict(zip(names, pool.map(problem, names), strict=True))
+    lines = (f"{line}; the map {name} is left out" for name, line in problems.items() if line)
+    return tuple(name for name, line in problems.items() if line is None), tuple(lines)
+
+
 def _affine_beside(
-    source: Source, subject: str, space: str, betas: str, shape: Sequence[int]
+    source: Source, subject: str, space: str, betas: str, shape: Sequence[int], atlases: Iterable[str]
 ) -> tuple[tuple[float, ...], ...] | None:
-    """The affine of another file on the grid of the betas, where those have none (``.hdf5``, ``.mat``)."""
+    """The affine of another file on the grid of the betas, where those have none (``.hdf5``, ``.mat``, zeros)."""
     if layout.is_surface(space):
         return None
+    if space == "MNI":
+        return MNI_AFFINE
     volumes = [layout.volume_path(subject, space, name) for name in ("brainmask", "aseg", "R2")]
     volumes += layout.statistic_paths(subject, space, betas, "ncsnr")
-    volumes += [
-        path for atlas in list_atlases(source, subject, space) for path in layout.roi_paths(subject, atlas, space)
-    ]
-    headers = (read_header(source, path) for path in volumes if source.exists(path))
-    return next((header.affine for header in headers if header.shape == tuple(shape)), None)
+    volumes += [path for atlas in atlases for path in layout.roi_paths(subject, atlas, space)]
+    headers = (read_header(source, found) for path in volumes if (found := source.find(path)))
+    usable = (header.affine for header in headers if header.shape == tuple(shape) and header.affine is not None)
+    return next(usable, None)
 
 
 def _missing(source: Source, subjects: Iterable[SubjectInventory]) -> tuple[str, ...]:
-    """What ingestion reads besides betas and is not there."""
+    """Files beside the betas that ingestion reads and that do not exist."""
     wanted = [layout.EXPERIMENT_DESIGN, layout.STIMULI]
     for subject in subjects:
         name, space = subject.subject, subject.space
-        wanted += layout.statistic_paths(name, space, subject.betas, "ncsnr")
+        if space != "MNI":
+            wanted += layout.statistic_paths(name, space, subject.betas, "ncsnr")
         for atlas in layout.wanted_atlases(space):
             wanted += layout.roi_paths(name, atlas, space)
         if layout.is_surface(space):
             folder = layout.betas_folder(name, space, subject.betas)
             wanted += [f"{folder}/{half}" for half in layout.missing_halves(source.listdir(folder))]
-        else:
+        elif space != "MNI":
             wanted += [layout.volume_path(name, space, volume) for volume in ("brainmask", "aseg")]
+        if not layout.is_surface(space):
             wanted += [layout.valid_path(name, session, space) for session in subject.sessions]
     with ThreadPoolExecutor(max_workers=16) as pool:
-        there = dict(zip(wanted, pool.map(source.exists, wanted), strict=True))  # subjects share files of fsaverage
-    return tuple(source.join(path) for path, exists in there.items() if not exists)
+        there = dict(zip(wanted, pool.map(source.find, wanted), strict=True))  # subjects share files of fsaverage
+    return tuple(source.join(path) for path, found in there.items() if not found)
 
 
-def _nothing(source: Source, subjects: tuple[str, ...], space: str, betas: str) -> Exception:
+def _nothing(
+    source: Source, subjects: tuple[str, ...], space: str, betas: str, wanted: frozenset[int] | None
+) -> Exception:
     """The error for a space or version that no subject has."""
     spaces = {name for subject in subjects for name in source.listdir(f"{_BETAS_ROOT}/{subject}")}
     if space not in spaces:
@@ -209,7 +321,15 @@ def _nothing(source: Source, subjects: tuple[str, ...], space: str, betas: str) 
     versions = {name for subject in subjects for name in source.listdir(f"{_BETAS_ROOT}/{subject}/{space}")}
     if betas not in versions:
         return one_of(f"betas version in {space}", betas, sorted(versions))
+    folder = layout.betas_folder(subjects[0], space, betas)
+    listed = layout.sessions_of(source.listdir(folder), space)
+    if wanted is not None and listed and not wanted & set(listed):
+        return MissingDataError(
+            f"{source.join(folder)}: none of the sessions asked for; it has {number_ranges(listed)}, asked for "
+            f"{number_ranges(wanted)}"
+        )
+    reasons = choose_sessions(source, subjects[0], space, betas, source.sizes(folder)).left_out
+    why = f" ({reasons[0]})" if reasons else ""
     return MissingDataError(
-        f"{source.join(layout.betas_folder(subjects[0], space, betas))}: no session that can be read; "
-        "check permissions, or fetch the betas"
+        f"{source.join(folder)}: no session that can be read{why}; check permissions, or copy the betas"
     )

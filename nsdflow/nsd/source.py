@@ -21,7 +21,7 @@ import h5py
 from isal import igzip, igzip_lib
 
 from nsdflow.errors import MissingDataError, SourceError
-from nsdflow.io.paths import filesystem, is_local, require_file_system
+from nsdflow.io.paths import filesystem, is_local, normalize, public
 from nsdflow.io.reach import store_errors
 
 __all__ = ["GZIPPED", "Source", "is_gzipped", "open_source"]
@@ -77,7 +77,7 @@ class Source:
 
     def join(self, path: str) -> str:
         """The full address of a path, for messages and provenance."""
-        return f"{self.url.rstrip('/')}/{path}".rstrip("/")
+        return f"{public(self.url).rstrip('/')}/{path}".rstrip("/")
 
     def exists(self, path: str) -> bool:
         """Whether the file (or folder) exists **and** may be read."""
@@ -243,7 +243,7 @@ class Source:
             raise MissingDataError(f"{self.join(path)}: not public, or no permission to read it") from error
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingDataError(
-                f"{self.join(path)}: no such file; `nsdflow check {self.url}` lists the files that are there"
+                f"{self.join(path)}: no such file; `nsdflow check {public(self.url)}` lists the files that are there"
             ) from error
         except EOFError as error:
             raise SourceError(f"{self.join(path)}: truncated; fetch it again") from error
@@ -299,13 +299,9 @@ def open_source(url: str | Path, storage_options: Mapping[str, Any] | None = Non
     >>> open_source("s3://natural-scenes-dataset").join("nsddata")
     's3://natural-scenes-dataset/nsddata'
     """
-    text = str(url)
+    text = normalize(url)
     options = dict(storage_options or {})
-    protocol = text.partition("://")[0] if "://" in text else "file"
-    require_file_system(text)
-    if protocol == "file":
-        text = str(Path(text.removeprefix("file://")).expanduser().absolute())
-    if protocol == "s3":
+    if text.startswith("s3://"):
         options = {"anon": not _S3_CREDENTIALS & options.keys(), **_S3_DEFAULTS, **options}
     return Source(text, options)
 

@@ -216,14 +216,14 @@ def test_betas_and_images_are_streamed_without_touching_the_disk(bucket, whole, 
     """The interpreter reports every file that is opened to be written; the store goes to memory."""
     global _watching
     plan = plan_ingest(bucket, "memory://streamed/nsd.zarr", **SMALL)
-    assert next(iter(plan.tasks)).arguments["job"]["source"]["storage_options"]["anon"] is True
+    assert next(iter(plan.tasks)).job.subject.source.storage_options["anon"] is True
     sys.addaudithook(_audit)
     _watching = True
     try:
         with (tmp_path / "control").open("w"):
             pass
         for task in plan.tasks:
-            task.function(**task.arguments)
+            task.call()
     finally:
         _watching = False
     assert _watched == [str(tmp_path / "control")]
@@ -270,7 +270,7 @@ def _ingest_session(bucket: str, store: str) -> None:
     source = open_source(bucket, {"config_kwargs": {"retries": {"max_attempts": 1}}})
     plan = plan_ingest(source, "memory://broken/nsd.zarr", **SMALL, images="none")
     for task in plan.tasks[:2]:
-        task.function(**task.arguments)
+        task.call()
 
 
 def _query(bucket: str, store: str) -> None:
@@ -283,7 +283,7 @@ def _mark(bucket: str, store: str) -> None:
 
 def _write_shards(bucket: str, store: str) -> None:
     plan = plan_ingest(bucket, "s3://mine/denied.zarr", **SMALL, images="none")
-    plan.tasks[0].function(**plan.tasks[0].arguments)
+    plan.tasks[0].call()
 
 
 @pytest.mark.parametrize(

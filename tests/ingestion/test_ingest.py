@@ -20,7 +20,7 @@ from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, PlanError, SelectionError, StoreError
 from nsdflow.ingestion.ingest import ingest, plan_ingest
-from nsdflow.ingestion.plan import INTERPRETER_BYTES
+from nsdflow.ingestion.tasks import INTERPRETER_BYTES
 from nsdflow.io.folders import list_files
 from nsdflow.store import open_store
 from nsdflow.synthetic import SyntheticSpec, write_nsd
@@ -166,7 +166,7 @@ def test_the_plan_says_what_will_be(source, whole, plan, tmp_path: Path) -> None
     planned = plan(source, tmp_path / "nsd.zarr")
     assert list(tmp_path.iterdir()) == [], "planning writes nothing"
     text = planned.describe()
-    for word in ("coordinates", "betas", "images", "statistics", "verification", "peak memory", "files a subject"):
+    for word in ("coordinates", "betas", "images", "statistics", "verification", "peak memory", "files per subject"):
         assert word in text
     stages = planned.stages()
     shards = -(-whole.images().sizes["image"] // 20)
@@ -184,14 +184,14 @@ def test_the_plan_says_what_will_be(source, whole, plan, tmp_path: Path) -> None
 def test_a_session_stays_within_its_planned_memory(source, plan, client, tmp_path: Path) -> None:
     planned = plan(source, tmp_path / "nsd.zarr", subjects=[1], images="none", layout=Layout(codec="none"))
     tasks = {task.key: task for task in planned.tasks}
-    tasks["coordinates-subj01"].function(**tasks["coordinates-subj01"].arguments)
+    tasks["coordinates-subj01"].call()
     task = tasks["betas-subj01-session02"]
-    task.function(**task.arguments)  # once, so that imports and caches are not counted
+    task.call()  # once, so that imports and caches are not counted
     tracemalloc.start()
-    task.function(**task.arguments)
+    task.call()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    values = 2 * 60 * tasks["coordinates-subj01"].arguments["job"]["voxel_count"]
+    values = 2 * 60 * tasks["coordinates-subj01"].job.subject.voxel_count
     assert values < peak < task.memory - INTERPRETER_BYTES + (20 << 20), "20 MiB: buffers of decompression"
 
 
@@ -218,14 +218,14 @@ def test_any_format_is_in_memory_once(long_source, tmp_path: Path, format: str) 
         images="none", layout=Layout(chunk_voxels=64),
     )  # fmt: skip
     create, task = planned.tasks[:2]
-    create.function(**create.arguments)
-    task.function(**task.arguments)  # once, so that imports and caches are not counted
+    create.call()
+    task.call()  # once, so that imports and caches are not counted
     tracemalloc.start()
-    task.function(**task.arguments)
+    task.call()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert task.writes < peak < 1.6 * task.writes
-    group = zarr.open_group(create.arguments["job"]["built"], mode="r")["subj01"]
+    group = zarr.open_group(create.job.subject.built, mode="r")["subj01"]
     original = np.asanyarray(nib.load(long_source / f"{betas}.nii.gz").dataobj)
     i, j, k = (group[axis][:] for axis in "ijk")
     np.testing.assert_array_equal(group["betas"][...], original[i, j, k].T)
@@ -302,9 +302,9 @@ def test_unknown_names_list_what_there_is(source, tmp_path: Path) -> None:
     for settings, message in [
         ({"subjects": [5]}, "unknown subject.*there are: subj01, subj02"),
         ({"betas": "betas_fithrf"}, "unknown betas version.*there are: betas_fithrf_GLMdenoise_RR"),
-        ({"space": "MNI"}, "unknown space 'MNI'; there are: func1pt8mm"),
+        ({"space": "MNI"}, "unknown space .*'MNI'; there are: func1pt8mm"),
         ({"voxels": "V1"}, "unknown voxel set.*there are: evc, visual"),
-        ({"images": "some"}, "unknown choice of images 'some'; there are: shown, all, none"),
+        ({"images": "some"}, "unknown choice of images 'some'; there are: shown, subjects, all, none"),
     ]:
         with pytest.raises(SelectionError, match=message):
             plan_ingest(str(source), str(tmp_path / "nsd.zarr"), **settings)

@@ -28,7 +28,7 @@ import json, os, signal, sys
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
 from nsdflow.store import build, shards
-from nsdflow.ingestion import tasks as ingest_tasks
+from nsdflow.ingestion import betas as ingest_tasks
 from nsdflow.ingestion.ingest import ingest, plan_ingest
 
 source, store, settings, moment, count = *sys.argv[1:3], *map(json.loads, sys.argv[3:6])
@@ -119,6 +119,7 @@ def few(plan, source: Path, folder: Path, **changes):
 def fail_in_session_three(source: Path, betas_file, plan, client, folder: Path) -> bytes:
     """Ingest with a corrupt last session; returns what the file was."""
     path = betas_file(source, session=3)
+    betas_file(source, session=3, format="hdf5").unlink()  # otherwise the whole twin would be read
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[:-8] + bytes(8))
@@ -170,9 +171,9 @@ def test_what_coordinates_come_from_may_be_fetched_again_too(
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"voxels": "visual"}, r"subjects, voxels .*evc before, visual now"),
+        ({"voxels": "visual"}, r"subjects, voxels .*visual now"),
         ({"layout": Layout(chunk_voxels=64)}, r"layout .*chunk_voxels: 256 before, 64 now"),
-        ({"subjects": [1, 2]}, r"subjects .*subj02: None before"),
+        ({"subjects": [1, 2]}, r"subjects .*subj02: None before, \d+ voxels"),
     ],
 )
 def test_other_settings_do_not_continue(own_source, betas_file, plan, client, tmp_path: Path, changes, what) -> None:

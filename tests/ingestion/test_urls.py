@@ -47,5 +47,8 @@ def test_where_nothing_can_be_renamed_the_root_is_written_last(source, plan, cli
     store = ingest(planned, client)
     assert fsspec.filesystem("memory").find("/bucket/nsd.zarr.building") == []
     same(store, ingest(plan(source, tmp_path / "nsd.zarr", **SETTINGS), client))
-    with pytest.raises(StoreError, match="exists"):
-        plan(source, f"{bucket}/nsd.zarr", **SETTINGS)
+    assert plan(source, f"{bucket}/nsd.zarr", **SETTINGS).finished
+    with pytest.raises(StoreError, match="exists with other voxels"):
+        plan(source, f"{bucket}/nsd.zarr", **SETTINGS | {"voxels": "evc"})
+    with pytest.raises(StoreError, match="added to a store on a file system only"):
+        plan(source, f"{bucket}/nsd.zarr", **SETTINGS | {"subjects": [1]})

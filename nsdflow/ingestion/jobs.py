@@ -1,0 +1,119 @@
+"""Records that the tasks of an ingestion take: paths, names and numbers, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nsdflow.io.paths import is_local
+from nsdflow.nsd.source import Source
+from nsdflow.store.schema import STIMULI, Cut
+
+__all__ = ["ImageJob", "ImageShardJob", "SessionJob", "SubjectJob", "TableJob", "VerifyJob"]
+
+#: Shards of a session that are put into an object store at the same time: one travels while another is measured.
+UPLOADS_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class SubjectJob:
+    """One subject's part of an ingestion."""
+
+    source: Source
+    built: str
+    """Root of the store while it is being built."""
+    folder: str
+    """Workspace, for intermediate files."""
+    subject: str
+    space: str
+    betas: str
+    voxels: str
+    """Name of the voxel set."""
+    voxel_count: int
+    sessions: tuple[int, ...]
+    """All sessions of the store, ascending."""
+    trials: int
+    """Trials per session."""
+    shape: tuple[int, ...]
+    affine: tuple[float, ...] | None
+    """Row by row."""
+    dtype: str
+    cut: Cut
+
+    @property
+    def group(self) -> str:
+        """Path or URL of the subject's group."""
+        return f"{self.built}/{self.subject}"
+
+    @property
+    def shards_at_once(self) -> int:
+        """Shards of a session that are written at once; local files one by one, since a task takes one core."""
+        return 1 if is_local(self.built) else UPLOADS_AT_ONCE
+
+    def statistics_url(self, session: int) -> str:
+        """Where the statistics of a session wait until those of all sessions exist."""
+        return f"{self.folder}/statistics/{self.subject}-session{session:02d}.npz"
+
+
+@dataclass(frozen=True)
+class TableJob:
+    """The group of a subject with its coordinates."""
+
+    subject: SubjectJob
+    atlases: tuple[str, ...]
+    maps: tuple[str, ...]
+    stamps: Mapping[str, str]
+    """Of the files that coordinates come from, when the ingestion was planned."""
+
+
+@dataclass(frozen=True)
+class SessionJob:
+    """The betas of one session."""
+
+    subject: SubjectJob
+    session: int
+    format: str
+    """Ending of the files that are read."""
+    stamps: tuple[str, ...]
+    """Of these files, when the ingestion was planned."""
+    before: str | None = None
+    """A published store that has the session already; its betas are copied instead of read from NSD."""
+
+
+@dataclass(frozen=True)
+class VerifyJob:
+    """The check of a finished subject."""
+
+    subject: SubjectJob
+    formats: Mapping[int, str]
+    """Ending of the files of each session that was read from NSD."""
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """The images of an ingestion."""
+
+    source: Source
+    built: str
+    images: str
+    """Which images, one of :data:`nsdflow.ingestion.settings.IMAGES`."""
+    sessions: Mapping[str, tuple[int, ...]]
+    """Sessions by subject."""
+    count: int
+    size: int
+    cut: Cut
+    before: str | None = None
+    """A published store that has some of the images already."""
+
+    @property
+    def group(self) -> str:
+        """Path or URL of the images' group."""
+        return f"{self.built}/{STIMULI}"
+
+
+@dataclass(frozen=True)
+class ImageShardJob:
+    """One shard of the images."""
+
+    images: ImageJob
+    shard: int

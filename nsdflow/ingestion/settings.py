@@ -1,0 +1,104 @@
+"""Options of an ingestion, in one record: what is planned, kept in the store, and compared on resuming."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final
+
+from nsdflow.config.storage import Layout
+from nsdflow.errors import ConfigError, one_of
+from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, parse_sessions, parse_subjects
+from nsdflow.nsd.layout import BETAS_IN_SPACE, is_surface
+from nsdflow.nsd.masks import default_voxel_set
+
+__all__ = ["GROWING", "IMAGES", "IngestSettings", "differences", "settings_of"]
+
+#: Which images a store gets, with their meaning.
+IMAGES: Final[Mapping[str, str]] = {
+    "shown": "images of the ingested trials",
+    "subjects": "all images in the lists of the ingested subjects, also those that no ingested trial shows",
+    "all": "all images of NSD",
+    "none": "no images",
+}
+#: Settings that may differ between a finished store and an ingestion that adds to it.
+GROWING: Final = ("subjects", "sessions")
+
+
+@dataclass(frozen=True)
+class IngestSettings:
+    """Options of :func:`nsdflow.ingestion.ingest.plan_ingest`; its keyword arguments are these fields."""
+
+    subjects: tuple[str, ...] | None = None
+    sessions: tuple[int, ...] | None = None
+    betas: str = DEFAULT_BETAS
+    space: str = DEFAULT_SPACE
+    voxels: str = "evc"
+    image_size: int = 227
+    images: str = "shown"
+    layout: Layout = field(default_factory=Layout)
+
+    @classmethod
+    def of(cls, **options: Any) -> IngestSettings:
+        """Checked settings from options as users write them.
+
+        Raises
+        ------
+        ConfigError
+            A subject, session or size makes no sense, or an option does not exist.
+        SelectionError
+            No such space or choice of images.
+        """
+        known = [item.name for item in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise one_of("option of ingest", name, known)
+        given = {name: value for name, value in options.items() if value is not None}
+        space = given.setdefault("space", DEFAULT_SPACE)
+        is_surface(space)  # an unknown space is an error
+        given.setdefault("voxels", default_voxel_set(space))
+        given.setdefault("betas", BETAS_IN_SPACE.get(space, (DEFAULT_BETAS,))[0])
+        if "subjects" in given:
+            given["subjects"] = parse_subjects(given["subjects"])
+        if "sessions" in given:
+            given["sessions"] = parse_sessions(given["sessions"])
+        if given.get("images", "shown") not in IMAGES:
+            raise one_of("choice of images", given["images"], IMAGES)
+        size = given.get("image_size", 227)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ConfigError("ingest", [f"image_size is {size!r}; write a number of pixels, such as 227"])
+        return cls(**given)
+
+    def record(self) -> dict[str, Any]:
+        """All settings as JSON values, for the manifest."""
+        return {**asdict(self), "layout": self.layout.model_dump(mode="json")}
+
+
+def settings_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Source, settings and voxel counts that a manifest states, to be compared; also of stores of version 0.1.0."""
+    if "settings" in manifest:
+        settings = dict(manifest["settings"])
+    else:
+        images = manifest.get("images", {})
+        settings = {name: manifest.get(name) for name in ("space", "betas", "voxels", "layout")}
+        settings |= {"images": images.get("which"), "image_size": images.get("size")}
+    return {"schema": manifest.get("schema"), "source": manifest.get("source"), **settings}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> dict[str, str]:
+    """Settings that differ, with both values as a phrase."""
+    names = [name for name in (*now, *(before.keys() - now.keys())) if name not in ignore]
+    return {name: _phrase(before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
+
+
+def _phrase(before: Any, now: Any) -> str:
+    """Both values, of a mapping only the entries that differ."""
+    if not isinstance(before, Mapping) or not isinstance(now, Mapping):
+        return f"{_short(before)} before, {_short(now)} now"
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return ", ".join(f"{name}: {_short(before.get(name))} before, {_short(now.get(name))} now" for name in names)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
