@@ -20,35 +20,57 @@ from nsdflow.names import LAYER_NAMES, subject_name
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["PublishedModel", "load_checkpoint"]
+__all__ = ["PublishedModel", "by_subject", "load_checkpoint", "read_published"]
 
 
 @dataclass(frozen=True)
 class PublishedModel:
     """A published model; everything by subject is keyed "subj01" ...
 
-    Parameters
+    Attributes
     ----------
-    encoder, readouts
+    encoder : Encoder
         In evaluation mode, on the CPU, in the precision of the file.
-    input_mean
+    readouts : mapping of str to Readout
+        As ``encoder``.
+    group : str or None
+        ROI group of the trunk, in files of GNet8r and of transfer; None for GNet8j.
+    group_mask : mapping of str to numpy.ndarray
+        (early voxel,) bool, which of the early voxels the readouts are; empty where the readouts are all of them.
+    input_mean : numpy.ndarray
         (3,), subtracted from image / 255; the encoder has it already.
-    volume_shape, flat_index, roi
-        Shape of the subject's volume; (voxel,) index of each voxel in it, C order; (voxel,) ROI label.
-    validation_accuracy
-        (voxel,) correlation on validation trials.
-    train_loss, holdout_loss, holdout_cc
-        One value an epoch; and (epoch, voxel).
-    best_epoch, best_score
-        Epoch, counted from 0, and median holdout correlation of the best snapshot.
+    volume_shape : mapping of str to tuple of int
+        Shape of the subject's volume; empty in files of the synthetic notebook.
+    flat_index, roi : mapping of str to numpy.ndarray
+        (voxel,) index of each readout's voxel in the volume, C order, and its ROI label; empty where the file has none.
+    all_flat_index, all_roi : mapping of str to numpy.ndarray
+        (early voxel,) the same of all early voxels.
+    validation_accuracy : mapping of str to numpy.ndarray
+        (voxel,) correlation over validation trials.
+    train_loss, holdout_loss : numpy.ndarray
+        (epoch,).
+    holdout_accuracy : mapping of str to numpy.ndarray
+        (epoch, voxel) correlation over holdout trials.
+    best_epoch : int
+        Epoch of the best snapshot, from 0.
+    best_score : float
+        Its median holdout correlation.
+    batch_size : int
+        Trials per batch.
+    holdout_frac : float
+        Share of training trials in the holdout.
     """
 
     encoder: Encoder
     readouts: Mapping[str, Readout]
+    group: str | None
+    group_mask: Mapping[str, NDArray[np.bool_]]
     input_mean: NDArray[np.floating]
     volume_shape: Mapping[str, tuple[int, ...]]
     flat_index: Mapping[str, NDArray[np.int64]]
-    roi: Mapping[str, NDArray[np.integer]]
+    roi: Mapping[str, NDArray[np.number]]
+    all_flat_index: Mapping[str, NDArray[np.int64]]
+    all_roi: Mapping[str, NDArray[np.number]]
     validation_accuracy: Mapping[str, NDArray[np.floating]]
     train_loss: NDArray[np.float64]
     holdout_loss: NDArray[np.float64]
@@ -69,7 +91,9 @@ def load_checkpoint(path: str | Path, *, which: Literal["best", "final"] = "best
 
     Parameters
     ----------
-    which
+    path : str or path
+        Such as ``gnet8j_model_params.pt``, or ``model_params_V1`` of GNet8r.
+    which : {"best", "final"}
         The snapshot of the best epoch, or that of the last.
 
     Raises
@@ -83,7 +107,7 @@ def load_checkpoint(path: str | Path, *, which: Literal["best", "final"] = "best
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(f"{path}: no such file; give a checkpoint such as gnet8j_model_params.pt")
-    content = _read(path)
+    content = read_published(path)
     try:
         return _assemble(content, which)
     except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
@@ -94,19 +118,26 @@ def load_checkpoint(path: str | Path, *, which: Literal["best", "final"] = "best
 
 def _assemble(content: Mapping[str, Any], which: Literal["best", "final"]) -> PublishedModel:
     parameters = content[f"{which}_params"]
+    masks = by_subject(content.get("group_mask", {}), lambda mask: np.asarray(mask, dtype=bool))
+    index = by_subject(content.get("voxel_index", {}), lambda index: np.asarray(index).astype(np.int64))
+    roi = by_subject(content.get("voxel_roi", {}), np.asarray)
     encoder = _encoder(parameters["enc"])
     readouts = {subject_name(int(s)): _readout(state, encoder) for s, state in parameters["fwrfs"].items()}
     return PublishedModel(
         encoder=encoder,
         readouts=MappingProxyType(readouts),
+        group=str(content["group_name"]) if "group_name" in content else None,
+        group_mask=masks,
         input_mean=np.asarray(content["input_mean"]).reshape(3),
-        volume_shape=_by_subject(content["brain_nii_shape"], lambda shape: tuple(int(n) for n in shape)),
-        flat_index=_by_subject(content["voxel_index"], lambda index: np.asarray(index).astype(np.int64)),
-        roi=_by_subject(content["voxel_roi"], np.asarray),
-        validation_accuracy=_by_subject(content["val_cc"], np.asarray),
+        volume_shape=by_subject(content.get("brain_nii_shape", {}), lambda shape: tuple(int(n) for n in shape)),
+        flat_index=_masked(index, masks),
+        roi=_masked(roi, masks),
+        all_flat_index=index,
+        all_roi=roi,
+        validation_accuracy=by_subject(content["val_cc"], np.asarray),
         train_loss=np.asarray(content["trn_loss_history"], dtype=np.float64),
         holdout_loss=np.asarray(content["hold_loss_history"], dtype=np.float64),
-        holdout_accuracy=_by_subject(content["hold_cc_history"], np.asarray),
+        holdout_accuracy=by_subject(content["hold_cc_history"], np.asarray),
         best_epoch=int(content["best_epoch"]),
         best_score=float(content["best_joint_cc_score"]),
         batch_size=int(content["batch_size"]),
@@ -114,7 +145,13 @@ def _assemble(content: Mapping[str, Any], which: Literal["best", "final"]) -> Pu
     )
 
 
-def _by_subject(values: Mapping[int, Any], convert: Any) -> Mapping[str, Any]:
+def _masked(values: Mapping[str, NDArray[Any]], masks: Mapping[str, NDArray[np.bool_]]) -> Mapping[str, NDArray[Any]]:
+    """Values of the voxels that have a readout."""
+    return MappingProxyType({name: of[masks[name]] if name in masks else of for name, of in values.items()})
+
+
+def by_subject(values: Mapping[int, Any], convert: Any) -> Mapping[str, Any]:
+    """Convert the values of a published dictionary by subject number; keys become "subj01" ..."""
     return MappingProxyType({subject_name(int(subject)): convert(value) for subject, value in values.items()})
 
 
@@ -164,14 +201,23 @@ def _numpy_globals() -> list[Any]:
         for core in ("core", "_core")
     ]
     dtypes = {type(np.dtype(code)) for code in "?bhilqBHILQefdgSU"}
-    return [np.ndarray, np.dtype, *functions, *dtypes]
+    # a memmap pickles its values like any array; read as a plain one it opens no file
+    plain = [(np.ndarray, name) for name in ("numpy.memmap", "numpy.core.memmap.memmap", "numpy._core.memmap.memmap")]
+    return [np.ndarray, np.dtype, *plain, *functions, *dtypes]
 
 
 #: Everything besides torch's own list that a checkpoint may name; none of these calls code from the file.
 _ALLOWED: Final = _numpy_globals()
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def read_published(path: Path) -> Mapping[str, Any]:
+    """The dictionary in a published file; nothing in it is executed or opened.
+
+    Raises
+    ------
+    SourceError
+        The file is not a dictionary, or holds anything but tensors, arrays, numbers, strings and plain containers.
+    """
     content = read_torch_file(path, allowed=_ALLOWED)
     if not isinstance(content, Mapping):
         raise SourceError(f"{path}: holds a {type(content).__name__}, not the published dictionary")

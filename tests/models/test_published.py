@@ -62,7 +62,7 @@ def test_round_trip_and_prediction(tmp_path: Path, content: dict) -> None:
     model = load_checkpoint(save(tmp_path / "model.pt", content))
     assert list(model.readouts) == ["subj03"]
     assert (model.best_epoch, model.best_score, model.volume_shape["subj03"]) == (1, 0.25, (4, 5, 6))
-    assert model.holdout_cc["subj03"].shape == (2, 5)
+    assert model.holdout_accuracy["subj03"].shape == (2, 5)
     images = torch.randint(0, 256, (7, 3, 99, 99), dtype=torch.uint8)
     whole, batched = (model.predict(images, "subj03", batch_size=size) for size in (7, 3))
     assert whole.shape == (7, 5)
