@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from nsdflow.config.storage import StorageProfile
 from nsdflow.errors import ConfigError, one_of
+from nsdflow.io.yaml_files import BoundedLoader
 
 __all__ = [
     "Document",
@@ -161,7 +162,7 @@ def _read(
         raise ConfigError(str(path), [f"not UTF-8 ({error}); save it as UTF-8"]) from error
 
 
-class _NoKeyTwice(yaml.SafeLoader):
+class _NoKeyTwice(BoundedLoader):
     """Refuses duplicate keys, of which YAML would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

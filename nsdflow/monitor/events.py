@@ -30,13 +30,15 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from distributed import get_worker
 
 from nsdflow.errors import StoreError
 from nsdflow.io.paths import filesystem, is_local, public
-from nsdflow.io.reach import reaching, writing
+from nsdflow.io.reach import writing
+from nsdflow.io.read import read_bytes
+from nsdflow.io.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,6 +67,8 @@ DRIVER_TOPIC = "nsdflow-driver"
 PUBLISH_INTERVAL_S = 0.25
 #: Time between two uploads of a log to an object store.
 UPLOAD_INTERVAL_S = 30.0
+#: Largest log that is read.
+LOG_BYTES: Final = 256 << 20
 
 Event: TypeAlias = dict[str, Any]
 Listener: TypeAlias = "Callable[[Event], None]"
@@ -188,7 +192,7 @@ class RunLog:
         with writing(self.url):
             if is_local(self.url):
                 Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
                 size = os.fstat(self._file).st_size
                 if size and os.pread(self._file, 1, size - 1) != b"\n":
                     self._text = b"\n"  # a driver died within a line: end that line
@@ -243,11 +247,11 @@ def read_log(url: str | Path) -> list[Event]:
     url : str or Path
         Path or URL of the log file.
     """
+    text = read_bytes(str(url), limit_bytes=LOG_BYTES).decode(errors="replace")
     events = []
-    with reaching(str(url)):
-        fs, path = filesystem(str(url))
-        text = fs.cat_file(path).decode(errors="replace")
     for line in text.splitlines():
-        with suppress(json.JSONDecodeError):
-            events.append(json.loads(line))
+        with suppress(json.JSONDecodeError, RecursionError):
+            event = json.loads(line)
+            if isinstance(event, dict) and "kind" in event and isinstance(event.get("time"), int | float):
+                events.append(printable(event))
     return events

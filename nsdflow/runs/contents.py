@@ -1,4 +1,4 @@
-"""What a run folder says, read once for the page."""
+"""The contents of a finished run, read once for the page."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from nsdflow.analysis.summary import subject_results
-from nsdflow.errors import RunError
 from nsdflow.io.folders import exists
 from nsdflow.io.paths import is_local, local_path
-from nsdflow.io.read import read_bytes
 from nsdflow.monitor.events import Event, read_log
 from nsdflow.runs import open_run
+from nsdflow.runs.folder import read_record
 from nsdflow.runs.results import has_results
 
 if TYPE_CHECKING:
@@ -39,7 +36,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of the pipeline, or of the folder."""
+        """Name of the pipeline, or of the folder."""
         pipeline = self.record.get("pipeline", {})
         return str(pipeline.get("name", self.folder.rpartition("/")[2]))
 
@@ -55,7 +52,7 @@ class Run:
         return f"{self.folder.rpartition('/')[0]}/{name}"
 
     def has(self, needed: str) -> bool:
-        """Whether a variable or coordinate is there: ``"transfer/alpha"``, or ``"accuracy"`` of any subject.
+        """Whether the results contain a variable or coordinate: ``"transfer/alpha"``, or ``"accuracy"`` of any subject.
 
         ``"../gnet8j"`` asks for the results of another run in the same folder.
         """
@@ -78,14 +75,6 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         ``run.yaml`` is damaged. Without the file, the record is empty.
     """
     path = str(local_path(folder)) if is_local(os.fspath(folder)) else os.fspath(folder).rstrip("/")
-    results = open_run(path)
-    recorded, log = f"{path}/run.yaml", f"{path}/log.jsonl"
-    try:
-        record = yaml.safe_load(read_bytes(recorded))
-    except FileNotFoundError:
-        record = {}  # results written by write_results alone
-    except yaml.YAMLError as error:
-        raise RunError(f"{recorded} is not YAML ({' '.join(str(error).split())}); restore it or run again") from error
-    if not isinstance(record, dict):
-        raise RunError(f"{recorded} is damaged: no settings in it; restore it or run again")
+    results, log = open_run(path), f"{path}/log.jsonl"
+    record = read_record(path) if exists(f"{path}/run.yaml") else {}  # write_results alone makes none
     return Run(path, record, results, tuple(read_log(log)) if exists(log) else ())

@@ -1,93 +1,120 @@
-"""The folder of one run: what it is of, whether it is done, and that it is never two things at once."""
+"""The folder of one run: its settings, whether it is finished, and the check that it is never reused for others."""
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from nsdflow.errors import RunError
+from nsdflow.errors import MissingDataError, RunError, StoreError
 from nsdflow.io.folders import exists
-from nsdflow.io.read import read_bytes
 from nsdflow.io.write import write_text
+from nsdflow.io.yaml_files import read_yaml
+from nsdflow.runs.identity import is_same_store, store_identity
 from nsdflow.runs.provenance import provenance
 from nsdflow.runs.results import has_results
-from nsdflow.store import open_store
+from nsdflow.runs.trust import require_own_file
 
 if TYPE_CHECKING:
     from nsdflow.config.pipeline import PipelineBase
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "read_record"]
+
+#: What tasks and drivers write in the folder, by which a link could lead out of it.
+WRITTEN: Final = (
+    "run.yaml", "results.zarr", "model.safetensors", "checkpoint", "parts", "features", "tasks", "plan.json",
+    "log.jsonl", "performance.html", "report.html",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """``runs/NAME``: ``run.yaml`` first, ``results.zarr`` last."""
+    """``runs/NAME``: ``run.yaml`` is written first, ``results.zarr`` last."""
 
     path: str
 
     @classmethod
     def of(cls, pipeline: PipelineBase, runs: str) -> RunFolder:
-        """The folder a pipeline's run has among ``runs``."""
+        """The folder of a pipeline's run in ``runs``."""
         return cls(f"{str(runs).rstrip('/')}/{pipeline.name}")
 
     def sibling(self, name: str) -> RunFolder:
-        """Another run among the same runs, or one at a path of its own."""
+        """Another run in the same folder of runs, or the run at a path."""
         return RunFolder(name if "/" in name else f"{self.path.rsplit('/', 1)[0]}/{name}")
 
     def url(self, *parts: str) -> str:
-        """Path of something in the folder."""
+        """Path of a file in the folder."""
         return "/".join([self.path.rstrip("/"), *parts])
 
     def exists(self, name: str) -> bool:
-        """Whether a file or folder of that name is there."""
+        """Whether the folder contains a file or folder of this name."""
         return exists(self.url(name))
 
     @property
     def finished(self) -> bool:
-        """Whether the results are there; they are published in one step, after everything else."""
+        """Whether the results are complete; they are published in one step, after everything else."""
         return has_results(self.path)
 
     def record(self) -> dict[str, Any]:
-        """What ``run.yaml`` says."""
-        try:
-            record = yaml.safe_load(read_bytes(self.url("run.yaml")))
-        except yaml.YAMLError:
-            record = None
-        if not isinstance(record, dict) or not {"pipeline", "store"} <= record.keys():
-            raise RunError(f"{self.url('run.yaml')} is damaged; delete the folder and run again")
+        """The contents of ``run.yaml``.
+
+        Raises
+        ------
+        MissingDataError
+            There is no ``run.yaml``.
+        RunError
+            It is damaged.
+        """
+        record, url = read_record(self.path), self.url("run.yaml")
+        if not (isinstance(record.get("pipeline"), dict) and isinstance(record.get("store"), dict)):
+            raise RunError(
+                f"{url}: damaged, no pipeline or store in it; restore it, or delete the folder and run again"
+            )
         return record
 
     def begin(self, pipeline: PipelineBase, store: str) -> None:
-        """Write ``run.yaml``, or check that the one that is there says the same.
+        """Write ``run.yaml``, or check that the existing one describes the same run.
 
         Raises
         ------
         RunError
-            If the folder holds a run of another pipeline, other settings or another store.
+            The folder holds a run of another pipeline, other settings or another store, or a link leads out of it.
         """
+        for name in WRITTEN:
+            require_own_file(self.url(name))
         says = {"pipeline": pipeline.model_dump(mode="json"), "store": store_identity(store)}
         if not self.exists("run.yaml"):
             created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             record = {"created": created, **says, **provenance()}
             write_text(self.url("run.yaml"), yaml.safe_dump(record, sort_keys=False))
             return
-        said = self.record()
-        if differs := _differences(said, says):
+        if differs := _differences(self.record(), says):
             raise RunError(
                 f"{self.path} holds a run with other settings ({'; '.join(differs)}); "
                 "choose another name with --set name=..., or delete the folder"
             )
 
 
-def store_identity(store: str) -> dict[str, Any]:
-    """Where a store is and what it holds, as far as it matters to a result."""
-    attributes = json.dumps(open_store(store).attrs, sort_keys=True)
-    return {"url": store, "identity": hashlib.sha256(attributes.encode()).hexdigest()[:16]}
+def read_record(run: str) -> dict[str, Any]:
+    """The contents of a run's ``run.yaml``, whatever they are.
+
+    Raises
+    ------
+    MissingDataError
+        There is no ``run.yaml``.
+    RunError
+        It is damaged.
+    """
+    url = f"{run.rstrip('/')}/run.yaml"
+    try:
+        return read_yaml(url, "restore it, or delete the folder and run again")
+    except FileNotFoundError:
+        raise MissingDataError(f"{url}: not there; the folder of a run has run.yaml beside results.zarr") from None
+    except StoreError as error:
+        raise RunError(str(error)) from error
 
 
 def _differences(said: dict[str, Any], says: dict[str, Any]) -> list[str]:
@@ -95,8 +122,8 @@ def _differences(said: dict[str, Any], says: dict[str, Any]) -> list[str]:
     changed = [key for key in new if old.get(key) != new[key]]
     changed += [key for key in old if key not in new]
     lines = [f"{key} was {json.dumps(old.get(key))}, now {json.dumps(new.get(key))}" for key in sorted(changed)]
-    if said["store"]["identity"] != says["store"]["identity"]:
-        lines.append("the store holds other data")
+    if not is_same_store(said["store"], says["store"]):
+        lines.append(f"the store {says['store']['url']} holds other data")
     return lines
 
 

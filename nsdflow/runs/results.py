@@ -13,12 +13,12 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import xarray as xr
 from zarr.errors import UnstableSpecificationWarning
-from zarr.storage import MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
 from nsdflow.errors import MissingDataError, RunError
 from nsdflow.io.flush import publish
@@ -27,6 +27,7 @@ from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.reach import reaching, writing
 from nsdflow.io.read import read_bytes
 from nsdflow.io.write import put_files
+from nsdflow.runs.trust import check_results
 
 if TYPE_CHECKING:
     from zarr.abc.buffer import Buffer
@@ -123,8 +124,12 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     run = str(local_path(path)) if is_local(str(path)) else str(path).rstrip("/")
     if not has_results(run):
         raise MissingDataError(f"{run}: {_why_not(run)}")
+    url = f"{run}/{RESULTS}"
+    check_results(url)
+    # the store object, since zarr takes a path that contains "::" for a chained URL
+    place: Any = LocalStore(local_path(url), read_only=True) if is_local(url) else url
     with reaching(run):
-        tree = xr.open_datatree(f"{run}/{RESULTS}", engine="zarr", chunks=None, consolidated=True)
+        tree = xr.open_datatree(place, engine="zarr", chunks=None, consolidated=True, zarr_format=3)
         if not is_local(run):
             _load_coordinates(tree)
     return tree

@@ -1,0 +1,161 @@
+"""Checks of a results tree that somebody else may have made, before any value of it is decoded.
+
+Results are Zarr format 3 with the codecs that nsdflow writes. Every file lies in the folder itself, no array is larger
+than its metadata allow, and no chunk decompresses to more than a chunk holds.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from nsdflow.errors import RunError, StoreError
+from nsdflow.io.paths import is_local, local_path
+from nsdflow.io.read import read_json
+
+__all__ = ["check_results", "require_own_file"]
+
+#: Codecs of the results that nsdflow and xarray write.
+CODECS: Final = frozenset({"bytes", "vlen-utf8", "zstd", "blosc", "gzip", "crc32c", "transpose", "sharding_indexed"})
+#: Largest chunk of an array of numbers, and largest chunk of texts, after decompression.
+CHUNK_BYTES: Final = 1 << 30
+TEXT_CHUNK_BYTES: Final = 256 << 20
+#: Largest array.
+ARRAY_BYTES: Final = 1 << 42
+#: First bytes of a zstd frame.
+ZSTD_MAGIC: Final = 0xFD2FB528
+
+
+def check_results(url: str) -> None:
+    """Refuse results that are not as nsdflow writes them.
+
+    Parameters
+    ----------
+    url : str
+        Path or URL of ``results.zarr``.
+
+    Raises
+    ------
+    RunError
+        The results hold another Zarr format, a foreign codec, an oversized array or chunk, a link out of the folder, or
+        a file that is no file.
+    """
+    try:
+        root = read_json(f"{url}/zarr.json", "run again")
+    except FileNotFoundError:
+        raise RunError(f"{url}: no zarr.json (Zarr format 3) in it; {_ADVICE}") from None
+    except StoreError as error:
+        raise RunError(str(error)) from error
+    limits = {path: _check_array(f"{url}/{path}", node) for path, node in _arrays(url, root)}
+    if is_local(url):
+        _check_files(local_path(url), limits)
+
+
+_ADVICE: Final = "these are not results of nsdflow, or damaged; remove the folder and run again"
+
+
+def _arrays(url: str, root: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    consolidated = root.get("consolidated_metadata")
+    nodes = consolidated.get("metadata") if isinstance(consolidated, Mapping) else None
+    if not isinstance(nodes, Mapping):
+        raise RunError(f"{url}: no consolidated metadata; {_ADVICE}")
+    for path, node in {"": root, **nodes}.items():
+        parts = path.split("/") if path else []
+        if any(part in ("", ".", "..") or not part.isprintable() for part in parts):
+            raise RunError(f"{url}: a group or an array is called {path!r}; {_ADVICE}")
+        if not isinstance(node, Mapping) or node.get("zarr_format") != 3:
+            raise RunError(f"{url}/{path}: not Zarr format 3; {_ADVICE}")
+        if node.get("node_type") == "array":
+            yield path, node
+
+
+def _check_array(url: str, node: Mapping[str, Any]) -> int:
+    """Bytes that a decoded chunk of an array holds at most."""
+    try:
+        shape = [int(size) for size in node["shape"]]
+        chunk = [int(size) for size in node["chunk_grid"]["configuration"]["chunk_shape"]]
+        foreign = sorted(set(_codec_names(node["codecs"])) - CODECS)
+        itemsize = _itemsize(node["data_type"])
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise RunError(f"{url}: damaged metadata ({type(error).__name__}: {error}); {_ADVICE}") from error
+    if foreign:
+        raise RunError(f"{url}: codec {foreign[0]!r} is not one that nsdflow writes; {_ADVICE}")
+    size = prod(chunk) * (itemsize or 1)
+    if min([*shape, *chunk, 0]) < 0 or size > CHUNK_BYTES or prod(shape) * (itemsize or 1) > ARRAY_BYTES:
+        raise RunError(f"{url}: shape {shape} in chunks of {chunk} is too large; {_ADVICE}")
+    return size if itemsize else TEXT_CHUNK_BYTES
+
+
+def _itemsize(data_type: Any) -> int | None:
+    """Bytes of a value; None for texts of any length."""
+    if isinstance(data_type, Mapping):
+        return int(data_type["configuration"]["length_bytes"])
+    return None if data_type in ("string", "variable_length_bytes") else np.dtype(str(data_type)).itemsize
+
+
+def _codec_names(codecs: Any) -> Iterator[str]:
+    for codec in codecs:
+        yield str(codec["name"])
+        for inner in ("codecs", "index_codecs"):
+            yield from _codec_names(codec.get("configuration", {}).get(inner, ()))
+
+
+def _check_files(root: Path, limits: Mapping[str, int]) -> None:
+    """Check kind and place of every file, and the decompressed size that its zstd frame states."""
+    inside = root.resolve()
+    for folder, _, names in os.walk(root):
+        array = os.path.relpath(folder, root).partition("/c")[0]
+        for name in names:
+            file = Path(folder, name)
+            if file.is_symlink() and not file.resolve().is_relative_to(inside):
+                raise RunError(f"{file}: a symbolic link out of the folder; copy the file itself there")
+            status = file.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise RunError(f"{file}: a pipe or a device where a file is expected; {_ADVICE}")
+            limit = limits.get(array)
+            if limit is not None and name != "zarr.json":
+                _check_frame(file, limit)
+
+
+def _check_frame(file: Path, limit: int) -> None:
+    with file.open("rb") as stream:
+        head = stream.read(18)
+    size = zstd_content_size(head)
+    if size is not None and size > limit:
+        raise RunError(f"{file}: decompresses to more than the {limit} bytes of a chunk; {_ADVICE}")
+
+
+def zstd_content_size(head: bytes) -> int | None:
+    """Decompressed size that a zstd frame states; None if it is not a frame, ``2**64`` if it does not state any.
+
+    The layout of the header is that of RFC 8878, section 3.1.1.1.
+    """
+    if len(head) < 6 or struct.unpack("<I", head[:4])[0] != ZSTD_MAGIC:
+        return None
+    descriptor = head[4]
+    flag, single = descriptor >> 6, descriptor >> 5 & 1
+    start = 5 + (0 if single else 1) + (0, 1, 2, 4)[descriptor & 3]
+    width = (1 if single else 0, 2, 4, 8)[flag]
+    field = head[start : start + width]
+    if width == 0 or len(field) < width:
+        return 2**64
+    return int.from_bytes(field, "little") + (256 if width == 2 else 0)
+
+
+def require_own_file(url: str) -> None:
+    """Refuse to write through a symbolic link.
+
+    Raises
+    ------
+    RunError
+        The path is a symbolic link.
+    """
+    if is_local(url) and local_path(url).is_symlink():
+        raise RunError(f"{url}: a symbolic link; nsdflow writes only into the folder itself, so remove the link")
