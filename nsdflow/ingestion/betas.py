@@ -31,8 +31,8 @@ from nsdflow.nsd.betas import (
     stream_session,
 )
 from nsdflow.nsd.volumes import read_valid
-from nsdflow.store.build import STATISTICS
 from nsdflow.store.chunks import read_region
+from nsdflow.store.schema import STATISTICS
 from nsdflow.store.shards import open_sharded, write_region, write_shard
 from nsdflow.store.verify import check_whole
 

@@ -12,7 +12,6 @@ from nsdflow.errors import NsdflowError, SourceError
 from nsdflow.ingestion.jobs import SubjectJob, TableJob
 from nsdflow.ingestion.stamps import coordinate_stamps
 from nsdflow.io.paths import public
-from nsdflow.names import atlas_coordinate
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.design import trial_table
 from nsdflow.nsd.hemispheres import read_hemispheres
@@ -93,7 +92,7 @@ def _read_voxels(source: Source, job: TableJob) -> tuple[xr.Dataset, list[str]]:
         np.flatnonzero(mask),
         tuple(shape),
         roi=roi,
-        atlases={atlas_coordinate(name): (atlas.values, atlas.labels) for name, atlas in atlases.items()},
+        atlases={name: (atlas.values, atlas.labels) for name, atlas in atlases.items()},
         ncsnr=_ncsnr(source, job.subject),
         affine=job.subject.affine,
     )

@@ -22,8 +22,7 @@ from nsdflow.ingestion.tables import create_subject_group
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.design import BEHAVIOUR
 from nsdflow.nsd.masks import voxel_set
-from nsdflow.store.build import STATISTICS
-from nsdflow.store.schema import COORDINATES, cut_images, cut_subject
+from nsdflow.store.schema import STATISTICS, count_coordinates, cut_images, cut_subject
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -40,8 +39,6 @@ __all__ = ["INTERPRETER_BYTES", "STAGES", "image_job", "image_tasks", "subject_j
 STAGES: Final = ("coordinates", "betas", "images", "statistics", "verification")
 #: Bytes of a worker's interpreter before it reads anything.
 INTERPRETER_BYTES: Final = 250 << 20
-#: Coordinates of an image.
-IMAGE_COORDINATES: Final = ("nsd_id", "shared", "listed_by", "coco_id")
 
 
 def subject_job(
@@ -74,8 +71,7 @@ def subject_job(
         trials=found.trials,
         voxels=count,
         itemsize=4 if dtype == "float32" else 2,
-        # each name once: an upper bound of what a subject's group can hold
-        arrays=len(COORDINATES) + len(BEHAVIOUR) + len(found.atlases) + len(found.maps),
+        arrays=count_coordinates("trial", "voxel") + len(BEHAVIOUR) + len(found.atlases) + len(found.maps),
         layout=layout,
     )
     return SubjectJob(
@@ -217,7 +213,7 @@ def image_job(
             f"{origin.join(paths.STIMULI)}: {inventory.image_count} images where the design shows "
             f"nsd_id {ids[-1]}; take both from the same release"
         )
-    cut = cut_images(images=len(ids), size=size, arrays=len(IMAGE_COORDINATES), layout=layout)
+    cut = cut_images(images=len(ids), size=size, arrays=count_coordinates("image"), layout=layout)
     return ImageJob(origin, workspace.built, images, sessions, len(ids), size, cut, before)
 
 

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -35,18 +35,17 @@ from nsdflow.store.schema import (
     FILL_VALUE,
     SCHEMA,
     SCHEMA_VERSION,
+    STATISTICS,
     STIMULI,
-    UNITS,
     Cut,
     scale_attributes,
 )
-from nsdflow.store.shards import CODECS
+from nsdflow.store.shards import compressors
 
 if TYPE_CHECKING:
     from zarr.abc.buffer import Buffer
 
 __all__ = [
-    "STATISTICS",
     "Workspace",
     "create_annotations",
     "create_stimuli",
@@ -87,25 +86,6 @@ def is_taken(store: str) -> bool:
         return False
     except json.JSONDecodeError as error:
         raise StoreError(f"{root}: damaged ({error}); remove it, or choose another store") from error
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """An array (session, voxel) of a subject's group."""
-
-    dtype: str
-    fill_value: Any
-    attributes: Mapping[str, str]
-
-
-STATISTICS: Final[Mapping[str, Statistic]] = {
-    "beta_mean": Statistic("float32", np.nan, {"long_name": "mean over the session's trials", "units": UNITS}),
-    "beta_std": Statistic(
-        "float32", np.nan, {"long_name": "standard deviation (ddof 0) over the session's trials", "units": UNITS}
-    ),
-    "valid": Statistic("bool", False, {"long_name": "voxel has data in every volume of the session"}),
-    "saturated": Statistic("bool", False, {"long_name": "a beta of the session is at the limit of int16"}),
-}
 
 
 def create_subject(
@@ -208,7 +188,11 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
     # for an object store the group is made in memory first: zarr would ask for each object several times
     in_memory: dict[str, Buffer] = {}
     target = root if is_local(root) else MemoryStore(in_memory)
-    sizes = {str(key): {"chunks": variable.shape} for key, variable in coordinates.variables.items() if variable.size}
+    encoding = {
+        str(key): {"chunks": variable.shape, "compressors": compressors("zstd")}
+        for key, variable in coordinates.variables.items()
+        if variable.size
+    }
     with writing(f"{root}/{name}"):
         try:
             coordinates.assign_attrs(attributes).to_zarr(
@@ -217,7 +201,7 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
                 mode="w",
                 zarr_format=3,
                 consolidated=False,
-                encoding=sizes,
+                encoding=encoding,
                 write_empty_chunks=True,  # so that a chunk that is not there is a hole, never zeros
             )
             yield zarr.open_group(target, path=temporary, mode="r+", zarr_format=3, use_consolidated=False)
@@ -251,7 +235,7 @@ def _create_array(
         chunks=chunk,
         shards=shard,
         fill_value=fill_value,
-        compressors=CODECS[codec].zarr,
+        compressors=compressors(codec),
         dimension_names=tuple(dims),
         attributes=dict(attributes),
     )

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-import google_crc32c
 import numpy as np
 
 from nsdflow.errors import StoreError
+from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.read import open_ranges
 from nsdflow.store.memory import fresh_array
-from nsdflow.store.shards import ABSENT, CODECS
+from nsdflow.store.shards import ABSENT, CODECS, verified
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -89,18 +89,27 @@ def _read_chunks(
     array: ShardedArray, position: Sequence[int], numbers: Sequence[tuple[int, ...]]
 ) -> Iterator[NDArray[Any]]:
     """Inner chunks of one shard; neighbours in the file are read at once."""
-    decode = CODECS[array.codec].decode
+    decode, url = CODECS[array.codec].decode, array.shard_url(position)
     with _open_shard(array, position) as (read, index):
         spans = [(int(offset), int(length)) for offset, length in (index[number] for number in numbers)]
         if any(offset == ABSENT for offset, _ in spans):
-            raise StoreError(f"{array.shard_url(position)}: a chunk was never written; ingest again")
+            raise StoreError(f"{url}: a chunk was never written; ingest again")
         for start, lengths in _runs(spans):
             data = memoryview(read(start, sum(lengths)))
             if len(data) != sum(lengths):
-                raise StoreError(f"{array.shard_url(position)}: truncated; ingest again")
+                raise StoreError(f"{url}: damaged (truncated); ingest again")
             for length in lengths:
-                chunk, data = data[:length], data[length:]
-                yield np.frombuffer(decode(chunk), array.dtype).reshape(array.chunk)
+                content = verified(data[:length], url) if array.has_checksums else data[:length]
+                data = data[length:]
+                if array.codec == "none" and len(content) == array.chunk_bytes:  # no copy
+                    yield np.frombuffer(content, array.dtype).reshape(array.chunk)
+                    continue
+                chunk = np.empty(array.chunk, array.dtype)
+                try:
+                    decode(content, chunk)
+                except (RuntimeError, ValueError) as error:
+                    raise StoreError(f"{url}: damaged ({error}); ingest again") from error
+                yield chunk
 
 
 def read_spans(array: ShardedArray, position: Sequence[int]) -> NDArray[np.uint64]:
@@ -123,13 +132,28 @@ def _open_shard(
     url = array.shard_url(position)
     try:
         with open_ranges(url) as read:
+            size = local_path(url).stat().st_size if is_local(url) else None
+            if size is not None and size < array.index_bytes:  # before memory for the index is asked for
+                raise StoreError(f"{url}: damaged (truncated to {size} bytes); ingest again")
             data = read(-array.index_bytes, array.index_bytes)
-            table, checksum = data[:-4], data[-4:]
-            if len(data) != array.index_bytes or google_crc32c.value(table).to_bytes(4, "little") != checksum:
-                raise StoreError(f"{url}: damaged (its index fails its checksum); ingest again")
-            yield read, np.frombuffer(table, "<u8").reshape(*array.chunks_per_shard, 2)
+            if len(data) != array.index_bytes:
+                raise StoreError(f"{url}: damaged (truncated to {len(data)} bytes); ingest again")
+            index = np.frombuffer(verified(data, url, "the index"), "<u8").reshape(*array.chunks_per_shard, 2)
+            if size is not None:
+                _check_ends(index, size - array.index_bytes, url)
+            yield read, index
     except FileNotFoundError as error:
         raise StoreError(f"{url}: the shard is missing; the store is incomplete, ingest again") from error
+
+
+def _check_ends(index: NDArray[np.uint64], data_bytes: int, url: str) -> None:
+    """Every chunk must end before the index does; an index that was written after a short write says otherwise."""
+    offsets, lengths = index[..., 0], index[..., 1]
+    written = offsets != ABSENT
+    limit = np.uint64(data_bytes)
+    inside = (offsets <= limit) & (lengths <= limit - np.minimum(offsets, limit))
+    if not inside[written].all():
+        raise StoreError(f"{url}: damaged (a chunk ends beyond the {data_bytes} bytes of data); ingest again")
 
 
 def _runs(spans: Iterable[tuple[int, ...]]) -> Iterator[tuple[int, list[int]]]:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import xarray as xr
 import zarr
-from numcodecs import zstd
+from zarr.storage import LocalStore
 
 from nsdflow.errors import StoreError
+from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.read import parse_metadata, read_all
 from nsdflow.store.memory import fresh_array
 from nsdflow.store.schema import COORDINATES
+from nsdflow.store.shards import CODECS, verified
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,9 +28,16 @@ if TYPE_CHECKING:
 __all__ = ["read_coordinate", "read_coordinates"]
 
 #: Every array begins at a multiple of so many bytes, a line of the cache.
-ALIGNMENT: Final = 64
-#: How the arrays are stored, as zarr's metadata names the steps.
-_PLAIN: Final = (["bytes"], ["bytes", "zstd"])
+ALIGNMENT_BYTES: Final = 64
+#: How the arrays are stored, as zarr's metadata names the steps; version 0.1.0 wrote no checksums.
+STEPS: Final = (["bytes", "zstd", "crc32c"], ["bytes", "zstd"], ["bytes"], ["bytes", "crc32c"])
+#: Steps of Zarr's core that another program may have written a coordinate with; zarr reads those.
+FOREIGN_STEPS: Final = frozenset({"bytes", "zstd", "crc32c", "gzip", "blosc", "transpose", "sharding_indexed"})
+#: Types of coordinates.
+TYPES: Final = frozenset({"bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)), "float32",
+                          "float64"})  # fmt: skip
+#: Metadata that promise a larger coordinate are not believed: nothing is allocated for it.
+LARGEST_BYTES: Final = 1 << 30
 
 
 def read_coordinates(url: str, group: str) -> xr.Dataset:
@@ -44,20 +53,13 @@ def read_coordinates(url: str, group: str) -> xr.Dataset:
     attributes = dict(head.get("attributes", {}))
     found = set(str(attributes.pop("coordinates", "")).split())
     names = [*(name for name in COORDINATES if name in found), *sorted(found - COORDINATES.keys())]
-    metadata = _metadata([f"{root}/{name}" for name in names])
-    plain = [name for name, meta in zip(names, metadata, strict=True) if _is_plain(meta)]
-    files = [_chunk_url(f"{root}/{name}", meta) for name, meta in zip(names, metadata, strict=True) if name in plain]
-    data = dict(zip(plain, _files(files), strict=True))
-    arrays = _allocate({name: meta for name, meta in zip(names, metadata, strict=True) if name in data})
+    urls = [f"{root}/{name}" for name in names]
+    metadata = _metadata(urls)
+    arrays = _read(urls, metadata)
     coordinates: dict[str, Any] = {}
-    for name, meta in zip(names, metadata, strict=True):
-        where = f"{root}/{name}"
-        if name in arrays:
-            _decode(data[name], meta, where, out=arrays[name])
-        else:
-            arrays[name] = np.asarray(zarr.open_array(where, mode="r")[...])
+    for name, array, meta in zip(names, arrays, metadata, strict=True):
         attrs = {key: value for key, value in meta["attributes"].items() if key != "_FillValue"}
-        coordinates[name] = (tuple(meta["dimension_names"]), arrays[name], attrs)
+        coordinates[name] = (tuple(meta["dimension_names"]), array, attrs)
     return xr.Dataset(coords=coordinates, attrs=attributes)
 
 
@@ -72,12 +74,7 @@ def read_coordinate(group: str, name: str) -> NDArray[Any]:
         Name of the coordinate.
     """
     url = f"{group}/{name}"
-    (metadata,) = _metadata([url])
-    if not _is_plain(metadata):
-        return np.asarray(zarr.open_array(url, mode="r")[...])
-    (data,) = _files([_chunk_url(url, metadata)])
-    values = _allocate({name: metadata})[name]
-    _decode(data, metadata, url, out=values)
+    (values,) = _read([url], _metadata([url]))
     return values
 
 
@@ -93,32 +90,66 @@ def _files(urls: list[str]) -> list[bytes]:
         raise StoreError(f"{error.filename or error}: missing; the store is incomplete, ingest again") from error
 
 
-def _chunk_url(url: str, metadata: Mapping[str, Any]) -> str:
-    """The file of the only chunk of an array."""
-    return "/".join([url, "c", *("0" for _ in metadata["shape"])])
+def _read(urls: list[str], metadata: list[dict[str, Any]]) -> list[NDArray[Any]]:
+    """Arrays of one chunk each."""
+    for url, meta in zip(urls, metadata, strict=True):
+        _check(url, meta)
+    arrays = _allocate(metadata)
+    filled = [n for n, array in enumerate(arrays) if array.size]
+    for n in [n for n in filled if not _is_ours(metadata[n])]:
+        place = LocalStore(local_path(urls[n])) if is_local(urls[n]) else urls[n]
+        arrays[n][...] = zarr.open_array(place, mode="r", zarr_format=3)[...]
+        filled.remove(n)
+    files = ["/".join([urls[n], "c", *("0" for _ in metadata[n]["shape"])]) for n in filled]
+    for n, data in zip(filled, _files(files), strict=True):
+        _decode(data, _steps(metadata[n]), urls[n], out=arrays[n])
+    return arrays
 
 
-def _is_plain(metadata: Mapping[str, Any]) -> bool:
-    """Whether an array is one chunk, encoded as this module reads it; others are left to zarr."""
-    steps = [codec["name"] for codec in metadata["codecs"]]
-    return metadata["chunk_grid"]["configuration"]["chunk_shape"] == metadata["shape"] != [0] and steps in _PLAIN
+def _steps(metadata: Mapping[str, Any]) -> list[str]:
+    return [str(codec["name"]) for codec in metadata["codecs"]]
 
 
-def _allocate(metadata: Mapping[str, Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
-    """Arrays to be filled, side by side in one piece of memory: each alone would be too small for huge pages."""
-    kinds = {name: np.dtype(meta["data_type"]).newbyteorder("<") for name, meta in metadata.items()}
-    sizes = {name: prod(meta["shape"]) * kinds[name].itemsize for name, meta in metadata.items()}
-    starts = list(accumulate((-(-size // ALIGNMENT) * ALIGNMENT for size in sizes.values()), initial=0))
-    memory = fresh_array((starts[-1],), np.uint8)
-    return {
-        name: memory[start : start + sizes[name]].view(kinds[name]).reshape(meta["shape"])
-        for (name, meta), start in zip(metadata.items(), starts[:-1], strict=True)
-    }
+def _is_ours(metadata: Mapping[str, Any]) -> bool:
+    """Whether an array is one chunk, encoded as this module reads it."""
+    chunk = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    return bool(chunk == metadata["shape"]) and _steps(metadata) in STEPS
 
 
-def _decode(data: bytes, metadata: Mapping[str, Any], where: str, *, out: NDArray[Any]) -> None:
+def _check(url: str, metadata: Mapping[str, Any]) -> None:
+    """Refuse what a store of nsdflow never holds; no codec is looked up by its name.
+
+    Raises
+    ------
+    StoreError
+        A codec or type that no coordinate has, or a size that is not to be believed.
+    """
     try:
-        raw = zstd.decompress(data) if len(metadata["codecs"]) > 1 else data
-        out.ravel()[...] = np.frombuffer(raw, out.dtype)
+        shape, steps, kind = metadata["shape"], _steps(metadata), metadata["data_type"]
+        size = prod(shape) * np.dtype(kind).itemsize if kind in TYPES else -1
+        right = FOREIGN_STEPS.issuperset(steps) and 0 <= size <= LARGEST_BYTES and metadata["zarr_format"] == 3
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{url}: not a coordinate of nsdflow ({error!r}); ingest again") from error
+    if not right:
+        described = f"{kind}, shape {shape}, codecs {', '.join(steps)}"
+        raise StoreError(f"{url}: not a coordinate of nsdflow ({described}); ingest again")
+
+
+def _allocate(metadata: list[dict[str, Any]]) -> list[NDArray[Any]]:
+    """Arrays to be filled, side by side in one piece of memory: each alone would be too small for huge pages."""
+    kinds = [np.dtype(meta["data_type"]).newbyteorder("<") for meta in metadata]
+    sizes = [prod(meta["shape"]) * kind.itemsize for meta, kind in zip(metadata, kinds, strict=True)]
+    starts = list(accumulate((-(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for size in sizes), initial=0))
+    memory = fresh_array((starts[-1],), np.uint8)
+    return [
+        memory[start : start + size].view(kind).reshape(meta["shape"])
+        for meta, kind, size, start in zip(metadata, kinds, sizes, starts[:-1], strict=True)
+    ]
+
+
+def _decode(data: bytes, steps: list[str], where: str, *, out: NDArray[Any]) -> None:
+    content = verified(data, where) if "crc32c" in steps else data
+    try:
+        CODECS["zstd" if "zstd" in steps else "none"].decode(content, out)
     except (RuntimeError, ValueError) as error:
         raise StoreError(f"{where}: damaged ({error}); ingest again") from error

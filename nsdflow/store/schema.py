@@ -29,12 +29,16 @@ __all__ = [
     "COORDINATES",
     "FILL_VALUE",
     "HEMISPHERES",
+    "RESERVED",
     "SCHEMA",
     "SCHEMA_VERSION",
+    "STATISTICS",
     "STIMULI",
     "UNITS",
     "Coordinate",
     "Cut",
+    "Statistic",
+    "count_coordinates",
     "cut_images",
     "cut_subject",
     "scale_attributes",
@@ -58,14 +62,38 @@ UNITS: Final = "percent signal change"
 CHUNK_BYTES: Final = 2 << 20
 #: Shards hold about this many bytes unless the file budget asks for larger ones: what parallel file systems like.
 SHARD_BYTES: Final = 32 << 20
+#: Inner chunks of images hold about this many bytes: one image of 227 pixels, so that images in any order cost no more
+#: than their own bytes.
+IMAGE_CHUNK_BYTES: Final = 192 << 10
 #: An inner chunk of the session statistics, in chunks of the betas.
 STATISTICS_CHUNKS: Final = 16
 
 
 @dataclass(frozen=True)
-class Coordinate:
-    """Type and meaning of a coordinate."""
+class Statistic:
+    """An array (session, voxel) of a subject's group."""
 
+    dtype: str
+    fill_value: Any
+    attributes: Mapping[str, str]
+
+
+STATISTICS: Final[Mapping[str, Statistic]] = {
+    "beta_mean": Statistic("float32", np.nan, {"long_name": "mean over the session's trials", "units": UNITS}),
+    "beta_std": Statistic(
+        "float32", np.nan, {"long_name": "standard deviation (ddof 0) over the session's trials", "units": UNITS}
+    ),
+    "valid": Statistic("bool", False, {"long_name": "voxel has data in every volume of the session"}),
+    "saturated": Statistic("bool", False, {"long_name": "a beta of the session is at the limit of int16"}),
+}
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """Dimensions, type and meaning of a coordinate."""
+
+    dims: tuple[str, ...]
+    """Where it occurs; a group has it on one of them."""
     dtype: str
     long_name: str
     units: str | None = None
@@ -76,26 +104,38 @@ class Coordinate:
         return attributes | ({"units": self.units} if self.units else {})
 
 
-#: Known coordinates; atlases (int16 with flags) and behaviour (float) come on top as they are found.
+TRIAL, IMAGE, VOXEL, BOTH = ("trial",), ("image",), ("voxel",), ("trial", "image")
+
+#: Known coordinates; atlases (int16 with flags), maps (float32) and behaviour (float64) come on top as they are found.
 COORDINATES: Final[Mapping[str, Coordinate]] = {
-    # of a trial
-    "session": Coordinate("int64", "scan session, from 1"),
-    "run": Coordinate("int64", "run within the session, from 1"),
-    "subject_image": Coordinate("int64", "image in the subject's own list of 10,000, from 0"),
-    "repetition": Coordinate("int64", "presentation of the image to the subject, from 0"),
-    # of a trial and of an image
-    "nsd_id": Coordinate("int64", "image among NSD's 73,000, from 0"),
-    "shared": Coordinate("bool", "image shown to all subjects"),
-    "coco_id": Coordinate("int64", "image in COCO"),
-    # of a voxel
-    "flat_index": Coordinate("int64", "index in the volume, C order (surface: vertex, left hemisphere first)"),
-    "i": Coordinate("int32", "first index in the volume, left to right"),
-    "j": Coordinate("int32", "second index in the volume, posterior to anterior"),
-    "k": Coordinate("int32", "third index in the volume, inferior to superior"),
-    "hemisphere": Coordinate("int16", "hemisphere of the voxel or vertex"),
-    "ncsnr": Coordinate("float32", "noise ceiling signal-to-noise ratio"),
-    "roi": Coordinate("int16", "visual area: prf-visualrois over Kastner2015; -1 is not cortex, 0 in none"),
+    "session": Coordinate(TRIAL, "int64", "scan session, from 1"),
+    "run": Coordinate(TRIAL, "int64", "run within the session, from 1"),
+    "subject_image": Coordinate(TRIAL, "int64", "image in the subject's own list of 10,000, from 0"),
+    "repetition": Coordinate(TRIAL, "int64", "presentation of the image to the subject, from 0"),
+    "nsd_id": Coordinate(BOTH, "int64", "image among NSD's 73,000, from 0"),
+    "shared": Coordinate(BOTH, "bool", "image shown to all subjects"),
+    "coco_id": Coordinate(BOTH, "int64", "image in COCO"),
+    "listed_by": Coordinate(IMAGE, "int64", "subject whose list holds the image, from 1; 0 is in all lists (shared)"),
+    "flat_index": Coordinate(VOXEL, "int64", "index in the volume, C order (surface: vertex, left hemisphere first)"),
+    "i": Coordinate(VOXEL, "int32", "first index in the volume, left to right"),
+    "j": Coordinate(VOXEL, "int32", "second index in the volume, posterior to anterior"),
+    "k": Coordinate(VOXEL, "int32", "third index in the volume, inferior to superior"),
+    "hemisphere": Coordinate(VOXEL, "int16", "hemisphere of the voxel or vertex"),
+    "ncsnr": Coordinate(VOXEL, "float32", "noise ceiling signal-to-noise ratio"),
+    "roi": Coordinate(VOXEL, "int16", "visual area: prf-visualrois over Kastner2015; -1 is not cortex, 0 in none"),
 }
+
+#: Names in a subject's group that no atlas or map may take; ``trial_in_session`` is added when a store is opened.
+RESERVED: Final = frozenset({*COORDINATES, *STATISTICS, "betas", "trial_in_session"})
+
+
+def count_coordinates(*dims: str) -> int:
+    """Number of known coordinates that a group with some dimensions can have, for its file budget.
+
+    >>> count_coordinates("image")
+    4
+    """
+    return sum(not set(dims).isdisjoint(coordinate.dims) for coordinate in COORDINATES.values())
 
 
 @dataclass(frozen=True)
@@ -169,9 +209,9 @@ def cut_subject(
 
 
 def cut_images(*, images: int, size: int, arrays: int, layout: Layout | None = None) -> Cut:
-    """Chunk and shard of the images: chunks of some 2 MiB, shards of ``layout.shard_images`` or as the budget asks."""
+    """Chunk and shard of the images: a few to a chunk, shards of ``layout.shard_images`` or as the budget asks."""
     layout = layout or Layout()
-    chunk = max(1, min(CHUNK_BYTES // (3 * size * size), layout.shard_images, images))
+    chunk = max(1, min(IMAGE_CHUNK_BYTES // (3 * size * size), layout.shard_images, images))
     fixed = 2 + 2 * arrays
     least = ceil(images / max(1, layout.file_budget - fixed))
     shard = chunk * ceil(min(max(layout.shard_images, least), max(1, images)) / chunk)

@@ -1,10 +1,10 @@
 """Sharded Zarr arrays: their metadata, and writing them chunk by chunk (:mod:`nsdflow.store.chunks` reads them).
 
-A shard is one file: inner chunks one after the other, then an index of (offset, bytes) for each, then the index's
-CRC-32C (Zarr v3, ``sharding_indexed``). A session is a whole row of shards, so its task streams chunks into files
-that no other task ever touches, and a query fetches the byte ranges of just the chunks it needs. Zarr reads and
-writes these same files several times slower (``docs/performance.md``), which is why this module exists; everything
-else goes through zarr, and the tests hold each against the other.
+A shard is one file: inner chunks one after the other, each followed by its CRC-32C, then an index of (offset, bytes)
+for each, then the index's CRC-32C (Zarr v3, ``sharding_indexed`` with ``crc32c``). A session is a whole row of shards,
+so its task streams chunks into files that no other task ever touches, and a query fetches the byte ranges of just the
+chunks it needs. Zarr reads and writes the same files more slowly (``benchmarks/query.py`` says by how much), which is
+why this module exists; everything else goes through zarr, and the tests compare the two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import google_crc32c
 import numpy as np
 from numcodecs import blosc, zstd
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from nsdflow.errors import StoreError
 from nsdflow.io.read import read_metadata
@@ -29,13 +29,20 @@ __all__ = [
     "ABSENT",
     "CODECS",
     "ShardedArray",
+    "checksum",
+    "compressors",
     "open_sharded",
+    "verified",
     "write_region",
     "write_shard",
 ]
 
 #: Offset and length of a chunk that was never written.
 ABSENT: Final = 2**64 - 1
+#: Bytes of a CRC-32C.
+CHECKSUM_BYTES: Final = 4
+#: Metadata that promise larger chunks are not believed: nothing is allocated for them.
+LARGEST_CHUNK_BYTES: Final = 1 << 30
 
 Index = NDArray[np.intp]
 Data = bytes | memoryview
@@ -43,23 +50,85 @@ Data = bytes | memoryview
 
 @dataclass(frozen=True)
 class Codec:
-    """A lossless compression: as zarr's metadata names it, and as this module does it."""
+    """A lossless compression, as zarr's metadata names it and as this module does it."""
 
     zarr: BloscCodec | ZstdCodec | None
     encode: Callable[[NDArray[Any]], Data]
-    decode: Callable[[Data], Data]
+    size: Callable[[Data], int]
+    """Bytes that encoded data say they decode to."""
+    fill: Callable[[Data, NDArray[Any]], object]
+    """Decodes into an array of this size."""
+
+    def decode(self, data: Data, out: NDArray[Any]) -> None:
+        """Fill an array; data of any other size are an error, so that nothing grows in memory.
+
+        Raises
+        ------
+        ValueError, RuntimeError
+            The data decode to another size, or not at all.
+        """
+        if (size := self.size(data)) != out.nbytes:
+            raise ValueError(f"{size} bytes where {out.nbytes} are expected")
+        self.fill(data, out)
+
+
+def _copy(data: Data, out: NDArray[Any]) -> None:
+    out.view(np.uint8).ravel()[...] = np.frombuffer(data, np.uint8)
+
+
+def _blosc_size(data: Data) -> int:
+    """The decoded size in the header of a Blosc buffer; -1 where its encoded size is not that of the data."""
+    decoded, encoded = (int.from_bytes(data[start : start + 4], "little") for start in (4, 12))
+    return decoded if len(data) >= 16 and encoded == len(data) else -1
+
+
+def _zstd_size(data: Data) -> int:
+    """The content size in the header of a Zstandard frame (RFC 8878, 3.1.1.1); -1 where it has none."""
+    if len(data) < 6 or bytes(data[:4]) != b"\x28\xb5\x2f\xfd":
+        return -1
+    single = data[4] >> 5 & 1
+    length = (single, 2, 4, 8)[data[4] >> 6]
+    start = 5 + (1 - single) + (0, 1, 2, 4)[data[4] & 3]
+    return int.from_bytes(data[start : start + length], "little") + 256 * (length == 2) if length else -1
 
 
 #: By the names of :class:`nsdflow.config.storage.Layout`. Bits are shuffled first, so that the sign's copies align.
 CODECS: Final[Mapping[str, Codec]] = {
-    "none": Codec(None, lambda values: values.data, lambda data: data),
+    "none": Codec(None, lambda values: values.data, len, _copy),
     "lz4": Codec(
         BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
         lambda values: blosc.compress(values, b"lz4", 5, blosc.BITSHUFFLE),
+        _blosc_size,
         blosc.decompress,
     ),
-    "zstd": Codec(ZstdCodec(level=1), lambda values: zstd.compress(values, 1), zstd.decompress),
+    "zstd": Codec(ZstdCodec(level=1), lambda values: zstd.compress(values, 1), _zstd_size, zstd.decompress),
 }
+
+
+def compressors(codec: str) -> tuple[BloscCodec | ZstdCodec | Crc32cCodec, ...]:
+    """The steps after ``bytes`` of the arrays of a store, as zarr takes them."""
+    compression = CODECS[codec].zarr
+    return (*((compression,) if compression else ()), Crc32cCodec())
+
+
+def checksum(data: Data) -> bytes:
+    """CRC-32C as Zarr stores it."""
+    values = np.frombuffer(data, np.uint8)  # the library takes arrays and bytes, but no memoryviews
+    return int(google_crc32c.value(values)).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def verified(data: Data, where: str, what: str = "a chunk") -> Data:
+    """Data without the checksum at their end; ``where`` and ``what`` they are, for the message.
+
+    Raises
+    ------
+    StoreError
+        The data are not those of the checksum.
+    """
+    content = data[:-CHECKSUM_BYTES]
+    if len(data) < CHECKSUM_BYTES or checksum(content) != bytes(data[-CHECKSUM_BYTES:]):
+        raise StoreError(f"{where}: damaged ({what} does not match its checksum); ingest again")
+    return content
 
 
 @dataclass(frozen=True)
@@ -73,6 +142,13 @@ class ShardedArray:
     shard: tuple[int, ...]
     codec: str
     fill_value: Any
+    has_checksums: bool = True
+    """Whether each chunk is followed by its CRC-32C; not in stores made by version 0.1.0."""
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a chunk in memory."""
+        return prod(self.chunk) * self.dtype.itemsize
 
     @property
     def chunks_per_shard(self) -> tuple[int, ...]:
@@ -87,7 +163,7 @@ class ShardedArray:
     @property
     def index_bytes(self) -> int:
         """Bytes at the end of a shard that say where its chunks are."""
-        return 16 * prod(self.chunks_per_shard) + 4
+        return 16 * prod(self.chunks_per_shard) + CHECKSUM_BYTES
 
     def count_chunks(self, *selection: Index) -> int:
         """Inner chunks that a selection touches."""
@@ -117,29 +193,35 @@ def open_sharded(url: str) -> ShardedArray:
     try:
         (sharding,) = metadata["codecs"]
         settings = sharding["configuration"]
-        serializer, *compressors = settings["codecs"]
+        serializer, *steps = settings["codecs"]
         if (sharding["name"], settings["index_location"], serializer["name"]) != ("sharding_indexed", "end", "bytes"):
             raise KeyError("sharding_indexed")
-        return ShardedArray(
+        codec, has_checksums = _codec_of(steps)
+        array = ShardedArray(
             url=url,
             shape=tuple(metadata["shape"]),
             dtype=np.dtype(metadata["data_type"]).newbyteorder("<"),
             chunk=tuple(settings["chunk_shape"]),
             shard=tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
-            codec=_codec_name(compressors),
+            codec=codec,
             fill_value=metadata["fill_value"],
+            has_checksums=has_checksums,
         )
+        if not 0 < array.chunk_bytes <= LARGEST_CHUNK_BYTES:
+            raise ValueError(f"chunks of {array.chunk_bytes} bytes")
+        return array
     except (KeyError, ValueError, TypeError) as error:
         raise StoreError(f"{url}: not sharded as in a store of nsdflow ({error}); ingest again") from error
 
 
-def _codec_name(codecs: Sequence[Mapping[str, Any]]) -> str:
-    if not codecs:
-        return "none"
-    name = str(codecs[0].get("configuration", {}).get("cname", codecs[0]["name"]))
-    if name not in CODECS:
-        raise KeyError(f"codec {name}")
-    return name
+def _codec_of(steps: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
+    """Name of the compression, and whether checksums follow; other codecs are refused, never looked up."""
+    names = [str(step.get("configuration", {}).get("cname", step["name"])) for step in steps]
+    has_checksums = names[-1:] == ["crc32c"]
+    compression = names[:-1] if has_checksums else names
+    if compression and (len(compression) > 1 or compression[0] not in CODECS):
+        raise KeyError(f"codec {', '.join(names)}")
+    return compression[0] if compression else "none", has_checksums
 
 
 def write_region(array: ShardedArray, start: Sequence[int], values: NDArray[Any]) -> None:
@@ -196,10 +278,12 @@ def write_shard(array: ShardedArray, position: Sequence[int], chunks: Iterable[N
                 continue
             data = memoryview(encode(_whole(array, chunk))).cast("B")
             file.write(data)
-            index[number] = offset, data.nbytes
-            offset += data.nbytes
+            if array.has_checksums:
+                file.write(checksum(data))
+            index[number] = offset, data.nbytes + array.has_checksums * CHECKSUM_BYTES
+            offset += int(index[number, 1])
         table = index.tobytes()
-        file.write(table + google_crc32c.value(table).to_bytes(4, "little"))
+        file.write(table + checksum(table))
 
 
 def _whole(array: ShardedArray, chunk: NDArray[Any]) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import xarray as xr
 
 from nsdflow.errors import SelectionError
 from nsdflow.names import ROI_LABELS, atlas_coordinate
-from nsdflow.store.schema import HEMISPHERES
+from nsdflow.store.schema import HEMISPHERES, RESERVED
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -109,6 +109,13 @@ def labels_of(attributes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return labels
 
 
+def _free_name(name: str, taken: Container[str]) -> str:
+    """A name that is neither reserved nor taken: ``ncsnr -> atlas_ncsnr``."""
+    while name in RESERVED or name in taken:
+        name = f"atlas_{name}"
+    return name
+
+
 def voxel_table(
     flat_index: NDArray[np.integer[Any]],
     shape: tuple[int, ...],
@@ -151,7 +158,10 @@ def voxel_table(
         nested lists).
     """
     flat = np.unique(np.asarray(flat_index, np.int64))
-    atlases = {atlas_coordinate(name): atlas for name, atlas in (atlases or {}).items()}
+    named: dict[str, tuple[NDArray[Any], Labels]] = {}
+    for name, atlas in (atlases or {}).items():
+        named[_free_name(atlas_coordinate(name), named)] = atlas
+    atlases = named
     general = np.ravel(atlases["nsdgeneral"][0])[flat] > 0 if "nsdgeneral" in atlases else None
     flat = flat[voxel_order(flat, shape, np.ravel(roi)[flat].astype(np.int64), general)]
     grid = {"shape": list(shape)} | ({"affine": np.ravel(affine).astype(float).tolist()} if affine is not None else {})
@@ -171,5 +181,5 @@ def voxel_table(
         attributes = flag_attributes(labels) | {"long_name": f"label in the atlas {name}"}
         table[name] = ("voxel", np.ravel(values)[flat].astype(np.int16), attributes)
     for name, (values, described) in (maps or {}).items():
-        table[name] = ("voxel", np.ravel(values)[flat].astype(np.float32), dict(described))
+        table[_free_name(name, table)] = ("voxel", np.ravel(values)[flat].astype(np.float32), dict(described))
     return xr.Dataset(coords=table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -17,9 +18,12 @@ from nsdflow.errors import MissingDataError, StoreError
 from nsdflow.io.folders import list_files, sweep
 from nsdflow.io.write import atomic_file
 from nsdflow.store import open_store
-from nsdflow.store.build import STATISTICS, publish, workspace_of
-from nsdflow.store.schema import cut_images, cut_subject
+from nsdflow.store.build import publish, workspace_of
+from nsdflow.store.coordinates import read_coordinate
+from nsdflow.store.query.regions import region_mask
+from nsdflow.store.schema import STATISTICS, cut_images, cut_subject
 from nsdflow.store.verify import check_files, check_whole
+from nsdflow.store.voxels import voxel_table
 
 # sessions, func1pt8mm brain mask, nsdgeneral of the published subjects
 SUBJECTS = [
@@ -196,6 +200,53 @@ def test_a_coordinate_that_another_program_wrote(build_store, record, tmp_path: 
         dimension_names=["trial"], attributes={"units": "ms"},
     )  # fmt: skip
     np.testing.assert_array_equal(open_store(store.url).trials(1)["rt"], times)
+
+
+def test_a_coordinate_with_a_codec_from_elsewhere_is_refused(build_store, record, tmp_path: Path) -> None:
+    """A codec is looked up by name, and pickle among them runs code: only those of Zarr's core are."""
+    store = build_store(tmp_path / "nsd.zarr", record())
+    path = tmp_path / "nsd.zarr/subj01/rt/zarr.json"
+    text = path.read_text()
+    for key, value in {
+        "codecs": [{"name": "bytes"}, {"name": "numcodecs.pickle"}], "data_type": "object", "shape": [2**50],
+        "zarr_format": 2,
+    }.items():  # fmt: skip
+        path.write_text(json.dumps(json.loads(text) | {key: value}))
+        with pytest.raises(StoreError, match="rt: not a coordinate of nsdflow"):
+            open_store(store.url).trials(1)
+
+
+def test_any_changed_byte_of_a_coordinate_is_an_error(build_store, record, tmp_path: Path) -> None:
+    store = build_store(tmp_path / "nsd.zarr", record())
+    for name in ("roi", "flat_index", "rt", "shared"):
+        path = tmp_path / f"nsd.zarr/subj01/{name}/c/0"
+        content = path.read_bytes()
+        for position in range(len(content)):
+            changed = bytearray(content)
+            changed[position] ^= 1 << position % 8
+            path.write_bytes(changed)
+            with pytest.raises(StoreError, match=f"{name}: damaged"):
+                read_coordinate(f"{store.url}/subj01", name)
+        path.write_bytes(content)
+
+
+def test_names_that_are_taken(tmp_path: Path, record, build_store) -> None:
+    """An atlas called as one of our coordinates, or as another atlas, gets a name of its own; labels occur twice."""
+    flat, shape = np.arange(8), (2, 2, 2)
+    roi, labels = np.zeros(shape, int), np.arange(8).reshape(shape)
+    atlases = {
+        name: (labels, {1: "a", 2: "b", 3: "a"})
+        for name in ("ncsnr", "roi", "session", "flat_index", "x-y", "x_y", "betas")
+    }
+    table = voxel_table(flat, shape, roi=roi, ncsnr=np.full(shape, 0.5), atlases=atlases)
+    assert (table["ncsnr"] == 0.5).all()
+    assert (table["roi"] == 0).all()
+    assert {"atlas_ncsnr", "atlas_roi", "atlas_session", "atlas_flat_index", "x_y", "atlas_x_y", "atlas_betas"} <= set(
+        table.variables
+    )
+    np.testing.assert_array_equal(table["atlas_ncsnr"], labels.ravel()[table["flat_index"].values])
+    assert region_mask(table, "ncsnr:a").sum() == 2
+    assert region_mask(table, "atlas_roi:b").sum() == 1
 
 
 def test_statistics_are_one_file_each(store) -> None:

@@ -22,8 +22,8 @@ from nsdflow.nsd.betas import is_saturated, session_statistics
 from nsdflow.runs import open_run
 from nsdflow.runs.parts import open_parts
 from nsdflow.store import open_store
-from nsdflow.store.build import STATISTICS, Workspace, create_subject, is_taken, publish, workspace_of
-from nsdflow.store.schema import SCHEMA_VERSION, STIMULI, Cut
+from nsdflow.store.build import Workspace, create_subject, is_taken, publish, workspace_of
+from nsdflow.store.schema import SCHEMA_VERSION, STATISTICS, STIMULI, Cut
 from nsdflow.store.shards import open_sharded, write_region
 from nsdflow.store.verify import check_whole
 from nsdflow.store.voxels import positions_of

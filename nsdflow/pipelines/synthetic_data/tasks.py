@@ -36,8 +36,7 @@ from nsdflow.pipelines.synthetic_data.stores import (
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.parts import open_parts, write_part
 from nsdflow.store import Store, open_store
-from nsdflow.store.build import STATISTICS
-from nsdflow.store.schema import STIMULI, cut_subject
+from nsdflow.store.schema import STATISTICS, STIMULI, cut_subject
 from nsdflow.store.voxels import positions_of
 
 if TYPE_CHECKING:

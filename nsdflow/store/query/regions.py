@@ -7,7 +7,7 @@ name                 voxels
                      Kastner2015)
 ``V1v``, ``IPS0``    one label of the joined visual ROI
 ``visual``           any label of the joined visual ROI
-``evc``              any label of prf-visualrois
+``evc``              a label from 1 to 7 of prf-visualrois (a voxel set)
 ``nsdgeneral``, ...  an atlas: any label of it (> 0)
 ``FFA-1``            a label of one atlas
 ``FFA``              all labels of one atlas that begin so, followed by a number: FFA-1 and FFA-2
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from nsdflow.errors import SelectionError
-from nsdflow.names import ROI_GROUPS, ROI_LABELS, atlas_coordinate
+from nsdflow.names import PRF_VISUALROIS, ROI_GROUPS, ROI_LABELS, atlas_coordinate
 from nsdflow.store.voxels import labels_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def region_mask(voxels: xr.Dataset, name: str) -> Mask:
     if name == "visual":
         return np.asarray(voxels["roi"].values > 0)
     atlases = atlases_of(voxels)
-    atlas = "prf_visualrois" if name == "evc" else atlas_coordinate(name)
+    if name == "evc" and "prf_visualrois" in atlases:
+        return _has_label(voxels, "prf_visualrois", PRF_VISUALROIS)
+    atlas = atlas_coordinate(name)
     if atlas in atlases:
         return np.asarray(voxels[atlas].values > 0)
     holders = {atlas: found for atlas, labels in atlases.items() if (found := _labels_called(labels, name))}
@@ -95,6 +97,8 @@ def no_such(kind: str, asked: object, names: Iterable[object], where: str) -> Se
 def _region_of_atlas(voxels: xr.Dataset, atlas: str, label: str) -> Mask:
     atlases = {**atlases_of(voxels), "roi": labels_of(voxels["roi"].attrs)}
     coordinate = atlas_coordinate(atlas)
+    if f"atlas_{coordinate}" in atlases and coordinate != "roi":  # its own name was taken
+        coordinate = f"atlas_{coordinate}"
     if coordinate not in atlases:
         raise no_such("atlas", atlas, atlases, "store.rois(subject) lists them")
     labels = atlases[coordinate]
