@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from nsdflow import __version__
-from nsdflow.cli import data, results, runs, site
+from nsdflow.cli import data, look, results, runs, site
 from nsdflow.cli.interrupt import ctrl_c
 from nsdflow.errors import NsdflowError
 
@@ -28,6 +28,8 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     runs.status,
     results.report,
     results.export,
+    look.list_,
+    look.info,
     site.doctor,
 )
 
@@ -39,7 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command(command.__name__.rstrip("_"))(command)
 
 
 def _version(asked: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nsdflow.cli.completion import complete_subjects, complete_voxels
 from nsdflow.cli.options import Cluster, Dashboard, DryRun, Profile, StoreUrl, Workers, normalized, normalized_folder
 from nsdflow.names import DEFAULT_SPACE
 
@@ -82,7 +83,10 @@ def check(
 def masks(
     source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.", callback=normalized)],
     folder: Annotated[Path, typer.Argument(help="Folder for the files.", callback=normalized_folder)],
-    subjects: Annotated[str | None, typer.Option(help="For example `1,2`; default: all that the source holds.")] = None,
+    subjects: Annotated[
+        str | None,
+        typer.Option(help="For example `1,2`; default: all that the source holds.", autocompletion=complete_subjects),
+    ] = None,
     space: Annotated[str, typer.Option(help="`func1pt8mm` or `func1mm`.")] = DEFAULT_SPACE,
     wrap: Annotated[
         bool, typer.Option("--wrap/--no-wrap", help="Whether inflating wraps around at the borders, as published.")
@@ -101,7 +105,10 @@ def ingest(
     source: Annotated[str | None, typer.Option(help="NSD: a folder or an s3:// URL.", callback=normalized)] = None,
     store: StoreUrl = None,
     subjects: Annotated[
-        str | None, typer.Option(help="For example `1,2` or `1-4`; default: all that the source holds.")
+        str | None,
+        typer.Option(
+            help="For example `1,2` or `1-4`; default: all that the source holds.", autocompletion=complete_subjects
+        ),
     ] = None,
     sessions: Annotated[str | None, typer.Option(help="For example `1-37`; all that can be read by default.")] = None,
     betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
@@ -109,7 +116,11 @@ def ingest(
         str | None, typer.Option(help="`func1pt8mm`, `func1mm`, `nativesurface`, `fsaverage` or `MNI`.")
     ] = None,
     voxels: Annotated[
-        str | None, typer.Option(help="`evc`, `visual`, `nsdgeneral`, `tight`, `inflated`, `brain` or an atlas.")
+        str | None,
+        typer.Option(
+            help="`evc`, `visual`, `nsdgeneral`, `tight`, `inflated`, `brain` or an atlas.",
+            autocompletion=complete_voxels,
+        ),
     ] = None,
     image_size: Annotated[int | None, typer.Option(min=32, help="Pixels per side of the stored images.")] = None,
     images: Annotated[

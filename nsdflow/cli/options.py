@@ -7,6 +7,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from nsdflow.cli import completion
+
 __all__ = [
     "Cluster",
     "Dashboard",
@@ -21,6 +23,7 @@ __all__ = [
     "normalized",
     "normalized_file",
     "normalized_folder",
+    "normalized_folder_name",
 ]
 
 
@@ -29,6 +32,11 @@ def normalized(path: str | None) -> str | None:
     from nsdflow.io.paths import normalize
 
     return None if path is None else normalize(path)
+
+
+def normalized_folder_name(path: str) -> str:
+    """The same for an argument that has a default."""
+    return str(normalized(path))
 
 
 def normalized_folder(path: Path) -> Path:
@@ -44,7 +52,10 @@ def normalized_file(name: str) -> str:
 
 Cluster: TypeAlias = Annotated[
     str,
-    typer.Option(help="`local`, `threads`, `slurm`, `pbs`, `sge`, ... or the address of a running scheduler."),
+    typer.Option(
+        help="`local`, `threads`, `slurm`, `pbs`, `sge`, ... or the address of a running scheduler.",
+        autocompletion=completion.complete_cluster,
+    ),
 ]
 Dashboard: TypeAlias = Annotated[
     str,
@@ -52,15 +63,28 @@ Dashboard: TypeAlias = Annotated[
 ]
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Print the plan and exit.")]
 Overrides: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a setting of the pipeline: `train.epochs=2`.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Override a setting of the pipeline: `train.epochs=2`.",
+        autocompletion=completion.complete_setting,
+    ),
 ]
 Pipeline: TypeAlias = Annotated[
-    str, typer.Argument(help="Name of a pipeline, or a YAML file.", callback=normalized_file)
+    str,
+    typer.Argument(
+        help="Name of a pipeline, or a YAML file.",
+        callback=normalized_file,
+        autocompletion=completion.complete_pipeline,
+    ),
 ]
 Profile: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--storage", help="Storage profile: `local`, `scratch`, `s3`, `demo` or a YAML file.", callback=normalized_file
+        "--storage",
+        help="Storage profile: `local`, `scratch`, `s3`, `demo` or a YAML file.",
+        callback=normalized_file,
+        autocompletion=completion.complete_storage,
     ),
 ]
 Run: TypeAlias = Annotated[str, typer.Argument(help="A run folder.", callback=normalized)]

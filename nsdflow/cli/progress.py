@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nsdflow.monitor.events import Event
 
-__all__ = ["TerminalProgress", "describe", "shorten"]
+__all__ = ["TerminalProgress", "describe", "fit", "shorten"]
 
 #: Time between two plain lines about the same stage or training.
 LINE_INTERVAL_S: Final = 15.0
@@ -131,6 +131,25 @@ def shorten(text: str, length: int) -> str:
         return text
     head = (length - 1) // 2
     return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
+
+
+def fit(text: str, width: int) -> str:
+    """Shorten the middle of lines that are too long; the columns of a table stay aligned.
+
+    Parameters
+    ----------
+    text : str
+        Paragraphs with blank lines between them; the lines of a table are one paragraph.
+    width : int
+        Longest line, in characters.
+    """
+    paragraphs = []
+    for paragraph in text.split("\n\n"):
+        lines = paragraph.splitlines()
+        longest = max((len(line) for line in lines), default=0)
+        padded = (line.ljust(longest) for line in lines)
+        paragraphs.append("\n".join(shorten(line, width).rstrip() for line in padded) if longest > width else paragraph)
+    return "\n\n".join(paragraphs)
 
 
 def _text(line: Stage | Training, now: float, *, narrow: bool = False) -> str:

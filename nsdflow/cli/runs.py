@@ -79,17 +79,19 @@ def status(
     from rich.live import Live
     from rich.text import Text
 
+    from nsdflow.cli.progress import fit
     from nsdflow.runs.status import read_status
 
     found = read_status(folder)
     console = Console(highlight=False)
     if once or not console.is_terminal or all(status.finished for status in found):
-        print("\n\n".join(status.describe() for status in found))
+        text = "\n\n".join(status.describe() for status in found)
+        print(fit(text, console.width) if console.is_terminal else text)
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live, suppress(KeyboardInterrupt):
         while True:
-            text = "\n\n".join(status.describe() for status in found)
-            live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+            text = fit("\n\n".join(status.describe() for status in found), console.width)
+            live.update(Text(text, no_wrap=True, overflow="crop"), refresh=True)
             if all(status.finished for status in found):
                 break
             time.sleep(STATUS_INTERVAL_S)

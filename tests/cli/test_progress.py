@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from nsdflow.cli.progress import TerminalProgress, shorten
+from nsdflow.cli.progress import TerminalProgress, fit, shorten
 from nsdflow.monitor.events import make_event
 
 
@@ -88,6 +88,16 @@ def test_the_middle_of_a_long_name_is_left_out():
     assert shorten("short", 10) == "short"
     shortened = shorten("/scratch/ada/project/runs/gnet8j", 20)
     assert (len(shortened), shortened[:5], shortened[-6:]) == (20, "/scra", "gnet8j")
+
+
+def test_a_table_that_is_too_wide_loses_its_middle_and_stays_aligned():
+    text = "title\n\n  run       middle           right\n  gnet8j    1                0.25\n\nend"
+    assert fit(text, 100) == text
+    title, table, end = fit(text, 20).split("\n\n")
+    assert (title, end) == ("title", "end")
+    first, second = table.splitlines()
+    assert len(first) == 20
+    assert (first.index("right"), first[:6], second[:6]) == (second.index("0.25"), "  run ", "  gnet")
 
 
 def test_failures_jobs_and_notes_are_one_line_each():
