@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import Run, normalized_folder
-from nsdflow.io.paths import normalize
+from nsdflow.cli.options import Run, normalized, normalized_folder
 
 __all__ = ["export", "report"]
 
@@ -37,7 +36,8 @@ def export(
         str | None, typer.Option(help="`linear` (default for values), `cubic`, `nearest`, `wta` (for labels).")
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="NSD, with its transforms; by default the one the store was made from.")
+        str | None,
+        typer.Option(help="NSD, with its transforms; default: the one of the store.", callback=normalized),
     ] = None,
 ) -> None:
     """Write a run's voxel maps as files for other programs, one per variable and subject.
@@ -46,6 +46,5 @@ def export(
     """
     from nsdflow.runs.export import export_maps
 
-    nsd = normalize(source) if source else None
-    for path in export_maps(run, folder, to, space=space, layers=layers, method=method, source=nsd):
+    for path in export_maps(run, folder, to, space=space, layers=layers, method=method, source=source):
         print(path)

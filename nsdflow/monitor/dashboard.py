@@ -12,7 +12,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final
 
 from bokeh.layouts import column, row
-from bokeh.models import ColumnDataSource, DataRange1d, FactorRange
+from bokeh.models import BasicTicker, ColumnDataSource, DataRange1d, FactorRange
 from bokeh.models.widgets import Div
 from bokeh.palettes import Category10_10
 from bokeh.plotting import figure
@@ -21,7 +21,7 @@ from distributed.dashboard.core import BokehApplication
 from distributed.dashboard.scheduler import template_variables
 from tornado.ioloop import IOLoop
 
-from nsdflow.monitor.state import PAGE, LiveState, LiveStatePlugin
+from nsdflow.monitor.state import PAGE, LiveState, LiveStatePlugin, Training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +46,7 @@ def dask_setup(dask_scheduler: Scheduler) -> None:
 
     def serve(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> None:
         page = Page(plugin.state)
-        doc.title = "nsdflow"
+        doc.title = ", ".join(plugin.state.run_names()) or "nsdflow"
         doc.add_root(page.root)
         doc.template = env.get_template("simple.html")
         doc.template_variables.update(extra)
@@ -60,25 +60,51 @@ def dask_setup(dask_scheduler: Scheduler) -> None:
 
 
 class Page:
-    """The page for one browser window; :meth:`update` brings it up to date."""
+    """The page for one browser window; :meth:`update` brings it up to date.
+
+    Parameters
+    ----------
+    state : LiveState
+        What the page shows.
+    now : callable
+        Returns the current time in seconds since 1970.
+    """
 
     def __init__(self, state: LiveState, now: Callable[[], float] = time.time) -> None:
         self.state, self.now = state, now
         self.curves = ColumnDataSource({"x": [], "y": [], "name": [], "color": [], "dash": []})
         self.accuracies = ColumnDataSource({"x": [], "y": [], "name": [], "color": []})
+        self.points = {name: ColumnDataSource({"x": [], "y": [], "color": []}) for name in ("loss", "accuracy")}
         self.subjects = ColumnDataSource({"x": [], "top": [], "color": []})
         self.subject_range = FactorRange()
-        self.trainings, self.stages, self.jobs = (Div(stylesheets=[STYLE]) for _ in range(3))
-        self.news = Div(sizing_mode="stretch_width")
-        self.root = self._layout()
+        texts = (Div(stylesheets=[STYLE], sizing_mode="stretch_width") for _ in range(5))
+        self.title, self.trainings, self.stages, self.jobs, self.news = texts
+        self.plots = self._plots()
+        self.root = column(
+            self.title,
+            self.trainings,
+            self.plots,
+            self.stages,
+            self.jobs,
+            self.news,
+            sizing_mode="stretch_width",
+        )
         self.update()
 
-    def _layout(self) -> LayoutDOM:
-        shape: dict[str, Any] = {"height": 280, "sizing_mode": "stretch_width", "toolbar_location": None}
+    def _plots(self) -> LayoutDOM:
+        """Three plots in a row, or below one another in a narrow window."""
+        shape: dict[str, Any] = {
+            "height": 260,
+            "min_width": 340,
+            "sizing_mode": "stretch_width",
+            "toolbar_location": None,
+        }
         loss = figure(title="loss by epoch (dashed: holdout)", **shape)
         loss.multi_line("x", "y", color="color", line_dash="dash", line_width=2, source=self.curves)
+        loss.scatter("x", "y", color="color", size=5, source=self.points["loss"])
         accuracy = figure(title="median holdout accuracy by epoch", **shape)
         accuracy.multi_line("x", "y", color="color", line_width=2, legend_field="name", source=self.accuracies)
+        accuracy.scatter("x", "y", color="color", size=5, source=self.points["accuracy"])
         accuracy.legend.location = "bottom_right"
         subjects = figure(
             title="median holdout accuracy by subject",
@@ -87,26 +113,23 @@ class Page:
             **shape,
         )
         subjects.vbar("x", top="top", width=0.9, color="color", source=self.subjects)
-        subjects.xaxis.major_label_text_font_size = "0px"  # the colours say which training, as on the left
+        subjects.xaxis.major_label_text_font_size = "0px"  # colours identify the trainings, as in the curves
         subjects.xaxis.major_tick_line_color = None
         for plot in (loss, accuracy):
             plot.xaxis.axis_label = "epoch"
-        return column(
-            self.trainings,
-            row(loss, accuracy, subjects, sizing_mode="stretch_width"),
-            row(self.stages, self.jobs),
-            self.news,
-            sizing_mode="stretch_width",
-        )
+            plot.x_range = DataRange1d(start=0)
+            plot.xaxis.ticker = BasicTicker(min_interval=1)
+        return row(loss, accuracy, subjects, styles=WRAPPED, sizing_mode="stretch_width")
 
     def update(self) -> None:
-        """Show where things stand now."""
-        now = self.now()
+        """Show the current state."""
+        now, trainings = self.now(), list(self.state.trainings.values())
+        self.title.text = self._heading(trainings)
         self.stages.text = table(self.state.stage_rows(now))
         self.trainings.text = table(self.state.training_rows(now))
         self.jobs.text = table(self.state.job_rows())
         self.news.text = "<br>".join(escape(line) for line in self.state.news)
-        trainings = list(self.state.trainings.values())
+        self.plots.visible = any(training.epochs for training in trainings)
         colors = dict(zip((training.name for training in trainings), cycle(Category10_10), strict=False))
         self.curves.data = {
             "x": [training.epochs for training in trainings] * 2,
@@ -121,6 +144,8 @@ class Page:
             "name": list(colors),
             "color": list(colors.values()),
         }
+        self.points["loss"].data = _points(self.curves.data)
+        self.points["accuracy"].data = _points(self.accuracies.data)
         bars = self.state.accuracy_by_subject()
         self.subject_range.factors = sorted(bars)
         self.subjects.data = {
@@ -129,18 +154,44 @@ class Page:
             "color": [colors[name] for _, name in bars],
         }
 
+    def _heading(self, trainings: Sequence[Training]) -> str:
+        """The names of the runs, and why there are no curves yet."""
+        runs = self.state.run_names()
+        heading = f"<h2>{escape(', '.join(runs)) or 'nsdflow'}</h2>"
+        if not self.state.stages and not trainings:
+            return f"{heading}<p>waiting for the first task</p>"
+        if trainings and not any(training.epochs for training in trainings):
+            return f"{heading}<p>waiting for the first epoch</p>"
+        return heading
 
+
+def _points(lines: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """The points of lines that are given by (x, y, color); a line of one point would not be visible."""
+    points = [
+        (x, y, color)
+        for xs, ys, color in zip(lines["x"], lines["y"], lines["color"], strict=True)
+        for x, y in zip(xs, ys, strict=True)
+    ]
+    return {name: [point[index] for point in points] for index, name in enumerate(("x", "y", "color"))}
+
+
+#: Plots side by side, as many as the window is wide enough for.
+WRAPPED: Final = {"flex-wrap": "wrap"}
 #: Tables are plain HTML: Bokeh's own does not repaint when values change but their number does not.
 STYLE: Final = """
-table { border-collapse: collapse; font-size: 13px; margin: 4px 24px 12px 0 }
+:host { overflow-x: auto }
+h2 { margin: 4px 0 8px 0; font-size: 18px }
+p { color: #555 }
+table { border-collapse: collapse; font-size: 13px; margin: 4px 0 12px 0 }
 th { text-align: left; font-weight: 600; color: #555; border-bottom: 1px solid #bbb }
-th, td { padding: 3px 18px 3px 4px; font-variant-numeric: tabular-nums; white-space: nowrap }
+th, td { padding: 3px 6px 3px 4px; font-variant-numeric: tabular-nums }
+td { white-space: nowrap }
 tr:nth-child(odd) td { background: #f2f2f2 }
 """
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Rows of text as an HTML table, with the keys of the first as titles; nothing if there are none."""
+    """Rows of text as an HTML table, titled by the keys of the first row; empty without rows."""
     if not rows:
         return ""
     head = "".join(f"<th>{escape(title)}</th>" for title in rows[0])

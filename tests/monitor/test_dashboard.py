@@ -45,6 +45,29 @@ def test_curves_bars_and_tables_follow_the_events():
     assert "<td>3 / 10</td>" in page.trainings.text
 
 
+def test_before_the_first_epoch_the_page_says_so_and_draws_nothing():
+    state = LiveState()
+    page = Page(state)
+    assert "waiting for the first task" in page.title.text
+    state.take(make_event("stage", run="gnet8r", stage="train", total=4, done=0, bytes=0))
+    state.take(make_event("activity", run="gnet8r", group="V1", text="reading data", epochs=10))
+    page.update()
+    assert "gnet8r" in page.title.text
+    assert "waiting for the first epoch" in page.title.text
+    assert "reading data" in page.trainings.text
+    assert not page.plots.visible
+
+
+def test_one_epoch_is_a_point():
+    state = LiveState()
+    page = Page(state)
+    state.take(epochs_of("V1", 1))
+    page.update()
+    assert page.plots.visible
+    assert "waiting" not in page.title.text
+    assert (page.points["accuracy"].data["x"], page.points["loss"].data["y"]) == ([1], [2.0, 3.0])
+
+
 def test_tables_show_text_as_text():
     assert table([]) == ""
     assert table([{"a<b": "<script>"}]) == "<table><tr><th>a&lt;b</th></tr><tr><td>&lt;script&gt;</td></tr></table>"

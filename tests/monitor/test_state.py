@@ -50,6 +50,17 @@ def test_a_training_row_says_how_far_how_good_how_long_and_how_safe():
     }
 
 
+def test_what_a_training_does_before_an_epoch_is_its_state():
+    live = LiveState()
+    activity = {"kind": "activity", "time": 0.0, "run": "gnet8r", "group": "V1", "epochs": 10}
+    live.take({**activity, "text": "reading data"})
+    assert live.training_rows(0.0) == [{"training": "gnet8r/V1", "epoch": "0 / 10", "state": "reading data"}]
+    live.take({**activity, "text": "training", "done": 3, "total": 40})
+    assert live.training_rows(0.0)[0]["state"] == "batch 3/40"
+    live.take(epoch(1, at=5.0, loss=1.0))
+    assert "state" not in live.training_rows(5.0)[0]
+
+
 def test_accuracy_by_subject_is_that_of_the_last_epoch():
     live = LiveState()
     for number in (1, 2):
