@@ -77,8 +77,9 @@ class Page:
         self.points = {name: ColumnDataSource({"x": [], "y": [], "color": []}) for name in ("loss", "accuracy")}
         self.subjects = ColumnDataSource({"x": [], "top": [], "color": []})
         self.subject_range = FactorRange()
-        texts = (Div(stylesheets=[STYLE], sizing_mode="stretch_width") for _ in range(5))
-        self.title, self.trainings, self.stages, self.jobs, self.news = texts
+        self.title, self.trainings, self.stages, self.jobs, self.news = (
+            Div(stylesheets=[STYLE], sizing_mode="stretch_width") for _ in range(5)
+        )
         self.plots = self._plots()
         self.root = column(
             self.title,
@@ -165,7 +166,7 @@ class Page:
         return heading
 
 
-def _points(lines: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+def _points(lines: Any) -> dict[str, Any]:
     """The points of lines that are given by (x, y, color); a line of one point would not be visible."""
     points = [
         (x, y, color)
