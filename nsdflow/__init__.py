@@ -10,18 +10,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nsdflow.pipelines.run import run
+    from nsdflow.ingestion.call import ingest
+    from nsdflow.pipelines.run import plan, run
     from nsdflow.runs import open_run
     from nsdflow.store import Store, open_store
 
-__all__ = ["Store", "__version__", "open_run", "open_store", "run"]
+__all__ = ["Store", "__version__", "ingest", "open_run", "open_store", "plan", "run"]
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Store": "nsdflow.store",
+    "ingest": "nsdflow.ingestion.call",
     "open_run": "nsdflow.runs",
     "open_store": "nsdflow.store",
+    "plan": "nsdflow.pipelines.run",
     "run": "nsdflow.pipelines.run",
 }
 

@@ -43,6 +43,7 @@ def run(
     from nsdflow.cli.session import check_plans, session
     from nsdflow.cli.tables import print_summary, write_reports
     from nsdflow.config import load_storage, parse_overrides
+    from nsdflow.pipelines.run import plan as plan_pipeline
     from nsdflow.pipelines.run import resolve, run_folders
     from nsdflow.pipelines.run import run as run_pipeline
     from nsdflow.store import open_store
@@ -51,8 +52,9 @@ def run(
     store, runs = store or profile.store, runs or profile.runs
     overrides = parse_overrides(set_ or [])
     if dry_run:
-        print(run_pipeline(pipeline, store=store, runs=runs, dry_run=True, **overrides).attrs["plan"])
-        check_plans([], cluster, workers)
+        plan = plan_pipeline(pipeline, store=store, runs=runs, **overrides)
+        print(plan.describe())
+        check_plans([plan], cluster, workers)
         return
     folders = run_folders(resolve(pipeline, overrides), runs)
     open_store(store)  # report a mistake in either before anything is started

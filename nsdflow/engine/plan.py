@@ -186,6 +186,8 @@ class Plan:
     """No more files than this may be made."""
     notes: tuple[str, ...] = field(default=())
     """Lines to print below the table."""
+    steps: tuple[Plan, ...] = ()
+    """Plans of a sequence of pipelines, which has no tasks itself."""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -209,8 +211,12 @@ class Plan:
         return stages
 
     def describe(self) -> str:
-        """A table of what would be done: tasks, bytes in and out, files and peak memory by stage."""
-        header = ("stage", "tasks", "pool", "reads", "writes", "files", "peak memory a task")
+        """A table of the tasks, bytes read and written, files, and peak memory per task, by stage."""
+        if self.steps:
+            return "\n\n".join(step.describe() for step in self.steps)
+        if not self.tasks:
+            return "\n".join([self.title, *self.notes])
+        header = ("stage", "tasks", "pool", "reads", "writes", "files", "peak memory per task")
         rows = [header]
         for stage, tasks in self.stages().items():
             rows.append(
@@ -240,6 +246,8 @@ class Plan:
             If a task's planned peak exceeds ``memory_limit`` (bytes a worker), if more tasks have to run at once than
             there are ``workers`` that can take one of their pool, or if the files exceed the budget.
         """
+        for step in self.steps:
+            step.validate(memory_limit, workers)
         for task in self.tasks:
             if workers is not None and task.together > max(1, workers):
                 raise PlanError(

@@ -6,19 +6,48 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nsdflow.config.load import read_document, shipped_names, validate
+from nsdflow.config.load import Document, read_document, shipped_names, validate
 from nsdflow.errors import ConfigError
 from nsdflow.pipelines.kinds import KINDS
 
 if TYPE_CHECKING:
     from nsdflow.config.pipeline import PipelineBase
 
-__all__ = ["load_pipeline", "pipeline_names"]
+__all__ = ["PipelineFiles", "load_pipeline", "pipeline_names"]
 
 
 def pipeline_names() -> tuple[str, ...]:
     """Names of the pipelines that come with nsdflow."""
     return shipped_names("pipelines")
+
+
+class PipelineFiles:
+    """Loads pipelines and reads each file once."""
+
+    def __init__(self) -> None:
+        self._documents: dict[str, Document] = {}
+
+    def load(
+        self, pipeline: str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+    ) -> PipelineBase:
+        """Load a pipeline; see :func:`load_pipeline`."""
+        document = self._document(pipeline).with_overrides(overrides or {})
+        kind = KINDS.get(str(document.raw.get("kind")))
+        if kind is None:
+            raise ConfigError(document.where, [f"the file: write kind: one of {', '.join(KINDS)}"])
+        return validate(document, kind.settings)
+
+    def is_sequence(self, pipeline: str | os.PathLike[str] | Mapping[str, Any]) -> bool:
+        """Whether a pipeline is a sequence of others."""
+        return self._document(pipeline).raw.get("kind") == "sequence"
+
+    def _document(self, pipeline: str | os.PathLike[str] | Mapping[str, Any]) -> Document:
+        if isinstance(pipeline, Mapping):
+            return read_document(pipeline, folder="pipelines", kind="pipeline")
+        name = os.fspath(pipeline)
+        if name not in self._documents:
+            self._documents[name] = read_document(name, folder="pipelines", kind="pipeline")
+        return self._documents[name]
 
 
 def load_pipeline(
@@ -33,8 +62,4 @@ def load_pipeline(
     SelectionError
         If there is no pipeline of that name.
     """
-    document = read_document(pipeline, folder="pipelines", kind="pipeline").with_overrides(overrides or {})
-    kind = KINDS.get(str(document.raw.get("kind")))
-    if kind is None:
-        raise ConfigError(document.where, [f"the file: write kind: one of {', '.join(KINDS)}"])
-    return validate(document, kind.settings)
+    return PipelineFiles().load(pipeline, overrides)

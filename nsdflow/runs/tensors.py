@@ -1,4 +1,4 @@
-"""Tensors by name in one safetensors file, at a path or URL; it is whole or absent."""
+"""Named tensors in one safetensors file, at a path or URL."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from nsdflow.errors import RunError
 from nsdflow.io.read import read_bytes
@@ -19,27 +18,43 @@ __all__ = ["load_tensors", "save_tensors"]
 
 
 def save_tensors(url: str, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors of any device.
+    """Write tensors of any device, as a whole.
+
+    Parameters
+    ----------
+    url : str
+        Path or URL.
+    tensors : mapping of str to Tensor
+        By name.
 
     Raises
     ------
     StoreError
         The disk is full or may not be written, or the object store cannot be reached.
     """
+    from safetensors.torch import save  # a finished run is opened without torch
+
     with atomic_file(url) as file:
         file.write(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
 
 
 def load_tensors(url: str) -> dict[str, Tensor]:
-    """Read them, to the CPU.
+    """Read tensors to the CPU.
+
+    Parameters
+    ----------
+    url : str
+        Path or URL.
 
     Raises
     ------
     FileNotFoundError
-        No such file.
+        There is no such file.
     RunError
-        It is damaged.
+        The file is damaged.
     """
+    from safetensors.torch import load
+
     try:
         return load(read_bytes(url))
     except SafetensorError as error:

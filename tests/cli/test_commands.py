@@ -71,7 +71,7 @@ def test_from_synth_to_report(nsd: Command, tmp_path: Path) -> None:
     size = ("--image-size", 67, "--cluster", "threads")
     status, out, _ = nsd("ingest", "--source", source, "--store", store, *size, "--dry-run")
     assert status == 0
-    assert "peak memory a task" in out
+    assert "peak memory per task" in out
     assert not store.exists()
     assert not list(tmp_path.glob("*.building"))
     status, out, _ = nsd("ingest", "--source", source, "--store", store, *size)

@@ -207,7 +207,7 @@ def test_strict_protocol_and_shuffled_control_run(small_store: str, tmp_path: Pa
 
 
 def test_dry_run_writes_nothing(small_store: str, tmp_path: Path) -> None:
-    plan = nsdflow.run("gnet8r", store=small_store, runs=str(tmp_path / "runs"), dry_run=True, **SMALL).attrs["plan"]
+    plan = nsdflow.plan("gnet8r", store=small_store, runs=str(tmp_path / "runs"), **SMALL).describe()
     assert "train    4      gpu" in plan
     assert not (tmp_path / "runs").exists()
 

@@ -47,13 +47,11 @@ def test_a_step_that_appears_twice_is_done_once() -> None:
 def test_two_steps_of_one_name_are_refused(small_store: str, tmp_path: Path) -> None:
     steps = [{"pipeline": "gnet8j"}, {"pipeline": "gnet8j", "set": {"seed": 1}}]
     with pytest.raises(ConfigError, match="two steps are called gnet8j"):
-        nsdflow.run(
-            {"name": "twice", "kind": "sequence", "steps": steps}, store=small_store, runs=str(tmp_path), dry_run=True
-        )
+        nsdflow.plan({"name": "twice", "kind": "sequence", "steps": steps}, store=small_store, runs=str(tmp_path))
 
 
 def test_steps_on_a_store_that_is_not_there_yet_are_announced(small_store: str, tmp_path: Path) -> None:
-    plan = nsdflow.run("synthetic_transfer", store=small_store, runs=str(tmp_path), dry_run=True).attrs["plan"]
+    plan = nsdflow.plan("synthetic_transfer", store=small_store, runs=str(tmp_path)).describe()
     expected = f"synthetic_gnet8j_noise_transfer: transfer\non {tmp_path}/synthetic_gnet8j/noise.zarr, which an earlier"
     assert expected in plan
     assert "synthetic_gnet8j: synthetic data" in plan

@@ -213,7 +213,7 @@ def test_predictions_must_be_of_images_that_were_shown(
 
 
 def test_the_plan_counts_files_and_bytes_before_anything_is_there(small_store: str, tmp_path: Path) -> None:
-    plan = nsdflow.run("synthetic_data", store=small_store, runs=str(tmp_path / "runs"), dry_run=True).attrs["plan"]
+    plan = nsdflow.plan("synthetic_data", store=small_store, runs=str(tmp_path / "runs")).describe()
     stages = {line.split()[0]: line.split() for line in plan.splitlines()[3:]}
     assert stages["responses"][1] == "4"
     assert stages["create"][1] == "1"

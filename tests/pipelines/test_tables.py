@@ -44,7 +44,7 @@ def test_tables_of_what_is_there(small_store: str, tmp_path: Path, threads_clien
 
 
 def test_the_paper_is_planned_in_the_order_of_its_inputs(small_store: str, tmp_path: Path) -> None:
-    plan = nsdflow.run("paper", store=small_store, runs=str(tmp_path / "runs"), dry_run=True).attrs["plan"]
+    plan = nsdflow.plan("paper", store=small_store, runs=str(tmp_path / "runs")).describe()
     titles = [
         "gnet8j: train",
         "gnet8r: train",

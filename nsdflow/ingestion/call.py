@@ -1,0 +1,78 @@
+"""Ingestion as one call, for notebooks and scripts."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from nsdflow.engine.session import clients
+from nsdflow.io.paths import normalize
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from nsdflow.monitor.events import Listener
+    from nsdflow.nsd.source import Source
+    from nsdflow.store import Store
+
+__all__ = ["ingest"]
+
+
+def ingest(
+    source: str | os.PathLike[str] | Source,
+    store: str | os.PathLike[str],
+    *,
+    cluster: str | Client = "local",
+    client: Client | None = None,
+    resume: bool = True,
+    listen: Listener | None = None,
+    **options: Any,
+) -> Store:
+    """Turn NSD's files into a store and open it: what ``nsdflow ingest`` does.
+
+    The same call continues an interrupted ingestion, and opens a store that is complete at once, without a cluster.
+
+    Parameters
+    ----------
+    source : str, path or Source
+        NSD: a folder, an ``s3://`` URL, or what :func:`nsdflow.nsd.source.open_source` returns.
+    store : str or path
+        Path or URL of the store.
+    cluster : str or distributed.Client
+        As for :func:`nsdflow.run`.
+    client : distributed.Client, optional
+        A client to use instead of ``cluster``.
+    resume : bool
+        Continue an interrupted ingestion; otherwise begin again.
+    listen : callable, optional
+        Receives events of progress.
+    **options
+        ``subjects``, ``sessions``, ``betas``, ``space``, ``voxels``, ``image_size``, ``images``, ``layout``: as for
+        :func:`nsdflow.ingestion.plan.plan_ingest`.
+
+    Returns
+    -------
+    Store
+        The published store.
+
+    Raises
+    ------
+    NsdflowError
+        As for :func:`nsdflow.ingestion.ingest.ingest`.
+
+    Examples
+    --------
+    >>> store = nsdflow.ingest("nsd", "nsd.zarr", subjects=[1, 2], voxels="nsdgeneral")  # doctest: +SKIP
+    >>> store.responses(1, roi="V1")  # doctest: +SKIP
+    """
+    from nsdflow.ingestion import ingest as carried_out
+    from nsdflow.ingestion.plan import plan_ingest
+
+    place: Any = normalize(source) if isinstance(source, str | os.PathLike) else source
+    plan = plan_ingest(place, normalize(store), **options)
+    if plan.finished:
+        from nsdflow.store import open_store
+
+        return open_store(plan.workspace.store)
+    with clients(cluster, client, listen=listen) as get_client:
+        return carried_out.ingest(plan, get_client(), resume=resume, listen=listen)

@@ -1,0 +1,152 @@
+"""From a pipeline and overrides to the steps that run: one, or those of a sequence and of sequences within it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from nsdflow.errors import ConfigError
+from nsdflow.pipelines.load import PipelineFiles
+from nsdflow.pipelines.sequence import SequencePipeline
+from nsdflow.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from nsdflow.config.pipeline import PipelineBase
+
+__all__ = ["RunStep", "dotted", "resolve", "run_folders", "steps_of"]
+
+
+@dataclass(frozen=True)
+class RunStep:
+    """A pipeline, the store that it runs on, and the folder of its run."""
+
+    pipeline: PipelineBase
+    store: str
+    folder: RunFolder
+    made_earlier: bool = False
+    """Whether an earlier step writes the store."""
+
+
+def dotted(overrides: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested overrides, so that the rest of a section keeps its values.
+
+    >>> dotted({"train": {"epochs": 2}})
+    {'train.epochs': 2}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in overrides.items():
+        if isinstance(value, Mapping):
+            flat |= dotted(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def resolve(
+    pipeline: str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> PipelineBase:
+    """Load a pipeline with overrides.
+
+    For a sequence, ``{"gnet8j.train.epochs": 2}`` reaches the steps of that name, those of sequences within the
+    sequence too unless ``{"synthetic_transfer.gnet8j.train.epochs": 3}`` sets another value for these.
+
+    Raises
+    ------
+    ConfigError, SelectionError
+        As :func:`nsdflow.pipelines.load.load_pipeline`.
+    """
+    return _resolve(PipelineFiles(), pipeline, overrides or {})
+
+
+def steps_of(
+    pipeline: str | os.PathLike[str] | Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    *,
+    store: str,
+    runs: str,
+) -> tuple[PipelineBase, list[RunStep]]:
+    """Resolve a pipeline and list its steps; every file is read once, and every step is valid before the first runs.
+
+    A step that occurs twice with the same settings runs once.
+
+    Returns
+    -------
+    resolved : PipelineBase
+        The pipeline, which may be a sequence.
+    steps : list of RunStep
+        In the order in which they run.
+
+    Raises
+    ------
+    ConfigError
+        Two different steps would use the same run folder.
+    """
+    pipelines = PipelineFiles()
+    resolved = _resolve(pipelines, pipeline, overrides)
+    return resolved, _unique(_flat(pipelines, resolved, store, runs), resolved.name)
+
+
+def run_folders(pipeline: PipelineBase, runs: str) -> list[str]:
+    """Run folders of a pipeline, or of each step of a sequence."""
+    return [step.folder.path for step in _unique(_flat(PipelineFiles(), pipeline, "", runs), pipeline.name)]
+
+
+def _resolve(
+    pipelines: PipelineFiles, pipeline: str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any]
+) -> PipelineBase:
+    if not pipelines.is_sequence(pipeline):
+        return pipelines.load(pipeline, overrides)
+    resolved = pipelines.load(pipeline)
+    assert isinstance(resolved, SequencePipeline)
+    own: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {name: {} for name in _step_names(pipelines, pipeline)}
+    for key, value in overrides.items():
+        of_step, _, setting = key.partition(".")
+        target, name = (inner[of_step], setting) if setting and of_step in inner else (own, key)
+        target[name] = value
+    steps = []
+    for step in resolved.steps:
+        names = _step_names(pipelines, step.pipeline)
+        passed = {f"{name}.{key}": value for name in names for key, value in inner.get(name, {}).items()}
+        steps.append(step.model_copy(update={"set": {**step.set, **passed, **inner[step.pipeline]}}))
+    whole = {**resolved.model_dump(mode="json"), "steps": [step.model_dump(mode="json") for step in steps]}
+    return pipelines.load(whole, own)
+
+
+def _unique(steps: Iterator[RunStep], name: str) -> list[RunStep]:
+    unique: dict[str, RunStep] = {}
+    for step in steps:
+        if unique.setdefault(step.pipeline.name, step) != step:
+            raise ConfigError(name, [f"two steps are called {step.pipeline.name} and differ; rename one of them"])
+    return list(unique.values())
+
+
+def _flat(pipelines: PipelineFiles, pipeline: PipelineBase, store: str, runs: str) -> Iterator[RunStep]:
+    yield from _within(pipelines, RunStep(pipeline, store, RunFolder.of(pipeline, runs)), runs)
+
+
+def _within(pipelines: PipelineFiles, outer: RunStep, runs: str) -> Iterator[RunStep]:
+    """The steps of a sequence; they run on its store unless they name another."""
+    if not isinstance(outer.pipeline, SequencePipeline):
+        yield outer
+        return
+    for step in outer.pipeline.steps:
+        pipeline = _resolve(pipelines, step.pipeline, step.set)
+        inner = replace(outer, pipeline=pipeline, folder=RunFolder.of(pipeline, runs))
+        if step.store:
+            inner = replace(inner, store=f"{runs.rstrip('/')}/{step.store}", made_earlier=True)
+        yield from _within(pipelines, inner, runs)
+
+
+def _step_names(pipelines: PipelineFiles, pipeline: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, ...]:
+    """Pipelines that a sequence and the sequences within it run; none for another pipeline."""
+    if not pipelines.is_sequence(pipeline):
+        return ()
+    sequence = pipelines.load(pipeline)
+    assert isinstance(sequence, SequencePipeline)
+    names: dict[str, None] = {}
+    for step in sequence.steps:
+        names |= dict.fromkeys([step.pipeline, *_step_names(pipelines, step.pipeline)])
+    return tuple(names)
