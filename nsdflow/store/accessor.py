@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -18,6 +19,7 @@ from nsdflow.store.surface.files import surface_image, write_giftis, write_mgzs
 from nsdflow.store.surface.mapping import to_space
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from nsdflow.nsd.source import Source
@@ -170,6 +172,40 @@ class NsdAccessor:
         """
         return surface_image(self._array, surface, source)
 
+    def plot_flat(self, *, source: str | Source | None = None, **options: Any) -> Figure:
+        """Draw the voxels (one value each) on the flattened hemispheres of their subject, or of fsaverage.
+
+        Parameters
+        ----------
+        source : str or Source, optional
+            NSD, with its flat patches; by default the one from which the store was made.
+        **options
+            ``label``, ``cmap``, ``limits=(low, high)``, ``rois`` (a coordinate with labels to outline, or None),
+            ``categories`` (names of the values 0, 1, ...).
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Show it in a notebook, or ``.savefig("accuracy.png")``.
+
+        Raises
+        ------
+        MissingDataError
+            The flat patch is not there; ``plot_slices`` needs no files.
+        """
+        figure: Figure = _pictures().plot_flat(self._array, source=source, **options)
+        return figure
+
+    def plot_surface(self, surface: str = "inflated", *, source: str | Source | None = None, **options: Any) -> Figure:
+        """Draw the voxels on a surface (``inflated``, ``white``, ``pial``) from four sides; see :meth:`plot_flat`."""
+        figure: Figure = _pictures().plot_surface(self._array, surface, source=source, **options)
+        return figure
+
+    def plot_slices(self, **options: Any) -> Figure:
+        """Draw the voxels in slices of their volume, which needs no files; see :meth:`plot_flat`."""
+        figure: Figure = _pictures().plot_slices(self._array, **options)
+        return figure
+
     def mean_over_repetitions(self) -> xr.DataArray:
         """Average the trials that show the same image; lazy arrays stay lazy, coordinates stay in memory.
 
@@ -261,6 +297,11 @@ class NsdAccessor:
         if "shape" not in known or "affine" not in known:
             raise StoreError(f"{array.name or 'array'}: flat_index lacks its attributes shape and affine; keep them")
         return tuple(int(size) for size in known["shape"]), np.asarray(known["affine"], np.float64).reshape(4, 4)
+
+
+def _pictures() -> Any:
+    """What draws: above the store, so it is found by name, when it is called."""
+    return import_module("nsdflow.report.brain")
 
 
 def _group_means(values: NDArray[Any], *, order: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[Any]:

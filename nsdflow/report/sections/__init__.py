@@ -6,7 +6,7 @@ one line here). It appears on the page of every run whose results have the varia
 
 from __future__ import annotations
 
-from nsdflow.report.sections import accuracy, comparison, features, overview, predictions, training, transfer
+from nsdflow.report.sections import accuracy, brain, comparison, features, overview, predictions, training, transfer
 from nsdflow.report.sections.record import Section
 
 __all__ = ["SECTIONS", "Section"]
@@ -19,5 +19,6 @@ SECTIONS: tuple[Section, ...] = (
     *features.TUNING,
     *predictions.SECTIONS,
     *accuracy.SECTIONS,
+    *brain.SECTIONS,
     *features.SECTIONS,
 )

@@ -1,0 +1,162 @@
+"""The maps of a run that pictures of the brain show: one table for the report and the explorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from nsdflow.analysis.fields.pooling import pooling_fields
+from nsdflow.report.style import IMAGE_DEGREES
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+
+__all__ = ["MAPS", "BrainMap", "brain_maps", "centres_in_degrees", "layer_shares"]
+
+#: Where the noise ceiling is lower, a share of it says nothing.
+LEAST_CEILING: Final = 0.1
+#: Eccentricities are drawn up to the border of NSD's images.
+MOST_DEGREES: Final = IMAGE_DEGREES / 2
+
+
+@dataclass(frozen=True)
+class BrainMap:
+    """One value per voxel, and how it is drawn.
+
+    Attributes
+    ----------
+    name : str
+        In a table of contents.
+    values : numpy.ndarray
+        (voxel,) float64; NaN is not drawn.
+    label : str
+        Of the colour bar, with the unit.
+    text : str
+        How it was computed.
+    cmap : str
+        Name of a matplotlib colour map.
+    limits : (float, float) or None
+        Of the colours.
+    categories : tuple of str
+        Names of the values 0, 1, 2, ...; empty for a continuous map.
+    """
+
+    name: str
+    values: NDArray[np.float64]
+    label: str
+    text: str
+    cmap: str = "viridis"
+    limits: tuple[float, float] | None = None
+    categories: tuple[str, ...] = field(default=())
+
+
+def brain_maps(subject: xr.Dataset) -> list[BrainMap]:
+    """All maps that the results of a subject hold."""
+    return [found for make in MAPS for found in make(subject)]
+
+
+def centres_in_degrees(subject: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Where each voxel of a model looks, x and y (voxel,) in degrees, y upwards; None where the model does not say.
+
+    Receptive fields of fwRF have a centre. Of a pooling field it is the mean position of what lies above an even field.
+    """
+    if "rf" in subject:
+        x, y = (np.asarray(subject["rf"].sel(parameter=axis), np.float64) * IMAGE_DEGREES for axis in ("x", "y"))
+        return x, y
+    for level in ("pooling_logits_0", "pooling_logits_1"):
+        if level in subject:
+            fields = np.asarray(pooling_fields(subject[level]), np.float64)
+            return _centroids(fields)
+    return None
+
+
+def layer_shares(subject: xr.Dataset) -> tuple[NDArray[np.float64], tuple[str, ...]] | None:
+    """Share of the squared weights that each layer has, (voxel, layer), and the layers in the order of features."""
+    if "weights" not in subject or "layer" not in subject["weights"].coords:
+        return None
+    layer = np.asarray(subject["layer"]).astype(str)
+    names = tuple(dict.fromkeys(layer.tolist()))
+    squares = np.asarray(subject["weights"].transpose("voxel", "feature"), np.float64) ** 2
+    sums = np.stack([squares[:, layer == name].sum(axis=1) for name in names], axis=1)
+    with np.errstate(invalid="ignore"):
+        return sums / sums.sum(axis=1, keepdims=True), names
+
+
+def _accuracy(subject: xr.Dataset) -> Iterator[BrainMap]:
+    if "accuracy" in subject:
+        yield BrainMap(
+            "accuracy", _values(subject["accuracy"]), "accuracy (correlation r)",
+            "Correlation of prediction and response over the validation trials or images.",
+        )  # fmt: skip
+
+
+def _over_ceiling(subject: xr.Dataset) -> Iterator[BrainMap]:
+    if "accuracy" in subject and "noise_ceiling" in subject:
+        ceiling = _values(subject["noise_ceiling"])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = np.where(ceiling > LEAST_CEILING, _values(subject["accuracy"]) / ceiling, np.nan)
+        yield BrainMap(
+            "accuracy over ceiling", share, "accuracy / noise ceiling",
+            f"Accuracy divided by the noise ceiling, both correlations, where the ceiling is above {LEAST_CEILING}.",
+            limits=(0.0, 1.0),
+        )  # fmt: skip
+
+
+def _ceiling(subject: xr.Dataset) -> Iterator[BrainMap]:
+    for name in ("noise_ceiling", "ncsnr"):
+        if name in subject or name in subject.coords:
+            unit = "correlation" if name == "noise_ceiling" else "ratio"
+            yield BrainMap(name.replace("_", " "), _values(subject[name]), f"{name.replace('_', ' ')} ({unit})",
+                           "How well a perfect model could do.", cmap="magma")  # fmt: skip
+
+
+def _preferred_layer(subject: xr.Dataset) -> Iterator[BrainMap]:
+    shares = layer_shares(subject)
+    if shares is not None and len(shares[1]) > 1:
+        weights, names = shares
+        best = np.where(np.isfinite(weights).all(axis=1), np.nan_to_num(weights).argmax(axis=1), np.nan)
+        yield BrainMap(
+            "preferred layer", best.astype(np.float64), "layer",
+            "The layer with the largest share of the squared readout weights.", categories=names,
+        )  # fmt: skip
+
+
+def _eccentricity(subject: xr.Dataset) -> Iterator[BrainMap]:
+    centres = centres_in_degrees(subject)
+    if centres is not None:
+        yield BrainMap(
+            "eccentricity, model", np.hypot(*centres), "eccentricity (degrees)",
+            "Distance of the receptive or pooling field from the centre of the image, as the model found it.",
+            cmap="turbo", limits=(0.0, MOST_DEGREES),
+        )  # fmt: skip
+    if "prf_eccentricity" in subject.coords:
+        measured = _values(subject["prf_eccentricity"])
+        yield BrainMap(
+            "eccentricity, NSD", np.where(measured < 1000, measured, np.nan), "eccentricity (degrees)",
+            "NSD's own pRF experiment, for comparison with the model.", cmap="turbo", limits=(0.0, MOST_DEGREES),
+        )  # fmt: skip
+
+
+#: How each map is made of the results of a subject; a new one is one function here.
+MAPS: Final[tuple[Callable[[Any], Iterator[BrainMap]], ...]] = (
+    _accuracy, _over_ceiling, _ceiling, _preferred_layer, _eccentricity,
+)  # fmt: skip
+
+
+def _values(array: xr.DataArray) -> NDArray[np.float64]:
+    return np.asarray(array, np.float64)
+
+
+def _centroids(fields: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean position (degrees, y upwards) of the part of each field (voxel, y, x) above its mean."""
+    above = np.clip(fields - fields.mean(axis=(1, 2), keepdims=True), 0, None)
+    mass = above.sum(axis=(1, 2))
+    rows, columns = fields.shape[1:]
+    y = (0.5 - (np.arange(rows) + 0.5) / rows) * IMAGE_DEGREES
+    x = ((np.arange(columns) + 0.5) / columns - 0.5) * IMAGE_DEGREES
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (above.sum(axis=1) @ x) / mass, (above.sum(axis=2) @ y) / mass

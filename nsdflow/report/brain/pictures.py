@@ -1,0 +1,171 @@
+"""Maps of the brain as figures: colours over curvature, outlines and names of regions, a colour bar."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.patches import Patch
+from scipy.ndimage import distance_transform_edt
+
+from nsdflow.analysis.rois import roi_masks
+from nsdflow.report.brain.views import View, flat_view, slice_view, surface_view
+from nsdflow.report.style import PALETTE, empty_figure, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from nsdflow.nsd.source import Source
+
+__all__ = ["draw_map", "plot_flat", "plot_slices", "plot_surface"]
+
+_WIDTH_INCHES = 8.0
+#: Around the voxels, as a share of what they span.
+_MARGIN = 0.12
+_OUTLINE = "#1a1a1a"
+#: Regions that cover fewer pixels have no name on the picture.
+_LEAST_PIXELS = 60
+
+
+@styled
+def draw_map(
+    view: View,
+    values: NDArray[Any] | xr.DataArray,
+    *,
+    roi: xr.DataArray | None = None,
+    label: str = "",
+    cmap: str = "viridis",
+    limits: tuple[float, float] | None = None,
+    categories: Sequence[str] = (),
+    crop: bool = True,
+) -> Figure:
+    """One map on a view.
+
+    Parameters
+    ----------
+    view : View
+        Of the same voxels.
+    values : (voxel,)
+        NaN is transparent.
+    roi : xr.DataArray, optional
+        (voxel,) labels or names; each region is outlined and named.
+    label : str
+        Of the colour bar, with the unit.
+    cmap : str
+        Name of a matplotlib colour map.
+    limits : (float, float), optional
+        Of the colours; by default 0 (or the 1st percentile if that is lower) to the 99th percentile.
+    categories : sequence of str
+        Names of the values 0, 1, 2, ...; draws a legend instead of a colour bar.
+    crop : bool
+        Leave out what is far from the voxels.
+    """
+    left, right, top, bottom = _window(view) if crop else (0, view.voxel.shape[1], 0, view.voxel.shape[0])
+    rows, columns = bottom - top, right - left
+    figure = empty_figure(_WIDTH_INCHES, min(5.5, _WIDTH_INCHES * rows / columns * 0.92 + 0.35))
+    axes = figure.subplots()
+    axes.imshow(view.underlay, cmap="gray", vmin=0, vmax=1.1, interpolation="nearest")
+    image = np.ma.masked_invalid(view.image(np.asarray(values, np.float64)))
+    if categories:
+        colours = [*PALETTE, *PALETTE][: len(categories)]
+        axes.imshow(image, cmap=ListedColormap(colours), vmin=-0.5, vmax=len(categories) - 0.5, interpolation="nearest")
+        patches = [Patch(color=colour, label=name) for colour, name in zip(colours, categories, strict=True)]
+        axes.legend(handles=patches, loc="center left", bbox_to_anchor=(1.0, 0.5), title=label or None)
+    else:
+        low, high = limits or _limits(image)
+        drawn = axes.imshow(image, cmap=cmap, norm=Normalize(low, high), interpolation="nearest")
+        bar = figure.colorbar(drawn, ax=axes, shrink=0.7, aspect=22, pad=0.01, extend=_extend(image, low, high))
+        bar.set_label(label)
+        bar.outline.set_visible(False)
+    if roi is not None:
+        _outline(axes, view, roi)
+    for name, x, y in view.labels:
+        axes.text(max(x, left), max(y - 2, top + 10), name, fontsize=7.5, color="#555555", va="bottom", clip_on=True)
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+    axes.set_axis_off()
+    return figure
+
+
+def plot_flat(array: xr.DataArray, *, source: str | Source | None = None, **options: Any) -> Figure:
+    """See :meth:`nsdflow.store.accessor.NsdAccessor.plot_flat`."""
+    return _plot(flat_view(array, source), array, options)
+
+
+def plot_surface(
+    array: xr.DataArray, surface: str = "inflated", *, source: str | Source | None = None, **options: Any
+) -> Figure:
+    """See :meth:`nsdflow.store.accessor.NsdAccessor.plot_surface`."""
+    return _plot(surface_view(array, source, surface), array, options)
+
+
+def plot_slices(array: xr.DataArray, **options: Any) -> Figure:
+    """See :meth:`nsdflow.store.accessor.NsdAccessor.plot_slices`."""
+    return _plot(slice_view(array), array, options)
+
+
+def _plot(view: View, array: xr.DataArray, options: dict[str, Any]) -> Figure:
+    rois = options.pop("rois", "roi")
+    name = str(array.name or "").replace("_", " ")
+    units = array.attrs.get("units", "")
+    label = name if units in ("", "1") else f"{name} ({units})"
+    roi = array[rois] if rois and rois in array.coords else None
+    return draw_map(view, array.values, **{"label": label, "roi": roi, **options})
+
+
+def _window(view: View) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom of the voxels with a margin around them."""
+    rows, columns = np.nonzero(view.voxel >= 0)
+    if not rows.size:
+        return 0, view.voxel.shape[1], 0, view.voxel.shape[0]
+    margin = round(_MARGIN * max(np.ptp(rows), np.ptp(columns))) + 14
+    left, right = max(0, columns.min() - margin), min(view.voxel.shape[1], columns.max() + margin)
+    return int(left), int(right), int(max(0, rows.min() - margin)), int(min(view.voxel.shape[0], rows.max() + margin))
+
+
+def _limits(image: np.ma.MaskedArray[Any, Any]) -> tuple[float, float]:
+    values = image.compressed()
+    if not values.size:
+        return 0.0, 1.0
+    low, high = np.percentile(values, [1, 99])
+    low = min(0.0, float(low))
+    return low, float(high) if high > low else low + 1
+
+
+def _extend(image: np.ma.MaskedArray[Any, Any], low: float, high: float) -> str:
+    values = image.compressed()
+    under, over = bool(values.size and values.min() < low), bool(values.size and values.max() > high)
+    return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[under, over]
+
+
+def _outline(axes: Axes, view: View, roi: xr.DataArray) -> None:
+    """Outlines and names of the regions but "other"; a name stands in each hemisphere, where most of its pixels are."""
+    masks = {name: mask for name, mask in roi_masks(roi).items() if name != "other"}
+    columns, middle = np.arange(view.voxel.shape[1]), view.voxel.shape[1] / 2
+    for name, mask in masks.items():
+        inside = view.image(np.asarray(mask, np.float64), 0.0) > 0
+        if not inside.any():
+            continue
+        axes.contour(inside, levels=[0.5], colors=[_OUTLINE], linewidths=0.8)
+        for side in (columns < middle, columns >= middle):
+            if (inside & side).sum() >= _LEAST_PIXELS:
+                y, x = _inner_point(inside & side)
+                text = axes.text(x, y, name, fontsize=7, ha="center", va="center", color="white", weight="bold")
+                text.set_path_effects(_halo())
+
+
+def _inner_point(inside: NDArray[np.bool_]) -> tuple[float, float]:
+    """The (row, column) of the pixel farthest from the border of a region, where a name has most room."""
+    row, column = np.unravel_index(int(distance_transform_edt(inside).argmax()), inside.shape)
+    return float(row), float(column)
+
+
+def _halo() -> list[Any]:
+    from matplotlib import patheffects
+
+    return [patheffects.withStroke(linewidth=1.6, foreground=_OUTLINE)]

@@ -1,0 +1,65 @@
+"""The results on the brain: flat maps where NSD's surfaces can be read, slices otherwise."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from nsdflow.errors import NsdflowError
+from nsdflow.report import markup
+from nsdflow.report.brain.maps import brain_maps
+from nsdflow.report.brain.pictures import draw_map
+from nsdflow.report.brain.views import best_view
+from nsdflow.report.sections.record import Section
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from nsdflow.runs.contents import Run
+
+__all__ = ["SECTIONS"]
+
+#: Maps beyond the first ones open on a click.
+_SHOWN = 2
+
+
+def _on_the_brain(run: Run) -> str:
+    """All maps of each subject; all but the first subject open on a click."""
+    parts = {}
+    for name, data in run.subjects().items():
+        if "accuracy" in data and "flat_index" in data.coords and (content := _subject(name, data)):
+            parts[name] = content
+    if not parts:
+        return ""
+    first, *others = parts
+    return f"<h3>{first}</h3>{parts[first]}" + "".join(markup.details(name, parts[name]) for name in others)
+
+
+def _subject(name: str, data: xr.Dataset) -> str:
+    try:
+        view = best_view(data)
+    except NsdflowError as error:
+        return f"<p>No picture of {escape(name)}: {escape(str(error))}</p>"
+    roi = data["roi"] if "roi" in data.coords else None
+    pictures = []
+    for found in brain_maps(data):
+        figure = draw_map(
+            view, found.values, roi=roi, label=found.label, cmap=found.cmap, limits=found.limits,
+            categories=found.categories,
+        )  # fmt: skip
+        picture = markup.picture(figure, f"{found.name} on the brain of {name}", raster=True)
+        pictures.append((found, f"<p>{escape(found.text)}</p>{picture}"))
+    shown = "".join(f"<h4>{escape(found.name.capitalize())}</h4>{html}" for found, html in pictures[:_SHOWN])
+    rest = "".join(markup.details(found.name.capitalize(), html) for found, html in pictures[_SHOWN:])
+    return f"<p>{escape(view.note)}</p>{shown}{rest}"
+
+
+SECTIONS = (
+    Section(
+        "On the brain",
+        "Each pixel shows the voxel nearest to it in the middle of cortex; nothing is interpolated. Lines are the "
+        "borders of visual areas. `nsdflow explore` opens the same maps with everything known of a voxel.",
+        ("accuracy", "flat_index"),
+        _on_the_brain,
+    ),
+)
