@@ -16,8 +16,10 @@ from nsdflow.store.coordinates import read_coordinates
 from nsdflow.store.query.forks import survive_forks
 from nsdflow.store.query.indexes import TRIAL_KEY, index_images, index_trials
 from nsdflow.store.query.lazy import Explanation, Positions, explain, lazy_images, lazy_responses
+from nsdflow.store.query.responses import SubjectArrays
 from nsdflow.store.query.selection import Selection, select_trials, select_voxels
 from nsdflow.store.schema import ANNOTATIONS, SCHEMA, SCHEMA_VERSION, STIMULI
+from nsdflow.store.shards import open_sharded
 from nsdflow.store.views.pictures import draw_images
 from nsdflow.store.views.summary import summarise
 from nsdflow.store.views.tables import list_maps, list_rois
@@ -50,6 +52,7 @@ class Store:
     def __init__(self, url: str, subjects: tuple[str, ...], attrs: Mapping[str, Any]) -> None:
         self.url, self.subjects, self.attrs = url, subjects, dict(attrs)
         self._coordinates: dict[str, xr.Dataset] = {}
+        self._arrays: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         return f"<nsdflow.Store {self.url}: {', '.join(self.subjects)}>"
@@ -85,7 +88,8 @@ class Store:
         """
         if not self.has_images:
             raise MissingDataError(f"{self.url}: ingested without images; ingest again with --images shown, or all")
-        return lazy_images(f"{self.url}/{STIMULI}", self._group(STIMULI), nsd_id)
+        table = self._group(STIMULI)
+        return lazy_images(self._arrays[STIMULI], table, nsd_id)
 
     def responses(
         self,
@@ -251,13 +255,15 @@ class Store:
     def _repr_html_(self) -> str:
         return summarise(self)
 
-    def _positions(self, subject: str | int, selection: Selection) -> tuple[str, xr.Dataset, Positions, str | bool]:
-        """Where a query reads: the subject's group, its coordinates, positions, and what it is z-scored with."""
+    def _positions(
+        self, subject: str | int, selection: Selection
+    ) -> tuple[SubjectArrays, xr.Dataset, Positions, str | bool]:
+        """Where a query reads: the subject's arrays, its coordinates, positions, and what it is z-scored with."""
         name = self._subject(subject)
         table = self._group(name)
         shown = None if selection.category is None else images_showing(self.annotations(), selection.category)
         positions = select_trials(table, selection, shown), select_voxels(table, selection)
-        return f"{self.url}/{name}", table, positions, selection.zscore
+        return self._arrays[name], table, positions, selection.zscore
 
     def _subject(self, subject: str | int) -> str:
         with suppress(ConfigError):  # a malformed name gets the same error as an unknown subject
@@ -273,11 +279,16 @@ class Store:
         return table.set_coords([name for name in LABELS if name in names])
 
     def _group(self, group: str) -> xr.Dataset:
-        """Coordinates of a group with their index, in memory, read once."""
-        if group not in self._coordinates:
+        """Coordinates of a group with their index, in memory, read once, and beside them the arrays they belong to."""
+        while group not in self._coordinates:
+            url = f"{self.url}/{group}"
+            arrays = open_sharded(f"{url}/images") if group == STIMULI else SubjectArrays.open(url)
             table = read_coordinates(self.url, group)
+            if isinstance(arrays, SubjectArrays) and arrays.current() != arrays:
+                continue  # the store has grown meanwhile
             table.attrs.pop("sessions", None)  # it would stay after a selection of some of them
             self._coordinates[group] = index_images(table) if group == STIMULI else index_trials(table)
+            self._arrays[group] = arrays
         return self._coordinates[group]
 
 

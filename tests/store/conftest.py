@@ -127,7 +127,7 @@ def make_store(
         sessions=sessions, trials=recording.trials, voxels=size, itemsize=2, arrays=len(names), layout=layout
     )
     attributes: dict[str, Any] = {"subject": "subj01", "space": "func1pt8mm", "voxel_set": "brain"}
-    attributes |= {"shape": list(SHAPE), "affine": AFFINE.ravel().tolist()}
+    attributes |= {"shape": list(SHAPE), "affine": AFFINE.ravel().tolist(), "sessions": list(recording.sessions)}
     create_subject(
         place.built, "subj01", trials=trials, voxels=voxels, sessions=sessions, dtype="int16", cut=cut,
         attributes=attributes,

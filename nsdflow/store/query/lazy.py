@@ -14,13 +14,14 @@ from dask.utils import format_bytes
 from numpy.typing import NDArray
 
 from nsdflow.store.query.blocks import cut_rows, cut_table
-from nsdflow.store.query.responses import SessionStatistics, TrainingStatistics, read_images, read_responses
+from nsdflow.store.query.responses import SubjectArrays, read_images, read_responses
 from nsdflow.store.query.selection import select_images
 from nsdflow.store.schema import UNITS
-from nsdflow.store.shards import open_sharded
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+    from nsdflow.store.shards import ShardedArray
 
 __all__ = ["Explanation", "Positions", "explain", "lazy_images", "lazy_responses"]
 
@@ -59,14 +60,13 @@ class Explanation:
         )
 
 
-def explain(group: str, table: xr.Dataset, positions: Positions, zscore: str | bool) -> Explanation:
+def explain(arrays: SubjectArrays, table: xr.Dataset, positions: Positions, zscore: str | bool) -> Explanation:
     """What :func:`lazy_responses` with the same arguments would read."""
     rows, columns = positions
-    reads = [(open_sharded(f"{group}/betas"), rows)]
-    statistics = _statistics(group, zscore)
-    if isinstance(statistics, SessionStatistics):
-        session = rows // reads[0][0].chunk[0]
-        reads += [(statistics.mean, session), (statistics.std, session)]
+    reads = [(arrays.betas, rows)]
+    if zscore == "session":
+        session = rows // arrays.betas.chunk[0]
+        reads += [(arrays.mean, session), (arrays.std, session)]
     chunks = [array.count_chunks(where, columns) for array, where in reads]
     return Explanation(
         shape=(len(rows), len(columns)),
@@ -77,29 +77,28 @@ def explain(group: str, table: xr.Dataset, positions: Positions, zscore: str | b
     )
 
 
-def lazy_responses(group: str, table: xr.Dataset, positions: Positions, zscore: str | bool) -> xr.DataArray:
+def lazy_responses(arrays: SubjectArrays, table: xr.Dataset, positions: Positions, zscore: str | bool) -> xr.DataArray:
     """Responses (trial, voxel) float32 on Dask, with coordinates in memory.
 
     Parameters
     ----------
-    group : str
-        Path or URL of the subject's group.
+    arrays : SubjectArrays
+        The arrays of a subject.
     table : Dataset
-        Its coordinates.
+        The coordinates of its trials and voxels.
     positions : (trial,) int, (voxel,) int
         What to take, in any order.
     zscore : {"session", "training", False}
         As checked by :class:`~nsdflow.store.query.selection.Selection`.
     """
     rows, columns = positions
-    betas = open_sharded(f"{group}/betas")
-    row_sizes, column_sizes = cut_table(rows, len(columns), (betas.chunk[0], betas.chunk[1]))
+    row_sizes, column_sizes = cut_table(rows, len(columns), (arrays.betas.chunk[0], arrays.betas.chunk[1]))
     values = da.map_blocks(
         read_responses,
         da.from_array(rows[:, None], chunks=(row_sizes, 1)),
         da.from_array(columns[None, :], chunks=(1, column_sizes)),
-        betas=betas,
-        zscore=_statistics(group, zscore),
+        arrays=arrays,
+        zscore=zscore,
         chunks=(row_sizes, column_sizes),
         dtype=np.float32,
         meta=np.empty((0, 0), np.float32),
@@ -109,21 +108,15 @@ def lazy_responses(group: str, table: xr.Dataset, positions: Positions, zscore: 
     return chosen.assign(responses=(("trial", "voxel"), values, attrs))["responses"]  # coordinates are not copied
 
 
-def _statistics(group: str, zscore: str | bool) -> SessionStatistics | TrainingStatistics | None:
-    if zscore == "session":
-        return SessionStatistics(open_sharded(f"{group}/beta_mean"), open_sharded(f"{group}/beta_std"))
-    return TrainingStatistics(group) if zscore == "training" else None
-
-
-def lazy_images(group: str, table: xr.Dataset, nsd_id: ArrayLike | None) -> xr.DataArray:
+def lazy_images(array: ShardedArray, table: xr.Dataset, nsd_id: ArrayLike | None) -> xr.DataArray:
     """Images (image, channel, y, x) uint8 on Dask; see :meth:`nsdflow.store.Store.images`."""
     rows = select_images(table, nsd_id)
-    array = open_sharded(f"{group}/images")
+    ids = table["nsd_id"].values[rows]
     pixels = array.shape[1:]
     sizes = cut_rows(len(rows), max(array.chunk[0], IMAGE_BLOCK_BYTES // prod(pixels)))
     values = da.map_blocks(
         read_images,
-        da.from_array(rows[:, None, None, None], chunks=(sizes, 1, 1, 1)),
+        *(da.from_array(known[:, None, None, None], chunks=(sizes, 1, 1, 1)) for known in (rows, ids)),
         images=array,
         chunks=(sizes, *((size,) for size in pixels)),
         dtype=np.uint8,

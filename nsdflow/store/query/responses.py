@@ -9,42 +9,79 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from nsdflow.errors import StoreError
+from nsdflow.io.read import read_metadata
 from nsdflow.names import BETAS_SCALE
 from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import read_coordinate
+from nsdflow.store.shards import open_sharded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nsdflow.store.shards import Index, ShardedArray
 
-__all__ = ["EPSILON", "SessionStatistics", "TrainingStatistics", "read_images", "read_responses"]
+__all__ = ["EPSILON", "SubjectArrays", "read_images", "read_responses"]
 
 #: Added to the standard deviation, as published; percent signal change.
 EPSILON: Final = np.float32(1e-6)
 
 
 @dataclass(frozen=True)
-class SessionStatistics:
-    """Z-scores with the stored mean and standard deviation of all trials of a session, as published."""
+class SubjectArrays:
+    """The arrays of a subject as they were when a query was made.
 
+    A store can grow afterwards: sessions are added, and the rows of others move. Positions of a query are therefore
+    those of ``sessions``, and are translated when the group has other sessions by the time it is read.
+    """
+
+    group: str
+    """Path or URL of the group."""
+    sessions: tuple[int, ...]
+    """Session numbers in the order of their rows; empty where the group does not say."""
+    betas: ShardedArray
+    """(trial, voxel); a chunk holds one session."""
     mean: ShardedArray
     """(session, voxel) float32"""
     std: ShardedArray
     """(session, voxel) float32"""
 
+    @classmethod
+    def open(cls, group: str) -> SubjectArrays:
+        """Read the metadata of a group."""
+        arrays = (open_sharded(f"{group}/{name}") for name in ("betas", "beta_mean", "beta_std"))
+        return cls(group, _sessions(group), *arrays)
 
-@dataclass(frozen=True)
-class TrainingStatistics:
-    """Z-scores with mean and standard deviation of those trials of a session that show no shared image."""
+    def current(self) -> SubjectArrays:
+        """The same if nothing changed, otherwise the arrays as they are now."""
+        return self if _sessions(self.group) == self.sessions else SubjectArrays.open(self.group)
 
-    group: str
-    """URL of the subject's group, whose coordinate ``shared`` says which trials these are."""
+    def translate(self, trials: Index, now: SubjectArrays) -> Index:
+        """Where trials of these arrays are in the arrays of a store that has grown.
+
+        Raises
+        ------
+        StoreError
+            A session is gone, or the voxels are others.
+        """
+        if now is self:
+            return trials
+        length = self.betas.chunk[0]
+        same = (now.betas.chunk[0], now.betas.shape[1]) == (length, self.betas.shape[1])
+        if not same or not set(self.sessions) <= set(now.sessions):
+            raise StoreError(f"{self.group}: was replaced after this query was made; open the store again")
+        row = np.array([now.sessions.index(session) for session in self.sessions], np.intp)
+        return row[trials // length] * length + trials % length
 
 
-def read_responses(
-    rows: Index, columns: Index, *, betas: ShardedArray, zscore: SessionStatistics | TrainingStatistics | None
-) -> NDArray[np.float32]:
+def _sessions(group: str) -> tuple[int, ...]:
+    try:
+        return tuple(read_metadata(f"{group}/zarr.json").get("attributes", {}).get("sessions", ()))
+    except FileNotFoundError as error:
+        raise StoreError(f"{group}: missing; the store is incomplete, ingest again") from error
+
+
+def read_responses(rows: Index, columns: Index, *, arrays: SubjectArrays, zscore: str | bool) -> NDArray[np.float32]:
     """Responses of some trials and voxels, in any order.
 
     Parameters
@@ -53,24 +90,40 @@ def read_responses(
         Positions of trials.
     columns : (1, voxel) int
         Positions of voxels.
-    betas : ShardedArray
-        (trial, voxel); a chunk holds one session.
-    zscore : SessionStatistics or TrainingStatistics, optional
-        What to z-score with.
+    arrays : SubjectArrays
+        The arrays to which the positions belong.
+    zscore : {"session", "training", False}
+        ``"session"``: with the stored mean and standard deviation of all trials of a session, as published.
+        ``"training"``: with those of the trials of a session that show no shared image.
 
     Returns
     -------
     (trial, voxel) float32
-        (x - mean) / (std + 1e-6) with NaN -> 0; x in percent signal change without ``zscore``.
+        (x - mean) / (std + 1e-6) with NaN -> 0; x in percent signal change without z-scoring.
     """
-    trials, trial_order = _ascending(rows.ravel())
-    voxels, voxel_order = _ascending(columns.ravel())
-    if isinstance(zscore, TrainingStatistics):
-        values = _scored_on_training(betas, trials, voxels, zscore)
+    for last in (False, False, True):
+        now = arrays.current()
+        try:
+            values = _read(arrays.translate(rows.ravel(), now), columns.ravel(), now, zscore)
+        except StoreError:
+            if last or arrays.current() == now:
+                raise
+            continue
+        if last or arrays.current() == now:  # the store did not grow meanwhile
+            return values
+    raise AssertionError("unreachable")
+
+
+def _read(rows: Index, columns: Index, arrays: SubjectArrays, zscore: str | bool) -> NDArray[np.float32]:
+    trials, trial_order = _ascending(rows)
+    voxels, voxel_order = _ascending(columns)
+    betas = arrays.betas
+    if zscore == "training":
+        values = _scored_on_training(arrays, trials, voxels)
     else:
         values = _percent(betas, trials, voxels)
-        if zscore is not None:
-            _score(values, trials // betas.chunk[0], voxels, zscore)
+        if zscore == "session":
+            _score(values, trials // betas.chunk[0], voxels, arrays)
             if betas.dtype.kind == "f":  # integers have no NaN
                 np.nan_to_num(values, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
     if trial_order is not None:
@@ -93,13 +146,13 @@ def _percent(betas: ShardedArray, trials: Index, voxels: Index) -> NDArray[np.fl
     return values
 
 
-def _score(values: NDArray[np.float32], session: Index, voxels: Index, statistics: SessionStatistics) -> None:
+def _score(values: NDArray[np.float32], session: Index, voxels: Index, arrays: SubjectArrays) -> None:
     """Z-score in place; ``session`` (trial,) are rows of the statistics."""
     if not values.size:
         return
     numbers = np.unique(session)
-    means = read_region(statistics.mean, (numbers, voxels))
-    stds = read_region(statistics.std, (numbers, voxels)) + EPSILON
+    means = read_region(arrays.mean, (numbers, voxels))
+    stds = read_region(arrays.std, (numbers, voxels)) + EPSILON
     for where, mean, std in zip(_runs(session), means, stds, strict=True):
         values[where] -= mean
         values[where] /= std
@@ -111,12 +164,10 @@ def _runs(session: Index) -> Iterator[slice]:
     return (slice(first, last) for first, last in pairwise(bounds) if first < last)
 
 
-def _scored_on_training(
-    betas: ShardedArray, trials: Index, voxels: Index, statistics: TrainingStatistics
-) -> NDArray[np.float32]:
+def _scored_on_training(arrays: SubjectArrays, trials: Index, voxels: Index) -> NDArray[np.float32]:
     """Z-scored session by session, in float64; zeros in a session without a training trial."""
-    training = np.flatnonzero(~read_coordinate(statistics.group, "shared").astype(bool))
-    length = betas.chunk[0]
+    training = np.flatnonzero(~read_coordinate(arrays.group, "shared").astype(bool))
+    betas, length = arrays.betas, arrays.betas.chunk[0]
     scored = np.zeros((len(trials), len(voxels)), np.float32)
     for where in _runs(trials // length):
         wanted = trials[where]
@@ -131,8 +182,24 @@ def _scored_on_training(
     return scored
 
 
-def read_images(rows: Index, *, images: ShardedArray) -> NDArray[np.uint8]:
-    """Images (image, channel, y, x) at some positions (image, 1, 1, 1), in any order."""
-    positions, order = _ascending(rows.ravel())
-    values = read_region(images, (positions, None, None, None))
+def read_images(rows: Index, ids: Index, *, images: ShardedArray) -> NDArray[np.uint8]:
+    """Images (image, channel, y, x), in any order.
+
+    Parameters
+    ----------
+    rows : (image, 1, 1, 1) int
+        Positions of the images when the query was made.
+    ids : (image, 1, 1, 1) int
+        Their ``nsd_id``, by which they are found when the store has other images by now.
+    images : ShardedArray
+        The images as they were when the query was made.
+    """
+    wanted, now = rows.ravel(), open_sharded(images.url)
+    if now.shape != images.shape:
+        known = read_coordinate(images.url.rpartition("/")[0], "nsd_id")
+        wanted = np.searchsorted(known, ids.ravel())
+        if (known[np.minimum(wanted, len(known) - 1)] != ids.ravel()).any():
+            raise StoreError(f"{images.url}: was replaced after this query was made; open the store again")
+    positions, order = _ascending(wanted)
+    values = read_region(now, (positions, None, None, None))
     return values if order is None else values[order]

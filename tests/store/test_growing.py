@@ -1,0 +1,60 @@
+"""A store to which sessions or images are added after a query was made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import nsdflow
+from nsdflow.errors import StoreError
+
+
+def part_of(recording, sessions: tuple[int, ...]):
+    """The same recording with some of its sessions."""
+    kept = [recording.sessions.index(session) for session in sessions]
+    trials = np.concatenate([np.arange(recording.trials) + recording.trials * row for row in kept])
+    return replace(
+        recording, volumes=recording.volumes[kept], sessions=sessions,
+        nsd_id=recording.nsd_id[trials], shared=recording.shared[trials],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("zscore", ["session", "training", False])
+@pytest.mark.parametrize("before", [(1, 2), (2, 5), (5,)])
+def test_queries_of_the_old_store_read_the_same(build_store, record, tmp_path: Path, before, zscore) -> None:
+    """Sessions are added behind, between and before those there were."""
+    recording = record(0, sessions=(1, 2, 4, 5))
+    old = build_store(tmp_path / "nsd.zarr", part_of(recording, before))
+    lazy = old.responses(1, zscore=zscore, voxels=[40, 3, 3])
+    expected = lazy.compute()
+    build_store(tmp_path / "more.zarr", recording)
+    (tmp_path / "nsd.zarr").rename(tmp_path / "old.zarr")
+    (tmp_path / "more.zarr").rename(tmp_path / "nsd.zarr")
+    xr.testing.assert_identical(lazy.compute(), expected)
+    xr.testing.assert_identical(old.responses(1, zscore=zscore, voxels=[40, 3, 3]).compute(), expected)
+    new = nsdflow.open_store(tmp_path / "nsd.zarr").responses(1, zscore=zscore, voxels=[40, 3, 3])
+    kept = new.sel(session=list(before))
+    np.testing.assert_array_equal(kept.values, expected.values)
+    np.testing.assert_array_equal(kept["nsd_id"], expected["nsd_id"])
+
+
+def test_a_store_that_was_replaced_is_an_error(build_store, record, tmp_path: Path) -> None:
+    lazy = build_store(tmp_path / "nsd.zarr", record(0, sessions=(1, 2))).responses(1)
+    build_store(tmp_path / "other.zarr", record(0, sessions=(2, 4)))
+    (tmp_path / "nsd.zarr").rename(tmp_path / "old.zarr")
+    (tmp_path / "other.zarr").rename(tmp_path / "nsd.zarr")
+    with pytest.raises(StoreError, match="subj01: was replaced after this query was made; open the store again"):
+        lazy.compute()
+
+
+def test_images_are_found_by_their_id(build_store, record, images, tmp_path: Path) -> None:
+    old = build_store(tmp_path / "nsd.zarr", record(), images[:5])
+    lazy = old.images([14, 0])
+    build_store(tmp_path / "more.zarr", record(), images)
+    (tmp_path / "nsd.zarr").rename(tmp_path / "old.zarr")
+    (tmp_path / "more.zarr").rename(tmp_path / "nsd.zarr")
+    np.testing.assert_array_equal(lazy.values, images[[2, 0]])
