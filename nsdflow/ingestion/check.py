@@ -1,12 +1,11 @@
-"""``nsdflow check``: what of NSD is there, for the library's own needs or those of a pipeline, as text."""
+"""``nsdflow check``: the files of a copy of NSD, as text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dask.utils import format_bytes
-
-from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE
+from nsdflow.io.text import format_bytes
+from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, number_ranges
 from nsdflow.nsd.inventory import Inventory, SubjectInventory, list_betas, take_inventory
 from nsdflow.nsd.source import open_source
 
@@ -21,23 +20,30 @@ def describe_source(
     space: str | None = None,
     betas: str | None = None,
 ) -> str:
-    """A page on a source: subjects, sessions, shapes and sizes, then what is missing.
+    """Describe a source: subjects, sessions, shapes and sizes, then files that are left out or missing.
 
     Parameters
     ----------
-    source
+    source : str
         Folder or URL of NSD.
-    subjects
+    subjects : sequence of str, optional
         Names of the subjects to check; all by default.
-    needs
+    needs : iterable of str
         Lines to append, one per input of a pipeline beside NSD.
+    space, betas : str, optional
+        Space and version of the betas; func1pt8mm and betas_fithrf_GLMdenoise_RR by default.
+
+    Returns
+    -------
+    page : str
+        Several lines.
 
     Raises
     ------
     MissingDataError
-        If there are no betas at all.
+        The source has no betas, or is a store.
     SelectionError
-        If the space, the version of the betas or a subject that the pipeline asks for is not there.
+        The space, the version of the betas or a subject does not exist.
     """
     origin = open_source(source)
     inventory = take_inventory(origin, space=space or DEFAULT_SPACE, betas=betas or DEFAULT_BETAS, subjects=subjects)
@@ -48,8 +54,9 @@ def describe_source(
     others = [name for name in list_betas(origin, first.subject) if name != f"{first.space}/{first.betas}"]
     if others:
         lines.append(f"other betas of {first.subject}, for --space and --betas: {', '.join(others)}")
+    lines += [f"left out: {line}" for line in inventory.left_out]
     lines += [f"missing: {path}" for path in inventory.missing]
-    if not inventory.missing:
+    if not inventory.missing and not inventory.left_out:
         lines.append("complete: everything that ingestion reads is there")
     lines += needs
     return "\n".join(lines)
@@ -57,10 +64,11 @@ def describe_source(
 
 def _subject_line(subject: SubjectInventory) -> str:
     shape = " x ".join(str(size) for size in subject.shape)
-    held_out = f", {len(subject.held_out)} sessions not public" if subject.held_out else ""
+    held_out = f", sessions {number_ranges(subject.held_out)} cannot be read" if subject.held_out else ""
     return (
         f"  {subject.subject}: {len(subject.sessions)} sessions x {subject.trials} trials{held_out}, "
-        f"{shape} voxels, {subject.format}, {format_bytes(subject.bytes)}; atlases: {', '.join(subject.atlases)}"
+        f"{shape} voxels, {subject.format}, {format_bytes(subject.bytes)}; "
+        f"atlases: {', '.join(subject.atlases) or 'none'}; {len(subject.maps)} maps"
     )
 
 

@@ -33,28 +33,31 @@ def write_masks(
 
     Parameters
     ----------
-    source
+    source : str or Source
         Where NSD is: a folder or an fsspec URL.
-    folder
-        Where the files go; made if it is not there.
-    subjects
-        All that are there if not given.
-    wrap
+    folder : Path
+        Where the files go; made if it does not exist.
+    subjects : optional
+        ``"1,2"``, ``[1, 2]`` or names; all subjects by default.
+    space, betas : str
+        Space of the volumes, and version of the betas by which subjects are found.
+    wrap : bool
         Whether the inflated set wraps around at the borders of the volume, as published.
 
     Returns
     -------
-    (subject, set) number of voxels, also of the set ``brain``, NSD's own mask.
+    counts : xarray.DataArray
+        Number of voxels (subject, set), also of the set ``brain``, NSD's own mask.
 
     Raises
     ------
     SelectionError
-        If the space is a surface, or a subject is not there.
+        The space has no volumes of atlases, or a subject does not exist.
     MissingDataError
-        If a file of the subject is not there.
+        A file of the subject does not exist.
     """
-    if layout.is_surface(space):
-        raise SelectionError(f"{space} is a surface and has no volumes; choose func1pt8mm or func1mm")
+    if layout.is_surface(space) or layout.atlas_folder("subj01", space) is None:
+        raise SelectionError(f"{space} has no volumes of atlases; choose func1pt8mm or func1mm")
     origin = source if isinstance(source, Source) else open_source(source)
     asked = None if subjects is None else parse_subjects(subjects)
     names = [found.subject for found in take_inventory(origin, space=space, betas=betas, subjects=asked).subjects]
@@ -62,7 +65,7 @@ def write_masks(
     for subject in names:
         brain = read_brainmask(origin, subject, space=space)
         if brain.affine is None:
-            raise MissingDataError(f"{subject}: its brain mask has no affine; fetch it again")
+            raise MissingDataError(f"{subject}: its brain mask has no affine; copy the published file")
         row = []
         for name in VOXEL_SETS:
             mask = voxel_set(origin, subject, name, space=space, shape=brain.values.shape, wrap=wrap)
@@ -76,7 +79,7 @@ def write_masks(
 
 
 def describe_counts(counts: xr.DataArray) -> str:
-    """A table: a row a subject, a column a set."""
+    """A table with one row per subject and one column per set."""
     names = counts["set"].values.tolist()
     width = max(12, *map(len, names))
     rows = [("subject", *names)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from nsdflow.nsd.masks import voxel_set
 from nsdflow.nsd.rois import joined_roi, read_atlas
 from nsdflow.nsd.volumes import read_ncsnr
 from nsdflow.store.build import create_subject
-from nsdflow.store.voxels import flag_attributes, voxel_table
+from nsdflow.store.voxels import voxel_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -88,6 +87,14 @@ def _read_voxels(source: Source, job: TableJob) -> tuple[xr.Dataset, list[str]]:
         roi = np.full(mask.shape, -1, np.int16)  # no file tells what is cortex
     else:
         roi = joined_roi(source, subject, space, shape=shape).values
+    maps, left_out = {}, []
+    for name in job.maps:
+        try:
+            values = read_published_map(source, name, subject, space, job.subject.betas, shape=shape)
+        except NsdflowError as error:  # betas do not depend on a map
+            left_out.append(f"{error}; the map {name} is left out")
+        else:
+            maps[name] = (values, MAPS[name].attributes)
     table = voxel_table(
         np.flatnonzero(mask),
         tuple(shape),
@@ -95,18 +102,10 @@ def _read_voxels(source: Source, job: TableJob) -> tuple[xr.Dataset, list[str]]:
         atlases={name: (atlas.values, atlas.labels) for name, atlas in atlases.items()},
         ncsnr=_ncsnr(source, job.subject),
         affine=job.subject.affine,
+        hemisphere=None if paths.is_surface(space) else read_hemispheres(source, subject, space, shape=shape),
+        maps=maps,
     )
-    flat = table["flat_index"].values
-    coordinates = _hemisphere(source, job.subject, flat)
-    left_out = []
-    for name in job.maps:
-        try:
-            values = read_published_map(source, name, subject, space, job.subject.betas, shape=shape)
-        except NsdflowError as error:  # a map is for looking at; betas do not depend on it
-            left_out.append(f"{error}; the map {name} is left out")
-            continue
-        coordinates[name] = ("voxel", values.ravel()[flat], MAPS[name].attributes)
-    return table.assign_coords(coordinates), left_out
+    return table, left_out
 
 
 def _ncsnr(source: Source, job: SubjectJob) -> NDArray[Any] | None:
@@ -114,14 +113,3 @@ def _ncsnr(source: Source, job: SubjectJob) -> NDArray[Any] | None:
     if not all(source.find(path) for path in files):
         return None
     return read_ncsnr(source, job.subject, space=job.space, betas=job.betas, shape=job.shape).values
-
-
-def _hemisphere(source: Source, job: SubjectJob, flat: NDArray[np.int64]) -> dict[str, Any]:
-    """The hemisphere of voxels of a volume, where files tell; a surface has the coordinate already."""
-    if paths.is_surface(job.space):
-        return {}
-    sides = read_hemispheres(source, job.subject, job.space, shape=job.shape)
-    if sides is None:
-        return {}
-    labels: Mapping[int, str] = {-1: "neither", 0: "lh", 1: "rh"}
-    return {"hemisphere": ("voxel", sides.ravel()[flat], flag_attributes(labels))}

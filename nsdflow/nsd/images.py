@@ -9,6 +9,7 @@ from PIL import Image
 
 from nsdflow.errors import SelectionError, SourceError
 from nsdflow.nsd import layout
+from nsdflow.nsd.formats.hdf5 import check_written
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -60,6 +61,7 @@ def read_images(source: Source, nsd_ids: ArrayLike) -> NDArray[np.uint8]:
     unique, places = np.unique(wanted, return_inverse=True)
     out = np.empty((len(unique), *image), np.uint8)
     with source.open_hdf5(layout.STIMULI, _BRICK) as brick:
+        check_written(brick)
         for rows in np.split(np.arange(len(unique)), np.flatnonzero(np.diff(unique) > 1) + 1):
             if len(rows):
                 first, last = int(rows[0]), int(rows[-1])

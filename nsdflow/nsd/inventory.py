@@ -150,6 +150,8 @@ def take_inventory(
     """
     layout.is_surface(space)
     found = source.listdir(_BETAS_ROOT)
+    if not found and source.exists("zarr.json"):
+        raise MissingDataError(f"{source.join('')} is a store, not NSD; `nsdflow info` tells its content")
     if not found:
         raise MissingDataError(
             f"{source.join(_BETAS_ROOT)}: no such folder; give the folder or bucket that holds nsddata_betas"
@@ -214,7 +216,7 @@ def _subject_inventory(
         sessions=sessions,
         formats=found.formats,
         held_out=found.held_out,
-        left_out=(*found.left_out, *broken, *odd),
+        left_out=(*found.left_out, *broken, *odd, *_unreadable_tables(source, subject)),
         shape=header.shape,
         trials=header.trials,
         affine=header.affine or _affine_beside(source, subject, space, betas, header.shape, atlases),
@@ -272,6 +274,20 @@ def _usable_maps(
         problems = dict(zip(names, pool.map(problem, names), strict=True))
     lines = (f"{line}; the map {name} is left out" for name, line in problems.items() if line)
     return tuple(name for name, line in problems.items() if line is None), tuple(lines)
+
+
+def _unreadable_tables(source: Source, subject: str) -> tuple[str, ...]:
+    """A line per optional table that is listed and cannot be read."""
+    lines = []
+    tables = {
+        layout.responses_path(subject): "behaviour is left out",
+        layout.STIMULUS_INFO: "COCO's numbers are left out",
+    }
+    for path, lost in tables.items():
+        folder, _, name = path.rpartition("/")
+        if name in source.listdir(folder) and (reason := source.trouble(path)) is not None:
+            lines.append(f"{source.join(path)} {reason}; {lost}")
+    return tuple(lines)
 
 
 def _affine_beside(

@@ -339,14 +339,14 @@ def _open_local_hdf5(full: str) -> h5py.File:
         try:
             return h5py.File(full, "r", locking=locking)
         except OSError as error:
-            if "locking flag" not in str(error):
+            if "file locking" not in str(error):
                 raise
     return h5py.File(full, "r")
 
 
 def _advice(reason: str) -> str:
     """The way on after a local file could not be read."""
-    if "already open" in reason or "locking flag" in reason or "unable to lock" in reason:
+    if "already open" in reason or "file locking" in reason or "unable to lock" in reason:
         return "the file is open for writing elsewhere; close it there and run the same command again"
     if "not a regular file" in reason:
         return "put the published file in its place"

@@ -10,7 +10,7 @@ import numpy as np
 
 from nsdflow.errors import SourceError
 from nsdflow.nsd import layout
-from nsdflow.nsd.formats.frames import read_header, stream_frames
+from nsdflow.nsd.formats.frames import check_plausible, read_header, stream_frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,6 +77,7 @@ def read_volume(source: Source, path: str, *, shape: Sequence[int] | None = None
             f"{source.join(path)}: a grid of {found} where the betas have {wanted}; "
             "take both from the same subject, space and release"
         )
+    check_plausible(source, path, header)
     values = np.empty((header.count, int(np.prod(header.shape))), header.dtype.newbyteorder("="))
     for row, frame in zip(values, stream_frames(source, path, header=header), strict=True):
         row[:] = frame

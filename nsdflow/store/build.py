@@ -29,6 +29,7 @@ from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.reach import writing
 from nsdflow.io.read import read_bytes
 from nsdflow.io.write import TEMPORARY, atomic_file, put_files
+from nsdflow.store.locations import zarr_store
 from nsdflow.store.schema import (
     ANNOTATIONS,
     COORDINATES,
@@ -187,7 +188,7 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
     temporary = f".{name}.{uuid4().hex[:8]}{TEMPORARY}" if is_local(root) else name
     # for an object store the group is made in memory first: zarr would ask for each object several times
     in_memory: dict[str, Buffer] = {}
-    target = root if is_local(root) else MemoryStore(in_memory)
+    target = zarr_store(root) if is_local(root) else MemoryStore(in_memory)
     encoding = {
         str(key): {"chunks": variable.shape, "compressors": compressors("zstd")}
         for key, variable in coordinates.variables.items()
@@ -269,8 +270,8 @@ def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mappi
         with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3 that xarray reads too
             warnings.filterwarnings("ignore", "Consolidated metadata")
             warnings.filterwarnings("ignore", "Object at .* is not recognized")  # another publication, at the same time
-            zarr.open_group(workspace.built, mode="a", zarr_format=3, use_consolidated=False)
-            zarr.consolidate_metadata(workspace.built, zarr_format=3)
+            zarr.open_group(zarr_store(workspace.built), mode="a", zarr_format=3, use_consolidated=False)
+            zarr.consolidate_metadata(zarr_store(workspace.built), zarr_format=3)
         metadata = json.loads(read_bytes(root))
         metadata["attributes"] = {SCHEMA: SCHEMA_VERSION, **attributes}
         _write_json(record, manifest)

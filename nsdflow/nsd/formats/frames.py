@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from nsdflow.nsd.source import Source
 
-__all__ = ["FrameHeader", "check_length", "read_header", "stream_frames"]
+__all__ = ["FrameHeader", "check_length", "check_plausible", "read_header", "stream_frames"]
 
 #: Enough of a gzipped file to decompress any header of NSD from.
 _HEAD_BYTES: Final = 64 << 10
@@ -112,6 +112,21 @@ def check_length(source: Source, path: str, header: FrameHeader) -> str | None:
     return None if size >= expected else f"is truncated ({size:,} bytes where its header says {expected:,})"
 
 
+def check_plausible(source: Source, path: str, header: FrameHeader) -> None:
+    """Refuse a header that announces more than the file can hold, before memory is allocated for it.
+
+    Raises
+    ------
+    SourceError
+        With the bytes that the header announces.
+    """
+    if header.bytes > _DEFLATE_RATIO * max(source.size(path), 1):
+        raise SourceError(
+            f"{source.join(path)}: its header announces {header.bytes:,} bytes, more than the file can hold; "
+            "fetch it again"
+        )
+
+
 def stream_frames(source: Source, path: str, *, header: FrameHeader | None = None) -> Iterator[NDArray[np.generic]]:
     """Each frame in turn, flat in Fortran order (first axis fastest), as stored.
 
@@ -142,10 +157,7 @@ def stream_frames(source: Source, path: str, *, header: FrameHeader | None = Non
         found = _parse(stream, path, url)
         if header is not None and found != header:
             raise SourceError(f"{url}: the file changed while it was read; run again")
-        if found.bytes > _DEFLATE_RATIO * max(source.size(path), 1):
-            raise SourceError(
-                f"{url}: its header announces {found.bytes:,} bytes, more than the file can hold; fetch it again"
-            )
+        check_plausible(source, path, found)
         frame = np.empty(int(np.prod(found.shape)), found.dtype)
         view = frame.view(np.uint8).data
         for number in range(found.count):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from nsdflow.errors import SourceError
+
 if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-__all__ = ["iter_voxels"]
+__all__ = ["check_written", "iter_voxels"]
 
 #: Bound on the voxels read at once, which bounds memory.
 _LONGEST_RUN: Final = 4096
@@ -41,6 +44,7 @@ def iter_voxels(
         Which elements of ``voxels``.
     values : array, shape (trials, positions)
     """
+    check_written(dataset)
     trials = dataset.shape[0]
     if dataset.chunks is not None and dataset.chunks[0] >= trials:
         yield from _iter_runs(dataset, voxels)
@@ -49,6 +53,34 @@ def iter_voxels(
     for start in range(0, trials, step):
         block = dataset[start : start + step]
         yield slice(start, start + len(block)), _ALL, block.reshape(len(block), -1)[:, voxels]
+
+
+def check_written(dataset: h5py.Dataset) -> None:
+    """Refuse a dataset with parts that were never written: they would be read as zeros.
+
+    Raises
+    ------
+    SourceError
+        The message says how much is missing.
+    """
+    if dataset.chunks is None:
+        expected, found = int(dataset.nbytes), int(dataset.id.get_storage_size())
+        unit = "bytes"
+    elif dataset.compression is None and not dataset.shuffle and not dataset.fletcher32:
+        chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+        expected, found = _chunks(dataset), int(dataset.id.get_storage_size()) // chunk_bytes
+        unit = "chunks"
+    else:
+        expected, found, unit = _chunks(dataset), int(dataset.id.get_num_chunks()), "chunks"
+    if found < expected:
+        raise SourceError(
+            f"{dataset.file.filename}: {expected - found:,} of {expected:,} {unit} of {dataset.name} were never "
+            "written; copy the published file"
+        )
+
+
+def _chunks(dataset: h5py.Dataset) -> int:
+    return math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
 
 
 def _iter_runs(

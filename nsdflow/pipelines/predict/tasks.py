@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 import zarr
-from PIL import Image, UnidentifiedImageError
 from zarr.errors import UnstableSpecificationWarning
 
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
-from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.io import flush
 from nsdflow.io.paths import is_local, local_path
-from nsdflow.nsd.images import resize_images
+from nsdflow.nsd.pictures import list_pictures, read_pictures
 from nsdflow.pipelines.data import load_images
 from nsdflow.pipelines.earlier import input_subjects, voxels_of
 from nsdflow.pipelines.predict.predictors import load_predictor, predictor_kind
@@ -38,25 +36,18 @@ from nsdflow.store import Store, open_store
 from nsdflow.store.shards import open_sharded, write_region
 from nsdflow.store.verify import check_whole
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 __all__ = [
     "CreateJob",
     "PredictJob",
     "Publication",
     "create_predictions",
-    "image_files",
     "plan_predict",
     "predict_block",
     "publish_predictions",
-    "read_files",
 ]
 
 #: Voxels of an inner chunk of the result.
 CHUNK_VOXELS = 1024
-#: Endings of the image files of a folder.
-ENDINGS = (".png", ".jpg", ".jpeg")
 
 
 def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) -> Plan:
@@ -169,7 +160,7 @@ def predict_block(job: PredictJob) -> None:
     config, opened = job.pipeline, open_store(job.store)
     table = _image_table(config, opened, job.subject).isel(image=slice(job.start, job.start + config.images_per_task))
     if "file" in table:
-        pixels = read_files(Path(config.images), table["file"].values.tolist(), opened.images().sizes["x"])
+        pixels = read_pictures(Path(config.images), table["file"].values.tolist(), opened.images().sizes["x"])
     else:
         pixels = load_images(opened, table["nsd_id"].values)
     images = torch.from_numpy(pixels)
@@ -196,43 +187,6 @@ def publish_predictions(job: Publication) -> dict[str, Any]:
     return {"subjects": list(job.subjects)}
 
 
-def image_files(folder: Path) -> list[str]:
-    """Names of the PNG and JPEG files of a folder, in alphabetical order.
-
-    Raises
-    ------
-    MissingDataError
-        If there is no such folder, or no image in it.
-    """
-    if not folder.is_dir():
-        raise MissingDataError(f"{folder}: no such folder; images is subject, all, or a folder of PNG or JPEG files")
-    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
-    if not names:
-        raise MissingDataError(f"{folder}: no PNG or JPEG file in it")
-    return names
-
-
-def read_files(folder: Path, names: Sequence[str], size: int) -> NDArray[np.uint8]:
-    """Images (image, 3, size, size), RGB, of some files, each prepared as the published stimuli were.
-
-    Raises
-    ------
-    SourceError
-        If a file is not an image.
-    """
-    images = np.empty((len(names), 3, size, size), np.uint8)
-    for image, name in zip(images, names, strict=True):
-        try:
-            with Image.open(folder / name) as opened:
-                pixels = np.asarray(opened.convert("RGB"))
-        except UnidentifiedImageError:
-            raise SourceError(f"{folder / name}: not an image; remove it from the folder") from None
-        except OSError as error:
-            raise SourceError(f"{folder / name}: {error}; replace it, or remove it from the folder") from error
-        image[:] = resize_images(pixels[None], size)[0]
-    return images
-
-
 def _image_table(config: PredictPipeline, store: Store, subject: str) -> xr.Dataset:
     """Coordinates of the images to predict, in the order of the result's rows: ``nsd_id``, or ``file``."""
     if config.images == "subject":
@@ -240,7 +194,7 @@ def _image_table(config: PredictPipeline, store: Store, subject: str) -> xr.Data
         return xr.Dataset(coords={"nsd_id": ("image", ids)})
     if config.images == "all":
         return xr.Dataset(coords={"nsd_id": ("image", store.images()["nsd_id"].values.astype(np.int64))})
-    return xr.Dataset(coords={"file": ("image", np.array(image_files(Path(config.images))))})
+    return xr.Dataset(coords={"file": ("image", np.array(list_pictures(Path(config.images))))})
 
 
 def _building(folder: str) -> str:

@@ -1,0 +1,149 @@
+"""One's own pictures, as a viewer shows them: turned as the camera says, in sRGB, 8 bits per channel."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from nsdflow.errors import MissingDataError, SourceError
+from nsdflow.nsd.images import resize_images
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["list_pictures", "read_picture", "read_pictures"]
+
+#: Endings of picture files. Files of a kind that Pillow cannot read are refused by name, not passed over.
+ENDINGS: Final = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif"}
+    | {".jp2", ".ppm", ".pgm"}
+)
+#: Pixels of the largest picture; larger ones are a mistake or an attack.
+LARGEST_PIXELS: Final = 200_000_000
+#: Formats of phones that keep the picture first, and thumbnails or depth after it.
+_FIRST_IS_THE_PICTURE: Final = ("MPO",)
+#: Modes of 16 bits per channel, and the number that stands for white.
+_SIXTEEN_BITS: Final = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+def list_pictures(folder: Path) -> list[str]:
+    """Names of the picture files of a folder, in alphabetical order.
+
+    Raises
+    ------
+    MissingDataError
+        No such folder, no picture in it, or a link to nothing among them.
+    """
+    if not folder.is_dir():
+        raise MissingDataError(f"{folder}: no such folder; images is subject, all, or a folder of PNG or JPEG files")
+    found = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
+    for path in sorted(found):
+        if not path.exists():
+            raise MissingDataError(f"{path}: a link to nothing; fetch the picture, or remove the link from the folder")
+    names = sorted(path.name for path in found if path.is_file())
+    if not names:
+        raise MissingDataError(f"{folder}: no PNG or JPEG file in it, nor a picture of another kind")
+    return names
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture as a viewer shows it.
+
+    The orientation of the camera (EXIF) is applied, colours are converted to sRGB by the profile of the file, and
+    16 bits per channel become 8.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    pixels : numpy.ndarray
+        uint8 (y, x, 3), RGB.
+
+    Raises
+    ------
+    SourceError
+        Not a picture, or one without a single right view: several frames, transparent parts, float pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                _check(opened, path)
+                return _as_shown(opened, path)
+    except UnidentifiedImageError:
+        raise SourceError(
+            f"{path}: not an image that can be read; convert it to PNG, or remove it from the folder"
+        ) from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise SourceError(f"{path}: more pixels than a picture has; replace it, or remove it from the folder") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise SourceError(f"{path}: {error}; replace it, or remove it from the folder") from error
+
+
+def read_pictures(folder: Path, names: Sequence[str], size: int) -> NDArray[np.uint8]:
+    """Pictures of a folder, each prepared as the published stimuli were.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    names : sequence of str
+        Names of the files.
+    size : int
+        Pixels per side of the result.
+
+    Returns
+    -------
+    images : numpy.ndarray
+        uint8 (image, 3, size, size), RGB.
+    """
+    images = np.empty((len(names), 3, size, size), np.uint8)
+    for image, name in zip(images, names, strict=True):
+        image[:] = resize_images(read_picture(folder / name)[None], size)[0]
+    return images
+
+
+def _check(opened: Image.Image, path: Path) -> None:
+    """Refuse pictures that viewers show in different ways."""
+    frames = getattr(opened, "n_frames", 1)
+    if frames > 1 and opened.format not in _FIRST_IS_THE_PICTURE:
+        raise SourceError(f"{path}: {frames} frames or pages; save the one that is meant as PNG")
+    if opened.mode in ("F", "I") and opened.format != "PNG":
+        raise SourceError(f"{path}: pixels of 32 bits, whose white is not defined; save it with 8 bits per channel")
+
+
+def _as_shown(opened: Image.Image, path: Path) -> NDArray[np.uint8]:
+    picture = ImageOps.exif_transpose(opened)
+    if picture.mode in _SIXTEEN_BITS or picture.mode == "I":  # Pillow would cut at 255
+        grey = np.asarray(picture).astype(np.int64)
+        picture = Image.fromarray(((grey * 255 + 32767) // 65535).clip(0, 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        alpha = np.asarray(picture.convert("RGBA"))[..., 3]
+        if (alpha < 255).any():
+            raise SourceError(f"{path}: transparent in places, with no colour behind; flatten it onto a background")
+        picture = picture.convert("RGB")
+    return np.asarray(_in_srgb(picture, opened.info.get("icc_profile"), path))
+
+
+def _in_srgb(picture: Image.Image, profile: bytes | None, path: Path) -> Image.Image:
+    """Colours in sRGB, by the profile of the file where it has one."""
+    if picture.mode == "P":
+        picture = picture.convert("RGB")
+    if not profile or picture.mode not in ("RGB", "L", "CMYK", "LAB"):
+        return picture.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        shown = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except ImageCms.PyCMSError as error:
+        raise SourceError(f"{path}: its colour profile cannot be used ({error}); save it as sRGB") from error
+    return picture.convert("RGB") if shown is None else shown
