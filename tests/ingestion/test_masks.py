@@ -38,5 +38,5 @@ def test_all_subjects_and_no_surface(small_nsd: Path, tmp_path: Path) -> None:
     wrapped, open_ended = (write_masks(str(small_nsd), tmp_path / str(wrap), wrap=wrap) for wrap in (True, False))
     assert wrapped["subject"].values.tolist() == ["subj01", "subj02"]
     assert (open_ended.sel(set="inflated") <= wrapped.sel(set="inflated")).all()
-    with pytest.raises(SelectionError, match="is a surface and has no volumes"):
+    with pytest.raises(SelectionError, match="has no volumes of atlases"):
         write_masks(str(small_nsd), tmp_path, space="fsaverage")
