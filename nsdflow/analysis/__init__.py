@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from nsdflow.analysis.comparison.pairs import compare_models, compare_runs
+from nsdflow.analysis import published
+from nsdflow.analysis.comparison.bootstrap import compare_predictions
+from nsdflow.analysis.comparison.pairs import advantage, compare_models, compare_runs
 from nsdflow.analysis.comparison.tables import accuracy_table, explainable_table, table_frame, transfer_table
+from nsdflow.analysis.comparison.winners import common_voxels, compare_many
 from nsdflow.analysis.features.partitions import tuning, variance_shares
 from nsdflow.analysis.features.transfer import transfer_asymmetry, transfer_matrices, transfer_matrix
 from nsdflow.analysis.fields.pooling import pooling_field_fits, pooling_fields
@@ -25,7 +28,11 @@ __all__ = [
     "SummaryRow",
     "accuracy",
     "accuracy_table",
+    "advantage",
+    "common_voxels",
+    "compare_many",
     "compare_models",
+    "compare_predictions",
     "compare_runs",
     "evaluate",
     "explainable_table",
@@ -35,6 +42,7 @@ __all__ = [
     "normalised_accuracy",
     "pooling_field_fits",
     "pooling_fields",
+    "published",
     "roi_names",
     "roi_summary",
     "shuffle_images",

@@ -138,7 +138,9 @@ def uncertainty(
 
     Parameters
     ----------
-    predictions, responses, metric
+    predictions, responses : xr.DataArray
+        As for :func:`accuracy`.
+    metric : str
         As for :func:`accuracy`.
     resamples : int
         Number of resamples; each draws as many trials as the responses have, with replacement.

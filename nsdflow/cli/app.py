@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from nsdflow import __version__
-from nsdflow.cli import data, look, results, runs, site
+from nsdflow.cli import compare, data, look, results, runs, site
 from nsdflow.cli.interrupt import ctrl_c
 from nsdflow.errors import NsdflowError
 
@@ -27,6 +27,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     runs.run,
     runs.status,
     results.report,
+    compare.compare,
     results.export,
     look.list_,
     look.info,

@@ -20,9 +20,9 @@ from nsdflow.runs.contents import Run, read_run
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["render_report", "write_report"]
+__all__ = ["page_of", "render_report", "write_report"]
 
 _PROTOCOLS = {
     "published": "as in the paper: the holdout is the last tenth of the training trials, so it shares images with the "
@@ -59,13 +59,13 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path | str:
 
     Parameters
     ----------
-    run_folder
-        ``runs/NAME``, a path or URL, with ``run.yaml`` and ``results.zarr``.
+    run_folder : path or URL
+        Folder ``runs/NAME`` with ``results.zarr`` and, if a pipeline made it, ``run.yaml``.
 
     Returns
     -------
     pathlib.Path or str
-        Path or URL of the page.
+        The page.
 
     Raises
     ------
@@ -90,16 +90,22 @@ def render_report(run: Run) -> str:
     parts.append(("What ran on what", _what_ran(run)))
     if run.record:
         parts.append(("Settings", _settings(run)))
-    pipeline = run.record.get("pipeline", {})
+    description = str(run.record.get("pipeline", {}).get("description", ""))
+    version = str(run.record.get("versions", {}).get("nsdflow", ""))
+    return page_of(run.name, description, parts, version)
+
+
+def page_of(title: str, description: str, parts: Sequence[tuple[str, str]], version: str) -> str:
+    """A page with a heading, a description and parts (title and HTML of each)."""
     return _PAGE.substitute(
-        title=escape(run.name),
-        description=escape(str(pipeline.get("description", ""))),
+        title=escape(title),
+        description=escape(description),
         style=resources.files("nsdflow.report").joinpath("page.css").read_text(),
-        contents="".join(f'<a href="#{_anchor(title)}">{escape(title)}</a>' for title, _ in parts),
+        contents="".join(f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name, _ in parts),
         sections="\n".join(
-            f'<section id="{_anchor(title)}"><h2>{escape(title)}</h2>{content}</section>' for title, content in parts
+            f'<section id="{_anchor(name)}"><h2>{escape(name)}</h2>{content}</section>' for name, content in parts
         ),
-        version=escape(str(run.record.get("versions", {}).get("nsdflow", ""))),
+        version=escape(version),
     )
 
 

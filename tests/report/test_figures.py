@@ -201,3 +201,16 @@ def test_results_without_anything_to_show_still_give_a_figure(results: Trees) ->
     ):
         figure.savefig(BytesIO(), format="png", dpi=30)
     assert texts(figures.receptive_fields(data)) == {"no voxel is predicted better than r = 0.055"}
+
+
+def test_tuning_of_few_voxels_or_none(results: Trees) -> None:
+    """No voxel above the threshold, and an ROI with a single one."""
+    poor = results["tuning"].map_over_datasets(
+        lambda data: data.assign(accuracy=data["accuracy"] * 0) if "accuracy" in data else data
+    )
+    for figure in (figures.variance_by_layer(poor), figures.tuning_violins(poor)):
+        assert any("no voxel" in text for text in texts(figure))
+    first = results["tuning"]["subj01"].to_dataset()
+    lone = xr.DataTree.from_dict({"subj01": first.isel(voxel=[int(first["accuracy"].argmax())])})
+    for figure in (figures.variance_by_layer(lone), figures.tuning_violins(lone)):
+        figure.savefig(BytesIO(), format="png", dpi=30)

@@ -1,8 +1,8 @@
 """The paper's tables, in its rows and columns, from runs of nsdflow.
 
-St-Yves, Allen, Wu, Kay and Naselaris (2023), Nature Communications 14, 3329, published three tables of figures:
-explained variance, explainable variance explained, and transfer asymmetry. A table here is labelled xarray; its
-:func:`table_frame` has the published header, so that its CSV can be laid beside the published file.
+St-Yves, Allen, Wu, Kay and Naselaris (2023), Nature Communications 14, 3329, published three tables: explained
+variance, share of the explainable variance, and asymmetry of transfer. Tables are labelled xarray; :func:`table_frame`
+gives them the published header, so that a CSV file can be laid beside the published one.
 """
 
 from __future__ import annotations
@@ -62,14 +62,18 @@ def accuracy_table(
 
     Parameters
     ----------
-    models : results of a run for each column (see :data:`PIPELINE_COLUMNS`), with ``accuracy``, ``roi`` and a noise
-        ceiling. Columns without a run are NaN.
-    columns : the models' columns, in order.
-    areas : ROI groups.
+    models : mapping of str to xr.DataTree
+        Results of a run for each column (see :data:`PIPELINE_COLUMNS`), with ``accuracy``, ``roi`` and a noise ceiling.
+        Columns without a run are NaN.
+    columns : sequence of str
+        Columns of the models, in order.
+    areas : sequence of str
+        ROI groups.
 
     Returns
     -------
-    (subject, roi, column), percent.
+    xr.DataArray, (subject, roi, column)
+        Percent.
     """
     table = _by_area(models, columns, areas, lambda r2, _: 100 * r2.mean())
     ceilings = _by_area(models, columns, areas, lambda _, ceiling: 100 * ceiling.mean()).max("column", skipna=True)
@@ -102,19 +106,21 @@ def transfer_table(sets: Mapping[str, xr.DataArray]) -> xr.Dataset:
 
     Parameters
     ----------
-    sets : matrices (subject, model, roi) of :func:`nsdflow.analysis.transfer_matrices`, by the name of the model whose
-        synthetic responses, or ``"Experimental"`` for the measured ones, they were found on.
+    sets : mapping of str to xr.DataArray
+        Matrices (subject, model, roi) of :func:`nsdflow.analysis.transfer_matrices`, by the name of the model whose
+        predictions are the signal of the synthetic responses, or ``"Experimental"`` for measured responses.
 
     Returns
     -------
-    ``mean`` and ``std`` (set, subject).
+    xr.Dataset, (set, subject)
+        ``mean`` and ``std``.
     """
     found = [transfer_asymmetry(matrices)[["alpha", "alpha_error"]] for matrices in sets.values()]
     return xr.concat(found, pd.Index(list(sets), name="set")).rename(alpha="mean", alpha_error="std")
 
 
 def table_frame(table: xr.DataArray | xr.Dataset) -> pd.DataFrame:
-    """A table in the published layout: write it with ``.to_csv(path, index=False)``.
+    """A table in the published layout; write it with ``.to_csv(path, index=False)``.
 
     Subjects are numbers; all subjects together come last under the next number, as published (9 for eight).
     """

@@ -1,4 +1,4 @@
-"""Tuning: what each part of a model's features (its layers, or halves) contributes to a voxel's accuracy.
+"""Tuning: what each partition of a model's features (its layers, or halves) contributes to a voxel's accuracy.
 
 The readout is linear in its weights, so a prediction is the sum of what the partitions of the features
 contribute. "Inclusion" predicts with one partition alone, "exclusion" with all others.
@@ -23,21 +23,24 @@ _CORRELATIONS = ("accuracy", "inclusion", "exclusion")
 
 
 def tuning(contributions: xr.DataArray, responses: xr.DataArray, *, resamples: int = 64, seed: int = 0) -> xr.Dataset:
-    """Accuracy with, and without, each partition of the features, and the variance that is its own or shared.
+    """Accuracy with and without each partition of the features, and its unique and shared variance.
 
     Parameters
     ----------
-    contributions : (trial, voxel, partition) or (image, voxel, partition) with coordinate ``nsd_id``: the sum over
-        the partition's features of feature times weight. Over all partitions they add up to the prediction, less
-        the bias, which no correlation depends on.
-    responses : (trial, voxel) validation responses.
-    resamples, seed : bootstrap over trials, as in :func:`nsdflow.analysis.uncertainty`.
+    contributions : xr.DataArray, (trial, voxel, partition) or (image, voxel, partition)
+        Sum over the partition's features of feature times weight; by ``image`` with coordinate ``nsd_id``. Over all
+        partitions they add up to the prediction, without the bias, which no correlation depends on.
+    responses : xr.DataArray, (trial, voxel)
+        Validation responses.
+    resamples, seed : int
+        Bootstrap over trials, as in :func:`nsdflow.analysis.uncertainty`.
 
     Returns
     -------
-    ``accuracy`` (voxel,), ``inclusion`` and ``exclusion`` (partition, voxel): mean over the resamples of the
-    correlation of the whole prediction, of the partition alone and of all others; ``*_std`` their standard
-    deviations; and all of :func:`variance_shares`. Lazy along voxels if an input is.
+    xr.Dataset
+        ``accuracy`` (voxel,), ``inclusion`` and ``exclusion`` (partition, voxel): mean over the resamples of the
+        correlation of the whole prediction, of the partition alone and of all others; ``*_std``, their standard
+        deviations; and all variables of :func:`variance_shares`. Lazy along voxels if an input is.
     """
     parts, measured = align_trials(contributions, responses)
     parts = parts.chunk(partition=-1) if parts.chunks else parts
@@ -70,15 +73,17 @@ def variance_shares(correlations: xr.Dataset) -> xr.Dataset:
 
     Parameters
     ----------
-    correlations : ``accuracy``, ``accuracy_std`` (voxel,), ``inclusion``, ``inclusion_std``, ``exclusion``,
-        ``exclusion_std`` (partition, voxel).
+    correlations : xr.Dataset
+        ``accuracy``, ``accuracy_std`` (voxel,), ``inclusion``, ``inclusion_std``, ``exclusion``, ``exclusion_std``
+        (partition, voxel).
 
     Returns
     -------
-    For either kind: ``shared`` and ``shared_error`` (partition, voxel), NaN where c = 0; ``shared_argmax`` (voxel,)
-    the position of the largest, -1 where there is none; ``shared_spread`` (voxel,) how evenly the partitions
-    share: sorted from the largest and scaled to [0, 1], the place in [0, 1] along the profile where it falls
-    through one half (0 one partition alone, 1 all but one alike). The same names with ``unique``.
+    xr.Dataset
+        ``shared`` and ``shared_error`` (partition, voxel), NaN where c = 0; ``shared_argmax`` (voxel,), the position of
+        the largest, -1 where there is none; ``shared_spread`` (voxel,), how evenly the partitions share: the place in
+        [0, 1] where the profile, sorted from the largest and scaled to [0, 1], falls through one half (0: one partition
+        alone; 1: all but one alike). The same names with ``unique``.
     """
     c, c_std = (correlations[name] for name in ("accuracy", "accuracy_std"))
     c = c.where(c != 0)

@@ -27,18 +27,23 @@ def transfer_matrix(
 
     Parameters
     ----------
-    transferred : (model, voxel) accuracy of readouts fitted on the trunk of area i, with coordinate ``model`` naming
-        the area.
-    own : (voxel,) accuracy of the model trained on the voxel's own area.
-    roi : (voxel,) labels or names.
-    areas : rows and columns, from the lowest of the supposed hierarchy to the highest.
+    transferred : xr.DataArray, (model, voxel)
+        Accuracy of readouts fitted on the trunk of area i, with coordinate ``model`` naming the area.
+    own : xr.DataArray, (voxel,)
+        Accuracy of the model trained on the voxel's own area.
+    roi : xr.DataArray, (voxel,)
+        Labels or names.
+    areas : tuple of str
+        Rows and columns, from the lowest to the highest of the supposed hierarchy.
 
     Returns
     -------
-    (model, roi) differences of correlations; NaN for an area without voxels.
+    xr.DataArray, (model, roi)
+        Differences of correlations; NaN for an area without voxels.
     """
     names = roi_names(roi)
-    loss = (transferred - own.drop_vars("model", errors="ignore")).sel(model=list(areas))
+    own = own.drop_vars("model", errors="ignore").astype(np.float64)
+    loss = (transferred.astype(np.float64) - own).sel(model=list(areas))
     columns = [loss.where(names == area).mean("voxel") for area in areas]
     matrix = xr.concat(columns, dim=xr.DataArray(list(areas), dims="roi", name="roi"))
     return matrix.transpose("model", "roi").rename("transfer")
@@ -49,12 +54,16 @@ def transfer_matrices(subjects: Mapping[str, xr.Dataset], *, areas: tuple[str, .
 
     Parameters
     ----------
-    subjects : of each subject ``transfer_accuracy`` (model, voxel), ``accuracy`` (voxel,) of the areas' own models,
-        and ``roi`` (voxel,).
+    subjects : mapping of str to xr.Dataset
+        Of each subject ``transfer_accuracy`` (model, voxel), ``accuracy`` (voxel,) of the areas' own models, and
+        ``roi`` (voxel,).
+    areas : tuple of str
+        As for :func:`transfer_matrix`.
 
     Returns
     -------
-    (subject, model, roi).
+    xr.DataArray, (subject, model, roi)
+        Differences of correlations.
     """
     kept = [subject[["transfer_accuracy", "accuracy", "roi"]].reset_coords("roi") for subject in subjects.values()]
     bare = [subject.drop_vars([n for n in subject.coords if n != "model"]) for subject in kept]
@@ -64,7 +73,7 @@ def transfer_matrices(subjects: Mapping[str, xr.Dataset], *, areas: tuple[str, .
 
 
 def transfer_asymmetry(matrix: xr.DataArray) -> xr.Dataset:
-    r"""Does transfer work better up the hierarchy or down?
+    r"""Whether transfer works better up the hierarchy or down.
 
     Let d = \|row - column\| count the steps between two areas. The slope of m = a d through the origin, by least
     squares, over the entries below the diagonal (the model of a higher area predicts a lower one) is
@@ -76,12 +85,14 @@ def transfer_asymmetry(matrix: xr.DataArray) -> xr.Dataset:
 
     Parameters
     ----------
-    matrix : (model, roi) with the areas in the same order, of any further dimensions (such as ``subject``).
+    matrix : xr.DataArray, (..., model, roi)
+        Areas in the same order on both, and any further dimensions (such as ``subject``).
 
     Returns
     -------
-    ``alpha``, ``alpha_error``, ``up``, ``up_error``, ``down``, ``down_error`` over the further dimensions. The
-    errors need three areas (two entries a triangle), with fewer they are NaN.
+    xr.Dataset, (...)
+        ``alpha``, ``alpha_error``, ``up``, ``up_error``, ``down``, ``down_error``. The errors need three areas (two
+        entries per triangle); with fewer they are NaN.
     """
     names = ("alpha", "alpha_error", "up", "up_error", "down", "down_error")
     outputs = xr.apply_ufunc(

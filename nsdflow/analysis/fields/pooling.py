@@ -20,8 +20,13 @@ def pooling_fields(logits: xr.DataArray) -> xr.DataArray:
 
     Parameters
     ----------
-    logits : (voxel, y, x), such as ``pooling_logits_0`` of a run, whose level's ``y_0`` and ``x_0`` become ``y`` and
-        ``x``. Lazy or not.
+    logits : xr.DataArray, (voxel, y, x)
+        Such as ``pooling_logits_0`` of a run, whose dimensions ``y_0`` and ``x_0`` become ``y`` and ``x``. Lazy or not.
+
+    Returns
+    -------
+    xr.DataArray, (voxel, y, x)
+        Weights of the pixels.
     """
     logits = logits.rename({dim: str(dim)[0] for dim in logits.dims if str(dim)[:2] in ("y_", "x_")})
     raised: xr.DataArray = xr.apply_ufunc(np.exp, logits - logits.max(("y", "x")), dask="allowed")
@@ -29,7 +34,7 @@ def pooling_fields(logits: xr.DataArray) -> xr.DataArray:
 
 
 def pooling_field_fits(fields: xr.DataArray) -> xr.Dataset:
-    r"""Fits a rotated two-dimensional Gaussian with offset to every pooling field.
+    r"""Fit a rotated two-dimensional Gaussian with offset to every pooling field.
 
     .. math:: g(x, y) = e^{A} \exp\left(-\frac{u^2}{2 \sigma_x^2} - \frac{v^2}{2 \sigma_y^2}\right) + o,
         \quad u = \cos\theta\,(x - x_0) - \sin\theta\,(y - y_0),
@@ -40,19 +45,19 @@ def pooling_field_fits(fields: xr.DataArray) -> xr.Dataset:
 
     Parameters
     ----------
-    fields : (voxel, y, x), y downward. Lazy or not; see :func:`pooling_fields`.
+    fields : xr.DataArray, (voxel, y, x)
+        Rows downward; see :func:`pooling_fields`. Lazy or not.
 
     Returns
     -------
-    ``parameters`` (voxel, parameter): log_amplitude, x, y, log_sigma_x, log_sigma_y, angle (radians, in
-        [-pi/4, pi/4)), offset.
-    ``residual`` (voxel,): root of the sum of squared differences.
-    ``eccentricity``: distance of the centre from the centre of gaze. ``size``: :math:`\sqrt{\sigma_x \sigma_y}`.
-        ``polar_angle``: direction of the centre, radians anticlockwise from the right.
-    ``orientation``: direction of the longer axis less ``polar_angle``, in [-pi/2, pi/2): 0 points at the centre of
-        gaze.
-    ``fitted``: False where the field is flat or not finite, the fit did not converge, or what it found is wider
-        than the image or off it; such voxels keep what was found (NaN where nothing was).
+    xr.Dataset
+        ``parameters`` (voxel, parameter): log_amplitude, x, y, log_sigma_x, log_sigma_y, angle (radians, in
+        [-pi/4, pi/4)), offset. By voxel: ``residual``, root of the sum of squared differences; ``eccentricity``,
+        distance of the centre from the centre of gaze; ``size``, :math:`\sqrt{\sigma_x \sigma_y}`; ``polar_angle``,
+        direction of the centre, radians anticlockwise from the right; ``orientation``, direction of the longer axis
+        minus ``polar_angle``, in [-pi/2, pi/2), where 0 points at the centre of gaze; ``fitted``, False where the field
+        is flat or not finite, the fit did not converge, or its result is wider than the image or outside it. Such
+        voxels keep the result (NaN where there is none).
     """
     parameters, residual, converged = xr.apply_ufunc(
         fit_gaussians,

@@ -1,7 +1,7 @@
 """A noise model of measured responses, and synthetic responses drawn from it.
 
-Synthetic responses have the signal of a known model and the noise correlations of the data: whatever an analysis
-finds in them beyond what that model has, is the analysis's own doing.
+Synthetic responses have the signal of a known model and the noise correlations of the data. Whatever an analysis finds
+in them that the model does not have is an artefact of the analysis.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.linalg import eigh
 from nsdflow.analysis.alignment import align_trials
 from nsdflow.analysis.moments import centred
 
-__all__ = ["nearest_factor", "noise_model", "synthetic_responses"]
+__all__ = ["add_noise", "nearest_factor", "noise_model", "synthetic_responses"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -35,13 +35,16 @@ def noise_model(predictions: xr.DataArray, responses: xr.DataArray) -> xr.Datase
 
     Parameters
     ----------
-    predictions : (trial, voxel), or (image, voxel) with coordinate ``nsd_id``; of one subject.
-    responses : (trial, voxel) validation responses, single trials. Both are loaded.
+    predictions : xr.DataArray, (trial, voxel) or (image, voxel)
+        Of one subject; by ``image`` with coordinate ``nsd_id``. Loaded.
+    responses : xr.DataArray, (trial, voxel)
+        Validation responses, single trials. Loaded.
 
     Returns
     -------
-    ``gain`` (voxel,), ``mixing`` (voxel, component) with as many components as T has positive eigenvalues, in
-    falling order; ``residual``, the Frobenius norm of R R' - T, and ``target_norm``, that of T.
+    xr.Dataset
+        ``gain`` b (voxel,); ``mixing`` R (voxel, component) with as many components as T has positive eigenvalues, the
+        largest first; ``residual``, the Frobenius norm of R R' - T; ``target_norm``, that of T.
     """
     predicted, measured = align_trials(predictions, responses)
     p, y = (_unit_columns(values.transpose("voxel", "trial").values) for values in (predicted, measured))
@@ -66,17 +69,24 @@ def synthetic_responses(
 
     Parameters
     ----------
-    model : what :func:`noise_model` returned.
-    signal : (image, voxel) predictions, each voxel z-scored, with coordinate ``nsd_id``. Lazy along ``image`` or not.
-    repeats : presentations of every image, each with noise of its own.
-    noise : False leaves the noise out.
-    seed : the noise of a presentation is drawn from (seed, nsd_id, its number): no chunk, selection of images or
-        number of repeats changes it.
-    first : number of the first presentation, so that a few of many can be drawn at a time.
+    model : xr.Dataset
+        What :func:`noise_model` returned.
+    signal : xr.DataArray, (image, voxel)
+        Predictions, each voxel z-scored, with coordinate ``nsd_id``. Lazy along ``image`` or not.
+    repeats : int
+        Presentations of every image, each with independent noise.
+    noise : bool
+        False leaves the noise out.
+    seed : int
+        The noise of a presentation is drawn from (seed, nsd_id, its number): no chunk, selection of images or number of
+        repeats changes it.
+    first : int
+        Number of the first presentation, so that presentations can be drawn a few at a time.
 
     Returns
     -------
-    (image, repetition, voxel) float32 in units of the z-scored responses; lazy if ``signal`` is.
+    xr.DataArray, (image, repetition, voxel)
+        float32, in units of the z-scored responses; lazy if ``signal`` is.
     """
     gain, mixing = (model[name].astype(np.float32) for name in ("gain", "mixing"))
     result: xr.DataArray = xr.apply_ufunc(
@@ -104,6 +114,12 @@ def nearest_factor(target: Floats) -> tuple[Floats, float]:
     return vectors[:, kept] * np.sqrt(values[kept]), float(np.linalg.norm(values[~kept]))
 
 
+def add_noise(signal: Floats, mixing: Floats, normal: Floats) -> Floats:
+    """``signal`` b s (trial, voxel) plus R n, for R (voxel, component) and standard normal n (trial, component)."""
+    noisy: Floats = signal + normal @ mixing.T
+    return noisy
+
+
 def _unit_columns(values: Floats) -> Floats:
     """Each voxel (voxel, trial) centred and of length one, so that products are correlations; constants are 0."""
     x = centred(values)
@@ -129,5 +145,5 @@ def _draw(
         for presentation, repetition in enumerate(repetitions):
             drawn = (np.random.default_rng((seed, int(image), repetition)) for image in nsd_id)
             normal = np.stack([generator.standard_normal(components, np.float32) for generator in drawn])
-            response[:, presentation] += normal @ mixing.T
+            response[:, presentation] = add_noise(response[:, presentation], mixing, normal)
     return response

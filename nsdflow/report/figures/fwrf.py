@@ -34,7 +34,7 @@ def candidate_fields(candidates: xr.DataArray) -> Figure:
     Parameters
     ----------
     candidates : xr.DataArray, (candidate, parameter)
-        x, y, sigma in image widths.
+        Parameters x, y, sigma in image widths.
     """
     fields = np.asarray(candidates.transpose(..., "parameter"), dtype=np.float64)
     sizes = np.unique(fields[:, 2].round(6))

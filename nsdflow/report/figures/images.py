@@ -23,7 +23,7 @@ def image_mosaic(images: xr.DataArray, values: xr.DataArray, *, columns: int = 6
     Parameters
     ----------
     images : xr.DataArray, (image, channel, y, x)
-        uint8 RGB with coordinate ``nsd_id``. Only the images shown are read.
+        RGB, uint8, with coordinate ``nsd_id``. Only the images shown are read.
     values : xr.DataArray, (image,)
         A number per image with coordinate ``nsd_id``, such as predictions averaged over an ROI.
     columns : int

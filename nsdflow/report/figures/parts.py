@@ -59,8 +59,9 @@ def violin(
     if not finite.size:
         return
     low, high = np.percentile(finite, inner)
-    if high <= low:
-        axes.plot([place - width / 4, place + width / 4], [low, low], color=colour, linewidth=1)
+    if high - low < 1e-9 * max(1.0, abs(high)) or finite.size < 3:
+        for value in np.unique([low, high]):
+            axes.plot([place - width / 4, place + width / 4], [value, value], color=colour, linewidth=1)
         return
     counts, edges = np.histogram(finite, _BINS, (low, high))
     spread = max(1.0, 0.9 * finite.std() * finite.size**-0.2 / (edges[1] - edges[0]))  # Silverman's bandwidth, in bins

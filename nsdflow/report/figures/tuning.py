@@ -13,6 +13,8 @@ from nsdflow.report.figures.slices import category_map
 from nsdflow.report.style import INK, PALETTE, colour_of_roi, empty_figure, nothing_to_show, styled, zero_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import xarray as xr
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -39,7 +41,9 @@ def variance_by_layer(results: xr.DataTree, *, prefix: str = "", partition: str 
         name: roi_summary(data[names].load(), data["accuracy"].load(), data["roi"], average="published")
         for name, data in subject_results(results)
     }
-    rois = list(dict.fromkeys(str(roi) for summary in summaries.values() for roi in summary["roi"].values))
+    rois = _rois_with_voxels(summaries.values())
+    if not rois:
+        return nothing_to_show("no voxel is predicted better than r = 0.055")
     layers = [str(name) for name in next(iter(summaries.values()))[partition].values]
     figure = empty_figure(1.0 + 1.75 * len(rois), 4.3)
     panels = figure.subplots(2, len(rois), squeeze=False, sharex=True, sharey="row")
@@ -48,7 +52,7 @@ def variance_by_layer(results: xr.DataTree, *, prefix: str = "", partition: str 
         for axes, roi in zip(row, rois, strict=True):
             curves = []
             for number, (name, summary) in enumerate(summaries.items()):
-                if roi not in summary["roi"]:
+                if roi not in _rois_with_voxels([summary]):
                     continue
                 curve, error = (np.asarray(summary[v].sel(roi=roi)) for v in (prefix + kind, f"{prefix}{kind}_error"))
                 place = np.arange(len(layers)) + 0.08 * (number - (len(summaries) - 1) / 2)
@@ -67,6 +71,12 @@ def variance_by_layer(results: xr.DataTree, *, prefix: str = "", partition: str 
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center")
     return figure
+
+
+def _rois_with_voxels(summaries: Iterable[xr.Dataset]) -> list[str]:
+    """Names of the ROIs with voxels above the threshold in any of the summaries."""
+    pairs = (zip(summary["roi"].values, summary["voxels"].values, strict=True) for summary in summaries)
+    return list(dict.fromkeys(str(roi) for pair in pairs for roi, voxels in pair if voxels))
 
 
 @styled
@@ -94,7 +104,8 @@ def tuning_violins(results: xr.DataTree, *, threshold: float = 0.055) -> Figure:
             values = _joined(parts, [mask.get(roi) for mask in masks], kind)
             for place, of_layer in enumerate(values):
                 violin(axes, place, of_layer, 0.85, colour_of_roi(roi), inner=(5, 95))
-            axes.plot(np.nanmedian(values, axis=1), "o", color=INK, markersize=2.5)
+            if values.shape[1]:
+                axes.plot(np.nanmedian(values, axis=1), "o", color=INK, markersize=2.5)
             zero_line(axes)
         row[0].set_ylabel(label)
     for axes, roi in zip(panels[0], rois, strict=True):

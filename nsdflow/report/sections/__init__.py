@@ -6,7 +6,17 @@ one line here). It appears on the page of every run whose results have the varia
 
 from __future__ import annotations
 
-from nsdflow.report.sections import accuracy, brain, comparison, features, overview, predictions, training, transfer
+from nsdflow.report.sections import (
+    accuracy,
+    brain,
+    comparison,
+    features,
+    overview,
+    predictions,
+    published,
+    training,
+    transfer,
+)
 from nsdflow.report.sections.record import Section
 
 __all__ = ["SECTIONS", "Section"]
@@ -21,4 +31,5 @@ SECTIONS: tuple[Section, ...] = (
     *accuracy.SECTIONS,
     *brain.SECTIONS,
     *features.SECTIONS,
+    *published.SECTIONS,
 )

@@ -1,0 +1,28 @@
+"""What the paper and its notebooks publish, and how a run compares with it.
+
+St-Yves, Allen, Wu, Kay and Naselaris (2023), Nature Communications 14, 3329. :data:`NUMBERS` holds every number that
+the notebooks print, :func:`source_table` the three tables published with the paper, :func:`beside_published` lays the
+results of a run beside them, and :func:`page` writes all of it as a page of documentation.
+"""
+
+from __future__ import annotations
+
+from nsdflow.analysis.published.beside import Cell, beside_published, why_not_comparable
+from nsdflow.analysis.published.numbers import ALEXNET_CAVEAT, ASYMMETRY_CAVEAT, NUMBERS, Number
+from nsdflow.analysis.published.page import page
+from nsdflow.analysis.published.tables import SOURCE_TABLES, find, source_table, value_of
+
+__all__ = [
+    "ALEXNET_CAVEAT",
+    "ASYMMETRY_CAVEAT",
+    "NUMBERS",
+    "SOURCE_TABLES",
+    "Cell",
+    "Number",
+    "beside_published",
+    "find",
+    "page",
+    "source_table",
+    "value_of",
+    "why_not_comparable",
+]

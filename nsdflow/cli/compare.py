@@ -1,0 +1,41 @@
+"""``nsdflow compare``: runs on the same voxels beside each other, or a run beside the published numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nsdflow.cli.options import normalized, normalized_folder
+
+__all__ = ["compare"]
+
+
+def _normalized(path: Path | None) -> Path | None:
+    return None if path is None else normalized_folder(path)
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Run folders, on the same voxels.")],
+    published: Annotated[
+        bool, typer.Option("--published", help="Compare each run with the numbers of the paper.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File of the page with figures; `compare.html` beside the first run.", callback=_normalized),
+    ] = None,
+) -> None:
+    """Compare two or more runs on the same voxels: who predicts which voxels better, by how much, with figures.
+
+    Example: `nsdflow compare runs/gnet8r runs/gnet8j`
+    """
+    from nsdflow.report.compare import compare_published, compare_run_folders
+
+    folders = [str(normalized(run)) for run in runs]
+    if published:
+        print("\n\n".join(compare_published(folder) for folder in folders))
+        return
+    text, page = compare_run_folders(folders, out)
+    print(text)
+    print(f"page: {page}")

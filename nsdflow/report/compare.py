@@ -1,0 +1,172 @@
+"""What ``nsdflow compare`` prints and writes: runs beside each other, or beside the published numbers."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import nsdflow
+from nsdflow.analysis.comparison.winners import common_voxels, compare_many
+from nsdflow.analysis.published import beside_published, why_not_comparable
+from nsdflow.errors import SelectionError
+from nsdflow.io.write import write_text
+from nsdflow.report import figures, markup
+from nsdflow.report.html import page_of
+from nsdflow.report.sections.comparison import compared_pair
+from nsdflow.report.style import PALETTE
+from nsdflow.runs.contents import Run, read_run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import xarray as xr
+
+__all__ = ["compare_published", "compare_run_folders"]
+
+
+def compare_published(folder: str) -> str:
+    """A run beside the numbers of the paper, as text.
+
+    Parameters
+    ----------
+    folder : str
+        Folder of a finished run, a path or URL.
+
+    Returns
+    -------
+    str
+        A line per number, with the difference in standard errors; or the reason why a comparison means nothing.
+    """
+    run = read_run(folder)
+    reason = why_not_comparable(run.results, run.record)
+    if reason is not None:
+        return f"{run.name}: no comparison with the published numbers: {reason}"
+    cells = beside_published(run.results, str(run.record.get("pipeline", {}).get("name", run.name)))
+    if not cells:
+        return f"{run.name}: no number of this run has a published counterpart"
+    rows = [
+        (c.quantity, c.subject, c.roi, _text(c.ours), _text(c.published), _text(c.difference), _text(c.in_errors, 1))
+        for c in cells
+    ]
+    notes = [f"note: {note}" for note in dict.fromkeys(cell.note for cell in cells) if note]
+    header = ("quantity", "subject", "ROI", "this run", "published", "difference", "in std. errors")
+    return "\n".join([f"{run.name} beside the published numbers", _aligned(header, rows), *notes])
+
+
+def compare_run_folders(folders: Sequence[str], out: Path | None = None) -> tuple[str, Path]:
+    """Compare finished runs on the voxels that all of them have.
+
+    Parameters
+    ----------
+    folders : sequence of str
+        Folders of two or more finished runs.
+    out : pathlib.Path, optional
+        The page with figures; by default ``compare.html`` beside the first run.
+
+    Returns
+    -------
+    tuple of str and pathlib.Path
+        The table as text, and the page.
+
+    Raises
+    ------
+    SelectionError
+        Fewer than two runs, or no subject or voxel in common.
+    """
+    if len(folders) < 2:
+        raise SelectionError("compare needs two runs or more; or add --published for the numbers of the paper")
+    runs = _named([read_run(folder) for folder in folders])
+    trees = dict(zip(runs, common_voxels([run.results for run in runs.values()]), strict=True))
+    table = compare_many(trees)
+    names = list(trees)
+    rows = _rows(table, names)
+    header = ("subject", "ROI", "voxels", *(f"median {name}" for name in names), *_extra(names))
+    parts = [
+        ("Accuracy", _introduction(names) + markup.table(header, [[*row] for row in rows])),
+        ("Which run predicts each voxel best", _winners(trees)),
+    ]
+    for one, two in combinations(names, 2):
+        parts.append((f"{one} against {two}", compared_pair(trees[one], trees[two], (one, two))))
+    page = page_of(f"Comparison of {', '.join(names)}", "On the voxels that all runs have.", parts, nsdflow.__version__)
+    target = out or Path(runs[names[0]].folder).parent / "compare.html"
+    write_text(str(target), page)
+    return _aligned(header, [tuple(_text(value) for value in row) for row in rows]), target
+
+
+def _named(runs: Sequence[Run]) -> dict[str, Run]:
+    """Runs by name; runs of the same name by folder."""
+    short = [run.name for run in runs]
+    names = [run.name if short.count(run.name) == 1 else run.folder for run in runs]
+    return dict(zip(names, runs, strict=True))
+
+
+def _extra(names: Sequence[str]) -> list[str]:
+    first, *others = names
+    return [*(f"{name} minus {first} (95 %)" for name in others), *(f"{name} best (%)" for name in names)]
+
+
+def _rows(table: xr.Dataset, names: Sequence[str]) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for subject in table["subject"].values:
+        for roi in table["roi"].values:
+            cell = table.sel(subject=subject, roi=roi)
+            if not int(cell["voxels"]):
+                continue
+            medians = [float(cell["median"].sel(run=name)) for name in names]
+            differences = [_interval(cell.sel(run=name)) for name in names[1:]]
+            best = [f"{float(cell['best'].sel(run=name)):.1f}" for name in names]
+            rows.append((str(subject), str(roi), int(cell["voxels"]), *medians, *differences, *best))
+    return rows
+
+
+def _interval(cell: xr.Dataset) -> str:
+    difference, low, high = (float(cell[name]) for name in ("difference", "low", "high"))
+    return f"{difference:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def _introduction(names: Sequence[str]) -> str:
+    return (
+        f"<p>Medians of the accuracy (correlation r) over voxels; mean differences to {names[0]} with an interval "
+        "that holds 95 % of bootstrap resamples of the voxels (pairs stay together); and the share of the voxels that "
+        "each run alone predicts best.</p>"
+    )
+
+
+def _winners(trees: dict[str, xr.DataTree]) -> str:
+    """Slices coloured by the run that predicts each voxel best, for the subjects with a volume."""
+    names = dict(enumerate(trees))
+    colours = {name: PALETTE[number % len(PALETTE)] for number, name in names.items()}
+    pictures = []
+    for subject in next(iter(trees.values())).children:
+        data = [tree[subject].to_dataset() for tree in trees.values()]
+        if {"i", "j", "k"} <= set(data[0].coords):
+            values = np.stack([np.nan_to_num(np.asarray(one["accuracy"], float), nan=-2) for one in data])
+            best = np.where((values == values.max(0)).sum(0) == 1, values.argmax(0), -1)
+            figure = figures.category_map(data[0], best, names, colours=colours, title="best run\n(voxels)")
+            picture = markup.picture(figure, f"Run that predicts each voxel best, {subject}", raster=True)
+            pictures.append((subject, picture))
+    if not pictures:
+        return "<p>These runs have no volume to show slices of.</p>"
+    (first, picture), *others = pictures
+    return f"<h3>{first}</h3>{picture}" + "".join(markup.details(name, other) for name, other in others)
+
+
+def _text(value: object, digits: int = 3) -> str:
+    if isinstance(value, float):
+        if np.isnan(value):
+            return "-"
+        return f"{value:,.0f}" if value.is_integer() and abs(value) >= 10 else f"{value:.{digits}f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of text: the first column to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = []
+    for row in (header, *rows):
+        cells = [cell.ljust(w) if n < 2 else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
