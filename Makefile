@@ -52,7 +52,7 @@ format: $(DEV_READY) ## let ruff format and fix what it can
 	$(BIN)/ruff check --fix .
 
 docs: $(DEV_READY) ## the documentation, into docs/_build/html; a warning is an error
-	@rm -rf docs/api/generated docs/api/index.md
+	@rm -rf docs/api/generated docs/api/index.md docs/gallery
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 

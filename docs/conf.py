@@ -23,15 +23,31 @@ extensions = [
     "numpydoc",
     "short_sections",  # docs/_ext: parameters described on one line
     "generated",  # docs/_ext: the API and the commands
+    "example_store",  # docs/_ext: the store that the examples read
+    "sphinx_gallery.gen_gallery",
+    "sphinx_copybutton",
     "mathml",  # docs/_ext: formulas without network
 ]
 # a package and its module give the same object under two names; annotations cannot tell which is meant
 suppress_warnings = ["ref.python"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "examples"]
 templates_path = ["_templates"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": "plot_",
+    "ignore_pattern": "demo",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "copyfile_regex": r".*\.yaml",
+    "min_reported_time": 60,
+    "show_memory": False,
+}
+copybutton_exclude = ".linenos, .gp, .go"
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

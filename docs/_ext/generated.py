@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from typer.main import get_command
@@ -31,10 +33,20 @@ LAYERS = {
     "io": "Files",
     "config": "Configuration",
 }
+#: The names that scripts call, by what they are for; everything else may move between versions.
+PUBLIC = {
+    "Stores and runs": ["open_store", "store.Store", "open_run"],
+    "Pipelines": ["run"],
+    "Models and fits": [
+        "models.gnet.Encoder", "models.gnet.Readout", "models.published.load_checkpoint", "fit.gnet.train", "fit.fwrf.fit",
+        "fit.ridge.fit", "fit.ridge.RidgeCV",
+    ],
+    "Results": ["store.accessor.NsdAccessor", "analysis"],
+}  # fmt: skip
 API_HEAD = """# API
 
-A page for each module, from its docstrings. A name that a package gives as well as one of its modules is the same
-object. The commands are on [their own page](commands.md).
+Scripts call the names of the first tables. The sections below them hold one page per module, for those who read the code. The commands
+are on [their own page](commands.md).
 """
 
 
@@ -50,7 +62,20 @@ def api(package: Path) -> str:
     for layer, title in LAYERS.items():
         names = [name for name in modules if name.split(".")[1:2] == [layer]]
         sections.append(_api_section(title, package / layer, names))
-    return "\n".join([API_HEAD, *sections])
+    return "\n".join([API_HEAD, *(_public_section(title, names) for title, names in PUBLIC.items()), *sections])
+
+
+def _public_section(title: str, names: list[str]) -> str:
+    """A table of public names with their first sentences, linked to the pages of their modules."""
+    listed = [f"   {_home(f'nsdflow.{name}')}" for name in names]
+    return "\n".join([f"## {title}", "", "```{eval-rst}", ".. autosummary::", "", *listed, "```", ""])
+
+
+def _home(name: str) -> str:
+    """The full name of what a short public name stands for: ``nsdflow.run`` is a function of another module."""
+    package, _, last = name.rpartition(".")
+    thing = getattr(import_module(package), last, None) or import_module(name)
+    return name if isinstance(thing, ModuleType) else f"{thing.__module__}.{thing.__qualname__}"
 
 
 def _api_section(title: str, package: Path, names: list[str]) -> str:
@@ -106,4 +131,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", lambda app, _: write_api(app))
     app.connect("env-get-outdated", lambda *_: ["api/commands", "changelog"])
     app.connect("source-read", write)
+    # scikit-learn adds methods whose docstrings link to its own manual
+    app.connect("autodoc-skip-member", lambda *found: True if found[2].endswith("_request") else None)
     return {"parallel_read_safe": True}

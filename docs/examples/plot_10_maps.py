@@ -1,0 +1,29 @@
+"""
+Maps in the brain
+=================
+
+Any result per voxel becomes a volume, a NIfTI file, or a picture.
+"""
+
+# %%
+# ``to_volume`` puts the voxels of a result back into the volume of the subject, NaN elsewhere.
+
+import matplotlib.pyplot as plt
+
+import nsdflow
+
+accuracy = nsdflow.open_run("demo/runs/gnet8j")["subj01"]["accuracy"]
+volume = accuracy.nsd.to_volume()
+print(volume.dims, volume.shape)
+
+middle = int(accuracy.k.median())
+fig, ax = plt.subplots(layout="constrained")
+drawn = ax.imshow(volume[:, :, middle].T, origin="lower", vmin=0, vmax=0.6)
+ax.set(title=f"slice k = {middle}", xlabel="i", ylabel="j")
+fig.colorbar(drawn, label="accuracy (correlation)")
+
+# %%
+# A file for other programs, with the affine of NSD's own volumes.
+
+path = accuracy.nsd.to_nifti("demo/accuracy.nii.gz")
+print(path.name)
