@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nsdflow.store.shards import ShardedArray
 
-__all__ = ["Explanation", "Positions", "explain", "lazy_images", "lazy_responses"]
+__all__ = ["Explanation", "explain", "lazy_images", "lazy_responses"]
 
 #: A lazy block of images holds about this many bytes.
 IMAGE_BLOCK_BYTES: Final = 16 << 20

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import ConvexHull
 
-__all__ = ["ICOSAHEDRA", "Mesh", "even_sphere", "icosahedron"]
+__all__ = ["ICOSAHEDRA", "even_sphere", "icosahedron"]
 
 Floats = npt.NDArray[np.float64]
 Faces = npt.NDArray[np.int32]
