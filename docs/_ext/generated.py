@@ -38,15 +38,15 @@ PUBLIC = {
     "Stores and runs": ["open_store", "store.Store", "open_run"],
     "Pipelines": ["run"],
     "Models and fits": [
-        "models.gnet.Encoder", "models.gnet.Readout", "models.published.load_checkpoint", "fit.gnet.train", "fit.fwrf.fit",
-        "fit.ridge.fit", "fit.ridge.RidgeCV",
+        "models.gnet.Encoder", "models.gnet.Readout", "models.published.load_checkpoint", "fit.gnet.train",
+        "fit.fwrf.fit", "fit.ridge.fit", "fit.ridge.RidgeCV",
     ],
     "Results": ["store.accessor.NsdAccessor", "analysis"],
 }  # fmt: skip
 API_HEAD = """# API
 
-Scripts call the names of the first tables. The sections below them hold one page per module, for those who read the code. The commands
-are on [their own page](commands.md).
+Scripts call the names of the first tables. The sections below them hold one page per module, for those who read the
+code. The commands are on [their own page](commands.md).
 """
 
 

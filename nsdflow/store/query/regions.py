@@ -1,20 +1,20 @@
 """What the name of a region means, in one place.
 
-===================  =====================================================================================
-name                 voxels
-===================  =====================================================================================
-``V1``, ``IPS``, ..  a group: some labels of the joined visual ROI (coordinate ``roi``: prf-visualrois written over
-                     Kastner2015)
-``V1v``, ``IPS0``    one label of the joined visual ROI
-``visual``           any label of the joined visual ROI
-``evc``              a label from 1 to 7 of prf-visualrois (a voxel set)
-``nsdgeneral``, ...  an atlas: any label of it (> 0)
-``FFA-1``            a label of one atlas
-``FFA``              all labels of one atlas that begin so, followed by a number: FFA-1 and FFA-2
-``floc-faces:FFA``   the same in the atlas that is named
-``prf-visualrois:V1``  a group in one of the two atlases of which the joined ROI is made: here V1v and V1d of
-                     prf-visualrois alone
-===================  =====================================================================================
+======================  ============================================================================================
+name                    voxels
+======================  ============================================================================================
+``V1``, ``IPS``, ..     a group: some labels of the joined visual ROI (coordinate ``roi``: prf-visualrois written over
+                        Kastner2015)
+``V1v``, ``IPS0``       one label of the joined visual ROI
+``visual``              any label of the joined visual ROI
+``evc``                 a label from 1 to 7 of prf-visualrois (a voxel set)
+``nsdgeneral``, ...     an atlas: any label of it (> 0)
+``FFA-1``               a label of one atlas
+``FFA``                 all labels of one atlas that begin so, followed by a number: FFA-1 and FFA-2
+``floc-faces:FFA``      the same in the atlas that is named
+``prf-visualrois:V1``   a group in one of the two atlases of which the joined ROI is made: here V1v and V1d of
+                        prf-visualrois alone
+======================  ============================================================================================
 """
 
 from __future__ import annotations
