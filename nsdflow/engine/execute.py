@@ -14,6 +14,7 @@ from distributed import KilledWorker
 from nsdflow.cluster.feed import Feed, gpu_workers, worker_memory
 from nsdflow.engine import markers
 from nsdflow.engine.losses import Losses, explain_loss
+from nsdflow.engine.memory import process_peak
 from nsdflow.errors import NsdflowError, RunError
 from nsdflow.io.flush import recording
 from nsdflow.io.reach import store_errors
@@ -55,6 +56,7 @@ def run_task(folder: str, call: Call, attempt: str = "") -> None:
         "attempt": attempt,
         "result": result,
         "seconds": seconds,
+        "peak_memory": process_peak(),
         "files": markers.relative_files(folder, files),
     }
     markers.write(folder, call.key, marker)

@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeVar, get_type_hints
@@ -20,16 +20,14 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar, get_type_hints
 from pydantic import TypeAdapter
 
 from nsdflow.engine import markers
+from nsdflow.engine.memory import Memory
 from nsdflow.errors import PlanError
 from nsdflow.io.text import format_bytes
 
-__all__ = ["BASE_MEMORY", "JSON", "Call", "Plan", "Task", "TaskName", "task", "task_name"]
+__all__ = ["JSON", "Call", "Plan", "Task", "TaskName", "task", "task_name"]
 
 #: What travels through the scheduler: names, numbers and paths.
 JSON = Any
-#: Bytes of the interpreter, its libraries and buffers in a task, before any data.
-BASE_MEMORY: Final = 700 << 20
-
 _NAME: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 _ATTRIBUTE: Final = "__nsdflow_task__"
 Function = TypeVar("Function", bound=Callable[..., JSON])
@@ -105,8 +103,6 @@ class Call:
 
     def __call__(self) -> JSON:
         """Restore the record and call the function."""
-        if task_name(self.function) is None:
-            return self.function(**self.payload)
         return self.function(_adapter(self.function).validate_python(self.payload))
 
 
@@ -118,9 +114,9 @@ class Task:
     """Unique in the plan and safe as a file name, for example ``betas-subj01-session03``."""
     function: Callable[..., JSON]
     """Module-level function marked by :func:`task`. Its result (small, JSON) is kept in the done-marker."""
-    job: Any = None
+    job: Any
     """The function's argument: a frozen record of paths, names and numbers. No arrays, modules or open files."""
-    stage: str = ""
+    stage: str
     """Tasks of a stage share a progress bar."""
     after: tuple[str, ...] = ()
     """Keys of the tasks that must be done first."""
@@ -128,20 +124,16 @@ class Task:
     together: int = 1
     """Number of tasks like this one that must run at the same time, each on its own worker."""
     memory: int = 0
-    """Planned peak memory in bytes."""
+    """Planned peak memory in bytes; a :class:`~nsdflow.engine.memory.Memory` also has its terms."""
     reads: int = 0
     """Bytes read."""
     writes: int = 0
     """Bytes written."""
     files: int = 0
     """Files left behind."""
-    arguments: Mapping[str, JSON] | None = None
-    """Keyword arguments of a function without a name and version; do not use in new code."""
 
     def __post_init__(self) -> None:
-        if self.arguments is not None:
-            object.__setattr__(self, "job", self.arguments)
-        if task_name(self.function) is None and not isinstance(self.job, Mapping):
+        if task_name(self.function) is None:
             raise TypeError(f'{self.key}: mark {self.function.__qualname__} with @task("name", version=1)')
 
     @cached_property
@@ -153,8 +145,6 @@ class Task:
         TypeError
             The record loses something on the way: a field that the annotation of the function's parameter lacks.
         """
-        if task_name(self.function) is None:
-            return dict(self.job)
         adapter = _adapter(self.function)
         payload = adapter.dump_python(self.job, mode="json")
         if adapter.validate_python(payload) != self.job:
@@ -164,8 +154,7 @@ class Task:
     @cached_property
     def fingerprint(self) -> str:
         """Identity of task name, version and record; a done-marker with another one does not count."""
-        name = task_name(self.function) or f"{self.function.__module__}.{self.function.__qualname__}"
-        text = json.dumps([str(name), self.payload], sort_keys=True)
+        text = json.dumps([str(task_name(self.function)), self.payload], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -255,8 +244,9 @@ class Plan:
                     f"{workers}; use more workers, or set processes={max(1, workers)}"
                 )
             if memory_limit and task.memory > memory_limit:
+                terms = f" ({task.memory.explain()})" if isinstance(task.memory, Memory) else ""
                 raise PlanError(
-                    f"{self.title}: {task.key} needs {format_bytes(task.memory)} but a worker has "
+                    f"{self.title}: {task.key} needs {format_bytes(task.memory)}{terms} but a worker has "
                     f"{format_bytes(memory_limit)}; use fewer or larger workers, or a smaller voxel set"
                 )
         files = sum(task.files for task in self.tasks)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Task
 from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.ingestion.betas import SAMPLED_SESSIONS, copy_session, gather_statistics, verify_subject, write_session
@@ -33,12 +34,10 @@ if TYPE_CHECKING:
     from nsdflow.nsd.source import Source
     from nsdflow.store.build import Workspace
 
-__all__ = ["INTERPRETER_BYTES", "STAGES", "image_job", "image_tasks", "subject_job", "subject_tasks"]
+__all__ = ["STAGES", "image_job", "image_tasks", "subject_job", "subject_tasks"]
 
 #: In the order in which tasks are submitted.
 STAGES: Final = ("coordinates", "betas", "images", "statistics", "verification")
-#: Bytes of a worker's interpreter before it reads anything.
-INTERPRETER_BYTES: Final = 250 << 20
 
 
 def subject_job(
@@ -126,7 +125,9 @@ def subject_tasks(
         function=create_subject_group,
         job=TableJob(job, found.atlases, found.maps, coordinates),
         stage="coordinates",
-        memory=INTERPRETER_BYTES + (len(found.atlases) + 8) * volume_bytes + 4 * len(found.maps) * job.voxel_count,
+        memory=Memory.with_numpy(
+            volumes=(len(found.atlases) + 8) * volume_bytes, maps=4 * len(found.maps) * job.voxel_count
+        ),
         files=job.cut.files - sum(task.files for task in sessions) - len(STATISTICS),
     )
     statistics_bytes = len(job.sessions) * job.voxel_count * 10  # two float32 and two bool
@@ -136,7 +137,7 @@ def subject_tasks(
         job=job,
         stage="statistics",
         after=(create.key, *(task.key for task in sessions)),
-        memory=INTERPRETER_BYTES + 2 * statistics_bytes,
+        memory=Memory.with_numpy(statistics=2 * statistics_bytes),
         reads=statistics_bytes,
         writes=statistics_bytes,
         files=len(STATISTICS),
@@ -175,7 +176,7 @@ def _session_tasks(
             ),
             stage="betas",
             after=(f"coordinates-{job.subject}",),
-            memory=INTERPRETER_BYTES + session_bytes + buffers,
+            memory=Memory.with_numpy(session=session_bytes, buffers=buffers),
             reads=session_bytes if session in stored else found.bytes // len(job.sessions),
             writes=session_bytes,
             files=math.ceil(job.voxel_count / job.cut.shard[1]),
@@ -222,13 +223,13 @@ def image_tasks(job: ImageJob, inventory: Inventory) -> list[Task]:
     shard_images = job.cut.shard[0]
     original = math.prod(inventory.image_shape)
     shards = -(-job.count // shard_images)
-    memory = INTERPRETER_BYTES + IMAGES_AT_ONCE * (original + 3 * job.size**2)
+    memory = Memory.with_numpy(images=IMAGES_AT_ONCE * (original + 3 * job.size**2))
     create = Task(
         key="coordinates-images",
         function=create_images,
         job=job,
         stage="coordinates",
-        memory=INTERPRETER_BYTES,
+        memory=Memory.with_numpy(),
         files=job.cut.files - shards,
     )
     sizes = [min(shard_images, job.count - shard * shard_images) for shard in range(shards)]

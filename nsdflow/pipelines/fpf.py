@@ -15,7 +15,8 @@ from torch import nn
 
 from nsdflow.config.pipeline import TrainedPipeline
 from nsdflow.engine.compute import choose_device, torch_threads
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
+from nsdflow.engine.memory import Memory
+from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.models.gnet import FrozenEncoder, level_shapes
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS
 from nsdflow.models.networks.levels import channel_moments, group_layers, select_channels
@@ -24,7 +25,7 @@ from nsdflow.pipelines.fwrf.features import ALEXNET_MEMORY, load_alexnet
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, run_training
-from nsdflow.runs.parts import publish_parts, write_part
+from nsdflow.runs.parts import Publication, publish_parts, write_part
 from nsdflow.store import open_store
 
 if TYPE_CHECKING:
@@ -82,17 +83,19 @@ def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
         job=FpfJob(pipeline, store, folder.path),
         stage="train",
         pool="gpu",
-        memory=BASE_MEMORY + ALEXNET_MEMORY + images + 3 * sum(query.result_bytes for query in queries),
+        memory=Memory.with_torch(
+            network=ALEXNET_MEMORY, images=images, responses=3 * sum(query.result_bytes for query in queries)
+        ),
         reads=images + sum(query.bytes for query in queries),
         files=2,
     )
     publish = Task(
         key="publish",
         function=publish_parts,
-        arguments={"folder": folder.path, "store": store, "parts": [JOINT]},
+        job=Publication(folder.path, store, (JOINT,)),
         stage="publish",
         after=(train.key,),
-        memory=BASE_MEMORY,
+        memory=Memory.with_torch(),
     )
     note = f"{pipeline.train.epochs} epochs on {', '.join(pipeline.layers)} of AlexNet, protocol {pipeline.protocol}"
     return Plan(f"{pipeline.name}: train and publish", folder.path, (train, publish), notes=(note,))

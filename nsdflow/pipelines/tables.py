@@ -12,7 +12,8 @@ from pydantic import Field
 from nsdflow.analysis import accuracy_table, compare_runs, explainable_table, table_frame, transfer_table
 from nsdflow.analysis.comparison.tables import PIPELINE_COLUMNS
 from nsdflow.config.pipeline import PipelineBase
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
+from nsdflow.engine.memory import Memory
+from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.errors import MissingDataError, one_of
 from nsdflow.io.write import write_text
 from nsdflow.runs import open_run, write_results
@@ -48,7 +49,7 @@ def plan_tables(pipeline: TablesPipeline, *, store: str, folder: RunFolder) -> P
         {name: folder.sibling(name).path for name in pipeline.models},
         {name: folder.sibling(run).path for name, run in pipeline.transfers.items()},
     )
-    tables = Task("tables", make_tables, job, "tables", memory=BASE_MEMORY, files=4)
+    tables = Task("tables", make_tables, job, "tables", memory=Memory.with_torch(), files=4)
     note = "from finished runs; columns of runs that do not exist stay empty"
     return Plan(f"{pipeline.name}: the paper's tables", folder.path, (tables,), notes=(note,))
 

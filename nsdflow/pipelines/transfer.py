@@ -11,7 +11,8 @@ import xarray as xr
 from nsdflow.analysis import transfer_asymmetry, transfer_matrices
 from nsdflow.config.pipeline import TrainedPipeline
 from nsdflow.engine.compute import torch_threads
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
+from nsdflow.engine.memory import Memory
+from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.models.gnet import layer_slices, level_shapes
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.gnet.results import group_results
@@ -62,7 +63,7 @@ def plan_transfer(pipeline: TransferPipeline, *, store: str, folder: RunFolder) 
             job=TransferJob(pipeline, store, folder.path, trunks.path, trunk),
             stage="fit readouts",
             pool="gpu",
-            memory=BASE_MEMORY + images + 3 * sum(query.result_bytes for query in queries),
+            memory=Memory.with_torch(images=images, responses=3 * sum(query.result_bytes for query in queries)),
             reads=images + sum(query.bytes for query in queries),
         )
         for trunk in pipeline.trunk_rois
@@ -73,7 +74,7 @@ def plan_transfer(pipeline: TransferPipeline, *, store: str, folder: RunFolder) 
         job=TransferPublication(folder.path, trunks.path, pipeline.trunk_rois),
         stage="publish",
         after=tuple(task.key for task in fits),
-        memory=BASE_MEMORY,
+        memory=Memory.with_torch(),
     )
     note = f"on the trunks of {trunks.path}, in {pipeline.frozen_trunk} mode"
     return Plan(f"{pipeline.name}: transfer", folder.path, (*fits, publish), notes=(note,))

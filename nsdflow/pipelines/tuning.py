@@ -13,7 +13,8 @@ from pydantic import Field
 from nsdflow.analysis import pooling_field_fits, pooling_fields, roi_summary, tuning
 from nsdflow.config.pipeline import PipelineBase, Subjects
 from nsdflow.engine.compute import choose_device, torch_threads
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
+from nsdflow.engine.memory import Memory
+from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.fit.gnet.evaluate import predict_partitions
 from nsdflow.models.gnet import bipartite_slices, layer_slices
 from nsdflow.pipelines.data import load_images
@@ -76,7 +77,7 @@ def plan_tuning(pipeline: TuningPipeline, *, store: str, folder: RunFolder) -> P
         Task(
             f"tune-{subject}", tune_subject, TuneJob(pipeline, store, folder.path, model.path, subject), "tune",
             pool="gpu",
-            memory=BASE_MEMORY + 4 * query.result_bytes, reads=query.bytes,
+            memory=Memory.with_torch(responses=4 * query.result_bytes), reads=query.bytes,
         )
         for subject, query in queries.items()
     ]  # fmt: skip
@@ -86,7 +87,7 @@ def plan_tuning(pipeline: TuningPipeline, *, store: str, folder: RunFolder) -> P
         TuningPublication(folder.path, subjects, pipeline.threshold),
         "publish",
         after=tuple(task.key for task in tasks),
-        memory=BASE_MEMORY,
+        memory=Memory.with_torch(),
     )
     note = f"of {model.path}, {pipeline.bootstrap} resamples; bytes and memory for all voxels of the store"
     return Plan(f"{pipeline.name}: tuning", folder.path, (*tasks, publish), notes=(note,))

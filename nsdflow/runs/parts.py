@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
+from nsdflow.engine.plan import task
 from nsdflow.io.folders import exists, remove
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.tensors import load_tensors, save_tensors
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from nsdflow.store import Store
 
-__all__ = ["open_parts", "publish_parts", "remove_parts", "write_part"]
+__all__ = ["Publication", "open_parts", "publish_parts", "remove_parts", "write_part"]
 
 
 def write_part(
@@ -43,8 +45,22 @@ def remove_parts(folder: str) -> None:
         remove(f"{folder}/{name}")
 
 
-def publish_parts(*, folder: str, store: str, parts: Sequence[str]) -> dict[str, Any]:
-    """Join the parts' voxels in the store's order, publish ``model.safetensors`` and then ``results.zarr``."""
+@dataclass(frozen=True)
+class Publication:
+    """What the last task of a run publishes."""
+
+    folder: str
+    """Folder of the run."""
+    store: str
+    """Path or URL of the store."""
+    parts: tuple[str, ...]
+    """Names of the parts to join."""
+
+
+@task("runs.publish", version=1)
+def publish_parts(job: Publication) -> dict[str, Any]:
+    """Join the voxels of all parts in the order of the store; write ``model.safetensors``, then ``results.zarr``."""
+    folder, store, parts = job.folder, job.store, job.parts
     opened = open_store(store)
     trees = open_parts(folder, parts)
     groups = dict.fromkeys(group for tree in trees.values() for group in tree.children)

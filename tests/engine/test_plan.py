@@ -204,8 +204,8 @@ def test_moving_a_task_changes_nothing_and_a_new_version_does() -> None:
     def moved(job: Note) -> None: ...
 
     first = Task("a", note, Note("log", "a"), "letters")
-    assert Task("a", task("tests.note", version=1)(moved), first.job).fingerprint == first.fingerprint
-    assert Task("a", task("tests.note", version=2)(moved), first.job).fingerprint != first.fingerprint
+    assert Task("a", task("tests.note", version=1)(moved), first.job, "letters").fingerprint == first.fingerprint
+    assert Task("a", task("tests.note", version=2)(moved), first.job, "letters").fingerprint != first.fingerprint
 
 
 def test_a_record_comes_back_from_json_as_it_was() -> None:
@@ -216,7 +216,7 @@ def test_a_record_comes_back_from_json_as_it_was() -> None:
         seen.append(job)
 
     job = Nested(sessions=(1, 2), inner=Note("log", "a"), path=Path("/scratch"), affine=((1.0, 0.1),))
-    call = Task("a", keep, job).call
+    call = Task("a", keep, job, "letters").call
     replace(call, payload=json.loads(json.dumps(call.payload)))()
     assert seen == [job]
     assert isinstance(seen[0].sessions, tuple)
@@ -236,9 +236,9 @@ def test_a_record_that_would_lose_a_field_is_refused() -> None:
         extra: int = 0
 
     with pytest.raises(TypeError, match="Longer does not survive JSON"):
-        Task("a", note, Longer("log", "a", 3)).fingerprint  # noqa: B018
+        Task("a", note, Longer("log", "a", 3), "letters").fingerprint  # noqa: B018
     with pytest.raises(TypeError, match=r'mark .*unnamed with @task\("name", version=1\)'):
-        Task("a", lambda_without_name(), Note("log", "a"))
+        Task("a", lambda_without_name(), Note("log", "a"), "letters")
 
 
 def lambda_without_name():

@@ -18,9 +18,9 @@ from PIL import Image
 
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
+from nsdflow.engine.memory import NUMPY_BYTES
 from nsdflow.errors import MissingDataError, PlanError, SelectionError, StoreError
 from nsdflow.ingestion.ingest import ingest, plan_ingest
-from nsdflow.ingestion.tasks import INTERPRETER_BYTES
 from nsdflow.io.folders import list_files
 from nsdflow.store import open_store
 from nsdflow.synthetic import SyntheticSpec, write_nsd
@@ -192,7 +192,7 @@ def test_a_session_stays_within_its_planned_memory(source, plan, client, tmp_pat
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     values = 2 * 60 * tasks["coordinates-subj01"].job.subject.voxel_count
-    assert values < peak < task.memory - INTERPRETER_BYTES + (20 << 20), "20 MiB: buffers of decompression"
+    assert values < peak < task.memory - NUMPY_BYTES + (20 << 20), "20 MiB: buffers of decompression"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import torch
 import xarray as xr
 
 from nsdflow.engine.compute import choose_device, torch_threads
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
+from nsdflow.engine.memory import Memory
+from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, predict, search, solve
 from nsdflow.fit.fwrf.trials import sum_trials
 from nsdflow.names import select_subjects
@@ -19,7 +20,7 @@ from nsdflow.pipelines.evaluation import validation_accuracy
 from nsdflow.pipelines.fwrf.features import FeatureFolder, layer_names, network_of
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.gnet.training import load_split
-from nsdflow.runs.parts import publish_parts, write_part
+from nsdflow.runs.parts import Publication, publish_parts, write_part
 from nsdflow.runs.tensors import load_tensors, save_tensors
 from nsdflow.store import Store, open_store
 
@@ -45,7 +46,12 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
     shown = {subject: len(np.unique(opened.trials(subject)["nsd_id"])) for subject in subjects}
     images = len(shown_images(opened, subjects))
     create = Task(
-        "create", create_features, FeaturesJob(pipeline, store, folder.path), "create", memory=BASE_MEMORY, files=4
+        "create",
+        create_features,
+        FeaturesJob(pipeline, store, folder.path),
+        "create",
+        memory=Memory.with_torch(),
+        files=4,
     )
     blocks = [
         Task(
@@ -55,7 +61,10 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
             "features",
             after=("create",),
             pool="gpu",
-            memory=BASE_MEMORY + 2 * IMAGE_BLOCK * (features.sizes.map_bytes + features.sizes.pooled_bytes),
+            memory=Memory.with_torch(
+                feature_maps=2 * IMAGE_BLOCK * features.sizes.map_bytes,
+                pooled_features=2 * IMAGE_BLOCK * features.sizes.pooled_bytes,
+            ),
             writes=min(IMAGE_BLOCK, images - start) * features.sizes.bytes,
         )
         for start in range(0, images, IMAGE_BLOCK)
@@ -65,7 +74,11 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
         query = opened.explain(subject, **pipeline.selection())
         check_voxels(opened, subject, query.shape[1], pipeline.selection())
         reads = query.bytes + shown[subject] * features.sizes.bytes
-        memory = BASE_MEMORY + WORK_MEMORY + 3 * query.result_bytes + 2 * shown[subject] * features.sizes.bytes
+        memory = Memory.with_torch(
+            solver=WORK_MEMORY,
+            responses=3 * query.result_bytes,
+            features=2 * shown[subject] * features.sizes.bytes,
+        )
         searches = [
             Task(
                 f"search-{subject}-{start:05d}",
@@ -94,10 +107,10 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
     publish = Task(
         "publish",
         publish_parts,
-        {"folder": folder.path, "store": store, "parts": list(subjects)},
+        Publication(folder.path, store, tuple(subjects)),
         "publish",
         after=tuple(f"solve-{subject}" for subject in subjects),
-        memory=BASE_MEMORY,
+        memory=Memory.with_torch(),
     )
     note = (
         f"{features.sizes.candidates} candidates x {pipeline.lambdas} lambdas, features kept as {features.sizes.kept}"

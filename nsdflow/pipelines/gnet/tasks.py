@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsdflow.engine.compute import torch_threads, weights_cache
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
+from nsdflow.engine.memory import Memory
+from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.fit.streams import torch_stream
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
 from nsdflow.models.gnet import Encoder, Prefilter, layer_slices, level_shapes
@@ -19,7 +20,7 @@ from nsdflow.pipelines.gnet.prefilter_cache import cache_note, half_bytes, worke
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.settings import GNetPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.gnet.training import TrainingData, initial_readouts, load_training_data, run_training
-from nsdflow.runs.parts import publish_parts, write_part
+from nsdflow.runs.parts import Publication, publish_parts, write_part
 from nsdflow.store import open_store
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
                     stage="train",
                     pool="gpu",
                     together=pipeline.processes,
-                    memory=BASE_MEMORY + images + 3 * responses + worker_bytes(pipeline, maps),
+                    memory=Memory.with_torch(
+                        images=images, responses=3 * responses, prefilter_maps=worker_bytes(pipeline, maps)
+                    ),
                     reads=images + sum(query.bytes for query in queries),
                     files=2 if rank == 0 else 0,
                 )
@@ -59,10 +62,10 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
     publish = Task(
         key="publish",
         function=publish_parts,
-        arguments={"folder": folder.path, "store": store, "parts": list(groups)},
+        job=Publication(folder.path, store, tuple(groups)),
         stage="publish",
         after=tuple(task.key for task in trainings),
-        memory=BASE_MEMORY,
+        memory=Memory.with_torch(),
     )
     notes = (
         f"{pipeline.train.epochs} epochs on {len(subjects)} subjects, protocol {pipeline.protocol}",

@@ -22,7 +22,8 @@ import zarr
 from zarr.errors import UnstableSpecificationWarning
 
 from nsdflow.engine.compute import choose_device, torch_threads
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
+from nsdflow.engine.memory import Memory
+from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.io import flush
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.nsd.pictures import list_pictures, read_pictures
@@ -60,7 +61,7 @@ def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) ->
     pixels = 3 * opened.images().sizes["x"] ** 2
     create = Task(
         "create", create_predictions, CreateJob(pipeline, store, folder.path, model.path, subjects), "create",
-        memory=BASE_MEMORY,
+        memory=Memory.with_torch(),
         files=2 + 80 * len(subjects),
     )  # fmt: skip
     blocks = []
@@ -76,7 +77,7 @@ def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) ->
                     "predict",
                     after=("create",),
                     pool="gpu",
-                    memory=BASE_MEMORY + network + size * (pixels + 8 * voxels),
+                    memory=Memory.with_torch(network=network, images=size * pixels, predictions=8 * size * voxels),
                     reads=size * pixels,
                     writes=size * 4 * voxels,
                     files=1,
@@ -84,7 +85,7 @@ def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) ->
             )
     publish = Task(
         "publish", publish_predictions, Publication(folder.path, subjects), "publish",
-        after=("create", *(block.key for block in blocks)), memory=BASE_MEMORY,
+        after=("create", *(block.key for block in blocks)), memory=Memory.with_torch(),
     )  # fmt: skip
     note = f"with the networks of {model.path}; bytes and memory for all voxels of the store"
     return Plan(f"{pipeline.name}: predict", folder.path, (create, *blocks, publish), notes=(note,))

@@ -18,7 +18,8 @@ import xarray as xr
 
 from nsdflow.analysis import accuracy, noise_model
 from nsdflow.engine.compute import read_here
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
+from nsdflow.engine.memory import Memory
+from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.errors import MissingDataError, RunError, SelectionError
 from nsdflow.io.folders import list_files
 from nsdflow.names import select_subjects
@@ -62,7 +63,7 @@ def plan_synthetic_data(pipeline: SyntheticDataPipeline, *, store: str, folder: 
         every,
         "create",
         after=tuple(task.key for task in models),
-        memory=BASE_MEMORY,
+        memory=Memory.with_torch(),
         reads=prod(opened.images().shape),
         files=sum(_fixed_files(job, shapes) for job in jobs),
     )
@@ -73,7 +74,9 @@ def plan_synthetic_data(pipeline: SyntheticDataPipeline, *, store: str, folder: 
             ResponsesJob(job, folder.path, subject),
             "responses",
             after=(create.key,),
-            memory=BASE_MEMORY + 2 * images * voxels + 8 * voxels**2 + 24 * IMAGES_AT_ONCE * voxels,
+            memory=Memory.with_torch(
+                session=2 * images * voxels, noise_model=8 * voxels**2, predictions=24 * IMAGES_AT_ONCE * voxels
+            ),
             reads=4 * images * voxels * job.repeats,
             writes=2 * images * voxels * job.repeats,
             files=job.repeats * _columns(job, subject, voxels) + len(STATISTICS),
@@ -87,7 +90,7 @@ def plan_synthetic_data(pipeline: SyntheticDataPipeline, *, store: str, folder: 
         every,
         "publish",
         after=(create.key, *(task.key for task in fills)),
-        memory=BASE_MEMORY + max(8 * voxels**2 for _, voxels in shapes.values()),
+        memory=Memory.with_torch(noise_model=max(8 * voxels**2 for _, voxels in shapes.values())),
     )
     note = f"signal: {predictions.path}; the images are those of {store}, linked where both are on one file system"
     return Plan(f"{pipeline.name}: synthetic data", folder.path, (*models, create, *fills, publish), notes=(note,))
@@ -102,7 +105,7 @@ def _model_task(store: Store, subject: str, shape: tuple[int, int], predictions:
         NoiseModelJob(store.url, folder.path, predictions.path, subject),
         "noise model",
         # responses and predictions by trial; correlations C, A and P, and the eigenvectors with their work space
-        memory=BASE_MEMORY + 24 * trials.shape[0] * voxels + 32 * voxels**2,
+        memory=Memory.with_torch(trials=24 * trials.shape[0] * voxels, covariances=32 * voxels**2),
         reads=4 * images * voxels + trials.bytes,
         writes=4 * voxels**2,
     )
