@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from nsdflow import __version__
-from nsdflow.cli import compare, data, look, results, runs, site
+from nsdflow.cli import adopt, compare, data, look, results, runs, site
 from nsdflow.cli.interrupt import ctrl_c
 from nsdflow.errors import NsdflowError
 
@@ -31,6 +31,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     results.export,
     look.list_,
     look.info,
+    adopt.adopt,
     site.doctor,
 )
 

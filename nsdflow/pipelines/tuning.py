@@ -21,7 +21,7 @@ from nsdflow.pipelines.data import load_images
 from nsdflow.pipelines.earlier import input_subjects, run_settings
 from nsdflow.pipelines.gnet.saved import SubjectModel, load_subject_model
 from nsdflow.pipelines.gnet.settings import GNetPipeline
-from nsdflow.pipelines.gnet.training import load_split
+from nsdflow.pipelines.gnet.training import load_subject
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import open_parts, write_part
@@ -166,11 +166,10 @@ def publish_tuning(job: TuningPublication) -> dict[str, Any]:
 
 def validation_trials(config: GNetPipeline, store: Store, subject: str, flat_index: NDArray[np.int64]) -> xr.DataArray:
     """Responses (trial, voxel) to shared images as the run's protocol scores them, for the run's voxels."""
-    only = config.model_copy(update={"subjects": (subject,)})
-    ((trials, _),) = load_split(only, store, config.train.holdout_fraction)
-    columns = positions_of(flat_index, trials.voxels["flat_index"].values, subject)
+    positions = positions_of(flat_index, store.voxels(subject)["flat_index"].values, subject)
+    trials, _ = load_subject(config, store, subject, config.train.holdout_fraction, {"voxels": positions})
     return xr.DataArray(
-        trials.responses[np.ix_(np.flatnonzero(trials.shared), columns)],
+        trials.responses[trials.shared],
         dims=("trial", "voxel"),
         coords={"nsd_id": ("trial", trials.nsd_id[trials.shared])},
     )

@@ -41,6 +41,11 @@ class RunFolder:
         """The folder of a pipeline's run in ``runs``."""
         return cls(f"{str(runs).rstrip('/')}/{pipeline.name}")
 
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.path.rstrip("/").rsplit("/", 1)[-1]
+
     def sibling(self, name: str) -> RunFolder:
         """Another run in the same folder of runs, or the run at a path."""
         return RunFolder(name if "/" in name else f"{self.path.rsplit('/', 1)[0]}/{name}")

@@ -51,6 +51,7 @@ __all__ = [
     "layer_names",
     "load_alexnet",
     "network_of",
+    "origin_of",
     "sizes_of",
 ]
 
@@ -108,7 +109,7 @@ def kept_channels(sizes: Sizes, layer: NDArray[np.int64], channel: NDArray[np.in
     ]
 
 
-def _origin(sizes: Sizes, kept: Sequence[Tensor], layer: NDArray[np.int64]) -> FeatureOrigin:
+def origin_of(sizes: Sizes, kept: Sequence[Tensor], layer: NDArray[np.int64]) -> FeatureOrigin:
     """The inverse of :func:`kept_channels`."""
     first = np.zeros(len(sizes.layers), np.int64)
     for group in sizes.groups:
@@ -213,7 +214,7 @@ class FeatureFolder:
         """
         moments = self._moments(selected_on)
         kept, layer = select_channels(moments, [list(group) for group in self.sizes.groups], self.limit)
-        origin = _origin(self.sizes, kept, layer)
+        origin = origin_of(self.sizes, kept, layer)
         if self.sizes.kept == "pooled":
             first = np.cumsum([0, *(shape[0] for shape in self.sizes.maps)])
             columns = np.concatenate([index.numpy() + start for index, start in zip(kept, first[:-1], strict=True)])

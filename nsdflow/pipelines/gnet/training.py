@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nsdflow.models.gnet import LevelShape
     from nsdflow.store import Store
 
-__all__ = ["TrainingData", "initial_readouts", "load_split", "load_training_data", "run_training"]
+__all__ = ["TrainingData", "initial_readouts", "load_split", "load_subject", "load_training_data", "run_training"]
 
 
 @dataclass(frozen=True)
@@ -167,33 +167,55 @@ def run_training(
 def load_split(
     config: ModelPipeline, store: Store, holdout_fraction: float, *rois: str
 ) -> list[tuple[SubjectTrials, NDArray[np.bool_]]]:
-    """All trials of each subject, and which of its training trials are holdout (training trial,), by protocol.
+    """All trials of each subject of a pipeline, and its holdout, as :func:`load_subject` gives them."""
+    selection = config.selection(*rois)
+    subjects = select_subjects(store.subjects, config.subjects)
+    return [load_subject(config, store, name, holdout_fraction, selection) for name in subjects]
+
+
+def load_subject(
+    config: ModelPipeline, store: Store, subject: str, holdout_fraction: float, selection: Mapping[str, Any]
+) -> tuple[SubjectTrials, NDArray[np.bool_]]:
+    """All trials of a subject, and which of its training trials are holdout (training trial,), by protocol.
 
     Published: responses z-scored over all trials, the last training trials held out. Strict: images held out, and
-    responses z-scored on the training trials that remain.
+    responses z-scored on the training trials that remain. ``combine_trial`` averages the trials of each image after
+    that.
+
+    Parameters
+    ----------
+    config : ModelPipeline
+        Settings of the fit.
+    store : Store
+        Holds the trials.
+    subject : str
+        Such as ``"subj01"``.
+    holdout_fraction : float
+        Share of training trials, or of images, to hold out.
+    selection : mapping
+        ``roi`` and ``voxels`` of the query.
+
+    Raises
+    ------
+    SelectionError
+        If the subject has no such voxel, or no trial of a shared image.
     """
     published = config.protocol == "published"
-    split = []
-    for name in select_subjects(store.subjects, config.subjects):
-        shuffle = seed_of(config.seed, "shuffled images", name) if config.shuffle_images else None
-        subject = load_trials(store, name, config.selection(*rois), zscore=published, shuffle=shuffle)
-        training = ~subject.shared
-        if training.all():
-            raise SelectionError(f"{name} has no trial of a shared image to validate on; ingest more sessions")
-        if not published:
-            fitted_on = training.copy()
-            fitted_on[training] = ~image_holdout(subject.nsd_id[training], holdout_fraction)
-            scored = zscore_on(subject.responses, subject.session, fitted_on)
-            subject = replace(subject, responses=scored)
-        if config.combine_trial:
-            subject = subject.averaged()
-            training = ~subject.shared
-        trials = subject.nsd_id[training]
-        holdout = (
-            last_trials_holdout(len(trials), holdout_fraction) if published else image_holdout(trials, holdout_fraction)
-        )
-        split.append((subject, holdout))
-    return split
+    shuffle = seed_of(config.seed, "shuffled images", subject) if config.shuffle_images else None
+    trials = load_trials(store, subject, selection, zscore=published, shuffle=shuffle)
+    training = ~trials.shared
+    if training.all():
+        raise SelectionError(f"{subject} has no trial of a shared image to validate on; ingest more sessions")
+    if not published:
+        fitted_on = training.copy()
+        fitted_on[training] = ~image_holdout(trials.nsd_id[training], holdout_fraction)
+        trials = replace(trials, responses=zscore_on(trials.responses, trials.session, fitted_on))
+    if config.combine_trial:
+        trials = trials.averaged()
+    images = trials.nsd_id[~trials.shared]
+    if published:
+        return trials, last_trials_holdout(len(images), holdout_fraction)
+    return trials, image_holdout(images, holdout_fraction)
 
 
 def _report_epoch(run: str, part: str, record: Mapping[str, Any], device: torch.device) -> None:
