@@ -14,7 +14,7 @@ from nsdflow.models.published_fwrf import load_fwrf_file
 from nsdflow.pipelines.adopt.voxels import match_voxels, subject_table
 from nsdflow.pipelines.fwrf.features import candidates_of, layer_names, origin_of, sizes_of
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline
-from nsdflow.runs.parts import publish_parts, write_part
+from nsdflow.runs.parts import Publication, publish_parts, write_part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,7 +77,7 @@ def adopt_fwrf(path: str, store: Store, folder: RunFolder) -> None:
         }
         results = fitted.assign_coords(coords).assign_attrs({**attrs, "image_size": size})
         write_part(folder.path, subject, {subject: results})
-    publish_parts(folder=folder.path, store=store.url, parts=list(positions))
+    publish_parts(Publication(folder.path, store.url, tuple(positions)))
 
 
 def _results(
