@@ -11,70 +11,56 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
 
 from nsdflow.config.pipeline import TrainedPipeline
-from nsdflow.engine.compute import choose_device, torch_threads
+from nsdflow.engine.compute import choose_device, torch_threads, weights_cache
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.models.gnet import FrozenEncoder, level_shapes
-from nsdflow.models.networks.alexnet import ALEXNET_LAYERS
+from nsdflow.models.networks import open_network, record_of, sketch_network
 from nsdflow.models.networks.levels import channel_moments, group_layers, select_channels
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.fwrf.features import ALEXNET_MEMORY, load_alexnet
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, run_training
+from nsdflow.pipelines.networks import NetworkName, pretrained
 from nsdflow.runs.parts import Publication, publish_parts, write_part
 from nsdflow.store import open_store
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from nsdflow.models.networks.network import Network
     from nsdflow.pipelines.gnet.training import TrainingData
     from nsdflow.runs.folder import RunFolder
 
-__all__ = ["FpfPipeline", "SomeLayers", "build_encoder", "plan_fpf", "train_fpf"]
+__all__ = ["FpfPipeline", "build_encoder", "plan_fpf", "train_fpf"]
 
 
 class FpfPipeline(TrainedPipeline):
     """The flexible pooling readout of GNet on the feature maps of a frozen AlexNet."""
 
     kind: Literal["fpf"] = "fpf"
+    features: NetworkName = "alexnet"
+    """Network, as in :data:`nsdflow.models.networks.NETWORKS`."""
     feature_weights: str | None = None
-    """File with AlexNet's published weights; fetched and checked against its hash if null."""
-    layers: tuple[Literal["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"], ...] = Field(
-        ("conv1", "conv2", "conv3", "conv4", "conv5"), min_length=1
-    )
+    """File with the network's weights, or ``random``; the published ones if null."""
+    layers: tuple[str, ...] = Field(("conv1", "conv2", "conv3", "conv4", "conv5"), min_length=1)
     """Which of its layers, from the first to the last."""
     max_features_per_layer: int = Field(512, ge=1)
     """Of a layer with more channels, those that vary most over images."""
 
     def pretrained(self) -> Mapping[str, str]:
-        return {"feature_weights": "alexnet"}
+        return pretrained(self.features, self.feature_weights)
 
 
 #: Images whose channels are measured at once.
 BATCH = 50
 
 
-class SomeLayers(nn.Module):
-    """The maps of some layers of AlexNet, in the order of the network."""
-
-    def __init__(self, network: nn.Module, layers: tuple[str, ...]) -> None:
-        super().__init__()
-        self.network = network
-        self.layers = [number for number, name in enumerate(ALEXNET_LAYERS) if name in layers]
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        maps = self.network(images)
-        return [maps[number] for number in self.layers]
-
-
 def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
     """One GPU task that trains the readouts of all subjects, and one that publishes."""
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
+    sketch_network(pipeline.features, layers=pipeline.layers)  # refuses layers that it lacks
     queries = [opened.explain(subject, **pipeline.selection()) for subject in subjects]
     images = int(np.prod(opened.images().shape))
     train = Task(
@@ -84,7 +70,9 @@ def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
         stage="train",
         pool="gpu",
         memory=Memory.with_torch(
-            network=ALEXNET_MEMORY, images=images, responses=3 * sum(query.result_bytes for query in queries)
+            network=record_of(pipeline.features).memory,
+            images=images,
+            responses=3 * sum(query.result_bytes for query in queries),
         ),
         reads=images + sum(query.bytes for query in queries),
         files=2,
@@ -97,7 +85,8 @@ def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
         after=(train.key,),
         memory=Memory.with_torch(),
     )
-    note = f"{pipeline.train.epochs} epochs on {', '.join(pipeline.layers)} of AlexNet, protocol {pipeline.protocol}"
+    layers = f"{', '.join(pipeline.layers)} of {pipeline.features}"
+    note = f"{pipeline.train.epochs} epochs on {layers}, protocol {pipeline.protocol}"
     return Plan(f"{pipeline.name}: train and publish", folder.path, (train, publish), notes=(note,))
 
 
@@ -135,9 +124,15 @@ def train_fpf(job: FpfJob) -> dict[str, Any]:
     return {"best_epoch": result.best_epoch, "best_score": result.best_score, "precision": result.precision}
 
 
+def network_of(config: FpfPipeline) -> Network:
+    """The layers of the network that a pipeline names, with its weights."""
+    weights, cache = config.feature_weights, weights_cache()
+    return open_network(config.features, weights, layers=config.layers, seed=config.seed, cache=cache)
+
+
 def build_encoder(config: FpfPipeline, data: TrainingData) -> tuple[FrozenEncoder, dict[str, slice]]:
-    """AlexNet's layers as levels, the most variable channels of each, and where each layer's features lie."""
-    network = SomeLayers(load_alexnet(config.feature_weights), config.layers)
+    """The network's layers as levels, the most variable channels of each, and where each layer's features lie."""
+    network = network_of(config)
     rows = torch.cat(data.image_rows(training_only=config.protocol == "strict")).unique()
     device, limit = choose_device(config.device), config.max_features_per_layer
     network.to(device)
@@ -147,9 +142,8 @@ def build_encoder(config: FpfPipeline, data: TrainingData) -> tuple[FrozenEncode
         measured = rows if any(maps.shape[1] > limit for maps in shapes) else rows[:1]
         moments = [channel_moments(network(data.images[part].to(device)), limit) for part in measured.split(BATCH)]
     kept, origin = select_channels(reduce(add, moments), group_layers(shapes), limit)
-    names = [ALEXNET_LAYERS[number] for number in network.layers]
     slices = {}
     for layer in dict.fromkeys(origin.tolist()):
         (positions,) = np.nonzero(origin == layer)
-        slices[names[layer]] = slice(int(positions[0]), int(positions[-1]) + 1)
+        slices[network.layers[layer]] = slice(int(positions[0]), int(positions[-1]) + 1)
     return FrozenEncoder(network.cpu(), kept), slices

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nsdflow.engine.compute import weights_cache
 from nsdflow.ingestion.check import describe_source
-from nsdflow.models.networks.weights import ALEXNET_URL
+from nsdflow.models.networks import record_of
 from nsdflow.pipelines.load import load_pipeline
 from nsdflow.pipelines.sequence import SequencePipeline
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from nsdflow.config.pipeline import PipelineBase
 
 __all__ = ["check_source", "describe_needs"]
+
+
+#: Networks with a name of their own in prose.
+NAMES = {"alexnet": "AlexNet"}
 
 
 def check_source(
@@ -47,15 +51,19 @@ def describe_needs(pipeline: PipelineBase) -> Iterator[str]:
         yield f"{name} runs in turn: {', '.join(step.pipeline for step in pipeline.steps)}; --pipeline checks each"
     for run in pipeline.earlier_runs():
         yield f"{name} starts from the run {run}: finish that first"
-    for setting in pipeline.pretrained():
-        yield _weights_line(name, getattr(pipeline, setting), setting)
+    for setting, network in pipeline.pretrained().items():
+        yield _weights_line(name, network, getattr(pipeline, setting), setting)
 
 
-def _weights_line(name: str, given: str | None, setting: str) -> str:
-    """Where a pipeline finds AlexNet's weights, or what is missing."""
-    file = Path(given) if given is not None else weights_cache() / Path(ALEXNET_URL).name
+def _weights_line(name: str, network: str, given: str | None, setting: str) -> str:
+    """Where a pipeline finds a network's weights, or what is missing."""
+    published = record_of(network).published
+    called = NAMES.get(network, network)
+    if given is None and published is None:
+        return f"{name} takes the weights of {network} from its library, which fetches them; --set {setting}=FILE"
+    file = Path(given) if given is not None else weights_cache() / Path(str(published)).name
     if file.is_file():
-        return f"{name} finds AlexNet's weights in {file}"
+        return f"{name} finds {called}'s weights in {file}"
     if given is not None:
-        return f"missing: {file}, AlexNet's weights for {name}"
-    return f"{name} will fetch AlexNet's weights from {ALEXNET_URL}; without network: --set {setting}=FILE"
+        return f"missing: {file}, {called}'s weights for {name}"
+    return f"{name} will fetch {called}'s weights from {published}; without network: --set {setting}=FILE"

@@ -19,8 +19,7 @@ from nsdflow.engine.compute import weights_cache
 from nsdflow.fit.checkpoint import load_state, save_state
 from nsdflow.fit.fwrf.features import MapFeatures, PooledFeatures
 from nsdflow.io.folders import list_files
-from nsdflow.models.networks.alexnet import ALEXNET_LAYERS, AlexNet
-from nsdflow.models.networks.gabor import PUBLISHED_FREQUENCIES, GaborPyramid
+from nsdflow.models.networks import open_network, record_of, sketch_network
 from nsdflow.models.networks.levels import (
     ChannelMoments,
     group_layers,
@@ -29,7 +28,6 @@ from nsdflow.models.networks.levels import (
     select_channels,
     sum_moments,
 )
-from nsdflow.models.networks.weights import ALEXNET_SHAPES, load_alexnet_weights
 from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pool
 
 if TYPE_CHECKING:
@@ -39,24 +37,21 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nsdflow.fit.fwrf.features import CandidateFeatures
+    from nsdflow.models.networks.network import Network
     from nsdflow.pipelines.fwrf.settings import FwrfPipeline
 
 __all__ = [
-    "ALEXNET_MEMORY",
     "FeatureFolder",
     "FeatureOrigin",
     "Sizes",
     "candidates_of",
     "kept_channels",
     "layer_names",
-    "load_alexnet",
     "network_of",
     "origin_of",
     "sizes_of",
 ]
 
-#: Bytes of a task for AlexNet, which is 0.25 GB, and its maps, 3.4 MB an image, some of them twice.
-ALEXNET_MEMORY = 1 << 30
 #: Images run through the network at once.
 BATCH = 50
 
@@ -123,23 +118,14 @@ def _offsets(sizes: Sizes, group: Sequence[int]) -> Iterator[tuple[int, int]]:
     return zip(group, accumulate((sizes.layers[number] for number in group), initial=0), strict=False)
 
 
-def network_of(config: FwrfPipeline) -> nn.Module:
-    """The feature network that a pipeline names."""
-    if config.features == "gabor":
-        return GaborPyramid()
-    return load_alexnet(config.feature_weights)
-
-
-def load_alexnet(weights: str | None) -> AlexNet:
-    """AlexNet with the weights in a file, or with the published ones, which are fetched once."""
-    return AlexNet(load_alexnet_weights(weights, cache=weights_cache()))
+def network_of(config: FwrfPipeline) -> Network:
+    """The network that a pipeline names, with its weights."""
+    return open_network(config.features, config.feature_weights, seed=config.seed, cache=weights_cache())
 
 
 def layer_names(config: FwrfPipeline) -> tuple[str, ...]:
     """Names of the network's layers, as they appear on the coordinate ``layer``."""
-    if config.features == "gabor":
-        return tuple(f"{frequency:.3g} cycles/image" for frequency in PUBLISHED_FREQUENCIES)
-    return ALEXNET_LAYERS
+    return record_of(config.features).layers or sketch_network(config.features).layers
 
 
 def candidates_of(config: FwrfPipeline) -> NDArray[np.floating[Any]]:
@@ -150,15 +136,8 @@ def candidates_of(config: FwrfPipeline) -> NDArray[np.floating[Any]]:
 
 def sizes_of(config: FwrfPipeline, image_size: int) -> Sizes:
     """Sizes for images of ``image_size`` pixels, from shapes alone: nothing is computed or downloaded."""
-    with torch.device("meta"):
-        if config.features == "gabor":
-            network: nn.Module = GaborPyramid()
-        else:
-            weights = {f"{name}.weight": torch.empty(shape) for name, shape in ALEXNET_SHAPES.items()}
-            network = AlexNet(
-                weights | {f"{name}.bias": torch.empty(shape[0]) for name, shape in ALEXNET_SHAPES.items()}
-            )
-        layers = network(torch.zeros(1, 3, image_size, image_size))
+    network = sketch_network(config.features)
+    layers = network(torch.zeros(1, 3, image_size, image_size, device="meta"))
     groups = group_layers(layers)
     maps = tuple((sum(layers[i].shape[1] for i in group), *layers[group[0]].shape[2:]) for group in groups)
     channels = tuple(layer.shape[1] for layer in layers)

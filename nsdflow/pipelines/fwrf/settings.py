@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from nsdflow.config.base import Frozen
 from nsdflow.config.pipeline import ModelPipeline
+from nsdflow.pipelines.networks import NetworkName, pretrained
 
 __all__ = ["CandidateGrid", "FwrfPipeline"]
 
@@ -27,9 +28,10 @@ class FwrfPipeline(ModelPipeline):
     """Feature-weighted receptive fields: ridge on pooled feature maps, the best pooling field a voxel."""
 
     kind: Literal["fwrf"] = "fwrf"
-    features: Literal["alexnet", "gabor"] = "alexnet"
+    features: NetworkName = "alexnet"
+    """Network, as in :data:`nsdflow.models.networks.NETWORKS`."""
     feature_weights: str | None = None
-    """File with AlexNet's published weights; fetched and checked against its hash if null."""
+    """File with the network's weights, or ``random``; the published ones if null."""
     max_features_per_layer: int = Field(512, ge=1)
     candidates: CandidateGrid = CandidateGrid()
     lambda_min: float = Field(1e3, gt=0)
@@ -51,4 +53,4 @@ class FwrfPipeline(ModelPipeline):
         return self
 
     def pretrained(self) -> Mapping[str, str]:
-        return {"feature_weights": "alexnet"} if self.features == "alexnet" else {}
+        return pretrained(self.features, self.feature_weights)

@@ -13,15 +13,15 @@ from nsdflow.errors import MissingDataError, RunError
 from nsdflow.fit.fwrf import FwrfResult, predict
 from nsdflow.fit.fwrf.features import MapFeatures
 from nsdflow.models.gnet import FrozenEncoder
+from nsdflow.models.networks import NETWORKS
 from nsdflow.models.networks.levels import merge_layers
 from nsdflow.pipelines.earlier import recorded_pipeline, run_settings, voxels_of
-from nsdflow.pipelines.fpf import FpfPipeline, SomeLayers
+from nsdflow.pipelines.fpf import FpfPipeline
+from nsdflow.pipelines.fpf import network_of as fpf_network
 from nsdflow.pipelines.fwrf.features import (
-    ALEXNET_MEMORY,
     candidates_of,
     kept_channels,
     layer_names,
-    load_alexnet,
     network_of,
     sizes_of,
 )
@@ -146,7 +146,7 @@ def load_fwrf(run: RunFolder, subject: str) -> FwrfModel:
 
 
 def load_fpf(run: RunFolder, subject: str) -> SubjectModel:
-    """The readout of one subject of a finished run on a frozen AlexNet, and the network it reads.
+    """The readout of one subject of a finished run on a frozen network, and the network it reads.
 
     Raises
     ------
@@ -162,8 +162,7 @@ def load_fpf(run: RunFolder, subject: str) -> SubjectModel:
     channels = [state[name] for name in sorted(state) if name.startswith("channels.")]
     if not channels:
         raise RunError(_NO_CHANNELS.format(run.path))
-    alexnet = load_alexnet(config.feature_weights)
-    encoder, readout = FrozenEncoder(SomeLayers(alexnet, config.layers), channels), load_readouts(state)[subject]
+    encoder, readout = FrozenEncoder(fpf_network(config), channels), load_readouts(state)[subject]
     return SubjectModel((TrunkReadout(config.name, encoder, readout, np.arange(voxels.sizes["voxel"])),), voxels)
 
 
@@ -180,7 +179,7 @@ class PredictorKind:
 GABOR_MEMORY = 5 << 28
 
 GNET = PredictorKind(load_subject_model, 0)
-FPF = PredictorKind(load_fpf, ALEXNET_MEMORY)
+FPF = PredictorKind(load_fpf, NETWORKS["alexnet"].memory)
 FWRF = PredictorKind(load_fwrf, GABOR_MEMORY)
 
 

@@ -1,0 +1,181 @@
+"""A network with named layers: how an image becomes its input, and what its layers give."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nsdflow.errors import one_of
+
+__all__ = ["IMAGENET", "Network", "Preprocessing", "as_maps", "seeded", "weights_hash"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image (3, y, x) of 0 to 255 becomes an input of a network.
+
+    The image is resized so that its shorter side has ``size`` pixels, cropped to ``crop`` x ``crop`` in the middle,
+    divided by 255 and standardised. ``None`` leaves a step out.
+    """
+
+    size: int | None = 224
+    crop: int | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Inputs (image, 3, y, x) float32 of images (image, 3, y, x), uint8 or floats of 0 to 255."""
+        # of bytes on the CPU torch resizes as Pillow does, rounding included
+        pixels = images if images.dtype == torch.uint8 and images.device.type == "cpu" else images.float()
+        if self.size is not None and min(pixels.shape[2:]) != self.size:
+            ratio = self.size / min(pixels.shape[2:])
+            sides = [round(side * ratio) for side in pixels.shape[2:]]
+            pixels = functional.interpolate(pixels, sides, mode=self.interpolation, antialias=True).clamp(0, 255)
+        pixels = pixels.float()
+        if self.crop is not None:
+            y, x = ((side - self.crop) // 2 for side in pixels.shape[2:])
+            pixels = pixels[:, :, y : y + self.crop, x : x + self.crop]
+        mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (self.mean, self.std))
+        standardised: Tensor = (pixels / 255).sub(mean).div(std)
+        return standardised
+
+    @property
+    def input_size(self) -> int | None:
+        """Pixels per side of the input; None if it is the image's own."""
+        return self.crop or self.size
+
+
+#: Images as they are, standardised with ImageNet's constants.
+IMAGENET = Preprocessing(size=None)
+
+
+class Network(nn.Module):
+    """A frozen network that returns the maps of its layers.
+
+    Parameters
+    ----------
+    name : str
+        As in a pipeline file.
+    module : nn.Module
+        What computes.
+    layers : sequence of str
+        Names of the layers, in order.
+    run : callable
+        Module and images (image, 3, y, x) of 0 to 255 to one tensor per layer: maps (image, channel, y, x), tokens
+        (image, token, channel) or vectors (image, channel).
+    preprocessing : Preprocessing or None
+        For the record; None where the module does it by itself.
+    weights : str
+        Where the weights come from.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        layers: Sequence[str],
+        run: Callable[[nn.Module, Tensor], list[Tensor]],
+        *,
+        preprocessing: Preprocessing | None = None,
+        weights: str = "none",
+        version: str = "",
+    ) -> None:
+        super().__init__()
+        self.name, self.layers, self.preprocessing = name, tuple(layers), preprocessing
+        self.weights, self.version = weights, version
+        self.module, self._run = module.eval().requires_grad_(False), run
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps (image, channel, y, x), one per layer: tokens on their grid, vectors as 1 x 1 maps."""
+        return [as_maps(tensor) for tensor in self.outputs(images)]
+
+    def outputs(self, images: Tensor) -> list[Tensor]:
+        """What the layers give, as they give it."""
+        return self._run(self.module, images)
+
+    def only(self, layers: Sequence[str] | None) -> Network:
+        """The same network with some of its layers, in the order of the network.
+
+        Raises
+        ------
+        SelectionError
+            It has no such layer.
+        """
+        if layers is None:
+            return self
+        for layer in layers:
+            if layer not in self.layers:
+                raise one_of(f"layer of {self.name}", layer, self.layers)
+        numbers = [number for number, layer in enumerate(self.layers) if layer in layers]
+
+        def some(module: nn.Module, images: Tensor) -> list[Tensor]:
+            outputs = self._run(module, images)
+            return [outputs[number] for number in numbers]
+
+        return Network(
+            self.name,
+            self.module,
+            [self.layers[number] for number in numbers],
+            some,
+            preprocessing=self.preprocessing,
+            weights=self.weights,
+            version=self.version,
+        )
+
+    def shapes(self, image_size: int) -> dict[str, tuple[int, ...]]:
+        """Shape of each layer's output for one image of ``image_size`` pixels, as the layer gives it."""
+        device = next((tensor.device for tensor in self.module.state_dict().values()), torch.device("cpu"))
+        with torch.inference_mode():
+            outputs = self.outputs(torch.zeros(1, 3, image_size, image_size, device=device))
+        return {layer: tuple(tensor.shape[1:]) for layer, tensor in zip(self.layers, outputs, strict=True)}
+
+    def identity(self) -> dict[str, Any]:
+        """What decides about the features: name, version, layers, preprocessing, weights and their hash."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "layers": list(self.layers),
+            "preprocessing": asdict(self.preprocessing) if self.preprocessing else "built in",
+            "weights": self.weights,
+            "weights_sha256": weights_hash(self.module),
+        }
+
+
+def as_maps(tensor: Tensor) -> Tensor:
+    """Any output of a layer as maps (image, channel, y, x).
+
+    Of tokens, the last square number make the grid: those before them (class, registers) are left out.
+    """
+    if tensor.ndim == 4:
+        return tensor
+    if tensor.ndim == 2:
+        return tensor[:, :, None, None]
+    side = math.isqrt(tensor.shape[1])
+    return tensor[:, tensor.shape[1] - side * side :].transpose(1, 2).unflatten(2, (side, side))
+
+
+def weights_hash(module: nn.Module) -> str:
+    """SHA-256 of names and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
+        if tensor.device.type != "meta":
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's generator seeded within the block, and as it was after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,49 @@
+"""The two networks of the published fwRF models, as records of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nsdflow.models.networks.alexnet import ALEXNET_LAYERS, AlexNet
+from nsdflow.models.networks.gabor import PUBLISHED_FREQUENCIES, GaborPyramid
+from nsdflow.models.networks.network import Network, seeded
+from nsdflow.models.networks.weights import ALEXNET_SHAPES, ALEXNET_URL, load_alexnet_weights
+
+__all__ = ["open_alexnet", "open_gabor", "random_alexnet_weights"]
+
+
+def open_alexnet(
+    name: str, weights: str | None, seed: int, layers: Sequence[str] | None, cache: str | Path | None = None
+) -> Network:
+    """AlexNet with published, local or random weights."""
+    random = weights == "random"
+    state = random_alexnet_weights(seed) if random else load_alexnet_weights(weights, cache=cache)
+    source = weights or ALEXNET_URL
+    network = Network(name, AlexNet(state), ALEXNET_LAYERS, _call, weights=source, version="torchvision 1 (owt)")
+    return network.only(layers)
+
+
+def open_gabor(name: str, weights: str | None, seed: int, layers: Sequence[str] | None) -> Network:
+    """The Gabor pyramid, a layer per spatial frequency."""
+    names = [f"{frequency:.3g} cycles/image" for frequency in PUBLISHED_FREQUENCIES]
+    return Network(name, GaborPyramid(), names, _call, version="published").only(layers)
+
+
+def random_alexnet_weights(seed: int) -> dict[str, Tensor]:
+    """Weights drawn from He's normal distribution, for tests and the demo."""
+    state = {}
+    with seeded(seed):
+        for name, shape in ALEXNET_SHAPES.items():
+            inputs = torch.Size(shape[1:]).numel()
+            state[f"{name}.weight"] = torch.randn(shape) * (2 / inputs) ** 0.5
+            state[f"{name}.bias"] = torch.zeros(shape[0])
+    return state
+
+
+def _call(module: nn.Module, images: Tensor) -> list[Tensor]:
+    maps: list[Tensor] = module(images)
+    return maps
