@@ -93,6 +93,16 @@ KINDS: Final[Mapping[str, Kind]] = {
             predictor_at=f"{_PREDICTORS}:FWRF",
         ),
         Kind(
+            "features",
+            settings_at=f"{_PIPELINES}.features.settings:FeaturesPipeline",
+            planner_at=f"{_PIPELINES}.features.tasks:plan_features",
+        ),
+        Kind(
+            "ridge",
+            settings_at=f"{_PIPELINES}.ridge.settings:RidgePipeline",
+            planner_at=f"{_PIPELINES}.ridge.tasks:plan_ridge",
+        ),
+        Kind(
             "predict",
             settings_at=f"{_PIPELINES}.predict.settings:PredictPipeline",
             planner_at=f"{_PIPELINES}.predict.tasks:plan_predict",

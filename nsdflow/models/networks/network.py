@@ -160,7 +160,8 @@ def as_maps(tensor: Tensor) -> Tensor:
     if tensor.ndim == 2:
         return tensor[:, :, None, None]
     side = math.isqrt(tensor.shape[1])
-    return tensor[:, tensor.shape[1] - side * side :].transpose(1, 2).unflatten(2, (side, side))
+    grid = tensor[:, tensor.shape[1] - side * side :].transpose(1, 2)
+    return grid.reshape(*grid.shape[:2], side, side)
 
 
 def weights_hash(module: nn.Module) -> str:

@@ -1,0 +1,109 @@
+"""From the output of a layer to a row of features: reductions over space or tokens, and projections."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["Projection", "feature_count", "fit_pca", "make_projection", "reduce_output", "sparse_random"]
+
+
+def _grid(maps: Tensor, cells: int) -> Tensor:
+    return functional.adaptive_avg_pool2d(maps, cells)
+
+
+#: Of maps (image, channel, y, x).
+SPATIAL: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
+    "keep": lambda maps: maps,
+    "mean": lambda maps: maps.mean((2, 3)),
+    "max": lambda maps: maps.amax((2, 3)),
+}
+#: Of tokens (image, token, channel).
+TOKENS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
+    "keep": lambda tokens: tokens,
+    "mean": lambda tokens: tokens.mean(1),
+    "cls": lambda tokens: tokens[:, 0],
+}
+
+
+def reduce_output(output: Tensor, spatial: str, tokens: str) -> Tensor:
+    """Features (image, feature) float32 of a layer's output: maps, tokens or vectors."""
+    if output.ndim == 4:
+        grid = re.fullmatch(r"grid\((\d+)\)", spatial)
+        output = _grid(output, int(grid[1])) if grid else SPATIAL[spatial](output)
+    elif output.ndim == 3:
+        output = TOKENS[tokens](output)
+    return output.flatten(1).float()
+
+
+def feature_count(shape: tuple[int, ...], spatial: str, tokens: str) -> int:
+    """Features that :func:`reduce_output` gives for an output of that shape, without the image axis."""
+    return int(reduce_output(torch.zeros(1, *shape, device="meta"), spatial, tokens).shape[1])
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Features times a matrix, after subtraction of a mean."""
+
+    matrix: Tensor
+    """(feature, component), dense or sparse."""
+    mean: Tensor | None = None
+    """(feature,)"""
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """(image, feature) -> (image, component)."""
+        centred = features if self.mean is None else features - self.mean
+        return (self.matrix.T @ centred.T).T if self.matrix.is_sparse else centred @ self.matrix
+
+
+def sparse_random(features: int, components: int, seed: int) -> Projection:
+    """Very sparse random projection (Li, Hastie and Church, 2006): of s = sqrt(features) entries one is not 0.
+
+    Entries are +-sqrt(s / components); distances are kept on average.
+    """
+    rng = np.random.default_rng(seed)
+    s = math.sqrt(features)
+    counts = rng.binomial(features, 1 / s, size=components)
+    rows = np.concatenate([rng.choice(features, count, replace=False) for count in counts])
+    columns = np.repeat(np.arange(components), counts)
+    values = rng.choice([-1.0, 1.0], len(rows)) * math.sqrt(s / components)
+    indices = torch.from_numpy(np.stack([rows, columns]))
+    size = (features, components)
+    return Projection(torch.sparse_coo_tensor(indices, torch.from_numpy(values).float(), size, check_invariants=True))
+
+
+def fit_pca(features: Tensor, components: int) -> Projection:
+    """Principal components (feature, component) of features (image, feature), from their Gram matrix.
+
+    Signs are such that the largest entry of a component is positive.
+    """
+    mean = features.mean(0)
+    X = features - mean
+    E, U = torch.linalg.eigh((X @ X.T).double())  # ascending
+    kept = min(components, int((E[-1] * 1e-7 < E).sum()))
+    U, S = U[:, -kept:].flip(1), E[-kept:].flip(0).sqrt()
+    V = X.T @ (U / S).float()  # (feature, component)
+    signs = V.gather(0, V.abs().argmax(0, keepdim=True)).sign()
+    if kept < components:
+        V = functional.pad(V * signs, (0, components - kept))
+        return Projection(V, mean)
+    return Projection(V * signs, mean)
+
+
+def make_projection(text: str, features: int, seed: int, fitted: Projection | None) -> tuple[int, Projection | None]:
+    """Components of a projection as settings write it, and the projection; a PCA must have been fitted."""
+    if text == "none":
+        return features, None
+    name, numbers = text.rstrip(")").split("(")
+    components, *own = (int(number) for number in numbers.split(","))
+    if name == "pca":
+        return components, fitted
+    return components, sparse_random(features, components, own[0] if own else seed)

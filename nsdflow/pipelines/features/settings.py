@@ -1,0 +1,60 @@
+"""Settings of a pipeline of kind ``features``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from nsdflow.config.pipeline import PipelineBase, Subjects
+from nsdflow.pipelines.networks import NetworkName, pretrained
+
+__all__ = ["FeaturesPipeline"]
+
+
+def _spatial(value: str) -> str:
+    if value not in ("keep", "mean", "max") and not re.fullmatch(r"grid\([1-9]\d*\)", value):
+        raise ValueError(f"{value!r} is no reduction of maps; write keep, mean, max or grid(4)")
+    return value
+
+
+def _projection(value: str) -> str:
+    if value != "none" and not re.fullmatch(r"(pca\([1-9]\d*\)|sparse_random\([1-9]\d*(, *\d+)?\))", value):
+        raise ValueError(f"{value!r} is no projection; write none, pca(500), or sparse_random(5000, 1) with a seed")
+    return value
+
+
+class FeaturesPipeline(PipelineBase):
+    """Features of images by the layers of any network."""
+
+    kind: Literal["features"] = "features"
+    features: NetworkName = "alexnet"
+    """Network, as in :data:`nsdflow.models.networks.NETWORKS`."""
+    feature_weights: str | None = None
+    """File with the network's weights, or ``random``; the published ones if null."""
+    layers: tuple[str, ...] | None = None
+    """Layers to keep; all if null."""
+    spatial: Annotated[str, AfterValidator(_spatial)] = "keep"
+    """Of maps: ``keep`` every position, their ``mean`` or ``max``, or means over a grid: ``grid(4)``."""
+    tokens: Literal["cls", "mean", "keep"] = "keep"
+    """Of tokens: the first one, their mean, or all."""
+    projection: Annotated[str, AfterValidator(_projection)] = "none"
+    """``sparse_random(n)`` or ``sparse_random(n, seed)``: n random combinations; ``pca(n)``: n principal components of
+    images that no subject is validated on."""
+    pca_images: int = Field(2000, ge=2)
+    """Images that a PCA is fitted on at most, drawn with the seed."""
+    images: Literal["subjects", "all"] = "subjects"
+    """``subjects``: those that the subjects saw; ``all`` of the store."""
+    subjects: Subjects = "all"
+    dtype: Literal["float32", "float16"] = "float32"
+    images_per_task: int = Field(256, ge=1)
+    """Images of a task, which are the rows of a file of the result."""
+    batch_size: int = Field(32, ge=1)
+    """Images that pass the network at once."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1)
+
+    def pretrained(self) -> Mapping[str, str]:
+        return pretrained(self.features, self.feature_weights)

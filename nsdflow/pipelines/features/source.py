@@ -1,0 +1,236 @@
+"""Where a ridge reads features: layers of a features run, or a file of one's own with a row per image."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+import numpy as np
+import xarray as xr
+
+from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
+from nsdflow.pipelines.features.tasks import group_of
+from nsdflow.runs import open_run
+from nsdflow.runs.results import RESULTS
+from nsdflow.store.chunks import read_region
+from nsdflow.store.shards import open_sharded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from nsdflow.runs.folder import RunFolder
+
+__all__ = ["FeatureTable", "open_features", "write_features"]
+
+
+class _Matrix(Protocol):
+    """Read by rows and columns."""
+
+    def read(self, rows: NDArray[np.intp], columns: slice) -> NDArray[Any]:
+        """Some rows (ascending) and a block of columns."""
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """A matrix (image, feature) and the image of each row."""
+
+    name: str
+    nsd_id: NDArray[np.int64]
+    count: int
+    matrix: _Matrix
+
+    def rows_of(self, ids: NDArray[np.int64]) -> Rows:
+        """The rows of some images (ascending), read when they are used.
+
+        Raises
+        ------
+        SelectionError
+            An image has no features.
+        """
+        order = np.argsort(self.nsd_id)
+        place = np.minimum(np.searchsorted(self.nsd_id, ids, sorter=order), len(order) - 1)
+        rows = order[place]
+        if len(absent := np.flatnonzero(self.nsd_id[rows] != ids)):
+            raise SelectionError(
+                f"features {self.name} lack image {ids[absent[0]]} (and {len(absent) - 1} more) of {len(ids)}; "
+                "compute them for all images that the subjects saw"
+            )
+        return Rows(self, rows)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a table, read by columns."""
+
+    table: FeatureTable
+    rows: NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(row, feature)."""
+        return len(self.rows), self.table.count
+
+    def __getitem__(self, key: tuple[slice, slice]) -> NDArray[np.float32]:
+        ascending, back = np.unique(self.rows, return_inverse=True)
+        values = self.table.matrix.read(ascending, slice(*key[1].indices(self.table.count)))
+        values = values if (back == np.arange(len(back))).all() else values[back]
+        return np.ascontiguousarray(values, np.float32)
+
+
+@dataclass(frozen=True)
+class _Sharded:
+    url: str
+
+    def read(self, rows: NDArray[np.intp], columns: slice) -> NDArray[Any]:
+        return read_region(open_sharded(self.url), (rows, np.arange(columns.start, columns.stop)))
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    values: NDArray[Any]
+
+    def read(self, rows: NDArray[np.intp], columns: slice) -> NDArray[Any]:
+        return np.asarray(self.values[rows, columns])
+
+
+def open_features(features: str, folder: RunFolder, layers: Sequence[str] | None = None) -> dict[str, FeatureTable]:
+    """Tables by layer.
+
+    Parameters
+    ----------
+    features : str
+        A features run beside ``folder``, its path, or a file: ``.npy`` or ``.npz`` (with ``nsd_id``, or with a file
+        ``NAME.nsd_id.npy`` beside it), ``.zarr`` or ``.nc`` with a coordinate ``nsd_id``.
+    folder : RunFolder
+        Of the run that reads.
+    layers : sequence of str, optional
+        All if None.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such run or file.
+    SourceError
+        The file's rows are not one per image, or hold NaN.
+    SelectionError
+        It has no such layer.
+    """
+    suffix = Path(features).suffix
+    tables = _from_file(Path(features).expanduser()) if suffix in READERS else _from_run(features, folder)
+    for layer in layers or ():
+        if layer not in tables:
+            raise one_of(f"layer of {features}", layer, tables)
+    return {layer: table for layer, table in tables.items() if layers is None or layer in layers}
+
+
+def _from_run(features: str, folder: RunFolder) -> dict[str, FeatureTable]:
+    path = folder.sibling(features).path
+    tree = open_run(path)
+    tables = {}
+    for group, node in tree.children.items():
+        if "features" in node.dataset and "nsd_id" in node.dataset.coords:
+            layer = str(node.attrs.get("layer", group))
+            ids, shape = np.asarray(node.dataset["nsd_id"].values, np.int64), node.dataset["features"].shape
+            url = f"{path}/{RESULTS}/{group_of(layer)}/features"
+            tables[layer] = FeatureTable(layer, ids, int(shape[1]), _Sharded(url))
+    if not tables:
+        raise SourceError(f"{path} is no run of kind features; name one, or a file: {', '.join(READERS)}")
+    return tables
+
+
+def _from_file(path: Path) -> dict[str, FeatureTable]:
+    if not path.exists():
+        raise MissingDataError(f"{path}: no such file of features")
+    ids, spaces = READERS[path.suffix](path)
+    tables = {}
+    for name, values in spaces.items():
+        _check(path, name, ids, values)
+        tables[name] = FeatureTable(name, np.asarray(ids, np.int64), int(values.shape[1]), _InMemory(values))
+    return tables
+
+
+def _check(path: Path, name: str, ids: NDArray[Any] | None, values: NDArray[Any]) -> None:
+    """Refuse features whose rows cannot be those of images."""
+    where = f"{path}: {name}"
+    if ids is None:
+        raise SourceError(f"{where}: which image is each row? give nsd_id in the file, or as {path.stem}.nsd_id.npy")
+    if values.ndim != 2 or len(values) != len(ids):
+        raise SourceError(f"{where} has shape {values.shape} for {len(ids)} values of nsd_id; give one row per image")
+    if not np.issubdtype(np.asarray(ids).dtype, np.integer) or len(np.unique(ids)) != len(ids):
+        raise SourceError(f"{where}: nsd_id must be different whole numbers, one per row (0 to 72999)")
+    if len(ids) and not 0 <= int(np.min(ids)) <= int(np.max(ids)) < 73_000:
+        raise SourceError(f"{where}: nsd_id {int(np.min(ids))} to {int(np.max(ids))}; NSD counts from 0 to 72999")
+    for start in range(0, len(ids), 1024):
+        broken = ~np.isfinite(np.asarray(values[start : start + 1024], np.float32))
+        if broken.any():
+            row = start + int(np.flatnonzero(broken.any(1))[0])
+            raise SourceError(f"{where} is not finite in row {row} (image {ids[row]}); replace NaN and infinite values")
+
+
+_Read = tuple["NDArray[Any] | None", "Mapping[str, NDArray[Any]]"]
+
+
+def _npy(path: Path) -> _Read:
+    side = path.with_name(f"{path.stem}.nsd_id.npy")
+    return (np.load(side) if side.exists() else None), {path.stem: np.load(path, mmap_mode="r")}
+
+
+def _npz(path: Path) -> _Read:
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    return arrays.pop("nsd_id", None), arrays
+
+
+def _labelled(engine: Literal["zarr"] | None) -> Callable[[Path], _Read]:
+    def read(path: Path) -> _Read:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # metadata need not be consolidated
+                opened = xr.open_dataset(path, engine=engine, chunks=None)
+        except (ValueError, ImportError) as error:
+            raise SourceError(
+                f"{path}: cannot be opened ({str(error).splitlines()[0]}); pip install h5netcdf"
+            ) from error
+        with opened as dataset:
+            ids = dataset["nsd_id"].values if "nsd_id" in dataset.variables else None
+            first = dataset["nsd_id"].dims if ids is not None else ()
+            spaces = {str(name): array for name, array in dataset.data_vars.items() if array.ndim == 2}
+            return ids, {name: array.transpose(*first, ...).values for name, array in spaces.items()}
+
+    return read
+
+
+#: How each kind of file is read: ``nsd_id`` or None, and arrays (image, feature) by name.
+READERS: Final[Mapping[str, Callable[[Path], _Read]]] = {
+    ".npy": _npy,
+    ".npz": _npz,
+    ".zarr": _labelled("zarr"),
+    ".nc": _labelled(None),
+}
+
+
+def write_features(path: str, features: xr.DataArray | xr.Dataset) -> str:
+    """Keep labelled features, dims (image, feature) with the coordinate ``nsd_id``, where a pipeline can read them.
+
+    Parameters
+    ----------
+    path : str
+        Ends in ``.zarr``; give it as ``features`` of a ridge pipeline.
+
+    Raises
+    ------
+    SelectionError
+        The coordinate is missing.
+    """
+    named = isinstance(features, xr.DataArray)
+    dataset = features.to_dataset(name=str(features.name or "features")) if named else features
+    if "nsd_id" not in dataset.variables or "image" not in dataset.dims:
+        raise SelectionError("features need dims (image, feature) and a coordinate nsd_id along image")
+    plain = dataset.reset_index("nsd_id") if "nsd_id" in dataset.xindexes else dataset
+    plain.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+    return path

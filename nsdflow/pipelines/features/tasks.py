@@ -1,0 +1,335 @@
+"""Features as tasks: arrays are created, filled by blocks of images that own whole files, and published by a rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+import zarr
+from zarr.errors import UnstableSpecificationWarning
+
+from nsdflow.engine.compute import choose_device, torch_threads, weights_cache
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
+from nsdflow.errors import RunError
+from nsdflow.io import flush
+from nsdflow.io.folders import exists, list_folder, share_files
+from nsdflow.io.paths import is_local, local_path
+from nsdflow.io.read import read_json
+from nsdflow.models.networks import open_network, record_of, sketch_network
+from nsdflow.names import select_subjects
+from nsdflow.pipelines.data import load_images
+from nsdflow.pipelines.features.reduce import Projection, feature_count, fit_pca, make_projection, reduce_output
+from nsdflow.pipelines.features.settings import FeaturesPipeline  # noqa: TC001  # a field of jobs
+from nsdflow.runs.results import RESULTS, has_results
+from nsdflow.runs.tensors import load_tensors, save_tensors
+from nsdflow.store import Store, open_store
+from nsdflow.store.shards import open_sharded, write_region
+from nsdflow.store.verify import check_whole
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nsdflow.models.networks.network import Network
+    from nsdflow.runs.folder import RunFolder
+
+__all__ = [
+    "BlockJob",
+    "LayersJob",
+    "ShareJob",
+    "compute_block",
+    "create_arrays",
+    "fit_projections",
+    "group_of",
+    "plan_features",
+    "publish_features",
+    "share_features",
+]
+
+#: Features of an inner chunk: what a solver reads at once is a multiple of it.
+CHUNK_FEATURES = 1024
+
+
+@dataclass(frozen=True)
+class LayersJob:
+    """All layers of a run."""
+
+    pipeline: FeaturesPipeline
+    store: str
+    folder: str
+    content: str
+    """Hash of what decides about the values."""
+
+
+@dataclass(frozen=True)
+class BlockJob:
+    """One block of images."""
+
+    pipeline: FeaturesPipeline
+    store: str
+    folder: str
+    start: int
+
+
+@dataclass(frozen=True)
+class ShareJob:
+    """The same features, computed by another run."""
+
+    source: str
+    folder: str
+    content: str
+
+
+def plan_features(pipeline: FeaturesPipeline, *, store: str, folder: RunFolder) -> Plan:
+    """Plan blocks of images, or a link to a finished run of the same content."""
+    opened = open_store(store)
+    ids, content = image_ids(opened, pipeline), content_hash(opened, pipeline)
+    title = f"{pipeline.name}: features of {len(ids)} images"
+    if (twin := find_twin(folder, content)) is not None:
+        share = Task("share", share_features, ShareJob(twin, folder.path, content), "share", memory=BASE_MEMORY)
+        return Plan(title, folder.path, (share,), notes=(f"{twin} holds the same features; its files are linked",))
+    counts = _counts(pipeline, opened)
+    job = LayersJob(pipeline, store, folder.path, content)
+    files = sum(2 for _ in counts) + 2
+    tasks = [Task("create", create_arrays, job, "create", memory=BASE_MEMORY, files=files)]
+    network = record_of(pipeline.features).memory
+    width = 4 * sum(raw for raw, _ in counts.values())
+    row = np.dtype(pipeline.dtype).itemsize * sum(kept for _, kept in counts.values())
+    pixels = 3 * opened.images().sizes["x"] ** 2
+    if pipeline.projection.startswith("pca"):
+        sample = min(pipeline.pca_images, len(ids))
+        memory = BASE_MEMORY + network + sample * (3 * width + pixels) + 24 * sample**2
+        tasks.append(
+            Task("project", fit_projections, job, "project", after=("create",), pool="gpu", memory=memory, files=1)
+        )
+    before = tuple(one.key for one in tasks)
+    for start in range(0, len(ids), pipeline.images_per_task):
+        size = min(pipeline.images_per_task, len(ids) - start)
+        tasks.append(
+            Task(
+                f"features-{start:06d}",
+                compute_block,
+                BlockJob(pipeline, store, folder.path, start),
+                "features",
+                after=before,
+                pool="gpu",
+                memory=BASE_MEMORY + network + pipeline.batch_size * 2 * width + size * (pixels + 2 * row),
+                reads=size * pixels,
+                writes=size * row,
+                files=len(counts),
+            )
+        )
+    keys = tuple(one.key for one in tasks)
+    tasks.append(Task("publish", publish_features, job, "publish", after=keys, memory=BASE_MEMORY))
+    layers = ", ".join(f"{layer} ({kept:,})" for layer, (_, kept) in counts.items())
+    return Plan(title, folder.path, tuple(tasks), notes=(f"layers of {pipeline.features} with features: {layers}",))
+
+
+def image_ids(store: Store, pipeline: FeaturesPipeline) -> NDArray[np.int64]:
+    """Images whose features are kept, ascending."""
+    if pipeline.images == "all":
+        return np.sort(store.images()["nsd_id"].values.astype(np.int64))
+    subjects = select_subjects(store.subjects, pipeline.subjects)
+    return np.unique(np.concatenate([store.trials(name)["nsd_id"].values for name in subjects])).astype(np.int64)
+
+
+def content_hash(store: Store, pipeline: FeaturesPipeline) -> str:
+    """Hash of network, layers, reductions and images: equal hashes are equal features."""
+    said = pipeline.model_dump(mode="json")
+    ignored = ("name", "description", "subjects", "images", "images_per_task", "device", "threads", "batch_size")
+    said = {key: value for key, value in said.items() if key not in ignored}
+    ids = image_ids(store, pipeline)
+    text = json.dumps([said, hashlib.sha256(ids.tobytes()).hexdigest(), dict(store.images().sizes)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_twin(folder: RunFolder, content: str) -> str | None:
+    """A finished run beside this one that holds the same features."""
+    runs = folder.path.rpartition("/")[0] or "."
+    for name in list_folder(runs) if exists(runs) else []:
+        path = f"{runs}/{name}"
+        if path != folder.path and exists(f"{path}/{RESULTS}/zarr.json") and has_results(path):
+            attributes = read_json(f"{path}/{RESULTS}/zarr.json", "remove it").get("attributes", {})
+            if attributes.get("content") == content:
+                return path
+    return None
+
+
+def group_of(layer: str) -> str:
+    """Name of a layer's group in the results: a slash would make groups of its parts."""
+    return layer.replace("/", " per ")
+
+
+@task("features.create", version=1)
+def create_arrays(job: LayersJob) -> dict[str, int]:
+    """Create each layer's group, with an array (image, feature) without values."""
+    config, opened = job.pipeline, open_store(job.store)
+    ids = image_ids(opened, config)
+    counts = {layer: kept for layer, (_, kept) in _counts(config, opened).items()}
+    path = _building(job.folder)
+    table = xr.Dataset(coords={"nsd_id": ("image", ids)})
+    root = xr.Dataset(attrs={"content": job.content, "network": config.features, "layers": list(counts)})
+    with _extensions():
+        groups = {"/": root} | {f"/{group_of(layer)}": table.assign_attrs(layer=layer) for layer in counts}
+        xr.DataTree.from_dict(groups).to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+    for layer, count in counts.items():
+        chunk = (min(config.images_per_task, len(ids)), min(CHUNK_FEATURES, count))
+        zarr.open_group(f"{path}/{group_of(layer)}", mode="r+", use_consolidated=False).create_array(
+            "features",
+            shape=(len(ids), count),
+            dtype=config.dtype,
+            chunks=chunk,
+            shards=(chunk[0], math.ceil(count / chunk[1]) * chunk[1]),
+            fill_value=math.nan,
+            compressors=None,
+            dimension_names=("image", "feature"),
+            attributes={"long_name": f"features of {layer}", "units": "1"},
+        )
+    if is_local(path):
+        flush.keep_tree(local_path(path))
+    return counts
+
+
+@task("features.project", version=1)
+def fit_projections(job: LayersJob) -> dict[str, Any]:
+    """Fit the PCA of each layer on images that no subject is validated on."""
+    config, opened = job.pipeline, open_store(job.store)
+    ids = image_ids(opened, config)
+    names = select_subjects(opened.subjects, config.subjects)
+    shared = [opened.trials(name)["nsd_id"].values[opened.trials(name)["shared"].values.astype(bool)] for name in names]
+    training = np.setdiff1d(ids, np.concatenate(shared))
+    drawn = np.random.default_rng(config.seed).permutation(training)[: config.pca_images]
+    with torch_threads(config.threads, share=2):
+        features = _features(config, opened, np.sort(drawn), None)
+        components = int(config.projection[4:-1])
+        state = {}
+        for number, values in enumerate(features.values()):
+            fitted = fit_pca(values, components)
+            state[f"matrix.{number}"] = fitted.matrix
+            state[f"mean.{number}"] = fitted.mean if fitted.mean is not None else values.new_zeros(values.shape[1])
+    save_tensors(f"{job.folder}/parts/projection.safetensors", state)
+    return {"images": len(drawn)}
+
+
+@task("features.block", version=1)
+def compute_block(job: BlockJob) -> None:
+    """Compute one block of images and write the files that hold its rows."""
+    config, opened = job.pipeline, open_store(job.store)
+    ids = image_ids(opened, config)[job.start : job.start + config.images_per_task]
+    state = load_tensors(f"{job.folder}/parts/projection.safetensors") if config.projection.startswith("pca") else None
+    with torch_threads(config.threads, share=2):
+        features = _features(config, opened, ids, state, project=True)
+    for layer, values in features.items():
+        if not bool(values.isfinite().all()):
+            row = int((~values.isfinite()).any(1).nonzero()[0, 0])
+            raise RunError(
+                f"{layer} of {config.features} is not finite for image {ids[row]} in {config.dtype}; "
+                "use dtype: float32, or look at the network's weights"
+            )
+        array = open_sharded(f"{_building(job.folder)}/{group_of(layer)}/features")
+        write_region(array, (job.start, 0), values.numpy().astype(config.dtype))
+
+
+@task("features.publish", version=1)
+def publish_features(job: LayersJob) -> dict[str, Any]:
+    """Make sure that no file is missing, then give the results their name."""
+    layers = list(_counts(job.pipeline, open_store(job.store)))
+    if not has_results(job.folder):
+        path = _building(job.folder)
+        for layer in layers:
+            array = open_sharded(f"{path}/{group_of(layer)}/features")
+            check_whole(array.url, array.shape)
+        with _extensions():
+            zarr.consolidate_metadata(path, zarr_format=3)
+        if is_local(path):
+            flush.publish(local_path(path), local_path(f"{job.folder}/{RESULTS}"))
+    return {"layers": layers}
+
+
+@task("features.share", version=1)
+def share_features(job: ShareJob) -> dict[str, Any]:
+    """Link the files of a finished run of the same content."""
+    if not has_results(job.folder):
+        aside = f"{job.folder}/parts/{RESULTS}" if is_local(job.folder) else f"{job.folder}/{RESULTS}"
+        _share_tree(f"{job.source}/{RESULTS}", aside)
+        if is_local(aside):
+            flush.publish(local_path(aside), local_path(f"{job.folder}/{RESULTS}"))
+    return {"shared_with": job.source}
+
+
+def _share_tree(source: str, target: str) -> None:
+    """Link all files of a folder and of those in it; metadata of the root last."""
+    for name in sorted(list_folder(source), reverse=True):
+        if exists(f"{source}/{name}/zarr.json") or name == "c" or name.isdigit():
+            _share_tree(f"{source}/{name}", f"{target}/{name}")
+    share_files(source, target)
+
+
+def _counts(config: FeaturesPipeline, store: Store) -> dict[str, tuple[int, int]]:
+    """Features of each layer before and after the projection."""
+    size = int(store.images().sizes["x"])
+    shapes = sketch_network(config.features, layers=config.layers).shapes(size)
+    counts = {}
+    for layer, shape in shapes.items():
+        raw = feature_count(shape, config.spatial, config.tokens)
+        text = config.projection
+        counts[layer] = raw, raw if text == "none" else int(text.rstrip(")").split("(")[1].split(",")[0])
+    return counts
+
+
+def _network(config: FeaturesPipeline) -> Network:
+    weights, cache = config.feature_weights, weights_cache()
+    return open_network(config.features, weights, layers=config.layers, seed=config.seed, cache=cache)
+
+
+@torch.inference_mode()
+def _features(
+    config: FeaturesPipeline, store: Store, ids: NDArray[np.int64], state: Any, *, project: bool = False
+) -> dict[str, torch.Tensor]:
+    """Features (image, feature) float32 of some images by layer, on the CPU."""
+    device = choose_device(config.device)
+    network = _network(config).to(device)
+    parts: list[list[torch.Tensor]] = [[] for _ in network.layers]
+    projections: list[Projection | None] | None = None
+    for batch in _batches(ids, config.batch_size):
+        outputs = network.outputs(torch.from_numpy(load_images(store, batch)).to(device))
+        values = [reduce_output(output, config.spatial, config.tokens).cpu() for output in outputs]
+        if project and projections is None:
+            projections = [
+                make_projection(config.projection, one.shape[1], config.seed + number, _fitted(state, number))[1]
+                for number, one in enumerate(values)
+            ]
+        for number, (part, one) in enumerate(zip(parts, values, strict=True)):
+            projection = None if projections is None else projections[number]
+            part.append(one if projection is None else projection(one))
+    return {layer: torch.cat(part) for layer, part in zip(network.layers, parts, strict=True)}
+
+
+def _fitted(state: Any, number: int) -> Projection | None:
+    return None if state is None else Projection(state[f"matrix.{number}"], state[f"mean.{number}"])
+
+
+def _batches(ids: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    return (ids[start : start + size] for start in range(0, len(ids), size))
+
+
+def _building(folder: str) -> str:
+    """Aside where it can be renamed, else in its place."""
+    return f"{folder}/parts/{RESULTS}" if is_local(folder) else f"{folder}/{RESULTS}"
+
+
+@contextmanager
+def _extensions() -> Iterator[None]:
+    """Fixed-length strings and consolidated metadata are extensions of Zarr v3 that zarr and xarray agree on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnstableSpecificationWarning)
+        warnings.filterwarnings("ignore", "Consolidated metadata")
+        yield

@@ -1,0 +1,1 @@
+"""Ridge regression from features of images to voxels: exact, in blocks, by layer."""

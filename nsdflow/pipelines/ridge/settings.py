@@ -1,0 +1,66 @@
+"""Settings of pipelines that regress voxels on features of images."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from nsdflow.config.pipeline import ModelPipeline
+from nsdflow.fit.ridge import RidgeProblem, Selection
+
+__all__ = ["RidgePipeline"]
+
+
+class RidgePipeline(ModelPipeline):
+    """Ridge regression of voxels on the features of each layer, a lambda per voxel."""
+
+    kind: Literal["ridge"] = "ridge"
+    features: str = Field("features", min_length=1)
+    """A run of kind ``features`` (its name among the runs, or a path), or a file of your own: ``.npy``, ``.npz``,
+    ``.zarr`` or ``.nc`` with one row per ``nsd_id``."""
+    layers: tuple[str, ...] | None = None
+    """Layers to fit, each by itself; all if null."""
+    lambda_min: float = Field(1.0, gt=0)
+    lambda_max: float = Field(1e7, gt=0)
+    lambdas: int = Field(10, ge=1)
+    """Number of ridge parameters, log-spaced from lambda_min to lambda_max."""
+    lambda_by: Literal["holdout", "kfold", "loo", "gcv"] = "holdout"
+    """How lambda is chosen: a holdout (by trial order, or by image with ``strict``), folds of images, or leave-one-out
+    (of images) and generalised cross-validation in closed form."""
+    holdout_fraction: float = Field(0.1, gt=0, lt=1)
+    folds: int = Field(5, ge=2)
+    intercept: bool = True
+    standardise: bool = True
+    """Divide features by their standard deviation over training trials."""
+    precision: Literal["auto", "float32", "float64"] = "auto"
+    """Of the system; ``auto`` is float64 where rounding would compare with the smallest lambda."""
+    weights: bool = False
+    """Write the weights of all features, voxel by feature, to ``weights.zarr`` in the run folder."""
+    voxels_per_task: int = Field(16_384, ge=1)
+    """Voxels of a task; the system is factored once per task, layer and lambda."""
+    features_at_once: int = Field(2048, ge=1)
+    voxels_at_once: int = Field(2048, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RidgePipeline:
+        if self.lambda_min > self.lambda_max:
+            raise ValueError(f"lambda_min {self.lambda_min:g} is larger than lambda_max {self.lambda_max:g}")
+        return self
+
+    def earlier_runs(self) -> tuple[str, ...]:
+        return () if "." in self.features.rpartition("/")[2] else (self.features,)
+
+    def problem(self) -> RidgeProblem:
+        """The fit of one layer."""
+        return RidgeProblem(
+            lambdas=tuple(np.geomspace(self.lambda_min, self.lambda_max, self.lambdas).tolist()),
+            selection=Selection(self.lambda_by, fraction=self.holdout_fraction, folds=self.folds, seed=self.seed),
+            intercept=self.intercept,
+            standardise=self.standardise,
+            precision=self.precision,
+            features_at_once=self.features_at_once,
+            voxels_at_once=self.voxels_at_once,
+            lambdas_at_once=1,
+        )

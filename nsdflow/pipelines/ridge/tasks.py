@@ -1,0 +1,303 @@
+"""Ridge as tasks: the Gram matrix of each layer once per subject, then voxels in blocks, on any number of workers.
+
+A block of voxels loads the system of its layer, chooses lambdas, solves, and predicts the validation images from their
+Gram matrix with the training images; weights are never made unless they are asked for. Which worker solves a voxel,
+and with which others, changes no lambda.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from nsdflow.engine.compute import torch_threads
+from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
+from nsdflow.fit.ridge import RidgeShape, plan_memory
+from nsdflow.fit.ridge.inputs import Observations, Statistics, blocks
+from nsdflow.fit.ridge.products import cross_products
+from nsdflow.fit.ridge.selection import fold_order
+from nsdflow.fit.ridge.solver import choose, choose_form, make_system, solve_voxels
+from nsdflow.fit.ridge.system import DualSystem, PrimalSystem
+from nsdflow.names import select_subjects
+from nsdflow.pipelines.data import check_voxels
+from nsdflow.pipelines.evaluation import validation_accuracy
+from nsdflow.pipelines.features.source import FeatureTable, open_features
+from nsdflow.pipelines.ridge.data import Design, read_block, read_design
+from nsdflow.pipelines.ridge.matrix import create_matrix, read_matrix, write_matrix, write_rows
+from nsdflow.pipelines.ridge.settings import RidgePipeline  # noqa: TC001  # a field of jobs
+from nsdflow.runs import write_results
+from nsdflow.runs.folder import RunFolder
+from nsdflow.runs.parts import open_parts, write_part
+from nsdflow.runs.tensors import load_tensors, save_tensors
+from nsdflow.store import Store, open_store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nsdflow.fit.ridge.system import System
+
+__all__ = ["GramJob", "PublishJob", "SolveJob", "form_system", "plan_ridge", "publish_ridge", "solve_block"]
+
+
+@dataclass(frozen=True)
+class GramJob:
+    """The system of one layer for one subject."""
+
+    pipeline: RidgePipeline
+    store: str
+    folder: str
+    subject: str
+    layer: str
+
+
+@dataclass(frozen=True)
+class SolveJob:
+    """One block of voxels of one subject on one layer."""
+
+    pipeline: RidgePipeline
+    store: str
+    folder: str
+    subject: str
+    layer: str
+    start: int
+
+
+@dataclass(frozen=True)
+class PublishJob:
+    """The results of all blocks."""
+
+    pipeline: RidgePipeline
+    store: str
+    folder: str
+    subjects: tuple[str, ...]
+    layers: tuple[str, ...]
+    voxels: tuple[int, ...]
+    """Voxels of each subject."""
+
+
+def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Plan:
+    """A system per subject and layer, a solution per block of voxels, publication."""
+    opened = open_store(store)
+    subjects = select_subjects(opened.subjects, pipeline.subjects)
+    tables = open_features(pipeline.features, folder, pipeline.layers)
+    tasks, counts, problem = [], [], pipeline.problem()
+    for subject in subjects:
+        query = opened.explain(subject, **pipeline.selection())
+        check_voxels(opened, subject, query.shape[1], pipeline.selection())
+        counts.append(query.shape[1])
+        design = read_design(pipeline, opened, subject)
+        for number, (layer, table) in enumerate(tables.items()):
+            table.rows_of(np.unique(design.nsd_id))  # refuses images without features
+            memory = _memory(pipeline, design, table, query.shape[1])
+            where = (pipeline, store, folder.path, subject, layer)
+            key = f"gram-{subject}-{number:03d}"
+            reads = 4 * len(np.unique(design.nsd_id)) * table.count
+            tasks.append(Task(key, form_system, GramJob(*where), "gram", memory=memory, reads=reads))
+            for start in range(0, query.shape[1], pipeline.voxels_per_task):
+                share = min(pipeline.voxels_per_task, query.shape[1] - start) / query.shape[1]
+                tasks.append(
+                    Task(
+                        f"solve-{subject}-{number:03d}-{start:06d}",
+                        solve_block,
+                        SolveJob(*where, start),
+                        "solve",
+                        after=(key,),
+                        memory=memory + int(share * 2 * query.result_bytes),
+                        reads=int(share * query.bytes),
+                    )
+                )
+    job = PublishJob(pipeline, store, folder.path, subjects, tuple(tables), tuple(counts))
+    solved = tuple(one.key for one in tasks if one.stage == "solve")
+    tasks.append(Task("publish", publish_ridge, job, "publish", after=solved, memory=BASE_MEMORY))
+    forms = {choose_form(len(design.images), table.count) for table in tables.values()}
+    note = (
+        f"{' and '.join(sorted(forms))} form, {pipeline.lambdas} lambdas by {pipeline.lambda_by}; a task that does not "
+        "fit wants a smaller voxels_per_task or features_at_once, or precision: float32"
+    )
+    return Plan(f"{pipeline.name}: fit and publish", folder.path, tuple(tasks), notes=(note, *_units(problem.lambdas)))
+
+
+def _units(lambdas: tuple[float, ...]) -> tuple[str, ...]:
+    return (f"lambdas {lambdas[0]:g} to {lambdas[-1]:g}, in units of squared standardised features",)
+
+
+def _memory(pipeline: RidgePipeline, design: Design, table: FeatureTable, voxels: int) -> int:
+    """Peak of a task: the larger of the system's formation and of its solution."""
+    held = max((int(fold.sum()) for fold in design.folds), default=0)
+    shape = RidgeShape(
+        images=len(design.images),
+        features=table.count,
+        voxels=min(voxels, pipeline.voxels_per_task),
+        observations=len(design.observations.image),
+        held=held,
+        keep=True,
+    )
+    cross = 4 * len(design.shown) * len(design.images)
+    return BASE_MEMORY + plan_memory(shape, pipeline.problem()).bytes + cross
+
+
+@task("ridge.gram", version=1)
+def form_system(job: GramJob) -> dict[str, Any]:
+    """Accumulate the Gram matrix of one layer, or keep its standardised features where these are fewer."""
+    config = job.pipeline
+    design, table, order, observations = _prepared(config, open_store(job.store), job)
+    rows = table.rows_of(design.images)
+    with torch_threads(config.threads, share=2):
+        system, statistics = make_system(rows, order, observations, config.problem())
+        place = _place(job)
+        others = table.rows_of(design.shown)
+        if isinstance(system, DualSystem):
+            write_matrix(f"{place}/system", system.S)
+            at_once = config.features_at_once
+            write_matrix(f"{place}/validation", cross_products(rows, order, others, statistics, at_once=at_once))
+        elif isinstance(system, PrimalSystem):
+            write_matrix(f"{place}/system", system.X)
+            everything = slice(0, table.count)
+            X = statistics.apply(torch.from_numpy(others[:, everything]).clone(), everything)
+            write_matrix(f"{place}/validation", X)
+    form = "dual" if isinstance(system, DualSystem) else "primal"
+    double = system.dtype == torch.float64
+    state = {"mean": statistics.mean, "std": statistics.std, "double": torch.tensor(double)}
+    save_tensors(f"{place}/statistics.safetensors", state)
+    return {"form": form, "precision": "float64" if double else "float32", "features": table.count}
+
+
+@task("ridge.solve", version=1)
+def solve_block(job: SolveJob) -> dict[str, Any]:
+    """Choose lambdas, solve, and evaluate one block of voxels on one layer."""
+    config, opened = job.pipeline, open_store(job.store)
+    design, table, order, observations = _prepared(config, opened, job)
+    place, problem = _place(job), config.problem()
+    block = read_block(config, opened, job.subject, design, slice(job.start, job.start + config.voxels_per_task))
+    state = load_tensors(f"{place}/statistics.safetensors")
+    form = choose_form(len(design.images), table.count)
+    with torch_threads(config.threads, share=2):
+        matrix, dtype = read_matrix(f"{place}/system"), torch.float64 if bool(state["double"]) else torch.float32
+        system: System = (
+            DualSystem(matrix, intercept=config.intercept)
+            if form == "dual"
+            else PrimalSystem(matrix, dtype, intercept=config.intercept)
+        )
+        loss = choose(system, observations, block.Y, problem, design.folds, block.within)
+        best = loss.argmin(0)
+        lambda_ = torch.tensor(problem.lambdas, dtype=torch.float64)[best]
+        coefficients, bias = torch.empty(system.side, block.Y.shape[1]), torch.empty(block.Y.shape[1])
+
+        def receive(voxels: Tensor, C: Tensor, nu: Tensor) -> None:
+            coefficients[:, voxels], bias[voxels] = C, nu
+
+        solve_voxels(system, observations, block.Y, problem, lambda_, receive)
+        del system
+        predictions = read_matrix(f"{place}/validation").float() @ coefficients + bias
+        if config.weights:
+            statistics = Statistics(state["mean"], state["std"])
+            rows = slice(job.start, job.start + len(bias))
+            _write_weights(job, table, design, order, statistics, coefficients, rows)
+    held = float(sum(observations.weight[fold].sum() for fold in design.folds) or observations.weight.sum())
+    variables = validation_accuracy(
+        predictions.numpy(), design.shown, block.validation, design.nsd_id[design.shared], block.voxels.get("ncsnr"),
+        resamples=config.bootstrap, seed=config.seed,
+    )  # fmt: skip
+    values = {"lambda": lambda_, "bias": bias, "holdout_loss": loss.gather(0, best[None])[0] / held}
+    for name, tensor in values.items():
+        variables[name] = xr.DataArray(tensor.numpy().astype(np.float32), dims="voxel")
+    results = xr.Dataset(variables).assign_coords(block.voxels.coords).assign_attrs(block.attrs)
+    write_part(job.folder, _part(job.subject, job.layer, job.start), {job.subject: results})
+    at_bounds = int(((best == 0) | (best == len(problem.lambdas) - 1)).sum())
+    return {"median_accuracy": float(results["accuracy"].median()), "lambdas_at_bounds": at_bounds}
+
+
+@task("ridge.publish", version=1)
+def publish_ridge(job: PublishJob) -> dict[str, Any]:
+    """Join blocks and layers, choose each voxel's best layer by its holdout loss, and publish."""
+    groups = {}
+    for subject, count in zip(job.subjects, job.voxels, strict=True):
+        starts = range(0, count, job.pipeline.voxels_per_task)
+        layers = []
+        for layer in job.layers:
+            parts = open_parts(job.folder, [_part(subject, layer, start) for start in starts])
+            datasets = [tree[subject].to_dataset().load() for tree in parts.values()]
+            layers.append(
+                datasets[0]
+                if len(datasets) == 1
+                else xr.concat(datasets, dim="voxel", data_vars="all", coords="minimal", combine_attrs="override")
+            )
+        groups[subject] = best_of_layers(layers, job.layers, job.pipeline.problem().lambdas)
+    write_results(job.folder, xr.DataTree.from_dict(groups))
+    return {"subjects": list(job.subjects)}
+
+
+def best_of_layers(results: list[xr.Dataset], layers: tuple[str, ...], lambdas: tuple[float, ...]) -> xr.Dataset:
+    """Results of each voxel's best layer, chosen by holdout loss, with those of all layers beside them.
+
+    Variables by voxel are those of the best layer; ``layer_accuracy``, ``layer_lambda`` and ``layer_holdout_loss``
+    (layer, voxel) are of all.
+    """
+    loss = np.stack([one["holdout_loss"].values for one in results])  # (layer, voxel)
+    best = np.nanargmin(np.nan_to_num(loss, nan=np.inf), axis=0)
+    chosen = {}
+    for name, variable in results[0].data_vars.items():
+        values = np.stack([one[name].values for one in results])
+        picked = np.take_along_axis(values, best.reshape(1, *([1] * (values.ndim - 2)), -1), axis=0)[0]
+        chosen[name] = xr.DataArray(picked, dims=variable.dims, attrs=variable.attrs)
+    for name in ("accuracy", "lambda", "holdout_loss"):
+        values = np.stack([one[name].values for one in results])
+        chosen[f"layer_{name}"] = xr.DataArray(values, dims=("layer", "voxel"), attrs=results[0][name].attrs)
+    coords = {
+        **results[0].coords,
+        "layer": ("layer", np.asarray(layers)),
+        "best_layer": ("voxel", np.asarray(layers)[best]),
+    }
+    attrs = {**results[0].attrs, "lambdas": list(lambdas)}
+    return xr.Dataset(chosen).assign_coords(coords).assign_attrs(attrs)
+
+
+def _prepared(
+    config: RidgePipeline, store: Store, job: GramJob | SolveJob
+) -> tuple[Design, FeatureTable, torch.Tensor, Observations]:
+    """Design, features, order of the images in the system, and observations in that order."""
+    design = read_design(config, store, job.subject)
+    table = open_features(config.features, RunFolder(job.folder), (job.layer,))[job.layer]
+    order = fold_order(design.folds, design.observations)
+    return design, table, order, replace(design.observations, image=torch.argsort(order)[design.observations.image])
+
+
+def _write_weights(
+    job: SolveJob,
+    table: FeatureTable,
+    design: Design,
+    order: torch.Tensor,
+    statistics: Statistics,
+    coefficients: Tensor,
+    voxels: slice,
+) -> None:
+    """Weights (voxel, feature) of raw features, by blocks of features, into an array of this block of voxels."""
+    config = job.pipeline
+    url = f"{job.folder}/weights.zarr/{job.subject}/{_part(job.subject, job.layer, job.start)}"
+    count = voxels.stop - voxels.start
+    create_matrix(url, (count, table.count), (count, config.features_at_once), "float32")
+    rows = table.rows_of(design.images)
+    dual = len(coefficients) == len(order) and choose_form(len(order), table.count) == "dual"
+    for columns in blocks(table.count, config.features_at_once):
+        part = coefficients[columns]
+        if dual:
+            X = statistics.apply(torch.from_numpy(rows[:, columns]).clone(), columns)[order]
+            part = X.T @ coefficients
+        write_rows(url, slice(0, count), columns, (part / statistics.std[columns, None]).T.contiguous())
+
+
+def _place(job: GramJob | SolveJob) -> str:
+    return f"{job.folder}/parts/systems/{job.subject}-{_safe(job.layer)}"
+
+
+def _part(subject: str, layer: str, start: int) -> str:
+    return f"{subject}-{_safe(layer)}-{start:06d}"
+
+
+def _safe(layer: str) -> str:
+    """A layer's name as part of a file name."""
+    return "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in layer)

@@ -1,0 +1,150 @@
+"""Features as labelled arrays: what the layers give, shared by content, resumable; and files of one's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from distributed import Client
+from torch import nn
+
+import nsdflow
+from nsdflow.errors import ConfigError, NsdflowError, RunError
+from nsdflow.models.networks import open_network
+from nsdflow.pipelines.features import tasks
+from nsdflow.pipelines.features.reduce import fit_pca, reduce_output, sparse_random
+from nsdflow.pipelines.features.source import open_features, write_features
+from nsdflow.runs.folder import RunFolder
+
+
+def own() -> nn.Module:
+    """A small network."""
+    return nn.Sequential(nn.Conv2d(3, 4, 9, stride=8), nn.ReLU(), nn.Conv2d(4, 6, 3))
+
+
+NETWORK = f"{__name__}:own"
+SMALL: dict[str, Any] = {"features": NETWORK, "feature_weights": "random", "layers": ["0", "2"], "spatial": "grid(3)"}
+
+
+def run(store: str, runs: Path, client: Client, **settings: Any) -> xr.DataTree:
+    return nsdflow.run("features", store=store, runs=str(runs), client=client, **(SMALL | settings))
+
+
+def test_features_are_those_of_the_layers(small_store: str, tmp_path: Path, threads_client: Client) -> None:
+    tree = run(small_store, tmp_path, threads_client, subjects=[2], images_per_task=20)
+    store = nsdflow.open_store(small_store)
+    ids = np.unique(store.trials("subj02")["nsd_id"])
+    network = open_network(NETWORK, "random", layers=["0", "2"])
+    with torch.inference_mode():
+        outputs = network(torch.from_numpy(store.images(ids).values))
+    for layer, maps in zip(("0", "2"), outputs, strict=True):
+        found = tree[layer]["features"]
+        assert found.dims == ("image", "feature")
+        np.testing.assert_array_equal(found["nsd_id"], ids)
+        expected = nn.functional.adaptive_avg_pool2d(maps, 3).flatten(1)
+        np.testing.assert_allclose(found.values, expected, atol=2e-5)
+    assert tree.attrs["layers"] == ["0", "2"]
+
+
+def test_the_same_content_is_linked_and_a_killed_run_goes_on(
+    small_store: str, tmp_path: Path, threads_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    plain = tasks._features
+
+    def counted(config: Any, store: Any, ids: Any, *rest: Any, **more: Any) -> Any:
+        calls.append(len(ids))
+        if config.name == "killed" and len(calls) == 3:
+            raise KeyError("pulled the plug")
+        return plain(config, store, ids, *rest, **more)
+
+    monkeypatch.setattr(tasks, "_features", counted)
+    with pytest.raises(RunError, match="pulled the plug"):
+        run(small_store, tmp_path, threads_client, subjects=[1], images_per_task=16, name="killed")
+    before = len(calls)
+    whole = run(small_store, tmp_path, threads_client, subjects=[1], images_per_task=16, name="killed")
+    blocks = -(-whole["0"].sizes["image"] // 16)
+    assert len(calls) - before <= blocks - 1, "blocks that were done are not done again"
+    calls.clear()
+    linked = run(small_store, tmp_path, threads_client, subjects=[1], images_per_task=50, name="again")
+    assert calls == [], "the features of another run were the same"
+    fresh = run(small_store, tmp_path / "elsewhere", threads_client, subjects=[1], images_per_task=16)
+    for layer in ("0", "2"):
+        for other in (linked, fresh):
+            np.testing.assert_array_equal(whole[layer]["features"].values, other[layer]["features"].values)
+    shutil.rmtree(tmp_path / "killed")
+    assert np.isfinite(nsdflow.open_run(tmp_path / "again")["2"]["features"].values).all()
+
+
+@pytest.mark.parametrize("projection", ["sparse_random(7, 3)", "pca(6)"])
+def test_projections(small_store: str, tmp_path: Path, threads_client: Client, projection: str) -> None:
+    whole = run(small_store, tmp_path, threads_client, subjects=[2], name="whole")
+    small = run(small_store, tmp_path, threads_client, subjects=[2], name="small", projection=projection)
+    X, Z = (torch.from_numpy(tree["2"]["features"].values) for tree in (whole, small))
+    if projection.startswith("sparse"):
+        expected = sparse_random(X.shape[1], 7, 3)(X)
+    else:
+        shared = nsdflow.open_store(small_store).trials("subj02")
+        validating = np.isin(whole["2"]["nsd_id"], shared["nsd_id"].values[shared["shared"].values.astype(bool)])
+        training = X[torch.from_numpy(~validating)]
+        _, _, V = torch.linalg.svd(training - training.mean(0), full_matrices=False)
+        expected = (X - training.mean(0)) @ V[:6].T
+        expected *= (expected * Z).sum(0).sign()
+    torch.testing.assert_close(Z, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_reductions() -> None:
+    maps, tokens = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 3)
+    torch.testing.assert_close(reduce_output(maps, "max", "keep"), maps.amax((2, 3)))
+    torch.testing.assert_close(reduce_output(maps, "grid(2)", "keep")[0, 1], maps[0, 0, :2, 2:].mean())
+    torch.testing.assert_close(reduce_output(tokens, "mean", "cls"), tokens[:, 0])
+    torch.testing.assert_close(reduce_output(tokens, "mean", "mean"), tokens.mean(1))
+    few = torch.randn(4, 30)
+    assert (fit_pca(few, 6)(few)[:, 3:].abs() < 1e-3).all(), "four images have three components"
+    distances = torch.pdist(sparse_random(900, 400, 0)(torch.eye(900)[:40] * 30)) / (30 * 2**0.5)
+    assert 0.85 < float(distances.mean()) < 1.15
+
+
+def test_files_of_ones_own(tmp_path: Path) -> None:
+    ids, values = np.array([9, 4, 70_000]), np.arange(6, dtype=np.float32).reshape(3, 2)
+    np.save(tmp_path / "clip.npy", values)
+    np.save(tmp_path / "clip.nsd_id.npy", ids)
+    np.savez(tmp_path / "both.npz", nsd_id=ids, a=values, b=-values)
+    labelled = xr.DataArray(values, dims=("image", "feature"), coords={"nsd_id": ("image", ids)}, name="clip")
+    labelled.to_netcdf(tmp_path / "clip.nc", engine="scipy")
+    write_features(str(tmp_path / "clip.zarr"), labelled)
+    folder = RunFolder(str(tmp_path / "runs" / "ridge"))
+    for name in ("clip.npy", "clip.nc", "clip.zarr", "both.npz"):
+        tables = open_features(str(tmp_path / name), folder)
+        rows = next(iter(tables.values())).rows_of(np.array([4, 9, 70_000]))
+        np.testing.assert_array_equal(rows[:, 0:2], values[[1, 0, 2]])
+    assert list(open_features(str(tmp_path / "both.npz"), folder)) == ["a", "b"]
+    with pytest.raises(NsdflowError, match="lack image 5"):
+        tables["a"].rows_of(np.array([4, 5]))
+
+
+@pytest.mark.parametrize(
+    ("ids", "values", "message"),
+    [
+        ([0, 1], [[1.0], [np.nan]], r"not finite in row 1 \(image 1\)"),
+        ([0, 0], [[1.0], [2.0]], "different whole numbers"),
+        ([0, 1, 2], [[1.0], [2.0]], r"shape \(2, 1\) for 3 values"),
+        ([0, 73_000], [[1.0], [2.0]], "counts from 0 to 72999"),
+    ],
+)
+def test_bad_files_get_one_line(tmp_path: Path, ids: list[int], values: list[list[float]], message: str) -> None:
+    np.savez(tmp_path / "mine.npz", nsd_id=np.array(ids), a=np.array(values))
+    with pytest.raises(NsdflowError, match=message) as raised:
+        open_features(str(tmp_path / "mine.npz"), RunFolder(str(tmp_path / "r")))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("wrong", [{"spatial": "grid(0)"}, {"projection": "pca"}, {"features": "nothing"}])
+def test_wrong_settings_are_listed(small_store: str, tmp_path: Path, wrong: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        nsdflow.run("features", store=small_store, runs=str(tmp_path), **wrong)

@@ -1,0 +1,158 @@
+"""Ridge as a pipeline: numbers of scikit-learn on single trials, whichever tasks solve them; a planted layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+import zarr
+from distributed import Client
+from torch import nn
+
+import nsdflow
+from nsdflow.errors import NsdflowError, RunError
+from nsdflow.fit.ridge import RidgeProblem, Selection, fit
+from nsdflow.fit.split import image_holdout
+from nsdflow.pipelines.data import zscore_on
+from nsdflow.pipelines.ridge import tasks
+
+LAMBDAS = np.geomspace(1e1, 1e5, 5)
+SMALL: dict[str, Any] = {"lambda_min": 1e1, "lambda_max": 1e5, "lambdas": 5, "bootstrap": 4, "rois": ["V1", "V2"]}
+
+
+@pytest.fixture(scope="module")
+def features(small_store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two feature spaces of all images that were shown, in a file: one larger, one smaller than their number."""
+    store = nsdflow.open_store(small_store)
+    ids = np.unique(np.concatenate([store.trials(subject)["nsd_id"].values for subject in store.subjects]))
+    images = store.images(ids).values
+    pixels = images[:, :, ::8, ::8].reshape(len(ids), -1).astype(np.float32)
+    path = tmp_path_factory.mktemp("features") / "pixels.npz"
+    np.savez(
+        path, nsd_id=ids, pixels=pixels, grey=images.mean(1)[:, ::60, ::60].reshape(len(ids), -1).astype(np.float32)
+    )
+    return path
+
+
+def own() -> nn.Module:
+    """A network of two convolutions."""
+    return nn.Sequential(nn.Conv2d(3, 6, 7, stride=4), nn.Tanh(), nn.Conv2d(6, 8, 3), nn.Tanh())
+
+
+def run(store: str, runs: Path, client: Client, features: Path, **settings: Any) -> xr.DataTree:
+    where = {"store": store, "runs": str(runs), "client": client}
+    return nsdflow.run("ridge", features=str(features), subjects=[2], **where, **(SMALL | settings))
+
+
+def test_numbers_of_scikit_learn_on_trials(
+    small_store: str, tmp_path: Path, threads_client: Client, features: Path
+) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    results = run(small_store, tmp_path, threads_client, features, weights=True)["subj02"].to_dataset()
+    store = nsdflow.open_store(small_store)
+    lazy = store.responses("subj02", roi=["V1", "V2"], zscore=False).compute()
+    shared, ids = lazy["shared"].values.astype(bool), lazy["nsd_id"].values
+    held = image_holdout(ids[~shared], 0.1)
+    fitted_on = ~shared
+    fitted_on[~shared] = ~held
+    responses = zscore_on(lazy.values, lazy["session"].values, fitted_on)
+    with np.load(features) as file:
+        order = np.searchsorted(file["nsd_id"], ids)
+        spaces = {name: file[name][order].astype(np.float64) for name in ("pixels", "grey")}
+    for number, (layer, X) in enumerate(spaces.items()):
+        std = X[~shared].std(0)
+        Z = (X - X[~shared].mean(0)) / np.where(std > 0, std, 1)
+        loss, accuracy, weights = [], [], []
+        for strength in LAMBDAS:
+            chosen = linear_model.Ridge(strength).fit(Z[~shared][~held], responses[~shared][~held])
+            loss.append(((responses[~shared][held] - chosen.predict(Z[~shared][held])) ** 2).mean(0))
+            final = linear_model.Ridge(strength).fit(Z[~shared], responses[~shared])
+            predicted = final.predict(Z[shared])
+            weights.append(final.coef_)
+            accuracy.append([np.corrcoef(p, y)[0, 1] for p, y in zip(predicted.T, responses[shared].T, strict=True)])
+        best = np.argmin(loss, axis=0)
+        voxels = np.arange(len(best))
+        np.testing.assert_allclose(results["layer_lambda"][number], LAMBDAS[best], rtol=1e-5)
+        np.testing.assert_allclose(results["layer_holdout_loss"][number], np.array(loss)[best, voxels], rtol=2e-3)
+        np.testing.assert_allclose(results["layer_accuracy"][number], np.array(accuracy)[best, voxels], atol=2e-3)
+        written = zarr.open_array(f"{tmp_path}/ridge/weights.zarr/subj02/subj02-{layer}-000000", mode="r")[:]
+        np.testing.assert_allclose(written * np.where(std > 0, std, 1), np.array(weights)[best, voxels], atol=1e-3)
+    better = results["layer_holdout_loss"].argmin("layer")
+    assert (results["best_layer"] == results["layer"][better]).all()
+    np.testing.assert_array_equal(results["accuracy"], results["layer_accuracy"].isel(layer=better))
+    assert {"accuracy_std", "noise_ceiling", "lambda"} <= set(results.data_vars)
+
+
+@pytest.mark.parametrize("settings", [{"lambda_by": "loo"}, {"lambda_by": "gcv"}, {"lambda_by": "kfold", "folds": 3}])
+def test_blocks_of_voxels_change_no_lambda(
+    small_store: str, tmp_path: Path, threads_client: Client, features: Path, settings: dict[str, Any]
+) -> None:
+    whole = run(small_store, tmp_path, threads_client, features, **settings)["subj02"].to_dataset()
+    sizes = {"voxels_per_task": 10, "voxels_at_once": 3, "features_at_once": 50, "name": "parts"}
+    parts = run(small_store, tmp_path, threads_client, features, **settings, **sizes)["subj02"].to_dataset()
+    xr.testing.assert_equal(whole["layer_lambda"], parts["layer_lambda"])
+    np.testing.assert_allclose(whole["accuracy"], parts["accuracy"], atol=1e-4)
+
+
+def test_the_published_protocol_holds_out_the_last_trials(
+    small_store: str, tmp_path: Path, threads_client: Client, features: Path
+) -> None:
+    tree = run(small_store, tmp_path, threads_client, features, protocol="published", layers=["pixels"])
+    assert np.isfinite(tree["subj02"]["accuracy"]).all()
+    assert list(tree["subj02"]["layer"].values) == ["pixels"]
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(
+    small_store: str, tmp_path: Path, threads_client: Client, features: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"voxels_per_task": 8}
+    whole = run(small_store, tmp_path / "a", threads_client, features, **sizes)["subj02"].to_dataset()
+    plain, calls = tasks.read_block, []
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments[-1])
+        if len(calls) == 2:
+            raise KeyError("pulled the plug")
+        return plain(*arguments)
+
+    monkeypatch.setattr(tasks, "read_block", counted)
+    with pytest.raises(RunError, match="pulled the plug"):
+        run(small_store, tmp_path / "b", threads_client, features, **sizes)
+    again = run(small_store, tmp_path / "b", threads_client, features, **sizes)["subj02"].to_dataset()
+    xr.testing.assert_identical(whole.drop_attrs(), again.drop_attrs())
+
+
+def test_a_plan_that_cannot_fit_says_what_would(small_store: str, tmp_path: Path, features: Path) -> None:
+    tree = nsdflow.run("ridge", features=str(features), store=small_store, runs=str(tmp_path), dry_run=True, **SMALL)
+    assert "voxels_per_task" in tree.attrs["plan"]
+    assert "dual and primal form" in tree.attrs["plan"]
+    with pytest.raises(NsdflowError, match=r"no such run|no such file"):
+        nsdflow.run("ridge", features="nowhere", store=small_store, runs=str(tmp_path), dry_run=True)
+
+
+def test_a_planted_layer_and_its_weights_are_found() -> None:
+    """Responses are linear in one layer of a random network: that layer wins, and its weights come back."""
+    from nsdflow.models.networks import open_network
+    from nsdflow.pipelines.features.reduce import reduce_output
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (400, 3, 63, 63), dtype=torch.uint8, generator=generator)
+    network = open_network(f"{__name__}:own", "random")
+    with torch.inference_mode():
+        spaces = [reduce_output(output, "grid(3)", "keep") for output in network.outputs(images)]
+    spaces = [(space - space.mean(0)) / space.std(0) for space in spaces]
+    for planted in (0, 1):
+        weights = torch.randn(spaces[planted].shape[1], 6, generator=generator)
+        signal = spaces[planted] @ weights
+        Y = signal + 0.3 * signal.std() * torch.randn(signal.shape, generator=generator)
+        problem = RidgeProblem(tuple(np.geomspace(1e-2, 1e4, 13).tolist()), Selection("kfold"), standardise=False)
+        fits = [fit(space, Y, problem) for space in spaces]
+        losses = torch.stack([one.loss.min(0).values for one in fits])
+        assert (losses.argmin(0) == planted).all()
+        found, _ = fits[planted].weights(spaces[planted])
+        for voxel in range(6):
+            assert np.corrcoef(found[:, voxel], weights[:, voxel])[0, 1] > 0.7
