@@ -127,11 +127,12 @@ def test_a_killed_run_goes_on_to_the_same_bits(
 
 
 def test_a_plan_that_cannot_fit_says_what_would(small_store: str, tmp_path: Path, features: Path) -> None:
-    tree = nsdflow.run("ridge", features=str(features), store=small_store, runs=str(tmp_path), dry_run=True, **SMALL)
-    assert "voxels_per_task" in tree.attrs["plan"]
-    assert "dual and primal form" in tree.attrs["plan"]
+    plan = nsdflow.plan("ridge", features=str(features), store=small_store, runs=str(tmp_path), **SMALL)
+    text = str(plan.describe())
+    assert "voxels_per_task" in text
+    assert "dual and primal form" in text
     with pytest.raises(NsdflowError, match=r"no such run|no such file"):
-        nsdflow.run("ridge", features="nowhere", store=small_store, runs=str(tmp_path), dry_run=True)
+        nsdflow.plan("ridge", features="nowhere", store=small_store, runs=str(tmp_path))
 
 
 def test_a_planted_layer_and_its_weights_are_found() -> None:
