@@ -1,0 +1,326 @@
+"""Ridge at the size of one subject of NSD: ours against himalaya and scikit-learn, each in its own process.
+
+    python benchmarks/ridge.py                  (a) 9,000 images x 20,000 features, 5,000 voxels, ten lambdas, one
+                                                holdout; (b) the same with three trials per image, at trial level
+    python benchmarks/ridge.py --share 0.2      the same shapes times 0.2, for a look
+    python benchmarks/ridge.py --full           (c) 10,000 images x 148,000 features x 52,000 voxels as well, ours
+
+Data lie in .npy files. Ours reads them by blocks; the others load them, as their interface asks. scikit-learn's
+``RidgeCV`` chooses one lambda for all targets when it is given a holdout, so that here its ``Ridge`` is fitted per
+lambda and the best taken per voxel. Peaks are those of whole processes, interpreter and libraries included. The last
+line is one JSON object; a contender that does not finish within ``--limit`` seconds, or dies, has null.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+IMAGES, FEATURES, VOXELS, REPEATS = 9_000, 20_000, 5_000, 3
+FULL = (10_000, 148_000, 52_000)
+LAMBDAS = np.geomspace(1e2, 1e6, 10)
+HOLDOUT = 0.1
+#: Features, or voxels, that are drawn and written at once.
+BLOCK = 2_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--share", type=float, default=1.0, help="of images, features and voxels")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=3600.0, help="seconds of a contender")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--only-full", action="store_true", help="(c) alone")
+    parser.add_argument("--folder", type=Path, help="for data; a temporary one by default")
+    parser.add_argument("--contender", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.contender:
+        contend(options.contender, options.folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="nsdflow-ridge-", dir=options.folder) as folder:
+        found: dict[str, Any] = {}
+        if not options.only_full:
+            found |= compare(Path(folder), options)
+        if options.full or options.only_full:
+            found |= full(Path(folder), options)
+    print(json.dumps(found))
+
+
+def compare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """(a) and (b)."""
+    sizes = [max(60, round(options.share * size)) for size in (IMAGES, FEATURES, VOXELS)]
+    found: dict[str, Any] = {"sizes": sizes}
+    write_problem(folder, *sizes)
+    names = ("ours", "himalaya", "sklearn")
+    once = {name: run(name, folder, 1, options) for name in names}
+    for name, result in once.items():
+        found[f"seconds_{name}"] = result and result["seconds"]
+        found[f"peak_{name}"] = result and result["peak"]
+    found["same_lambdas"] = all(agree(folder, "ours", name) for name in names[1:] if once[name]) and bool(once["ours"])
+    found["deviation"] = {name: deviation(folder, "ours", name) for name in names[1:] if once[name]}
+    write_trials(folder)
+    repeats = {name: run(name, folder, REPEATS, options) for name in names}
+    others = [result["seconds"] for name, result in repeats.items() if name != "ours" and result]
+    found["seconds_repeats_ours"] = repeats["ours"] and repeats["ours"]["seconds"]
+    found["seconds_repeats_other"] = min(others, default=None)
+    return found
+
+
+def full(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """(c), with the floor of its counted operations over the measured product rate."""
+    from nsdflow.fit.ridge import RidgeProblem, RidgeShape, plan_memory
+
+    images, features, voxels = (max(60, round(options.share * size)) for size in FULL)
+    for old in folder.glob("*.npy"):
+        old.unlink()
+    write_problem(folder, images, features, voxels)
+    result = run("full", folder, 1, options)
+    held = round(HOLDOUT * images)
+    shape = RidgeShape(images, features, voxels, images, held)
+    planned = plan_memory(shape, problem(RidgeProblem, 1), double=False).bytes
+    train, count = images - held, len(LAMBDAS)
+    work = 1.0 * images**2 * features  # the Gram matrix, half of a product
+    work += count * (train**3 / 3 + 2.0 * train**2 * held + 2.0 * train * held * voxels)
+    work += count * images**3 / 3 + 2.0 * images**2 * voxels
+    return {
+        "seconds_full": result and result["seconds"],
+        "peak_full": result and result["peak"],
+        "planned_full": planned + (result["base"] if result else 0),
+        "floor_full": work / product_rate(options.threads),
+    }
+
+
+def product_rate(threads: int) -> float:
+    """Additions and multiplications per second of a large float32 product; the best of three."""
+    import torch
+
+    torch.set_num_threads(threads)
+    a = torch.randn(4000, 4000)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - start)
+    return 2.0 * len(a) ** 3 / min(times)
+
+
+def write_problem(folder: Path, images: int, features: int, voxels: int) -> None:
+    """X (image, feature) with a falling spectrum and Y (image, voxel), whose noise grows from voxel to voxel."""
+    rng = np.random.default_rng(0)
+    latent = rng.standard_normal((images, 200), dtype=np.float32) * np.geomspace(3, 0.1, 200, dtype=np.float32)
+    X = np.lib.format.open_memmap(folder / "X.npy", "w+", np.float32, (images, features))
+    for start in range(0, features, BLOCK):
+        count = min(BLOCK, features - start)
+        block = latent @ rng.standard_normal((200, count), dtype=np.float32)
+        block += 2 * rng.standard_normal(block.shape, dtype=np.float32)
+        block -= block.mean(0)
+        X[:, start : start + count] = block / block.std(0)
+    X.flush()
+    noise = np.geomspace(0.3, 30, voxels).astype(np.float32)
+    Y = np.lib.format.open_memmap(folder / "Y.npy", "w+", np.float32, (images, voxels))
+    for start in range(0, voxels, BLOCK):
+        count = min(BLOCK, voxels - start)
+        signal = latent @ rng.standard_normal((200, count), dtype=np.float32)
+        signal /= signal.std(0)
+        block = signal + noise[start : start + count] * rng.standard_normal(signal.shape, dtype=np.float32)
+        Y[:, start : start + count] = block
+    Y.flush()
+
+
+def write_trials(folder: Path) -> None:
+    """Y again with three trials per image, image by image, so that the holdout of images is one of trials."""
+    rng = np.random.default_rng(1)
+    Y = np.load(folder / "Y.npy", mmap_mode="r")
+    trials = np.lib.format.open_memmap(folder / "Y3.npy", "w+", np.float32, (REPEATS * len(Y), Y.shape[1]))
+    for start in range(0, len(Y), 500):
+        block = np.repeat(Y[start : start + 500], REPEATS, axis=0)
+        trials[REPEATS * start : REPEATS * start + len(block)] = block + 0.5 * rng.standard_normal(
+            block.shape, dtype=np.float32
+        )
+    trials.flush()
+
+
+def problem(kind: Any, repeats: int) -> Any:
+    """Our settings: no intercept and no standardisation, as the data are standardised and the others do neither."""
+    return kind(
+        tuple(LAMBDAS.tolist()), intercept=False, standardise=False, features_at_once=1024, voxels_at_once=1024,
+        lambdas_at_once=4,
+    )  # fmt: skip
+
+
+def run(name: str, folder: Path, repeats: int, options: argparse.Namespace) -> dict[str, Any] | None:
+    """Run a contender in a process of its own."""
+    threads = {key: str(options.threads) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    command = [sys.executable, __file__, "--contender", f"{name}:{repeats}:{options.threads}", "--folder", str(folder)]
+    try:
+        done = subprocess.run(
+            command, env=os.environ | threads, timeout=options.limit, capture_output=True, text=True, check=False
+        )
+    except subprocess.TimeoutExpired:
+        print(f"{name}, {repeats} trial(s) per image: not within {options.limit:.0f} s", flush=True)
+        return None
+    if done.returncode:
+        print(f"{name}, {repeats} trial(s) per image: {done.stderr.strip().splitlines()[-1:]}", flush=True)
+        return None
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    print(
+        f"{name}, {repeats} trial(s) per image: {result['seconds']:.1f} s, {result['peak'] / 2**30:.2f} GiB", flush=True
+    )
+    return result
+
+
+def contend(contender: str, folder: Path) -> None:
+    """Fit, keep lambdas and predictions of some images, and print seconds and peak."""
+    name, repeats, threads = contender.split(":")
+    import torch
+
+    torch.set_num_threads(int(threads))
+    X = np.load(folder / "X.npy", mmap_mode="r")
+    held = round(HOLDOUT * len(X))
+    CONTENDERS[name](X[:0], held, folder)  # libraries are imported before the clock starts
+    base, start = peak(), time.perf_counter()
+    lambdas, predictions = CONTENDERS[name](X, held, folder if repeats == "1" else folder / "trials")
+    seconds = time.perf_counter() - start
+    np.savez(folder / f"{name}.npz", lambdas=lambdas, predictions=predictions)
+    print(json.dumps({"seconds": seconds, "peak": peak(), "base": base}))
+
+
+def responses_of(folder: Path) -> tuple[np.ndarray, int]:
+    """Responses, mapped, and trials per image."""
+    if folder.name == "trials":
+        return np.load(folder.parent / "Y3.npy", mmap_mode="r"), REPEATS
+    return np.load(folder / "Y.npy", mmap_mode="r"), 1
+
+
+class OnDisk:
+    """Columns of an .npy file of float32, read and not mapped: mapped pages would count as ours."""
+
+    def __init__(self, path: Path) -> None:
+        mapped = np.load(path, mmap_mode="r")
+        self.path, self.shape, self.offset = path, mapped.shape, mapped.offset
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        first, last, _ = key[1].indices(self.shape[1])
+        values = np.empty((self.shape[0], last - first), np.float32)
+        with self.path.open("rb", buffering=0) as file:
+            for row in range(self.shape[0]):
+                file.seek(self.offset + 4 * (row * self.shape[1] + first))
+                file.readinto(memoryview(values[row]).cast("B"))
+        return values
+
+
+def ours(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """nsdflow, from disk, by blocks."""
+    import torch
+
+    from nsdflow.fit.ridge import RidgeProblem, fit
+
+    if not len(X):
+        return np.empty(0), np.empty(0)
+    repeats = responses_of(folder)[1]
+    place = folder.parent if folder.name == "trials" else folder
+    features, responses = OnDisk(place / "X.npy"), OnDisk(place / ("Y3.npy" if repeats > 1 else "Y.npy"))
+    images = torch.arange(len(X)).repeat_interleave(repeats)
+    folds = [images >= len(X) - held]
+    fitted = fit(features, responses, problem(RidgeProblem, repeats), images=images, folds=folds)
+    few = np.ascontiguousarray(X[:50])
+    return fitted.lambda_.numpy(), fitted.predict(few, features, features_at_once=1024).numpy()
+
+
+def ours_full(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """nsdflow, with coefficients written to disk as well."""
+    import torch
+
+    from nsdflow.fit.ridge import RidgeProblem, fit
+
+    if not len(X):
+        return np.empty(0), np.empty(0)
+    folds = [torch.arange(len(X)) >= len(X) - held]
+    with (folder / "dual.bin").open("wb", buffering=0) as file:
+
+        def write(voxels: torch.Tensor, coefficients: torch.Tensor) -> None:
+            for voxel, column in zip(voxels.tolist(), coefficients.T.contiguous().numpy(), strict=True):
+                file.seek(4 * len(X) * voxel)
+                file.write(memoryview(column).cast("B"))
+
+        sources = OnDisk(folder / "X.npy"), OnDisk(folder / "Y.npy")
+        fitted = fit(*sources, problem(RidgeProblem, 1), folds=folds, write=write)
+    return fitted.lambda_.numpy(), np.empty(0)
+
+
+def himalaya(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """KernelRidgeCV on the torch backend, with its defaults."""
+    from himalaya.backend import set_backend
+    from himalaya.kernel_ridge import KernelRidgeCV
+    from sklearn.model_selection import PredefinedSplit
+
+    set_backend("torch")
+    if not len(X):
+        return np.empty(0), np.empty(0)
+    Y, repeats = responses_of(folder)
+    X, Y = np.repeat(X, repeats, axis=0), np.array(Y)
+    split = np.where(np.arange(len(X)) >= len(X) - held * repeats, 0, -1)
+    model = KernelRidgeCV(alphas=LAMBDAS, cv=PredefinedSplit(split)).fit(X, Y)
+    return np.asarray(model.best_alphas_), np.asarray(model.predict(X[: 50 * repeats : repeats]))
+
+
+def sklearn(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Ridge per lambda on the training part, the best per voxel, then on everything."""
+    from sklearn.linear_model import Ridge
+
+    if not len(X):
+        return np.empty(0), np.empty(0)
+    Y, repeats = responses_of(folder)
+    X, Y = np.repeat(X, repeats, axis=0), np.array(Y)
+    train = len(X) - held * repeats
+    losses = []
+    for strength in LAMBDAS:
+        model = Ridge(strength, fit_intercept=False).fit(X[:train], Y[:train])
+        losses.append(((Y[train:] - model.predict(X[train:])) ** 2).sum(0))
+    lambdas = LAMBDAS[np.argmin(losses, axis=0)]
+    predictions = np.empty((50, Y.shape[1]), np.float32)
+    for strength in np.unique(lambdas):
+        chosen = lambdas == strength
+        model = Ridge(strength, fit_intercept=False).fit(X, Y[:, chosen])
+        predictions[:, chosen] = model.predict(X[: 50 * repeats : repeats])
+    return lambdas, predictions
+
+
+CONTENDERS = {"ours": ours, "full": ours_full, "himalaya": himalaya, "sklearn": sklearn}
+
+
+def agree(folder: Path, one: str, other: str) -> bool:
+    """Whether two contenders chose the same lambdas."""
+    with np.load(folder / f"{one}.npz") as a, np.load(folder / f"{other}.npz") as b:
+        differ = ~np.isclose(a["lambdas"], b["lambdas"], rtol=1e-4)
+        if differ.any():
+            print(f"{one} and {other} chose other lambdas for {differ.sum()} of {differ.size} voxels", flush=True)
+        return not differ.any()
+
+
+def deviation(folder: Path, one: str, other: str) -> float:
+    """Largest difference of predictions, in units of each voxel's deviation, where the lambdas are the same."""
+    with np.load(folder / f"{one}.npz") as a, np.load(folder / f"{other}.npz") as b:
+        same = np.isclose(a["lambdas"], b["lambdas"], rtol=1e-4)
+        p, q = a["predictions"][:, same], b["predictions"][:, same]
+        return float((np.abs(p - q).max(0) / q.std(0)).max())
+
+
+def peak() -> int:
+    """Largest resident memory of this process in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()
