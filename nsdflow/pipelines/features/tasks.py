@@ -18,7 +18,8 @@ import zarr
 from zarr.errors import UnstableSpecificationWarning
 
 from nsdflow.engine.compute import choose_device, torch_threads, weights_cache
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
+from nsdflow.engine.memory import Memory
+from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.errors import RunError
 from nsdflow.io import flush
 from nsdflow.io.folders import exists, list_folder, share_files
@@ -94,19 +95,21 @@ def plan_features(pipeline: FeaturesPipeline, *, store: str, folder: RunFolder) 
     ids, content = image_ids(opened, pipeline), content_hash(opened, pipeline)
     title = f"{pipeline.name}: features of {len(ids)} images"
     if (twin := find_twin(folder, content)) is not None:
-        share = Task("share", share_features, ShareJob(twin, folder.path, content), "share", memory=BASE_MEMORY)
+        share = Task("share", share_features, ShareJob(twin, folder.path, content), "share", memory=Memory.with_torch())
         return Plan(title, folder.path, (share,), notes=(f"{twin} holds the same features; its files are linked",))
     counts = _counts(pipeline, opened)
     job = LayersJob(pipeline, store, folder.path, content)
     files = sum(2 for _ in counts) + 2
-    tasks = [Task("create", create_arrays, job, "create", memory=BASE_MEMORY, files=files)]
+    tasks = [Task("create", create_arrays, job, "create", memory=Memory.with_torch(), files=files)]
     network = record_of(pipeline.features).memory
     width = 4 * sum(raw for raw, _ in counts.values())
     row = np.dtype(pipeline.dtype).itemsize * sum(kept for _, kept in counts.values())
     pixels = 3 * opened.images().sizes["x"] ** 2
     if pipeline.projection.startswith("pca"):
         sample = min(pipeline.pca_images, len(ids))
-        memory = BASE_MEMORY + network + sample * (3 * width + pixels) + 24 * sample**2
+        memory = Memory.with_torch(
+            network=network, features=3 * sample * width, images=sample * pixels, decomposition=24 * sample**2
+        )
         tasks.append(
             Task("project", fit_projections, job, "project", after=("create",), pool="gpu", memory=memory, files=1)
         )
@@ -121,14 +124,16 @@ def plan_features(pipeline: FeaturesPipeline, *, store: str, folder: RunFolder) 
                 "features",
                 after=before,
                 pool="gpu",
-                memory=BASE_MEMORY + network + pipeline.batch_size * 2 * width + size * (pixels + 2 * row),
+                memory=Memory.with_torch(
+                    network=network, maps=pipeline.batch_size * 2 * width, images=size * pixels, features=2 * size * row
+                ),
                 reads=size * pixels,
                 writes=size * row,
                 files=len(counts),
             )
         )
     keys = tuple(one.key for one in tasks)
-    tasks.append(Task("publish", publish_features, job, "publish", after=keys, memory=BASE_MEMORY))
+    tasks.append(Task("publish", publish_features, job, "publish", after=keys, memory=Memory.with_torch()))
     layers = ", ".join(f"{layer} ({kept:,})" for layer, (_, kept) in counts.items())
     return Plan(title, folder.path, tuple(tasks), notes=(f"layers of {pipeline.features} with features: {layers}",))
 

@@ -7,7 +7,7 @@ and with which others, changes no lambda.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,8 @@ import torch
 import xarray as xr
 
 from nsdflow.engine.compute import torch_threads
-from nsdflow.engine.plan import BASE_MEMORY, Plan, Task, task
+from nsdflow.engine.memory import Memory
+from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.fit.ridge import RidgeShape, plan_memory
 from nsdflow.fit.ridge.inputs import Observations, Statistics, blocks
 from nsdflow.fit.ridge.products import cross_products
@@ -106,13 +107,13 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
                         SolveJob(*where, start),
                         "solve",
                         after=(key,),
-                        memory=memory + int(share * 2 * query.result_bytes),
+                        memory=Memory.of(**memory.terms, responses=share * 2 * query.result_bytes),
                         reads=int(share * query.bytes),
                     )
                 )
     job = PublishJob(pipeline, store, folder.path, subjects, tuple(tables), tuple(counts))
     solved = tuple(one.key for one in tasks if one.stage == "solve")
-    tasks.append(Task("publish", publish_ridge, job, "publish", after=solved, memory=BASE_MEMORY))
+    tasks.append(Task("publish", publish_ridge, job, "publish", after=solved, memory=Memory.with_torch()))
     forms = {choose_form(len(design.images), table.count) for table in tables.values()}
     note = (
         f"{' and '.join(sorted(forms))} form, {pipeline.lambdas} lambdas by {pipeline.lambda_by}; a task that does not "
@@ -125,7 +126,7 @@ def _units(lambdas: tuple[float, ...]) -> tuple[str, ...]:
     return (f"lambdas {lambdas[0]:g} to {lambdas[-1]:g}, in units of squared standardised features",)
 
 
-def _memory(pipeline: RidgePipeline, design: Design, table: FeatureTable, voxels: int) -> int:
+def _memory(pipeline: RidgePipeline, design: Design, table: FeatureTable, voxels: int) -> Memory:
     """Peak of a task: the larger of the system's formation and of its solution."""
     held = max((int(fold.sum()) for fold in design.folds), default=0)
     shape = RidgeShape(
@@ -136,8 +137,9 @@ def _memory(pipeline: RidgePipeline, design: Design, table: FeatureTable, voxels
         held=held,
         keep=True,
     )
-    cross = 4 * len(design.shown) * len(design.images)
-    return BASE_MEMORY + plan_memory(shape, pipeline.problem()).bytes + cross
+    planned = plan_memory(shape, pipeline.problem())
+    terms = {field.name: getattr(planned, field.name) for field in fields(planned)}
+    return Memory.with_torch(validation=4 * len(design.shown) * len(design.images), **terms)
 
 
 @task("ridge.gram", version=1)
