@@ -28,6 +28,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     runs.status,
     results.report,
     compare.compare,
+    results.explore,
     results.export,
     look.list_,
     look.info,
