@@ -17,4 +17,9 @@ tuning = nsdflow.open_run("demo/runs/tuning")["subj01"].to_dataset()
 well = tuning["accuracy"] > 0.2
 fig, ax = plt.subplots(layout="constrained")
 ax.boxplot(tuning["unique"][:, well.values].T, tick_labels=tuning["partition"].values)
-ax.set(xlabel="layer", ylabel="unique share of variance", title=f"{int(well.sum())} voxels of subject 1")
+ax.set(
+    xlabel="layer",
+    ylabel="unique share of explained variance (%)",
+    ylim=(-20, 100),
+    title=f"{int(well.sum())} voxels of subject 1",
+)
