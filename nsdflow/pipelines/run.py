@@ -13,6 +13,7 @@ from nsdflow.engine.driver_lock import holder, holding
 from nsdflow.engine.plan import Plan
 from nsdflow.engine.session import clients
 from nsdflow.errors import RunError, StoreError
+from nsdflow.io.folders import remove
 from nsdflow.io.paths import normalize
 from nsdflow.pipelines.kinds import KINDS
 from nsdflow.pipelines.sequence import SequencePipeline
@@ -174,6 +175,9 @@ def _carry_out(step: RunStep, plan: Plan, client: Client, listen: Listener | Non
         folder.begin(step.pipeline, step.store)
         if folder.finished:  # another command finished it meanwhile
             return
+        if not plan.missing():  # everything was done once, and the results were deleted
+            tell(f"{folder.path}: no results although all tasks are done; they were deleted, and run again")
+            remove(folder.url("tasks"))
         with RunLog(folder.url("log.jsonl")) as log:
 
             def hear(event: Event) -> None:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from nsdflow.errors import SelectionError, StoreError, one_of
+from nsdflow.io.write import aside
 from nsdflow.nsd.spaces import LAYERS, grid_named
 from nsdflow.runs import open_run
 from nsdflow.store.surface.files import write_surfaces
@@ -26,8 +29,8 @@ class ExportFormat:
     ----------
     ending : str
         Of the name that ``write`` is given.
-    surface : bool
-        True if it holds vertices, False if it holds volumes.
+    surface : bool or None
+        True if it holds vertices, False if it holds volumes, None if it holds either.
     write : callable
         Writes one map to a path; gives the files written.
     geometry : callable or None
@@ -35,15 +38,25 @@ class ExportFormat:
     """
 
     ending: str
-    surface: bool
+    surface: bool | None
     write: Callable[[xr.DataArray, Path], list[Path]]
     geometry: Callable[[xr.DataArray, Path, str, str | None], list[Path]] | None = None
+
+
+def _write_npz(array: xr.DataArray, path: Path) -> list[Path]:
+    """Write the values of a map and its coordinates by voxel, for programs that read NumPy files."""
+    columns = {str(name): one.values for name, one in array.coords.items() if one.dims == ("voxel",)}
+    texts = {name: values.astype(str) for name, values in columns.items() if values.dtype.kind == "O"}
+    with aside(path.absolute(), ending=".npz") as temporary:
+        np.savez(temporary, allow_pickle=False, values=array.values, **{**columns, **texts})
+    return [path]
 
 
 #: What ``--to`` accepts. A new format is one record.
 EXPORT_FORMATS: Final[Mapping[str, ExportFormat]] = {
     "nifti": ExportFormat(".nii.gz", False, lambda array, path: [array.nsd.to_nifti(path)]),
     "gifti": ExportFormat(".func.gii", True, lambda array, path: [*array.nsd.to_gifti(path)], write_surfaces),
+    "npz": ExportFormat(".npz", None, _write_npz),
     "mgz": ExportFormat(".mgz", True, lambda array, path: [*array.nsd.to_mgz(path)]),
 }
 
@@ -86,7 +99,7 @@ def export_maps(
     if to not in EXPORT_FORMATS:
         raise one_of("export format", to, EXPORT_FORMATS)
     form = EXPORT_FORMATS[to]
-    if space is not None and _is_surface(space) != form.surface:
+    if space is not None and form.surface is not None and _is_surface(space) != form.surface:
         fitting = [name for name, other in EXPORT_FORMATS.items() if other.surface != form.surface]
         raise SelectionError(f"{to} files cannot hold {space}; write --to {' or '.join(fitting)}, or another --space")
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,7 +97,8 @@ class RunFolder:
             record = {"created": created, **says, **provenance()}
             write_text(self.url("run.yaml"), yaml.safe_dump(record, sort_keys=False))
             return
-        if differs := _differences(self.record(), says):
+        chosen = _flat(pipeline.model_dump(mode="json", exclude_defaults=True))
+        if differs := _differences(self.record(), says, chosen):
             raise RunError(
                 f"{self.path} holds a run with other settings ({'; '.join(differs)}); "
                 "choose another name with --set name=..., or delete the folder"
@@ -122,9 +124,10 @@ def read_record(run: str) -> dict[str, Any]:
         raise RunError(str(error)) from error
 
 
-def _differences(said: dict[str, Any], says: dict[str, Any]) -> list[str]:
+def _differences(said: dict[str, Any], says: dict[str, Any], chosen: Mapping[str, Any]) -> list[str]:
+    """Settings that differ. A run of an earlier version lacks newer settings, which then are those at their default."""
     old, new = _flat(said["pipeline"]), _flat(says["pipeline"])
-    changed = [key for key in new if old.get(key) != new[key]]
+    changed = [key for key in new if (old[key] != new[key] if key in old else key in chosen)]
     changed += [key for key in old if key not in new]
     lines = [f"{key} was {json.dumps(old.get(key))}, now {json.dumps(new.get(key))}" for key in sorted(changed)]
     if not is_same_store(said["store"], says["store"]):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import xarray as xr
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import UnstableSpecificationWarning
 from zarr.storage import LocalStore, MemoryStore
 
@@ -38,6 +39,8 @@ __all__ = ["RESULTS", "has_results", "open_run", "write_results"]
 RESULTS: Final = "results.zarr"
 #: Larger arrays are cut along their first axis.
 CHUNK_BYTES: Final = 64 << 20
+#: Compression of every chunk, and its checksum, which zarr checks at reading.
+CODECS: Final = (ZstdCodec(level=1), Crc32cCodec())
 
 
 def write_results(run: str | os.PathLike[str], tree: xr.DataTree) -> None:
@@ -82,7 +85,7 @@ def _write_aside(target: Path, tree: xr.DataTree) -> None:
 def _write_tree(place: Path | MemoryStore, tree: xr.DataTree) -> None:
     encoding = {
         node.path: {
-            str(name): {"chunks": _chunk_shape(variable)}
+            str(name): {"chunks": _chunk_shape(variable), "compressors": CODECS}
             for name, variable in node.dataset.variables.items()
             if variable.size
         }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+import google_crc32c
 from safetensors import SafetensorError
 
 from nsdflow.errors import RunError
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["load_tensors", "save_tensors"]
+
+#: Metadata entry of a file with the type, shape and CRC-32C of every tensor; files of version 0.1.0 have none.
+CHECKSUMS: Final = "crc32c"
 
 
 def save_tensors(url: str, tensors: Mapping[str, Tensor]) -> None:
@@ -34,8 +39,12 @@ def save_tensors(url: str, tensors: Mapping[str, Tensor]) -> None:
     """
     from safetensors.torch import save  # a finished run is opened without torch
 
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    first = save(plain)
+    sums = {CHECKSUMS: json.dumps(_checksums(first))}
+    del first
     with atomic_file(url) as file:
-        file.write(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+        file.write(save(plain, metadata=sums))
 
 
 def load_tensors(url: str) -> dict[str, Tensor]:
@@ -55,7 +64,33 @@ def load_tensors(url: str) -> dict[str, Tensor]:
     """
     from safetensors.torch import load
 
+    data = read_bytes(url)
     try:
-        return load(read_bytes(url))
-    except SafetensorError as error:
-        raise RunError(f"{url}: damaged ({error}); remove it and run the same command again") from error
+        recorded = _header(data).get("__metadata__", {}).get(CHECKSUMS)
+        if recorded is not None and json.loads(recorded) != _checksums(data):
+            raise ValueError("a checksum differs")
+        return load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RunError(
+            f"{url}: damaged ({error}); restore it, or delete the folder of the run and run the same command again"
+        ) from error
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """The header of a safetensors file: its length in 8 bytes, then JSON."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    if len(data) < 8 + length or not isinstance(header, dict):
+        raise ValueError("truncated")
+    return header
+
+
+def _checksums(data: bytes) -> dict[str, list[Any]]:
+    """Type, shape and CRC-32C of every tensor of a safetensors file."""
+    header, start = _header(data), 8 + int.from_bytes(data[:8], "little")
+    view, sums = memoryview(data), {}
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            first, last = (start + offset for offset in tensor["data_offsets"])
+            sums[name] = [tensor["dtype"], tensor["shape"], google_crc32c.value(bytes(view[first:last]))]
+    return sums

@@ -1,0 +1,88 @@
+"""Damage of a finished run: every changed byte of results and models is noticed, and each dead end has a way on."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import nsdflow
+from nsdflow.errors import RunError
+from nsdflow.runs.export import export_maps
+from nsdflow.runs.tensors import load_tensors, save_tensors
+from tests.same_run import assert_same_run
+
+SMALL = {"prefilter": "gabor", "width": 2, "threads": 1, "train": {"epochs": 1, "batch_size": 40}}
+
+
+@pytest.fixture(scope="module")
+def finished(small_store, threads_client, tmp_path_factory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    nsdflow.run("gnet8j", store=small_store, runs=runs, client=threads_client, **SMALL)
+    return runs / "gnet8j"
+
+
+def flip(file: Path, place: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1 << (place % 8)
+    file.write_bytes(data)
+
+
+def test_every_flipped_bit_of_a_chunk_is_noticed(finished, tmp_path):
+    whole, draw = nsdflow.open_run(finished).load(), random.Random(0)
+    chunks = sorted(path for path in (finished / "results.zarr").rglob("c/*") if path.is_file())
+    noticed = 0
+    for file in draw.sample(chunks, 25):
+        copy = tmp_path / "run"
+        shutil.copytree(finished, copy)
+        changed = copy / file.relative_to(finished)
+        flip(changed, draw.randrange(changed.stat().st_size))
+        try:
+            assert nsdflow.open_run(copy).load().identical(whole), f"{file}: other values, in silence"
+        except (RunError, ValueError, RuntimeError):
+            noticed += 1
+        shutil.rmtree(copy)
+    assert noticed == 25
+
+
+def test_every_flipped_bit_of_a_model_is_noticed(tmp_path):
+    state = {"a": torch.arange(300.0), "b": torch.ones(3, 5, dtype=torch.int64)}
+    save_tensors(f"{tmp_path}/m", state)
+    loaded = load_tensors(f"{tmp_path}/m")
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+    data = (tmp_path / "m").read_bytes()
+    noticed = 0
+    for place in (*range(0, len(data), 7), *range(120)):
+        flip(tmp_path / "m", place)
+        try:
+            again = load_tensors(f"{tmp_path}/m")
+        except RunError as error:
+            noticed += "damaged" in str(error)
+        else:
+            assert all(torch.equal(again[name], state[name]) for name in state), f"byte {place}, in silence"
+        (tmp_path / "m").write_bytes(data)
+    assert noticed > len(data) // 8
+    (tmp_path / "m").write_bytes(data[:200])
+    with pytest.raises(RunError, match=r"restore it, or delete the folder of the run"):
+        load_tensors(f"{tmp_path}/m")
+
+
+def test_results_that_were_deleted_are_made_again(finished, small_store, threads_client, tmp_path):
+    shutil.copytree(finished, tmp_path / "gnet8j")
+    shutil.rmtree(tmp_path / "gnet8j" / "results.zarr")
+    heard = []
+    nsdflow.run("gnet8j", store=small_store, runs=tmp_path, client=threads_client, listen=heard.append, **SMALL)
+    assert_same_run(finished, tmp_path / "gnet8j")
+
+
+def test_maps_as_numpy_files(finished, tmp_path):
+    import numpy as np
+
+    files = export_maps(str(finished), tmp_path, to="npz")
+    with np.load(next(file for file in files if "subj01_accuracy." in file.name)) as saved:
+        tree = nsdflow.open_run(finished)
+        np.testing.assert_array_equal(saved["values"], tree["subj01"]["accuracy"].values)
+        np.testing.assert_array_equal(saved["flat_index"], tree["subj01"]["flat_index"].values)
