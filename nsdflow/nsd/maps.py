@@ -146,6 +146,8 @@ def map_paths(name: str, subject: str, space: str, betas: str) -> tuple[str, ...
     if space == "MNI":
         return None
     if record.statistic is not None:
+        if layout.is_surface(space) and not record.statistic.startswith("ncsnr"):
+            return None
         return layout.statistic_paths(subject, space, betas, record.statistic)
     if not layout.is_surface(space):
         return None if record.volume is None else (layout.volume_path(subject, space, record.volume),)

@@ -185,7 +185,9 @@ class SyntheticSpec:
         return self.shared_images + self.subjects * (self.images_per_subject - self.shared_images)
 
     def volume_shape(self, subject: int, space: str) -> tuple[int, int, int]:
-        """Grid of a subject (1-based) in func1pt8mm or func1mm."""
+        """Grid of a subject (1-based) in func1pt8mm or func1mm, or of all in MNI."""
+        if space == "MNI":
+            return (182, 218, 182) if self.shapes[0] == _PUBLISHED_SHAPES[0] else self.shapes[0]
         i, j, k = self.shapes[subject - 1]
         scale = 1.0 if space == "func1pt8mm" else 1.8
         return round(i * scale), round(j * scale), round(k * scale)

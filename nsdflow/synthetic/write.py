@@ -22,7 +22,13 @@ from nsdflow.synthetic.experiment.design import Experiment, expdesign, plan_expe
 from nsdflow.synthetic.experiment.stimuli import Progress, show_images
 from nsdflow.synthetic.published.betas import write_session, write_summaries
 from nsdflow.synthetic.published.cortex import write_cortex
-from nsdflow.synthetic.published.maps import write_label_tables, write_surface_maps, write_volume_maps
+from nsdflow.synthetic.published.maps import (
+    MNI_BETAS,
+    write_label_tables,
+    write_mni_maps,
+    write_surface_maps,
+    write_volume_maps,
+)
 from nsdflow.synthetic.truth import save_spec, save_truth, signal_path
 
 if TYPE_CHECKING:
@@ -88,8 +94,10 @@ def _write_all(root: Path, spec: SyntheticSpec, report: Progress) -> None:
         save_truth(root, who, experiment.images[who.subject - 1])
         if who.space in ("func1pt8mm", "func1mm"):
             write_volume_maps(root, spec, who)
+        elif who.space == "MNI":
+            write_mni_maps(root, spec, who)
         else:
-            write_surface_maps(root, who)
+            write_surface_maps(root, spec, who)
     sessions = list(_sessions(spec, everyone))
     for done, (who, version, session) in enumerate(sessions, start=1):
         signal = np.load(signal_path(root, who.name, who.space), mmap_mode="r")
@@ -112,9 +120,9 @@ def _cast(spec: SyntheticSpec) -> list[Participant]:
 
 
 def _sessions(spec: SyntheticSpec, everyone: list[Participant]) -> Iterator[tuple[Participant, str, int]]:
-    """Every session whose betas are public; NSD has no betas_assumehrf at 1 mm."""
+    """Every session whose betas are public; NSD has no betas_assumehrf at 1 mm, and one version in MNI."""
     for who in everyone:
-        for version in spec.betas:
+        for version in (MNI_BETAS,) if who.space == "MNI" else spec.betas:
             if (who.space, version) != ("func1mm", "betas_assumehrf"):
                 for session in range(1, spec.sessions_done[who.subject - 1] - spec.held_out + 1):
                     yield who, version, session

@@ -134,6 +134,7 @@ def test_mistakes_in_arguments(nsd: Command, small_nsd: Path, small_store: str, 
 def test_broken_files_are_named_and_leave_no_store(nsd: Command, copied: Path, tmp_path: Path) -> None:
     session = copied / layout.betas_paths("subj01", 2, "func1pt8mm", "betas_fithrf_GLMdenoise_RR", "nii.gz")[0]
     whole = session.read_bytes()
+    session.with_name("betas_session02.hdf5").unlink(missing_ok=True)  # otherwise it would be read instead
     store = tmp_path / "nsd.zarr"
     ingest = ("ingest", "--source", copied, "--store", store, "--image-size", 67, "--cluster", "threads")
 

@@ -64,6 +64,10 @@ ATLAS_LABELS: Mapping[str, Mapping[int, str]] = {
     "floc-bodies": dict(enumerate(("EBA", "FBA-1", "FBA-2", "mTL-bodies"), start=1)),
     "floc-places": dict(enumerate(("OPA", "PPA", "RSC"), start=1)),
     "floc-words": dict(enumerate(("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"), start=1)),
+    "HCP_MMP1": {label: f"HCP{label:03d}" for label in range(1, 181)} | {
+        1: "V1", 18: "FFC", 126: "PHA1", 127: "PHA3", 133: "TE1p", 154: "VMV3", 155: "PHA2", 160: "VMV2", 163: "VVC",
+    },
+    "corticalsulc": {label: f"sulcus{label:02d}" for label in range(1, 29)} | {1: "SFRS", 2: "MFG", 3: "IFG"},
     "thalamus": dict(enumerate(("LGN", "SC", "vPulvinar", "dlPulvinar", "dmPulvinar"), start=1)),
     "MTL": dict(enumerate(("ERC", "A35", "A36", "PHC", "SUB", "CA1", "CA2CA3", "DG"), start=1)),
 }  # fmt: skip
@@ -162,6 +166,8 @@ def _anatomy(shape: tuple[int, ...], positions: Floats, evc_voxels: int, rng: np
         "nsdgeneral": general,
         "streams": _streams(joined, general),
         **_category_areas(positions, joined, general),
+        "HCP_MMP1": _parcels(positions, cortex, from_pole, 180),
+        "corticalsulc": _parcels(positions, cortex, from_pole, 28),
         "thalamus": _blob(positions, (0.15, -0.05, 0.0), 0.2, 5),
         "MTL": _blob(positions, (0.4, 0.0, -0.3), 0.2, 8),
     }
@@ -275,6 +281,13 @@ def _category_areas(positions: Floats, joined: Labels, general: Labels) -> dict[
             labels[part[: 2 * len(part) // 3]] = label  # gaps between the patches
         atlases[name] = labels
     return atlases
+
+
+def _parcels(positions: Floats, cortex: Bools, from_pole: Floats, count: int) -> Labels:
+    """Cortex cut into ``count`` rings around the pole, mirrored between hemispheres; some of a ring is unlabelled."""
+    ring = 1 + np.minimum((from_pole / np.pi * count).astype(np.int64), count - 1)
+    gap = (count < 100) & (np.abs(positions[:, 2]) < 0.1)  # sulci do not cover cortex
+    return np.where(cortex, np.where(gap, 0, ring), -1)
 
 
 def _blob(positions: Floats, centre: tuple[float, float, float], radius: float, parts: int) -> Labels:

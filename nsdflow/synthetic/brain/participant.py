@@ -43,6 +43,14 @@ class Participant:
         """Seconds from volume to volume, which beta series carry in their header."""
         return 4 / 3 if self.space == "func1pt8mm" else 1.0
 
+    @property
+    def origin(self) -> tuple[int, ...] | None:
+        """Voxel at 0 mm; None where it is the middle of the grid. MNI's is the anterior commissure."""
+        if self.space != "MNI":
+            return None
+        share = (91 / 182, 126 / 218, 72 / 182)
+        return tuple(round(part * size) for part, size in zip(share, self.anatomy.shape, strict=True))
+
     def grid(self, values: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """A flat array in C order as a volume."""
         return values.astype(dtype).reshape(self.anatomy.shape)

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from nsdflow.synthetic.brain.participant import Participant
     from nsdflow.synthetic.brain.planting import Planted
 
-__all__ = ["Recording", "file_order", "prepare_recording", "quantise", "session_betas"]
+__all__ = ["SCALE", "Recording", "file_order", "prepare_recording", "quantise", "session_betas"]
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int64]
 
-_SCALE = 300.0  # int16 steps in one percent of signal change
+SCALE = 300.0  # int16 steps in one percent of signal change
 _SOURCES = 8  # of the correlated part of the noise
 _DEAD_SHARE, _PARTLY_DEAD_SHARE, _SATURATED_SHARE = 0.002, 0.01, 0.02
 
@@ -137,7 +137,7 @@ def session_betas(
 
 def quantise(betas: Floats) -> npt.NDArray[np.int16]:
     """Percent signal change to int16 as MATLAB does: times 300, half away from zero, saturating, NaN to 0."""
-    scaled = np.nan_to_num(betas * np.float32(_SCALE))
+    scaled = np.nan_to_num(betas * np.float32(SCALE))
     rounded = np.trunc(scaled + np.copysign(np.float32(0.5), scaled))
     limits = np.iinfo(np.int16)
     return np.asarray(np.clip(rounded, limits.min, limits.max), dtype=np.int16)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nsdflow.synthetic.brain.recording import quantise, session_betas
+from nsdflow.synthetic.brain.recording import SCALE, quantise, session_betas
 from nsdflow.synthetic.published.files import open_mgh, open_nifti, write_hdf5, write_mat73, write_mgh, write_nifti
 from nsdflow.synthetic.spec import VERSION_SNR, SyntheticSpec
 
@@ -46,6 +46,9 @@ def write_session(
     if who.space == "nativesurface":
         _write_vertices(folder, f"betas_session{session:02d}.hdf5", who, betas)
         return
+    if who.space == "MNI":
+        _write_volumes(folder / f"betas_session{session:02d}.nii.gz", who, betas)
+        return
     if "nii.gz" in spec.formats:
         _write_volumes(folder / f"betas_session{session:02d}.nii.gz", who, betas)
     for suffix in set(spec.formats) & set(_WRITERS):
@@ -60,6 +63,8 @@ def write_session(
 def write_summaries(root: Path, spec: SyntheticSpec, who: Participant, version: str) -> None:
     """ncsnr, the planted one, and R2 of a version of the betas."""
     folder = betas_folder(root, who, version)
+    if who.space == "MNI":
+        return
     ncsnr = who.recorded(VERSION_SNR[version] * who.recording.ncsnr, np.float32)
     for name in ("ncsnr", "ncsnr_split1", "ncsnr_split2"):
         if who.space in ("fsaverage", "nativesurface"):
@@ -69,6 +74,8 @@ def write_summaries(root: Path, spec: SyntheticSpec, who: Participant, version: 
             write_nifti(folder / f"{name}.nii.gz", ncsnr, who.voxel_size)
     if who.space in ("func1pt8mm", "func1mm"):
         write_nifti(folder / "R2.nii.gz", _explained(who, version), who.voxel_size)
+        mean = who.recorded(SCALE * who.recording.offset, np.float32, fill=0)
+        write_nifti(folder / "meanbeta.nii.gz", mean, who.voxel_size)
 
 
 def _fit_maps(spec: SyntheticSpec, who: Participant, version: str, session: int) -> dict[str, npt.NDArray[Any]]:
@@ -91,7 +98,7 @@ def _explained(who: Participant, version: str) -> npt.NDArray[Any]:
 def _write_volumes(path: Path, who: Participant, betas: Betas) -> None:
     shape = (*who.anatomy.shape, len(betas))
     frame = np.zeros(who.anatomy.x.size, dtype="<i2")
-    with open_nifti(path, shape, np.int16, who.voxel_size, who.tr) as stream:
+    with open_nifti(path, shape, np.int16, who.voxel_size, who.tr, who.origin) as stream:
         for trial in betas:
             frame[who.recording.places] = trial
             stream.write(frame.tobytes())

@@ -26,12 +26,17 @@ _MGH_FOOTER = bytes(16)  # NSD's files end with four floats where nibabel would 
 
 @contextmanager
 def open_nifti(
-    path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, voxel_size: float, tr: float = 1.0
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    voxel_size: float,
+    tr: float = 1.0,
+    origin: tuple[float, ...] | None = None,
 ) -> Iterator[BinaryIO]:
     """A ``.nii.gz`` to write volumes to, in Fortran order, header already written.
 
-    The header is what NSD's MATLAB code leaves: NIfTI-1, little endian, no qform, an sform that puts the origin at the
-    middle of the grid, and a slope and an intercept of zero, which mean "not scaled".
+    The header is the one of NSD's MATLAB code: NIfTI-1, little endian, no qform, an sform that puts the origin at the
+    middle of the grid (or at the voxel ``origin``), and a slope and an intercept of zero, which mean "not scaled".
     """
     header = nib.Nifti1Header(endianness="<")
     header.set_data_dtype(np.dtype(dtype).newbyteorder("<"))
@@ -39,7 +44,8 @@ def open_nifti(
     header.set_zooms((voxel_size,) * 3 + (tr,) * (len(shape) - 3))
     header["pixdim"][4] = tr
     affine = np.diag([voxel_size] * 3 + [1.0])
-    affine[:3, 3] = -(np.array(shape[:3]) - 1) / 2 * voxel_size
+    centre = (np.array(shape[:3]) - 1) / 2 if origin is None else np.array(origin)
+    affine[:3, 3] = -centre * voxel_size
     header.set_sform(affine, code=1)
     header["magic"], header["vox_offset"] = b"n+1", 352
     header["scl_slope"] = header["scl_inter"] = 0
@@ -48,9 +54,11 @@ def open_nifti(
         yield stream
 
 
-def write_nifti(path: Path, values: Array, voxel_size: float, tr: float = 1.0) -> None:
+def write_nifti(
+    path: Path, values: Array, voxel_size: float, tr: float = 1.0, origin: tuple[float, ...] | None = None
+) -> None:
     """A whole volume as ``.nii.gz``, in the type it has."""
-    with open_nifti(path, values.shape, values.dtype, voxel_size, tr) as stream:
+    with open_nifti(path, values.shape, values.dtype, voxel_size, tr, origin) as stream:
         stream.write(np.asfortranarray(values).tobytes(order="F"))
 
 

@@ -1,4 +1,4 @@
-"""What NSD publishes of a subject besides the betas: masks, tissue, areas with their label tables, pRF maps."""
+"""Files that NSD publishes of a subject besides the betas: masks, tissue, areas with their label tables, maps."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import numpy.typing as npt
 
 from nsdflow.synthetic.brain.anatomy import ATLAS_LABELS, SURFACE_ATLASES, in_hemisphere
 from nsdflow.synthetic.published.files import write_ctab, write_mgh, write_nifti
+from nsdflow.synthetic.published.statistics import label_name, statistic_maps, tissue_signal
 
 if TYPE_CHECKING:
     from nsdflow.synthetic.brain.participant import Participant
     from nsdflow.synthetic.spec import SyntheticSpec
 
-__all__ = ["write_label_tables", "write_surface_maps", "write_volume_maps"]
+__all__ = ["MNI_BETAS", "write_label_tables", "write_mni_maps", "write_surface_maps", "write_volume_maps"]
 
 Volume = npt.NDArray[Any]
 
-_DEGREES = 8.4  # width of an image in the visual field
+#: The one version of the betas that NSD publishes in MNI.
+MNI_BETAS = "betas_fithrf"
 
 
 def write_label_tables(root: Path, subject: str) -> None:
@@ -47,9 +49,28 @@ def write_volume_maps(root: Path, spec: SyntheticSpec, who: Participant) -> None
         write_nifti(folder / "roi" / f"{name}.nii.gz", volume, who.voxel_size)
 
 
-def write_surface_maps(root: Path, who: Participant) -> None:
-    """``label/[lh,rh].<roi>.mgz``; on surfaces no label is below 0, and none is of the volume's own atlases."""
+def write_mni_maps(root: Path, spec: SyntheticSpec, who: Participant) -> None:
+    """``MNI/betas_fithrf/valid_sessionBB.nii.gz``; NSD publishes nothing else in MNI beside betas."""
+    folder = root / "nsddata_betas/ppdata" / who.name / who.space / MNI_BETAS
+    for session in range(1, spec.sessions_done[who.subject - 1] + 1):
+        volume = who.recorded(who.recording.valid[session - 1], np.int16, fill=0)
+        path = folder / f"valid_session{session:02d}.nii.gz"
+        write_nifti(path, volume, who.voxel_size, origin=who.origin)
+
+
+def write_surface_maps(root: Path, spec: SyntheticSpec, who: Participant) -> None:
+    """``label/[lh,rh].<name>.mgz``: atlases, whose labels are never below 0, and maps of single subjects."""
     owner = "fsaverage" if who.space == "fsaverage" else who.name
+    maps = {} if owner == "fsaverage" else statistic_maps(spec, who)
+    for name in ("floc_R2xval", "onoffbeta"):  # which NSD has as volumes alone
+        maps.pop(name, None)
+    if maps:
+        done = spec.sessions_done[who.subject - 1]
+        maps["valid"] = who.recorded(who.recording.valid[:done].mean(axis=0), np.float32, fill=0)
+    for name, values in maps.items():
+        for hemisphere in ("lh", "rh"):
+            path = root / "nsddata/freesurfer" / owner / "label" / f"{hemisphere}.{label_name(name)}.mgz"
+            write_mgh(path, values[who.anatomy.left == (hemisphere == "lh")])
     for atlas in _surface_atlases(owner):
         labels = np.maximum(who.anatomy.atlases[atlas], 0)
         for hemisphere in ("lh", "rh"):
@@ -84,28 +105,10 @@ def _valid(who: Participant, session: int) -> Volume:
 
 
 def _maps(spec: SyntheticSpec, who: Participant) -> dict[str, Volume]:
-    """Masks, tissue, mean images, ON-OFF variance and population receptive fields, by file name."""
-    anatomy, planted = who.anatomy, who.planted
-    rng = spec.generator("maps", who.subject, who.space)
-    count = anatomy.x.size
-    tissue = np.select([anatomy.cortex, anatomy.aseg > 0, anatomy.brain], [700.0, 1000.0, 250.0], default=0.0)
-    mean = np.clip(tissue + rng.normal(0, 30, count), 0, None)
-    little, anywhere = rng.uniform(0, 3, count), rng.uniform(0, 360, count)
-    explained = 100 * planted.ncsnr**2 / (1 + planted.ncsnr**2)
-    eccentricity = _DEGREES * np.hypot(planted.x, planted.y)
-    angle = np.degrees(np.arctan2(planted.y, planted.x)) % 360
-    none = np.zeros(count)
+    """Masks, tissue and published maps, by file name."""
     return {
-        "brainmask": who.grid(anatomy.brain, np.int16),
-        "aseg": who.grid(anatomy.aseg, np.int16),
-        "mean": who.grid(mean, np.float32),
-        f"T1_to_{who.space}": who.grid(tissue, np.int16),
-        "R2": who.planted_map(0.8 * explained, little),
-        "prf_angle": who.planted_map(angle, anywhere),
-        "prf_eccentricity": who.planted_map(eccentricity, little),
-        "prf_size": who.planted_map(_DEGREES * planted.sigma, little),
-        "prf_R2": who.planted_map(0.9 * explained, little),
-        "prf_gain": who.planted_map(planted.ncsnr, none),
-        "prf_exponent": who.planted_map(np.full(planted.x.size, 0.5), none + 0.5),
-        "prf_meanvol": who.planted_map(mean[planted.flat_index], mean),
+        "brainmask": who.grid(who.anatomy.brain, np.int16),
+        "aseg": who.grid(who.anatomy.aseg, np.int16),
+        f"T1_to_{who.space}": who.grid(tissue_signal(who), np.int16),
+        **statistic_maps(spec, who),
     }
