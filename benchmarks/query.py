@@ -7,6 +7,11 @@ selected and z-scored; the same from the .hdf5 twins of the sessions, voxel by v
 one raw file; and once from the .nii.gz files, streamed: four sessions, scaled to all unless ``--full``.
 ``seconds_nsd`` is the faster of NSD's two formats. The page cache is warm for all, and each is done on one thread.
 
+``seconds_zarr`` is the same query by zarr-python from the same files (chunks, checksums, means, standard deviations,
+the same arithmetic; no selection by name, no labels), and ``seconds_zarrs`` with the codec pipeline of the ``zarrs``
+package where installed. ``seconds_chunks`` and ``seconds_chunks_zarr`` are the stored integers of V1 alone, by our
+reader and by zarr-python. ``graph_tasks`` counts the tasks of a query over everything of the subject.
+
 The raw file holds just the betas of V1, and a second one means and standard deviations, which the store has as well:
 ``seconds_raw`` is read, convert, subtract and divide, in place in one array, with no metadata, selection, labels or
 sessions to put together. ``seconds_bytes`` is reading that file and nothing else.
@@ -22,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -148,14 +154,62 @@ def from_raw(folder: Path, v1: np.ndarray) -> np.ndarray:
     return values.reshape(-1, stored.shape[2])
 
 
+def from_zarr(folder: Path, v1: np.ndarray) -> np.ndarray:
+    """The same query by zarr-python: V1 are the first voxels of the store."""
+    import zarr
+
+    count = int(v1.sum())
+    group = zarr.open_group(folder / "nsd.zarr" / "subj01", mode="r", zarr_format=3, use_consolidated=False)
+    stored, mean, std = (group[name][:, :count] for name in ("betas", "beta_mean", "beta_std"))
+    values = stored.astype(np.float32)
+    values /= np.float32(300)
+    for session, one_mean, one_std in zip(values.reshape(-1, TRIALS, count), mean, std, strict=True):
+        session -= one_mean
+        session /= one_std + EPSILON
+    return values
+
+
+def from_zarrs(folder: Path, v1: np.ndarray) -> np.ndarray:
+    """As :func:`from_zarr`, decoded by the ``zarrs`` package."""
+    import zarr
+
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        return from_zarr(folder, v1)
+
+
+def from_chunks(folder: Path, v1: np.ndarray) -> np.ndarray:
+    """The stored integers of V1, by our reader."""
+    from nsdflow.store.chunks import read_region
+    from nsdflow.store.shards import open_sharded
+
+    return read_region(open_sharded(f"{folder}/nsd.zarr/subj01/betas"), (None, np.arange(int(v1.sum()))))
+
+
+def from_chunks_zarr(folder: Path, v1: np.ndarray) -> np.ndarray:
+    """The stored integers of V1, by zarr-python."""
+    import zarr
+
+    return zarr.open_array(folder / "nsd.zarr/subj01/betas", mode="r", zarr_format=3)[:, : int(v1.sum())]
+
+
+def count_tasks(folder: Path) -> int:
+    """Tasks of a query over everything of the subject."""
+    import nsdflow
+
+    return len(nsdflow.open_store(folder / "nsd.zarr").responses(1).__dask_graph__())
+
+
 def from_bytes(folder: Path, v1: np.ndarray) -> np.ndarray:
     """The bytes alone."""
     return np.fromfile(folder / "v1.raw", "<i2").reshape(-1, TRIALS, int(v1.sum()))
 
 
 WAYS: dict[str, Callable[[Path, np.ndarray], np.ndarray]] = {
-    "store": from_store, "hdf5": from_hdf5, "raw": from_raw, "bytes": from_bytes
+    "store": from_store, "hdf5": from_hdf5, "raw": from_raw, "bytes": from_bytes, "zarr": from_zarr,
+    "chunks": from_chunks, "chunks_zarr": from_chunks_zarr,
 }  # fmt: skip
+if find_spec("zarrs"):
+    WAYS["zarrs"] = from_zarrs
 
 
 def timed(read: Callable[..., np.ndarray], *arguments: object) -> tuple[float, float]:
@@ -170,10 +224,12 @@ def measure(folder: Path, streamed: int, repeats: int) -> dict[str, list[tuple[f
     v1 = np.load(folder / "mask.npy")
     expected = np.sort(from_hdf5(folder, v1)[0])
     np.testing.assert_allclose(np.sort(from_store(folder, v1)[0]), expected, atol=1e-4)
-    np.testing.assert_array_equal(from_store(folder, v1), from_raw(folder, v1))
+    for way in (from_zarr, from_raw, *((from_zarrs,) if "zarrs" in WAYS else ())):
+        np.testing.assert_array_equal(from_store(folder, v1), way(folder, v1))
+    np.testing.assert_array_equal(from_chunks(folder, v1), from_chunks_zarr(folder, v1))
     rounds = [{way: timed(read, folder, v1) for way, read in WAYS.items()} for _ in range(repeats)]
     found = {way: [times[way] for times in rounds] for way in WAYS}
-    return found | {"nifti": [timed(from_nifti, folder, v1, streamed)]}
+    return found | {"nifti": [timed(from_nifti, folder, v1, streamed)], "tasks": [(count_tasks(folder), 0)]}
 
 
 def main(sessions: int, streamed: int, repeats: int) -> dict[str, float]:
@@ -187,6 +243,7 @@ def main(sessions: int, streamed: int, repeats: int) -> dict[str, float]:
         command = [sys.executable, __file__, "--repeats", str(repeats), "--measure", folder, str(streamed)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
+    tasks = int(found.pop("tasks")[0][0])
     medians = {way: statistics.median(seconds for seconds, _ in times) for way, times in found.items()}
     least = {way: min(processor for _, processor in times) for way, times in found.items()}
     medians["nifti"] *= sessions / streamed
@@ -199,6 +256,8 @@ def main(sessions: int, streamed: int, repeats: int) -> dict[str, float]:
         "seconds_nsd": min(medians["hdf5"], medians["nifti"]),
         "seconds_raw": medians["raw"],
         "seconds_bytes": medians["bytes"],
+        **{f"seconds_{way}": medians[way] for way in ("zarr", "zarrs", "chunks", "chunks_zarr") if way in medians},
+        "graph_tasks": tasks,
         "processor_seconds_store": least["store"],
         "processor_seconds_raw": least["raw"],
     }
