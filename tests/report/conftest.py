@@ -19,6 +19,7 @@ from nsdflow.analysis import (
     transfer_matrices,
     transfer_table,
     tuning,
+    variance_partition,
 )
 from nsdflow.analysis.fields.gaussians import gaussian
 from nsdflow.names import LAYER_NAMES
@@ -179,6 +180,24 @@ def tuned(voxels: int = 120, subjects: tuple[str, ...] = SUBJECTS) -> Results:
     return tree
 
 
+def banded(voxels: int = 120, subjects: tuple[str, ...] = SUBJECTS) -> Results:
+    """Three bands; the deeper the band, the higher the area that it explains."""
+    tree = {}
+    for number, name in enumerate(subjects):
+        data = cortex(voxels, number)
+        rng = np.random.default_rng(number)
+        strength = np.exp(-((data["roi"].values[:, None] / 3 - np.arange(3)) ** 2))
+        parts = strength * rng.standard_normal((200, *strength.shape))
+        responses = parts.sum(-1) + 2 * rng.standard_normal(parts.shape[:2])
+        found = variance_partition(
+            xr.DataArray(parts, dims=("trial", "voxel", "band"), coords={"band": ["edges", "shapes", "objects"]}),
+            xr.DataArray(responses, dims=("trial", "voxel")),
+            resamples=8,
+        )
+        tree[name] = data.merge(found)
+    return tree
+
+
 def tables(subjects: tuple[str, ...] = SUBJECTS) -> Results:
     trees = {
         name: xr.DataTree.from_dict(make(subjects=subjects))
@@ -227,6 +246,7 @@ KINDS: dict[str, Callable[..., Results]] = {
     "fwrf": fwrf,
     "transfer": transfer,
     "tuning": tuned,
+    "banded_ridge": banded,
     "tables": tables,
     "predict": predicted,
     "synthetic_data": synthetic,

@@ -71,6 +71,7 @@ DRAW: dict[str, Callable[[Trees], Figure]] = {
     "features_by_layer": lambda t: figures.features_by_layer(t["fwrf"]["subj01"].to_dataset()),
     "image_mosaic": lambda _: figures.image_mosaic(pictures(), responses_to(pictures()), label="predicted (degrees)"),
     "tuning_violins": lambda t: figures.tuning_violins(t["tuning"]),
+    "band_variance": lambda t: figures.band_variance(t["banded_ridge"]),
     "layer_map": lambda t: figures.layer_map(t["tuning"]["subj01"].to_dataset()),
     "variance_by_layer": lambda t: figures.variance_by_layer(t["tuning"]),
     "variance_by_layer of halves": lambda t: figures.variance_by_layer(t["tuning"], prefix="half_", partition="half"),
@@ -211,6 +212,6 @@ def test_tuning_of_few_voxels_or_none(results: Trees) -> None:
     for figure in (figures.variance_by_layer(poor), figures.tuning_violins(poor)):
         assert any("no voxel" in text for text in texts(figure))
     first = results["tuning"]["subj01"].to_dataset()
-    lone = xr.DataTree.from_dict({"subj01": first.isel(voxel=[int(first["accuracy"].argmax())])})
+    lone = xr.DataTree.from_dict({"subj01": first.isel(voxel=[int(first["accuracy"].values.argmax())])})
     for figure in (figures.variance_by_layer(lone), figures.tuning_violins(lone)):
         figure.savefig(BytesIO(), format="png", dpi=30)

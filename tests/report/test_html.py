@@ -33,9 +33,13 @@ SCORED = {
     "Accuracy in the brain",
     "Regions in the brain",
     "Signal-to-noise ratio in the brain",
+    "On the brain",
 }
+#: Kinds of runs that have published counterparts.
+PUBLISHED = {"Beside the published numbers"}
 EXPECTED = {
     "gnet": SCORED
+    | PUBLISHED
     | {
         "Trials and images",
         "Holdout accuracy of all voxels by epoch",
@@ -44,6 +48,7 @@ EXPECTED = {
         "Pooling fields, coarser level",
     },
     "fwrf": SCORED
+    | PUBLISHED
     | {
         "Receptive fields",
         "Size and eccentricity",
@@ -52,7 +57,7 @@ EXPECTED = {
         "Ridge penalties",
         "Candidate receptive fields",
     },
-    "transfer": SCORED | {"Learning curves", "Transfer between areas"},
+    "transfer": SCORED | PUBLISHED | {"Learning curves", "Transfer between areas"},
     "tuning": SCORED
     | {
         "Shared and unique variance by layer",
@@ -68,6 +73,7 @@ EXPECTED = {
         "Asymmetry of transfer",
         "One trunk or four",
     },
+    "banded_ridge": SCORED | {"Variance by band of features"},
     "predict": {"Predictions", "Images that drive a region"},
     "synthetic_data": {"Noise model"},
 }

@@ -12,7 +12,7 @@ from nsdflow.report.figures.images import image_mosaic
 from nsdflow.report.figures.slices import accuracy_map, category_map, roi_map
 from nsdflow.report.figures.training import holdout_violins, learning_curves
 from nsdflow.report.figures.transfer import planted_signal, transfer_asymmetries, transfer_matrices
-from nsdflow.report.figures.tuning import layer_map, tuning_violins, variance_by_layer
+from nsdflow.report.figures.tuning import band_variance, layer_map, tuning_violins, variance_by_layer
 
 __all__ = [
     "accuracy_against_ceiling",
@@ -20,6 +20,7 @@ __all__ = [
     "accuracy_by_roi",
     "accuracy_histograms",
     "accuracy_map",
+    "band_variance",
     "candidate_fields",
     "category_map",
     "chosen_lambdas",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-__all__ = ["layer_map", "tuning_violins", "variance_by_layer"]
+__all__ = ["band_variance", "layer_map", "tuning_violins", "variance_by_layer"]
 
 _ROWS = (("shared", "shared variance (%)"), ("unique", "unique variance (%)"))
 
@@ -138,3 +138,55 @@ def layer_map(subject: xr.Dataset, kind: str = "unique", *, threshold: float = 0
     place = np.where(good, np.asarray(subject[f"{kind}_argmax"]), -1)
     names = {number: str(name) for number, name in enumerate(subject["partition"].values)}
     return category_map(subject, place, names, title=f"layer with most\n{kind} variance\n(voxels)")
+
+
+@styled
+def band_variance(results: xr.DataTree, *, dim: str = "band") -> Figure:
+    """Median unique and product-measure variance of each band of features, and what bands share, by ROI.
+
+    Parameters
+    ----------
+    results : xr.DataTree
+        Of every subject what :func:`nsdflow.analysis.variance_partition` returned, with coordinate ``roi`` on voxel.
+        Medians are over the voxels of all subjects.
+    dim : str
+        Name of the dimension of the bands.
+    """
+    parts = [data for _, data in subject_results(results) if "unique_variance" in data]
+    bands = [str(name) for name in parts[0][dim].values]
+    masks = [{name: np.asarray(mask) for name, mask in roi_masks(data["roi"]).items()} for data in parts]
+    rois = list(dict.fromkeys(name for mask in masks for name in mask))
+    if not rois:
+        return nothing_to_show("no voxel belongs to a region of interest")
+    names = [*bands, "shared"]
+    colours = [PALETTE[k % (len(PALETTE) - 1)] for k in range(len(bands))] + ["#bbbbbb"]
+    figure = empty_figure(max(5.2, 1.6 + 0.16 * (len(names) + 2) * len(rois)), 4.6)
+    panels = figure.subplots(2, 1, sharex=True)
+    width = 0.8 / len(names)
+    for axes, kind in zip(panels, ("unique", "product"), strict=True):
+        for place, (name, colour) in enumerate(zip(names, colours, strict=True)):
+            if place == len(bands) and kind == "product":  # the product measure shares out everything
+                continue
+            variable = f"{kind}_variance" if place < len(bands) else "shared_variance"
+            values = [_band_median(parts, masks, roi, variable, dim, place) for roi in rois]
+            left = np.arange(len(rois)) + (place - len(names) / 2 + 0.5) * width
+            axes.bar(left, values, width * 0.92, color=colour, label=name)
+        zero_line(axes)
+        axes.set_ylabel(f"{kind} variance (%)" if kind == "unique" else "product measure (%)")
+    panels[1].set_xticks(range(len(rois)), rois)
+    panels[1].tick_params(axis="x", length=0)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", title=dim)
+    return figure
+
+
+def _band_median(
+    parts: list[xr.Dataset], masks: list[dict[str, NDArray[np.bool_]]], roi: str, variable: str, dim: str, place: int
+) -> float:
+    """Median over the voxels of an ROI, in percent of the variance of the responses."""
+    chosen = []
+    for data, mask in zip(parts, masks, strict=True):
+        if roi in mask:
+            values = data[variable].isel({dim: place}) if dim in data[variable].dims else data[variable]
+            chosen.append(np.asarray(values)[mask[roi]])
+    return 100 * float(np.nanmedian(np.concatenate(chosen)))

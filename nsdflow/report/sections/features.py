@@ -45,6 +45,14 @@ TUNING = (
         whole(figures.tuning_violins, "Violins of shared and unique variance by layer and region"),
     ),
     Section(
+        "Variance by band of features",
+        "Medians over the voxels of a region, in percent of the variance of the responses. Unique: what the model no "
+        "longer explains without the band; shared: what several bands explain alike. The product measure divides all "
+        "that is explained among the bands, so that the bars of a region add up.",
+        ("unique_variance", "product_variance", "shared_variance", "band", "roi"),
+        whole(figures.band_variance, "Unique, shared and product variance by band and region"),
+    ),
+    Section(
         "Layer of each voxel",
         "The layer without which most of the explained variance is lost, for voxels with an accuracy above 0.055.",
         ("unique_argmax", "partition", "accuracy", "i", "j", "k"),
