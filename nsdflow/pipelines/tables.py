@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,6 +34,8 @@ class TablesPipeline(PipelineBase):
     """Runs that fill the columns of the pipelines they are called after; a run that is not there leaves NaN."""
     transfers: dict[str, str] = Field(default_factory=lambda: {"Experimental": "transfer"})
     """Transfer runs by the name of the set of responses they were found on."""
+    comparisons: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    """Further pairs of runs on the same voxels, one trunk per ROI first, by the name of their responses."""
 
 
 #: One trunk for each area, against a single one.
@@ -48,6 +51,7 @@ def plan_tables(pipeline: TablesPipeline, *, store: str, folder: RunFolder) -> P
         folder.path,
         {name: folder.sibling(name).path for name in pipeline.models},
         {name: folder.sibling(run).path for name, run in pipeline.transfers.items()},
+        {name: (folder.sibling(r).path, folder.sibling(j).path) for name, (r, j) in pipeline.comparisons.items()},
     )
     tables = Task("tables", make_tables, job, "tables", memory=Memory.with_torch(), files=4)
     note = "from finished runs; columns of runs that do not exist stay empty"
@@ -63,13 +67,16 @@ class TablesJob:
     """Folder of each run, by the pipeline whose column it fills."""
     transfers: dict[str, str]
     """Folder of each transfer run, by the name of its responses."""
+    comparisons: dict[str, tuple[str, str]]
+    """Folders of two runs on the same voxels, by the name of their responses."""
 
 
-@task("tables.make", version=1)
+@task("tables.make", version=2)
 def make_tables(job: TablesJob) -> dict[str, Any]:
     """Write ``/accuracy``, ``/explainable``, ``/comparison`` and ``/transfer``, and a CSV file of each.
 
-    The comparison is of GNet8r (first) and GNet8j (second), by subject and area.
+    ``/comparison`` is of GNet8r (first) and GNet8j (second), by subject and area; ``/comparison_NAME`` of other pairs,
+    such as the two on synthetic responses.
 
     Raises
     ------
@@ -86,6 +93,9 @@ def make_tables(job: TablesJob) -> dict[str, Any]:
     }
     if found.keys() >= COMPARED:
         tables["comparison"] = compare_runs(found["gnet8r"], found["gnet8j"])
+    for name, (separate, joint) in job.comparisons.items():
+        if RunFolder(separate).finished and RunFolder(joint).finished:
+            tables[f"comparison_{_identifier(name)}"] = compare_runs(open_run(separate), open_run(joint))
     matrices = _matrices(job.transfers)
     if matrices:
         tables["transfer"] = transfer_table(matrices)
@@ -95,6 +105,11 @@ def make_tables(job: TablesJob) -> dict[str, Any]:
     groups = {name: table.to_dataset() if isinstance(table, xr.DataArray) else table for name, table in tables.items()}
     write_results(job.folder, xr.DataTree.from_dict(groups))
     return {"models": list(found), "transfers": list(matrices)}
+
+
+def _identifier(name: str) -> str:
+    """``"GNet8j noiseless" -> "GNet8j_noiseless"``, for groups and files."""
+    return re.sub(r"\W+", "_", name)
 
 
 def _matrices(transfers: Mapping[str, str]) -> dict[str, xr.DataArray]:

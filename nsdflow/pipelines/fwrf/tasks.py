@@ -9,15 +9,18 @@ import numpy as np
 import torch
 import xarray as xr
 
+from nsdflow.analysis import split_counts
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, predict, search, solve
 from nsdflow.fit.fwrf.trials import sum_trials
+from nsdflow.fit.statistics import correlation
+from nsdflow.fit.streams import seed_of
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.data import check_voxels, load_images
+from nsdflow.pipelines.data import check_voxels, listed_images, load_images
 from nsdflow.pipelines.evaluation import validation_accuracy
-from nsdflow.pipelines.fwrf.features import FeatureFolder, layer_names, network_of
+from nsdflow.pipelines.fwrf.features import FeatureFolder, layer_names, network_of, sizes_of
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.gnet.training import load_split
 from nsdflow.runs.parts import Publication, publish_parts, write_part
@@ -44,7 +47,7 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     features = FeatureFolder.of(pipeline, folder.path, opened.images().sizes["x"])
     shown = {subject: len(np.unique(opened.trials(subject)["nsd_id"])) for subject in subjects}
-    images = len(shown_images(opened, subjects))
+    images = len(feature_images(pipeline, opened, subjects))
     create = Task(
         "create",
         create_features,
@@ -145,7 +148,7 @@ class FitJob:
 def create_features(job: FeaturesJob) -> None:
     """Create the arrays that :func:`compute_features` fills."""
     config, opened = job.pipeline, open_store(job.store)
-    images = shown_images(opened, select_subjects(opened.subjects, config.subjects))
+    images = feature_images(config, opened, select_subjects(opened.subjects, config.subjects))
     _features(config, opened, job.folder).create(len(images), IMAGE_BLOCK)
 
 
@@ -153,7 +156,8 @@ def create_features(job: FeaturesJob) -> None:
 def compute_features(job: FeaturesJob) -> None:
     """Compute and keep the features of one block of images."""
     config, opened = job.pipeline, open_store(job.store)
-    ids = shown_images(opened, select_subjects(opened.subjects, config.subjects))[job.start : job.start + IMAGE_BLOCK]
+    whole = feature_images(config, opened, select_subjects(opened.subjects, config.subjects))
+    ids = whole[job.start : job.start + IMAGE_BLOCK]
     images = load_images(opened, ids)
     with torch_threads(config.threads, share=2):
         _features(config, opened, job.folder).write(network_of(config), images, job.start, choose_device(config.device))
@@ -186,24 +190,27 @@ def solve_subject(job: FitJob) -> dict[str, Any]:
         result = solve(data.features, data.sums, data.settings, combine(partials), **data.where)
         shared = data.trials.shared
         shown = np.unique(data.trials.nsd_id[shared])
-        predictions = predict(
-            result,
-            data.features,
-            nonlinearity=config.nonlinearity,
-            images=torch.from_numpy(np.searchsorted(data.nsd_ids, shown)),
-            device=data.where["device"],
-        )
+        predictions = data.predict(result, shown)
+        held_out = data.holdout_accuracy(result)
+    trials = data.trials
     variables = fwrf_arrays(result) | validation_accuracy(
-        predictions.numpy(), shown, data.trials.responses[shared], data.trials.nsd_id[shared],
-        data.trials.voxels.get("ncsnr"), resamples=config.bootstrap, seed=config.seed,
+        predictions, shown, trials.responses[shared], trials.nsd_id[shared], trials.voxels.get("ncsnr"),
+        resamples=config.bootstrap, seed=seed_of(config.seed, config.kind, "bootstrap", job.subject),
+        repetitions=None if trials.repetitions is None else trials.repetitions[shared],
     )  # fmt: skip
+    variables["holdout_accuracy"] = xr.DataArray(held_out, dims="voxel")
     coords = {
         **data.trials.voxels.coords,
         "layer": ("feature", np.asarray(layer_names(config))[data.origin.layer]),
         "channel": ("feature", data.origin.channel),
         "parameter": ["x", "y", "sigma"],
     }
-    attrs = {**data.trials.attrs, "image_size": data.image_size}
+    attrs = {
+        **data.trials.attrs,
+        **split_counts(data.trials.nsd_id, data.trials.shared, data.holdout),
+        "image_size": data.image_size,
+        "lambdas": list(data.settings.lambdas),
+    }
     results = xr.Dataset(variables).assign_coords(coords).assign_attrs(attrs)
     write_part(job.folder, job.subject, {job.subject: results})
     return {"median_accuracy": float(results["accuracy"].median())}
@@ -217,12 +224,18 @@ class _SubjectData:
         self.trials: SubjectTrials
         ((self.trials, holdout),) = load_split(only, store, config.holdout_fraction)
         self.nsd_ids = np.unique(self.trials.nsd_id)
-        everything = shown_images(store, select_subjects(store.subjects, config.subjects))
+        subjects = select_subjects(store.subjects, config.subjects)
+        everything = feature_images(config, store, subjects)
         rows = np.searchsorted(everything, self.nsd_ids)
         training = ~self.trials.shared
         published = config.protocol == "published"
-        fitted_on = np.searchsorted(everything, np.unique(self.trials.nsd_id[training][~holdout]))
-        self.features, self.origin = _features(config, store, folder).read(rows, None if published else fitted_on)
+        if published:  # the lists one after the other: a shared image counts once per subject
+            selected_on = np.concatenate([listed_images(store, name).nsd_id for name in subjects])
+        else:
+            selected_on = np.unique(self.trials.nsd_id[training][~holdout])
+        positions = np.searchsorted(everything, selected_on)
+        self.features, self.origin = _features(config, store, folder).read(rows, positions)
+        self.holdout = holdout
         self.image_size = int(store.images().sizes["x"])
         self.settings = FwrfSettings(
             lambdas=tuple(np.geomspace(config.lambda_min, config.lambda_max, config.lambdas).tolist()),
@@ -239,6 +252,20 @@ class _SubjectData:
         )
         device = choose_device(config.device)
         self.where: dict[str, Any] = {"device": device, "memory": WORK_MEMORY if device.type == "cpu" else None}
+
+    def predict(self, result: FwrfResult, nsd_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Predictions (image, voxel) of some of the subject's images."""
+        rows = torch.from_numpy(np.searchsorted(self.nsd_ids, nsd_ids))
+        nonlinearity, device = self.settings.nonlinearity, self.where["device"]
+        return predict(result, self.features, nonlinearity=nonlinearity, images=rows, device=device).numpy()
+
+    def holdout_accuracy(self, result: FwrfResult) -> NDArray[np.float32]:
+        """Correlation (voxel,) over holdout trials."""
+        rows = np.flatnonzero(~self.trials.shared)[self.holdout]
+        images, of_trial = np.unique(self.trials.nsd_id[rows], return_inverse=True)
+        predicted = torch.from_numpy(self.predict(result, images)[of_trial])
+        measured = torch.from_numpy(self.trials.responses[rows])
+        return correlation(predicted, measured).numpy().astype(np.float32)
 
 
 def fwrf_arrays(result: FwrfResult) -> dict[str, xr.DataArray]:
@@ -258,9 +285,13 @@ def fwrf_arrays(result: FwrfResult) -> dict[str, xr.DataArray]:
     }
 
 
-def shown_images(store: Store, subjects: tuple[str, ...]) -> NDArray[np.int64]:
-    """Images that the subjects' trials show, ascending."""
-    return np.unique(np.concatenate([store.trials(subject)["nsd_id"].values for subject in subjects])).astype(np.int64)
+def feature_images(config: FwrfPipeline, store: Store, subjects: tuple[str, ...]) -> NDArray[np.int64]:
+    """Images whose features a run needs, ascending: those of trials and, to select channels as published, of lists."""
+    shown = [store.trials(subject)["nsd_id"].values for subject in subjects]
+    channels = sizes_of(config, store.images().sizes["x"]).layers
+    if config.protocol == "published" and max(channels) > config.max_features_per_layer:
+        shown += [listed_images(store, subject).nsd_id for subject in subjects]
+    return np.unique(np.concatenate(shown)).astype(np.int64)
 
 
 def _features(config: FwrfPipeline, store: Store, folder: str) -> FeatureFolder:

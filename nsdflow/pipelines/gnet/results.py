@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from nsdflow.analysis import split_counts
 from nsdflow.engine.compute import choose_device
 from nsdflow.fit.gnet.evaluate import predict
 from nsdflow.fit.streams import seed_of
@@ -61,12 +62,13 @@ def group_results(
             variables["holdout_accuracy"] = xr.DataArray(best.numpy().astype(np.float32), dims="voxel")
         by_epoch = result.holdout_accuracy[subject.subject].numpy().astype(np.float32)
         variables["holdout_accuracy_history"] = xr.DataArray(by_epoch, dims=("epoch", "voxel"))
+        counts = split_counts(subject.nsd_id, subject.shared, data.trials[subject.subject].holdout.numpy())
         coords = {
             **subject.voxels.coords,
             "layer": ("feature", layer),
             "epoch": np.arange(1, len(by_epoch) + 1),
         }
-        tree[subject.subject] = xr.Dataset(variables).assign_coords(coords).assign_attrs(subject.attrs)
+        tree[subject.subject] = xr.Dataset(variables).assign_coords(coords).assign_attrs(subject.attrs | counts)
     tree["history"] = history(result, noted or {})
     return tree
 

@@ -22,7 +22,7 @@ from nsdflow.io.reach import reaching
 from nsdflow.models.gnet import Readout
 from nsdflow.monitor.events import emit
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.data import SubjectTrials, load_images, load_trials, zscore_on
+from nsdflow.pipelines.data import SCORED, SubjectTrials, load_images, load_trials, zscore_on
 from nsdflow.pipelines.gnet.together import Seat, train_together
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def load_subject(
     training = ~trials.shared
     if training.all():
         raise SelectionError(f"{subject} has no trial of a shared image to validate on; ingest more sessions")
-    if not published:
+    if not published and not store.attrs.get(SCORED, False):
         fitted_on = training.copy()
         fitted_on[training] = ~image_holdout(trials.nsd_id[training], holdout_fraction)
         trials = replace(trials, responses=zscore_on(trials.responses, trials.session, fitted_on))

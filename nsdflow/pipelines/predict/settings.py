@@ -18,7 +18,8 @@ class PredictPipeline(PipelineBase):
     model: str = "gnet8j"
     """The run that predicts, of kind gnet, fwrf or fpf: its name among the runs, or a path."""
     images: str = Field("subject", min_length=1)
-    """``subject``: those of the store that each subject saw; ``all`` of the store; or a folder of PNG or JPEG files."""
+    """``subject``: all of each subject's list where the store holds them, otherwise those that it saw; ``all`` of the
+    store; or a folder of PNG or JPEG files."""
     subjects: Subjects = "all"
     images_per_task: int = Field(500, ge=1)
     """Images of a task, which are the rows of a file of the result."""

@@ -27,7 +27,7 @@ from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.io import flush
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.nsd.pictures import list_pictures, read_pictures
-from nsdflow.pipelines.data import load_images
+from nsdflow.pipelines.data import listed_images, load_images
 from nsdflow.pipelines.earlier import input_subjects, voxels_of
 from nsdflow.pipelines.predict.predictors import load_predictor, predictor_kind
 from nsdflow.pipelines.predict.settings import PredictPipeline  # noqa: TC001  # a field of jobs
@@ -191,8 +191,7 @@ def publish_predictions(job: Publication) -> dict[str, Any]:
 def _image_table(config: PredictPipeline, store: Store, subject: str) -> xr.Dataset:
     """Coordinates of the images to predict, in the order of the result's rows: ``nsd_id``, or ``file``."""
     if config.images == "subject":
-        ids = np.unique(store.trials(subject)["nsd_id"].values).astype(np.int64)
-        return xr.Dataset(coords={"nsd_id": ("image", ids)})
+        return xr.Dataset(coords={"nsd_id": ("image", listed_images(store, subject).nsd_id)})
     if config.images == "all":
         return xr.Dataset(coords={"nsd_id": ("image", store.images()["nsd_id"].values.astype(np.int64))})
     return xr.Dataset(coords={"file": ("image", np.array(list_pictures(Path(config.images))))})

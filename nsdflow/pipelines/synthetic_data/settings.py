@@ -18,7 +18,7 @@ class SyntheticDataset(Frozen):
     """One set of synthetic responses, which becomes a store."""
 
     repeats: int = Field(3, ge=1)
-    """Presentations of every image; each is a session of its own that shows all images once."""
+    """Presentations of every image, one after the other."""
     noise: bool = True
     """Whether noise with the correlations of the measured noise is added, drawn anew for each presentation."""
 

@@ -1,7 +1,8 @@
 """Stores of synthetic responses: created without values, filled subject by subject, verified, published.
 
-A data set shows every image that a subject saw, and whose prediction is there, once a session, each session in an order
-of its own: trials are as many in each, and z-scoring by session sees the same images in all of them.
+A data set shows every image of a subject's list whose prediction exists, in the order of the list, the presentations of
+an image one after the other: the holdout of the published protocol, the last tenth of the trials, shows other images
+than the training. Responses are stored as they are drawn, in float32, and are scored already.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import xarray as xr
 import nsdflow
 from nsdflow.analysis import synthetic_responses
 from nsdflow.engine.plan import task
+from nsdflow.fit.streams import seed_of
 from nsdflow.io.folders import list_files, remove, share_files
-from nsdflow.names import BETAS_SCALE, subject_number
-from nsdflow.nsd.betas import is_saturated, session_statistics
+from nsdflow.nsd.betas import session_statistics
+from nsdflow.pipelines.data import listed_images
 from nsdflow.runs import open_run
 from nsdflow.runs.parts import open_parts
 from nsdflow.store import open_store
@@ -40,9 +42,8 @@ __all__ = [
     "StoreJob",
     "StoresJob",
     "create_stores",
-    "presented",
+    "presentation",
     "publish_stores",
-    "seen_rows",
     "write_responses",
 ]
 
@@ -50,8 +51,6 @@ __all__ = [
 IMAGES_AT_ONCE = 500
 #: Coordinates of a trial: session, run, nsd_id, repetition, subject_image, shared.
 TRIAL_COORDINATES = 6
-#: The largest stored beta; the least one is the fill value.
-LARGEST = np.iinfo(np.int16).max
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class StoresJob:
     subjects: tuple[str, ...]
 
 
-@task("synthetic_data.create", version=1)
+@task("synthetic_data.create", version=2)
 def create_stores(job: StoresJob) -> dict[str, Any]:
     """Create every data set's groups: coordinates with their values, betas without, and the images."""
     images = {}
@@ -106,7 +105,7 @@ def create_stores(job: StoresJob) -> dict[str, Any]:
                 trials=_trials(dataset, store, subject, predicted["nsd_id"].values),
                 voxels=_voxels(dataset, store, subject, models[subject][subject].to_dataset()),
                 sessions=dataset.repeats,
-                dtype="int16",
+                dtype="float32",
                 cut=dataset.cut(subject),
                 attributes=store.voxels(subject).attrs
                 | {"sessions": list(range(1, dataset.repeats + 1)), "source": dataset.predictions},
@@ -124,42 +123,37 @@ class ResponsesJob:
     subject: str
 
 
-@task("synthetic_data.responses", version=1)
+@task("synthetic_data.responses", version=2)
 def write_responses(job: ResponsesJob) -> dict[str, Any]:
     """Draw one subject's responses session by session into shards of their own, and the sessions' statistics.
 
-    Memory holds one session as int16, the noise model, and predictions of :data:`IMAGES_AT_ONCE` images.
+    Memory holds one session, the noise model, and predictions of :data:`IMAGES_AT_ONCE` images.
     """
     dataset, subject = job.dataset, job.subject
     model = open_parts(job.folder, [subject])[subject][subject].to_dataset()
     model = model[["gain", "mixing", "signal_mean", "signal_std"]].reset_coords(drop=True).load()
     predicted = open_run(dataset.predictions)[subject].to_dataset()["predictions"]
-    rows = seen_rows(open_store(dataset.source), subject, predicted["nsd_id"].values)
+    order = presentation(open_store(dataset.source), subject, predicted["nsd_id"].values)
     group = f"{dataset.workspace.built}/{subject}"
     betas = open_sharded(f"{group}/betas")
-    moments, clipped = [], 0
+    size, statistics = len(order.rows), []
     for session in range(dataset.repeats):
-        values = np.empty((len(rows), betas.shape[1]), np.int16)
-        place = np.argsort(presented(dataset.seed, subject, session, len(rows)))
-        for start in range(0, len(rows), IMAGES_AT_ONCE):
-            block = slice(start, start + IMAGES_AT_ONCE)
-            drawn = _drawn(dataset, model, predicted[rows[block]].load(), subject, session)
-            stored = np.rint(drawn / np.float32(BETAS_SCALE))
-            clipped += int((abs(stored) > LARGEST).sum())
-            values[place[block]] = np.clip(stored, -LARGEST, LARGEST)
-        write_region(betas, (session * len(rows), 0), values)
-        mean, std = session_statistics(values, BETAS_SCALE)
-        moments.append(
-            {
-                "beta_mean": mean,
-                "beta_std": std,
-                "valid": np.ones(mean.shape, np.bool_),
-                "saturated": is_saturated(values, mean, std, BETAS_SCALE),
-            }
+        values = np.empty((size, betas.shape[1]), np.float32)
+        for start in range(0, size, IMAGES_AT_ONCE * dataset.repeats):
+            stop = min(start + IMAGES_AT_ONCE * dataset.repeats, size)
+            trials = np.arange(session * size + start, session * size + stop)
+            first, last = trials[0] // dataset.repeats, trials[-1] // dataset.repeats + 1
+            drawn = _drawn(dataset, model, predicted[order.rows[first:last]].load(), subject)
+            values[start:stop] = drawn.reshape(-1, betas.shape[1])[trials - first * dataset.repeats]
+        write_region(betas, (session * size, 0), values)
+        mean, std = session_statistics(values)
+        known = {"beta_mean": mean, "beta_std": std}
+        statistics.append(
+            {**known, "valid": np.ones(mean.shape, np.bool_), "saturated": np.zeros(mean.shape, np.bool_)}
         )
     for name in STATISTICS:
-        write_region(open_sharded(f"{group}/{name}"), (0, 0), np.stack([moment[name] for moment in moments]))
-    return {"trials": betas.shape[0], "voxels": betas.shape[1], "clipped": clipped}
+        write_region(open_sharded(f"{group}/{name}"), (0, 0), np.stack([one[name] for one in statistics]))
+    return {"trials": betas.shape[0], "voxels": betas.shape[1]}
 
 
 def publish_stores(jobs: Sequence[StoreJob]) -> list[str]:
@@ -184,42 +178,65 @@ def publish_stores(jobs: Sequence[StoreJob]) -> list[str]:
     return [job.url for job in jobs]
 
 
-def seen_rows(store: Store, subject: str, predicted_ids: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Rows of the predictions whose images the subject saw: those that a data set presents."""
-    return np.flatnonzero(np.isin(predicted_ids, store.trials(subject)["nsd_id"].values))
+@dataclass(frozen=True)
+class Presentation:
+    """Images of a subject's data set in the order of presentation: shared ones first, as in the subject's list."""
+
+    rows: NDArray[np.intp]
+    """(image,) rows of the predictions"""
+    shared: NDArray[np.bool_]
+    """(image,)"""
+    subject_image: NDArray[np.int64]
+    """(image,) position in the subject's list where trials tell it for all images, otherwise in this order"""
 
 
-def presented(seed: int, subject: str, session: int, images: int) -> NDArray[np.int64]:
-    """The image (its position) that each trial of a session shows."""
-    return np.random.default_rng((seed, subject_number(subject), session)).permutation(images)
+def presentation(store: Store, subject: str, predicted_ids: NDArray[np.int64]) -> Presentation:
+    """Images that a data set presents: those of the subject's list whose predictions exist.
+
+    Parameters
+    ----------
+    store : Store
+        The store of the measured responses.
+    subject : str
+        Such as ``"subj01"``.
+    predicted_ids : array of int
+        (row,) ``nsd_id`` of the predictions.
+    """
+    listed, trials = listed_images(store, subject), store.trials(subject)
+    rows = np.flatnonzero(np.isin(predicted_ids, listed.nsd_id))
+    ids = predicted_ids[rows]
+    shared = listed.shared[np.searchsorted(listed.nsd_id, ids)]
+    known, first = np.unique(trials["nsd_id"].values, return_index=True)
+    if np.isin(ids, known).all():
+        position = trials["subject_image"].values[first][np.searchsorted(known, ids)].astype(np.int64)
+        order = np.argsort(position)
+        return Presentation(rows[order], shared[order], position[order])
+    order = np.lexsort((ids, ~shared))
+    return Presentation(rows[order], shared[order], np.arange(len(rows)))
 
 
-def _drawn(
-    job: StoreJob, model: xr.Dataset, predicted: xr.DataArray, subject: str, session: int
-) -> NDArray[np.floating[Any]]:
-    """Responses (image, voxel) to some images in one session."""
+def _drawn(job: StoreJob, model: xr.Dataset, predicted: xr.DataArray, subject: str) -> NDArray[np.floating[Any]]:
+    """Responses (image, repetition, voxel) to some images: z alone, or b z + R n."""
     scale = xr.where(model["signal_std"] > 0, model["signal_std"], np.inf)
-    signal = (predicted - model["signal_mean"]) / scale
+    signal = ((predicted - model["signal_mean"]) / scale).astype(np.float32)
+    if not job.noise:
+        return np.repeat(signal.values[:, None], job.repeats, axis=1)
     # subjects see shared images, and must not share the noise
-    seed = int(np.random.SeedSequence((job.seed, subject_number(subject))).generate_state(1)[0])
-    drawn = synthetic_responses(model, signal.astype(np.float32), repeats=1, first=session, noise=job.noise, seed=seed)
-    return drawn.isel(repetition=0).values
+    seed = seed_of(job.seed, "synthetic noise", subject)
+    return synthetic_responses(model, signal, repeats=job.repeats, seed=seed).values
 
 
 def _trials(job: StoreJob, store: Store, subject: str, predicted_ids: NDArray[np.int64]) -> xr.Dataset:
-    """Coordinates of the trials, session after session."""
-    ids = predicted_ids[seen_rows(store, subject, predicted_ids)]
-    shown = np.concatenate([ids[presented(job.seed, subject, session, len(ids))] for session in range(job.repeats)])
-    session = np.repeat(np.arange(job.repeats), len(ids))
-    known = store.trials(subject)
-    there, first = np.unique(known["nsd_id"].values, return_index=True)
-    row = first[np.searchsorted(there, shown)]
+    """Coordinates of the trials: the presentations of an image follow each other."""
+    order = presentation(store, subject, predicted_ids)
+    size, repeats = len(order.rows), job.repeats
     columns = {
-        "session": session + 1,
-        "run": np.ones_like(session),
-        "nsd_id": shown,
-        "repetition": session,
-        **{name: known[name].values[row] for name in ("subject_image", "shared")},
+        "session": np.repeat(np.arange(1, repeats + 1), size),
+        "run": np.ones(size * repeats, np.int64),
+        "nsd_id": np.repeat(predicted_ids[order.rows], repeats),
+        "repetition": np.tile(np.arange(repeats), size),
+        "subject_image": np.repeat(order.subject_image, repeats),
+        "shared": np.repeat(order.shared, repeats),
     }
     return xr.Dataset(coords={name: ("trial", values) for name, values in columns.items()})
 

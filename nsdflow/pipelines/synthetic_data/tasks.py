@@ -23,6 +23,7 @@ from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.errors import MissingDataError, RunError, SelectionError
 from nsdflow.io.folders import list_files
 from nsdflow.names import select_subjects
+from nsdflow.pipelines.data import SCORED, listed_images
 from nsdflow.pipelines.synthetic_data.stores import (
     IMAGES_AT_ONCE,
     TRIAL_COORDINATES,
@@ -30,8 +31,8 @@ from nsdflow.pipelines.synthetic_data.stores import (
     StoreJob,
     StoresJob,
     create_stores,
+    presentation,
     publish_stores,
-    seen_rows,
     write_responses,
 )
 from nsdflow.runs import open_run, write_results
@@ -78,7 +79,7 @@ def plan_synthetic_data(pipeline: SyntheticDataPipeline, *, store: str, folder: 
                 session=2 * images * voxels, noise_model=8 * voxels**2, predictions=24 * IMAGES_AT_ONCE * voxels
             ),
             reads=4 * images * voxels * job.repeats,
-            writes=2 * images * voxels * job.repeats,
+            writes=4 * images * voxels * job.repeats,
             files=job.repeats * _columns(job, subject, voxels) + len(STATISTICS),
         )
         for job in jobs
@@ -122,7 +123,7 @@ class NoiseModelJob:
     subject: str
 
 
-@task("synthetic_data.noise_model", version=1)
+@task("synthetic_data.noise_model", version=2)
 def fit_noise_model(job: NoiseModelJob) -> dict[str, Any]:
     """Fit the noise model of one subject on the validation trials, and measure the signal over all its images."""
     opened, subject = open_store(job.store), job.subject
@@ -132,7 +133,7 @@ def fit_noise_model(job: NoiseModelJob) -> dict[str, Any]:
     shown = np.flatnonzero(np.isin(ids, responses["nsd_id"].values))
     validation = _bare(predicted.isel(image=shown).load())
     model = noise_model(validation, responses)
-    mean, std = signal_statistics(predicted, seen_rows(opened, subject, ids))
+    mean, std = signal_statistics(predicted, presentation(opened, subject, ids).rows)
     noise = np.sqrt((model["mixing"] ** 2).sum("component"))
     power = np.sqrt(model["gain"] ** 2 + noise**2)
     results = model.assign(
@@ -197,7 +198,7 @@ def _shapes(source: RunFolder, store: Store, wanted: str | Sequence[str]) -> dic
     """Images and voxels of each subject's data; those of the store where the predictions are not there yet."""
     if not source.finished:
         subjects = select_subjects(store.subjects, wanted)
-        seen = {name: len(np.unique(store.trials(name)["nsd_id"].values)) for name in subjects}
+        seen = {name: len(listed_images(store, name).nsd_id) for name in subjects}
         return {name: (seen[name], store.voxels(name).sizes["voxel"]) for name in subjects}
     tree = open_run(source.path)
     there = [name for name, node in tree.children.items() if "predictions" in node.dataset]
@@ -208,7 +209,7 @@ def _shapes(source: RunFolder, store: Store, wanted: str | Sequence[str]) -> dic
         predicted = tree[name].to_dataset()["predictions"]
         if "nsd_id" not in predicted.coords:
             raise RunError(f"{source.path} predicts files, not images that were shown; predict images: subject")
-        rows = seen_rows(store, name, predicted["nsd_id"].values)
+        rows = presentation(store, name, predicted["nsd_id"].values).rows
         if not len(rows):
             raise SelectionError(f"{source.path} predicts no image that {name} saw; predict images: subject")
         shapes[name] = (len(rows), predicted.sizes["voxel"])
@@ -229,7 +230,7 @@ def _job(
             sessions=dataset.repeats,
             trials=images,
             voxels=voxels,
-            itemsize=2,
+            itemsize=4,
             arrays=TRIAL_COORDINATES + len(store.voxels(subject).variables),
             layout=pipeline.layout,
         )
@@ -250,7 +251,7 @@ def _job(
         noise=dataset.noise,
         seed=pipeline.seed,
         cuts=cuts,
-        attributes={"source": store.url, **kept, "synthetic": made},
+        attributes={"source": store.url, **kept, "synthetic": made, SCORED: True},
     )
 
 
