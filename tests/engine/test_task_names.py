@@ -10,6 +10,11 @@ from nsdflow.engine.plan import TaskName, task_name
 
 #: Add a line for a new task. Raise the version if the same record now gives another result; never rename.
 NAMES: dict[str, int] = {
+    "features.block": 1,
+    "features.create": 1,
+    "features.project": 1,
+    "features.publish": 1,
+    "features.share": 1,
     "fpf.train": 1,
     "fwrf.create": 1,
     "fwrf.features": 1,
@@ -27,6 +32,9 @@ NAMES: dict[str, int] = {
     "predict.block": 1,
     "predict.create": 1,
     "predict.publish": 1,
+    "ridge.gram": 1,
+    "ridge.publish": 1,
+    "ridge.solve": 1,
     "runs.publish": 1,
     "synthetic_data.create": 2,
     "synthetic_data.noise_model": 2,
