@@ -99,8 +99,8 @@ def prepare(folder: Path, trials: int) -> dict[str, Any]:
     """The source with its one session, and the store's group; returns the task's arguments."""
     import xarray as xr
 
-    from nsdflow.ingestion.jobs import SessionJob, SubjectJob
     from nsdflow.ingestion.stamps import session_stamps
+    from nsdflow.ingestion.tasks.jobs import SessionJob, SubjectJob
     from nsdflow.nsd.source import open_source
     from nsdflow.store.build import create_subject, workspace_of
     from nsdflow.store.schema import cut_subject
@@ -145,8 +145,8 @@ def task(arguments: dict[str, Any], scratch: Path) -> Callable[[], object]:
     """The task of one session, into an empty copy of the store: no two tasks write the same files, nor one twice."""
     from pydantic import TypeAdapter
 
-    from nsdflow.ingestion.betas import write_session
-    from nsdflow.ingestion.jobs import SessionJob
+    from nsdflow.ingestion.tasks.betas import write_session
+    from nsdflow.ingestion.tasks.jobs import SessionJob
 
     store = scratch / "store"
     shutil.rmtree(store, ignore_errors=True)

@@ -57,7 +57,7 @@ def complete_subjects(incomplete: str) -> list[str]:
 
 def complete_voxels(incomplete: str) -> list[str]:
     """Names of voxel sets."""
-    from nsdflow.nsd.masks import VOXEL_SETS
+    from nsdflow.nsd.voxels.masks import VOXEL_SETS
 
     return _beginning(incomplete, VOXEL_SETS)
 

@@ -35,7 +35,7 @@ def describe_source(
 
     Returns
     -------
-    page : str
+    str
         Several lines.
 
     Raises

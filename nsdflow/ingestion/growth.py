@@ -80,7 +80,7 @@ def compare_with_store(
 
     Returns
     -------
-    growth : Growth
+    Growth
         The comparison.
     sessions : dict
         Sessions that the store has in the end, by subject: those it has, and those that are asked for.
@@ -138,7 +138,7 @@ def exchange(built: Path, store: Path) -> Path:
 
     Returns
     -------
-    old : Path
+    Path
         Folder of the old store.
     """
     flush_tree(built)

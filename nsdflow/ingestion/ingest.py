@@ -54,7 +54,7 @@ def ingest(plan: IngestPlan, client: Client, *, resume: bool = True, listen: Lis
 
     Returns
     -------
-    store : Store
+    Store
         The published store, opened. One that held everything already is returned as it is.
 
     Raises
@@ -113,7 +113,7 @@ def _publish(plan: IngestPlan, results: Mapping[str, Any]) -> None:
     if plan.growth is None:
         publish(plan.workspace, attributes, manifest)
         return
-    # a store of its own first, in the workspace, which then takes the place of the old one in one step
+    # first published in the workspace, then put in the place of the old store in one step
     grown = Workspace(f"{plan.folder}/grown", f"{plan.folder}/publication", plan.workspace.built)
     publish(grown, attributes, manifest)
     exchange(local_path(grown.store), local_path(plan.workspace.store))

@@ -13,9 +13,9 @@ from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, parse_subjects
 from nsdflow.nsd import layout
 from nsdflow.nsd.formats.nifti import write_nifti
 from nsdflow.nsd.inventory import take_inventory
-from nsdflow.nsd.masks import VOXEL_SETS, voxel_set
 from nsdflow.nsd.source import Source, open_source
-from nsdflow.nsd.volumes import read_brainmask
+from nsdflow.nsd.voxels.masks import VOXEL_SETS, voxel_set
+from nsdflow.nsd.voxels.volumes import read_brainmask
 
 __all__ = ["describe_counts", "write_masks"]
 
@@ -46,7 +46,7 @@ def write_masks(
 
     Returns
     -------
-    counts : xarray.DataArray
+    xarray.DataArray
         Number of voxels (subject, set), also of the set ``brain``, NSD's own mask.
 
     Raises

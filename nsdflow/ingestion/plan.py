@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from nsdflow.engine.plan import Plan
 from nsdflow.errors import MissingDataError
+from nsdflow.ingestion.costs import STAGES, image_job, image_tasks, subject_job, subject_tasks
 from nsdflow.ingestion.growth import Growth, compare_with_store
 from nsdflow.ingestion.settings import IngestSettings
 from nsdflow.ingestion.stamps import coordinate_stamps, file_stamp, session_listing, session_stamps
-from nsdflow.ingestion.tasks import STAGES, image_job, image_tasks, subject_job, subject_tasks
 from nsdflow.io.paths import public
 from nsdflow.names import number_ranges
 from nsdflow.nsd import layout as paths
@@ -23,7 +23,7 @@ from nsdflow.store.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from nsdflow.config.storage import Layout
-    from nsdflow.ingestion.jobs import SubjectJob
+    from nsdflow.ingestion.tasks.jobs import SubjectJob
 
 __all__ = ["IngestPlan", "plan_ingest"]
 
@@ -86,7 +86,7 @@ def plan_ingest(
 
     Returns
     -------
-    plan : IngestPlan
+    IngestPlan
         Without tasks where the store holds everything already.
 
     Raises

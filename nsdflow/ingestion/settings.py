@@ -10,7 +10,7 @@ from nsdflow.config.storage import Layout
 from nsdflow.errors import ConfigError, one_of
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, parse_sessions, parse_subjects
 from nsdflow.nsd.layout import BETAS_IN_SPACE, is_surface
-from nsdflow.nsd.masks import default_voxel_set
+from nsdflow.nsd.voxels.masks import default_voxel_set
 
 __all__ = ["GROWING", "IMAGES", "IngestSettings", "differences", "settings_of"]
 

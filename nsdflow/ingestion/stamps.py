@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from nsdflow.nsd import layout as paths
-from nsdflow.nsd.hemispheres import hemisphere_files
-from nsdflow.nsd.maps import MAPS, map_paths
-from nsdflow.nsd.rois import list_atlases
+from nsdflow.nsd.voxels.hemispheres import hemisphere_files
+from nsdflow.nsd.voxels.maps import MAPS, map_paths
+from nsdflow.nsd.voxels.rois import list_atlases
 
 if TYPE_CHECKING:
     from nsdflow.nsd.source import Source

@@ -41,7 +41,7 @@ _STATISTICS_BLOCK: Final = 1024
 
 @dataclass(frozen=True)
 class SessionHeader:
-    """What the files of a session hold, from their headers alone.
+    """Content of the files of a session, from their headers alone.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class SessionHeader:
     dtype : str
         ``"int16"`` or (fsaverage) ``"float32"``.
     affine : tuple of 4 tuples of 4 float, or None
-        Where the format has one.
+        Voxel indices to mm, if the format has it.
     format : str
         Ending of the files, one of :data:`nsdflow.nsd.layout.BETAS_FORMATS`.
     paths : tuple of str
@@ -81,19 +81,19 @@ def read_session_header(
     expected: tuple[Sequence[int], int] | None = None,
     format: str | None = None,
 ) -> SessionHeader:
-    """Shape, trials and format of a session; ``format=None`` takes the best of those that are there.
+    """Shape, trials and format of a session; ``format=None`` takes the best that exists.
 
     Parameters
     ----------
     expected : (shape, trials), optional
-        What the files must hold: (i, j, k), or vertices (lh, rh), and the number of trials.
+        Required content of the files: (i, j, k), or vertices (lh, rh), and the number of trials.
 
     Raises
     ------
     SelectionError
-        No such space, version or format; the message lists what there is.
+        No such space, version or format; the message lists those that exist.
     MissingDataError
-        The session is not there or not public.
+        The session does not exist or is not public.
     SourceError
         Not readable, or not as ``expected``.
     """
@@ -140,20 +140,20 @@ def read_session(
         Flat C-order indices into the volume (vertices: left hemisphere, then right), in any order; all when None.
     space, betas : str
     expected : (shape, trials), optional
-        What the files must hold: (i, j, k), or vertices (lh, rh), and the number of trials.
+        Required content of the files: (i, j, k), or vertices (lh, rh), and the number of trials.
     format : str, optional
-        One of :data:`nsdflow.nsd.layout.BETAS_FORMATS`; the best there is when None.
+        One of :data:`nsdflow.nsd.layout.BETAS_FORMATS`; the best that exists when None.
 
     Returns
     -------
-    betas : array, shape (trial, voxel)
-        int16, percent signal change times 300; float32 in percent signal change for fsaverage. Columns follow
+    array, shape (trial, voxel)
+        Int16, percent signal change times 300; float32 in percent signal change for fsaverage. Columns follow
         ``voxels``, rows the order of presentation.
 
     Raises
     ------
     MissingDataError
-        The session is not there or not public.
+        The session does not exist or is not public.
     SourceError
         Truncated, corrupt (gzip's CRC is checked), or not as ``expected``.
     """
@@ -185,7 +185,7 @@ class Block:
 
 
 def iter_session(source: Source, header: SessionHeader, voxels: ArrayLike | None = None) -> Iterator[Block]:
-    """What :func:`read_session` returns, in blocks that cover it once: trial after trial, or voxel after voxel."""
+    """Betas as :func:`read_session` returns them, in blocks that cover them once: by trial, or by voxel."""
     for path, index, columns in _parts(header, _checked_voxels(voxels, header)):
         if path.endswith((".hdf5", ".mat")):
             with source.open_hdf5(path, "betas") as dataset:
@@ -206,7 +206,7 @@ def stream_session(
 ) -> Iterator[NDArray[Any]]:
     """The volumes (i, j, k) of a session, trial by trial, from a NIfTI file read once.
 
-    Each is a view of a buffer that the next one overwrites: copy what should stay.
+    Each is a view of a buffer that the next one overwrites: copy values that should stay.
     """
     header = read_session_header(source, subject, session, space=space, betas=betas, format=format)
     if header.format not in ("nii.gz", "nii"):
@@ -227,13 +227,16 @@ def session_statistics(betas: NDArray[Any], scale: float = 1.0) -> tuple[NDArray
     Parameters
     ----------
     betas : array, shape (trial, voxel)
-        int16 or float32.
+        Type int16 or float32.
     scale : float
         Multiplies the result: 1/300 turns int16 betas into percent signal change.
 
     Returns
     -------
-    mean, std : float32 arrays, shape (voxel,)
+    mean : array, shape (voxel,)
+        Mean over trials, float32.
+    std : array, shape (voxel,)
+        Standard deviation over trials, float32.
     """
     mean, std = (np.empty(betas.shape[1], np.float32) for _ in range(2))
     for start in range(0, betas.shape[1], _STATISTICS_BLOCK):
@@ -297,7 +300,7 @@ def _choose_format(source: Source, subject: str, session: int, space: str, betas
 
 
 def _explain_missing(source: Source, subject: str, space: str, betas: str) -> None:
-    """Raise for the first part of the path that does not exist, listing what there is in its place."""
+    """Raise for the first part of the path that does not exist, listing the names in its place."""
     folder = "nsddata_betas/ppdata"
     for kind, name in (("subject", subject), ("space", space), ("betas version", betas)):
         there = source.listdir(folder)

@@ -188,7 +188,7 @@ def trial_table(source: Source, subject: str, sessions: Sequence[int], *, design
 
     Returns
     -------
-    table : xarray.Dataset, dimension ``trial``
+    xarray.Dataset, dimension ``trial``
         ``session``, ``run`` (1-based), ``nsd_id``, ``subject_image`` (0-based), ``repetition`` (earlier presentations
         in the whole experiment), ``shared``; ``coco_id`` where the stimulus table is there; and where
         ``responses.tsv`` is there its columns of behaviour, in lower case, as float64 with NaN.

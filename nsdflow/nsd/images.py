@@ -46,7 +46,8 @@ def read_images(source: Source, nsd_ids: ArrayLike) -> NDArray[np.uint8]:
 
     Returns
     -------
-    images : uint8 array, shape (image, y, x, 3)
+    uint8 array, shape (image, y, x, 3)
+        Images in the order of ``nsd_ids``, RGB.
 
     Raises
     ------
@@ -76,11 +77,12 @@ def resize_images(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     ----------
     images : uint8 array, shape (image, y, x, 3)
     size : int
-        Pixels of a side.
+        Pixels per side.
 
     Returns
     -------
-    resized : uint8 array, shape (image, 3, size, size), RGB
+    uint8 array, shape (image, 3, size, size)
+        Resized images, RGB.
     """
     out = np.empty((len(images), 3, size, size), np.uint8)
     for small, image in zip(out, images, strict=True):

@@ -14,9 +14,9 @@ from nsdflow.nsd.betas import read_session_header
 from nsdflow.nsd.design import BEHAVIOUR
 from nsdflow.nsd.formats.frames import read_header
 from nsdflow.nsd.images import images_shape
-from nsdflow.nsd.maps import MAPS, list_maps, map_paths
-from nsdflow.nsd.rois import list_atlases, read_atlas
 from nsdflow.nsd.sessions import choose_sessions
+from nsdflow.nsd.voxels.maps import MAPS, list_maps, map_paths
+from nsdflow.nsd.voxels.rois import list_atlases, read_atlas
 
 if TYPE_CHECKING:
     from nsdflow.nsd.source import Source
@@ -138,7 +138,7 @@ def take_inventory(
 
     Returns
     -------
-    inventory : Inventory
+    Inventory
         Subjects without a readable session are absent.
 
     Raises

@@ -66,8 +66,8 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
     Returns
     -------
-    pixels : numpy.ndarray
-        uint8 (y, x, 3), RGB.
+    numpy.ndarray
+        Uint8 (y, x, 3), RGB.
 
     Raises
     ------
@@ -104,8 +104,8 @@ def read_pictures(folder: Path, names: Sequence[str], size: int) -> NDArray[np.u
 
     Returns
     -------
-    images : numpy.ndarray
-        uint8 (image, 3, size, size), RGB.
+    numpy.ndarray
+        Uint8 (image, 3, size, size), RGB.
     """
     images = np.empty((len(names), 3, size, size), np.uint8)
     for image, name in zip(images, names, strict=True):

@@ -57,7 +57,7 @@ def choose_sessions(source: Source, subject: str, space: str, betas: str, sizes:
 
     Returns
     -------
-    sessions : Sessions
+    Sessions
         The choice.
     """
     listed = layout.sessions_of(sizes, space)

@@ -1,4 +1,4 @@
-"""What a synthetic NSD consists of: one frozen record, checked when it is made."""
+"""Settings of a synthetic NSD: one frozen record, checked when it is made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Hierarchy:
     depths : (float, float, float, float)
         Levels. A voxel of depth 1 reads the first one; one of depth 1.25 has a fifth of its variance from the second.
     channels : (int, int, int, int), optional
-        Channels of the first level, the first so many in one order for all, so that the smaller set lies within the
+        Channels of the first level, the first of one order for all, so that the smaller set lies within the
         larger one; a voxel reads one of its area's, less the mean of all. By default voxels are tuned smoothly.
     """
 
@@ -66,19 +66,19 @@ class SyntheticSpec:
     subjects : int
         1 to 8.
     sessions : int
-        Sessions of the design. Every image of a subject is shown three times in them.
+        Sessions of the design, in which each image of a subject is shown three times.
     sessions_done : tuple of int, optional
         Sessions each subject completed; by default all, and one less for the last of several subjects.
     held_out : int
-        Last sessions of each subject of which no betas are published, only behaviour.
+        Last sessions of each subject without published betas; their behaviour is published.
     trials_per_session : int
         750 as published; 12 runs share them as evenly as NSD's 63 and 62 do.
     shared_images : int
         Images that all subjects see.
     image_size : int
-        Pixels a side of ``imgBrick``; 425 as published.
+        Pixels per side of ``imgBrick``; 425 as published.
     shapes : tuple of (int, int, int), optional
-        func1pt8mm grid of each subject; by default a small one with room for the voxels asked for.
+        Grid of each subject in func1pt8mm; by default a small one with room for the voxels asked for.
     evc_voxels : int
         Voxels of V1 to hV4 in func1pt8mm; 3.2 times as many carry signal at all.
     vertices : int
@@ -102,7 +102,7 @@ class SyntheticSpec:
     Raises
     ------
     ConfigError
-        Listing all that is wrong.
+        Lists all problems.
     """
 
     subjects: int = 2
@@ -213,7 +213,7 @@ class SyntheticSpec:
 
 
 def _small_shape(subject: int, evc_voxels: int) -> tuple[int, int, int]:
-    """A volume with room for so many voxels of early visual cortex, of another shape for each of three subjects."""
+    """A volume with room for these voxels of early visual cortex, of another shape for each of three subjects."""
     scale = max(evc_voxels / 150, 1) ** (1 / 3)
     return round(20 * scale) + subject % 3, round(24 * scale) - subject % 2, round(18 * scale) + subject % 2
 
@@ -237,7 +237,10 @@ def _problems(spec: SyntheticSpec) -> Iterator[str]:
     if not 0 <= spec.held_out < min(spec.sessions_done, default=1):
         yield f"held_out: fewer than the sessions every subject did, not {spec.held_out}"
     if not 1 <= spec.shared_images <= spec.images_per_subject:
-        yield f"shared_images: 1 to the {spec.images_per_subject} images of a subject, not {spec.shared_images}"
+        yield (
+            f"--shared is {spec.shared_images}, but {spec.sessions} x {spec.trials_per_session} trials show only "
+            f"{spec.images_per_subject} images; write --shared {max(1, spec.images_per_subject // 2)}, or more --trials"
+        )
     if spec.image_size < 32:
         yield f"image_size: at least 32 pixels, not {spec.image_size}"
     if len(spec.shapes) != spec.subjects or not all(len(shape) == 3 and min(shape) >= 10 for shape in spec.shapes):

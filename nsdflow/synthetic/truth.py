@@ -36,7 +36,7 @@ def read_spec(folder: str | Path) -> SyntheticSpec:
 
 
 def read_truth(folder: str | Path, subject: str | int, space: str = DEFAULT_SPACE) -> xr.Dataset:
-    """What was planted in the visual voxels of a subject.
+    """Planted properties of the visual voxels of a subject.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def read_truth(folder: str | Path, subject: str | int, space: str = DEFAULT_SPAC
 def planted_signal(
     folder: str | Path, subject: str | int, nsd_ids: Sequence[int], space: str = DEFAULT_SPACE
 ) -> xr.DataArray:
-    """Noiseless responses of a subject's visual voxels to any images of the brick, computed anew from the images.
+    """Noiseless responses of a subject's visual voxels to any images of the brick, computed from the images.
 
     Returns
     -------

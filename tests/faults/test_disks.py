@@ -103,7 +103,7 @@ def test_ingestion(client, nsd, whole, disk, ballast, monkeypatch, writing):
     building = disk / "nsd.zarr.building"
     with monkeypatch.context() as patched:
         if writing == "betas":
-            from nsdflow.ingestion import betas as ingest_tasks
+            from nsdflow.ingestion.tasks import betas as ingest_tasks
 
             when_called(patched, ingest_tasks, "write_shard", lambda: ballast.fill(1 << 12), number=6)
         else:

@@ -178,7 +178,7 @@ def test_damaged_files_of_an_ingestion(client, nsd, whole, tmp_path):
 
 
 def test_a_task_that_fails_says_so_in_one_line_and_ends_everything(client, nsd, tmp_path, monkeypatch):
-    from nsdflow.ingestion import betas as ingest_tasks
+    from nsdflow.ingestion.tasks import betas as ingest_tasks
 
     def fail(*_, **__):
         raise OSError(5, "Input/output error", "/data/betas")

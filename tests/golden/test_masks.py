@@ -11,9 +11,9 @@ import pytest
 
 from nsdflow.names import ROI_GROUPS
 from nsdflow.nsd.layout import roi_paths, volume_path
-from nsdflow.nsd.masks import voxel_set
-from nsdflow.nsd.rois import joined_roi
 from nsdflow.nsd.source import Source, open_source
+from nsdflow.nsd.voxels.masks import voxel_set
+from nsdflow.nsd.voxels.rois import joined_roi
 
 Arrays = dict[str, np.ndarray]
 

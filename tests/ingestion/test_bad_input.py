@@ -14,8 +14,8 @@ import scipy.io
 
 from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, NsdflowError, SourceError, StoreError
-from nsdflow.ingestion import betas as ingest_tasks
 from nsdflow.ingestion.ingest import ingest
+from nsdflow.ingestion.tasks import betas as ingest_tasks
 from nsdflow.store import open_store
 from nsdflow.store.shards import write_shard
 

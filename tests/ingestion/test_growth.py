@@ -59,7 +59,7 @@ def test_a_grown_store_is_as_if_made_at_once(
         read.append((subject, session))
         return header(origin, subject, session, **options)
 
-    monkeypatch.setattr("nsdflow.ingestion.betas.read_session_header", noted)
+    monkeypatch.setattr("nsdflow.ingestion.tasks.betas.read_session_header", noted)
     grown = ingest(planned, client)
     manifest = json.loads((target / "manifest.json").read_text())
     sessions = {name: set(record["sessions"]) for name, record in manifest["subjects"].items()}

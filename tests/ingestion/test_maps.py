@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from nsdflow.ingestion.ingest import ingest
-from nsdflow.nsd.maps import MAPS, map_paths
-from nsdflow.nsd.masks import VOXEL_SETS, voxel_set, voxel_sets
-from nsdflow.nsd.rois import ATLASES, list_atlases
 from nsdflow.nsd.source import open_source
+from nsdflow.nsd.voxels.maps import MAPS, map_paths
+from nsdflow.nsd.voxels.masks import VOXEL_SETS, voxel_set, voxel_sets
+from nsdflow.nsd.voxels.rois import ATLASES, list_atlases
 from nsdflow.synthetic import SyntheticSpec, write_nsd
 
 BETAS = "betas_fithrf_GLMdenoise_RR"

@@ -11,7 +11,7 @@ import pytest
 from nsdflow.errors import SelectionError
 from nsdflow.ingestion.masks import describe_counts, write_masks
 from nsdflow.nsd import layout
-from nsdflow.nsd.masks import VOXEL_SETS
+from nsdflow.nsd.voxels.masks import VOXEL_SETS
 
 
 def test_masks_are_on_nsds_own_grid(small_nsd: Path, tmp_path: Path) -> None:

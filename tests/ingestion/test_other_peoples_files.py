@@ -22,9 +22,9 @@ from nsdflow.nsd.design import trial_table
 from nsdflow.nsd.formats.frames import read_header
 from nsdflow.nsd.images import read_images
 from nsdflow.nsd.layout import responses_path
-from nsdflow.nsd.rois import read_atlas
 from nsdflow.nsd.source import open_source
-from nsdflow.nsd.volumes import read_volume
+from nsdflow.nsd.voxels.rois import read_atlas
+from nsdflow.nsd.voxels.volumes import read_volume
 
 FUNC = "nsddata/ppdata/subj01/func1pt8mm"
 BETAS = "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR"

@@ -28,7 +28,7 @@ import json, os, signal, sys
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
 from nsdflow.store import build, shards
-from nsdflow.ingestion import betas as ingest_tasks
+from nsdflow.ingestion.tasks import betas as ingest_tasks
 from nsdflow.ingestion.ingest import ingest, plan_ingest
 
 source, store, settings, moment, count = *sys.argv[1:3], *map(json.loads, sys.argv[3:6])

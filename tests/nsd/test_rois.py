@@ -16,9 +16,9 @@ from scipy.ndimage import convolve1d
 from nsdflow.errors import SelectionError, SourceError
 from nsdflow.names import ROI_LABELS
 from nsdflow.nsd.layout import roi_paths
-from nsdflow.nsd.masks import inflate, voxel_set
-from nsdflow.nsd.rois import joined_roi, list_atlases, read_atlas, read_labels
 from nsdflow.nsd.source import open_source
+from nsdflow.nsd.voxels.masks import inflate, voxel_set
+from nsdflow.nsd.voxels.rois import joined_roi, list_atlases, read_atlas, read_labels
 
 SPACE = "func1pt8mm"
 ATLASES = ("Kastner2015", "MTL", "nsdgeneral", "prf-visualrois")

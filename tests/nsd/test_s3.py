@@ -17,8 +17,8 @@ from nsdflow.nsd.betas import read_session, read_session_header
 from nsdflow.nsd.design import trial_table
 from nsdflow.nsd.images import read_images
 from nsdflow.nsd.inventory import take_inventory
-from nsdflow.nsd.masks import voxel_set
 from nsdflow.nsd.source import Source, open_source
+from nsdflow.nsd.voxels.masks import voxel_set
 
 BUCKET = "natural-scenes"
 HELD_OUT = "betas_session03"

@@ -11,7 +11,7 @@ import pytest
 
 from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.nsd.source import open_source
-from nsdflow.nsd.volumes import read_aseg, read_brainmask, read_ncsnr, read_valid, read_volume
+from nsdflow.nsd.voxels.volumes import read_aseg, read_brainmask, read_ncsnr, read_valid, read_volume
 
 SPACE = "func1pt8mm"
 R2 = "nsddata/ppdata/subj01/func1pt8mm/R2.nii.gz"

@@ -97,7 +97,7 @@ def check_length(source: Source, path: str, header: FrameHeader) -> str | None:
 
     Returns
     -------
-    problem : str or None
+    str or None
         A phrase; None where nothing speaks against the file.
     """
     gzipped = is_gzipped(path, source.head(path, 2))

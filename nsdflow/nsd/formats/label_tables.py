@@ -26,7 +26,7 @@ def parse_label_table(data: bytes, url: str) -> dict[int, str]:
 
     Returns
     -------
-    labels : dict
+    dict
         Name by number, in the order of the file.
 
     Raises

@@ -291,7 +291,7 @@ def _parcels(positions: Floats, cortex: Bools, from_pole: Floats, count: int) ->
 
 
 def _blob(positions: Floats, centre: tuple[float, float, float], radius: float, parts: int) -> Labels:
-    """A ball in each hemisphere, cut from back to front into so many labels; 0 elsewhere."""
+    """A ball in each hemisphere, cut from back to front into ``parts`` labels; 0 elsewhere."""
     mirrored = positions * np.where(positions[:, :1] < 0, (-1, 1, 1), 1)
     offset = mirrored - np.asarray(centre)
     inside = np.linalg.norm(offset, axis=1) < radius

@@ -146,7 +146,7 @@ def _tuned_weights(rng: np.random.Generator, count: int) -> Floats:
 
 
 def _single_weights(rng: np.random.Generator, channels: npt.NDArray[np.int64], order: np.random.Generator) -> Floats:
-    """One channel of level 1 a voxel, of the first ``channels`` (v,) in an order that ``order`` draws.
+    """One channel of level 1 per voxel, of the first ``channels`` (v,) in an order that ``order`` draws.
 
     The mean of all channels suppresses it: what they have in common, contrast, is the same for all voxels, and would
     let the features of one area serve every other.

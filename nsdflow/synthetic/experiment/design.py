@@ -87,7 +87,7 @@ def _spread_repeats(rng: np.random.Generator, images: int, sessions: int) -> Int
 
 
 def run_lengths(trials_per_session: int) -> Integers:
-    """Trials of the 12 runs of a session: 63, 62, 63, ... for 750; the odd runs take what is left over first."""
+    """Trials of the 12 runs of a session: 63, 62, 63, ... for 750; odd runs take the remainder first."""
     lengths = np.full(RUNS, trials_per_session // RUNS)
     odd_runs_first = np.argsort(np.arange(RUNS) % 2, kind="stable")
     lengths[odd_runs_first[: trials_per_session % RUNS]] += 1

@@ -20,7 +20,7 @@ __all__ = ["draw_image", "draw_images"]
 Floats = npt.NDArray[np.floating]
 
 _LEAVES = 350
-_CORNERS = 14  # a leaf is an ellipse drawn as a polygon of so many corners
+_CORNERS = 14  # a leaf is an ellipse drawn as a polygon with this number of corners
 _LARGEST_RADIUS = 0.4  # in image widths
 _SMALLEST_RADIUS = (0.008, 0.03)  # range over images: fine gravel to large objects
 _TEXTURE_STRENGTH = 50.0  # grey levels, standard deviation on a leaf of full texture
@@ -36,7 +36,7 @@ def draw_image(seed: int, image: int, size: int) -> npt.NDArray[np.uint8]:
     image : int
         Index of the image, 0-based (``nsd_id``).
     size : int
-        Pixels a side.
+        Pixels per side.
 
     Returns
     -------

@@ -26,7 +26,7 @@ _WRITERS = {"hdf5": write_hdf5, "mat": write_mat73}
 
 
 def betas_folder(root: Path, who: Participant, version: str) -> Path:
-    """Where the betas of a subject, space and version are."""
+    """Folder of the betas of a subject, space and version."""
     return root / "nsddata_betas/ppdata" / who.name / who.space / version
 
 
@@ -119,7 +119,7 @@ def _of_hemisphere(who: Participant, values: npt.NDArray[Any], hemisphere: str) 
 
 
 def _write_vertices(folder: Path, name: str, who: Participant, betas: Betas) -> None:
-    """nativesurface: one ``.hdf5`` a hemisphere, (trial, vertex)."""
+    """nativesurface: one ``.hdf5`` per hemisphere, (trial, vertex)."""
     for hemisphere in ("lh", "rh"):
         vertices = np.flatnonzero(who.anatomy.left == (hemisphere == "lh"))
         offset, count = vertices[0], vertices.size
@@ -130,7 +130,7 @@ def _write_vertices(folder: Path, name: str, who: Participant, betas: Betas) -> 
 
 
 def _write_frames(folder: Path, name: str, who: Participant, trials: Iterator[npt.NDArray[Any]], count: int) -> None:
-    """fsaverage: one ``.mgh`` a hemisphere, percent signal change, NaN where there are no data."""
+    """fsaverage: one ``.mgh`` per hemisphere, percent signal change, NaN where there are no data."""
     with ExitStack() as files:
         write: dict[str, Callable[[bytes], object]] = {}
         for hemisphere in ("lh", "rh"):

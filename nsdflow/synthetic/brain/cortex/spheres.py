@@ -29,7 +29,7 @@ def icosahedron(vertices: int) -> Mesh:
 
     Returns
     -------
-    vertices : (vertex, 3) float64
+    (vertex, 3) float64
         Of length 1.
     faces : (face, 3) int32
         ``2 V - 4`` of them.

@@ -12,7 +12,7 @@ from nsdflow.errors import SourceError, one_of
 from nsdflow.names import PRF_VISUALROIS, ROI_LABELS
 from nsdflow.nsd import layout
 from nsdflow.nsd.formats.label_tables import distinct_names, parse_label_table
-from nsdflow.nsd.volumes import read_map
+from nsdflow.nsd.voxels.volumes import read_map
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,7 +117,7 @@ def read_atlas(source: Source, subject: str, atlas: str, space: str, *, shape: S
 
     Returns
     -------
-    atlas : Atlas
+    Atlas
         Labels of the whole grid.
 
     Raises

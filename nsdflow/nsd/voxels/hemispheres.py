@@ -9,8 +9,8 @@ import numpy as np
 
 from nsdflow.errors import NsdflowError
 from nsdflow.nsd import layout
-from nsdflow.nsd.rois import list_atlases
-from nsdflow.nsd.volumes import read_map
+from nsdflow.nsd.voxels.rois import list_atlases
+from nsdflow.nsd.voxels.volumes import read_map
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,8 +56,8 @@ def read_hemispheres(
 
     Returns
     -------
-    hemisphere : numpy.ndarray or None
-        int16 (i, j, k): 0 left, 1 right, -1 where no file tells (white matter, outside the brain); None where no
+    numpy.ndarray or None
+        Int16 (i, j, k): 0 left, 1 right, -1 where no file tells (white matter, outside the brain); None where no
         such files can be read.
     """
     found: NDArray[np.int16] | None = None

@@ -12,9 +12,9 @@ import numpy as np
 
 from nsdflow.engine.plan import task
 from nsdflow.errors import SourceError, StoreError
-from nsdflow.ingestion.jobs import SessionJob, SubjectJob, VerifyJob
 from nsdflow.ingestion.stamps import session_listing, session_stamps
-from nsdflow.ingestion.stored import read_coordinate
+from nsdflow.ingestion.tasks.jobs import SessionJob, SubjectJob, VerifyJob
+from nsdflow.ingestion.tasks.stored import read_coordinate
 from nsdflow.io.flush import recorded
 from nsdflow.io.folders import share_files
 from nsdflow.io.paths import public
@@ -30,7 +30,7 @@ from nsdflow.nsd.betas import (
     session_statistics,
     stream_session,
 )
-from nsdflow.nsd.volumes import read_valid
+from nsdflow.nsd.voxels.volumes import read_valid
 from nsdflow.store.chunks import read_region
 from nsdflow.store.schema import STATISTICS
 from nsdflow.store.shards import open_sharded, write_region, write_shard

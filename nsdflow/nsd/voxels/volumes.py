@@ -59,7 +59,7 @@ def read_volume(source: Source, path: str, *, shape: Sequence[int] | None = None
 
     Returns
     -------
-    volume : Volume
+    Volume
         Values in the type of the file.
 
     Raises

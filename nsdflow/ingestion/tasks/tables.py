@@ -8,16 +8,16 @@ import numpy as np
 
 from nsdflow.engine.plan import task
 from nsdflow.errors import NsdflowError, SourceError
-from nsdflow.ingestion.jobs import SubjectJob, TableJob
 from nsdflow.ingestion.stamps import coordinate_stamps
+from nsdflow.ingestion.tasks.jobs import SubjectJob, TableJob
 from nsdflow.io.paths import public
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.design import trial_table
-from nsdflow.nsd.hemispheres import read_hemispheres
-from nsdflow.nsd.maps import MAPS, read_published_map
-from nsdflow.nsd.masks import voxel_set
-from nsdflow.nsd.rois import joined_roi, read_atlas
-from nsdflow.nsd.volumes import read_ncsnr
+from nsdflow.nsd.voxels.hemispheres import read_hemispheres
+from nsdflow.nsd.voxels.maps import MAPS, read_published_map
+from nsdflow.nsd.voxels.masks import voxel_set
+from nsdflow.nsd.voxels.rois import joined_roi, read_atlas
+from nsdflow.nsd.voxels.volumes import read_ncsnr
 from nsdflow.store.build import create_subject
 from nsdflow.store.voxels import voxel_table
 

@@ -12,8 +12,8 @@ import numpy as np
 from nsdflow.errors import MissingDataError, one_of
 from nsdflow.names import DEFAULT_SPACE
 from nsdflow.nsd import layout
-from nsdflow.nsd.rois import joined_roi, list_atlases, read_atlas
-from nsdflow.nsd.volumes import read_aseg, read_brainmask, read_valid
+from nsdflow.nsd.voxels.rois import joined_roi, list_atlases, read_atlas
+from nsdflow.nsd.voxels.volumes import read_aseg, read_brainmask, read_valid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,14 +105,14 @@ def inflate(mask: Mask, *, wrap: bool = True) -> Mask:
     Parameters
     ----------
     mask : numpy.ndarray
-        bool, (i, j, k).
+        Set to widen, bool, (i, j, k).
     wrap : bool
         Neighbours across the border of the volume count (as published); otherwise nothing is beyond it.
 
     Returns
     -------
-    inflated : numpy.ndarray
-        bool, (i, j, k).
+    numpy.ndarray
+        Bool, (i, j, k).
     """
     weight = mask.astype(np.float64)
     for axis in range(mask.ndim):
@@ -199,8 +199,8 @@ def voxel_set(
 
     Returns
     -------
-    mask : numpy.ndarray
-        bool, (i, j, k) or (vertex,).
+    numpy.ndarray
+        Bool, (i, j, k) or (vertex,).
 
     Raises
     ------

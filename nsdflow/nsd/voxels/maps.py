@@ -14,7 +14,7 @@ import numpy as np
 from nsdflow.errors import SourceError
 from nsdflow.names import BETAS_SCALE
 from nsdflow.nsd import layout
-from nsdflow.nsd.volumes import read_map
+from nsdflow.nsd.voxels.volumes import read_map
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -187,8 +187,8 @@ def read_published_map(
 
     Returns
     -------
-    values : numpy.ndarray
-        float32, (i, j, k) or (vertex,).
+    numpy.ndarray
+        Float32, (i, j, k) or (vertex,).
 
     Raises
     ------

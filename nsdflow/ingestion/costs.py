@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Final
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Task
 from nsdflow.errors import MissingDataError, SourceError
-from nsdflow.ingestion.betas import SAMPLED_SESSIONS, copy_session, gather_statistics, verify_subject, write_session
-from nsdflow.ingestion.images import (
+from nsdflow.ingestion.tasks.betas import (
+    SAMPLED_SESSIONS,
+    copy_session,
+    gather_statistics,
+    verify_subject,
+    write_session,
+)
+from nsdflow.ingestion.tasks.images import (
     IMAGES_AT_ONCE,
     SAMPLED_IMAGES,
     create_images,
@@ -18,11 +24,11 @@ from nsdflow.ingestion.images import (
     verify_images,
     write_images,
 )
-from nsdflow.ingestion.jobs import ImageJob, ImageShardJob, SessionJob, SubjectJob, TableJob, VerifyJob
-from nsdflow.ingestion.tables import create_subject_group
+from nsdflow.ingestion.tasks.jobs import ImageJob, ImageShardJob, SessionJob, SubjectJob, TableJob, VerifyJob
+from nsdflow.ingestion.tasks.tables import create_subject_group
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.design import BEHAVIOUR
-from nsdflow.nsd.masks import voxel_set
+from nsdflow.nsd.voxels.masks import voxel_set
 from nsdflow.store.schema import STATISTICS, count_coordinates, cut_images, cut_subject
 
 if TYPE_CHECKING:

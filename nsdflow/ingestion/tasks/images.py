@@ -10,8 +10,8 @@ import xarray as xr
 
 from nsdflow.engine.plan import task
 from nsdflow.errors import SourceError, StoreError
-from nsdflow.ingestion.jobs import ImageJob, ImageShardJob
-from nsdflow.ingestion.stored import read_coordinate
+from nsdflow.ingestion.tasks.jobs import ImageJob, ImageShardJob
+from nsdflow.ingestion.tasks.stored import read_coordinate
 from nsdflow.io.folders import exists
 from nsdflow.io.paths import public
 from nsdflow.nsd.design import Design, read_coco_ids, read_design

@@ -1,0 +1,1 @@
+"""Files with one value per voxel or vertex: maps, atlases, masks, and the sets made of them."""
