@@ -2,8 +2,8 @@
 
 A store is built in a workspace beside its final place, ``nsd.zarr.building/store``, and renamed when it is verified.
 Object stores cannot rename: there it is built in place, and the root metadata that make it a store are written last.
-Either way whatever stops a build, nobody ever opens half a store. Each group is created by one process before
-anything is written into its large arrays; afterwards writers fill whole shards and never touch metadata.
+A build that stops at any point never leaves half a store under the name of a whole one. Each group is created by one
+process before anything is written into its large arrays; afterwards writers fill whole shards and never touch metadata.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a store is built, and what becomes of it."""
+    """The places of one build."""
 
     store: str
-    """The final place."""
+    """Final path or URL of the store."""
     folder: str
-    """Beside it, ``<store>.building``: done-markers and intermediate files; removed in the end."""
+    """``<store>.building`` beside it, for done-markers and intermediate files; removed after publication."""
     built: str
     """The root of the hierarchy while it is being built."""
 
@@ -77,7 +77,7 @@ def workspace_of(store: str | os.PathLike[str]) -> Workspace:
 
 
 def is_taken(store: str) -> bool:
-    """Whether something has the name of a store: anything on a file system, a published store elsewhere."""
+    """Whether the name of a store is taken: by anything on a file system, by a published store elsewhere."""
     if is_local(store):
         return exists(store)
     root = f"{store}/zarr.json"
@@ -249,14 +249,14 @@ def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mappi
     ----------
     workspace : Workspace
     attributes : mapping
-        Of the root group, besides the schema version.
+        Attributes of the root group, besides the schema version.
     manifest : mapping
-        Where everything came from; becomes ``manifest.json``.
+        Sources, settings and versions; becomes ``manifest.json``.
 
     Raises
     ------
     StoreError
-        Something else got the name in the meantime.
+        The name has been taken since the build began.
     """
     root, record = f"{workspace.built}/zarr.json", f"{workspace.built}/manifest.json"
     if is_taken(workspace.store):

@@ -1,4 +1,4 @@
-"""Reading selections from sharded arrays: only the chunks that are touched, never a hole."""
+"""Reads selections from sharded arrays: only the chunks that hold them; a missing chunk is an error."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_region(array: ShardedArray, selection: Sequence[Index | None], dtype: D
 
 @dataclass(frozen=True)
 class _AxisPiece:
-    """Along one axis: a chunk, the indices wanted inside it, and where they go."""
+    """Along one axis: a chunk, the indices to take inside it, and their places in the result."""
 
     chunk: int
     inside: slice | Index

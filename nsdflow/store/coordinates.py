@@ -1,6 +1,6 @@
 """Coordinates of a group, in memory: small arrays of one chunk each, read together.
 
-Through zarr and xarray the some forty coordinates of a subject take ten times as long as all responses of V1.
+Through zarr and xarray, the forty coordinates of a subject take ten times as long to read as all responses of V1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_coordinate", "read_coordinates"]
 
-#: Every array begins at a multiple of so many bytes, a line of the cache.
+#: Every array begins at a multiple of this, one line of the processor's cache.
 ALIGNMENT_BYTES: Final = 64
 #: How the arrays are stored, as zarr's metadata names the steps; version 0.1.0 wrote no checksums.
 STEPS: Final = (["bytes", "zstd", "crc32c"], ["bytes", "zstd"], ["bytes"], ["bytes", "crc32c"])

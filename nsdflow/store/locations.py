@@ -15,5 +15,5 @@ __all__ = ["zarr_store"]
 
 
 def zarr_store(url: str | os.PathLike[str]) -> LocalStore | str:
-    """A folder as a store of its own, so that ``::`` in its name is no chained URL; other URLs as they are."""
+    """A ``LocalStore`` for a folder, so that ``::`` in its name does not make a chained URL; other URLs unchanged."""
     return LocalStore(local_path(url)) if is_local(url) else str(url)

@@ -1,7 +1,7 @@
 """Fresh memory for large arrays.
 
-Memory that a process has not touched yet arrives page by page. At 4 KiB a page, that takes longer than z-scoring what
-the pages will hold; the allocator asks for huge pages too seldom, and never for the blocks of a query of one area.
+The system hands out fresh memory page by page. With pages of 4 KiB, this takes longer than z-scoring the values that
+the pages will hold. The allocator rarely requests huge pages, and never for the blocks of a query of one area.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["fresh_array"]
 
-#: A huge page; smaller arrays are left to the allocator, which has memory to use again.
+#: Bytes of a huge page; the allocator serves smaller arrays from memory that it can reuse.
 HUGE_PAGE: Final = 2 << 20
 
 
 def fresh_array(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
-    """An array to be filled, as :func:`numpy.empty`, in huge pages where it is large and the system has them.
+    """An uninitialised array as from :func:`numpy.empty`; a large one is in huge pages where the system has them.
 
     Its memory is rounded up to whole huge pages, and given back to the system with the array.
     """

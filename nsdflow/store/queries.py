@@ -62,7 +62,7 @@ class Store:
         return self._table(self._subject(subject), "trial")
 
     def voxels(self, subject: str | int) -> xr.Dataset:
-        """The voxels of a subject in the order of the store: flat_index, roi, ncsnr, a label for each atlas."""
+        """The voxels of a subject in the order of the store: flat_index, roi, ncsnr, one label per atlas, maps."""
         return self._table(self._subject(subject), "voxel")
 
     def images(self, nsd_id: ArrayLike | None = None) -> xr.DataArray:
@@ -303,9 +303,9 @@ def open_store(url: str) -> Store:
     Raises
     ------
     MissingDataError
-        There is nothing, or only a build that is not finished.
+        Nothing exists there, or only an unfinished build.
     StoreError
-        Something else is there, or a store of a newer schema.
+        Not a store of nsdflow, or one of a newer schema.
     """
     where = str(local_path(url)) if is_local(str(url)) else str(url).rstrip("/")
     attributes = _root_attributes(where)

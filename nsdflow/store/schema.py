@@ -1,4 +1,4 @@
-"""What a store holds: every array with its dimensions, type, units and how it is cut into chunks.
+"""The schema of a store: every array with its dimensions, type, units, chunks and shards.
 
 ::
 
@@ -44,9 +44,9 @@ __all__ = [
     "scale_attributes",
 ]
 
-#: Raised when a reader of the old schema would misread a store of the new one.
+#: Incremented when a reader of the old schema would misread a store of the new one.
 SCHEMA_VERSION: Final = 1
-#: Attribute of the root group that makes a Zarr group an nsdflow store, and says of which schema.
+#: Attribute of the root group that marks a Zarr group as an nsdflow store; its value is the schema version.
 SCHEMA: Final = "nsdflow_schema"
 #: The group of the images.
 STIMULI: Final = "stimuli"
@@ -54,13 +54,13 @@ STIMULI: Final = "stimuli"
 ANNOTATIONS: Final = "annotations"
 #: Values of the coordinate ``hemisphere``.
 HEMISPHERES: Final[Mapping[str, int]] = {"lh": 0, "rh": 1}
-#: What a chunk that was never written would read as: the least likely beta. Holes are found by their absence.
+#: Fill value of integer betas: the least likely beta. A chunk that was never written is an error, not this value.
 FILL_VALUE: Final = -32768
 UNITS: Final = "percent signal change"
 
 #: Inner chunks hold about this many bytes at most, small enough that an ROI wastes little and large enough to stream.
 CHUNK_BYTES: Final = 2 << 20
-#: Shards hold about this many bytes unless the file budget asks for larger ones: what parallel file systems like.
+#: Shards hold about this many bytes, a size that suits parallel file systems, unless the file budget needs larger ones.
 SHARD_BYTES: Final = 32 << 20
 #: Inner chunks of images hold about this many bytes: one image of 227 pixels, so that images in any order cost no more
 #: than their own bytes.
@@ -140,17 +140,12 @@ def count_coordinates(*dims: str) -> int:
 
 @dataclass(frozen=True)
 class Cut:
-    """How an array is cut: shapes of inner chunk and shard along its first two axes, and how many files result."""
+    """Shapes of the inner chunks and shards of an array along its first two axes, and the number of its files."""
 
     chunk: tuple[int, int]
     shard: tuple[int, int]
     files: int
     codec: str
-
-    @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Cut:
-        """From its fields, as a task gets them: lists where tuples were."""
-        return cls(**{**fields, "chunk": tuple(fields["chunk"]), "shard": tuple(fields["shard"])})
 
     @property
     def statistics_chunk(self) -> int:
@@ -169,8 +164,8 @@ def cut_subject(
 ) -> Cut:
     """Chunk and shard of a subject's betas such that all files of the subject stay within the budget.
 
-    A chunk is one session of ``layout.chunk_voxels`` voxels (halved until it holds no more than 2 MiB), a shard one
-    session of some 32 MiB of chunks, or as many as the budget asks for.
+    A chunk holds one session of ``layout.chunk_voxels`` voxels, halved until the chunk has at most 2 MiB. A shard holds
+    one session of about 32 MiB of chunks, or of as many as the budget needs.
 
     Parameters
     ----------
@@ -184,7 +179,7 @@ def cut_subject(
     Raises
     ------
     StoreError
-        Even one file a session is more than the budget allows, or ``layout.shard_voxels`` gives too many.
+        Even one file per session is more than the budget allows, or ``layout.shard_voxels`` gives too many.
     """
     layout = layout or Layout()
     chunk = layout.chunk_voxels
@@ -202,7 +197,7 @@ def cut_subject(
     files = fixed + sessions * ceil(chunks / shard_chunks)
     if files > layout.file_budget:
         raise StoreError(
-            f"{files} files a subject where the budget allows {layout.file_budget}; "
+            f"{files} files per subject where the budget allows {layout.file_budget}; "
             "raise layout.file_budget, or leave layout.shard_voxels to be chosen"
         )
     return Cut((trials, chunk), (trials, chunk * shard_chunks), files, layout.codec)

@@ -133,7 +133,7 @@ def verified(data: Data, where: str, what: str = "a chunk") -> Data:
 
 @dataclass(frozen=True)
 class ShardedArray:
-    """A sharded array as its metadata describes it: all a task needs to find its chunks, and nothing open."""
+    """The metadata of a sharded array: all that a task needs to find its chunks. Nothing stays open."""
 
     url: str
     shape: tuple[int, ...]
@@ -162,7 +162,7 @@ class ShardedArray:
 
     @property
     def index_bytes(self) -> int:
-        """Bytes at the end of a shard that say where its chunks are."""
+        """Size of the index at the end of a shard."""
         return 16 * prod(self.chunks_per_shard) + CHECKSUM_BYTES
 
     def count_chunks(self, *selection: Index) -> int:
@@ -230,16 +230,16 @@ def write_region(array: ShardedArray, start: Sequence[int], values: NDArray[Any]
     Parameters
     ----------
     array : ShardedArray
-        Where to.
+        The array to write to.
     start : sequence of int
         Index of the first element along each axis.
     values : ndarray
-        What to write; it must reach exactly from shard boundary to shard boundary (or to the end of the array).
+        Values that reach exactly from shard boundary to shard boundary, or to the end of the array.
 
     Raises
     ------
     StoreError
-        The region is not made of whole shards, so that another task could own a part of one of them; or the disk is
+        The region is not made of whole shards, so that another task could write a part of one of them; or the disk is
         full.
     """
     stop = tuple(first + size for first, size in zip(start, values.shape, strict=True))
@@ -247,7 +247,7 @@ def write_region(array: ShardedArray, start: Sequence[int], values: NDArray[Any]
         if first % shard or (last % shard and last != size) or not 0 <= first <= last <= size:
             raise StoreError(
                 f"{array.url}: region {first}:{last} on axis {axis} is not made of whole shards of {shard} "
-                f"(of {size}); a shard has one writer"
+                f"(of {size}); a shard must be written by a single task, align regions to multiples of {shard}"
             )
     ranges = (
         range(first // shard, ceil(last / shard)) for first, last, shard in zip(start, stop, array.shard, strict=True)

@@ -1,4 +1,4 @@
-"""Is a store whole: every chunk there, every index sound, no more files than allowed."""
+"""Checks that a store is whole: every chunk written, every index valid, no more files than allowed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["check_files", "check_whole"]
 
 
 def check_whole(url: str, shape: Sequence[int]) -> int:
-    """Check that an array has its shape and that each of its chunks was written; how many there are.
+    """Check that an array has its shape and that each of its chunks was written; returns the number of chunks.
 
     Reads the indices of the shards, not the chunks.
 

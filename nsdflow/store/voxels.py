@@ -1,4 +1,4 @@
-"""Order and coordinates of voxels: neighbours in an ROI are neighbours in the store."""
+"""Order and coordinates of voxels. Neighbours in an ROI are neighbours in the store."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def voxel_table(
     affine : (4, 4) or (16,) float, optional
         Voxel indices of the volume to mm.
     hemisphere : int, optional
-        Of the whole volume: 0 left, 1 right, -1 neither. A surface has it without being asked.
+        Of the whole volume: 0 left, 1 right, -1 neither. A surface does not need it.
     maps : mapping, optional
         Published statistics by the name of their coordinate: values of the whole volume or surface, and attributes
         such as ``units`` and ``long_name``.
@@ -153,8 +153,8 @@ def voxel_table(
     -------
     xr.Dataset
         Coordinates on ``voxel``: ``flat_index``, ``i``, ``j``, ``k`` (not on a surface), ``hemisphere``,
-        ``ncsnr``, ``roi`` and one for each atlas and map. ``flat_index`` carries shape and affine of the volume, so
-        that whatever keeps the coordinate can go back to the volume (the affine row by row: file formats have no
+        ``ncsnr``, ``roi`` and one per atlas and map. ``flat_index`` carries shape and affine of the volume, so
+        that an array that keeps the coordinate can return to the volume (the affine row by row: file formats have no
         nested lists).
     """
     flat = np.unique(np.asarray(flat_index, np.int64))

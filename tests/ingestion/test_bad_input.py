@@ -172,7 +172,7 @@ def test_a_damaged_copy_is_found_before_publishing(source, plan, client, tmp_pat
 
 
 def test_a_budget_that_cannot_be_met(source, plan, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="files a subject where the budget allows 20"):
+    with pytest.raises(StoreError, match="files per subject where the budget allows 20"):
         plan(source, tmp_path / "nsd.zarr", layout=Layout(file_budget=20))
 
 

@@ -57,7 +57,7 @@ def test_chunks_stay_small_for_floats_and_many_trials() -> None:
 
 
 def test_a_budget_that_cannot_be_met() -> None:
-    with pytest.raises(StoreError, match="128 files a subject where the budget allows 60"):
+    with pytest.raises(StoreError, match="128 files per subject where the budget allows 60"):
         cut_subject(sessions=40, trials=750, voxels=10, itemsize=2, arrays=39, layout=Layout(file_budget=60))
     with pytest.raises(StoreError, match=r"leave .*shard_voxels to be chosen"):
         cut_subject(sessions=40, trials=750, voxels=99999, itemsize=2, arrays=9, layout=Layout(shard_voxels=1024))

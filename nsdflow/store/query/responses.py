@@ -1,4 +1,4 @@
-"""What a task of a query does: reads chunks and turns them into responses. Only paths and positions reach it."""
+"""The tasks of a query: they read chunks and return responses. Their arguments are paths and positions alone."""
 
 from __future__ import annotations
 

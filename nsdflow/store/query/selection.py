@@ -128,7 +128,7 @@ def _positions(asked: slice | ArrayLike, size: int) -> Index:
     try:
         return np.atleast_1d(np.arange(size)[wanted])
     except IndexError as error:
-        raise SelectionError(f"voxels: {error}; there are {size} voxels, positions 0 to {size - 1}") from error
+        raise SelectionError(f"voxels: {error}; available: {size} voxels, positions 0 to {size - 1}") from error
 
 
 def select_trials(trials: xr.Dataset, selection: Selection, shown: NDArray[np.int64] | None = None) -> Index:
