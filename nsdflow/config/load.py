@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -30,6 +31,11 @@ __all__ = [
 
 Model = TypeVar("Model", bound=BaseModel)
 
+#: Validations of one file, each without the mistakes of those before.
+ROUNDS: Final = 4
+#: Value of a missing setting while other mistakes are looked for.
+PLACEHOLDER: Final = "missing"
+
 
 @dataclass(frozen=True)
 class Document:
@@ -40,6 +46,8 @@ class Document:
     text: str
     """Text from which messages take line numbers."""
     raw: Mapping[str, Any]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of ``--set`` by dotted key, which messages name in place of a line."""
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Document:
         """The same with dotted settings replaced.
@@ -49,7 +57,7 @@ class Document:
         ConfigError
             If a dotted key leads into a setting that is not a section.
         """
-        return replace(self, raw=_with_overrides(self.where, dict(self.raw), overrides))
+        return replace(self, raw=_with_overrides(self.where, dict(self.raw), overrides), overrides=dict(overrides))
 
 
 def shipped_names(folder: str) -> tuple[str, ...]:
@@ -93,10 +101,41 @@ def validate(document: Document, model: type[Model]) -> Model:
     ConfigError
         Listing every problem at once, each with its line and what to write instead.
     """
-    try:
-        return model.model_validate(document.raw)
-    except ValidationError as error:
-        raise ConfigError(document.where, _problems(error, document, model)) from None
+    problems: list[str] = []
+    raw: dict[str, Any] = copy.deepcopy(dict(document.raw))
+    for _ in range(ROUNDS):
+        try:
+            record = model.model_validate(raw)
+        except ValidationError as error:
+            problems += [line for line in _problems(error, document, model) if line not in problems]
+            # mistakes that only show together are found once the others are out of the way
+            taken_out = [_without(raw, item["loc"]) for item in error.errors()]
+            if not all(taken_out):
+                break
+        else:
+            if not problems:
+                return record
+            break
+    raise ConfigError(document.where, problems)
+
+
+def _without(raw: dict[str, Any], location: Sequence[Any]) -> bool:
+    """Take the value at a location out of nested mappings, or its section; False where nothing can be taken out."""
+    level: Any = raw
+    for part in location[:-1]:
+        inner = level.get(part) if isinstance(level, dict) else None
+        if not isinstance(inner, dict):
+            return isinstance(level, dict) and level.pop(part, None) is not None
+        level = inner
+    if not location or not isinstance(level, dict):
+        return False
+    if location[-1] not in level:
+        level[location[-1]] = PLACEHOLDER  # a setting that is missing
+    elif level[location[-1]] == PLACEHOLDER:
+        return False
+    else:
+        del level[location[-1]]
+    return True
 
 
 def load_storage(profile: str | os.PathLike[str]) -> StorageProfile:
@@ -218,6 +257,14 @@ def _problems(error: ValidationError, document: Document, model: type[BaseModel]
         path = [str(part) for part in item["loc"] if part in _keys(document.raw) or not _is_tag(part)]
         dotted = ".".join(path)
         line = lines.get(dotted)
+        override = next((key for key in document.overrides if dotted == key or dotted.startswith(f"{key}.")), None)
+        if override is not None:
+            given = yaml.safe_dump(document.overrides[override], default_flow_style=True, width=10_000)
+            value = given.strip().removesuffix("...").strip()
+            problems.append(f"--set {override}={value}: {_say(item, path, model)}")
+            continue
+        if path[:1] == ["steps"] and len(path) > 1:
+            dotted = " ".join([f"step {int(path[1]) + 1}", *path[2:]]) if path[1].isdigit() else dotted
         at = f"line {line}: " if line else ""
         problems.append(f"{at}{dotted or 'the file'}: {_say(item, path, model)}")
     return list(dict.fromkeys(problems))
@@ -227,7 +274,16 @@ def _say(item: Any, path: list[str], model: type[BaseModel]) -> str:
     kind, message = item["type"], str(item["msg"]).removeprefix("Value error, ")
     section = _section(model, path[:-1])
     fields = section.model_fields if section else {}
+    if kind == "string_pattern_mismatch" and path[-1:] == ["name"]:
+        written = re.sub(r"[^A-Za-z0-9_.-]+", "_", str(item["input"])).strip("_.-") or "my_run"
+        return f"letters, digits, . _ - only, got {item['input']!r}; write {written}"
+    if kind in ("model_type", "model_attributes_type") and path[:1] == ["steps"]:
+        return f"not a mapping, got {item['input']!r}; write - pipeline: {item['input']}"
+    if kind == "missing":
+        return f"missing; write {path[-1]}: ..."
     if kind == "extra_forbidden":
+        if (home := _home(model, path)) is not None:
+            return f"{path[-1]} belongs {home}"
         near = get_close_matches(path[-1], fields, n=1)
         advice = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(fields)}"
         return f"no such key; {advice}"
@@ -237,6 +293,17 @@ def _say(item: Any, path: list[str], model: type[BaseModel]) -> str:
     default = field.default.model_dump() if isinstance(field.default, BaseModel) else field.default
     written = yaml.safe_dump({path[-1]: default}, default_flow_style=True, width=10_000).strip()[1:-1]
     return f"{message}, got {item['input']!r}; write for example {written}"
+
+
+def _home(model: type[BaseModel], path: list[str]) -> str | None:
+    """Where a key belongs that stands in the wrong section, in words."""
+    key, sections = path[-1], {}
+    for name, known in model.model_fields.items():
+        if isinstance(known.annotation, type) and issubclass(known.annotation, BaseModel):
+            sections[name] = known.annotation
+    if len(path) > 1 and key in model.model_fields:
+        return "at the top level of the file"
+    return next((f"under {name}:" for name, section in sections.items() if key in section.model_fields), None)
 
 
 def _is_tag(part: Any) -> bool:

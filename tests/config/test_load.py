@@ -123,3 +123,44 @@ def test_a_pipeline_survives_its_own_yaml() -> None:
     for name in pipeline_names():
         pipeline = load_pipeline(name)
         assert load_pipeline(yaml.safe_load(yaml.safe_dump(pipeline.model_dump(mode="json")))) == pipeline
+
+
+def problems_of(text: str, overrides: dict | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline(yaml.safe_load(text), overrides)
+    return str(caught.value)
+
+
+def test_a_single_name_is_a_list_of_one() -> None:
+    assert load_pipeline("gnet8j", {"rois": "V1"}).rois == ("V1",)
+    assert load_pipeline("gnet8r", {"roi_groups": "V1"}).roi_groups == ("V1",)
+    assert load_pipeline("alexnet_fpf", {"layers": "conv3"}).layers == ("conv3",)
+    assert load_pipeline("gnet8j", {"subjects": "all"}).subjects == "all"
+
+
+def test_mistakes_that_only_show_together_are_listed_with_the_others() -> None:
+    text = problems_of("{name: a, kind: fwrf, subjects: [1, 123], lambda_min: 10, lambda_max: 1, bootstrap: many}")
+    assert "subjects: neither all nor subjects" in text
+    assert "bootstrap: Input should be a valid integer" in text
+    assert "lambda_min 10 is larger than lambda_max 1" in text
+    assert "name: missing; write name: ..." in problems_of("{kind: fwrf, lambda_min: 10, lambda_max: 1}")
+    assert "lambda_min 10 is larger" in problems_of("{kind: fwrf, lambda_min: 10, lambda_max: 1}")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{name: a, kind: gnet, learning_rate: 1}", "learning_rate: learning_rate belongs under train:"),
+        ("{name: a, kind: gnet, train: {width: 4}}", "width belongs at the top level of the file"),
+        ("{name: my gnet, kind: gnet}", "name: letters, digits, . _ - only, got 'my gnet'; write my_gnet"),
+        ("{name: a, kind: sequence, steps: [{pipeline: gnet8j}, gabor_fwrf]}",
+         "step 2: not a mapping, got 'gabor_fwrf'; write - pipeline: gabor_fwrf"),
+    ],
+)  # fmt: skip
+def test_messages_say_what_to_write(text: str, says: str) -> None:
+    assert says in problems_of(text)
+
+
+def test_a_mistake_in_an_override_names_it() -> None:
+    with pytest.raises(ConfigError, match=r"--set train.epochs=many: Input should be a valid integer"):
+        load_pipeline("gnet8j", {"train.epochs": "many"})
