@@ -20,10 +20,10 @@ from nsdflow.models.gnet import FrozenEncoder, level_shapes
 from nsdflow.models.networks import open_network, record_of, sketch_network
 from nsdflow.models.networks.levels import channel_moments, group_layers, select_channels
 from nsdflow.names import select_subjects
+from nsdflow.pipelines.common.networks import NetworkName, pretrained
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, run_training
-from nsdflow.pipelines.networks import NetworkName, pretrained
 from nsdflow.runs.parts import Publication, publish_parts, write_part
 from nsdflow.store import open_store
 

@@ -17,8 +17,8 @@ from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.fit.gnet.evaluate import predict_partitions
 from nsdflow.models.gnet import bipartite_slices, layer_slices
-from nsdflow.pipelines.data import load_images
-from nsdflow.pipelines.earlier import input_subjects, run_settings
+from nsdflow.pipelines.common.data import load_images
+from nsdflow.pipelines.common.earlier import input_subjects, run_settings
 from nsdflow.pipelines.gnet.saved import SubjectModel, load_subject_model
 from nsdflow.pipelines.gnet.settings import GNetPipeline
 from nsdflow.pipelines.gnet.training import load_subject

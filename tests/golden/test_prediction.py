@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from nsdflow.fit.statistics import correlation
-from nsdflow.pipelines.evaluation import validation_accuracy
+from nsdflow.pipelines.common.evaluation import validation_accuracy
 
 
 def test_validation_accuracy(golden) -> None:

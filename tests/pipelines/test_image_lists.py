@@ -15,7 +15,7 @@ import nsdflow
 from nsdflow.ingestion.ingest import ingest, plan_ingest
 from nsdflow.nsd.design import read_design
 from nsdflow.nsd.source import open_source
-from nsdflow.pipelines.data import listed_images
+from nsdflow.pipelines.common.data import listed_images
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline
 from nsdflow.pipelines.fwrf.tasks import feature_images
 from nsdflow.pipelines.gnet.saved import load_gnet

@@ -17,7 +17,7 @@ import nsdflow
 from nsdflow.errors import NsdflowError, RunError
 from nsdflow.fit.ridge import RidgeProblem, Selection, fit
 from nsdflow.fit.split import image_holdout
-from nsdflow.pipelines.data import zscore_on
+from nsdflow.pipelines.common.data import zscore_on
 from nsdflow.pipelines.ridge import tasks
 
 LAMBDAS = np.geomspace(1e1, 1e5, 5)

@@ -16,7 +16,7 @@ import nsdflow
 from nsdflow.analysis import accuracy
 from nsdflow.errors import ConfigError, MissingDataError, RunError
 from nsdflow.fit.split import last_trials_holdout
-from nsdflow.pipelines.data import load_trials
+from nsdflow.pipelines.common.data import load_trials
 from nsdflow.pipelines.synthetic_data import stores as synthetic_stores
 from nsdflow.runs.folder import RunFolder
 from nsdflow.store.shards import ShardedArray

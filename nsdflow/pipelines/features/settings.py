@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from nsdflow.config.pipeline import PipelineBase, Subjects
-from nsdflow.pipelines.networks import NetworkName, pretrained
+from nsdflow.pipelines.common.networks import NetworkName, pretrained
 
 __all__ = ["FeaturesPipeline"]
 

@@ -27,7 +27,7 @@ from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.read import read_json
 from nsdflow.models.networks import open_network, record_of, sketch_network
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.data import load_images
+from nsdflow.pipelines.common.data import load_images
 from nsdflow.pipelines.features.reduce import Projection, feature_count, fit_pca, make_projection, reduce_output
 from nsdflow.pipelines.features.settings import FeaturesPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.runs.results import RESULTS, has_results

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from nsdflow.config.base import Frozen
 from nsdflow.config.pipeline import ModelPipeline
-from nsdflow.pipelines.networks import NetworkName, pretrained
+from nsdflow.pipelines.common.networks import NetworkName, pretrained
 
 __all__ = ["CandidateGrid", "FwrfPipeline"]
 

@@ -18,8 +18,8 @@ from nsdflow.fit.fwrf.trials import sum_trials
 from nsdflow.fit.statistics import correlation
 from nsdflow.fit.streams import seed_of
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.data import check_voxels, listed_images, load_images
-from nsdflow.pipelines.evaluation import validation_accuracy
+from nsdflow.pipelines.common.data import check_voxels, listed_images, load_images
+from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.fwrf.features import FeatureFolder, layer_names, network_of, sizes_of
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.gnet.training import load_split
@@ -30,7 +30,7 @@ from nsdflow.store import Store, open_store
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nsdflow.pipelines.data import SubjectTrials
+    from nsdflow.pipelines.common.data import SubjectTrials
     from nsdflow.runs.folder import RunFolder
 
 __all__ = ["FeaturesJob", "FitJob", "compute_features", "create_features", "plan_fwrf", "search_block", "solve_subject"]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nsdflow.fit.statistics import channel_mean, channel_sums
-from nsdflow.pipelines.data import listed_images, load_images
+from nsdflow.pipelines.common.data import listed_images, load_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ from nsdflow.analysis import split_counts
 from nsdflow.engine.compute import choose_device
 from nsdflow.fit.gnet.evaluate import predict
 from nsdflow.fit.streams import seed_of
-from nsdflow.pipelines.evaluation import validation_accuracy
+from nsdflow.pipelines.common.evaluation import validation_accuracy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ from nsdflow.errors import MissingDataError, RunError, one_of
 from nsdflow.fit.gnet.evaluate import predict
 from nsdflow.models.gnet import Encoder, LevelShape, Prefilter, Readout, level_shapes
 from nsdflow.models.networks.weights import ALEXNET_SHAPES
-from nsdflow.pipelines.earlier import run_settings, voxels_of
+from nsdflow.pipelines.common.earlier import run_settings, voxels_of
 from nsdflow.pipelines.gnet.settings import GNetPipeline
 from nsdflow.runs.tensors import load_tensors
 

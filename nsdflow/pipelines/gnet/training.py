@@ -22,7 +22,7 @@ from nsdflow.io.reach import reaching
 from nsdflow.models.gnet import Readout
 from nsdflow.monitor.events import emit
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.data import SCORED, SubjectTrials, load_images, load_trials, zscore_on
+from nsdflow.pipelines.common.data import SCORED, SubjectTrials, load_images, load_trials, zscore_on
 from nsdflow.pipelines.gnet.together import Seat, train_together
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from nsdflow.fit.fwrf.features import MapFeatures
 from nsdflow.models.gnet import FrozenEncoder
 from nsdflow.models.networks import NETWORKS
 from nsdflow.models.networks.levels import merge_layers
-from nsdflow.pipelines.earlier import recorded_pipeline, run_settings, voxels_of
+from nsdflow.pipelines.common.earlier import recorded_pipeline, run_settings, voxels_of
 from nsdflow.pipelines.fpf import FpfPipeline
 from nsdflow.pipelines.fpf import network_of as fpf_network
 from nsdflow.pipelines.fwrf.features import (

@@ -27,8 +27,8 @@ from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.io import flush
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.nsd.pictures import list_pictures, read_pictures
-from nsdflow.pipelines.data import listed_images, load_images
-from nsdflow.pipelines.earlier import input_subjects, voxels_of
+from nsdflow.pipelines.common.data import listed_images, load_images
+from nsdflow.pipelines.common.earlier import input_subjects, voxels_of
 from nsdflow.pipelines.predict.predictors import load_predictor, predictor_kind
 from nsdflow.pipelines.predict.settings import PredictPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.runs.folder import RunFolder

@@ -13,7 +13,7 @@ from nsdflow.errors import SelectionError
 from nsdflow.fit.ridge.inputs import Observations
 from nsdflow.fit.ridge.selection import make_folds
 from nsdflow.fit.split import image_holdout, last_trials_holdout
-from nsdflow.pipelines.data import SCORED, dealt_out, zscore_on
+from nsdflow.pipelines.common.data import SCORED, dealt_out, zscore_on
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -24,8 +24,8 @@ from nsdflow.fit.ridge.selection import fold_order
 from nsdflow.fit.ridge.solver import choose, choose_form, make_system, solve_voxels
 from nsdflow.fit.ridge.system import DualSystem, PrimalSystem
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.data import check_voxels
-from nsdflow.pipelines.evaluation import validation_accuracy
+from nsdflow.pipelines.common.data import check_voxels
+from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.ridge.data import Design, read_block, read_design
 from nsdflow.pipelines.ridge.matrix import create_matrix, read_matrix, write_matrix, write_rows

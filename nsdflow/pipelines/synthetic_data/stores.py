@@ -20,7 +20,7 @@ from nsdflow.engine.plan import task
 from nsdflow.fit.streams import seed_of
 from nsdflow.io.folders import list_files, remove, share_files
 from nsdflow.nsd.betas import session_statistics
-from nsdflow.pipelines.data import listed_images
+from nsdflow.pipelines.common.data import listed_images
 from nsdflow.runs import open_run
 from nsdflow.runs.parts import open_parts
 from nsdflow.store import open_store

@@ -23,7 +23,7 @@ from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.errors import MissingDataError, RunError, SelectionError
 from nsdflow.io.folders import list_files
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.data import SCORED, listed_images
+from nsdflow.pipelines.common.data import SCORED, listed_images
 from nsdflow.pipelines.synthetic_data.stores import (
     IMAGES_AT_ONCE,
     TRIAL_COORDINATES,
