@@ -1,7 +1,7 @@
-"""What can go wrong, one class a kind of mistake.
+"""Exceptions of nsdflow, one class per kind of mistake.
 
-Every message is one line that says what is wrong, where, and what to do. The command line prints it and exits
-with status 2; nothing else in the library prints. Each class also inherits the standard exception a caller would
+Every message is one line that says what is wrong, where, what was received, and what to write or do instead. The
+command line prints it and exits with status 2. Each class also inherits the standard exception that a caller would
 expect, so that ``except FileNotFoundError`` works too.
 """
 
@@ -28,7 +28,7 @@ class NsdflowError(Exception):
 
 
 class ConfigError(NsdflowError, ValueError):
-    """A pipeline, storage profile or option is wrong; ``problems`` lists **all** that is wrong with it."""
+    """A pipeline, storage profile or option is wrong; ``problems`` lists **all** mistakes."""
 
     def __init__(self, where: str, problems: Sequence[str]) -> None:
         self.where = where
@@ -41,26 +41,26 @@ class ConfigError(NsdflowError, ValueError):
 
 
 class SourceError(NsdflowError, ValueError):
-    """A file of NSD is there but broken, or two files contradict each other."""
+    """A file of NSD is damaged, or two files contradict each other."""
 
 
 class MissingDataError(NsdflowError, FileNotFoundError):
-    """A file that is needed is not there (or not public)."""
+    """A required file is missing (or not public)."""
 
 
 class SelectionError(NsdflowError, KeyError):
-    """An unknown subject, ROI, session, betas version...; the message lists what there is."""
+    """An unknown subject, ROI, session, betas version...; the message lists the available ones."""
 
     def __str__(self) -> str:  # KeyError would print the repr
         return str(self.args[0])
 
 
 class StoreError(NsdflowError, ValueError):
-    """A store is incomplete, of another schema, misaligned, or in the way."""
+    """A store is incomplete, damaged, of another schema, misaligned, or in the way."""
 
 
 class PlanError(NsdflowError, ValueError):
-    """A plan cannot be carried out as asked: too much memory, too many files, no such pool."""
+    """A plan does not fit: too much memory, too many files, no such pool."""
 
 
 class RunError(NsdflowError, RuntimeError):

@@ -1,4 +1,4 @@
-"""Where a task computes: the device, how many threads it may use, and that it reads for itself."""
+"""Resources of a task: its device, its threads, and reading within the task instead of through the scheduler."""
 
 from __future__ import annotations
 
@@ -19,22 +19,27 @@ __all__ = ["available_cpus", "choose_device", "gpu_memory", "read_here", "torch_
 
 
 def choose_device(wanted: str) -> torch.device:
-    """``auto`` is the GPU this worker was given, or the CPU where there is none.
+    """Choose the device: ``auto`` is the GPU of this worker, or the CPU if it has none.
+
+    Parameters
+    ----------
+    wanted : str
+        ``auto``, ``cpu`` or ``cuda``.
 
     Raises
     ------
     PlanError
-        If a GPU is demanded and torch sees none.
+        A GPU is demanded and torch finds none.
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise PlanError("device: cuda, but torch sees no GPU on this worker; run nsdflow doctor, or set device=cpu")
+        raise PlanError("device: cuda, but torch finds no GPU on this worker; run nsdflow doctor, or set device=cpu")
     return torch.device(wanted)
 
 
 def gpu_memory(device: torch.device) -> int | None:
-    """Bytes of its GPU that this process has held at most; None on the CPU."""
+    """Largest number of bytes of GPU memory that this process has held; None on the CPU."""
     return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
 
 
@@ -46,17 +51,22 @@ def available_cpus() -> int:
 def read_here(lazy: xr.DataArray) -> xr.DataArray:
     """Compute a lazy array with threads of this process.
 
-    Left to itself, Dask sends what is computed inside a task back to the scheduler as tasks of their own: other
-    workers would read, and the values travel through the network to the one that wants them.
+    By default Dask sends a computation within a task back to the scheduler as further tasks: other workers would read,
+    and the values would travel through the network.
     """
     return lazy.compute(scheduler="threads", num_workers=available_cpus())
 
 
 @contextmanager
 def torch_threads(threads: int | None, *, share: int = 1) -> Iterator[None]:
-    """Let torch use ``threads`` threads while the block runs; Dask starts its workers with one.
+    """Set the number of torch threads while the block runs; Dask starts its workers with one.
 
-    Without a number, the machine's CPUs divided by ``share``, the number of such tasks that may run at once.
+    Parameters
+    ----------
+    threads : int or None
+        Number of threads; by default the CPUs of the machine divided by ``share``.
+    share : int
+        Number of such tasks that may run at once.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads or max(1, available_cpus() // share))

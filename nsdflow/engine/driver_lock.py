@@ -1,15 +1,14 @@
-"""Who drives a run or an ingestion: one command at a time, and the next one when that has died.
+"""Lock on a run folder or a store being built: one command at a time, and the next one when that has died.
 
-A driver holds what it works on by a file ``NAME.000001.hold`` that it alone could create: exclusively on a file
-system, on condition of absence in an object store. It says who holds, and its count of beats goes up every few
-seconds. Whoever comes second asks the machine whether that process lives, if it runs on the same one, and otherwise
-looks for long enough at the count; no clock is compared. In place of a dead one it creates the next number, which
-again only one can do. Afterwards it looks once more: of two that begin at the same moment both may then give way and
-try again, but never do both go on.
+A driver creates a file ``NAME.000001.hold``: exclusively on a file system, on condition of absence in an object store.
+The file names the process, and its count of heartbeats increases every few seconds. A second driver on the same machine
+asks the system whether the process is alive; on another machine it watches the count. Clocks are never compared. To
+take over from a dead driver it creates the next number, which only one process can do, and then lists the folder again:
+of two drivers that start at the same moment both may give way and retry, but never do both continue.
 
-Should two get through all the same (a driver that was suspended for minutes and wakes up, an object store that
-ignores conditions), results stay right: markers, checkpoints and shards are written whole, and of two copies of a
-training the older leaves (:mod:`nsdflow.engine.training_lease`).
+If two get through all the same (a driver was suspended for minutes, an object store ignores conditions), results stay
+right: markers, checkpoints and shards are written whole, and the older of two copies of a training stops
+(:mod:`nsdflow.engine.training_lease`).
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from nsdflow.errors import NsdflowError, RunError
@@ -37,21 +36,21 @@ from nsdflow.io.write import create_text, write_text
 
 __all__ = ["Hold", "holder", "holding"]
 
-#: Seconds between two beats.
-BEAT = 15.0
-#: Seconds without one after which a driver on another machine counts as dead; file systems show files a minute late.
-PATIENCE = 90.0
-#: Seconds between two looks at a holder's count of beats.
-LOOK_EVERY = 1.0
-#: How often to try against others that begin at the same moment.
-TRIES = 5
+#: Time between two heartbeats.
+HEARTBEAT_INTERVAL_S: Final = 15.0
+#: Time without a heartbeat after which a driver on another machine counts as dead; files appear up to a minute late.
+HEARTBEAT_TIMEOUT_S: Final = 90.0
+#: Time between two checks of a holder's heartbeats.
+CHECK_INTERVAL_S: Final = 1.0
+#: Number of attempts against drivers that start at the same moment.
+ATTEMPTS: Final = 5
 
 Record = dict[str, Any]
 
 
 @dataclass
 class Hold:
-    """The right to work on something, while its driver lives; see :func:`holding`."""
+    """A held lock; see :func:`holding`."""
 
     target: str
     number: int
@@ -61,16 +60,16 @@ class Hold:
 
     @property
     def url(self) -> str:
-        """The file."""
+        """Path or URL of the file."""
         return _url(self.target, self.number)
 
     def check(self) -> None:
-        """Refuse to go on if another driver has taken over.
+        """Stop if another driver has taken over.
 
         Raises
         ------
         RunError
-            This one was out of reach for so long that it was taken for dead.
+            This driver sent no heartbeats for so long that it counted as dead.
         """
         if self._lost:
             raise RunError(
@@ -79,40 +78,45 @@ class Hold:
             )
 
     def beat(self) -> None:
-        """Count up, unless somebody else holds by now."""
-        with suppress(NsdflowError, OSError):  # a beat that could not be written is missed, no more
+        """Send a heartbeat, unless another driver has taken over."""
+        with suppress(NsdflowError, OSError):  # a heartbeat that cannot be written is skipped
             self._lost = self._lost or _numbers(self.target)[-1:] != [self.number]
             if not self._lost:
                 self.record["beats"] += 1
                 write_text(self.url, json.dumps(self.record))
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Remove the file."""
         self._stop.set()
-        with suppress(NsdflowError, OSError):  # one that stays behind belongs to a dead process
+        with suppress(NsdflowError, OSError):  # a leftover belongs to a dead process
             _remove(self.url)
 
     def keep_beating(self) -> None:
-        """Until :meth:`release`."""
-        while not self._stop.wait(BEAT):
+        """Send heartbeats until :meth:`release`."""
+        while not self._stop.wait(HEARTBEAT_INTERVAL_S):
             self.beat()
 
 
 @contextmanager
 def holding(target: str, *, tell: Callable[[str], None] | None = None) -> Iterator[Hold]:
-    """Be the only driver of a target while the block runs.
+    """Hold the lock on a target while the block runs.
 
     Parameters
     ----------
-    target
-        Path or URL without ending; the file is made beside it.
-    tell
-        Called with a line when this has to wait, or takes over from a dead driver.
+    target : str
+        Path or URL without an ending; the file is created beside it.
+    tell : callable, optional
+        Receives a line when this has to wait, or takes over from a dead driver.
+
+    Yields
+    ------
+    hold : Hold
+        To be checked while tasks run.
 
     Raises
     ------
     RunError
-        Another driver works on it; the line says which.
+        Another driver holds the lock; the message names it.
     """
     hold = _take(target, tell or (lambda _: None))
     beating = threading.Thread(target=hold.keep_beating, name=f"beating for {target}", daemon=True)
@@ -125,7 +129,7 @@ def holding(target: str, *, tell: Callable[[str], None] | None = None) -> Iterat
 
 
 def holder(target: str) -> str | None:
-    """A line on who holds a target; None if nobody does."""
+    """A line about the driver that holds a target; None if none does."""
     numbers = _numbers(target)
     record = _read(_url(target, numbers[-1])) if numbers else None
     if record is None:
@@ -137,7 +141,7 @@ def holder(target: str) -> str | None:
 
 def _take(target: str, tell: Callable[[str], None]) -> Hold:
     record = _myself()
-    for _ in range(TRIES):
+    for _ in range(ATTEMPTS):
         dead = _numbers(target)
         for number in dead:
             before = _read(_url(target, number))
@@ -148,25 +152,25 @@ def _take(target: str, tell: Callable[[str], None]) -> Hold:
                 )
         hold = Hold(target, max(dead, default=0) + 1, record)
         if not create_text(hold.url, json.dumps(record)) and _read(hold.url) != record:
-            continue  # somebody else was faster: look at it
+            continue  # another driver was faster: check it
         if set(_numbers(target)) <= {*dead, hold.number} and _read(hold.url) == record:
             for number in dead:
                 _remove(_url(target, number))
                 tell(f"{_label(target)}: taken over from a command that died")
             return hold
         hold.release()
-        time.sleep(random.uniform(0, LOOK_EVERY))
-    raise RunError(f"{_label(target)}: several commands began at once; run one of them again")
+        time.sleep(random.uniform(0, CHECK_INTERVAL_S))
+    raise RunError(f"{_label(target)}: several commands started at once; run one of them again")
 
 
 def _alive(url: str, before: Record, tell: Callable[[str], None]) -> Record | None:
-    """What a holder says of itself, if it lives."""
+    """The record of a holder, if it is alive."""
     if before.get("machine") == _machine():
         return before if _runs(before) else None
-    tell(f"waiting up to {PATIENCE:.0f} s to see whether {_who(before)} still lives")
-    ends = time.monotonic() + (PATIENCE if before else 2 * LOOK_EVERY)  # nobody beats in a damaged file
+    tell(f"waiting up to {HEARTBEAT_TIMEOUT_S:.0f} s to see whether {_who(before)} still lives")
+    ends = time.monotonic() + (HEARTBEAT_TIMEOUT_S if before else 2 * CHECK_INTERVAL_S)  # damaged: no heartbeats
     while time.monotonic() < ends:
-        time.sleep(LOOK_EVERY)
+        time.sleep(CHECK_INTERVAL_S)
         now = _read(url)
         if now != before:
             return now
@@ -186,7 +190,7 @@ def _myself() -> Record:
 
 
 def _label(target: str) -> str:
-    """What is worked on: a store, or the folder of a run."""
+    """The store or run folder, for messages."""
     return target.removesuffix("/driver")
 
 
@@ -197,7 +201,7 @@ def _who(record: Record) -> str:
 
 
 def _machine() -> str:
-    """What processes share that see one another by number: a boot of a machine, or a container on it."""
+    """Identity of the process id namespace: a boot of a machine, or a container on it."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:  # not Linux
@@ -205,7 +209,7 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> str | None:
-    """When a process of this machine started: numbers are given out again. None if it is dead or cannot be seen."""
+    """Start time of a process of this machine, since ids are reused; None if it is dead or invisible."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -219,7 +223,7 @@ def _runs(record: Record) -> bool:
         os.kill(record["pid"], 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's, and alive
+    except PermissionError:  # of another user, and alive
         return True
     return _born(record["pid"]) == record.get("born")
 
@@ -229,14 +233,14 @@ def _url(target: str, number: int) -> str:
 
 
 def _numbers(target: str) -> list[int]:
-    """Numbers of the holds there are, ascending."""
+    """Numbers of the existing files, ascending."""
     folder, _, name = target.rpartition("/")
     pattern = re.compile(re.escape(name) + r"\.(\d{6})\.hold")
     return sorted(int(found[1]) for file in list_folder(folder or ".") if (found := pattern.fullmatch(file)))
 
 
 def _read(url: str) -> Record | None:
-    """What a hold says: None if it is gone, an empty record if it is damaged."""
+    """The record in a file: None if there is no file, empty if it is damaged."""
     with reaching(url):
         system, path = filesystem(url)
         try:

@@ -63,27 +63,33 @@ def run_task(folder: str, call: Call, attempt: str = "") -> None:
 
 
 def execute(plan: Plan, client: Client, *, listen: Listener | None = None, hold: Hold | None = None) -> dict[str, JSON]:
-    """Run what is missing of a plan and return every task's result.
+    """Run the missing tasks of a plan and return the results of all tasks.
 
-    A task is submitted when what it waits for is done and its pool has room (:class:`~nsdflow.cluster.feed.Feed`).
+    A task is submitted when the tasks that it waits for are done and its pool has room
+    (:class:`~nsdflow.cluster.feed.Feed`).
 
     Parameters
     ----------
-    plan
-        What to do. It is validated against the memory of the workers first.
-    client
-        Where to do it.
-    listen
-        Called in this thread with events: ``stage`` once a stage, then ``task-done`` and ``task-failed``.
-    hold
-        The right to do it, looked at again and again.
+    plan : Plan
+        Validated against the memory of the workers before anything runs.
+    client : distributed.Client
+        Client of the cluster that runs the tasks.
+    listen : callable, optional
+        Called in this thread with events: ``stage`` once per stage, then ``task-done`` and ``task-failed``.
+    hold : Hold, optional
+        Lock on the folder of the plan, checked while tasks run.
+
+    Returns
+    -------
+    dict
+        Results by task key.
 
     Raises
     ------
     PlanError
-        If the plan cannot fit. Nothing ran then.
+        The plan does not fit; nothing ran.
     NsdflowError
-        What the first failing task raised; tasks that were done stay done.
+        The error of the first task that failed; finished tasks stay finished.
     """
     plan.validate(worker_memory(client), gpu_workers(client))
     markers.write_plan(plan.folder, {stage: [task.key for task in tasks] for stage, tasks in plan.stages().items()})
@@ -109,7 +115,7 @@ def execute(plan: Plan, client: Client, *, listen: Listener | None = None, hold:
 
 
 class _Execution:
-    """The driver's loop over one plan: what is ready, what is in flight, what each pool can take."""
+    """The driver's loop over one plan: tasks that are ready, tasks in flight, and room in each pool."""
 
     def __init__(
         self, plan: Plan, client: Client, missing: Iterable[Task], tell: Callable[[Event], None], hold: Hold | None
@@ -132,7 +138,7 @@ class _Execution:
         self.attempt = uuid4().hex[:8]
 
     def run(self) -> dict[str, dict[str, JSON]]:
-        """Run everything; returns the markers of what was done before and of what ran."""
+        """Run all missing tasks and return the markers of all tasks."""
         for key, waits in self.waits_for.items():
             if not waits:
                 self._push(key)

@@ -1,6 +1,6 @@
-"""Done-markers: one small JSON file a finished task, written last and atomically, in ``<folder>/tasks``.
+"""Done-markers: one small JSON file per finished task in ``<folder>/tasks``, written last and whole.
 
-Beside them stands ``plan.json``, the keys of all tasks by stage, so that anyone can say how far an execution is.
+``plan.json`` beside the folder lists the keys of all tasks by stage, from which ``nsdflow status`` counts the progress.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["damaged", "progress", "read", "read_all", "relative_files", "wait_fo
 
 
 def write(folder: str, key: str, marker: Mapping[str, Any]) -> None:
-    """Write the marker of task ``key``; it is complete or absent, never half there."""
+    """Write the marker of task ``key``, whole and on disk."""
     write_text(f"{folder}/tasks/{key}.json", json.dumps(marker, indent=1, sort_keys=True))
 
 
 def read(folder: str, key: str) -> dict[str, Any] | None:
-    """The marker of one task, None if there is none, or a damaged one: then the task counts as not done."""
+    """The marker of one task; None if it is missing or damaged, so that the task counts as not done."""
     with reaching(folder):
         fs, path = filesystem(f"{folder}/tasks/{key}.json")
         try:
@@ -38,14 +38,25 @@ def read(folder: str, key: str) -> dict[str, Any] | None:
 
 
 def wait_for(folder: str, key: str, before: Mapping[str, Any] | None, seconds: float = 120.0) -> dict[str, Any]:
-    """The marker that a worker has just written, in place of the one that was there ``before``.
+    """Wait for the marker that a worker has just written.
 
     Network file systems show a file that another machine wrote up to a minute late.
+
+    Parameters
+    ----------
+    folder : str
+        Path or URL of the folder with the markers.
+    key : str
+        Key of the task.
+    before : mapping or None
+        The marker that the new one replaces.
+    seconds : float
+        Time limit.
 
     Raises
     ------
     RunError
-        If it does not appear, because driver and workers do not see the same files, or the folder is gone.
+        The marker does not appear, because driver and workers do not share the folder, or the folder is gone.
     """
     ends = time.monotonic() + seconds
     while (marker := read(folder, key)) is None or marker == before:
@@ -61,7 +72,7 @@ def wait_for(folder: str, key: str, before: Mapping[str, Any] | None, seconds: f
 
 
 def read_all(folder: str) -> dict[str, dict[str, Any]]:
-    """All markers of a folder by task key, without damaged ones; none if the folder does not exist."""
+    """All markers of a folder by task key, without damaged ones; empty if the folder does not exist."""
     with reaching(folder):
         fs, root = filesystem(f"{folder}/tasks")
         try:
@@ -121,7 +132,7 @@ def write_plan(folder: str, stages: Mapping[str, Sequence[str]]) -> None:
 
 
 def progress(folder: str) -> dict[str, tuple[int, int]]:
-    """Tasks done and planned by stage; empty where nothing was ever executed."""
+    """Number of finished and of planned tasks by stage; empty if nothing was executed."""
     try:
         stages = json.loads(read_bytes(f"{folder}/plan.json"))
     except FileNotFoundError:

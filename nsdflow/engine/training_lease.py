@@ -1,10 +1,9 @@
-"""Who may go on with a training: of several copies that run at once, the one that started last.
+"""Lease on a training: of several copies that run at once, the one that started last continues.
 
-A worker that retires runs its task on while Dask starts it again elsewhere, and two drivers may be started on one run
-folder by mistake. Checkpoints are written whole, so neither can damage the other's; but the older copy wastes a GPU.
-Each copy therefore claims a lease, a small file with a number one higher than any there, and the older one leaves as
-soon as it sees a newer. No clock is compared and nothing has to be locked, so that it works on any shared file system
-or object store.
+A retiring worker continues its task while Dask starts the task elsewhere, and two drivers may work on one run folder by
+mistake. Checkpoints are written whole, so that neither copy damages those of the other, but the older copy wastes a
+GPU. Each copy therefore creates a small file with the next number, and stops as soon as it sees a higher one. No clocks
+are compared and nothing is locked, so that this works on any shared file system or object store.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Lease"]
 
-#: Seconds between two looks at the folder.
-LOOK_EVERY = 5.0
-#: Where SLURM, PBS, LSF and SGE write the number of the job a process runs in.
+#: Time between two listings of the folder.
+LEASE_CHECK_INTERVAL_S = 5.0
+#: Environment variables with the id of the job in which a process runs: SLURM, PBS, LSF, SGE.
 JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 
 
 @dataclass
 class Lease:
-    """One copy's claim to the training ``name`` whose files are in ``folder`` (a path or URL); see :meth:`claim`."""
+    """The claim of one copy to the training ``name`` in ``folder`` (a path or URL); see :meth:`claim`."""
 
     folder: str
     name: str
@@ -47,12 +46,12 @@ class Lease:
 
     @classmethod
     def claim(cls, folder: str, name: str) -> Lease:
-        """Become the newest copy. Of two that claim at the same moment, the same one wins in the eyes of both."""
+        """Become the newest copy. Of two copies that claim at the same moment, both agree which one is newer."""
         job = next((os.environ[key] for key in JOB_IDS if key in os.environ), None)
         who = {"host": socket.gethostname(), "pid": os.getpid(), "job": job, "claimed": time.time()}
         with writing(folder):
             fs, root = filesystem(folder)
-            if is_local(folder):  # an object store has no folders, and may not let one make buckets
+            if is_local(folder):  # an object store has no folders, and may refuse to create a bucket
                 fs.makedirs(root, exist_ok=True)
             taken = [_attempt(lease) for lease in _leases(fs, root, name)]
             lease = cls(folder, name, attempt=max(taken, default=0) + 1)
@@ -61,27 +60,27 @@ class Lease:
 
     @property
     def file(self) -> str:
-        """Name of the lease's file; names sort as claims do."""
+        """Name of the file; names sort in the order of the claims."""
         return f"{self.name}.{self.attempt:06d}-{self.token}.lease"
 
     def superseded(self) -> bool:
-        """Whether a newer copy has started; looks at the folder at most every few seconds."""
+        """Whether a newer copy has started; lists the folder at most every few seconds."""
         now = time.monotonic()
-        if self._newest <= self.file and now - self._looked >= LOOK_EVERY:
+        if self._newest <= self.file and now - self._looked >= LEASE_CHECK_INTERVAL_S:
             self._looked = now
-            with suppress(StoreError, OSError):  # cannot be seen now; a look that fails is no reason to leave
+            with suppress(StoreError, OSError):  # a failed listing is no reason to stop
                 fs, root = filesystem(self.folder)
                 with reaching(self.folder):
                     self._newest = max(_leases(fs, root, self.name), default="")
         return self._newest > self.file
 
     def check(self) -> None:
-        """Refuse to go on if a newer copy has started.
+        """Stop if a newer copy has started.
 
         Raises
         ------
         RunError
-            Saying where the newer copy runs.
+            The message says where the newer copy runs.
         """
         if not self.superseded():
             return
@@ -97,12 +96,12 @@ class Lease:
             return " elsewhere"
 
     def release(self) -> None:
-        """Remove this lease and those it superseded, once the training is done."""
+        """Remove this file and those of older copies, when the training is done."""
         with reaching(self.folder):
             fs, root = filesystem(self.folder)
             for lease in _leases(fs, root, self.name):
                 if lease <= self.file:
-                    with suppress(FileNotFoundError):  # the other of two copies that end at once was faster
+                    with suppress(FileNotFoundError):  # another copy that ends at the same moment was faster
                         fs.rm_file(f"{root}/{lease}")
 
 

@@ -1,4 +1,4 @@
-"""Parts of a run: what parallel tasks finish, joined into the run's results by one last task."""
+"""Parts of a run: results of parallel tasks, joined into the results of the run by the last task."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Publication", "open_parts", "publish_parts", "remove_parts", "write_
 def write_part(
     folder: str, part: str, results: Mapping[str, xr.Dataset], state: Mapping[str, torch.Tensor] | None = None
 ) -> None:
-    """Keep one part's labelled results and, where it has one, its model."""
+    """Write the labelled results of one part and, if it has one, its model."""
     path = _part(folder, part)
     if state is not None:
         save_tensors(f"{path}/model.safetensors", state)
@@ -35,19 +35,19 @@ def write_part(
 
 
 def open_parts(folder: str, parts: Sequence[str]) -> dict[str, xr.DataTree]:
-    """Results of every part, by its name."""
+    """Results of all parts by name."""
     return {part: open_run(_part(folder, part)) for part in parts}
 
 
 def remove_parts(folder: str) -> None:
-    """Remove what is of no use once the run's results are published."""
+    """Remove parts, checkpoints and features, which published results make superfluous."""
     for name in ("parts", "checkpoint", "features"):
         remove(f"{folder}/{name}")
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What the last task of a run publishes."""
+    """Job of the last task of a run."""
 
     folder: str
     """Folder of the run."""
@@ -82,7 +82,7 @@ def publish_parts(job: Publication) -> dict[str, Any]:
 
 
 def join_voxels(store: Store, subject: str, trees: Mapping[str, xr.DataTree]) -> xr.Dataset:
-    """One subject's voxels of all parts, in the order of the store, with the part each came from."""
+    """Voxels of one subject from all parts, in the order of the store, with a coordinate ``part``."""
     datasets = [tree[subject].to_dataset().load() for tree in trees.values()]
     if len(datasets) == 1:
         return datasets[0]

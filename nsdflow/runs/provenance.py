@@ -1,4 +1,4 @@
-"""What made a number: versions, commit and machine, as plain data for ``run.yaml`` and manifests."""
+"""Provenance of results: versions, commit and machine, as plain data for ``run.yaml`` and manifests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("nsdflow", "torch", "numpy", "scipy", "dask", "distributed", "xarray
 
 
 def provenance() -> dict[str, Any]:
-    """Versions of what computes, the commit of this checkout if it is one, and the machine of the driver."""
+    """Versions of the packages, the commit if this is a checkout, and the machine of the driver."""
     return {
         "commit": commit(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
@@ -27,14 +27,14 @@ def provenance() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Commit of the checkout nsdflow runs from, marked ``+changes`` if files differ; None in an installed package."""
+    """Commit of the checkout that runs, with ``+changes`` if files differ; None for an installed package."""
     root = Path(nsdflow.__file__).parent.parent
     if not (root / ".git").exists():
         return None
     try:
         head = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):  # no git on this machine, or not ours to ask
+    except (OSError, subprocess.CalledProcessError):  # no git on this machine, or a checkout of another user
         return None
     return head + ("+changes" if changed else "")
 

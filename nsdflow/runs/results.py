@@ -1,7 +1,7 @@
-"""Results of runs: a labelled tree, in few files, that is there as a whole or not at all.
+"""Results of runs: a labelled tree in few files, complete or absent.
 
-On a file system the tree is written aside and renamed. Object stores cannot rename: there it is written in place, and
-the consolidated metadata, without which it counts as no results, last.
+On a file system the tree is written under another name, flushed and renamed. Object stores cannot rename: there it is
+written in place, and last the consolidated metadata, without which it does not count as results.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ CODECS: Final = (ZstdCodec(level=1), Crc32cCodec())
 
 
 def write_results(run: str | os.PathLike[str], tree: xr.DataTree) -> None:
-    """Write the results of a run in place of earlier ones.
+    """Write the results of a run and replace earlier ones.
 
-    On a file system a reader meets the old results or the new ones, in an object store perhaps none in between.
+    On a file system a reader finds the old results or the new ones, in an object store none for a moment.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def _write_tree(place: Path | MemoryStore, tree: xr.DataTree) -> None:
 
 
 def has_results(run: str | os.PathLike[str]) -> bool:
-    """Whether the results of a run are there, complete."""
+    """Whether the results of a run are complete."""
     url = f"{str(run).rstrip('/')}/{RESULTS}"
     if is_local(url):
         return exists(url)
@@ -112,7 +112,7 @@ def has_results(run: str | os.PathLike[str]) -> bool:
 
 
 def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
-    """Open the results of a run; values are read when they are used.
+    """Open the results of a run; values are read when they are used, and their checksums checked.
 
     Parameters
     ----------
@@ -122,7 +122,9 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     Raises
     ------
     MissingDataError
-        There is no such run, it has no results yet, or the folder is none of a run.
+        There is no such run, it has no results yet, or the folder is not that of a run.
+    RunError
+        The results are damaged, or not as nsdflow writes them (:mod:`nsdflow.runs.trust`).
     """
     run = str(local_path(path)) if is_local(str(path)) else str(path).rstrip("/")
     if not has_results(run):

@@ -1,4 +1,4 @@
-"""``nsdflow status``: how far runs and ingestions are, from what they wrote; nothing needs to be running."""
+"""``nsdflow status``: progress of runs and ingestions from their files, whether or not they are running."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from nsdflow.runs.folder import RunFolder
 
 __all__ = ["Status", "read_status"]
 
-#: Lines of news (failures, lost jobs) of a run.
+#: Number of news lines (failures, lost jobs) per run.
 NEWS = 5
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where one run, or one store, stands."""
+    """The state of one run or one store."""
 
     title: str
     finished: bool
     tables: tuple[Sequence[Mapping[str, str]], ...] = ()
     """Rows of text: stages, trainings, accuracy by subject, jobs by pool; as on the dashboard."""
     news: tuple[str, ...] = ()
-    """What went wrong last, newest first."""
+    """Latest failures, newest first."""
 
     def describe(self) -> str:
-        """As text for a terminal."""
+        """The state as text for a terminal."""
         tables = [_aligned(rows) for rows in self.tables if rows]
         return "\n\n".join(
             [self.title, *tables, *(["\n".join(f"  {line}" for line in self.news)] if self.news else [])]
@@ -44,15 +44,15 @@ def read_status(folder: str, now: float | None = None) -> list[Status]:
 
     Parameters
     ----------
-    folder
+    folder : str
         Path of any of these.
-    now
-        Seconds since 1970 from which ages are counted; the clock's if None.
+    now : float, optional
+        Time from which ages are counted, in seconds since 1970; by default the current time.
 
     Raises
     ------
     MissingDataError
-        If there is nothing of the kind.
+        The folder is none of these.
     """
     now = time.time() if now is None else now
     place = folder.rstrip("/")
@@ -98,18 +98,18 @@ def _run(path: str, now: float) -> Status:
     )
 
 
-#: Columns of trainings that mean something only while they run.
+#: Columns of trainings that have a meaning only while the trainings run.
 PASSING = ("time left", "checkpoint age", "worker")
 
 
 def _driver(target: str) -> list[str]:
-    """Who works on it, if anybody holds it."""
+    """A line about the driver of a target, if there is one."""
     line = holder(target)
     return [] if line is None else [line]
 
 
 def _stages(folder: str) -> list[dict[str, str]]:
-    """Tasks done by stage, from the markers: they are what counts when a command is repeated."""
+    """Finished tasks by stage, counted from the markers that also count when a command is repeated."""
     stages = markers.progress(folder)
     return [{"stage": stage, "tasks": f"{done} / {total}"} for stage, (done, total) in stages.items()]
 

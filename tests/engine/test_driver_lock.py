@@ -23,7 +23,7 @@ from nsdflow.io.write import create_text, write_text
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    for name, seconds in {"BEAT": 0.05, "PATIENCE": 0.6, "LOOK_EVERY": 0.02}.items():
+    for name, seconds in {"HEARTBEAT_INTERVAL_S": 0.05, "HEARTBEAT_TIMEOUT_S": 0.6, "CHECK_INTERVAL_S": 0.02}.items():
         monkeypatch.setattr(module, name, seconds)
 
 

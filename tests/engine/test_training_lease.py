@@ -14,7 +14,7 @@ from nsdflow.errors import RunError
 
 @pytest.fixture(autouse=True)
 def look_always(monkeypatch):
-    monkeypatch.setattr(module, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(module, "LEASE_CHECK_INTERVAL_S", 0.0)
 
 
 @pytest.fixture(params=["folder", "object store"])
@@ -58,7 +58,7 @@ def test_releasing_leaves_no_file_but_newer_claims(folder):
 
 
 def test_the_folder_is_looked_at_every_few_seconds_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LOOK_EVERY", 3600.0)
+    monkeypatch.setattr(module, "LEASE_CHECK_INTERVAL_S", 3600.0)
     first = Lease.claim(str(tmp_path), "V1")
     assert not first.superseded()
     Lease.claim(str(tmp_path), "V1")

@@ -319,7 +319,7 @@ def test_one_of_many_creates_an_object(bucket, proxy):
 
 def test_one_driver_at_a_time_in_a_bucket(bucket, proxy, monkeypatch):
     target = "s3://mine/held/driver"
-    for name, seconds in {"PATIENCE": 1.0, "LOOK_EVERY": 0.1}.items():
+    for name, seconds in {"HEARTBEAT_TIMEOUT_S": 1.0, "CHECK_INTERVAL_S": 0.1}.items():
         monkeypatch.setattr(holds, name, seconds)
     lost = Fault("lost", r"PUT .*held", times=1)
     with proxy.spoiled(lost), holding(target) as hold:  # made, but the answer never came: the second try finds it

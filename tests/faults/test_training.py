@@ -70,7 +70,7 @@ def test_leaving_at_every_epoch_changes_no_bit(train, whole, tmp_path, monkeypat
 
 def test_of_two_copies_of_a_training_the_older_stops(train, whole, tmp_path, monkeypatch):
     """The second is started when the first has trained an epoch, as a retired worker's task is started elsewhere."""
-    monkeypatch.setattr(lease, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(lease, "LEASE_CHECK_INTERVAL_S", 0.0)
     config = resolve("gnet8j", {key: value for key, value in TRAIN.items() if key != "train"} | {
         f"train.{key}": value for key, value in TRAIN["train"].items()
     })  # fmt: skip
