@@ -144,8 +144,9 @@ def mutations(count: int, root: Path, draw: random.Random) -> Row:
         file = copy / draw.choice(files).relative_to(run)
         mutate(file, draw)
         try:
-            row.add("whole" if values(copy) == whole else "wrong")
-            if row.counts["wrong"]:
+            unchanged = values(copy) == whole
+            row.add("whole" if unchanged else "wrong")
+            if not unchanged:
                 print(f"wrong: {file.relative_to(copy)}", file=sys.stderr)
         except (NsdflowError, ValueError, RuntimeError, FileNotFoundError) as error:
             row.add("whole" if "\n" not in str(error) and str(error) else "unclear")

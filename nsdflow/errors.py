@@ -67,13 +67,13 @@ class RunError(NsdflowError, RuntimeError):
     """A task or a training failed for a reason the user can act on."""
 
 
-def one_of(kind: str, asked: object, there_are: Iterable[object]) -> SelectionError:
-    """The error for a name that does not exist: lists what there is and suggests the nearest.
+def one_of(kind: str, asked: object, available: Iterable[object]) -> SelectionError:
+    """The error for an unknown name: lists the available names and suggests the nearest one.
 
     >>> print(one_of("ROI", "v1", ["V1", "V2"]))
-    unknown ROI 'v1'; there are: V1, V2
+    unknown ROI 'v1'; available: V1, V2
     """
-    names = [str(name) for name in there_are]
+    names = [str(name) for name in available]
     near = get_close_matches(str(asked), names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return SelectionError(f"unknown {kind} {str(asked)!r}; there are: {', '.join(names) or 'none'}{hint}")
+    return SelectionError(f"unknown {kind} {str(asked)!r}; available: {', '.join(names) or 'none'}{hint}")

@@ -31,7 +31,7 @@ def _subjects(value: Any) -> Any:
 def _roi_groups(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
     for name in value or ():
         if name not in ROI_GROUPS:
-            raise ValueError(f"{name!r} is not an ROI group; there are: {', '.join(ROI_GROUPS)}")
+            raise ValueError(f"{name!r} is not an ROI group; available: {', '.join(ROI_GROUPS)}")
     return value
 
 

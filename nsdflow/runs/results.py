@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import xarray as xr
+import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import UnstableSpecificationWarning
 from zarr.storage import LocalStore, MemoryStore
@@ -91,7 +92,8 @@ def _write_tree(place: Path | MemoryStore, tree: xr.DataTree) -> None:
         }
         for node in tree.subtree
     }
-    with warnings.catch_warnings():
+    # empty chunks are written too, so that a missing chunk is an error and never zeros
+    with warnings.catch_warnings(), zarr.config.set({"array.write_empty_chunks": True}):
         # fixed-length strings and consolidated metadata are extensions of Zarr v3 that zarr and xarray agree on
         warnings.simplefilter("ignore", UnstableSpecificationWarning)
         warnings.filterwarnings("ignore", "Consolidated metadata")

@@ -7,12 +7,14 @@ than its metadata allow, and no chunk decompresses to more than a chunk holds.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -29,6 +31,8 @@ CHUNK_BYTES: Final = 1 << 30
 TEXT_CHUNK_BYTES: Final = 256 << 20
 #: Largest array.
 ARRAY_BYTES: Final = 1 << 42
+#: Folder of chunks within that of their array.
+_CHUNK_FOLDER: Final = re.compile(r"/c(/[0-9]+)*$")
 #: First bytes of a zstd frame.
 ZSTD_MAGIC: Final = 0xFD2FB528
 
@@ -53,9 +57,9 @@ def check_results(url: str) -> None:
         raise RunError(f"{url}: no zarr.json (Zarr format 3) in it; {_ADVICE}") from None
     except StoreError as error:
         raise RunError(str(error)) from error
-    limits = {path: _check_array(f"{url}/{path}", node) for path, node in _arrays(url, root)}
+    arrays = {path: _check_array(f"{url}/{path}", node) for path, node in _arrays(url, root)}
     if is_local(url):
-        _check_files(local_path(url), limits)
+        _check_files(local_path(url), arrays)
 
 
 _ADVICE: Final = "these are not results of nsdflow, or damaged; remove the folder and run again"
@@ -76,12 +80,21 @@ def _arrays(url: str, root: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[st
             yield path, node
 
 
-def _check_array(url: str, node: Mapping[str, Any]) -> int:
-    """Bytes that a decoded chunk of an array holds at most."""
+class _Expected(NamedTuple):
+    """The chunks of an array."""
+
+    chunk_bytes: int
+    """Largest size of a decoded chunk."""
+    files: int | None
+    """Number of chunk files; None if empty chunks were not written, as by version 0.1.0."""
+
+
+def _check_array(url: str, node: Mapping[str, Any]) -> _Expected:
     try:
         shape = [int(size) for size in node["shape"]]
         chunk = [int(size) for size in node["chunk_grid"]["configuration"]["chunk_shape"]]
-        foreign = sorted(set(_codec_names(node["codecs"])) - CODECS)
+        names = list(_codec_names(node["codecs"]))
+        foreign = sorted(set(names) - CODECS)
         itemsize = _itemsize(node["data_type"])
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise RunError(f"{url}: damaged metadata ({type(error).__name__}: {error}); {_ADVICE}") from error
@@ -90,7 +103,9 @@ def _check_array(url: str, node: Mapping[str, Any]) -> int:
     size = prod(chunk) * (itemsize or 1)
     if min([*shape, *chunk, 0]) < 0 or size > CHUNK_BYTES or prod(shape) * (itemsize or 1) > ARRAY_BYTES:
         raise RunError(f"{url}: shape {shape} in chunks of {chunk} is too large; {_ADVICE}")
-    return size if itemsize else TEXT_CHUNK_BYTES
+    complete = names[-1:] == ["crc32c"] and "sharding_indexed" not in names
+    files = prod(-(-length // step) for length, step in zip(shape, chunk, strict=True)) if complete else None
+    return _Expected(size if itemsize else TEXT_CHUNK_BYTES, files)
 
 
 def _itemsize(data_type: Any) -> int | None:
@@ -107,11 +122,12 @@ def _codec_names(codecs: Any) -> Iterator[str]:
             yield from _codec_names(codec.get("configuration", {}).get(inner, ()))
 
 
-def _check_files(root: Path, limits: Mapping[str, int]) -> None:
-    """Check kind and place of every file, and the decompressed size that its zstd frame states."""
+def _check_files(root: Path, arrays: Mapping[str, _Expected]) -> None:
+    """Check kind and place of every file, the size that its zstd frame states, and that no chunk is missing."""
     inside = root.resolve()
+    found: Counter[str] = Counter()
     for folder, _, names in os.walk(root):
-        array = os.path.relpath(folder, root).partition("/c")[0]
+        array = _CHUNK_FOLDER.sub("", os.path.relpath(folder, root))
         for name in names:
             file = Path(folder, name)
             if file.is_symlink() and not file.resolve().is_relative_to(inside):
@@ -119,9 +135,13 @@ def _check_files(root: Path, limits: Mapping[str, int]) -> None:
             status = file.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise RunError(f"{file}: a pipe or a device where a file is expected; {_ADVICE}")
-            limit = limits.get(array)
-            if limit is not None and name != "zarr.json":
-                _check_frame(file, limit)
+            if array in arrays and name != "zarr.json":
+                found[array] += 1
+                _check_frame(file, arrays[array].chunk_bytes)
+    for array, expected in arrays.items():
+        if expected.files is not None and found[array] < expected.files:
+            missing = expected.files - found[array]
+            raise RunError(f"{root / array}: {missing} of {expected.files} chunks are missing; {_ADVICE}")
 
 
 def _check_frame(file: Path, limit: int) -> None:

@@ -65,7 +65,7 @@ def test_an_address_is_joined_and_left_running():
 
 
 def test_an_unknown_cluster_names_those_there_are():
-    with pytest.raises(SelectionError, match=r"'locl'; there are: local.*did you mean 'local'"), connect("locl"):
+    with pytest.raises(SelectionError, match=r"'locl'; available: local.*did you mean 'local'"), connect("locl"):
         pass
 
 

@@ -51,7 +51,7 @@ def test_all_mistakes_are_listed_with_line_and_remedy(tmp_path: Path) -> None:
     assert "line 5: train.batch_size:" in text
     assert "write for example batch_size: 100" in text
     assert "line 6: prefilter: Input should be 'alexnet' or 'gabor', got 'vgg'" in text
-    assert "line 7: roi_groups: 'V9' is not an ROI group; there are: V1, V2" in text
+    assert "line 7: roi_groups: 'V9' is not an ROI group; available: V1, V2" in text
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_hopeless_files_say_so(tmp_path: Path, text: str, says: str) -> None:
 
 
 def test_unknown_names_list_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(SelectionError, match=r"unknown pipeline 'gnet8k'; there are: .*gnet8j"):
+    with pytest.raises(SelectionError, match=r"unknown pipeline 'gnet8k'; available: .*gnet8j"):
         load_pipeline("gnet8k")
     with pytest.raises(ConfigError, match="no such file"):
         load_pipeline(tmp_path / "absent.yaml")

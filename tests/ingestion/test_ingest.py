@@ -300,11 +300,11 @@ def test_surfaces(surface_source, plan, client, tmp_path: Path, space: str) -> N
 
 def test_unknown_names_list_what_there_is(source, tmp_path: Path) -> None:
     for settings, message in [
-        ({"subjects": [5]}, "unknown subject.*there are: subj01, subj02"),
-        ({"betas": "betas_fithrf"}, "unknown betas version.*there are: betas_fithrf_GLMdenoise_RR"),
-        ({"space": "MNI"}, "unknown space .*'MNI'; there are: func1pt8mm"),
-        ({"voxels": "V1"}, "unknown voxel set.*there are: evc, visual"),
-        ({"images": "some"}, "unknown choice of images 'some'; there are: shown, subjects, all, none"),
+        ({"subjects": [5]}, "unknown subject.*available: subj01, subj02"),
+        ({"betas": "betas_fithrf"}, "unknown betas version.*available: betas_fithrf_GLMdenoise_RR"),
+        ({"space": "MNI"}, "unknown space .*'MNI'; available: func1pt8mm"),
+        ({"voxels": "V1"}, "unknown voxel set.*available: evc, visual"),
+        ({"images": "some"}, "unknown choice of images 'some'; available: shown, subjects, all, none"),
     ]:
         with pytest.raises(SelectionError, match=message):
             plan_ingest(str(source), str(tmp_path / "nsd.zarr"), **settings)

@@ -63,7 +63,7 @@ def test_what_may_grow_is_compared_by_its_effect() -> None:
         ({"sessions": []}, ConfigError, "none given"),
         ({"image_size": 0}, ConfigError, "image_size is 0; write a number of pixels"),
         ({"image_size": True}, ConfigError, "image_size is True"),
-        ({"images": "some"}, SelectionError, "there are: shown, subjects, all, none|available: shown"),
+        ({"images": "some"}, SelectionError, "available: shown, subjects, all, none|available: shown"),
         ({"space": "func2mm"}, SelectionError, "unknown space 'func2mm'"),
         ({"voxel": "evc"}, SelectionError, "unknown option of ingest 'voxel'.*voxels"),
     ],

@@ -286,11 +286,11 @@ def test_no_such_voxel(nsd: Any, voxels: list[int]) -> None:
 @pytest.mark.parametrize(
     ("what", "says"),
     [
-        ({"subject": "subj09"}, "unknown subject .*'subj09'; there are: subj01, subj02"),
-        ({"space": "func1mm"}, "unknown space .*'func1mm'; there are: fsaverage, func1pt8mm, nativesurface"),
-        ({"space": "MNI"}, "unknown space .*'MNI'; there are: fsaverage, func1pt8mm, nativesurface"),
-        ({"betas": "betas_fithrf"}, "unknown betas version .*; there are: betas_fithrf_GLMdenoise_RR"),
-        ({"format": "npy"}, "unknown format .*'npy'; there are: nii.gz, nii, hdf5, mat"),
+        ({"subject": "subj09"}, "unknown subject .*'subj09'; available: subj01, subj02"),
+        ({"space": "func1mm"}, "unknown space .*'func1mm'; available: fsaverage, func1pt8mm, nativesurface"),
+        ({"space": "MNI"}, "unknown space .*'MNI'; available: fsaverage, func1pt8mm, nativesurface"),
+        ({"betas": "betas_fithrf"}, "unknown betas version .*; available: betas_fithrf_GLMdenoise_RR"),
+        ({"format": "npy"}, "unknown format .*'npy'; available: nii.gz, nii, hdf5, mat"),
     ],
 )
 def test_unknown_names_list_what_there_is(nsd: Any, what: dict[str, str], says: str) -> None:

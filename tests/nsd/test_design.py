@@ -173,7 +173,7 @@ def test_no_design(broken: Any) -> None:
 
 def test_no_such_subject_or_session(nsd: Any) -> None:
     source = open_source(nsd.root)
-    with pytest.raises(SelectionError, match="unknown subject of the design 'subj03'; there are: subj01, subj02"):
+    with pytest.raises(SelectionError, match="unknown subject of the design 'subj03'; available: subj01, subj02"):
         trial_table(source, "subj03", [1])
     with pytest.raises(SelectionError, match="session 4: the design has sessions 1 to 3"):
         trial_table(source, "subj01", [4])

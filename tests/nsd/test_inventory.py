@@ -113,10 +113,10 @@ def test_headers_only(broken: Any) -> None:
 @pytest.mark.parametrize(
     ("what", "says"),
     [
-        ({"subjects": ["subj05"]}, "unknown subject in .*'subj05'; there are: subj01, subj02"),
-        ({"space": "func1mm"}, "unknown space in .*'func1mm'; there are: fsaverage, func1pt8mm, nativesurface"),
-        ({"betas": "betas_fithrf"}, "unknown betas version .*'betas_fithrf'; there are: betas_fithrf_GLMdenoise_RR"),
-        ({"space": "MNI"}, "unknown space .*'MNI'; there are: fsaverage, func1pt8mm, nativesurface"),
+        ({"subjects": ["subj05"]}, "unknown subject in .*'subj05'; available: subj01, subj02"),
+        ({"space": "func1mm"}, "unknown space in .*'func1mm'; available: fsaverage, func1pt8mm, nativesurface"),
+        ({"betas": "betas_fithrf"}, "unknown betas version .*'betas_fithrf'; available: betas_fithrf_GLMdenoise_RR"),
+        ({"space": "MNI"}, "unknown space .*'MNI'; available: fsaverage, func1pt8mm, nativesurface"),
     ],
 )
 def test_unknown_names(nsd: Any, what: dict[str, Any], says: str) -> None:

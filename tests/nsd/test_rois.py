@@ -138,7 +138,7 @@ def test_surface_sets(nsd: Any) -> None:
     np.testing.assert_array_equal(voxel_set(source, "subj01", "evc", **options), early)
     np.testing.assert_array_equal(voxel_set(source, "subj01", "visual", **options), early | kastner)
     with pytest.raises(
-        SelectionError, match="'inflated'; there are: evc, visual, nsdgeneral, Kastner2015, prf-visualrois"
+        SelectionError, match="'inflated'; available: evc, visual, nsdgeneral, Kastner2015, prf-visualrois"
     ):
         voxel_set(source, "subj01", "inflated", space="nativesurface")
 
@@ -146,14 +146,14 @@ def test_surface_sets(nsd: Any) -> None:
 def test_unknown_set_lists_all(nsd: Any) -> None:
     with pytest.raises(
         SelectionError,
-        match="unknown voxel set of subj01 in func1pt8mm 'V1'; there are: evc, visual, nsdgeneral, tight, inflated, "
+        match="unknown voxel set of subj01 in func1pt8mm 'V1'; available: evc, visual, nsdgeneral, tight, inflated, "
         "brain, Kastner2015, MTL, prf-visualrois",
     ):
         voxel_set(open_source(nsd.root), "subj01", "V1")
 
 
 def test_unknown_atlas_lists_all(nsd: Any) -> None:
-    with pytest.raises(SelectionError, match=f"unknown atlas of subj01 .*there are: {', '.join(ATLASES)}"):
+    with pytest.raises(SelectionError, match=f"unknown atlas of subj01 .*available: {', '.join(ATLASES)}"):
         read_atlas(open_source(nsd.root), "subj01", "HCP_MMP1", SPACE)
 
 
@@ -207,5 +207,5 @@ def test_without_the_areas_drawn_for_the_subject_the_atlas_alone_is_the_visual_s
     kastner = read_atlas(source, "subj01", "Kastner2015", SPACE).values
     np.testing.assert_array_equal(joined_roi(source, "subj01", SPACE).values, kastner)
     np.testing.assert_array_equal(voxel_set(source, "subj01", "visual"), kastner > 0)
-    with pytest.raises(SelectionError, match="unknown voxel set of subj01 in func1pt8mm 'evc'; there are: visual, "):
+    with pytest.raises(SelectionError, match="unknown voxel set of subj01 in func1pt8mm 'evc'; available: visual, "):
         voxel_set(source, "subj01", "evc")

@@ -179,7 +179,7 @@ def test_gnet8r_joins_the_rois_in_the_order_of_the_store(gnet8r: xr.DataTree, sm
     v2 = load_gnet(RunFolder(f"{runs}/gnet8r"), "V2")
     own = gnet8r["subj01"].to_dataset().isel(voxel=gnet8r["subj01"]["part"].values == "V2")
     np.testing.assert_array_equal(own["weights"], v2.readouts["subj01"].weights.detach().numpy())
-    with pytest.raises(SelectionError, match=r"unknown trunk .* there are: V1, V2, V3, hV4"):
+    with pytest.raises(SelectionError, match=r"unknown trunk .* available: V1, V2, V3, hV4"):
         load_gnet(RunFolder(f"{runs}/gnet8r"), "V9")
 
 
@@ -216,7 +216,7 @@ def test_mistakes_are_told_before_anything_runs(small_store: str, tmp_path: Path
     where = {"store": small_store, "runs": str(tmp_path / "runs")}
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         nsdflow.run("gnet8j", **where, train={"epoch": 2})
-    with pytest.raises(SelectionError, match=r"unknown subject 'subj07'; there are: subj01, subj02"):
+    with pytest.raises(SelectionError, match=r"unknown subject 'subj07'; available: subj01, subj02"):
         nsdflow.run("gnet8j", **where, subjects=[7])
     with pytest.raises(SelectionError, match="unknown ROI"):
         nsdflow.run("gnet8j", **where, rois=["V9"])

@@ -48,6 +48,13 @@ def test_every_flipped_bit_of_a_chunk_is_noticed(finished, tmp_path):
     assert noticed == 25
 
 
+def test_a_missing_chunk_is_an_error_and_never_zeros(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    next(file for file in (tmp_path / "run" / "results.zarr" / "subj01").rglob("c/0") if file.is_file()).unlink()
+    with pytest.raises(RunError, match="1 of 1 chunks are missing"):
+        nsdflow.open_run(tmp_path / "run")
+
+
 def test_every_flipped_bit_of_a_model_is_noticed(tmp_path):
     state = {"a": torch.arange(300.0), "b": torch.ones(3, 5, dtype=torch.int64)}
     save_tensors(f"{tmp_path}/m", state)

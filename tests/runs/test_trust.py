@@ -108,10 +108,10 @@ def test_a_link_out_of_the_folder_a_pipe_and_a_name_are_refused(run, tmp_path):
 )
 def test_a_yaml_bomb_is_one_line_at_once(run, text):
     (run / "run.yaml").write_text(text)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(NsdflowError) as error:
         RunFolder(str(run)).record()
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert "\n" not in str(error.value)
     assert "run.yaml" in str(error.value)
 

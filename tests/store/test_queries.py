@@ -178,8 +178,8 @@ def test_images(store, images) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ({"subject": 2}, "unknown subject '2'; there are: subj01"),
-        ({"subject": "foo"}, "unknown subject 'foo'; there are: subj01"),
+        ({"subject": 2}, "unknown subject '2'; available: subj01"),
+        ({"subject": "foo"}, "unknown subject 'foo'; available: subj01"),
         (
             {"subject": 1, "roi": "nsdgenral"},
             r"unknown ROI 'nsdgenral'; nearest: nsdgeneral, .*\(of \d+; store.rois\(subject\) lists them\)",

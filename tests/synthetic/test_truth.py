@@ -209,7 +209,7 @@ def test_correlated_noise(tmp_path):
 def test_reading_the_truth_of_something_else(nsd, tmp_path):
     with pytest.raises(MissingDataError, match="not a synthetic NSD"):
         read_spec(tmp_path)
-    with pytest.raises(SelectionError, match="there are: subj01, subj02"):
+    with pytest.raises(SelectionError, match="available: subj01, subj02"):
         read_truth(nsd, "subj05")
     with pytest.raises(SelectionError, match="func1mm"):
         read_truth(nsd, 1, "func1mm")

@@ -163,7 +163,7 @@ def open_map(
             raise one_of("layer", name, ("mean", *LAYERS))
     if start.name == end.name or not (way := _way(start, end)):
         ways = ", ".join(targets_of(start.name))
-        raise SelectionError(f"no way from {start.name} to {end.name}; from {start.name} there are: {ways}")
+        raise SelectionError(f"no way from {start.name} to {end.name}; available from {start.name}: {ways}")
     files = _Files(source, subject, start, end, "linear" if method == "wta" else method, names, missing)
     found = files.shape_of(start)
     if shape is not None and found is not None and tuple(shape) != found:

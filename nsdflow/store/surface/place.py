@@ -78,7 +78,7 @@ def place_of(array: xr.DataArray) -> Place:
                 f".assign_attrs({key}={'subj01' if key == 'subject' else 'func1pt8mm'!r})"
             )
     if known["space"] not in GRIDS:
-        raise StoreError(f"{name}: space {known['space']!r}, which has no transforms; there are: {', '.join(GRIDS)}")
+        raise StoreError(f"{name}: space {known['space']!r}, which has no transforms; available: {', '.join(GRIDS)}")
     sizes = tuple(int(size) for size in np.atleast_1d(shape))
     return Place(str(known["subject"]), str(known["space"]), sizes, array["flat_index"].values.astype(np.int64))
 

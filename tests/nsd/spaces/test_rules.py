@@ -153,7 +153,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("arguments", "error", "says"), [
     (("func1pt8mm", "fsavrage"), SelectionError, "unknown space 'fsavrage'.*did you mean 'fsaverage'"),
-    (("fsaverage", "func1pt8mm"), SelectionError, "no way from fsaverage to func1pt8mm; .* there are: anat"),
+    (("fsaverage", "func1pt8mm"), SelectionError, "no way from fsaverage to func1pt8mm; available from .*: anat"),
     (("func1pt8mm", "MNI"), MissingDataError, "func1pt8-to-MNI.nii.gz: no such file"),
     (("nativesurface", "fsaverage"), SourceError, "vertices from 12 to 12 where the surface has 1 to 9"),
 ])  # fmt: skip
