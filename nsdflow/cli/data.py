@@ -70,11 +70,19 @@ def check(
     pipeline: Annotated[str | None, typer.Option(help="Check only its subjects, and what it needs beside NSD.")] = None,
     space: Annotated[str | None, typer.Option(help="Space of the betas.")] = None,
     betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
+    parity: Annotated[
+        bool, typer.Option("--parity", help="Count the voxels of each set and ROI beside the published numbers.")
+    ] = False,
 ) -> None:
     """List the NSD files of a source, what is missing, and their sizes; reads no betas.
 
     Example: `nsdflow check s3://natural-scenes-dataset`
     """
+    if parity:
+        from nsdflow.ingestion.parity import check_parity, describe_parity
+
+        print(describe_parity(check_parity(source)))
+        return
     from nsdflow.pipelines.needs import check_source
 
     print(check_source(source, pipeline=pipeline, space=space, betas=betas))
