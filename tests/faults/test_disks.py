@@ -105,7 +105,7 @@ def test_ingestion(client, nsd, whole, disk, ballast, monkeypatch, writing):
         if writing == "betas":
             from nsdflow.ingestion.tasks import betas as ingest_tasks
 
-            when_called(patched, ingest_tasks, "write_shard", lambda: ballast.fill(1 << 12), number=6)
+            when_called(patched, ingest_tasks, "write_shard", lambda: ballast.fill(1 << 12), number=2)
         else:
             when_called(patched, markers, "write", ballast.fill, number=5)
         with pytest.raises(StoreError, match=r"no space left .*; free some and run the same command again") as error:
