@@ -29,7 +29,8 @@ MNI_AFFINE = ((1.0, 0.0, 0.0, -91.0), (0.0, 1.0, 0.0, -126.0), (0.0, 0.0, 1.0, -
 #: Coordinates and arrays of a subject's group that no atlas may replace.
 RESERVED_NAMES = frozenset(
     {
-        *("trial", "trial_in_session", "session", "run", "nsd_id", "subject_image", "repetition", "shared", "coco_id", "voxel"),
+        *("trial", "trial_in_session", "session", "run"),
+        *("nsd_id", "subject_image", "repetition", "shared", "coco_id", "voxel"),
         *("flat_index", "i", "j", "k", "hemisphere", "ncsnr", "roi", *MAPS),
         *("betas", "beta_mean", "beta_std", "valid", "saturated", *(name.lower() for name, _, _ in BEHAVIOUR)),
     }
