@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -13,6 +13,11 @@ from nsdflow.cli.options import Cluster, Dashboard, DryRun, Profile, StoreUrl, W
 from nsdflow.names import DEFAULT_SPACE
 
 __all__ = ["check", "ingest", "masks", "synth"]
+
+AnnotationFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="Folder of COCO's annotation files (JSON), also for a store that is finished."),
+]
 
 
 def synth(
@@ -134,6 +139,7 @@ def ingest(
     images: Annotated[
         str, typer.Option(help="`shown` (those of the trials), `subjects` (their whole lists), `all`, `none`.")
     ] = "shown",
+    annotations: AnnotationFolder = None,
     storage: Profile = "local",
     cluster: Cluster = "local",
     workers: Workers = None,
@@ -173,6 +179,7 @@ def ingest(
     )
     if plan.finished:
         print("\n".join(plan.notes))
+        _annotate(plan.workspace.store, source, profile.source_options, None if dry_run else annotations)
         return
     print(plan.describe())
     if dry_run:
@@ -184,3 +191,15 @@ def ingest(
     ):
         opened = run_ingestion(plan, client, resume=resume, listen=progress)
     print(f"{opened.url}: published, with {', '.join(opened.subjects)}")
+    _annotate(opened.url, source, profile.source_options, annotations)
+
+
+def _annotate(store: str, source: str, options: Mapping[str, Any], folder: Path | None) -> None:
+    """Add COCO's annotations to a finished store, where a folder of them is given."""
+    if folder is None:
+        return
+    from nsdflow.ingestion.annotations import add_annotations
+    from nsdflow.nsd.source import open_source
+
+    table = add_annotations(store, open_source(source, options), folder).annotations()
+    print(f"{store}: annotations of {table.sizes['image']} images, {table.sizes['category']} categories")
