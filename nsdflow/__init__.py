@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nsdflow.ingestion.call import ingest
+    from nsdflow.models.saved import load_model
     from nsdflow.pipelines.run import plan, run
     from nsdflow.runs import open_run
     from nsdflow.store import Store, open_store
 
-__all__ = ["Store", "__version__", "ingest", "open_run", "open_store", "plan", "run"]
+__all__ = ["Store", "__version__", "ingest", "load_model", "open_run", "open_store", "plan", "run"]
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Store": "nsdflow.store",
     "ingest": "nsdflow.ingestion.call",
+    "load_model": "nsdflow.models.saved",
     "open_run": "nsdflow.runs",
     "open_store": "nsdflow.store",
     "plan": "nsdflow.pipelines.run",

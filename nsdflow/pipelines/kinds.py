@@ -103,6 +103,11 @@ KINDS: Final[Mapping[str, Kind]] = {
             planner_at=f"{_PIPELINES}.ridge.tasks:plan_ridge",
         ),
         Kind(
+            "banded_ridge",
+            settings_at=f"{_PIPELINES}.banded:BandedRidgePipeline",
+            planner_at=f"{_PIPELINES}.banded:plan_banded",
+        ),
+        Kind(
             "predict",
             settings_at=f"{_PIPELINES}.predict.settings:PredictPipeline",
             planner_at=f"{_PIPELINES}.predict.tasks:plan_predict",

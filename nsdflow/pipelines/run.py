@@ -164,6 +164,7 @@ def _carry_out(step: RunStep, plan: Plan, client: Client, listen: Listener | Non
     from nsdflow.engine.execute import execute
     from nsdflow.monitor.events import RunLog, make_event, subscribe
     from nsdflow.monitor.performance import keep_performance
+    from nsdflow.runs.card import write_card
 
     folder = step.folder
 
@@ -187,6 +188,7 @@ def _carry_out(step: RunStep, plan: Plan, client: Client, listen: Listener | Non
 
             with subscribe(client, hear), keep_performance(client, folder.url("performance.html")):
                 execute(plan, client, listen=hear, hold=hold)
+        write_card(folder.path)
         remove_parts(folder.path)
 
 

@@ -157,3 +157,18 @@ def test_a_planted_layer_and_its_weights_are_found() -> None:
         found, _ = fits[planted].weights(spaces[planted])
         for voxel in range(6):
             assert np.corrcoef(found[:, voxel], weights[:, voxel])[0, 1] > 0.7
+
+
+def test_the_page_and_the_card_of_a_run(
+    small_store: str, tmp_path: Path, threads_client: Client, features: Path
+) -> None:
+    from nsdflow.report import write_report
+
+    run(small_store, tmp_path, threads_client, features)
+    page = Path(write_report(tmp_path / "ridge")).read_text()
+    assert "Accuracy by layer" in page
+    assert "Lambdas at the ends of the grid" in page
+    card = (tmp_path / "ridge" / "README.md").read_text()
+    assert "| subj02 |" in card
+    assert "protocol `strict`" in card
+    assert "NSD terms" in card

@@ -44,7 +44,7 @@ class AlexNet(nn.Module):
 
     Parameters
     ----------
-    weights
+    weights : mapping of str to Tensor
         State dict in torchvision's key names, see :func:`nsdflow.models.networks.weights.load_alexnet_weights`. The
         weights of the fully connected layers are used as they are, not copied.
     """

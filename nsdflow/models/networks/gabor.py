@@ -53,8 +53,10 @@ class GaborPyramid(nn.Module):
 
     Parameters
     ----------
-    frequencies : cycles per image, one layer each.
-    orientations : channels of each layer.
+    frequencies : sequence of float
+        Cycles per image, one layer each.
+    orientations : int
+        Channels of each layer.
     """
 
     def __init__(self, frequencies: Sequence[float] = PUBLISHED_FREQUENCIES, orientations: int = 6) -> None:

@@ -135,8 +135,10 @@ def select_channels(
 
     Returns
     -------
-    For each level, the channels to keep as indices into the merged level (ascending); and the layer of origin of
-    every kept channel, levels joined.
+    kept : list of Tensor
+        Per level, the channels to keep as ascending indices into the merged level.
+    origin : ndarray
+        Layer of origin of every kept channel, levels joined.
     """
     variances = moments.variance()
     kept, origin = [], []
@@ -165,18 +167,25 @@ def extract_levels(
 
     Parameters
     ----------
-    network : computes the maps; moved to ``device`` by the caller.
-    images : (image, 3, y, x) uint8, in memory or memory-mapped; read by batches.
-    limit : most channels kept of one layer, those with the largest variance over ``images``; None keeps all.
-    batch : images run at once. On the CPU few are enough: AlexNet's fully connected layers take as long for 25 images
-        as for 50, and its largest activation of these is 40 MB. A GPU wants hundreds.
-    device : where batches are sent.
-    keep_on : where the maps of all images are held.
+    network : FeatureNetwork
+        Computes the maps; the caller moves it to ``device``.
+    images : Tensor or ndarray
+        (image, 3, y, x) uint8, in memory or memory-mapped; read by batches.
+    limit : int or None
+        Most channels kept of one layer, those with the largest variance over ``images``; None keeps all.
+    batch : int
+        Images per call of the network. On the CPU few are enough: AlexNet's fully connected layers take as long for
+        25 images as for 50, and its largest activation of these is 40 MB. A GPU wants hundreds.
+    device : device
+        Receives the batches.
+    keep_on : device
+        Holds the maps of all images.
 
     Returns
     -------
-    Levels in memory, float32, on ``keep_on``. While it runs every channel of every image is held, so that the second
-    pass that the selection would need is not made.
+    Levels
+        In memory, float32, on ``keep_on``. During the call every channel of every image is held, which saves the
+        second pass that the selection would need.
     """
     if len(images) == 0:
         raise ValueError("extract_levels needs at least one image")

@@ -44,11 +44,11 @@ def load_alexnet_weights(
 
     Parameters
     ----------
-    path
+    path : path, optional
         A local ``.pth`` file with those keys. Nothing is downloaded when it is given.
-    cache
+    cache : path, optional
         Folder that holds the published file, or receives it; used when ``path`` is None.
-    url
+    url : str
         Where the published file is. Its name must carry the first digits of its SHA-256, as torchvision's do.
 
     Raises

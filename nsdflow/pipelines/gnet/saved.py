@@ -7,21 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
 from nsdflow.errors import MissingDataError, RunError, one_of
 from nsdflow.fit.gnet.evaluate import predict
-from nsdflow.models.gnet import Encoder, LevelShape, Prefilter, Readout, level_shapes
-from nsdflow.models.networks.weights import ALEXNET_SHAPES
+from nsdflow.models.gnet import level_shapes
+from nsdflow.models.saved import below, build_encoder, load_readouts
 from nsdflow.pipelines.common.earlier import run_settings, voxels_of
 from nsdflow.pipelines.gnet.settings import GNetPipeline
 from nsdflow.runs.tensors import load_tensors
 
 if TYPE_CHECKING:
+    import torch
     import xarray as xr
     from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import nn
 
+    from nsdflow.models.gnet import Encoder, Readout
     from nsdflow.runs.folder import RunFolder
 
 __all__ = ["SavedGNet", "SubjectModel", "TrunkReadout", "load_gnet", "load_readouts", "load_subject_model"]
@@ -115,16 +116,15 @@ def load_gnet(run: RunFolder, part: str | None = None, *, which: Literal["best",
         raise one_of(f"trunk in {run.path}", part, groups)
     state = load_tensors(run.url("model.safetensors"))
     if part is not None:
-        state = _below(state, part)
+        state = below(state, part)
     if which == "final":
-        state = _below(state, "final")
+        state = below(state, "final")
         if not state:
             raise RunError(
                 f"{run.path}: keeps no networks of the last epoch; run it again with this version of nsdflow"
             )
-    encoder = Encoder(_empty_prefilter(), config.width, dropout=config.train.dropout)
-    encoder.load_state_dict(_below(state, "encoder"))
-    return SavedGNet(config, encoder.eval(), load_readouts(state))
+    encoder = build_encoder(state, dropout=config.train.dropout)
+    return SavedGNet(config, encoder, load_readouts(state))
 
 
 def load_subject_model(run: RunFolder, subject: str) -> SubjectModel:
@@ -150,34 +150,3 @@ def load_subject_model(run: RunFolder, subject: str) -> SubjectModel:
         columns = np.arange(voxels.sizes["voxel"]) if part is None else np.flatnonzero(voxels["part"].values == part)
         trunks.append(TrunkReadout(networks.config.name, networks.encoder, networks.readouts[subject], columns))
     return SubjectModel(tuple(trunks), voxels)
-
-
-def load_readouts(state: Mapping[str, Tensor]) -> dict[str, Readout]:
-    """Readouts by subject of the tensors of a run."""
-    readouts = _below(state, "readouts")
-    subjects = sorted({name.split(".")[0] for name in readouts})
-    return {subject: _readout(_below(readouts, subject)) for subject in subjects}
-
-
-def _readout(state: Mapping[str, Tensor]) -> Readout:
-    logits = [state[name] for name in sorted(state) if name.startswith("pooling_logits")]
-    features = state["weights"].shape[1]
-    # the features of a level are not in the state: only their sum matters to the shapes of a readout
-    levels = [LevelShape(features if level == 0 else 0, *tensor.shape[1:]) for level, tensor in enumerate(logits)]
-    readout = Readout(len(state["bias"]), levels)
-    readout.load_state_dict(dict(state))
-    return readout.eval()
-
-
-def _empty_prefilter() -> Prefilter:
-    """A prefilter whose values are about to be replaced."""
-    shapes = {name: ALEXNET_SHAPES[name] for name in ("features.0", "features.3")}
-    weights = {f"{name}.weight": torch.zeros(shape) for name, shape in shapes.items()}
-    biases = {f"{name}.bias": torch.zeros(shape[0]) for name, shape in shapes.items()}
-    return Prefilter(weights | biases)
-
-
-def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Tensors under a dotted prefix, without it."""
-    start = f"{prefix}."
-    return {name.removeprefix(start): tensor for name, tensor in state.items() if name.startswith(start)}

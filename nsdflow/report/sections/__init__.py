@@ -14,6 +14,7 @@ from nsdflow.report.sections import (
     overview,
     predictions,
     published,
+    ridge,
     training,
     transfer,
 )
@@ -28,6 +29,7 @@ SECTIONS: tuple[Section, ...] = (
     *comparison.SECTIONS,
     *features.TUNING,
     *predictions.SECTIONS,
+    *ridge.SECTIONS,
     *accuracy.SECTIONS,
     *brain.SECTIONS,
     *features.SECTIONS,

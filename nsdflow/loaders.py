@@ -1,0 +1,227 @@
+"""Trials of a store as batches for plain torch loops and for Lightning.
+
+Order is a function of the seed and the epoch alone, so that training resumes exactly where it stopped. Chunks of images
+are read once per epoch at most; the next batch is prepared in a thread, and no process is started: workers of Dask may
+not have children.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from nsdflow.errors import SelectionError
+from nsdflow.names import select_subjects
+from nsdflow.store import Store, open_store
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Batch", "TrialDataset"]
+
+#: Images that are read at once by ``shuffle="blocks"``.
+BLOCK_IMAGES = 128
+
+
+class Batch(NamedTuple):
+    """Trials of one subject."""
+
+    images: Tensor
+    """(trial, 3, y, x) uint8"""
+    responses: Tensor
+    """(trial, voxel) float32"""
+    nsd_id: Tensor
+    """(trial,) int64"""
+    subject: str
+
+
+@dataclass(frozen=True)
+class _Subject:
+    responses: Tensor
+    nsd_id: NDArray[np.int64]
+    images: NDArray[np.int64]
+    """Ascending ids."""
+    row: NDArray[np.intp]
+    """(trial,) position in ``images``."""
+
+
+class TrialDataset(IterableDataset[Batch]):
+    """Batches of (images, responses, ids) of trials.
+
+    Parameters
+    ----------
+    store : Store or str
+    subjects : sequence of int or str, or "all"
+        Batches hold trials of one subject, since subjects differ in their voxels.
+    roi, voxels : optional
+        As in :meth:`nsdflow.store.Store.responses`.
+    shared : bool, optional
+        False (default): trials of images that only this subject saw; True: those of shared images; None: all.
+    batch_size : int
+    shuffle : {"trials", "blocks"} or None
+        ``"trials"``: any order; images are held in memory as bytes. ``"blocks"``: blocks of images come in any order,
+        and trials are shuffled among ``buffer_blocks`` blocks, of which no more are held. None: order of presentation.
+    seed : int
+    average : bool
+        One row per image, the mean of its trials.
+    buffer_blocks : int
+        For ``"blocks"``.
+    **query
+        Further conditions of a query: ``ncsnr_min``, ``sessions``, ``zscore``, ...
+
+    Examples
+    --------
+    >>> dataset = TrialDataset("nsd.zarr", [1], roi="V1", batch_size=100, seed=0)  # doctest: +SKIP
+    >>> for images, responses, nsd_id, subject in dataset:  # doctest: +SKIP
+    ...     loss = ((model(images) - responses) ** 2).mean()
+    """
+
+    def __init__(
+        self,
+        store: Store | str,
+        subjects: Iterable[int | str] | str = "all",
+        *,
+        roi: Any = None,
+        voxels: Any = None,
+        shared: bool | None = False,
+        batch_size: int = 100,
+        shuffle: Literal["trials", "blocks"] | None = "trials",
+        seed: int = 0,
+        average: bool = False,
+        buffer_blocks: int = 8,
+        **query: Any,
+    ) -> None:
+        if shuffle not in ("trials", "blocks", None):
+            raise SelectionError(f"unknown shuffle {shuffle!r}; write 'trials', 'blocks' or None")
+        if batch_size < 1 or buffer_blocks < 1:
+            raise SelectionError(f"batch_size {batch_size} and buffer_blocks {buffer_blocks} must be at least 1")
+        self.store = open_store(store) if isinstance(store, str) else store
+        wanted = subjects if isinstance(subjects, str) else [_name(subject) for subject in subjects]
+        self.subjects = select_subjects(self.store.subjects, wanted)
+        self.batch_size, self.shuffle, self.seed, self.average = batch_size, shuffle, seed, average
+        self.buffer_images = BLOCK_IMAGES * buffer_blocks
+        self._query = {"roi": roi, "voxels": voxels, "shared": shared, **query}
+        self._data = {name: self._load(name) for name in self.subjects}
+        self._images: tuple[NDArray[np.int64], NDArray[np.uint8]] | None = None
+        self.epoch, self._position = 0, 0
+
+    @property
+    def voxels(self) -> dict[str, int]:
+        """Number of voxels of each subject."""
+        return {name: data.responses.shape[1] for name, data in self._data.items()}
+
+    def __len__(self) -> int:
+        return sum(-(-len(data.nsd_id) // self.batch_size) for data in self._data.values())
+
+    def state_dict(self) -> dict[str, int]:
+        """What :meth:`load_state_dict` needs to go on with the batch after the last one handed out."""
+        return {"epoch": self.epoch, "position": self._position, "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where another dataset of the same arguments stopped."""
+        self.epoch, self._position, self.seed = state["epoch"], state["position"], state["seed"]
+
+    def __iter__(self) -> Iterator[Batch]:
+        source = self._batches()
+        with ThreadPoolExecutor(1, thread_name_prefix="nsdflow-loader") as pool:
+            ahead = pool.submit(next, source, None)
+            while (batch := ahead.result()) is not None:
+                ahead = pool.submit(next, source, None)
+                self._position += 1
+                yield batch
+        self.epoch, self._position = self.epoch + 1, 0
+
+    def _load(self, name: str) -> _Subject:
+        lazy = self.store.responses(name, **self._query)
+        values = lazy.compute(scheduler="threads")
+        responses, nsd_id = torch.from_numpy(np.ascontiguousarray(values.values)), values["nsd_id"].values
+        if responses.numel() == 0:
+            raise SelectionError(f"{name} has {tuple(responses.shape)} trials and voxels under these conditions")
+        images, row = np.unique(nsd_id.astype(np.int64), return_inverse=True)
+        if not self.average:
+            return _Subject(responses, nsd_id.astype(np.int64), images, row)
+        counts = torch.from_numpy(np.bincount(row))[:, None]
+        mean = torch.zeros(len(images), responses.shape[1]).index_add_(0, torch.from_numpy(row), responses)
+        return _Subject(mean / counts, images, images, np.arange(len(images)))
+
+    def _batches(self) -> Iterator[Batch]:
+        """Batches of this epoch from the current position."""
+        orders = {name: self._order(name) for name in self.subjects}
+        turns = [name for name in self.subjects for _ in range(-(-len(orders[name]) // self.batch_size))]
+        if self.shuffle is not None:
+            turns = [turns[number] for number in self._rng("turns").permutation(len(turns))]
+        buffers: dict[str, tuple[NDArray[np.int64], NDArray[np.uint8]]] = {}
+        taken = dict.fromkeys(self.subjects, 0)
+        for number, name in enumerate(turns):
+            start = taken[name]
+            taken[name] += self.batch_size
+            if number < self._position:
+                continue
+            yield self._batch(name, orders[name], start, buffers)
+
+    def _batch(self, name: str, order: NDArray[np.intp], start: int, buffers: dict[str, Any]) -> Batch:
+        data = self._data[name]
+        trials = order[start : start + self.batch_size]
+        ids = data.nsd_id[trials]
+        if self.shuffle == "blocks":
+            if name not in buffers or not np.isin(ids, buffers[name][0]).all():
+                kept = buffers.get(name)
+                ahead = np.unique(data.nsd_id[order[start : start + self.batch_size + self._per_buffer(name)]])
+                buffers[name] = self._read(ahead, kept)
+            here, pixels = buffers[name]
+        else:
+            here, pixels = self._everything()
+        images = torch.from_numpy(pixels[np.searchsorted(here, ids)])
+        return Batch(images, data.responses[torch.from_numpy(trials)], torch.from_numpy(ids), name)
+
+    def _per_buffer(self, name: str) -> int:
+        """Trials of a buffer of images."""
+        data = self._data[name]
+        return max(self.batch_size, round(self.buffer_images * len(data.nsd_id) / len(data.images)))
+
+    def _read(
+        self, ids: NDArray[np.int64], kept: tuple[NDArray[np.int64], NDArray[np.uint8]] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Images of some ids (ascending), of which those that are kept are not read again."""
+        missing = ids if kept is None else np.setdiff1d(ids, kept[0])
+        read = self.store.images(missing).compute(scheduler="threads").values
+        if kept is None or len(missing) == len(ids):
+            return ids, read
+        pixels = np.empty((len(ids), *read.shape[1:]), np.uint8)
+        pixels[np.searchsorted(ids, missing)] = read
+        old = np.intersect1d(ids, kept[0])
+        pixels[np.searchsorted(ids, old)] = kept[1][np.searchsorted(kept[0], old)]
+        return ids, pixels
+
+    def _everything(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """All images, read once and held."""
+        if self._images is None:
+            ids = np.unique(np.concatenate([data.images for data in self._data.values()]))
+            self._images = ids, self.store.images(ids).compute(scheduler="threads").values
+        return self._images
+
+    def _order(self, name: str) -> NDArray[np.intp]:
+        """Trials in the order of this epoch."""
+        data = self._data[name]
+        if self.shuffle is None:
+            return np.arange(len(data.nsd_id))
+        rng = self._rng(name)
+        if self.shuffle == "trials":
+            return rng.permutation(len(data.nsd_id))
+        blocks = -(-len(data.images) // BLOCK_IMAGES)
+        place = rng.permutation(blocks)[data.row // BLOCK_IMAGES] * BLOCK_IMAGES // self.buffer_images
+        return np.lexsort((rng.random(len(place)), place))
+
+    def _rng(self, purpose: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, self.epoch, *purpose.encode()])
+
+
+def _name(subject: int | str) -> str:
+    return f"subj{subject:02d}" if isinstance(subject, int) else subject

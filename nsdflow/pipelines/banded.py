@@ -1,0 +1,311 @@
+"""Banded ridge: feature spaces with a regularisation of their own each, by himalaya's solvers, in blocks of voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from pydantic import Field, model_validator
+
+from nsdflow.config.base import Frozen
+from nsdflow.config.pipeline import ModelPipeline
+from nsdflow.engine.compute import torch_threads
+from nsdflow.engine.memory import Memory
+from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.errors import MissingDataError, SelectionError
+from nsdflow.fit.ridge.products import accumulate, cross_products
+from nsdflow.names import select_subjects
+from nsdflow.pipelines.data import check_voxels
+from nsdflow.pipelines.evaluation import validation_accuracy
+from nsdflow.pipelines.features.source import FeatureTable, open_features
+from nsdflow.pipelines.ridge.data import read_block, read_design
+from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
+from nsdflow.pipelines.ridge.settings import RidgePipeline
+from nsdflow.runs import write_results
+from nsdflow.runs.folder import RunFolder
+from nsdflow.runs.parts import open_parts, write_part
+from nsdflow.store import open_store
+
+if TYPE_CHECKING:
+    from nsdflow.pipelines.ridge.data import Design
+
+__all__ = [
+    "Band",
+    "BandedRidgePipeline",
+    "BlockJob",
+    "KernelsJob",
+    "PublishJob",
+    "form_kernels",
+    "plan_banded",
+    "publish_banded",
+    "solve_banded",
+]
+
+
+class Band(Frozen):
+    """A feature space."""
+
+    features: str = Field(min_length=1)
+    """A run of kind ``features``, or a file, as in a ridge pipeline."""
+    layer: str | None = None
+    """Which of its layers or arrays, where it has several."""
+
+
+class BandedRidgePipeline(ModelPipeline):
+    """Ridge on several feature spaces together, each with its own regularisation per voxel."""
+
+    kind: Literal["banded_ridge"] = "banded_ridge"
+    bands: dict[str, Band] = Field(min_length=1)
+    """Feature spaces by name."""
+    lambda_min: float = Field(1.0, gt=0)
+    lambda_max: float = Field(1e7, gt=0)
+    lambdas: int = Field(10, ge=1)
+    """Overall regularisations, log-spaced; himalaya calls them alphas."""
+    iterations: int = Field(100, ge=1)
+    """Random weightings of the bands that are tried, the same for all voxels."""
+    folds: int = Field(5, ge=2)
+    """Folds of images in which weighting and regularisation are chosen."""
+    standardise: bool = True
+    predictions: bool = False
+    """Keep predictions of the validation images by band (band, image, voxel), for variance partitioning."""
+    voxels_per_task: int = Field(4096, ge=1)
+    features_at_once: int = Field(2048, ge=1)
+
+    @model_validator(mode="after")
+    def _names(self) -> BandedRidgePipeline:
+        if self.lambda_min > self.lambda_max:
+            raise ValueError(f"lambda_min {self.lambda_min:g} is larger than lambda_max {self.lambda_max:g}")
+        return self
+
+    def earlier_runs(self) -> tuple[str, ...]:
+        named = (band.features for band in self.bands.values())
+        return tuple(dict.fromkeys(name for name in named if "." not in name.rpartition("/")[2]))
+
+    def as_ridge(self) -> RidgePipeline:
+        """How trials become responses by image: as in a ridge pipeline with folds of images."""
+        shared = {name: getattr(self, name) for name in ModelPipeline.model_fields if name not in ("kind", "name")}
+        return RidgePipeline(name=self.name, lambda_by="kfold", folds=self.folds, **shared)
+
+
+@dataclass(frozen=True)
+class KernelsJob:
+    """The kernels of all bands for one subject."""
+
+    pipeline: BandedRidgePipeline
+    store: str
+    folder: str
+    subject: str
+
+
+@dataclass(frozen=True)
+class BlockJob:
+    """One block of voxels."""
+
+    pipeline: BandedRidgePipeline
+    store: str
+    folder: str
+    subject: str
+    start: int
+
+
+@dataclass(frozen=True)
+class PublishJob:
+    """The results of all blocks."""
+
+    pipeline: BandedRidgePipeline
+    folder: str
+    parts: dict[str, tuple[str, ...]]
+    """Blocks of each subject, in the order of its voxels."""
+
+
+def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder) -> Plan:
+    """Kernels per subject, a solution per block of voxels, publication."""
+    solver()  # refuses a machine without himalaya before anything runs
+    opened = open_store(store)
+    subjects = select_subjects(opened.subjects, pipeline.subjects)
+    tables = _tables(pipeline, folder)
+    tasks: list[Task] = []
+    parts: dict[str, tuple[str, ...]] = {}
+    for subject in subjects:
+        query = opened.explain(subject, **pipeline.selection())
+        check_voxels(opened, subject, query.shape[1], pipeline.selection())
+        design = read_design(pipeline.as_ridge(), opened, subject)
+        for table in tables.values():
+            table.rows_of(np.unique(design.nsd_id))
+        n, m, bands = len(design.images), len(design.shown), len(tables)
+        widest = min(pipeline.features_at_once, max(table.count for table in tables.values()))
+        key = f"kernels-{subject}"
+        formed = Memory.with_torch(kernels=4 * n * n, features=12 * (n + m) * widest, validation=4 * n * m)
+        job = KernelsJob(pipeline, store, folder.path, subject)
+        reads = 4 * (n + m) * sum(table.count for table in tables.values())
+        tasks.append(Task(key, form_kernels, job, "kernels", memory=formed, reads=reads))
+        for start in range(0, query.shape[1], pipeline.voxels_per_task):
+            size = min(pipeline.voxels_per_task, query.shape[1] - start)
+            parts[subject] = (*parts.get(subject, ()), f"{subject}-{start:06d}")
+            tasks.append(
+                Task(
+                    f"solve-{subject}-{start:06d}",
+                    solve_banded,
+                    BlockJob(pipeline, store, folder.path, subject, start),
+                    "solve",
+                    after=(key,),
+                    memory=Memory.with_torch(
+                        kernels=4 * n * (bands * (n + m) + 5 * n),
+                        folds=4 * pipeline.lambdas * n * n // pipeline.folds,
+                        responses=3 * query.result_bytes * size / query.shape[1],
+                        coefficients=4 * size * (6 * n + bands * m),
+                    ),
+                    reads=query.bytes * size // query.shape[1],
+                )
+            )
+    solved = tuple(one.key for one in tasks if one.stage == "solve")
+    publication = PublishJob(pipeline, folder.path, parts)
+    tasks.append(Task("publish", publish_banded, publication, "publish", after=solved, memory=Memory.with_torch()))
+    tried = f"{pipeline.iterations} weightings x {pipeline.lambdas} lambdas, {pipeline.folds} folds"
+    note = f"bands {', '.join(tables)}; {tried}"
+    return Plan(f"{pipeline.name}: fit and publish", folder.path, tuple(tasks), notes=(note,))
+
+
+def solver() -> Any:
+    """himalaya's random search.
+
+    Raises
+    ------
+    MissingDataError
+        himalaya is not installed.
+    """
+    try:
+        from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
+    except ImportError as error:
+        raise MissingDataError("banded_ridge needs himalaya; pip install 'nsdflow[banded]'") from error
+    return solve_multiple_kernel_ridge_random_search
+
+
+def _tables(config: BandedRidgePipeline, folder: RunFolder) -> dict[str, FeatureTable]:
+    """Features of each band."""
+    tables = {}
+    for name, band in config.bands.items():
+        found = open_features(band.features, folder, (band.layer,) if band.layer else None)
+        if len(found) > 1:
+            layers = ", ".join(found)
+            raise SelectionError(f"band {name}: {band.features} has layers {layers}; write layer: one of them")
+        tables[name] = next(iter(found.values()))
+    return tables
+
+
+@task("banded_ridge.kernels", version=1)
+def form_kernels(job: KernelsJob) -> dict[str, int]:
+    """Accumulate each band's kernel of the training images, and with the validation images."""
+    config, opened = job.pipeline, open_store(job.store)
+    design = read_design(config.as_ridge(), opened, job.subject)
+    order, weight = torch.arange(len(design.images)), torch.ones(len(design.images), dtype=torch.float64)
+    tables = _tables(config, RunFolder(job.folder))
+    with torch_threads(config.threads, share=2):
+        for number, table in enumerate(tables.values()):
+            rows, others, at_once = table.rows_of(design.images), table.rows_of(design.shown), config.features_at_once
+            kind: dict[str, Any] = {"center": True, "scale": config.standardise}
+            S, statistics, _ = accumulate(rows, order, weight, dtype=torch.float32, at_once=at_once, **kind)
+            assert S is not None
+            for start in range(0, len(S), 512):
+                S[start + 512 :, start : start + 512] = S[start : start + 512, start + 512 :].T
+            write_matrix(f"{_place(job)}/kernel-{number}", S)
+            cross = cross_products(rows, order, others, statistics, at_once=at_once)
+            write_matrix(f"{_place(job)}/validation-{number}", cross)
+    return {name: table.count for name, table in tables.items()}
+
+
+@task("banded_ridge.solve", version=1)
+def solve_banded(job: BlockJob) -> dict[str, Any]:
+    """Choose weightings and regularisations of one block of voxels, and evaluate."""
+    config, opened = job.pipeline, open_store(job.store)
+    ridge = config.as_ridge()
+    design = read_design(ridge, opened, job.subject)
+    block = read_block(ridge, opened, job.subject, design, slice(job.start, job.start + config.voxels_per_task))
+    names, place = list(config.bands), _place(job)
+    Ks = torch.stack([read_matrix(f"{place}/kernel-{number}") for number in range(len(names))])
+    mean = block.Y.mean(0)
+    with torch_threads(config.threads, share=2):
+        deltas, dual = run_himalaya(Ks, block.Y - mean, config)
+        del Ks
+        crosses = [read_matrix(f"{place}/validation-{number}") for number in range(len(names))]
+        # (band, image, voxel)
+        parts = torch.stack([cross @ dual * torch.exp(delta) for cross, delta in zip(crosses, deltas, strict=True)])
+    predictions = parts.sum(0) + mean
+    variables = validation_accuracy(
+        predictions.numpy(), design.shown, block.validation, design.nsd_id[design.shared], block.voxels.get("ncsnr"),
+        resamples=config.bootstrap, seed=config.seed,
+    )  # fmt: skip
+    variables["delta"] = xr.DataArray(
+        deltas.numpy(), dims=("band", "voxel"), attrs={"long_name": "log weight of the band's kernel (himalaya)"}
+    )
+    variables["band_r2"] = xr.DataArray(
+        product_measure(parts, design, block.validation), dims=("band", "voxel"),
+        attrs={"long_name": "share of the variance of validation responses, averaged by image (product measure)"},
+    )  # fmt: skip
+    coords: dict[Any, Any] = dict(block.voxels.coords)
+    if config.predictions:
+        variables["predictions"] = xr.DataArray(parts.numpy(), dims=("band", "image", "voxel"))
+        coords["nsd_id"] = ("image", design.shown)
+    results = xr.Dataset(variables).assign_coords(coords).assign_attrs(block.attrs)
+    write_part(job.folder, f"{job.subject}-{job.start:06d}", {job.subject: results})
+    return {"median_accuracy": float(results["accuracy"].median())}
+
+
+@task("banded_ridge.publish", version=1)
+def publish_banded(job: PublishJob) -> dict[str, Any]:
+    """Join the blocks of each subject, name the bands, and publish."""
+    groups = {}
+    for subject, parts in job.parts.items():
+        blocks = [tree[subject].to_dataset().load() for tree in open_parts(job.folder, parts).values()]
+        whole = xr.concat(blocks, dim="voxel", data_vars="minimal", coords="minimal", combine_attrs="override")
+        groups[subject] = whole.assign_coords(band=list(job.pipeline.bands))
+    write_results(job.folder, xr.DataTree.from_dict(groups))
+    return {"subjects": list(groups)}
+
+
+def run_himalaya(Ks: torch.Tensor, Y: torch.Tensor, config: BandedRidgePipeline) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log kernel weights (band, voxel) and dual coefficients (image, voxel) by himalaya's random search.
+
+    Parameters
+    ----------
+    Ks : Tensor
+        (band, image, image).
+    Y : Tensor
+        (image, voxel), centred.
+    """
+    from himalaya.backend import set_backend
+    from sklearn.model_selection import KFold
+
+    set_backend("torch")
+    deltas, dual, _ = solver()(
+        Ks,
+        Y,
+        n_iter=config.iterations,
+        alphas=torch.from_numpy(np.geomspace(config.lambda_min, config.lambda_max, config.lambdas)).float(),
+        cv=KFold(config.folds, shuffle=True, random_state=config.seed),
+        return_weights="dual",
+        random_state=config.seed,
+        progress_bar=False,
+    )
+    return deltas, dual
+
+
+def product_measure(parts: torch.Tensor, design: Design, validation: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Share of variance (band, voxel) of mean validation responses y: sum (yhat_b (2 y - yhat)) / sum y^2, centred.
+
+    The shares of all bands sum to R2 (Nunez-Elizalde et al., 2019; himalaya's ``r2_score_split``).
+    """
+    row = np.searchsorted(design.shown, design.nsd_id[design.shared])
+    y = torch.zeros(parts.shape[1:]).index_add_(0, torch.from_numpy(row), torch.from_numpy(validation))
+    y /= torch.from_numpy(np.bincount(row, minlength=len(y)))[:, None]
+    y -= y.mean(0)
+    centred = parts - parts.mean(1, keepdim=True)
+    shares: np.ndarray[Any, Any] = ((centred * (2 * y - centred.sum(0))).sum(1) / y.square().sum(0)).numpy()
+    return shares
+
+
+def _place(job: KernelsJob | BlockJob) -> str:
+    return f"{job.folder}/parts/kernels/{job.subject}"

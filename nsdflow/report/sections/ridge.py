@@ -1,0 +1,49 @@
+"""Sections of ridge runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsdflow.report import markup
+from nsdflow.report.figures.ridge import accuracy_by_layer
+from nsdflow.report.sections.record import Section, each_subject
+
+if TYPE_CHECKING:
+    from nsdflow.runs.contents import Run
+
+__all__ = ["SECTIONS"]
+
+#: Share of voxels at an end of the grid from which the page asks for a wider one.
+MANY_AT_BOUND = 0.05
+
+
+def lambdas(run: Run) -> str:
+    """A line per subject: how many voxels chose an end of the grid, and what to do about it."""
+    rows = []
+    for name, data in run.subjects().items():
+        grid, chosen = np.asarray(data.attrs["lambdas"]), data["lambda"].values
+        low, high = (float(np.isclose(chosen, end, rtol=1e-3).mean()) for end in (grid[0], grid[-1]))
+        advice = [f"lower lambda_min below {grid[0]:g}"] if low > MANY_AT_BOUND else []
+        advice += [f"raise lambda_max above {grid[-1]:g}, or expect no signal there"] if high > MANY_AT_BOUND else []
+        rows.append((name, f"{low:.1%}", f"{high:.1%}", "; ".join(advice) or "the grid is wide enough"))
+    return markup.table(["subject", "at the lowest", "at the highest", "what to do"], rows)
+
+
+SECTIONS = (
+    Section(
+        "Accuracy by layer",
+        "Left: median correlation with single validation trials for each layer, by area. Right: how many voxels each "
+        "layer fits best; the best layer is chosen by the loss on held-out training trials, not on these images.",
+        ("layer_accuracy", "best_layer"),
+        each_subject(accuracy_by_layer, "accuracy by layer and area", "layer_accuracy", raster=False),
+    ),
+    Section(
+        "Lambdas at the ends of the grid",
+        "Many voxels at an end mean that a better lambda may lie outside the grid; at the upper end these are often "
+        "voxels without signal.",
+        ("layer_lambda", "lambda"),
+        lambdas,
+    ),
+)

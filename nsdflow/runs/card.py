@@ -1,0 +1,80 @@
+"""The model card of a finished run, ``README.md`` in its folder: for people who meet the run and not its authors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from nsdflow.io.write import write_text
+from nsdflow.runs.folder import read_record
+from nsdflow.runs.results import open_run
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["describe_run", "write_card"]
+
+#: What each protocol lets pass from validation or selection into training.
+LEAKS: Final = {
+    "published": "as in the paper: responses are z-scored over all trials of a session, those of validation images "
+    "included, and the holdout is the last part of the training trials, which can repeat training images",
+    "strict": "images are held out with all their trials, and every statistic is fitted on training trials only",
+}
+TERMS: Final = (
+    "The model was fitted to the Natural Scenes Dataset (Allen et al., 2022). Its use is bound to the NSD terms and "
+    "conditions: https://naturalscenesdataset.org. Cite the data set when you publish results of this model."
+)
+
+
+def write_card(run: str) -> None:
+    """Write ``README.md`` into the folder of a finished run."""
+    write_text(f"{run.rstrip('/')}/README.md", describe_run(run))
+
+
+def describe_run(run: str) -> str:
+    """The text of the card: what it is, on which voxels, how well it predicts, and under which terms."""
+    record, tree = read_record(run), open_run(run)
+    pipeline = record.get("pipeline", {})
+    name, kind = str(pipeline.get("name", "")), str(pipeline.get("kind", ""))
+    lines = [f"# {name}", "", str(pipeline.get("description") or f"A run of kind {kind} of nsdflow."), ""]
+    lines += [
+        f"- kind: {kind}; made {record.get('created', 'at an unknown time')} with nsdflow "
+        f"{record.get('versions', {}).get('nsdflow', '')}",
+        f"- store: {record.get('store', {}).get('identity', 'unknown')}",
+    ]
+    if pipeline.get("features"):
+        lines.append(f"- features: {pipeline['features']}, weights {pipeline.get('feature_weights') or 'published'}")
+    if protocol := pipeline.get("protocol"):
+        lines.append(f"- protocol `{protocol}`: {LEAKS.get(str(protocol), 'see the documentation')}")
+    subjects = {key: node.to_dataset() for key, node in tree.children.items() if "voxel" in node.sizes}
+    if table := [_row(subject, data) for subject, data in subjects.items() if "accuracy" in data]:
+        lines += [
+            "",
+            "| subject | voxels | areas | median accuracy | median noise ceiling |",
+            "|---|---|---|---|---|",
+            *table,
+        ]
+        lines += ["", "Accuracy is the correlation with single trials of images that were not used for training."]
+    if kind == "gnet":
+        lines += [
+            "",
+            "```python",
+            "model = nsdflow.load_model(FOLDER, subject)  # images -> predictions, torch only",
+            "```",
+        ]
+    lines += [
+        "",
+        "All settings are in `run.yaml`, labelled results in `results.zarr` (`nsdflow.open_run`).",
+        "",
+        TERMS,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(subject: str, data: xr.Dataset) -> str:
+    areas: Any = np.unique(data["roi"].values.astype(str)) if "roi" in data.coords else []
+    named = ", ".join(areas[:8]) + (", ..." if len(areas) > 8 else "")
+    ceiling = f"{float(data['noise_ceiling'].median()):.3f}" if "noise_ceiling" in data else "unknown"
+    return f"| {subject} | {data.sizes['voxel']} | {named} | {float(data['accuracy'].median()):.3f} | {ceiling} |"

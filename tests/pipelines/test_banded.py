@@ -1,0 +1,90 @@
+"""Banded ridge in blocks of voxels gives the numbers of himalaya called directly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from distributed import Client
+
+import nsdflow
+from nsdflow.errors import NsdflowError
+from nsdflow.pipelines.data import zscore_on
+
+pytest.importorskip("himalaya")
+
+SEARCH = {"lambda_min": 1.0, "lambda_max": 1e4, "lambdas": 4, "iterations": 6, "folds": 3}
+SMALL: dict[str, Any] = {**SEARCH, "bootstrap": 2}
+
+
+@pytest.fixture(scope="module")
+def features(small_store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = nsdflow.open_store(small_store)
+    ids = np.unique(np.concatenate([store.trials(subject)["nsd_id"].values for subject in store.subjects]))
+    images = store.images(ids).values
+    path = tmp_path_factory.mktemp("features") / "bands.npz"
+    small = images[:, :, ::12, ::12].reshape(len(ids), -1).astype(np.float32)
+    np.savez(path, nsd_id=ids, pixels=small, edges=np.abs(np.diff(small, axis=1)))
+    return path
+
+
+def run(store: str, runs: Path, client: Client, features: Path, **settings: Any) -> xr.Dataset:
+    bands = {name: {"features": str(features), "layer": name} for name in ("pixels", "edges")}
+    pipeline = {"kind": "banded_ridge", "name": "banded", "bands": bands, "subjects": [2], "rois": ["V1", "V2"]}
+    pipeline |= {"protocol": "strict", **SMALL, **settings}
+    return nsdflow.run(pipeline, store=store, runs=str(runs), client=client)["subj02"].to_dataset()
+
+
+def test_numbers_of_himalaya_called_directly(
+    small_store: str, tmp_path: Path, threads_client: Client, features: Path
+) -> None:
+    from himalaya.backend import set_backend
+    from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
+    from sklearn.model_selection import KFold
+
+    found = run(small_store, tmp_path, threads_client, features, voxels_per_task=9, predictions=True)
+    set_backend("torch")
+    lazy = nsdflow.open_store(small_store).responses("subj02", roi=["V1", "V2"], zscore=False).compute()
+    shared, ids = lazy["shared"].values.astype(bool), lazy["nsd_id"].values
+    responses = zscore_on(lazy.values, lazy["session"].values, ~shared)
+    training = np.unique(ids[~shared])
+    Y = np.stack([responses[ids == image].mean(0) for image in training])
+    with np.load(features) as file:
+        spaces = [file[name].astype(np.float64) for name in ("pixels", "edges")]
+        places = [np.searchsorted(file["nsd_id"], wanted) for wanted in (training, np.unique(ids[shared]))]
+    kernels, crosses = [], []
+    for X in spaces:
+        train, held = X[places[0]], X[places[1]]
+        std = np.where(train.std(0) > 0, train.std(0), 1)
+        Z, H = (train - train.mean(0)) / std, (held - train.mean(0)) / std
+        kernels.append(Z @ Z.T)
+        crosses.append(H @ Z.T)
+    deltas, dual, _ = solve_multiple_kernel_ridge_random_search(
+        torch.from_numpy(np.stack(kernels)).float(), torch.from_numpy(Y - Y.mean(0)).float(), n_iter=6,
+        alphas=torch.from_numpy(np.geomspace(1.0, 1e4, 4)).float(), cv=KFold(3, shuffle=True, random_state=0),
+        return_weights="dual", random_state=0, progress_bar=False,
+    )  # fmt: skip
+    np.testing.assert_allclose(found["delta"], deltas, rtol=1e-3, atol=1e-3)
+    parts = np.stack([cross @ dual.numpy() * np.exp(d) for cross, d in zip(crosses, deltas.numpy(), strict=True)])
+    np.testing.assert_allclose(found["predictions"], parts, atol=2e-3)
+    total = parts.sum(0)
+    y = np.stack([responses[ids == image].mean(0) for image in np.unique(ids[shared])])
+    r2 = 1 - ((y - y.mean(0) - (total - total.mean(0))) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0)
+    np.testing.assert_allclose(found["band_r2"].sum("band"), r2, atol=5e-3)
+
+
+def test_blocks_change_nothing(small_store: str, tmp_path: Path, threads_client: Client, features: Path) -> None:
+    whole = run(small_store, tmp_path / "a", threads_client, features)
+    parts = run(small_store, tmp_path / "b", threads_client, features, voxels_per_task=5)
+    np.testing.assert_allclose(whole["delta"], parts["delta"], atol=1e-4)
+    np.testing.assert_allclose(whole["accuracy"], parts["accuracy"], atol=1e-4)
+
+
+def test_a_band_needs_its_layer(small_store: str, tmp_path: Path, features: Path) -> None:
+    pipeline = {"kind": "banded_ridge", "name": "banded", "bands": {"all": {"features": str(features)}}}
+    with pytest.raises(NsdflowError, match="write layer: one of them"):
+        nsdflow.plan(pipeline, store=small_store, runs=str(tmp_path))
