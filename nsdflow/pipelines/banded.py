@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 from pydantic import Field, model_validator
 
+from nsdflow.analysis import variance_partition
 from nsdflow.config.base import Frozen
 from nsdflow.config.pipeline import ModelPipeline
 from nsdflow.engine.compute import torch_threads
@@ -28,9 +29,6 @@ from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import open_parts, write_part
 from nsdflow.store import open_store
-
-if TYPE_CHECKING:
-    from nsdflow.pipelines.ridge.data import Design
 
 __all__ = [
     "Band",
@@ -241,10 +239,14 @@ def solve_banded(job: BlockJob) -> dict[str, Any]:
     variables["delta"] = xr.DataArray(
         deltas.numpy(), dims=("band", "voxel"), attrs={"long_name": "log weight of the band's kernel (himalaya)"}
     )
-    variables["band_r2"] = xr.DataArray(
-        product_measure(parts, design, block.validation), dims=("band", "voxel"),
-        attrs={"long_name": "share of the variance of validation responses, averaged by image (product measure)"},
-    )  # fmt: skip
+    contributions = xr.DataArray(
+        parts.numpy(), dims=("band", "image", "voxel"), coords={"nsd_id": ("image", design.shown)}
+    )
+    measured = xr.DataArray(
+        block.validation, dims=("trial", "voxel"), coords={"nsd_id": ("trial", design.nsd_id[design.shared])}
+    )
+    partition = variance_partition(contributions, measured, resamples=config.bootstrap, seed=config.seed)
+    variables |= {str(name): values.reset_coords(drop=True) for name, values in partition.data_vars.items()}
     coords: dict[Any, Any] = dict(block.voxels.coords)
     if config.predictions:
         variables["predictions"] = xr.DataArray(parts.numpy(), dims=("band", "image", "voxel"))
@@ -291,20 +293,6 @@ def run_himalaya(Ks: torch.Tensor, Y: torch.Tensor, config: BandedRidgePipeline)
         progress_bar=False,
     )
     return deltas, dual
-
-
-def product_measure(parts: torch.Tensor, design: Design, validation: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Share of variance (band, voxel) of mean validation responses y: sum (yhat_b (2 y - yhat)) / sum y^2, centred.
-
-    The shares of all bands sum to R2 (Nunez-Elizalde et al., 2019; himalaya's ``r2_score_split``).
-    """
-    row = np.searchsorted(design.shown, design.nsd_id[design.shared])
-    y = torch.zeros(parts.shape[1:]).index_add_(0, torch.from_numpy(row), torch.from_numpy(validation))
-    y /= torch.from_numpy(np.bincount(row, minlength=len(y)))[:, None]
-    y -= y.mean(0)
-    centred = parts - parts.mean(1, keepdim=True)
-    shares: np.ndarray[Any, Any] = ((centred * (2 * y - centred.sum(0))).sum(1) / y.square().sum(0)).numpy()
-    return shares
 
 
 def _place(job: KernelsJob | BlockJob) -> str:

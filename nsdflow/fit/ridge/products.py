@@ -17,9 +17,9 @@ __all__ = ["Precision", "accumulate", "cross_products", "float32_is_enough", "up
 Precision = Literal["auto", "float32", "float64"]
 
 #: Rounding of the largest direction in float32, in units of lambda, that is allowed for predictions of a holdout.
-FLOAT32_ROUNDING = 0.01
+FLOAT32_ROUNDING = 0.05
 #: The same for leverages, of which what is left of 1 counts.
-FLOAT32_ROUNDING_CLOSED = 0.001
+FLOAT32_ROUNDING_CLOSED = 0.005
 
 
 def accumulate(

@@ -187,7 +187,7 @@ def test_collinear_features_ask_for_float64() -> None:
     assert wrong > 1e-3, "otherwise float32 would have been enough, and this test shows nothing"
     assert float32_is_enough(1e4, 1.0)
     assert not float32_is_enough(1e6, 1.0)
-    assert not float32_is_enough(1e4, 1.0, closed=True)
+    assert not float32_is_enough(1e5, 1.0, closed=True)
 
 
 def test_against_himalaya() -> None:
