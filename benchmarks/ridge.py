@@ -291,7 +291,7 @@ def sklearn(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     for strength in np.unique(lambdas):
         chosen = lambdas == strength
         model = Ridge(strength, fit_intercept=False).fit(X, Y[:, chosen])
-        predictions[:, chosen] = model.predict(X[: 50 * repeats : repeats])
+        predictions[:, chosen] = model.predict(X[: 50 * repeats : repeats]).reshape(50, -1)
     return lambdas, predictions
 
 
