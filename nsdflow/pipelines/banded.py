@@ -19,8 +19,8 @@ from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.errors import MissingDataError, SelectionError
 from nsdflow.fit.ridge.products import accumulate, cross_products
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.data import check_voxels
-from nsdflow.pipelines.evaluation import validation_accuracy
+from nsdflow.pipelines.common.data import check_voxels
+from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.ridge.data import read_block, read_design
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
