@@ -8,8 +8,18 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from nsdflow.cli.completion import complete_subjects, complete_voxels
-from nsdflow.cli.options import Cluster, Dashboard, DryRun, Profile, StoreUrl, Workers, normalized, normalized_folder
+from nsdflow.cli.options import (
+    Cluster,
+    Dashboard,
+    DryRun,
+    Profile,
+    StoreUrl,
+    Workers,
+    complete_subjects,
+    complete_voxels,
+    normalized,
+    normalized_folder,
+)
 from nsdflow.names import DEFAULT_SPACE
 
 __all__ = ["check", "ingest", "masks", "synth"]

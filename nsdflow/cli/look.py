@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from nsdflow.cli.completion import complete_subject_of_info
-from nsdflow.cli.options import normalized_folder_name
+from nsdflow.cli.options import complete_thing, normalized_folder_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,7 +40,7 @@ def info(
         typer.Argument(
             metavar="PATH",
             help="A store, a run folder, a pipeline (name or YAML file), or the name of a network.",
-            autocompletion=complete_subject_of_info,
+            autocompletion=complete_thing,
         ),
     ],
 ) -> None:
@@ -189,9 +188,22 @@ def _describe_pipeline(name: str, path: str) -> str:
     return f"{name}: a pipeline; every setting with --set KEY=VALUE\n\n{settings}".rstrip()
 
 
+def _is_network(name: str, _: str) -> bool:
+    from nsdflow.models.networks import NETWORKS
+
+    return name in NETWORKS or name.partition(":")[0] + ":" in NETWORKS
+
+
+def _describe_network(name: str, _: str) -> str:
+    from nsdflow.models.networks import describe_network
+
+    return describe_network(name)
+
+
 #: What ``nsdflow info`` describes; the first that matches counts.
 THINGS: Final = (
     Thing(lambda _, path: _exists(path, "run.yaml"), _describe_run),
     Thing(_is_pipeline, _describe_pipeline),
     Thing(lambda _, path: _exists(path, "zarr.json"), _describe_store),
+    Thing(_is_network, _describe_network),
 )

@@ -40,12 +40,13 @@ def run(
 
     Example: `nsdflow run gnet8j --store nsd.zarr --set train.epochs=2`
     """
-    from nsdflow.cli.session import check_plans, session
-    from nsdflow.cli.tables import print_summary, write_reports
+    from nsdflow.cli.session import check_plans, print_summary, session, write_reports
     from nsdflow.config import load_storage, parse_overrides
+    from nsdflow.io.folders import exists
     from nsdflow.pipelines.run import plan as plan_pipeline
     from nsdflow.pipelines.run import resolve, run_folders
     from nsdflow.pipelines.run import run as run_pipeline
+    from nsdflow.runs.folder import RunFolder
     from nsdflow.store import open_store
 
     profile = load_storage(storage)
@@ -57,6 +58,12 @@ def run(
         check_plans([plan], cluster, workers)
         return
     folders = run_folders(resolve(pipeline, overrides), runs)
+    if all(RunFolder(folder).finished for folder in folders):  # no cluster is needed
+        run_pipeline(pipeline, store=store, runs=runs, **overrides)
+        print("finished before; nothing to do")
+        print_summary(folders)
+        write_reports([folder for folder in folders if not exists(f"{folder}/report.html")])
+        return
     open_store(store)  # report a mistake in either before anything is started
     with session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (client, progress):
         run_pipeline(pipeline, store=store, runs=runs, client=client, listen=progress, **overrides)

@@ -1,9 +1,11 @@
-"""What ``run``, ``ingest`` and ``demo`` share: a cluster, progress on the terminal, and links to the dashboard."""
+"""What ``run``, ``ingest`` and ``demo`` share: a cluster, progress on the terminal, a summary of finished runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsdflow.cli.progress import TerminalProgress
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from nsdflow.engine.plan import Plan
 
-__all__ = ["check_plans", "session"]
+__all__ = ["check_plans", "print_summary", "session", "write_reports"]
 
 
 @contextmanager
@@ -54,3 +56,54 @@ def check_plans(plans: Iterable[Plan], cluster: str, workers: int | None) -> Non
             print(pool.describe())
     for name, script in job_scripts(cluster, workers=workers).items():
         print(f"\n--- job script of the {name} pool ({PLACEHOLDERS})\n\n{script}".rstrip())
+
+
+def print_summary(runs: Sequence[str], title: str = "validation accuracy of single trials") -> None:
+    """Print the median validation accuracy beside the noise ceiling, by run and subject."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from nsdflow.analysis.summary import summary_table
+    from nsdflow.runs import open_run
+
+    table = Table(title=f"{title}; correlations, medians over voxels", title_justify="left")
+    table.add_column("run", no_wrap=True)
+    table.add_column("subject")
+    for heading in ("voxels", "accuracy", "noise ceiling", "ratio"):
+        table.add_column(heading, justify="right")
+    for run in runs:
+        for row in summary_table(open_run(run)):
+            figures = (f"{row.voxels:,}", f"{row.accuracy:.3f}", f"{row.noise_ceiling:.3f}", f"{row.ratio:.0%}")
+            table.add_row(Path(run).name, row.subject, *figures)
+    if table.row_count:
+        Console().print(table)
+
+
+def write_reports(runs: Sequence[str], *, quiet: bool = False) -> list[str]:
+    """Write the page of each run and print where it is. A page that fails costs a line, not the finished run.
+
+    Parameters
+    ----------
+    runs : sequence of str
+        Run folders.
+    quiet : bool
+        Do not print the paths.
+
+    Returns
+    -------
+    list of str
+        Paths of the pages that were written.
+    """
+    from nsdflow.report import write_report
+
+    written = []
+    for run in runs:
+        try:
+            written.append(str(write_report(run)))
+        except Exception as error:  # noqa: BLE001 - whatever fails in drawing, the results of the run are there
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            print(f"no report of {run}: {reason}; its results are complete, try: nsdflow report {run}", file=sys.stderr)
+            continue
+        if not quiet:
+            print(f"report: {written[-1]}")
+    return written

@@ -22,8 +22,7 @@ def demo(
 
     Example: `nsdflow demo --out demo`
     """
-    from nsdflow.cli.session import session
-    from nsdflow.cli.tables import print_summary, write_reports
+    from nsdflow.cli.session import print_summary, session, write_reports
     from nsdflow.pipelines.demo import run_demo
 
     with session("local", workers=workers, dashboard="127.0.0.1") as (client, progress):

@@ -167,9 +167,12 @@ def _pool(
 
 
 def _quoted_python(system: BatchSystem, python: str | None) -> str:
-    """The Python of workers, quoted for the shell; by default the one that runs this process."""
+    """The Python of workers, quoted for the shell; by default the one that runs this process.
+
+    A section may also name a command that ends in one: ``apptainer exec image.sif python``.
+    """
     path = python or sys.executable
-    quoted = shlex.quote(path) if python is None else f'"{path}"' if " " in path else path
+    quoted = shlex.quote(path) if python is None or Path(python).exists() else path
     if system.name == "htcondor" and quoted != path:  # its submit files have quotes and macros of their own
         raise PlanError(f"{path}: HTCondor's submit files cannot hold this path; install nsdflow under a plain path")
     return quoted

@@ -76,7 +76,9 @@ def available_memory(environ: Mapping[str, str] = os.environ, cgroups: Path = Pa
 
     Parameters
     ----------
-    environ, cgroups
+    environ : mapping of str
+        As for :func:`available_cores`.
+    cgroups : Path
         As for :func:`available_cores`.
     """
     limits = [int(MEMORY_LIMIT)]

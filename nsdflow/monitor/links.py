@@ -25,7 +25,9 @@ def links_of(client: Client, *, submit_hosts: Sequence[str] = (), site: bool = F
     ----------
     client : distributed.Client
         A connected client.
-    submit_hosts, site
+    submit_hosts : sequence of str
+        As for :func:`dashboard_links`.
+    site : bool
         As for :func:`dashboard_links`.
 
     Returns

@@ -23,7 +23,7 @@ from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.networks import NetworkName, pretrained
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
-from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, run_training
+from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, report_activity, run_training
 from nsdflow.runs.parts import Publication, publish_parts, write_part
 from nsdflow.store import open_store
 
@@ -106,6 +106,7 @@ def train_fpf(job: FpfJob) -> dict[str, Any]:
     Of AlexNet, the run keeps which channels it read: ``channels.0`` ..., a tensor a level.
     """
     config = job.pipeline
+    report_activity(config, JOINT, "reading data")
     data = load_training_data(config, open_store(job.store))
     with torch_threads(config.threads):
         encoder, layers = build_encoder(config, data)

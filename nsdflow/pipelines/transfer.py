@@ -17,7 +17,7 @@ from nsdflow.models.gnet import layer_slices, level_shapes
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.gnet.results import group_results
 from nsdflow.pipelines.gnet.saved import load_gnet
-from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, run_training
+from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, report_activity, run_training
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import open_parts, write_part
@@ -98,6 +98,7 @@ def fit_on_trunk(job: TransferJob) -> dict[str, Any]:
     """Fit readouts of all voxels on the trunk that one ROI trained; the trunk takes no optimizer step."""
     config = job.pipeline
     saved = load_gnet(RunFolder(job.trunks), job.trunk)
+    report_activity(config, job.trunk, "reading data")
     data = load_training_data(config, open_store(job.store))
     with torch_threads(config.threads, share=len(config.trunk_rois)):
         readouts = initial_readouts(config, data, job.trunk, level_shapes(saved.encoder, data.images))

@@ -53,7 +53,7 @@ def complaint(outcome: tuple[int, str, str]) -> str:
 
 
 def test_every_command_explains_itself_with_an_example(nsd: Command) -> None:
-    names = [command.__name__ for command in COMMANDS]
+    names = [command.__name__.rstrip("_") for command in COMMANDS]
     assert set(names) >= {"demo", "synth", "check", "masks", "ingest", "run", "status", "report", "export", "doctor"}
     for name in names:
         status, out, _ = nsd(name, "--help")
@@ -85,6 +85,9 @@ def test_from_synth_to_report(nsd: Command, tmp_path: Path) -> None:
     assert status == 0, err
     assert re.search(r"gnet8j +│ subj01 +│ +40 │ +-?0\.\d{3} │ +0\.\d{3} │ +-?\d+% │", out), out
     assert (runs / "gnet8j" / "report.html").stat().st_size > 10_000
+    status, out, err = nsd(*run)
+    assert (status, err) == (0, "")  # no cluster was started
+    assert out.startswith("finished before; nothing to do\n")
     status, out, _ = nsd("status", runs)
     assert "finished" in out
     assert re.search(r"gnet8j/joint +1 / 1 +\d", out), out
@@ -196,13 +199,13 @@ def test_paths_with_a_tilde_and_variables_are_the_home_folders(
 def test_a_page_that_cannot_be_drawn_does_not_hide_the_run(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from nsdflow.cli import tables
+    from nsdflow.cli import session
 
     def fail(run: str) -> str:
         raise RuntimeError("latex could not be found\nand more")
 
-    monkeypatch.setattr(tables, "write_report", fail)
-    assert tables.write_reports(["runs/gnet8j"]) == []
+    monkeypatch.setattr("nsdflow.report.write_report", fail)
+    assert session.write_reports(["runs/gnet8j"]) == []
     out, err = capfd.readouterr()
     assert out == ""
     assert err.count("\n") == 1

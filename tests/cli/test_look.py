@@ -106,6 +106,8 @@ def test_info_describes_a_store_and_a_pipeline(nsd, small_store, tmp_path):
     status, out = nsd("info", "gnet8j")
     assert status == 0
     assert yaml.safe_load(out.split("\n\n", 1)[1])["train"]["epochs"] == 50
+    status, out = nsd("info", "gabor")
+    assert (status, out.startswith("gabor: 12 layers")) == (0, True)
     status, out = nsd("info", tmp_path)
     assert (status, out.strip().endswith("nsdflow list shows what is there")) == (2, True)
 

@@ -260,3 +260,19 @@ def test_htcondor_refuses_a_path_that_its_submit_files_cannot_hold(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/my envs/$(x)/python")
     with settings(f"jobqueue: {{htcondor: {{{COMPLETE}, disk: 1GB}}}}"), pytest.raises(PlanError, match="HTCondor"):
         read_pools("htcondor", Demand())
+
+
+def test_a_section_may_start_workers_in_a_container(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = "apptainer exec --nv --bind /scratch nsdflow.sif python"
+    with settings(f"jobqueue: {{slurm: {{{COMPLETE}, python: {command}}}}}"):
+        assert f"\n{command} -m distributed.cli.dask_worker" in job_scripts("slurm")["cpu"]
+
+
+def test_the_apptainer_recipe_copies_files_that_exist_and_installs_the_constraints():
+    root = Path(__file__).parents[2]
+    recipe = (root / "docs" / "cluster" / "apptainer.def").read_text()
+    copied = re.search(r"%files\n(.*?)\n\n", recipe, re.S)
+    assert copied is not None
+    assert [line.split()[0] for line in copied[1].splitlines() if not (root / line.split()[0]).exists()] == []
+    assert "-c /opt/nsdflow/constraints.txt '/opt/nsdflow[hpc,s3,networks,banded]'" in recipe

@@ -113,7 +113,7 @@ def test_what_the_queue_refuses_is_said_in_its_words(sections, times):
 
 
 def test_a_machine_without_the_queue_says_so(sections):
-    with pytest.raises(PlanError, match="no 'bsub' on this machine"), connect("lsf"):
+    with pytest.raises(PlanError, match="'bsub' is not installed on this machine"), connect("lsf"):
         pass
 
 

@@ -99,6 +99,7 @@ def doctor(
     Returns
     -------
     Examination
+        All findings, job scripts and links.
 
     Raises
     ------

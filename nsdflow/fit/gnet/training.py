@@ -108,6 +108,7 @@ def train(
     checkpoint: str | Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
     group: Group | None = None,
 ) -> TrainResult:
     """Train ``encoder`` and ``readouts`` together; neither is changed, the result holds copies.
@@ -128,6 +129,8 @@ def train(
         "stopped". An epoch that was begun is lost, the next call begins it again.
     on_epoch
         Gets each new record of the history, with ``epochs`` (how many there will be) and ``best_epoch`` added.
+    on_batch
+        Gets the number of batches of the epoch that are done, and of all of them, every two seconds.
     group
         The processes that share each batch (:mod:`nsdflow.fit.gnet.parallel`), all with the same arguments but for the
         device. The first writes the checkpoint and calls ``on_epoch``; they stop when any of them is told to.
@@ -158,7 +161,7 @@ def train(
         images = load_inputs(network.encoder, images, cache, device, settings.batch_size)
         while progress.epoch < settings.epochs:
             started = time.perf_counter()
-            errors = _train_epoch(network, images, subjects, settings, progress.epoch, should_stop)
+            errors = _train_epoch(network, images, subjects, settings, progress.epoch, should_stop, on_batch)
             if errors is None:
                 status = "stopped"
                 break
@@ -199,6 +202,7 @@ def _train_epoch(
     settings: TrainSettings,
     epoch: int,
     should_stop: Callable[[], bool],
+    on_batch: Callable[[int, int], None],
 ) -> dict[str, float] | None:
     """Every batch once; sum over trials of the mean squared error by subject, or None when told to stop."""
     step, group = choose_step(settings), network.group
@@ -213,6 +217,8 @@ def _train_epoch(
             if group.any(should_stop(), images.device):
                 return None
             asked = time.monotonic()
+            if group.rank == 0:
+                on_batch(number, len(batches))
         subject = subjects[name]
         group.trials = trials.stop - trials.start
         own = group.part(group.trials)

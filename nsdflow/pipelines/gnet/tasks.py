@@ -19,7 +19,13 @@ from nsdflow.pipelines.gnet.input_mean import JOINT, choose_input_mean
 from nsdflow.pipelines.gnet.prefilter_cache import cache_note, half_bytes, worker_bytes
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.settings import GNetPipeline  # noqa: TC001  # a field of jobs
-from nsdflow.pipelines.gnet.training import TrainingData, initial_readouts, load_training_data, run_training
+from nsdflow.pipelines.gnet.training import (
+    TrainingData,
+    initial_readouts,
+    load_training_data,
+    report_activity,
+    run_training,
+)
 from nsdflow.runs.parts import Publication, publish_parts, write_part
 from nsdflow.store import open_store
 
@@ -95,6 +101,7 @@ def train_group(job: TrainJob) -> dict[str, Any] | None:
     when the task runs again. Of the processes that share a training, the first evaluates and writes.
     """
     config, opened = job.pipeline, open_store(job.store)
+    report_activity(config, job.group, "reading data")
     data = load_training_data(config, opened, *_rois(job.group))
     with torch_threads(config.threads, share=len(config.roi_groups or (JOINT,)) * config.processes):
         mean = choose_input_mean(config, opened, data, job.group)

@@ -34,7 +34,15 @@ if TYPE_CHECKING:
     from nsdflow.models.gnet import LevelShape
     from nsdflow.store import Store
 
-__all__ = ["TrainingData", "initial_readouts", "load_split", "load_subject", "load_training_data", "run_training"]
+__all__ = [
+    "TrainingData",
+    "initial_readouts",
+    "load_split",
+    "load_subject",
+    "load_training_data",
+    "report_activity",
+    "run_training",
+]
 
 
 @dataclass(frozen=True)
@@ -149,6 +157,7 @@ def run_training(
             checkpoint=seat.checkpoint,
             should_stop=told_to_leave,
             on_epoch=lambda record: _report_epoch(config.name, part, record, device),
+            on_batch=lambda done, total: report_activity(config, part, "training", done, total),
             group=group,
         )
 
@@ -216,6 +225,11 @@ def load_subject(
     if published:
         return trials, last_trials_holdout(len(images), holdout_fraction)
     return trials, image_holdout(images, holdout_fraction)
+
+
+def report_activity(config: TrainedPipeline, part: str, text: str, done: int = 0, total: int = 0) -> None:
+    """Report what a training does before its next epoch is done: reading data, or so many batches of an epoch."""
+    emit("activity", run=config.name, group=part, text=text, epochs=config.train.epochs, done=done, total=total)
 
 
 def _report_epoch(run: str, part: str, record: Mapping[str, Any], device: torch.device) -> None:
