@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["draw_map", "plot_flat", "plot_slices", "plot_surface"]
 
 _WIDTH_INCHES = 8.0
+#: Height of one line of a legend.
+_LEGEND_LINE_INCHES = 0.21
 #: Around the voxels, as a share of what they span.
 _MARGIN = 0.12
 _OUTLINE = "#1a1a1a"
@@ -68,7 +70,9 @@ def draw_map(
     """
     left, right, top, bottom = _window(view) if crop else (0, view.voxel.shape[1], 0, view.voxel.shape[0])
     rows, columns = bottom - top, right - left
-    figure = empty_figure(_WIDTH_INCHES, min(5.5, _WIDTH_INCHES * rows / columns * 0.92 + 0.35))
+    legend_inches = _LEGEND_LINE_INCHES * (len(categories) + 2) if categories else 0.0
+    height = max(min(5.5, _WIDTH_INCHES * rows / columns * 0.92 + 0.35), legend_inches)
+    figure = empty_figure(_WIDTH_INCHES, height)
     axes = figure.subplots()
     axes.imshow(view.underlay, cmap="gray", vmin=0, vmax=1.1, interpolation="nearest")
     image = np.ma.masked_invalid(view.image(np.asarray(values, np.float64)))
