@@ -35,8 +35,8 @@ LAYERS = {
 }
 #: The names that scripts call, by what they are for; everything else may move between versions.
 PUBLIC = {
-    "Stores and runs": ["open_store", "store.Store", "open_run"],
-    "Pipelines": ["run"],
+    "Stores and runs": ["open_store", "store.Store", "ingest", "open_run", "load_model", "loaders.TrialDataset"],
+    "Pipelines": ["run", "plan"],
     "Models and fits": [
         "models.gnet.Encoder", "models.gnet.Readout", "models.published.load_checkpoint", "fit.gnet.train",
         "fit.fwrf.fit", "fit.ridge.fit", "fit.ridge.RidgeCV",

@@ -56,7 +56,7 @@ def info(
         if kind.matches(thing, place):
             print(kind.describe(thing, place))
             return
-    raise MissingDataError(f"{thing}: no store, run, pipeline or network; nsdflow list shows what is there")
+    raise MissingDataError(f"{thing}: no store, run, pipeline or network; nsdflow list shows what exists")
 
 
 @dataclass(frozen=True)

@@ -286,6 +286,25 @@ class NsdAccessor:
             long_name=f"share of variance that depends on the image, mean of {n:g} trials", units="1"
         )
 
+    def reliability(self, *, splits: int = 20, seed: int = 0) -> xr.DataArray:
+        """Split-half reliability of each voxel, see :func:`nsdflow.analysis.reliability`.
+
+        Parameters
+        ----------
+        splits : int
+            Number of random splits.
+        seed : int
+            Seed of the splits.
+
+        Returns
+        -------
+        xr.DataArray
+            (voxel,) from -1 to 1; lazy if the responses are.
+        """
+        measure = import_module("nsdflow.analysis").reliability  # above the store, so it is found by name
+        reliable: xr.DataArray = measure(self._array, splits=splits, seed=seed)
+        return reliable
+
     def _grid(self) -> tuple[tuple[int, ...], NDArray[np.float64]]:
         """Shape and affine of the volume, which travel with the coordinate ``flat_index``."""
         array = self._array

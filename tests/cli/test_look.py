@@ -109,7 +109,7 @@ def test_info_describes_a_store_and_a_pipeline(nsd, small_store, tmp_path):
     status, out = nsd("info", "gabor")
     assert (status, out.startswith("gabor: 12 layers")) == (0, True)
     status, out = nsd("info", tmp_path)
-    assert (status, out.strip().endswith("nsdflow list shows what is there")) == (2, True)
+    assert (status, out.strip().endswith("nsdflow list shows what exists")) == (2, True)
 
 
 def test_info_describes_a_run_that_is_not_finished(nsd, tmp_path):

@@ -79,7 +79,7 @@ def test_training_killed_at_boundaries(run_command, whole, tmp_path, every):
     assert (folder / "parts").exists()
     nsdflow.run("gnet8j", store=whole[0], runs=str(folder.parent), **TRAIN)  # needs no cluster: all is there
     assert {path.name for path in folder.iterdir()} == {
-        "run.yaml", "results.zarr", "model.safetensors", "log.jsonl", "plan.json", "tasks"
+        "run.yaml", "results.zarr", "model.safetensors", "log.jsonl", "plan.json", "tasks", "README.md"
     }  # fmt: skip
     assert_same_run(whole[1], folder)
     epochs = [event["epoch"] for event in read_log(folder / "log.jsonl") if event["kind"] == "epoch"]
@@ -197,7 +197,7 @@ def test_a_scheduler_that_dies(whole, tmp_path):
                 killer.join()
                 assert str(error.value) == (
                     f"the scheduler at {address} is gone; start one again and run the same command to continue: "
-                    "what is done stays done"
+                    "finished tasks are kept"
                 )
                 assert not (folder / "results.zarr").exists()
                 assert list(folder.glob("*.hold")) == []

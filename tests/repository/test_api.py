@@ -64,12 +64,16 @@ def test_public_names_exist(module: str) -> None:
 def test_fixed_names() -> None:
     """Scripts outside of this repository call these."""
     fixed = """
-        nsdflow: open_store open_run run Store
+        nsdflow: open_store open_run run plan ingest load_model Store
+        nsdflow.loaders: TrialDataset
         nsdflow.models.gnet: Encoder Readout
         nsdflow.models.published: load_checkpoint
-        nsdflow.fit.gnet.training: train
+        nsdflow.fit.gnet: train
         nsdflow.fit.fwrf: fit
+        nsdflow.fit.ridge: fit RidgeCV
+        nsdflow.models.networks: NETWORKS
         nsdflow.analysis: accuracy noise_ceiling tuning transfer_asymmetry pooling_field_fits noise_model
+        nsdflow.analysis: reliability rsa variance_partition
         nsdflow.errors: NsdflowError
     """
     absent = []

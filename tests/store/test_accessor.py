@@ -12,6 +12,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nsdflow
+from nsdflow import analysis
 from nsdflow.errors import StoreError
 
 
@@ -155,3 +157,9 @@ def test_tables_say_which_voxel_or_image_a_row_is(store) -> None:
     assert int(volume.notnull().sum()) == store.voxels(1).sizes["voxel"]
     means = store.trials(1)["rt"].nsd.mean_over_repetitions()
     np.testing.assert_array_equal(means["nsd_id"], np.unique(store.trials(1)["nsd_id"]))
+
+
+def test_reliability_is_that_of_the_analysis(small_store):
+    responses = nsdflow.open_store(small_store).responses("subj01", roi="V1").compute()
+    expected = analysis.reliability(responses, splits=4, seed=1)
+    xr.testing.assert_identical(responses.nsd.reliability(splits=4, seed=1), expected)

@@ -182,7 +182,8 @@ def create_arrays(job: LayersJob) -> dict[str, int]:
     path = _building(job.folder)
     table = xr.Dataset(coords={"nsd_id": ("image", ids)})
     root = xr.Dataset(attrs={"content": job.content, "network": config.features, "layers": list(counts)})
-    with _extensions():
+    # empty chunks are written too, so that a missing chunk is an error and never zeros
+    with _extensions(), zarr.config.set({"array.write_empty_chunks": True}):
         groups = {"/": root} | {f"/{group_of(layer)}": table.assign_attrs(layer=layer) for layer in counts}
         xr.DataTree.from_dict(groups).to_zarr(path, mode="w", zarr_format=3, consolidated=False)
     for layer, count in counts.items():

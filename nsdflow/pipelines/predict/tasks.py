@@ -134,7 +134,8 @@ def create_predictions(job: CreateJob) -> dict[str, Any]:
         images = _image_table(config, opened, subject)
         tables[subject] = voxels_of(RunFolder(job.model), subject).merge(images, combine_attrs="override")
     path = _building(job.folder)
-    with _extensions():
+    # empty chunks are written too, so that a missing chunk is an error and never zeros
+    with _extensions(), zarr.config.set({"array.write_empty_chunks": True}):
         xr.DataTree.from_dict(tables).to_zarr(path, mode="w", zarr_format=3, consolidated=False)
     for subject, table in tables.items():
         shape = (table.sizes["image"], table.sizes["voxel"])
