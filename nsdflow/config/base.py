@@ -1,4 +1,4 @@
-"""What all configuration models share."""
+"""Base class of all configuration models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Frozen"]
 
 
 class Frozen(BaseModel):
-    """A validated, immutable record; an unknown key is a mistake, not a note."""
+    """A validated, immutable record. An unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -25,7 +25,7 @@ class Frozen(BaseModel):
 
 
 def _is_list_of_names(annotation: Any) -> bool:
-    """Whether a field holds several names, and no single word such as ``all``."""
+    """Whether a field holds several names and does not accept a single word such as ``all``."""
     choices = (annotation, *get_args(annotation))
     if any(get_origin(choice) is Literal for choice in choices):
         return get_origin(annotation) is tuple

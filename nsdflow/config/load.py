@@ -1,4 +1,4 @@
-"""From YAML to validated records: files by name, overrides, and **all** mistakes at once with what to write instead."""
+"""From YAML to validated records: files by name, overrides, and **all** mistakes at once with their corrections."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ __all__ = [
 
 Model = TypeVar("Model", bound=BaseModel)
 
-#: Validations of one file, each without the mistakes of those before.
+#: Validations of one file. Each one removes the mistakes that the earlier ones found.
 ROUNDS: Final = 4
-#: Value of a missing setting while other mistakes are looked for.
+#: Value of a missing setting while validation looks for other mistakes.
 PLACEHOLDER: Final = "missing"
 
 
@@ -50,7 +50,7 @@ class Document:
     """Settings of ``--set`` by dotted key, which messages name in place of a line."""
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Document:
-        """The same with dotted settings replaced.
+        """Return the document with dotted settings replaced.
 
         Raises
         ------
@@ -75,12 +75,17 @@ def read_document(what: str | os.PathLike[str] | Mapping[str, Any], *, folder: s
 
     Parameters
     ----------
-    what
+    what : str, path or mapping
         Name, path that ends in ``.yaml`` or ``.yml``, or mapping.
-    folder
+    folder : str
         Folder of the shipped files, such as ``"pipelines"``.
-    kind
-        What messages call it, such as ``"pipeline"``.
+    kind : str
+        Word for the document in messages, such as ``"pipeline"``.
+
+    Returns
+    -------
+    Document
+        The contents, before validation.
 
     Raises
     ------
@@ -99,7 +104,7 @@ def validate(document: Document, model: type[Model]) -> Model:
     Raises
     ------
     ConfigError
-        Listing every problem at once, each with its line and what to write instead.
+        Lists every problem at once, each with its line and its correction.
     """
     problems: list[str] = []
     raw: dict[str, Any] = copy.deepcopy(dict(document.raw))
@@ -108,7 +113,7 @@ def validate(document: Document, model: type[Model]) -> Model:
             record = model.model_validate(raw)
         except ValidationError as error:
             problems += [line for line in _problems(error, document, model) if line not in problems]
-            # mistakes that only show together are found once the others are out of the way
+            # a check of several settings runs only when each of them is valid alone
             taken_out = [_without(raw, item["loc"]) for item in error.errors()]
             if not all(taken_out):
                 break
@@ -120,7 +125,7 @@ def validate(document: Document, model: type[Model]) -> Model:
 
 
 def _without(raw: dict[str, Any], location: Sequence[Any]) -> bool:
-    """Take the value at a location out of nested mappings, or its section; False where nothing can be taken out."""
+    """Remove the value at a location from nested mappings, or its section; return False where there is nothing."""
     level: Any = raw
     for part in location[:-1]:
         inner = level.get(part) if isinstance(level, dict) else None
@@ -139,12 +144,12 @@ def _without(raw: dict[str, Any], location: Sequence[Any]) -> bool:
 
 
 def load_storage(profile: str | os.PathLike[str]) -> StorageProfile:
-    """A storage profile by name or file; ``${VARIABLES}`` of the environment are filled in.
+    """Load a storage profile by name or file, and substitute ``${VARIABLES}`` of the environment.
 
     Raises
     ------
     ConfigError
-        Listing every problem at once.
+        Lists every problem at once.
     SelectionError
         If there is no profile of that name.
     """
@@ -202,7 +207,7 @@ def _read(
 
 
 class _NoKeyTwice(BoundedLoader):
-    """Refuses duplicate keys, of which YAML would silently take the last."""
+    """A loader that rejects duplicate keys; YAML would silently use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Construct a mapping whose keys all differ."""
@@ -250,7 +255,7 @@ def _unset_variables(value: Any) -> list[str]:
 
 
 def _problems(error: ValidationError, document: Document, model: type[BaseModel]) -> list[str]:
-    """One line per mistake: where, what, and the line to write instead."""
+    """One line per mistake: its place, its cause, and the line to write instead."""
     lines = _line_numbers(document.text)
     problems = []
     for item in error.errors():
@@ -296,7 +301,7 @@ def _say(item: Any, path: list[str], model: type[BaseModel]) -> str:
 
 
 def _home(model: type[BaseModel], path: list[str]) -> str | None:
-    """Where a key belongs that stands in the wrong section, in words."""
+    """The section to which a misplaced key belongs, in words."""
     key, sections = path[-1], {}
     for name, known in model.model_fields.items():
         if isinstance(known.annotation, type) and issubclass(known.annotation, BaseModel):

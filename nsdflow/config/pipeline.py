@@ -1,8 +1,8 @@
-"""Base classes of the settings of all pipelines: what every ``pipelines/*.yaml`` says, whatever its kind.
+"""Base classes of pipeline settings: the settings that ``pipelines/*.yaml`` of all kinds share.
 
-Settings of a kind stand with its planner below :mod:`nsdflow.pipelines`; :mod:`nsdflow.pipelines.kinds` lists them.
-Everything that can change a number is a setting and is saved with the result. Where data are and how they are cut
-into chunks is the business of :mod:`nsdflow.config.storage`.
+The settings of a kind are defined with its planner in :mod:`nsdflow.pipelines`; :mod:`nsdflow.pipelines.kinds` lists
+them. Everything that can change a number is a setting and is saved with the result. Settings of
+:mod:`nsdflow.config.storage` say where data are and how they are chunked.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class PipelineBase(Frozen):
     """Settings that every pipeline has."""
 
     kind: str
-    """What the pipeline does; decides which settings it has."""
+    """Kind of the pipeline, which decides its other settings."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the run folder."""
     description: str = ""
     seed: int = Field(0, ge=0)
-    """The same seed gives the same bits on a CPU with the same number of ``threads``."""
+    """Seed of all random numbers. The same seed and number of ``threads`` give the same bits on a CPU."""
 
     def earlier_runs(self) -> tuple[str, ...]:
         """Names or paths of the runs that must be finished before this pipeline starts."""
@@ -63,50 +63,50 @@ class ModelPipeline(PipelineBase):
     """Settings of every pipeline that fits an encoding model to responses."""
 
     protocol: Literal["published", "strict"] = "published"
-    """``published`` as in the paper; ``strict`` splits by image and fits every statistic on training trials."""
+    """``published`` follows the paper; ``strict`` splits by image and fits every statistic on training trials."""
     subjects: Subjects = "all"
     """``all`` or a list such as ``[1, 2]``."""
     rois: tuple[str, ...] | None = None
-    """Voxels to model, as ROI names or groups; all voxels of the store if null."""
+    """ROIs or groups of ROIs whose voxels are modelled; all voxels of the store if null."""
     voxels: str | None = None
     """Voxel set to which ``rois`` are restricted, such as ``evc``: the same voxels on every store that holds them."""
     combine_trial: bool = False
-    """Average the trials of each image first; otherwise fit and validate on single trials."""
+    """Whether to average the trials of each image first; otherwise the fit and the validation use single trials."""
     shuffle_images: bool = False
-    """Control: deal the images out to other trials, so that nothing can be learned."""
+    """Control: whether to shuffle the images among trials, so that nothing can be learned."""
     bootstrap: int = Field(64, ge=0)
     """Resamples of validation trials for ``accuracy_std``; 0 for none."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1)
-    """Threads of a task on the CPU; all of the worker's share if null."""
+    """CPU threads per task; all threads of the worker if null."""
 
     def selection(self, *rois: str) -> dict[str, Any]:
-        """Arguments of a query for the voxels of the pipeline, or for those of them in ``rois``."""
+        """Arguments of a query for the voxels of the pipeline, restricted to ``rois`` where given."""
         return {"roi": list(rois or self.rois or ()) or None, "voxels": self.voxels}
 
 
 class TrainSection(Frozen):
-    """Section ``train`` of a pipeline: optimisation of a GNet, with the formulas in the documentation of GNet."""
+    """Section ``train`` of a pipeline: optimisation of a GNet. The documentation of GNet has the formulas."""
 
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(100, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     holdout_fraction: float = Field(0.1, gt=0, lt=1)
-    """Share of training trials kept to choose the best epoch: the last ones in trial order (published)."""
+    """Share of training trials held out to choose the best epoch: the last ones in trial order (published)."""
     dropout: float = Field(0.5, ge=0, lt=1)
     weight_penalty: float = Field(0.1, ge=0)
     """Factor of the sum of absolute readout weights in the loss."""
     prefilter_cache: Literal["auto", "none", "half", "full"] = "auto"
-    """Keep the frozen prefilter's output of every image: ``half`` in float16, ``full`` in float32; ``none`` computes it
-    once a batch; ``auto`` is half on a GPU (unless precision is float32) where that fits, none on a CPU."""
+    """How to cache the frozen prefilter's output of every image: ``half`` in float16, ``full`` in float32. ``none``
+    computes it once per batch. ``auto`` is half on a GPU where that fits (unless precision is float32), else none."""
     kernels: Literal["auto", "plain", "compiled"] = "auto"
-    """How readout and trunk compute between their matrix products: ``compiled`` by ``torch.compile``, the same but for
-    rounding; ``auto`` is compiled on a GPU where that works, else plain."""
+    """How readout and trunk compute between their matrix products. ``compiled`` uses ``torch.compile`` and gives the
+    same result within rounding. ``auto`` is compiled on a GPU where that works, else plain."""
 
 
 class TrainedPipeline(ModelPipeline):
     """Settings of every pipeline that trains readouts by gradient descent."""
 
     precision: Literal["float32", "tf32", "bfloat16"] | None = None
-    """Arithmetic; float32 on the CPU and tf32 on the GPU (as the published run) if null."""
+    """Precision of the arithmetic; float32 on a CPU and tf32 on a GPU (as the published run) if null."""
     train: TrainSection = TrainSection()

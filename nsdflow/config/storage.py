@@ -1,4 +1,4 @@
-"""Storage profiles: where NSD is, where stores and runs go, and how they are cut. Nothing here changes a score."""
+"""Storage profiles: where NSD is, where stores and runs go, and how they are chunked. No setting changes a score."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["Layout", "StorageProfile"]
 
 
 class Layout(Frozen):
-    """How a store is cut: inner chunks serve queries, shards serve file systems."""
+    """Chunks and shards of a store: small inner chunks make queries fast, large shards keep files few."""
 
     chunk_voxels: int = Field(1024, ge=1)
-    """Voxels of an inner chunk; its trials are those of one session."""
+    """Voxels per inner chunk. An inner chunk holds the trials of one session."""
     shard_voxels: int | None = Field(None, ge=1)
-    """Voxels of a shard (one file); chosen to meet ``file_budget`` if null."""
+    """Voxels per shard (one file). If null, it is chosen to meet ``file_budget``."""
     file_budget: int = Field(400, ge=1)
-    """Files a subject may have."""
+    """Largest number of files per subject."""
     shard_images: int = Field(512, ge=1)
-    """Images of a shard."""
+    """Images per shard."""
     codec: Literal["none", "lz4", "zstd"] = "none"
-    """Lossless compression of betas; they are mostly noise: lz4 saves a fifth of the bytes for a third of the speed."""
+    """Lossless compression. Betas are mostly noise: lz4 saves a fifth of the bytes for a third of the speed."""
 
 
 class StorageProfile(Frozen):
@@ -35,15 +35,15 @@ class StorageProfile(Frozen):
     source: str | None = None
     """NSD as published: a folder or ``s3://natural-scenes-dataset``."""
     source_options: Mapping[str, Any] = {}
-    """For the file system of the source alone, such as ``endpoint_url``, ``anon``, ``profile``."""
+    """Options for the file system of the source only, such as ``endpoint_url``, ``anon``, ``profile``."""
     store: str = "nsd.zarr"
     runs: str = "runs"
     scratch: str | None = None
-    """Fast local folder for workers' temporary files; the system's if null."""
+    """Fast local folder for temporary files of workers; the folder of the system if null."""
     betas: str | None = None
-    """By default the version that NSD recommends in the space."""
+    """Version of the betas; the one that NSD recommends for the space if null."""
     space: str = DEFAULT_SPACE
     voxels: str | None = None
-    """By default the usual set of the space."""
+    """Set of voxels; the usual set of the space if null."""
     image_size: int = Field(227, ge=32)
     layout: Layout = Layout()

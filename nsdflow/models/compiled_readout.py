@@ -1,9 +1,9 @@
 """The readout's pointwise part as compiled kernels, for GPUs: each value of x is read once instead of thirty times.
 
 Between the matrix products of :func:`nsdflow.models.flexible_pooling.sweep` every pooled value goes through some
-thirty elementwise operations, and on a GPU each of them is a pass over its memory. ``torch.compile`` makes two kernels
-of them: one from x to the predictions, and, when the gradient by these is known, one from x to the gradients of x and
-of the weights. The formula is that of the plain path, of which it is a drop-in replacement.
+thirty elementwise operations, and on a GPU each of them is a pass over memory. ``torch.compile`` joins them into two
+kernels. The first computes the predictions from x. The second computes the gradients by x and by the weights from x and
+the gradient by the predictions. The formula is that of the plain path, which the kernels replace.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def _kernels() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
 
 
 def _predict(x: Tensor, weights: Tensor) -> Tensor:
-    """(voxel, image): what the features of one level, x (voxel, image, feature), add to the predictions."""
+    """Contribution (voxel, image) of the features of one level, x (voxel, image, feature), to the predictions."""
     return (torch.log1p(x.abs()) * torch.tanh(x) * weights[:, None]).sum(2)
 
 
 def _differentiate_(x: Tensor, weights: Tensor, by_prediction: Tensor) -> Tensor:
-    """Put the gradient by x in its place, and return the one by the weights (voxel, feature)."""
+    """Overwrite x with its gradient, and return the gradient by the weights (voxel, feature)."""
     size, tanh = x.abs(), torch.tanh(x)
     log = torch.log1p(size)
     value = log * tanh
@@ -75,7 +75,7 @@ def _differentiate_(x: Tensor, weights: Tensor, by_prediction: Tensor) -> Tensor
 
 @torch.no_grad()
 def compiles(device: torch.device) -> bool:
-    """Whether the kernels can be made here (torch needs a C compiler for it) and agree with the plain path."""
+    """Whether the kernels compile on this machine (torch needs a C compiler) and agree with the plain path."""
     generator = torch.Generator().manual_seed(0)
     maps = [torch.rand(5, 6, 4, generator=generator).to(device) for _ in range(2)]
     fields = [torch.rand(7, 4, generator=generator).to(device) for _ in range(2)]
@@ -85,7 +85,7 @@ def compiles(device: torch.device) -> bool:
             sweep(maps, fields, weights, bias, lambda r, _: r.cos(), into_maps=True, into_readout=True, pointwise=how)
             for how in (compiled_read_out, read_out)
         )
-    except RuntimeError:  # all of the compiler's errors are kinds of it
+    except RuntimeError:  # base class of all errors of the compiler
         return False
     pairs = [(found.prediction, expected.prediction), *zip(found.maps, expected.maps, strict=True)]
     return all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in pairs)

@@ -1,9 +1,9 @@
 """The trunk as compiled kernels, for GPUs: normalisation, dropout and rectification in one pass over each map.
 
-Between two convolutions of :class:`~nsdflow.models.gnet.Trunk` lie four passes over the maps, and as many launches on
-the way back. ``torch.compile`` joins them. A graph is made for each shape, so only whole batches take it; the few
-others, such as a subject's last one, go the plain way. Dropout is drawn outside, from the same generator in the same
-order.
+Between two convolutions of :class:`~nsdflow.models.gnet.Trunk` lie four passes over the maps, and four launches in the
+backward. ``torch.compile`` joins them. Each shape needs its own graph, so only whole batches run compiled; the few
+others, such as the last batch of a subject, run on the plain path. Dropout is drawn outside the graph, from the same
+generator in the same order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TrunkFunction = Callable[[Tensor, torch.Generator | None], tuple[Tensor, Tensor]
 
 
 def compiled_trunk(trunk: Trunk, images: int) -> TrunkFunction:
-    """A function like ``trunk`` itself that runs compiled for batches of so many images, the same but for rounding."""
+    """A function equal to ``trunk`` within rounding that runs compiled for batches of ``images`` images."""
 
     def run(maps: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         convolve = _convolve() if len(maps) == images else Trunk.convolve
@@ -37,13 +37,13 @@ def _convolve() -> Callable[..., tuple[Tensor, Tensor]]:
 
 
 def trunk_compiles(device: torch.device) -> bool:
-    """Whether the kernels can be made here (torch needs a C compiler for it) and agree with the plain trunk."""
+    """Whether the kernels compile on this machine (torch needs a C compiler) and agree with the plain trunk."""
     draw = torch.Generator().manual_seed(0)
     trunk = Trunk(width=2, generator=draw).to(device)
     maps = torch.rand(3, 192, 7, 7, generator=draw).to(device)
     try:
         found, expected = (_trained(run, trunk, maps) for run in (compiled_trunk(trunk, 3), trunk))
-    except RuntimeError:  # all of the compiler's errors are kinds of it
+    except RuntimeError:  # base class of all errors of the compiler
         return False
     return all(torch.allclose(one, other, rtol=1e-2, atol=1e-4) for one, other in zip(found, expected, strict=True))
 

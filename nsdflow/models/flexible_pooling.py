@@ -7,12 +7,12 @@ With :math:`F_l` the compressed feature maps of level *l* and :math:`\rho_l` a v
     r_{nv} = \sum_c \phi_{vnc} w_{vc} + b_v, \qquad f(x) = \log(1 + |x|) \tanh x.
 
 The tensor :math:`\phi` (voxel, image, feature) takes gigabytes, and everything that is done with it is separate for
-each voxel. So it is never kept: :func:`sweep` walks over blocks of voxels, and has each block's predictions, the
-gradient that comes back to them, and what follows for maps, fields and weights before it goes on to the next.
+each voxel. So it is never kept: :func:`sweep` iterates over blocks of voxels. For each block it computes the
+predictions, receives their gradient, and adds the gradients of maps, fields and weights before it continues.
 
 Three callers share that one loop: prediction (no gradient), :func:`pooled_prediction` (an autograd function whose
-backward walks again), and the training step (``nsdflow.fit.gnet.loss``), where the gradient of a voxel's prediction
-depends on that voxel alone, so that forward and backward are one walk.
+backward repeats the loop), and the training step (``nsdflow.fit.gnet.loss``). In the training step the gradient of a
+voxel's prediction depends on that voxel alone, so one loop computes forward and backward.
 
 The same operations run on the CPU and on GPUs; only the sizes of the blocks differ.
 """
@@ -41,21 +41,21 @@ __all__ = [
     "sweep",
 ]
 
-#: Bytes of x (voxel, image, feature) of one block: matrix products want many voxels at once ...
+#: Bytes of x (voxel, image, feature) of one block; matrix products are faster with many voxels.
 _BLOCK_BYTES = {"cpu": 24 << 20, "gpu": 256 << 20}
-#: ... and the elementwise work on it a piece that stays in the cache (GPUs: no pieces).
+#: Bytes of a piece of x for elementwise operations, which fits in the cache (on GPUs x is not divided).
 _PIECE_BYTES = {"cpu": 4 << 20, "gpu": 256 << 20}
 
 #: (predictions of some voxels (voxel, image), which voxels) -> gradient of the loss by them, same shape
 Gradient = Callable[[Tensor, slice], Tensor]
 
-#: :func:`read_out`, or what does the same
+#: :func:`read_out`, or a function that does the same
 Pointwise = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Predictions (voxel, image), and those gradients that were asked for, in the shapes of what they are by."""
+    """Predictions (voxel, image), and the requested gradients, each in the shape of its variable."""
 
     prediction: Tensor
     maps: tuple[Tensor, ...] = ()
@@ -80,26 +80,35 @@ def sweep(
 
     Parameters
     ----------
-    maps
-        Compressed feature maps, one tensor (image, feature, pixel) a level.
-    fields
-        Pooling fields, one tensor (voxel, pixel) a level.
-    weights, bias
-        (voxel, feature), the features of all levels in order; and (voxel,).
-    gradient
-        Gives the gradient by the predictions of some voxels; without it nothing is differentiated.
-    into_maps, into_readout
-        Which gradients are wanted: by ``maps``; by ``fields``, ``weights`` and ``bias``.
-    images_a_block
-        Choose the blocks as if there were this many images (if that is more): processes that share a batch must call
-        ``gradient`` for the same blocks.
-    pointwise
-        What happens between the matrix products: :func:`read_out`, or what does the same.
+    maps : sequence of Tensor, each (image, feature, pixel)
+        Compressed feature maps, one tensor per level.
+    fields : sequence of Tensor, each (voxel, pixel)
+        Pooling fields, one tensor per level.
+    weights : Tensor, (voxel, feature)
+        Readout weights, with the features of all levels in order.
+    bias : Tensor, (voxel,)
+        Readout biases.
+    gradient : callable, optional
+        Returns the gradient of the loss by the predictions of some voxels. Nothing is differentiated if None.
+    into_maps : bool
+        Whether to return the gradient by ``maps``.
+    into_readout : bool
+        Whether to return the gradients by ``fields``, ``weights`` and ``bias``.
+    images_a_block : int
+        The blocks of voxels are chosen as if there were at least this many images. Processes that share a batch pass
+        the same number, because they must call ``gradient`` for the same blocks.
+    pointwise : callable, optional
+        Computes predictions and gradients from the pooled values of a block; :func:`read_out` if None.
+
+    Returns
+    -------
+    Sweep
+        Predictions (voxel, image), and the gradients that were requested.
     """
     pointwise = pointwise or read_out
     images, voxels, device = maps[0].shape[0], weights.shape[0], _kind(weights)
     rows = [level.reshape(-1, level.shape[2]) for level in maps]
-    # by pixel first: products that give this layout are half as fast again as those that give the maps' own
+    # pixels first: matrix products into this layout are 1.5 times as fast as into the layout of the maps
     by_maps = [torch.zeros_like(level.T, memory_format=torch.contiguous_format) for level in rows if into_maps]
     result = Sweep(
         prediction=weights.new_empty(voxels, images),
@@ -137,10 +146,10 @@ def read_out(
     gradient: Gradient | None,
     result: Sweep,
 ) -> None:
-    """From the pooled values ``x`` of some voxels to their predictions and, in place of ``x``, its gradient.
+    """Compute the predictions of some voxels from their pooled values ``x``, and overwrite ``x`` with its gradient.
 
-    ``x`` (voxel, value) holds level after level, and of each the features (``features`` many) of image after image.
-    Predictions and the gradients that are asked for go to their places in ``result``.
+    ``x`` (voxel, value) holds the levels in order, and within a level the images in order. Each image has as many
+    values as the level has ``features``. Predictions and the requested gradients are written into ``result``.
     """
     phi = by_level(_compress_(x, differentiate=gradient is not None), images, features)
     level_weights = weights[voxels].split(list(features), dim=1)
@@ -160,13 +169,13 @@ def read_out(
 
 
 def by_level(x: Tensor, images: int, features: Sequence[int]) -> list[Tensor]:
-    """Views (voxel, image, feature), one a level, of (voxel, value)."""
+    """Views (voxel, image, feature), one per level, of (voxel, value)."""
     parts = x.split([images * count for count in features], dim=1)
     return [part.unflatten(1, (images, count)) for part, count in zip(parts, features, strict=True)]
 
 
 def _compress_(x: Tensor, *, differentiate: bool) -> Tensor:
-    """f(x); ``x`` is overwritten, with f'(x) = |tanh x| / (1 + |x|) + log(1 + |x|) (1 - tanh(x)^2) if asked for."""
+    """f(x); ``x`` is overwritten, with f'(x) = |tanh x| / (1 + |x|) + log(1 + |x|) (1 - tanh(x)^2) if requested."""
     tanh = _tanh(x)
     size = x.abs_()
     log = torch.log1p(size)
@@ -178,7 +187,7 @@ def _compress_(x: Tensor, *, differentiate: bool) -> Tensor:
 
 
 def _tanh(x: Tensor) -> Tensor:
-    """torch's own takes five times as long on a CPU as oneDNN's; both are right to the last bit or two."""
+    """Hyperbolic tangent; on a CPU torch's takes five times as long as oneDNN's, and both err in the last bits only."""
     if x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
         return x.to_mkldnn().tanh().to_dense()
     return torch.tanh(x)
@@ -189,14 +198,14 @@ def _kind(x: Tensor) -> str:
 
 
 def _even_slices(start: int, stop: int, longest: int) -> list[slice]:
-    """Slices of ``longest`` items or a little less: a short last one would waste much of a matrix product."""
+    """Slices of at most ``longest`` items, of nearly equal length: a short last slice would waste a matrix product."""
     count = max(1, -(-(stop - start) // max(1, longest)))
     edges = [start + (stop - start) * i // count for i in range(count + 1)]
     return [slice(*pair) for pair in pairwise(edges)]
 
 
 class _Compress(torch.autograd.Function):
-    """f elementwise; keeps x alone for the backward, where autograd of the formula would keep four tensors."""
+    """f elementwise; it saves only x for the backward, where autograd of the formula would save four tensors."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -221,13 +230,13 @@ def _pieces(x: Tensor) -> Iterator[Tensor]:
 
 
 def compress(x: Tensor) -> Tensor:
-    """``f(x) = log(1 + |x|) tanh(x)``, elementwise: nearly ``x |x|`` close to zero, logarithmic far out."""
+    """``f(x) = log(1 + |x|) tanh(x)``, elementwise: close to ``x |x|`` near zero, logarithmic for large ``|x|``."""
     result: Tensor = _Compress.apply(x)
     return result
 
 
 class _PooledPrediction(torch.autograd.Function):
-    """The readout as one node of the graph: keeps its inputs, and its backward pools them again."""
+    """The readout as one node of the graph: it saves its inputs, and its backward pools them again."""
 
     @staticmethod
     def forward(ctx: Any, levels: int, weights: Tensor, bias: Tensor, *maps_and_fields: Tensor) -> Tensor:
@@ -267,9 +276,9 @@ def pooled_prediction(maps: Sequence[Tensor], fields: Sequence[Tensor], weights:
 def contributions(
     maps: Sequence[Tensor], fields: Sequence[Tensor], weights: Tensor, partitions: Sequence[slice]
 ) -> Tensor:
-    """What each partition of the features adds to the predictions: (image, voxel, partition), in one walk.
+    """What each partition of the features adds to the predictions: (image, voxel, partition), in one loop.
 
-    Over partitions that cover all features they add up to the prediction less the bias. Arguments as in :func:`sweep`.
+    Partitions that cover all features sum to the prediction minus the bias. Arguments as in :func:`sweep`.
     """
     images, voxels, device = maps[0].shape[0], weights.shape[0], _kind(weights)
     result = weights.new_empty(voxels, images, len(partitions))
@@ -286,7 +295,7 @@ def contributions(
 def pooled_prediction_reference(
     maps: Sequence[Tensor], fields: Sequence[Tensor], weights: Tensor, bias: Tensor
 ) -> Tensor:
-    """The same in plain torch, with the whole phi (voxel, image, feature) in memory: the definition, for tests."""
+    """:func:`pooled_prediction` in plain torch, with all of phi (voxel, image, feature) in memory, for tests."""
     pooled = [torch.einsum("vp,ncp->vnc", field, level) for field, level in zip(fields, maps, strict=True)]
     x = torch.cat(pooled, dim=2)
     phi = torch.log1p(x.abs()) * torch.tanh(x)

@@ -1,9 +1,9 @@
 """A prefilter that needs no download: Gabor filters and seeded combinations of them, in AlexNet's shapes.
 
-First layer: 48 luminance Gabors (three wavelengths, four orientations, four phases, so that after the ReLU both
-polarities survive) and 16 colour-opponent ones. Second layer: each channel combines a few channels of the first at
-nearby places, excitation outweighing inhibition. Both layers are scaled on images with a 1/f spectrum, drawn from the
-same seed, to unit variance before the ReLU.
+The first layer has 48 luminance Gabors (three wavelengths, four orientations, and four phases, so that both polarities
+survive the ReLU) and 16 colour-opponent filters. Each channel of the second layer combines a few channels of the first
+at nearby places, with more excitation than inhibition. Both layers are scaled to unit variance before the ReLU, on
+images with a 1/f spectrum that are drawn from the same seed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["gabor_prefilter_weights"]
 
-#: pixels; the kernel has 11
+#: Pixels; the kernel has 11.
 _WAVELENGTHS: Final = (3.5, 5.5, 9.0)
 _COLOUR_WAVELENGTH: Final = 11.0
 _ENVELOPE: Final = 2.6
@@ -30,7 +30,7 @@ _ORIENTATIONS: Final = tuple(np.pi * k / 4 for k in range(4))
 _PHASES: Final = tuple(np.pi * k / 2 for k in range(4))
 #: red-green and blue-yellow, over the channels R, G, B
 _OPPONENTS: Final = ((1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
-#: signs with which a channel of the second layer combines some of the first
+#: Signs with which a channel of the second layer combines channels of the first.
 _SIGNS: Final = (1.0, 1.0, 1.0, 1.0, -1.0, -1.0)
 
 
@@ -82,7 +82,7 @@ def _gabor(wavelength: float, angle: float, phase: float, *, centred: bool = Tru
 
 
 def _combinations(draw: np.random.Generator) -> NDArray[np.float64]:
-    """(192, 64, 5, 5): a few channels each, every one under a Gaussian at a place of its own."""
+    """(192, 64, 5, 5): each combines a few channels, each of them under a Gaussian at another place."""
     outputs, inputs, size, _ = ALEXNET_SHAPES["features.3"]
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     kernels = np.zeros((outputs, inputs, size, size))

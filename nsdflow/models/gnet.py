@@ -1,13 +1,13 @@
 """GNet: a trunk of convolutions trained on brains, on AlexNet's first two layers, with flexible pooling readouts.
 
 One :class:`Encoder` (prefilter and trunk) serves all subjects and returns feature maps at two resolutions; one
-:class:`Readout` a subject turns them into predictions of that subject's voxels::
+:class:`Readout` per subject turns them into predictions of that subject's voxels::
 
     encoder = Encoder(gabor_prefilter(seed=0), width=64)
     readout = Readout(voxels=3690, levels=level_shapes(encoder, images))
     predictions = readout(encoder(images))          # (image, voxel)
 
-Quirks of the published network that are kept: ``c3`` convolves without padding, so the upper level is 25 x 25 from
+The published network has quirks that are kept: ``c3`` convolves without padding, so the upper level is 25 x 25 from
 27 x 27; the readout sees only the first ``t`` of the ``2 t`` channels of c4a, c4b, c5a, c5b and c6a; the second level's
 features are ordered c5a, c5b, c6a, c6b.
 """
@@ -40,11 +40,11 @@ __all__ = [
     "prefilter_shape",
 ]
 
-#: channels of c3, whatever the width
+#: Channels of c3, for any width.
 C3_CHANNELS: Final = 128
 NORM_MOMENTUM: Final = 0.25
 
-#: the layers before and after the pooling, which make the readout's two levels
+#: Layers before and after the pooling, which form the two levels of the readout.
 FINE_LAYERS: Final = LAYER_NAMES[:3]
 COARSE_LAYERS: Final = LAYER_NAMES[3:]
 
@@ -58,11 +58,11 @@ class LevelShape(NamedTuple):
 
 
 class Prefilter(nn.Module):
-    """AlexNet's first two layers: conv 11 x 11 / 4, ReLU, max pool 3 / 2, conv 5 x 5, ReLU. Frozen, unless asked for.
+    """AlexNet's first two layers: conv 11 x 11 / 4, ReLU, max pool 3 / 2, conv 5 x 5, ReLU. Frozen by default.
 
-    Takes images (image, 3, y, x) as uint8, or as floats on the same scale of 0 to 255, and returns maps
+    It takes images (image, 3, y, x) as uint8, or as floats on the same scale of 0 to 255, and returns maps
     (image, 192, y', x'): 27 x 27 for images of 227 pixels. The input of the first layer is image / 255 - ``mean``.
-    Maps (192 channels) that went through it before pass unchanged, so that they can be kept and used again.
+    Its own output (192 channels) passes through unchanged, so that it can be cached and used as input.
     """
 
     mean: Tensor
@@ -91,8 +91,8 @@ class Prefilter(nn.Module):
 class ChannelDropout(nn.Module):
     """Whole channels of an image set to zero with probability ``share``, the others scaled so that the mean stays.
 
-    Unlike torch's it draws from the generator that it is given, and apart from the product: what is left is a plain
-    function of tensors, which can be compiled.
+    Unlike torch's dropout, it draws from a given generator, and in a separate call: ``forward`` is a plain function of
+    tensors, which can be compiled.
     """
 
     def __init__(self, share: float, channels: int) -> None:
@@ -101,7 +101,7 @@ class ChannelDropout(nn.Module):
         self.channels = channels
 
     def draw(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
-        """Factors (image, channel, 1, 1) for the images of ``like`` (image, ...); None where nothing is dropped."""
+        """Factors (image, channel, 1, 1) for the images of ``like`` (image, ...); None if nothing is dropped."""
         return self._factors(len(like), like, generator) if self.training and self.share else None
 
     def forward(self, x: Tensor, factors: Tensor | None) -> Tensor:
@@ -126,7 +126,7 @@ class Block(nn.Module):
         nn.init.zeros_(cast(Tensor, self.conv.bias))
 
     def forward(self, x: Tensor, factors: Tensor | None = None) -> Tensor:
-        """``factors``: the dropout's, as `ChannelDropout.draw` gives them."""
+        """``factors`` are those of the dropout, as `ChannelDropout.draw` returns them."""
         x = self.dropout(self.norm(x), factors)
         return functional.relu(self.conv(x), inplace=True)
 
@@ -154,7 +154,7 @@ class Trunk(nn.Module):
     def forward(self, maps: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Maps (image, 192, y, x) -> (image, 128 + 2 t, y - 2, x - 2) and (image, 4 t, (y - 1) / 2, (x - 1) / 2).
 
-        ``generator`` draws the dropout masks in train mode (torch's global one, where none is given).
+        ``generator`` draws the dropout masks in train mode; torch's global generator does if None.
         """
         return self.convolve(maps, self.draw(maps, generator))
 
@@ -163,7 +163,7 @@ class Trunk(nn.Module):
         return [self._block(name).dropout.draw(maps, generator) for name in LAYER_NAMES]
 
     def convolve(self, maps: Tensor, factors: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
-        """What `forward` does, with factors that `draw` has drawn."""
+        """Compute what `forward` computes, with factors from `draw`."""
         x = maps
         seen: dict[str, Tensor] = {}
         for name, drawn in zip(LAYER_NAMES, factors, strict=True):
@@ -181,7 +181,7 @@ class Trunk(nn.Module):
 class Encoder(nn.Module):
     """Prefilter and trunk: images (image, 3, y, x), uint8 -> two levels of feature maps (image, feature, y', x').
 
-    Images of any size from about 63 pixels will do; 227 give levels of 25 x 25 and 13 x 13 pixels.
+    Images need at least about 63 pixels per side; 227 pixels give levels of 25 x 25 and 13 x 13 pixels.
     """
 
     def __init__(
@@ -203,11 +203,11 @@ class Encoder(nn.Module):
 
 
 class FrozenEncoder(nn.Module):
-    """Any network that returns a list of feature maps, as an encoder for readouts; it is never trained.
+    """Any network that returns a list of feature maps, as a frozen encoder for readouts.
 
-    ``network`` takes uint8 images (image, 3, y, x) and returns maps (image, channel, y, x), one tensor a layer. Layers
-    of equal size are joined to levels (:func:`nsdflow.models.networks.levels.merge_layers`), of which ``channels``,
-    where given, picks the features: one index tensor per level. With
+    ``network`` takes uint8 images (image, 3, y, x) and returns maps (image, channel, y, x), one tensor per layer.
+    Layers of equal size are joined to levels (:func:`nsdflow.models.networks.levels.merge_layers`). ``channels``, where
+    given, selects the features of the levels, with one index tensor per level. With
     :class:`~nsdflow.models.networks.alexnet.AlexNet` this is AlexNet-fpf.
     """
 
@@ -219,7 +219,7 @@ class FrozenEncoder(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> FrozenEncoder:
-        """Stays in evaluation mode."""
+        """Do nothing: the encoder stays in evaluation mode."""
         super().train(False)
         return self
 
@@ -233,8 +233,8 @@ class FrozenEncoder(nn.Module):
 class Readout(nn.Module):
     """One subject's flexible pooling readout: levels of feature maps -> predictions (image, voxel).
 
-    A voxel has one pooling field a level, the softmax over the level's pixels of ``pooling_logits[level]``
-    (voxel, y, x), ``weights`` (feature) over the features of all levels in order, and a ``bias``.
+    A voxel has one pooling field per level, which is the softmax of ``pooling_logits[level]`` (voxel, y, x) over the
+    pixels of the level. It also has ``weights`` (feature) for the features of all levels in order, and a ``bias``.
     See :mod:`nsdflow.models.flexible_pooling` for the formula.
     """
 
@@ -249,14 +249,14 @@ class Readout(nn.Module):
         nn.init.normal_(self.bias, std=0.01, generator=generator)
 
     def fields(self) -> tuple[Tensor, ...]:
-        """Pooling fields, one tensor (voxel, pixel) a level; each row sums to one."""
+        """Pooling fields, one tensor (voxel, pixel) per level; each row sums to one."""
         return tuple(torch.softmax(logits.flatten(1), dim=1) for logits in self.pooling_logits)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         return pooled_prediction(self._maps(levels), self.fields(), self.weights, self.bias)
 
     def contributions(self, levels: Sequence[Tensor], partitions: Sequence[slice]) -> Tensor:
-        """What each of some slices of the features adds to the predictions: (image, voxel, partition)."""
+        """Contribution of each slice of the features to the predictions: (image, voxel, partition)."""
         return contributions(self._maps(levels), self.fields(), self.weights, partitions)
 
     def _maps(self, levels: Sequence[Tensor]) -> list[Tensor]:
@@ -264,7 +264,7 @@ class Readout(nn.Module):
 
 
 def layer_slices(width: int = 64) -> dict[str, slice]:
-    """Where each layer's features lie among the readout's: c3 0:128, c4a 128:192, ... for a width of 64."""
+    """Slice of each layer among the features of the readout: c3 0:128, c4a 128:192, ... for a width of 64."""
     edges = [0, C3_CHANNELS, *(C3_CHANNELS + width * (i + 1) for i in range(len(LAYER_NAMES) - 1))]
     return {name: slice(edges[i], edges[i + 1]) for i, name in enumerate(LAYER_NAMES)}
 
@@ -278,7 +278,7 @@ def bipartite_slices(width: int = 64) -> dict[str, slice]:
 
 @torch.no_grad()
 def level_shapes(encoder: nn.Module, images: Tensor) -> tuple[LevelShape, ...]:
-    """Shapes of the levels that ``encoder`` gives for images of this size; looks at the first image only."""
+    """Shapes of the levels that ``encoder`` returns for images of this size, from the first image alone."""
     training = encoder.training
     encoder.eval()
     levels = encoder(images[:1])
@@ -292,6 +292,6 @@ def prefilter_shape(y: int, x: int) -> LevelShape:
 
 
 def _convolution(inputs: int, outputs: int, *, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
-    """A convolution with memory but no values yet: torch's own initialisation would use its global generator."""
+    """A convolution with uninitialised values: torch's own initialisation would use its global generator."""
     layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel, stride=stride, padding=padding)
     return cast(nn.Conv2d, layer)

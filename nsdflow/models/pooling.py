@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CANDIDATE_TILE", "candidate_grid", "log_spaced_sizes", "pool", "pooling_weights"]
 
-#: Products are made in tiles of this many candidates and images, whatever is asked for at once, so that a pooled
-#: feature has the same bits in every block that holds it.
+#: Products are computed in tiles of this many candidates and images, whatever the size of the request. A pooled
+#: feature therefore has the same bits in every block that holds it.
 CANDIDATE_TILE = 32
 IMAGE_TILE = 64
 
@@ -44,14 +44,18 @@ def candidate_grid(
 
     Parameters
     ----------
-    sizes : standard deviations, in apertures. The grid is computed in their precision: float32 sizes give the
-        float32 values of code that works in float32.
-    spacing : distance wanted between neighbouring centres, in sizes (published: 1 for AlexNet, 1.4 for Gabor).
-    extent : width of the grid, in apertures.
+    sizes : sequence of float or ndarray, (size,)
+        Standard deviations, in apertures. The grid is computed in their precision: float32 sizes give the float32
+        values of code that works in float32.
+    spacing : float
+        Approximate distance between neighbouring centres, in sizes (published: 1 for AlexNet, 1.4 for Gabor).
+    extent : float
+        Width of the grid, in apertures.
 
     Returns
     -------
-    (candidate, 3) array of x, y, sigma; sizes in the order given, then y, then x running fastest.
+    ndarray, (candidate, 3)
+        Values of x, y and sigma. Sizes are in the given order; within a size x varies fastest, then y.
 
     Examples
     --------
@@ -77,19 +81,22 @@ def candidate_grid(
 def pooling_weights(candidates: npt.ArrayLike | torch.Tensor, size: int) -> torch.Tensor:
     """Weight of every pixel of a ``size`` x ``size`` map under every candidate.
 
-    With d = 1 / size the width of a pixel, a candidate with ``sigma >= d`` is the sampled Gaussian
-    ``d^2 / (2 pi sigma^2) exp(-r^2 / (2 sigma^2))``, not renormalised where the map cuts it; a candidate smaller
-    than a pixel is the exact mass of the Gaussian in each pixel; ``sigma <= 0`` gives zeros. Both kinds are
-    separable, so that only one axis at a time is computed.
+    Let d = 1 / size be the width of a pixel. A candidate with ``sigma >= d`` is the sampled Gaussian
+    ``d^2 / (2 pi sigma^2) exp(-r^2 / (2 sigma^2))``, not renormalised where the map cuts it. A candidate smaller
+    than a pixel is the exact mass of the Gaussian in each pixel, and ``sigma <= 0`` gives zeros. Both kinds are
+    separable, so each axis is computed alone.
 
     Parameters
     ----------
-    candidates : (candidate, 3) x, y, sigma in apertures.
-    size : pixels on each side of the map.
+    candidates : array_like or Tensor, (candidate, 3)
+        Values of x, y and sigma, in apertures.
+    size : int
+        Pixels per side of the map.
 
     Returns
     -------
-    (candidate, size, size) float64 tensor on the CPU; axis 1 runs down the map, from y = 0.5 to y = -0.5.
+    Tensor, (candidate, size, size)
+        Weights in float64, on the CPU. Axis 1 runs down the map, from y = 0.5 to y = -0.5.
     """
     x, y, sigma = torch.as_tensor(candidates).to("cpu", torch.float64).unbind(dim=1)
     pixel = 1.0 / size
@@ -118,15 +125,22 @@ def pool(
 
     Parameters
     ----------
-    maps : one array (image, channel, y, x) a level, square maps; in memory, memory-mapped or on ``device``.
-    candidates : (candidate, 3) the whole grid.
-    block : which of them are wanted.
-    rows : (image,) which images are wanted.
-    device : where the products are computed.
+    maps : sequence of Tensor or ndarray, each (image, channel, y, x)
+        Square maps, one array per level; in memory, memory-mapped or on ``device``.
+    candidates : ndarray, (candidate, 3)
+        The whole grid.
+    block : range
+        Candidates to pool.
+    rows : Tensor, (image,)
+        Images to pool.
+    device : torch.device or str
+        Device that computes the products.
 
     Returns
     -------
-    (candidate of the block, image of rows, feature) float32 on ``device``, levels joined along the features.
+    Tensor, (candidate, image, feature)
+        Features of the candidates in ``block`` and the images in ``rows``, in float32 on ``device``. Levels are
+        joined along the features.
     """
     channels = [int(level.shape[1]) for level in maps]
     pooled = torch.empty(len(block), len(rows), sum(channels), device=device)

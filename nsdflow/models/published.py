@@ -25,36 +25,36 @@ __all__ = ["PublishedModel", "by_subject", "load_checkpoint", "read_published"]
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A published model; everything by subject is keyed "subj01" ...
+    """A published model. Mappings by subject have the keys "subj01" ...
 
     Attributes
     ----------
     encoder : Encoder
-        In evaluation mode, on the CPU, in the precision of the file.
+        Prefilter and trunk, in evaluation mode, on the CPU, in the precision of the file.
     readouts : mapping of str to Readout
-        As ``encoder``.
+        Readouts by subject, in the same state as ``encoder``.
     group : str or None
         ROI group of the trunk, in files of GNet8r and of transfer; None for GNet8j.
     group_mask : mapping of str to numpy.ndarray
-        (early voxel,) bool, which of the early voxels the readouts are; empty where the readouts are all of them.
+        (early voxel,) bool, whether an early voxel has a readout; empty where all of them have one.
     input_mean : numpy.ndarray
-        (3,), subtracted from image / 255; the encoder has it already.
+        (3,), subtracted from image / 255. The encoder includes it.
     volume_shape : mapping of str to tuple of int
         Shape of the subject's volume; empty in files of the synthetic notebook.
     flat_index, roi : mapping of str to numpy.ndarray
         (voxel,) index of each readout's voxel in the volume, C order, and its ROI label; empty where the file has none.
     all_flat_index, all_roi : mapping of str to numpy.ndarray
-        (early voxel,) the same of all early voxels.
+        (early voxel,) index and ROI label of all early voxels.
     validation_accuracy : mapping of str to numpy.ndarray
         (voxel,) correlation over validation trials.
     train_loss, holdout_loss : numpy.ndarray
-        (epoch,).
+        (epoch,) loss.
     holdout_accuracy : mapping of str to numpy.ndarray
         (epoch, voxel) correlation over holdout trials.
     best_epoch : int
         Epoch of the best snapshot, from 0.
     best_score : float
-        Its median holdout correlation.
+        Median holdout correlation of that epoch.
     batch_size : int
         Trials per batch.
     holdout_frac : float
@@ -92,17 +92,22 @@ def load_checkpoint(path: str | Path, *, which: Literal["best", "final"] = "best
     Parameters
     ----------
     path : str or path
-        Such as ``gnet8j_model_params.pt``, or ``model_params_V1`` of GNet8r.
+        File such as ``gnet8j_model_params.pt``, or ``model_params_V1`` of GNet8r.
     which : {"best", "final"}
-        The snapshot of the best epoch, or that of the last.
+        The snapshot of the best epoch, or of the last.
+
+    Returns
+    -------
+    PublishedModel
+        Networks and results of the file.
 
     Raises
     ------
     MissingDataError
         There is no such file.
     SourceError
-        It is not such a checkpoint, or holds anything but tensors, arrays, numbers, strings and plain containers;
-        nothing of it has been executed then.
+        The file is not such a checkpoint, or it holds anything but tensors, arrays, numbers, strings and plain
+        containers. Nothing in it is executed.
     """
     path = Path(path)
     if not path.is_file():
@@ -156,7 +161,7 @@ def by_subject(values: Mapping[int, Any], convert: Any) -> Mapping[str, Any]:
 
 
 def _encoder(state: Mapping[str, Tensor]) -> Encoder:
-    """From the published names: ``mu``, ``pre.conv1.0``, ``enc.conv3``, ``enc.bn1``, ``enc.conv4a.conv1`` ..."""
+    """Encoder from published names: ``mu``, ``pre.conv1.0``, ``enc.conv3``, ``enc.bn1``, ``enc.conv4a.conv1`` ..."""
     weights = {
         f"{ours}.{kind}": state[f"pre.{theirs}.0.{kind}"]
         for ours, theirs in (("features.0", "conv1"), ("features.3", "conv2"))
@@ -193,7 +198,7 @@ def _readout(state: Mapping[str, Tensor], encoder: Encoder) -> Readout:
 
 
 def _numpy_globals() -> list[Any]:
-    """What numpy's arrays and scalars are pickled as, under the module names of numpy 1 and 2."""
+    """Functions that unpickle numpy's arrays and scalars, under the module names of numpy 1 and 2."""
     reconstruct, scalar = np.array(0).__reduce__()[0], np.float64(0).__reduce__()[0]
     functions: list[Any] = [
         (function, f"numpy.{core}.multiarray.{name}")
@@ -201,17 +206,17 @@ def _numpy_globals() -> list[Any]:
         for core in ("core", "_core")
     ]
     dtypes = {type(np.dtype(code)) for code in "?bhilqBHILQefdgSU"}
-    # a memmap pickles its values like any array; read as a plain one it opens no file
+    # a memmap pickles its values like any array; as a plain array it opens no file
     plain = [(np.ndarray, name) for name in ("numpy.memmap", "numpy.core.memmap.memmap", "numpy._core.memmap.memmap")]
     return [np.ndarray, np.dtype, *plain, *functions, *dtypes]
 
 
-#: Everything besides torch's own list that a checkpoint may name; none of these calls code from the file.
+#: Everything besides torch's own list that a checkpoint may name. None of these runs code from the file.
 _ALLOWED: Final = _numpy_globals()
 
 
 def read_published(path: Path) -> Mapping[str, Any]:
-    """The dictionary in a published file; nothing in it is executed or opened.
+    """Read the dictionary in a published file, without executing or opening anything in it.
 
     Raises
     ------

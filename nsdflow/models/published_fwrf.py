@@ -20,16 +20,16 @@ __all__ = ["PublishedFwrf", "PublishedFwrfSubject", "is_fwrf", "load_fwrf_file"]
 
 @dataclass(frozen=True)
 class PublishedFwrfSubject:
-    """One subject's fitted fields; v voxels, f features.
+    """Fitted fields of one subject, with v voxels and f features.
 
     Attributes
     ----------
     rf : numpy.ndarray
-        (v, 3) x, y, sigma.
+        (v, 3) values of x, y and sigma.
     weights, feature_mean, feature_std : numpy.ndarray
-        (v, f); mean 0 and deviation 1 where features were not scored.
+        (v, f) readout weights, and moments of the features; mean 0 and deviation 1 where features were not z-scored.
     bias : numpy.ndarray
-        (v,).
+        (v,) readout biases.
     """
 
     rf: NDArray[np.floating]
@@ -41,21 +41,24 @@ class PublishedFwrfSubject:
 
 @dataclass(frozen=True)
 class PublishedFwrf:
-    """A published fwRF model; everything by subject is keyed "subj01" ...
+    """A published fwRF model. Mappings by subject have the keys "subj01" ...
 
     Attributes
     ----------
     subjects : mapping of str to PublishedFwrfSubject
+        Fitted fields by subject.
     level_layers : tuple of numpy.ndarray
         Numbers of the layers that each level joins, from 0.
     kept : tuple of numpy.ndarray
-        Channels of each joined level that are features, ascending.
+        Channels of each joined level that are features, in ascending order.
     volume_shape : mapping of str to tuple of int
+        Shape of the subject's volume.
     flat_index : mapping of str to numpy.ndarray
         (voxel,) index in the volume, C order.
     validation_accuracy : mapping of str to numpy.ndarray
         (voxel,) correlation over validation trials.
     holdout_frac : float
+        Share of training trials in the holdout.
     """
 
     subjects: Mapping[str, PublishedFwrfSubject]
@@ -68,7 +71,7 @@ class PublishedFwrf:
 
 
 def is_fwrf(content: Mapping[str, Any]) -> bool:
-    """Whether a published dictionary is of an fwRF model."""
+    """Whether a published dictionary holds an fwRF model."""
     return {"lmask", "fmask"} <= content.keys()
 
 
@@ -80,7 +83,7 @@ def load_fwrf_file(path: str | Path) -> PublishedFwrf:
     MissingDataError
         There is no such file.
     SourceError
-        It is not such a file, or holds anything but tensors, arrays, numbers, strings and plain containers.
+        The file is not of that kind, or it holds anything but tensors, arrays, numbers, strings and plain containers.
     """
     path = Path(path)
     if not path.is_file():
@@ -101,7 +104,7 @@ def load_fwrf_file(path: str | Path) -> PublishedFwrf:
 
 
 def _subject(parameters: Sequence[Any]) -> PublishedFwrfSubject:
-    """From the list (fields, weights, bias, mean, deviation), of which the last three may be None."""
+    """Subject from the list (fields, weights, bias, mean, deviation), of which the last three can be None."""
     rf, weights, bias, mean, deviation = (None if part is None else np.asarray(part) for part in parameters)
     if rf is None or weights is None:
         raise ValueError("no fields or weights")

@@ -1,7 +1,6 @@
 """Finished GNet runs as plain torch modules: from images to predictions, with torch and safetensors alone.
 
-The shapes of the tensors say all that is needed to build the networks again, so that neither Zarr, Dask nor the
-settings of the run are read.
+The shapes of the tensors are enough to rebuild the networks. Neither Zarr, Dask nor the settings of the run are needed.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ __all__ = ["SavedModel", "below", "build_encoder", "load_model", "load_readouts"
 class SavedModel(nn.Module):
     """One subject's voxels, predicted by one trunk or by one trunk per group of areas.
 
-    ``parts`` names the trunks with the number of voxels of each, in the order of the predictions' columns. A run
+    ``parts`` names the trunks with the number of voxels of each, in the order of the columns of the predictions. A run
     with a single trunk has its voxels in the order of its results.
     """
 
@@ -42,26 +41,26 @@ class SavedModel(nn.Module):
 
 
 def load_model(run: str | os.PathLike[str], subject: str | None = None) -> SavedModel:
-    """The networks of a finished GNet run.
+    """Load the networks of a finished GNet run.
 
     Parameters
     ----------
     run : path
         Folder of the run, or a copy of its ``model.safetensors``.
     subject : str, optional
-        Such as ``"subj01"``; the only one if None.
+        Subject such as ``"subj01"``; the only one if None.
 
     Returns
     -------
     SavedModel
-        In evaluation mode, on the CPU.
+        The networks, in evaluation mode, on the CPU.
 
     Raises
     ------
     MissingDataError
-        There is no such run, or it is not finished.
+        The run does not exist or is not finished.
     RunError
-        The file is damaged, or of a run of another kind.
+        The file is damaged, or belongs to a run of another kind.
     SelectionError
         The run lacks the subject, or has several.
 
@@ -104,7 +103,7 @@ def _parts(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def build_encoder(state: Mapping[str, Tensor], *, dropout: float = 0.5) -> Encoder:
-    """The encoder of the tensors of a trunk, in evaluation mode; its width is that of the tensors."""
+    """Build the encoder of a trunk from its tensors, in evaluation mode, with their width."""
     own = below(state, "encoder")
     last = max(name for name in own if name.startswith("trunk.") and name.endswith(".conv.weight"))
     encoder = Encoder(_empty_prefilter(), len(own[last]), dropout=dropout)
@@ -122,7 +121,7 @@ def load_readouts(state: Mapping[str, Tensor]) -> dict[str, Readout]:
 def _readout(state: Mapping[str, Tensor]) -> Readout:
     logits = [state[name] for name in sorted(state) if name.startswith("pooling_logits")]
     features = state["weights"].shape[1]
-    # the features of a level are not in the state: only their sum matters to the shapes of a readout
+    # the state lacks the number of features of each level; the shapes of a readout depend on their sum alone
     levels = [LevelShape(features if level == 0 else 0, *tensor.shape[1:]) for level, tensor in enumerate(logits)]
     readout = Readout(len(state["bias"]), levels)
     readout.load_state_dict(dict(state))
@@ -130,7 +129,7 @@ def _readout(state: Mapping[str, Tensor]) -> Readout:
 
 
 def _empty_prefilter() -> Prefilter:
-    """A prefilter whose values are about to be replaced."""
+    """A prefilter of zeros, whose values the caller replaces."""
     shapes = {name: ALEXNET_SHAPES[name] for name in ("features.0", "features.3")}
     weights = {f"{name}.weight": torch.zeros(shape) for name, shape in shapes.items()}
     biases = {f"{name}.bias": torch.zeros(shape[0]) for name, shape in shapes.items()}

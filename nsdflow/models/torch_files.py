@@ -14,27 +14,27 @@ from nsdflow.errors import SourceError
 
 __all__ = ["read_torch_file"]
 
-#: On damaged input torch's unpickler raises whatever its operations do.
+#: Errors of torch's unpickler on damaged input, which its operations raise.
 _DAMAGED = (RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError, OSError, zipfile.BadZipFile)
 
 
 def read_torch_file(path: Path, *, allowed: Sequence[Any] = ()) -> Any:
-    """What a file holds, on the CPU: tensors, numbers, strings, plain containers, and what is ``allowed`` besides.
+    """Read a file onto the CPU: tensors, numbers, strings, plain containers, and types that are ``allowed``.
 
     Raises
     ------
     SourceError
-        The file is damaged, or holds anything else; nothing of it has been executed then.
+        The file is damaged, or it holds anything else. Nothing in it is executed.
     """
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()  # torch does not look at the checksums that it writes
+                damaged = archive.testzip()  # torch does not verify the checksums that it writes
             if damaged is not None:
                 raise zipfile.BadZipFile(f"bad checksum of {damaged}")
         with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # its text advises to execute the file
+    except pickle.UnpicklingError as error:  # its message advises to execute the file
         raise SourceError(f"{path}: refused, it is not a file of tensors and plain values alone") from error
     except _DAMAGED as error:
         raise SourceError(f"{path}: not a torch file, or damaged ({_line(error)})") from error

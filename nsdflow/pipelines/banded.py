@@ -1,4 +1,4 @@
-"""Banded ridge: feature spaces with a regularisation of their own each, by himalaya's solvers, in blocks of voxels."""
+"""Banded ridge: one regularisation per feature space, by himalaya's solvers, in blocks of voxels."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Band(Frozen):
     features: str = Field(min_length=1)
     """A run of kind ``features``, or a file, as in a ridge pipeline."""
     layer: str | None = None
-    """Which of its layers or arrays, where it has several."""
+    """Layer or array to use, if there are several."""
 
 
 class BandedRidgePipeline(ModelPipeline):
-    """Ridge on several feature spaces together, each with its own regularisation per voxel."""
+    """Ridge on several feature spaces together, with one regularisation per space and voxel."""
 
     kind: Literal["banded_ridge"] = "banded_ridge"
     bands: dict[str, Band] = Field(min_length=1)
@@ -63,12 +63,12 @@ class BandedRidgePipeline(ModelPipeline):
     lambdas: int = Field(10, ge=1)
     """Overall regularisations, log-spaced; himalaya calls them alphas."""
     iterations: int = Field(100, ge=1)
-    """Random weightings of the bands that are tried, the same for all voxels."""
+    """Number of random weightings of the bands to try, the same for all voxels."""
     folds: int = Field(5, ge=2)
     """Folds of images in which weighting and regularisation are chosen."""
     standardise: bool = True
     predictions: bool = False
-    """Keep predictions of the validation images by band (band, image, voxel), for variance partitioning."""
+    """Whether to keep predictions of the validation images by band (band, image, voxel), for variance partitioning."""
     voxels_per_task: int = Field(4096, ge=1)
     features_at_once: int = Field(2048, ge=1)
 
@@ -83,7 +83,7 @@ class BandedRidgePipeline(ModelPipeline):
         return tuple(dict.fromkeys(name for name in named if "." not in name.rpartition("/")[2]))
 
     def as_ridge(self) -> RidgePipeline:
-        """How trials become responses by image: as in a ridge pipeline with folds of images."""
+        """Settings that average trials by image, as a ridge pipeline with folds of images does."""
         shared = {name: getattr(self, name) for name in ModelPipeline.model_fields if name not in ("kind", "name")}
         return RidgePipeline(name=self.name, lambda_by="kfold", folds=self.folds, **shared)
 
@@ -121,7 +121,7 @@ class PublishJob:
 
 def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder) -> Plan:
     """Kernels per subject, a solution per block of voxels, publication."""
-    solver()  # refuses a machine without himalaya before anything runs
+    solver()  # raises on a machine without himalaya before anything runs
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     tables = _tables(pipeline, folder)
@@ -269,14 +269,16 @@ def publish_banded(job: PublishJob) -> dict[str, Any]:
 
 
 def run_himalaya(Ks: torch.Tensor, Y: torch.Tensor, config: BandedRidgePipeline) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log kernel weights (band, voxel) and dual coefficients (image, voxel) by himalaya's random search.
+    """Find log kernel weights (band, voxel) and dual coefficients (image, voxel) by himalaya's random search.
 
     Parameters
     ----------
     Ks : Tensor
-        (band, image, image).
+        (band, image, image) kernels of the training images.
     Y : Tensor
-        (image, voxel), centred.
+        (image, voxel) responses, centred.
+    config : BandedRidgePipeline
+        Settings of the search.
     """
     from himalaya.backend import set_backend
     from sklearn.model_selection import KFold

@@ -19,9 +19,9 @@ __all__ = ["run_demo"]
 
 
 def run_demo(out: Path, client: Client, *, listen: Listener | None = None) -> list[str]:
-    """Write a synthetic NSD, ingest it, run the ``demo`` pipeline; returns the run folders.
+    """Write a synthetic NSD, ingest it, run the ``demo`` pipeline, and return the run folders.
 
-    Everything goes below ``out``; what is there already is kept, so that a second call only shows results.
+    All files are written below ``out``. Existing files are kept, so a second call only shows the results.
     """
     profile = load_storage("demo")
     nsd, store, runs = out / "nsd", out / "nsd.zarr", out / "runs"

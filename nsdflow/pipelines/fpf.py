@@ -1,4 +1,4 @@
-"""Flexible pooling fields on a frozen AlexNet (AlexNet-fpf): the readout and training of GNet, other features."""
+"""Flexible pooling fields on a frozen AlexNet (AlexNet-fpf): the readout and training of GNet on other features."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ class FpfPipeline(TrainedPipeline):
     feature_weights: str | None = None
     """File with the network's weights, or ``random``; the published ones if null."""
     layers: tuple[str, ...] = Field(("conv1", "conv2", "conv3", "conv4", "conv5"), min_length=1)
-    """Which of its layers, from the first to the last."""
+    """Layers of the network, from the first to the last."""
     max_features_per_layer: int = Field(512, ge=1)
-    """Of a layer with more channels, those that vary most over images."""
+    """Largest number of channels per layer; those that vary most over images are kept."""
 
     def pretrained(self) -> Mapping[str, str]:
         return pretrained(self.features, self.feature_weights)
 
 
-#: Images whose channels are measured at once.
+#: Images per batch of the channel moments.
 BATCH = 50
 
 
 def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
-    """One GPU task that trains the readouts of all subjects, and one that publishes."""
+    """Plan one GPU task that trains the readouts of all subjects, and one that publishes."""
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
-    sketch_network(pipeline.features, layers=pipeline.layers)  # refuses layers that it lacks
+    sketch_network(pipeline.features, layers=pipeline.layers)  # raises if the network lacks a layer
     queries = [opened.explain(subject, **pipeline.selection()) for subject in subjects]
     images = int(np.prod(opened.images().shape))
     train = Task(
@@ -103,7 +103,7 @@ class FpfJob:
 def train_fpf(job: FpfJob) -> dict[str, Any]:
     """Train every voxel's pooling fields and weights on the frozen features.
 
-    Of AlexNet, the run keeps which channels it read: ``channels.0`` ..., a tensor a level.
+    The run keeps the channels that it read: ``channels.0`` ..., one tensor per level.
     """
     config = job.pipeline
     report_activity(config, JOINT, "reading data")
@@ -132,14 +132,14 @@ def network_of(config: FpfPipeline) -> Network:
 
 
 def build_encoder(config: FpfPipeline, data: TrainingData) -> tuple[FrozenEncoder, dict[str, slice]]:
-    """The network's layers as levels, the most variable channels of each, and where each layer's features lie."""
+    """Build an encoder with the most variable channels of each layer, and the slice of each layer's features."""
     network = network_of(config)
     rows = torch.cat(data.image_rows(training_only=config.protocol == "strict")).unique()
     device, limit = choose_device(config.device), config.max_features_per_layer
     network.to(device)
     with torch.inference_mode():
         shapes = network(data.images[:1].to(device))
-        # without a layer to thin out, one image tells the channels as well as all
+        # if no layer drops channels, one image is enough to count them
         measured = rows if any(maps.shape[1] > limit for maps in shapes) else rows[:1]
         moments = [channel_moments(network(data.images[part].to(device)), limit) for part in measured.split(BATCH)]
     kept, origin = select_channels(reduce(add, moments), group_layers(shapes), limit)

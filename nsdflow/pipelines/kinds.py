@@ -31,7 +31,7 @@ class Planner(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of pipeline. Its parts are named as ``module:name`` and imported on use."""
+    """One kind of pipeline. Its parts are named ``module:name`` and imported on first use."""
 
     name: str
     """Value of ``kind`` in a pipeline file."""
@@ -58,7 +58,7 @@ class Kind:
 
     @property
     def predictor(self) -> PredictorKind | None:
-        """How finished runs of this kind predict images."""
+        """Return the record of how finished runs of this kind predict images."""
         predictor: PredictorKind | None = None if self.predictor_at is None else _imported(self.predictor_at)
         return predictor
 
@@ -133,7 +133,7 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 
 def kind_of(name: object) -> Kind:
-    """The record of a kind.
+    """Return the record of a kind.
 
     Raises
     ------

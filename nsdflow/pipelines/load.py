@@ -58,7 +58,7 @@ def load_pipeline(
     Raises
     ------
     ConfigError
-        Listing every problem at once, each with its line and what to write instead.
+        Lists every problem at once, each with its line and its correction.
     SelectionError
         If there is no pipeline of that name.
     """

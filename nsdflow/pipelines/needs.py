@@ -1,4 +1,4 @@
-"""Inputs of a pipeline beside NSD: earlier runs, and files of weights; for ``nsdflow check --pipeline``."""
+"""Inputs of a pipeline besides NSD, for ``nsdflow check --pipeline``: earlier runs and files of weights."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["check_source", "describe_needs"]
 
 
-#: Networks with a name of their own in prose.
+#: Names of networks in prose.
 NAMES = {"alexnet": "AlexNet"}
 
 
 def check_source(
     source: str, *, pipeline: str | None = None, space: str | None = None, betas: str | None = None
 ) -> str:
-    """A page on a source of NSD; with a pipeline, on its subjects alone, and on what it needs beside NSD.
+    """Describe a source of NSD; with a pipeline, only its subjects, and the inputs that it needs besides NSD.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def check_source(
 
 
 def describe_needs(pipeline: PipelineBase) -> Iterator[str]:
-    """One line per input that a pipeline needs beside NSD."""
+    """One line per input that a pipeline needs besides NSD."""
     name = pipeline.name
     if isinstance(pipeline, SequencePipeline):
         yield f"{name} runs in turn: {', '.join(step.pipeline for step in pipeline.steps)}; --pipeline checks each"
@@ -56,7 +56,7 @@ def describe_needs(pipeline: PipelineBase) -> Iterator[str]:
 
 
 def _weights_line(name: str, network: str, given: str | None, setting: str) -> str:
-    """Where a pipeline finds a network's weights, or what is missing."""
+    """Location of a network's weights, or the file that is missing."""
     published = record_of(network).published
     called = NAMES.get(network, network)
     if given is None and published is None:

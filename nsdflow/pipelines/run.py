@@ -52,7 +52,7 @@ def run(
     store : str or path
         Path or URL of an nsdflow store.
     runs : str or path
-        Folder of the runs; the run's folder in it has the pipeline's name.
+        Folder of the runs. The run folder inside it has the name of the pipeline.
     cluster : str or distributed.Client
         ``"local"`` (worker processes on this machine), ``"threads"`` (in this process), a batch system such as
         ``"slurm"``, the address of a running scheduler, or a client.
@@ -66,7 +66,7 @@ def run(
     Returns
     -------
     xarray.DataTree
-        ``/subj01`` ... with results by voxel, ``/history`` by epoch. A sequence gives one such tree per pipeline.
+        Results by voxel in ``/subj01`` ..., and by epoch in ``/history``. A sequence gives one such tree per pipeline.
 
     Raises
     ------
@@ -113,10 +113,16 @@ def plan(
 
     Parameters
     ----------
-    pipeline, store, runs, **overrides
-        As for :func:`run`.
+    pipeline : str, path or mapping
+        Name of a shipped pipeline (``"gnet8j"``), a YAML file, or its contents.
+    store : str or path
+        Path or URL of an nsdflow store.
+    runs : str or path
+        Folder of the runs.
     cluster : str, optional
-        Check that the plan fits the workers of this cluster; see :func:`run`.
+        Cluster whose workers the plan must fit, as for :func:`run`. The plan is not checked against workers if None.
+    **overrides
+        Settings that differ from the pipeline's, as for :func:`run`.
 
     Returns
     -------
@@ -148,7 +154,7 @@ def plan(
 
 
 def _plan_or_note(step: RunStep) -> Plan:
-    """The plan of a step, or a note if it depends on the store of an earlier step."""
+    """The plan of a step, or a plan with a note only if an earlier step writes its store."""
     if step.made_earlier and not is_taken(step.store):
         note = f"on {step.store}, which an earlier step writes; planned when it is there"
         return Plan(f"{step.pipeline.name}: {step.pipeline.kind}", step.folder.path, (), notes=(note,))
@@ -176,7 +182,7 @@ def _carry_out(step: RunStep, plan: Plan, client: Client, listen: Listener | Non
         folder.begin(step.pipeline, step.store)
         if folder.finished:  # another command finished it meanwhile
             return
-        if not plan.missing():  # everything was done once, and the results were deleted
+        if not plan.missing():  # all tasks are done, and the results were deleted
             tell(f"{folder.path}: no results although all tasks are done; they were deleted, and run again")
             remove(folder.url("tasks"))
         with RunLog(folder.url("log.jsonl")) as log:
@@ -193,8 +199,8 @@ def _carry_out(step: RunStep, plan: Plan, client: Client, listen: Listener | Non
 
 
 def _remove_leftovers(folder: RunFolder) -> None:
-    """Remove what a command left that died between publishing its results and its end."""
+    """Remove files of a command that died after it published its results and before it ended."""
     target = folder.url("driver")
     if holder(target) is not None:
-        with suppress(RunError, StoreError), holding(target):  # a living one does it itself; others may not
+        with suppress(RunError, StoreError), holding(target):  # a running command removes its own files
             remove_parts(folder.path)

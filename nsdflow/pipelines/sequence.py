@@ -13,16 +13,16 @@ __all__ = ["SequencePipeline", "Step"]
 
 
 class Step(Frozen):
-    """One pipeline of a sequence, with settings that differ from its file."""
+    """One pipeline of a sequence, with the settings that differ from its file."""
 
     pipeline: str
     set: dict[str, Any] = Field(default_factory=dict)
     store: str | None = None
-    """Store that an earlier step wrote, ``RUN/NAME.zarr`` among the runs; the one the sequence runs on if null."""
+    """Store that an earlier step writes, ``RUN/NAME.zarr`` among the runs; the store of the sequence if null."""
 
 
 class SequencePipeline(PipelineBase):
-    """Pipelines run one after the other, in the order of their inputs."""
+    """Pipelines that run one after the other, in the order of their inputs."""
 
     kind: Literal["sequence"] = "sequence"
     steps: tuple[Step, ...] = Field(min_length=1)

@@ -49,8 +49,8 @@ def resolve(
 ) -> PipelineBase:
     """Load a pipeline with overrides.
 
-    For a sequence, ``{"gnet8j.train.epochs": 2}`` reaches the steps of that name, those of sequences within the
-    sequence too unless ``{"synthetic_transfer.gnet8j.train.epochs": 3}`` sets another value for these.
+    For a sequence, ``{"gnet8j.train.epochs": 2}`` applies to the steps of that name, also in sequences within the
+    sequence, unless ``{"synthetic_transfer.gnet8j.train.epochs": 3}`` sets another value for those.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def steps_of(
     store: str,
     runs: str,
 ) -> tuple[PipelineBase, list[RunStep]]:
-    """Resolve a pipeline and list its steps; every file is read once, and every step is valid before the first runs.
+    """Resolve a pipeline and list its steps. Every file is read once, and all steps are valid before one runs.
 
     A step that occurs twice with the same settings runs once.
 

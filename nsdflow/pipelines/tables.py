@@ -31,19 +31,19 @@ class TablesPipeline(PipelineBase):
 
     kind: Literal["tables"] = "tables"
     models: tuple[str, ...] = ("gabor_fwrf", "alexnet_fpf", "alexnet_fwrf", "gnet8j", "gnet8r", "gnet8jft")
-    """Runs that fill the columns of the pipelines they are called after; a run that is not there leaves NaN."""
+    """Runs that fill the columns of the pipelines they are named after; a run that does not exist leaves NaN."""
     transfers: dict[str, str] = Field(default_factory=lambda: {"Experimental": "transfer"})
-    """Transfer runs by the name of the set of responses they were found on."""
+    """Transfer runs, by the name of the set of responses they were fitted on."""
     comparisons: dict[str, tuple[str, str]] = Field(default_factory=dict)
-    """Further pairs of runs on the same voxels, one trunk per ROI first, by the name of their responses."""
+    """Further pairs of runs on the same voxels, by the name of their responses; the first has one trunk per ROI."""
 
 
-#: One trunk for each area, against a single one.
+#: A run with one trunk per area, compared with a run with a single trunk.
 COMPARED = {"gnet8j", "gnet8r"}
 
 
 def plan_tables(pipeline: TablesPipeline, *, store: str, folder: RunFolder) -> Plan:
-    """One task: it reads the results of other runs, and of ``store`` nothing."""
+    """Plan one task, which reads the results of other runs and nothing from ``store``."""
     for name in pipeline.models:
         if name not in PIPELINE_COLUMNS:
             raise one_of("pipeline with a column in the paper's tables", name, list(PIPELINE_COLUMNS))
@@ -75,8 +75,8 @@ class TablesJob:
 def make_tables(job: TablesJob) -> dict[str, Any]:
     """Write ``/accuracy``, ``/explainable``, ``/comparison`` and ``/transfer``, and a CSV file of each.
 
-    ``/comparison`` is of GNet8r (first) and GNet8j (second), by subject and area; ``/comparison_NAME`` of other pairs,
-    such as the two on synthetic responses.
+    ``/comparison`` compares GNet8r (first) and GNet8j (second), by subject and area. ``/comparison_NAME`` compares
+    other pairs, such as the two on synthetic responses.
 
     Raises
     ------

@@ -41,16 +41,16 @@ class TransferPipeline(TrainedPipeline):
     trunks: str = "gnet8r"
     """The run that trained the trunks: its name among the runs, or a path."""
     trunk_rois: tuple[str, ...] = ("V1", "V2", "V3", "hV4")
-    """Which trunks, from the lowest area of the supposed hierarchy to the highest."""
+    """Trunks, from the lowest area of the supposed hierarchy to the highest."""
     frozen_trunk: Literal["train", "eval"] = "train"
-    """Mode of the trunk: ``train`` as published (dropout, batch statistics), ``eval`` as one would expect."""
+    """Mode of the trunk: ``train`` as published (dropout, batch statistics), or ``eval`` (neither)."""
 
     def earlier_runs(self) -> tuple[str, ...]:
         return (self.trunks,)
 
 
 def plan_transfer(pipeline: TransferPipeline, *, store: str, folder: RunFolder) -> Plan:
-    """One GPU task a trunk, then one that lays the accuracies side by side."""
+    """Plan one GPU task per trunk, and one that joins the accuracies."""
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     queries = [opened.explain(subject, **pipeline.selection()) for subject in subjects]
@@ -124,7 +124,7 @@ class TransferPublication:
 
 @task("transfer.publish", version=1)
 def publish_transfer(job: TransferPublication) -> dict[str, Any]:
-    """By subject ``transfer_accuracy`` (model, voxel) beside the accuracy of the ROI's own model; ``/transfer``."""
+    """Publish ``transfer_accuracy`` (model, voxel) by subject, accuracy of the ROI's own model, and ``/transfer``."""
     own = open_run(job.trunks)
     trees = open_parts(job.folder, job.parts)
     model = xr.Variable("model", list(job.parts))
@@ -146,7 +146,7 @@ def publish_transfer(job: TransferPublication) -> dict[str, Any]:
 
 
 def _same_voxels(subject: str, own: xr.Dataset, transferred: xr.DataArray) -> xr.Dataset:
-    """Accuracies on other trunks next to those on the own one, voxel by voxel."""
+    """Accuracies on the other trunks and on the own trunk, for the same voxels."""
     rows = positions_of(own["flat_index"].values, transferred["flat_index"].values, subject)
     return own.assign(transfer_accuracy=(("model", "voxel"), transferred.values[:, rows])).assign_coords(
         model=transferred["model"].values

@@ -1,4 +1,4 @@
-"""Tuning as tasks: what the layers of a finished GNet add to every voxel of a subject, and where the voxel looks."""
+"""Tuning as tasks: contributions of the layers of a finished GNet to each voxel, and the voxel's pooling fields."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = [
 
 
 class TuningPipeline(PipelineBase):
-    """What each layer of a finished GNet run contributes to each voxel, and where the voxel looks."""
+    """Contribution of each layer of a finished GNet run to each voxel, and fits of the voxel's pooling fields."""
 
     kind: Literal["tuning"] = "tuning"
     model: str = "gnet8j"
@@ -61,14 +61,14 @@ class TuningPipeline(PipelineBase):
         return (self.model,)
 
 
-#: Voxels whose contributions by trial are in memory at once.
+#: Number of voxels whose contributions by trial are in memory at once.
 VOXELS_AT_ONCE = 512
-#: What the results by halves are called: ``half_inclusion`` beside ``inclusion`` by layer.
+#: Prefix of the results by halves: ``half_inclusion`` for ``inclusion`` by layer.
 HALF = "half"
 
 
 def plan_tuning(pipeline: TuningPipeline, *, store: str, folder: RunFolder) -> Plan:
-    """One GPU task a subject, then one that joins them and averages over ROIs."""
+    """Plan one GPU task per subject, and one that joins them and averages over ROIs."""
     opened = open_store(store)
     model = folder.sibling(pipeline.model)
     subjects = input_subjects(model, opened, pipeline.subjects)
@@ -148,7 +148,7 @@ def tune_subject(job: TuneJob) -> dict[str, Any]:
 
 @task("tuning.publish", version=1)
 def publish_tuning(job: TuningPublication) -> dict[str, Any]:
-    """All subjects in one tree, with averages over ROIs in ``/roi_summary``."""
+    """Publish all subjects in one tree, with averages over ROIs in ``/roi_summary``."""
     trees = open_parts(job.folder, job.subjects)
     datasets = {subject: tree[subject].to_dataset().load() for subject, tree in trees.items()}
     summaries = []
@@ -165,7 +165,7 @@ def publish_tuning(job: TuningPublication) -> dict[str, Any]:
 
 
 def validation_trials(config: GNetPipeline, store: Store, subject: str, flat_index: NDArray[np.int64]) -> xr.DataArray:
-    """Responses (trial, voxel) to shared images as the run's protocol scores them, for the run's voxels."""
+    """Responses (trial, voxel) of the run's voxels to shared images, z-scored by the run's protocol."""
     positions = positions_of(flat_index, store.voxels(subject)["flat_index"].values, subject)
     trials, _ = load_subject(config, store, subject, config.train.holdout_fraction, {"voxels": positions})
     return xr.DataArray(
@@ -178,7 +178,7 @@ def validation_trials(config: GNetPipeline, store: Store, subject: str, flat_ind
 def _contributions(
     config: TuningPipeline, networks: SubjectModel, store: Store, nsd_id: NDArray[np.int64], width: int
 ) -> xr.DataArray:
-    """(image, voxel, partition): what each layer adds to the predictions of the images of the validation trials."""
+    """Contribution (image, voxel, partition) of each layer to the predictions for validation images."""
     ids = np.unique(nsd_id)
     images = torch.from_numpy(load_images(store, ids))
     networks.check_size(images)
@@ -207,11 +207,11 @@ def _by_half(contributions: xr.DataArray, width: int) -> xr.DataArray:
 
 
 def _averages(name: str, values: xr.DataArray) -> bool:
-    """Whether an average over voxels means anything: not of angles, positions or categories."""
+    """Whether an average over voxels is meaningful, unlike that of angles, positions or categories."""
     circular = ("polar_angle", "orientation", "parameters")
     return "voxel" in values.dims and values.dtype.kind == "f" and name not in circular
 
 
 def _bare(dataset: xr.Dataset) -> xr.Dataset:
-    """Without coordinates of voxels, which all parts share."""
+    """Dataset without the coordinates of voxels, which all parts share."""
     return dataset.drop_vars([name for name, coord in dataset.coords.items() if "voxel" in coord.dims])

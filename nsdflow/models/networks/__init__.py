@@ -1,8 +1,8 @@
-"""Networks that turn images into feature maps: one table of records, used by every pipeline that takes features.
+"""Networks that turn images into feature maps: one table of records that all pipelines with features use.
 
 A network is named as in a pipeline file: ``alexnet``, ``gabor``, ``transformers:NAME``, ``timm:NAME``,
-``torchvision:NAME``, ``open_clip:NAME``, or ``package.module:function`` for one of your own. To add a family, write a
-function that opens it and its line in :data:`NETWORKS`.
+``torchvision:NAME``, ``open_clip:NAME``, or ``package.module:function`` for a custom network. To add a family, write a
+function that opens it, and add its line to :data:`NETWORKS`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class NetworkRecord:
     """A network, or a family of them."""
 
     name: str
-    """``alexnet``, or ``transformers:`` for a family whose members are named behind the colon."""
+    """``alexnet``, or ``transformers:`` for a family whose members are named after the colon."""
     open_at: str
     """``module:function`` that takes name, weights, seed, layers (and cache for a published file)."""
     published: str | None = None
     """URL of the published weights, where nsdflow fetches them itself."""
     layers: tuple[str, ...] | None = None
-    """Names of the layers, where they are known without building it."""
+    """Names of the layers, where they are known without building the network."""
     memory: int = 2 << 30
-    """Bytes of a task for the network and the maps of a batch of images."""
+    """Bytes per task for the network and the maps of a batch of images."""
     weightless: bool = False
-    """Whether it is computed from constants."""
+    """Whether the network is computed from constants and has no weights."""
 
     @property
     def open(self) -> Callable[..., Network]:
-        """The function that opens it."""
+        """Function that opens the network."""
         module, _, function = self.open_at.partition(":")
         opened: Callable[..., Network] = getattr(import_module(module), function)
         return opened
@@ -67,12 +67,12 @@ NETWORKS: Final[Mapping[str, NetworkRecord]] = {
     )
 }
 
-#: Networks of one's own, ``package.module:function``.
+#: Custom networks, ``package.module:function``.
 OWN: Final = NetworkRecord("package.module:function", f"{_HERE}.hooks:open_own")
 
 
 def record_of(name: str) -> NetworkRecord:
-    """The record of a network.
+    """Return the record of a network.
 
     Raises
     ------
@@ -100,13 +100,20 @@ def open_network(
     Parameters
     ----------
     name : str
-        As in a pipeline file.
+        Name, as in a pipeline file.
     weights : str, optional
-        A local file, ``random`` (drawn with ``seed``), or None for the published ones.
+        A local file, or ``random`` (drawn with ``seed``); the published weights if None.
     layers : sequence of str, optional
-        Layers to return, all if None.
+        Layers to return; all if None.
+    seed : int
+        Seed of random weights.
     cache : path, optional
-        Folder that receives published files which nsdflow fetches itself.
+        Folder for the published files that nsdflow fetches itself.
+
+    Returns
+    -------
+    Network
+        The network, in evaluation mode.
 
     Raises
     ------
@@ -128,7 +135,7 @@ def open_network(
 
 
 def sketch_network(name: str, *, layers: Sequence[str] | None = None) -> Network:
-    """A network of shapes alone (torch's ``meta`` device): nothing is computed or downloaded but a configuration."""
+    """Build a network of shapes alone (torch's ``meta`` device); it downloads at most a configuration."""
     import torch
 
     with torch.device("meta"):
@@ -136,7 +143,7 @@ def sketch_network(name: str, *, layers: Sequence[str] | None = None) -> Network
 
 
 def describe_network(name: str, weights: str | None = "random", *, image_size: int = 227) -> str:
-    """Layers with shapes, preprocessing and bytes per image, as text for a terminal.
+    """Describe layers with shapes, preprocessing and bytes per image, as text for a terminal.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """AlexNet's eight feature levels, as the published fwRF model uses them.
 
-Weights carry torchvision's key names (``features.0.weight`` ... ``classifier.6.bias``): its file loads as it is::
+Weights have torchvision's key names (``features.0.weight`` ... ``classifier.6.bias``), so its file loads unchanged::
 
     network = AlexNet(load_alexnet_weights(cache="~/.cache/nsdflow"))
     levels = extract_levels(network, images)         # 256 x 27 x 27, 896 x 13 x 13, 1536 x 1 x 1 for 227 pixels
@@ -39,19 +39,20 @@ def imagenet_normalised(images: Tensor) -> Tensor:
 class AlexNet(nn.Module):
     """Frozen AlexNet that returns its eight feature levels.
 
-    conv1 after its pooling, conv2 before its own, conv3, conv4, conv5, then fc6, fc7 and fc8 as 1 x 1 maps; all after
-    their ReLU except fc8, which has none. fc6 sees conv5 max-pooled (3, stride 2) and averaged to 6 x 6.
+    The levels are conv1 after its pooling, conv2 before its pooling, conv3, conv4, conv5, and fc6, fc7 and fc8 as 1 x 1
+    maps. All are taken after the ReLU, except fc8, which has none. fc6 receives conv5 max-pooled (3, stride 2) and
+    averaged to 6 x 6.
 
     Parameters
     ----------
     weights : mapping of str to Tensor
         State dict in torchvision's key names, see :func:`nsdflow.models.networks.weights.load_alexnet_weights`. The
-        weights of the fully connected layers are used as they are, not copied.
+        weights of the fully connected layers are not copied.
     """
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
-        with torch.device("meta"):  # shapes alone: nothing is drawn only to be replaced
+        with torch.device("meta"):  # shapes alone: random initial weights would be replaced at once
             self.features = nn.ModuleDict(
                 {
                     "0": _convolution("features.0", stride=4, padding=2),
@@ -63,7 +64,7 @@ class AlexNet(nn.Module):
             )
             self.classifier = nn.ModuleDict({key: _linear(f"classifier.{key}") for key in ("1", "4", "6")})
         self.load_state_dict({name: values.float() for name, values in weights.items()}, assign=True)
-        # on the CPU convolutions over channels-last memory take two thirds of the time
+        # on the CPU, convolutions in channels-last memory take two thirds of the time
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.requires_grad_(False)
         self.eval()

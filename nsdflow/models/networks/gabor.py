@@ -1,6 +1,6 @@
 """The Gabor pyramid of the Gabor-fwRF model: complex cells at 12 spatial frequencies and 6 orientations.
 
-One small filter pair serves all frequencies: for a higher frequency the image is made larger, not the filter smaller.
+One small filter pair serves all frequencies: a higher frequency uses a larger image, not a smaller filter.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ LUMINANCE: Final = (0.2126, 0.7152, 0.0722)
 def gabor_filters(orientations: int = 6) -> tuple[Tensor, Tensor]:
     """Even and odd filters, each (orientation, 12, 12) float64.
 
-    Gratings ``cos`` and ``sin`` of 2.8 cycles a filter at ``k pi / orientations``, under a Gaussian of unit mass; the
-    twelve samples of an axis run from -6 to 6 pixels, both ends included.
+    The filters are gratings ``cos`` and ``sin`` of 2.8 cycles per filter at ``k pi / orientations``, under a Gaussian
+    of unit mass. The twelve samples of an axis run from -6 to 6 pixels, both ends included.
     """
     axis = torch.linspace(-FILTER_PIXELS / 2, FILTER_PIXELS / 2, FILTER_PIXELS, dtype=torch.float64)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -45,11 +45,11 @@ def gabor_filters(orientations: int = 6) -> tuple[Tensor, Tensor]:
 
 
 class GaborPyramid(nn.Module):
-    """One layer of maps a frequency: local contrast energy, ``log(1 + sqrt(sqrt(even^2 + odd^2)))``.
+    """One layer of maps per frequency: local contrast energy, ``log(1 + sqrt(sqrt(even^2 + odd^2)))``.
 
     The grey image (0.2126 R + 0.7152 G + 0.0722 B, of image / 255) is resized bilinearly, without antialiasing, to
-    ``round(4.13 f)`` pixels a side for frequency f, padded by 6 and convolved with the filter pairs: maps are one pixel
-    wider than the resized image.
+    ``round(4.13 f)`` pixels per side for frequency f, padded by 6, and convolved with the filter pairs. Maps are one
+    pixel wider than the resized image.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class GaborPyramid(nn.Module):
         self.register_buffer("filters", torch.cat([even, odd])[:, None].float())
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps (image, orientation, y, x) a frequency of images (image, 3, y, x), uint8 or floats of 0 to 255."""
+        """Maps (image, orientation, y, x) per frequency, of images (image, 3, y, x), uint8 or floats of 0 to 255."""
         weights = torch.tensor(LUMINANCE, device=images.device)[:, None, None]
         grey = (images / 255 * weights).sum(1, keepdim=True)
         return [self._energy(grey, side) for side in self.sides]

@@ -1,4 +1,4 @@
-"""Any torch module as a network: the outputs of some of its modules, by forward hooks; and modules of one's own."""
+"""Any torch module as a network, with the outputs of some of its parts by forward hooks; and custom networks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["default_layers", "hooked", "load_weights", "open_own"]
 def hooked(
     name: str, module: nn.Module, layers: Sequence[str] | None, preprocessing: Preprocessing, **about: str
 ) -> Network:
-    """A network whose layers are modules by their dotted names; top-level modules if None.
+    """Build a network whose layers are modules by their dotted names; :func:`default_layers` if None.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def _tensors(output: Any) -> list[Tensor]:
 
 
 def default_layers(module: nn.Module) -> list[str]:
-    """Top-level modules, and the blocks of those that are sequences, without the ones that have no parameters."""
+    """Top-level modules that have parameters; a sequence of blocks is replaced by its blocks."""
     names = []
     for name, child in module.named_children():
         blocks = isinstance(child, nn.Sequential | nn.ModuleList)
@@ -90,9 +90,9 @@ def load_weights(module: nn.Module, weights: str) -> None:
 
 
 def open_own(name: str, weights: str | None, seed: int, layers: Sequence[str] | None) -> Network:
-    """A network of one's own: ``package.module:function`` returns an ``nn.Module``.
+    """Open a custom network: ``package.module:function`` returns an ``nn.Module``.
 
-    The module may say ``layers`` (dotted names) and ``preprocessing`` (:class:`Preprocessing`) as attributes.
+    The module can have the attributes ``layers`` (dotted names) and ``preprocessing`` (:class:`Preprocessing`).
 
     Raises
     ------

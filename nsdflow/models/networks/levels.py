@@ -2,13 +2,13 @@
 
 A :class:`FeatureNetwork` is any callable that turns a batch of images into a list of maps (image, channel, y, x), one
 per layer: :class:`~nsdflow.models.networks.alexnet.AlexNet`, :class:`~nsdflow.models.networks.gabor.GaborPyramid`,
-or one of your own, in two lines::
+or a custom network, in two lines::
 
     backbone = create_feature_extractor(resnet18(weights=...), ["layer1", "layer2", "layer3"])   # torchvision
     network = lambda images: list(backbone(imagenet_normalised(images)).values())
 
-A *level* joins the layers whose maps have the same size, along the channels. Channels that hardly vary over images are
-dropped layer by layer (:func:`select_channels`), and every channel keeps its layer of origin.
+A *level* joins the layers whose maps have the same size, along the channels. :func:`select_channels` drops the
+channels of each layer that vary least over images. Every channel keeps its layer of origin.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class FeatureNetwork(Protocol):
-    """Anything that maps images (image, 3, y, x), uint8 or floats of 0 to 255, to one map tensor a layer."""
+    """Anything that maps images (image, 3, y, x), uint8 or floats of 0 to 255, to one map tensor per layer."""
 
     def __call__(self, images: Tensor, /) -> list[Tensor]: ...
 
@@ -46,8 +46,8 @@ class FeatureNetwork(Protocol):
 class Levels:
     """Feature maps of a set of images.
 
-    ``maps`` holds one array (image, channel, y, x) a level, in memory or memory-mapped; ``layer_of_feature`` the layer
-    of origin of every channel, levels joined in order.
+    ``maps`` holds one array (image, channel, y, x) per level, in memory or memory-mapped. ``layer_of_feature`` holds
+    the layer of origin of every channel, with the levels in order.
     """
 
     maps: tuple[Tensor | np.ndarray[Any, Any], ...]
@@ -66,9 +66,9 @@ class Levels:
 
 @dataclass(frozen=True)
 class ChannelMoments:
-    """Sums over images of each channel's spatial mean and spatial mean square, one float64 tensor a layer.
+    """Sums over images of each channel's spatial mean and spatial mean square, one float64 tensor per layer.
 
-    Moments of separate blocks of images add up, so that they can be computed in one pass spread over workers.
+    Moments of separate blocks of images add up, so that workers can compute them in one pass.
     """
 
     images: int
@@ -91,7 +91,7 @@ class ChannelMoments:
 def channel_moments(layers: list[Tensor], limit: int | None = 0) -> ChannelMoments:
     """Moments of one batch of maps (image, channel, y, x).
 
-    Layers of at most ``limit`` channels (None: all) get zeros: they are kept whole, whatever their variance.
+    Layers of at most ``limit`` channels (all layers if None) get zeros: they keep all channels, whatever the variance.
     """
     return sum_moments(*image_moments(layers, limit))
 
@@ -104,7 +104,7 @@ def image_moments(layers: list[Tensor], limit: int | None = 0) -> tuple[list[Ten
 
 
 def sum_moments(mean: list[Tensor], square: list[Tensor]) -> ChannelMoments:
-    """Moments of a set of images from those of each, as :func:`image_moments` gives them."""
+    """Moments of a set of images, from the moments of each image as :func:`image_moments` returns them."""
     sums = (tuple(layer.double().sum(0).cpu() for layer in layers) for layers in (mean, square))
     return ChannelMoments(len(mean[0]), *sums)
 
@@ -163,29 +163,29 @@ def extract_levels(
     device: torch.device | str = "cpu",
     keep_on: torch.device | str = "cpu",
 ) -> Levels:
-    """Maps of all images in one pass, merged by size, with at most ``limit`` channels a layer.
+    """Maps of all images in one pass, merged by size, with at most ``limit`` channels per layer.
 
     Parameters
     ----------
     network : FeatureNetwork
-        Computes the maps; the caller moves it to ``device``.
+        Computes the maps. The caller moves it to ``device``.
     images : Tensor or ndarray
-        (image, 3, y, x) uint8, in memory or memory-mapped; read by batches.
+        (image, 3, y, x) uint8, in memory or memory-mapped. It is read by batches.
     limit : int or None
-        Most channels kept of one layer, those with the largest variance over ``images``; None keeps all.
+        Largest number of channels per layer: those with the largest variance over ``images`` are kept. None keeps all.
     batch : int
-        Images per call of the network. On the CPU few are enough: AlexNet's fully connected layers take as long for
-        25 images as for 50, and its largest activation of these is 40 MB. A GPU wants hundreds.
+        Images per call of the network. Small batches are enough on the CPU: AlexNet's fully connected layers take as
+        long for 25 images as for 50, whose largest activation is 40 MB. A GPU needs hundreds of images per batch.
     device : device
-        Receives the batches.
+        Device that receives the batches.
     keep_on : device
-        Holds the maps of all images.
+        Device that holds the maps of all images.
 
     Returns
     -------
     Levels
-        In memory, float32, on ``keep_on``. During the call every channel of every image is held, which saves the
-        second pass that the selection would need.
+        Maps in memory, float32, on ``keep_on``. The call holds every channel of every image, so that the selection
+        needs no second pass.
     """
     if len(images) == 0:
         raise ValueError("extract_levels needs at least one image")
@@ -208,5 +208,5 @@ def extract_levels(
 
 
 def _room(images: int, layers: list[Tensor], device: torch.device | str) -> Tensor:
-    """Room for the merged maps of all images."""
+    """Allocate the merged maps of all images."""
     return torch.empty(images, sum(maps.shape[1] for maps in layers), *layers[0].shape[2:], device=device)

@@ -22,12 +22,12 @@ PILLOW = {2: "bilinear", 3: "bicubic"}
 
 
 def library(name: str) -> Any:
-    """A library of the extra ``networks``.
+    """Import a library of the extra ``networks``.
 
     Raises
     ------
     MissingDataError
-        It is not installed, or cannot be loaded.
+        The library is not installed, or cannot be loaded.
     """
     try:
         return import_module(name)
@@ -39,13 +39,13 @@ def library(name: str) -> Any:
 def open_transformers(name: str, weights: str | None, seed: int, layers: Sequence[str] | None) -> Network:
     """An image model of transformers: a name of its hub, a folder with ``config.json``, or a type such as ``dinov2``.
 
-    Layers are ``layer0`` (embeddings) to the last hidden state, and ``pooled`` where the model has it. A type has
-    no published weights: it takes ``weights: random``.
+    The layers are ``layer0`` (embeddings) to the last hidden state, and ``pooled`` where the model has it. A type has
+    no published weights and requires ``weights: random``.
 
     Raises
     ------
     MissingDataError
-        The configuration or the weights are not on this machine, and cannot be fetched.
+        The configuration or the weights are not on this machine and cannot be fetched.
     """
     transformers = library("transformers")
     source = name.partition(":")[2]
@@ -87,14 +87,14 @@ def _configuration(transformers: Any, source: str, weights: str | None) -> Any:
                 "such as transformers:facebook/dinov2-small"
             )
         return transformers.CONFIG_MAPPING[source]()
-    local = weights == "random"  # nothing is fetched for a network that is drawn
+    local = weights == "random"  # a network with random weights needs no download
     return _offline(
         lambda: transformers.AutoConfig.from_pretrained(source, local_files_only=local), f"transformers:{source}"
     )
 
 
 def _offline(fetch: Any, name: str) -> Any:
-    """What a library fetches, or one line that says that it cannot."""
+    """Call a library's download, and reduce its error to one line."""
     try:
         return fetch()
     except (OSError, ValueError, RuntimeError) as error:
@@ -105,7 +105,7 @@ def _offline(fetch: Any, name: str) -> Any:
 
 
 def _preprocessing(transformers: Any, source: str, config: Any, weights: str | None) -> Preprocessing:
-    """What ``preprocessor_config.json`` says; the size of the configuration and ImageNet's constants without one."""
+    """Preprocessing of ``preprocessor_config.json``; without it, the configuration's size and ImageNet's constants."""
     size = getattr(config, "image_size", None) or 224
     try:
         file = None if weights == "random" and not Path(source).is_dir() else _cached(transformers, source)
@@ -129,14 +129,14 @@ def _preprocessing(transformers: Any, source: str, config: Any, weights: str | N
 
 
 def _cached(transformers: Any, source: str) -> str | None:
-    """The file of a folder, of the library's cache or of its hub; None where there is none."""
+    """The file in a folder, in the library's cache or on its hub; None if it is in none of them."""
     name = "preprocessor_config.json"
     file: str | None = transformers.utils.cached_file(source, name, _raise_exceptions_for_missing_entries=False)
     return file
 
 
 def _layer_names(config: Any, run: Any, preprocessing: Preprocessing, transformers: Any) -> list[str]:
-    """Names by a run of shapes alone."""
+    """Names of the layers, from a run on torch's ``meta`` device."""
     side = preprocessing.input_size or 224
     with torch.device("meta"), torch.inference_mode():
         sketch = transformers.AutoModel.from_config(config).eval()
@@ -147,7 +147,7 @@ def _layer_names(config: Any, run: Any, preprocessing: Preprocessing, transforme
 
 
 def open_timm(name: str, weights: str | None, seed: int, layers: Sequence[str] | None) -> Network:
-    """A model of timm; layers are its modules by their dotted names."""
+    """A model of timm. Its layers are its modules, by their dotted names."""
     timm = library("timm")
     source = name.partition(":")[2]
     if not timm.is_model(source.partition(".")[0]):
@@ -169,7 +169,7 @@ def open_timm(name: str, weights: str | None, seed: int, layers: Sequence[str] |
 
 
 def open_torchvision(name: str, weights: str | None, seed: int, layers: Sequence[str] | None) -> Network:
-    """A classification model of torchvision; layers are its modules by their dotted names."""
+    """A classification model of torchvision. Its layers are its modules, by their dotted names."""
     torchvision = library("torchvision")
     source = name.partition(":")[2]
     models = torchvision.models

@@ -1,4 +1,4 @@
-"""A network with named layers: how an image becomes its input, and what its layers give."""
+"""A network with named layers, its preprocessing of images, and the outputs of its layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["IMAGENET", "Network", "Preprocessing", "as_maps", "seeded", "weights
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image (3, y, x) of 0 to 255 becomes an input of a network.
+    """Preprocessing of an image (3, y, x) of 0 to 255 to the input of a network.
 
     The image is resized so that its shorter side has ``size`` pixels, cropped to ``crop`` x ``crop`` in the middle,
     divided by 255 and standardised. ``None`` leaves a step out.
@@ -34,7 +34,7 @@ class Preprocessing:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Inputs (image, 3, y, x) float32 of images (image, 3, y, x), uint8 or floats of 0 to 255."""
-        # of bytes on the CPU torch resizes as Pillow does, rounding included
+        # on the CPU, torch resizes bytes as Pillow does, rounding included
         pixels = images if images.dtype == torch.uint8 and images.device.type == "cpu" else images.float()
         if self.size is not None and min(pixels.shape[2:]) != self.size:
             ratio = self.size / min(pixels.shape[2:])
@@ -50,11 +50,11 @@ class Preprocessing:
 
     @property
     def input_size(self) -> int | None:
-        """Pixels per side of the input; None if it is the image's own."""
+        """Pixels per side of the input; None if it is the size of the image."""
         return self.crop or self.size
 
 
-#: Images as they are, standardised with ImageNet's constants.
+#: Images of unchanged size, standardised with ImageNet's constants.
 IMAGENET = Preprocessing(size=None)
 
 
@@ -64,18 +64,20 @@ class Network(nn.Module):
     Parameters
     ----------
     name : str
-        As in a pipeline file.
+        Name, as in a pipeline file.
     module : nn.Module
-        What computes.
+        Module that computes the layers.
     layers : sequence of str
         Names of the layers, in order.
     run : callable
-        Module and images (image, 3, y, x) of 0 to 255 to one tensor per layer: maps (image, channel, y, x), tokens
-        (image, token, channel) or vectors (image, channel).
+        Takes the module and images (image, 3, y, x) of 0 to 255, and returns one tensor per layer: maps (image,
+        channel, y, x), tokens (image, token, channel) or vectors (image, channel).
     preprocessing : Preprocessing or None
-        For the record; None where the module does it by itself.
+        Preprocessing, for the record; None if it is part of the module.
     weights : str
-        Where the weights come from.
+        Source of the weights.
+    version : str
+        Name and version of the library.
     """
 
     def __init__(
@@ -99,16 +101,16 @@ class Network(nn.Module):
         return [as_maps(tensor) for tensor in self.outputs(images)]
 
     def outputs(self, images: Tensor) -> list[Tensor]:
-        """What the layers give, as they give it."""
+        """Outputs of the layers, in their own shapes."""
         return self._run(self.module, images)
 
     def only(self, layers: Sequence[str] | None) -> Network:
-        """The same network with some of its layers, in the order of the network.
+        """Return the network with some of its layers, in the order of the network.
 
         Raises
         ------
         SelectionError
-            It has no such layer.
+            The network has no such layer.
         """
         if layers is None:
             return self
@@ -132,14 +134,14 @@ class Network(nn.Module):
         )
 
     def shapes(self, image_size: int) -> dict[str, tuple[int, ...]]:
-        """Shape of each layer's output for one image of ``image_size`` pixels, as the layer gives it."""
+        """Shape of each layer's output for one image of ``image_size`` pixels, without the image axis."""
         device = next((tensor.device for tensor in self.module.state_dict().values()), torch.device("cpu"))
         with torch.inference_mode():
             outputs = self.outputs(torch.zeros(1, 3, image_size, image_size, device=device))
         return {layer: tuple(tensor.shape[1:]) for layer, tensor in zip(self.layers, outputs, strict=True)}
 
     def identity(self) -> dict[str, Any]:
-        """What decides about the features: name, version, layers, preprocessing, weights and their hash."""
+        """Everything that determines the features: name, version, layers, preprocessing, weights and their hash."""
         return {
             "name": self.name,
             "version": self.version,
@@ -153,7 +155,7 @@ class Network(nn.Module):
 def as_maps(tensor: Tensor) -> Tensor:
     """Any output of a layer as maps (image, channel, y, x).
 
-    Of tokens, the last square number make the grid: those before them (class, registers) are left out.
+    The last tokens form the largest square grid. The tokens before them (class, registers) are left out.
     """
     if tensor.ndim == 4:
         return tensor
@@ -176,7 +178,7 @@ def weights_hash(module: nn.Module) -> str:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Torch's generator seeded within the block, and as it was after it."""
+    """Seed torch's generator within the block, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,7 +1,7 @@
 """AlexNet's published weights: from a local file, or from torchvision's URL with its hash checked.
 
-The file is torchvision's ``alexnet-owt-7be5be79.pth``: keys ``features.0.weight`` ... ``classifier.6.bias``. The eight
-hexadecimal digits in its name open its SHA-256, so a download can be verified without a second file.
+The file is torchvision's ``alexnet-owt-7be5be79.pth``, with keys ``features.0.weight`` ... ``classifier.6.bias``. Its
+name has the first eight hexadecimal digits of its SHA-256, so a download can be verified without a second file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["ALEXNET_SHAPES", "ALEXNET_URL", "load_alexnet_weights"]
 
 ALEXNET_URL: Final = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 
-#: Shape of each weight in torchvision's file; a bias has the length of the first axis.
+#: Shape of each weight in torchvision's file. A bias has the length of the first axis.
 ALEXNET_SHAPES: Final[dict[str, tuple[int, ...]]] = {
     "features.0": (64, 3, 11, 11),
     "features.3": (192, 64, 5, 5),
@@ -40,21 +40,26 @@ ALEXNET_SHAPES: Final[dict[str, tuple[int, ...]]] = {
 def load_alexnet_weights(
     path: str | Path | None = None, *, cache: str | Path | None = None, url: str = ALEXNET_URL
 ) -> dict[str, Tensor]:
-    """AlexNet's state dict, in torchvision's key names.
+    """Load AlexNet's state dict, in torchvision's key names.
 
     Parameters
     ----------
     path : path, optional
-        A local ``.pth`` file with those keys. Nothing is downloaded when it is given.
+        A local ``.pth`` file with those keys. If given, nothing is downloaded.
     cache : path, optional
-        Folder that holds the published file, or receives it; used when ``path`` is None.
+        Folder that holds or receives the published file. It is used if ``path`` is None.
     url : str
-        Where the published file is. Its name must carry the first digits of its SHA-256, as torchvision's do.
+        URL of the published file. Its name must have the first digits of its SHA-256, as torchvision's names do.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Weights and biases by key.
 
     Raises
     ------
     MissingDataError
-        The file is not there and cannot be downloaded.
+        The file does not exist and cannot be downloaded.
     SourceError
         The file is not AlexNet's, or a download does not have the hash in its name.
 
@@ -88,7 +93,7 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 
 def _download(url: str, cache: Path) -> Path:
-    """The published file in ``cache``; downloaded aside, verified, then renamed, so that it is whole or absent."""
+    """Download the published file to a temporary name in ``cache``, verify it, and rename it: it is whole or absent."""
     file = cache / url.rpartition("/")[2]
     match = re.search(r"-([0-9a-f]{8,})\.", file.name)
     if match is None:

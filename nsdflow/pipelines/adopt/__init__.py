@@ -1,4 +1,4 @@
-"""``nsdflow adopt``: files of the published programs become runs like any other."""
+"""``nsdflow adopt``: conversion of files of the published programs into runs."""
 
 from nsdflow.pipelines.adopt.files import adopt
 

@@ -1,4 +1,4 @@
-"""Sorts published files by what they hold and makes their runs."""
+"""Conversion of published files into runs, by the kind of their content."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ __all__ = ["adopt"]
 def adopt(
     checkpoints: Sequence[str | os.PathLike[str]], *, store: str, runs: str = "runs", name: str | None = None
 ) -> list[str]:
-    """Turn files of the published programs into runs like any other.
+    """Convert files of the published programs into runs.
 
-    One file of GNet8j becomes the run ``gnet8j``; the files of GNet8r's trunks become ``gnet8r``; those of the
-    readouts on its trunks, adopted with them or after them, become ``transfer``; one of AlexNet-fwRF becomes
+    One file of GNet8j becomes the run ``gnet8j``. The files of the trunks of GNet8r become ``gnet8r``. The files of the
+    readouts on these trunks, adopted with them or after them, become ``transfer``. One file of AlexNet-fwRF becomes
     ``alexnet_fwrf``. Voxels are matched with those of the store by their index in the volume.
 
     Parameters
     ----------
     checkpoints : sequence of str or path
-        The files.
+        Paths of the files.
     store : str
         Path or URL of a store that holds the voxels.
     runs : str
         Folder that receives the runs.
     name : str, optional
-        Name of the run in place of the published one, where the files give a single run.
+        Name of the run instead of the published name, if the files make a single run.
 
     Returns
     -------
@@ -47,13 +47,13 @@ def adopt(
     Raises
     ------
     ConfigError
-        If two files are of the same trunk, or a name is given for several runs.
+        If two files hold the same trunk, or one name is given for several runs.
     MissingDataError
         If a file, the store, or the run of the trunks does not exist.
     RunError
         If a run of that name exists already.
     SelectionError
-        Listing all voxels that do not match those of the store.
+        If voxels do not match those of the store. The message lists them.
     SourceError
         If a file is not one of the published programs.
 

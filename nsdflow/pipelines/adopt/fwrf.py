@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["adopt_fwrf"]
 
-#: Fields of the file and of the grid are the same within this distance.
+#: Largest distance between equal fields of the file and of the grid.
 TOLERANCE = 1e-4
 
 
 def adopt_fwrf(path: str, store: Store, folder: RunFolder) -> None:
     """Make a run of a published AlexNet-fwRF file.
 
-    Predictions use no nonlinearity, as in the fit; the published program predicted with a logarithm.
+    Predictions use no nonlinearity, as in the fit. The published program used a logarithm in predictions only.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def adopt_fwrf(path: str, store: Store, folder: RunFolder) -> None:
 def _results(
     fitted: PublishedFwrfSubject, order: NDArray[np.intp], grid: NDArray[np.floating], path: str
 ) -> xr.Dataset:
-    """Arrays of one subject; fields become those of the grid, of which the file's are rounded."""
+    """Arrays of one subject. Fields of the grid replace those of the file, which are rounded."""
     distance = np.abs(fitted.rf[order, None, :] - grid[None]).max(-1)
     nearest = distance.argmin(1)
     if distance.min(1).max() > TOLERANCE:

@@ -82,15 +82,15 @@ def adopt_transfer(
     Parameters
     ----------
     files : sequence of PublishedFile
-        One per trunk.
+        Files of the readouts, one per trunk.
     store : Store
-        Holds the voxels.
+        Store that holds the voxels.
     folder : RunFolder
-        The new run.
+        Folder of the new run.
     trunks : RunFolder
-        The finished run of the trunks.
+        Folder of the finished run of the trunks.
     flat_index : mapping of str to array of int
-        (early voxel,) index in the volume, for files that have none.
+        (early voxel,) index in the volume, for files without indices.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def _part(
 
 
 def _history(model: PublishedModel, subjects: Sequence[str]) -> xr.Dataset:
-    """Curves by epoch; those of subjects that the store lacks enter the whole, as they did in the training."""
+    """Curves by epoch. Totals include subjects that the store lacks, as in the training."""
     joined = np.concatenate([np.atleast_2d(cc) for cc in model.holdout_accuracy.values()], axis=1)
     medians = np.array([np.median(np.atleast_2d(model.holdout_accuracy[name]), axis=1) for name in subjects]).T
     return xr.Dataset(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["match_voxels", "subject_table"]
 
-#: A message lists at most this many voxels of a subject.
+#: Largest number of voxels per subject in a message.
 LISTED = 5
 
 
@@ -30,18 +30,23 @@ def match_voxels(
     Parameters
     ----------
     store : Store
-        Where to look.
+        Store that holds the voxels.
     flat_index : mapping of str to array of int
         (voxel,) index in the volume, by subject.
     shapes : mapping of str to sequence of int
-        Shape of the volume by subject, as far as the file says it.
+        Shape of the volume by subject, if the file has it.
     file : str
-        Name for messages.
+        Name of the file, for messages.
+
+    Returns
+    -------
+    dict of str to array of int
+        (voxel,) positions in the store, by subject.
 
     Raises
     ------
     SelectionError
-        Listing all that does not match: other volumes, voxels that the store lacks, no subject in common.
+        If volumes differ, the store lacks voxels, or there is no subject in common. The message lists all mismatches.
     """
     subjects = [subject for subject in store.subjects if subject in flat_index]
     if not subjects:

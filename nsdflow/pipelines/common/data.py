@@ -1,4 +1,4 @@
-"""From the store to the arrays a fit takes: one subject's trials, responses and images, aligned by image."""
+"""Arrays for a fit, from a store: one subject's trials, responses and images, aligned by image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
     "zscore_on",
 ]
 
-#: Attribute of a store whose responses are scored already, as synthetic ones are; they are not scored again.
+#: Attribute of a store whose responses are z-scored already, such as synthetic ones. They are not z-scored again.
 SCORED: Final = "responses_are_scored"
 
 
@@ -50,13 +50,13 @@ class SubjectTrials:
     session: NDArray[np.int64]
     """(trial,)"""
     shared: NDArray[np.bool_]
-    """(trial,) whether the trial shows a shared image: these validate"""
+    """(trial,) whether the trial shows a shared image; such trials validate"""
     voxels: xr.Dataset
     """Voxel coordinates (flat_index, roi, ncsnr, ...) without data, in the order of the responses."""
     attrs: dict[str, Any]
-    """Volume shape, affine and the like, without attributes of the responses alone."""
+    """Attributes of the subject such as volume shape and affine, without those of the responses."""
     repetitions: NDArray[np.int64] | None = None
-    """(trial,) how many presentations each row averages; None for single trials"""
+    """(trial,) number of presentations that each row averages; None for single trials"""
 
     def averaged(self) -> SubjectTrials:
         """One row per image: the mean over its presentations, in the order of the subject's list."""
@@ -86,21 +86,26 @@ def load_trials(
     Parameters
     ----------
     store : Store
-        Where to read.
+        Store to read.
     subject : str
         Such as ``"subj01"``.
     selection : mapping, optional
         ``roi`` and ``voxels`` of a query; all voxels by default.
     zscore : bool
-        Per session and voxel over all trials, as published; otherwise percent signal change. Responses of a store
-        that holds them scored, such as synthetic ones, are taken as they are.
+        Whether to z-score per session and voxel over all trials, as published; otherwise responses are in percent
+        signal change. Responses that the store holds z-scored, such as synthetic ones, are not changed.
     shuffle : int, optional
-        Seed of the control in which images are dealt out to other trials; no control by default.
+        Seed of the control, which shuffles the images among trials; no control by default.
+
+    Returns
+    -------
+    SubjectTrials
+        All trials of the subject, in trial order.
 
     Raises
     ------
     SelectionError
-        If the subject has no voxel there.
+        If the subject has no voxel in the selection.
     """
     selection = dict(selection or {})
     lazy = store.responses(subject, **selection, zscore=zscore and not store.attrs.get(SCORED, False))
@@ -122,12 +127,12 @@ def load_trials(
 
 
 def check_voxels(store: Store, subject: str, voxels: int, selection: Mapping[str, Any]) -> None:
-    """Refuse a subject of which nothing was selected.
+    """Raise if the selection has no voxel of a subject.
 
     Raises
     ------
     SelectionError
-        Names the ROIs that have voxels.
+        If ``voxels`` is 0. The message names the ROIs that have voxels.
     """
     if not voxels:
         there = ", ".join(roi_masks(store.voxels(subject)["roi"]))
@@ -137,23 +142,23 @@ def check_voxels(store: Store, subject: str, voxels: int, selection: Mapping[str
 
 @dataclass(frozen=True)
 class ImageList:
-    """Images of a subject's own list of 10,000 that a store holds."""
+    """Images of a subject's list of 10,000 that a store holds."""
 
     nsd_id: NDArray[np.int64]
     """(image,) ascending"""
     shared: NDArray[np.bool_]
     """(image,) whether all subjects see the image"""
     complete: bool
-    """Whether the store holds the whole list; otherwise ``nsd_id`` are the images that the subject's trials show."""
+    """Whether the store holds the whole list; otherwise ``nsd_id`` holds the images that the subject's trials show."""
 
 
 def listed_images(store: Store, subject: str) -> ImageList:
-    """Images of a subject's own list: all of them where the store holds them, otherwise those that were shown.
+    """Images of a subject's list: all of them where the store holds them, otherwise those that were shown.
 
     Parameters
     ----------
     store : Store
-        Where to look.
+        Store of the images.
     subject : str
         Such as ``"subj01"``.
     """
@@ -189,9 +194,9 @@ def load_images(store: Store, nsd_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
 def zscore_on(
     responses: NDArray[np.float32], session: NDArray[np.int64], fitted_on: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Z-score each session with mean and std (ddof 0, + 1e-6) of some of its trials; NaN becomes 0.
+    """Z-score each session with the mean and std (ddof 0, + 1e-6) of some of its trials; NaN becomes 0.
 
-    ``fitted_on`` (trial,) marks the trials that statistics may see: the training trials of the strict protocol.
+    ``fitted_on`` (trial,) marks the trials that enter the statistics: the training trials of the strict protocol.
     """
     scored = np.zeros_like(responses)
     for number in np.unique(session):
@@ -205,9 +210,9 @@ def zscore_on(
 
 
 def dealt_out(shared: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
-    """For each trial the trial whose image it gets in the control: at random, shared images among themselves.
+    """For each trial, the trial whose image it gets in the control: random, with shared images among themselves.
 
-    Trials of one image get different images, so that nothing that is remembered of an image helps with another trial.
+    Trials of one image get different images, so that a memory of an image does not help with another trial.
     """
     rng = np.random.default_rng(seed)
     dealt = np.arange(len(shared))

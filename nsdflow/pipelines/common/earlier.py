@@ -24,7 +24,7 @@ Settings = TypeVar("Settings", bound=PipelineBase)
 
 
 def recorded_pipeline(run: RunFolder) -> PipelineBase:
-    """Settings that a run recorded when it began.
+    """Read the settings that a run recorded when it began.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def recorded_pipeline(run: RunFolder) -> PipelineBase:
 
 
 def run_settings(run: RunFolder, kind: type[Settings]) -> Settings:
-    """Settings of a run of one kind of pipeline.
+    """Read the settings of a run of one kind of pipeline.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def run_settings(run: RunFolder, kind: type[Settings]) -> Settings:
 
 
 def input_subjects(run: RunFolder, store: Store, wanted: str | Sequence[str]) -> tuple[str, ...]:
-    """Subjects of a store that a run has, or will have if it has not begun, and that are asked for."""
+    """Requested subjects of a store that a run has, or will have if it has not begun."""
     if not run.exists("run.yaml"):
         return select_subjects(store.subjects, wanted)
     config = recorded_pipeline(run)

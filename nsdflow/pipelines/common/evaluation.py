@@ -1,4 +1,4 @@
-"""How well predictions of shared images fit the trials that validate, with the ceiling beside it."""
+"""Accuracy of predictions of shared images on the validation trials, with the noise ceiling."""
 
 from __future__ import annotations
 
@@ -30,16 +30,27 @@ def validation_accuracy(
 
     Parameters
     ----------
-    predictions, predicted_ids
-        (image, voxel) and the images' ``nsd_id``.
-    responses, nsd_id
-        (trial, voxel) of the validation trials, and the image each shows.
-    ncsnr
-        (voxel,); no ceiling without it.
-    resamples
-        Of the bootstrap; no ``accuracy_std`` if 0.
-    repetitions
-        (trial,) presentations that each row of ``responses`` averages; single trials by default.
+    predictions : ndarray, (image, voxel)
+        Predicted responses.
+    predicted_ids : ndarray of int, (image,)
+        Values of ``nsd_id`` of the predicted images.
+    responses : ndarray, (trial, voxel)
+        Responses of the validation trials.
+    nsd_id : ndarray of int, (trial,)
+        The image that each validation trial shows.
+    ncsnr : DataArray or None, (voxel,)
+        Noise-ceiling signal-to-noise ratio. The result has no noise ceiling if None.
+    resamples : int
+        Bootstrap resamples. The result has no ``accuracy_std`` if 0.
+    seed : int
+        Seed of the bootstrap and of the shuffled images.
+    repetitions : ndarray of int, optional, (trial,)
+        Number of presentations that each row of ``responses`` averages; one if None.
+
+    Returns
+    -------
+    dict of str to DataArray, each (voxel,)
+        Scores by name.
     """
     predicted = xr.DataArray(predictions, dims=("image", "voxel"), coords={"nsd_id": ("image", predicted_ids)})
     measured = xr.DataArray(responses, dims=("trial", "voxel"), coords={"nsd_id": ("trial", nsd_id)})

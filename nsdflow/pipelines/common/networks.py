@@ -1,4 +1,4 @@
-"""How pipelines name networks."""
+"""Names of networks in pipelines."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def _known(name: str) -> str:
     return name
 
 
-#: A network of the table, checked when the pipeline is loaded.
+#: A network of the table. Its name is checked when the pipeline is loaded.
 NetworkName = Annotated[str, AfterValidator(_known)]
 
 
 def pretrained(network: str, weights: str | None) -> Mapping[str, str]:
-    """The network by the setting that may name a file of its weights, where published weights are read."""
+    """Network with published weights, by the setting that can name a local file of its weights."""
     return {} if record_of(network).weightless or weights == "random" else {"feature_weights": network}

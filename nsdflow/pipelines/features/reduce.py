@@ -45,7 +45,7 @@ def reduce_output(output: Tensor, spatial: str, tokens: str) -> Tensor:
 
 
 def feature_count(shape: tuple[int, ...], spatial: str, tokens: str) -> int:
-    """Features that :func:`reduce_output` gives for an output of that shape, without the image axis."""
+    """Number of features of :func:`reduce_output` for an output of that shape, without the image axis."""
     return int(reduce_output(torch.zeros(1, *shape, device="meta"), spatial, tokens).shape[1])
 
 
@@ -65,9 +65,9 @@ class Projection:
 
 
 def sparse_random(features: int, components: int, seed: int) -> Projection:
-    """Very sparse random projection (Li, Hastie and Church, 2006): of s = sqrt(features) entries one is not 0.
+    """Very sparse random projection (Li, Hastie and Church, 2006): one entry in s = sqrt(features) is not 0.
 
-    Entries are +-sqrt(s / components); distances are kept on average.
+    The entries are +-sqrt(s / components), which keeps distances on average.
     """
     rng = np.random.default_rng(seed)
     s = math.sqrt(features)
@@ -83,7 +83,7 @@ def sparse_random(features: int, components: int, seed: int) -> Projection:
 def fit_pca(features: Tensor, components: int) -> Projection:
     """Principal components (feature, component) of features (image, feature), from their Gram matrix.
 
-    Signs are such that the largest entry of a component is positive.
+    The sign of a component makes its largest entry positive.
     """
     mean = features.mean(0)
     X = features - mean
@@ -99,7 +99,7 @@ def fit_pca(features: Tensor, components: int) -> Projection:
 
 
 def make_projection(text: str, features: int, seed: int, fitted: Projection | None) -> tuple[int, Projection | None]:
-    """Components of a projection as settings write it, and the projection; a PCA must have been fitted."""
+    """Number of components of a projection named in the settings, and the projection; a PCA must be fitted already."""
     if text == "none":
         return features, None
     name, numbers = text.rstrip(")").split("(")

@@ -37,22 +37,22 @@ class FeaturesPipeline(PipelineBase):
     layers: tuple[str, ...] | None = None
     """Layers to keep; all if null."""
     spatial: Annotated[str, AfterValidator(_spatial)] = "keep"
-    """Of maps: ``keep`` every position, their ``mean`` or ``max``, or means over a grid: ``grid(4)``."""
+    """Reduction of maps: ``keep`` every position, ``mean``, ``max``, or means over the cells of a grid: ``grid(4)``."""
     tokens: Literal["cls", "mean", "keep"] = "keep"
-    """Of tokens: the first one, their mean, or all."""
+    """Reduction of tokens: the first one, their mean, or all."""
     projection: Annotated[str, AfterValidator(_projection)] = "none"
     """``sparse_random(n)`` or ``sparse_random(n, seed)``: n random combinations; ``pca(n)``: n principal components of
     images that no subject is validated on."""
     pca_images: int = Field(2000, ge=2)
-    """Images that a PCA is fitted on at most, drawn with the seed."""
+    """Largest number of images that a PCA is fitted on, drawn with the seed."""
     images: Literal["subjects", "all"] = "subjects"
-    """``subjects``: those that the subjects saw; ``all`` of the store."""
+    """``subjects``: images that the subjects saw; ``all``: all images of the store."""
     subjects: Subjects = "all"
     dtype: Literal["float32", "float16"] = "float32"
     images_per_task: int = Field(256, ge=1)
-    """Images of a task, which are the rows of a file of the result."""
+    """Images per task, and rows per file of the result."""
     batch_size: int = Field(32, ge=1)
-    """Images that pass the network at once."""
+    """Images per call of the network."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1)
 

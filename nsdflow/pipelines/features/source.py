@@ -1,4 +1,4 @@
-"""Where a ridge reads features: layers of a features run, or a file of one's own with a row per image."""
+"""Features that a ridge reads: layers of a features run, or a custom file with one row per image."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = ["FeatureTable", "open_features", "write_features"]
 
 
 class _Matrix(Protocol):
-    """Read by rows and columns."""
+    """A matrix that is read by rows and columns."""
 
     def read(self, rows: NDArray[np.intp], columns: slice) -> NDArray[Any]:
-        """Some rows (ascending) and a block of columns."""
+        """Read some rows (ascending) and a block of columns."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class FeatureTable:
     matrix: _Matrix
 
     def rows_of(self, ids: NDArray[np.int64]) -> Rows:
-        """The rows of some images (ascending), read when they are used.
+        """Rows of some images (ascending), which are read when they are used.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class _InMemory:
 
 
 def open_features(features: str, folder: RunFolder, layers: Sequence[str] | None = None) -> dict[str, FeatureTable]:
-    """Tables by layer.
+    """Open tables of features by layer.
 
     Parameters
     ----------
@@ -107,18 +107,23 @@ def open_features(features: str, folder: RunFolder, layers: Sequence[str] | None
         A features run beside ``folder``, its path, or a file: ``.npy`` or ``.npz`` (with ``nsd_id``, or with a file
         ``NAME.nsd_id.npy`` beside it), ``.zarr`` or ``.nc`` with a coordinate ``nsd_id``.
     folder : RunFolder
-        Of the run that reads.
+        Folder of the run that reads the features.
     layers : sequence of str, optional
-        All if None.
+        Layers to open; all if None.
+
+    Returns
+    -------
+    dict of str to FeatureTable
+        Tables by the name of the layer or array.
 
     Raises
     ------
     MissingDataError
         There is no such run or file.
     SourceError
-        The file's rows are not one per image, or hold NaN.
+        The file does not have one row per image, or it holds NaN.
     SelectionError
-        It has no such layer.
+        The run or file has no such layer.
     """
     suffix = Path(features).suffix
     tables = _from_file(Path(features).expanduser()) if suffix in READERS else _from_run(features, folder)
@@ -155,7 +160,7 @@ def _from_file(path: Path) -> dict[str, FeatureTable]:
 
 
 def _check(path: Path, name: str, ids: NDArray[Any] | None, values: NDArray[Any]) -> None:
-    """Refuse features whose rows cannot be those of images."""
+    """Raise if the rows of features cannot be those of images."""
     where = f"{path}: {name}"
     if ids is None:
         raise SourceError(f"{where}: which image is each row? give nsd_id in the file, or as {path.stem}.nsd_id.npy")
@@ -205,7 +210,7 @@ def _labelled(engine: Literal["zarr"] | None) -> Callable[[Path], _Read]:
     return read
 
 
-#: How each kind of file is read: ``nsd_id`` or None, and arrays (image, feature) by name.
+#: Readers of each kind of file; each returns ``nsd_id`` or None, and arrays (image, feature) by name.
 READERS: Final[Mapping[str, Callable[[Path], _Read]]] = {
     ".npy": _npy,
     ".npz": _npz,
@@ -215,12 +220,19 @@ READERS: Final[Mapping[str, Callable[[Path], _Read]]] = {
 
 
 def write_features(path: str, features: xr.DataArray | xr.Dataset) -> str:
-    """Keep labelled features, dims (image, feature) with the coordinate ``nsd_id``, where a pipeline can read them.
+    """Write labelled features, dims (image, feature) with the coordinate ``nsd_id``, for a pipeline to read.
 
     Parameters
     ----------
     path : str
-        Ends in ``.zarr``; give it as ``features`` of a ridge pipeline.
+        Path that ends in ``.zarr``. Give it as ``features`` of a ridge pipeline.
+    features : DataArray or Dataset
+        Features to write.
+
+    Returns
+    -------
+    str
+        The path.
 
     Raises
     ------

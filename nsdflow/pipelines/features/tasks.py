@@ -1,4 +1,4 @@
-"""Features as tasks: arrays are created, filled by blocks of images that own whole files, and published by a rename."""
+"""Features as tasks: tasks create arrays, fill whole files by blocks of images, and publish them by a rename."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ __all__ = [
     "share_features",
 ]
 
-#: Features of an inner chunk: what a solver reads at once is a multiple of it.
+#: Features per inner chunk. A solver reads a multiple of it at once.
 CHUNK_FEATURES = 1024
 
 
@@ -67,7 +67,7 @@ class LayersJob:
     store: str
     folder: str
     content: str
-    """Hash of what decides about the values."""
+    """Hash of everything that determines the values."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def image_ids(store: Store, pipeline: FeaturesPipeline) -> NDArray[np.int64]:
 
 
 def content_hash(store: Store, pipeline: FeaturesPipeline) -> str:
-    """Hash of network, layers, reductions and images: equal hashes are equal features."""
+    """Hash of network, layers, reductions and images; equal hashes mean equal features."""
     said = pipeline.model_dump(mode="json")
     ignored = ("name", "description", "subjects", "images", "images_per_task", "device", "threads", "batch_size")
     said = {key: value for key, value in said.items() if key not in ignored}
@@ -169,7 +169,7 @@ def find_twin(folder: RunFolder, content: str) -> str | None:
 
 
 def group_of(layer: str) -> str:
-    """Name of a layer's group in the results: a slash would make groups of its parts."""
+    """Name of a layer's group in the results, without slashes, which would make nested groups."""
     return layer.replace("/", " per ")
 
 
@@ -246,7 +246,7 @@ def compute_block(job: BlockJob) -> None:
 
 @task("features.publish", version=1)
 def publish_features(job: LayersJob) -> dict[str, Any]:
-    """Make sure that no file is missing, then give the results their name."""
+    """Check that no file is missing, and give the results their final name."""
     layers = list(_counts(job.pipeline, open_store(job.store)))
     if not has_results(job.folder):
         path = _building(job.folder)
@@ -272,7 +272,7 @@ def share_features(job: ShareJob) -> dict[str, Any]:
 
 
 def _share_tree(source: str, target: str) -> None:
-    """Link all files of a folder and of those in it; metadata of the root last."""
+    """Link all files of a folder and its subfolders, with the metadata of the root last."""
     for name in sorted(list_folder(source), reverse=True):
         if exists(f"{source}/{name}/zarr.json") or name == "c" or name.isdigit():
             _share_tree(f"{source}/{name}", f"{target}/{name}")
@@ -328,7 +328,7 @@ def _batches(ids: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
 
 
 def _building(folder: str) -> str:
-    """Aside where it can be renamed, else in its place."""
+    """Folder of unpublished results: a separate folder where it can be renamed, else the final one."""
     return f"{folder}/parts/{RESULTS}" if is_local(folder) else f"{folder}/{RESULTS}"
 
 

@@ -1,8 +1,8 @@
 """Feature maps of a run's images, computed once in blocks of images and shared by all subjects and tasks.
 
-What is kept is the smaller of two things: the maps themselves (AlexNet), or what every candidate pools from them
-(Gabor: 1.1 million pixels an image, 72 channels). Both are Zarr arrays with one chunk a block of images, so that a
-block's task owns whole files.
+The run keeps the smaller of two arrays: the maps themselves (AlexNet), or the features that every candidate pools from
+them (Gabor: 1.1 million pixels per image, 72 channels). Both are Zarr arrays with one chunk per block of images, so
+that the task of a block owns whole files.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ __all__ = [
     "sizes_of",
 ]
 
-#: Images run through the network at once.
+#: Images per call of the network.
 BATCH = 50
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What one image takes."""
+    """Sizes of the features of one image."""
 
     maps: tuple[tuple[int, ...], ...]
     """Shape (channel, y, x) of each level, all channels."""
@@ -70,27 +70,27 @@ class Sizes:
 
     @property
     def kept(self) -> Literal["maps", "pooled"]:
-        """What is kept of an image: whichever is smaller."""
+        """Which features of an image are kept: the smaller ones."""
         return "maps" if self.map_bytes <= self.pooled_bytes else "pooled"
 
     @property
     def map_bytes(self) -> int:
-        """Bytes of an image's maps."""
+        """Bytes of the maps per image."""
         return 4 * sum(int(np.prod(shape)) for shape in self.maps)
 
     @property
     def pooled_bytes(self) -> int:
-        """Bytes of what all candidates pool from an image."""
+        """Bytes of the features pooled by all candidates, per image."""
         return 4 * self.candidates * sum(self.layers)
 
     @property
     def bytes(self) -> int:
-        """Bytes kept of an image."""
+        """Bytes kept per image."""
         return min(self.map_bytes, self.pooled_bytes)
 
 
 class FeatureOrigin(NamedTuple):
-    """Where features come from: (feature,) the number of the layer, and of the channel in it."""
+    """Origin of features: (feature,) the number of the layer, and of the channel in it."""
 
     layer: NDArray[np.int64]
     channel: NDArray[np.int64]
@@ -146,22 +146,22 @@ def sizes_of(config: FwrfPipeline, image_size: int) -> Sizes:
 
 @dataclass(frozen=True)
 class FeatureFolder:
-    """Where the features of a run are kept until it is published."""
+    """Folder of the features of a run until the run is published."""
 
     path: str
     sizes: Sizes
     candidates: NDArray[np.floating[Any]]
     limit: int
-    """Most channels of one layer, those that vary most over the images."""
+    """Largest number of channels per layer; those that vary most over the images are kept."""
 
     @classmethod
     def of(cls, config: FwrfPipeline, folder: str, image_size: int) -> FeatureFolder:
-        """The features of a pipeline's run."""
+        """Features of the run of a pipeline."""
         sizes = sizes_of(config, image_size)
         return cls(f"{folder}/features", sizes, candidates_of(config), config.max_features_per_layer)
 
     def create(self, images: int, block: int) -> None:
-        """Create the arrays, before anything is written into them."""
+        """Create the arrays without values."""
         group = zarr.create_group(self.path, overwrite=True)
         if self.sizes.kept == "pooled":
             whole = (self.sizes.candidates, images, sum(self.sizes.layers))
@@ -171,7 +171,7 @@ class FeatureFolder:
             group.create_array(f"level_{level}", shape=(images, *shape), chunks=(block, *shape), dtype="float32")
 
     def write(self, network: nn.Module, images: NDArray[np.uint8], start: int, device: torch.device) -> None:
-        """Compute and keep one block of images: rows from ``start``, whole chunks; and the moments of its channels."""
+        """Compute and keep one block of images (rows from ``start``, whole chunks) and the moments of its channels."""
         merged, mean, square = _merged_maps(network.to(device), images, self.limit, device)
         rows = slice(start, start + len(images))
         if self.sizes.kept == "pooled":
@@ -187,9 +187,9 @@ class FeatureFolder:
     def read(
         self, rows: NDArray[np.int64], selected_on: NDArray[np.int64] | None = None
     ) -> tuple[CandidateFeatures, FeatureOrigin]:
-        """Features of some images (ascending rows), and where every feature comes from.
+        """Features of some images (ascending rows), and the origin of every feature.
 
-        Layers of too many channels keep those that vary most over the images ``selected_on``; over all if None.
+        Layers with too many channels keep those that vary most over the images ``selected_on``, or over all if None.
         """
         moments = self._moments(selected_on)
         kept, layer = select_channels(moments, [list(group) for group in self.sizes.groups], self.limit)
@@ -204,7 +204,7 @@ class FeatureFolder:
         return MapFeatures(maps, self.candidates), origin
 
     def _moments(self, rows: NDArray[np.int64] | None) -> ChannelMoments:
-        """Moments over some images, in their order so that the sum has the same bits each time."""
+        """Moments over some images, summed in their order so that the sum always has the same bits."""
         starts = sorted(
             int(name.removeprefix("moments-").removesuffix(".pt"))
             for name in list_files(self.path)
@@ -234,5 +234,5 @@ def _merged_maps(
 
 
 def _joined(blocks: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """One tensor a layer from blocks of images."""
+    """One tensor per layer, joined from blocks of images."""
     return [torch.cat(parts) for parts in zip(*blocks, strict=True)]

@@ -15,7 +15,7 @@ __all__ = ["CandidateGrid", "FwrfPipeline"]
 
 
 class CandidateGrid(Frozen):
-    """Grid of receptive-field candidates: log-spaced sizes, positions spaced by size."""
+    """Grid of candidate receptive fields, with log-spaced sizes and positions spaced by size."""
 
     sizes: int = Field(8, ge=1)
     smallest: float = Field(0.03, gt=0)
@@ -25,7 +25,7 @@ class CandidateGrid(Frozen):
 
 
 class FwrfPipeline(ModelPipeline):
-    """Feature-weighted receptive fields: ridge on pooled feature maps, the best pooling field a voxel."""
+    """Feature-weighted receptive fields: ridge on pooled feature maps, with the best pooling field per voxel."""
 
     kind: Literal["fwrf"] = "fwrf"
     features: NetworkName = "alexnet"
@@ -41,10 +41,10 @@ class FwrfPipeline(ModelPipeline):
     zscore: bool = True
     bias: bool = True
     nonlinearity: Literal["none", "log"] = "none"
-    """Applied to pooled features; log is ``log(1 + |x|)``."""
+    """Function applied to pooled features; log is ``log(1 + |x|)``."""
     holdout_fraction: float = Field(0.1, gt=0, lt=1)
     candidates_per_task: int = Field(700, ge=1)
-    """Size of the blocks in which candidates are searched; each is a task of its own."""
+    """Candidates per block. Each block is searched by one task."""
 
     @model_validator(mode="after")
     def _ordered(self) -> FwrfPipeline:

@@ -1,4 +1,4 @@
-"""Feature-weighted receptive fields as tasks: features once an image, then each subject by blocks of candidates."""
+"""Feature-weighted receptive fields as tasks: features once per image, then each subject by blocks of candidates."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = ["FeaturesJob", "FitJob", "compute_features", "create_features", "plan_fwrf", "search_block", "solve_subject"]
 
-#: Images of one block of features.
+#: Images per block of features.
 IMAGE_BLOCK = 256
-#: Bytes a search or a solution may take for its blocks on a CPU; on a GPU they take what is free.
+#: Largest number of bytes for the blocks of a search or a solution on a CPU. On a GPU they use the free memory.
 WORK_MEMORY = 2 << 30
 
 
 def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
-    """Features in blocks of images, a search a subject and block of candidates, a solution a subject, publication."""
+    """Plan features by images, a search per subject and block of candidates, a solution per subject, publication."""
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     features = FeatureFolder.of(pipeline, folder.path, opened.images().sizes["x"])
@@ -177,7 +177,7 @@ def search_block(job: FitJob) -> None:
 
 @task("fwrf.solve", version=1)
 def solve_subject(job: FitJob) -> dict[str, Any]:
-    """Combine the blocks of a subject, solve for the winners' weights, evaluate and keep the subject's part."""
+    """Combine the blocks of a subject, solve for the weights of the best fields, evaluate, and keep the results."""
     config = job.pipeline
     data = _SubjectData(config, open_store(job.store), job.folder, job.subject)
     count, step = len(data.features.candidates), config.candidates_per_task
@@ -217,7 +217,7 @@ def solve_subject(job: FitJob) -> dict[str, Any]:
 
 
 class _SubjectData:
-    """What a search or a solution of one subject takes, in memory."""
+    """Input of a search or a solution of one subject, in memory."""
 
     def __init__(self, config: FwrfPipeline, store: Store, folder: str, subject: str) -> None:
         only = config.model_copy(update={"subjects": (subject,)})
@@ -229,7 +229,7 @@ class _SubjectData:
         rows = np.searchsorted(everything, self.nsd_ids)
         training = ~self.trials.shared
         published = config.protocol == "published"
-        if published:  # the lists one after the other: a shared image counts once per subject
+        if published:  # concatenated lists: a shared image counts once per subject
             selected_on = np.concatenate([listed_images(store, name).nsd_id for name in subjects])
         else:
             selected_on = np.unique(self.trials.nsd_id[training][~holdout])
@@ -269,7 +269,7 @@ class _SubjectData:
 
 
 def fwrf_arrays(result: FwrfResult) -> dict[str, xr.DataArray]:
-    """A fitted model by voxel, under the names that results have."""
+    """Arrays of a fitted model by voxel, under the names in the results."""
     voxel, feature = ("voxel",), ("voxel", "feature")
     named = {
         "rf": (("voxel", "parameter"), result.rf),
@@ -286,7 +286,7 @@ def fwrf_arrays(result: FwrfResult) -> dict[str, xr.DataArray]:
 
 
 def feature_images(config: FwrfPipeline, store: Store, subjects: tuple[str, ...]) -> NDArray[np.int64]:
-    """Images whose features a run needs, ascending: those of trials and, to select channels as published, of lists."""
+    """Images whose features a run needs, ascending: those of trials, and of lists to select channels as published."""
     shown = [store.trials(subject)["nsd_id"].values for subject in subjects]
     channels = sizes_of(config, store.images().sizes["x"]).layers
     if config.protocol == "published" and max(channels) > config.max_features_per_layer:

@@ -1,4 +1,4 @@
-"""The mean that GNet subtracts from its input: over which images the published programs took it, and what is here."""
+"""The mean that GNet subtracts from its input, over the images that the protocol selects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["JOINT", "InputMean", "choose_input_mean"]
 
 #: The single group of a model that is trained on all its voxels jointly.
 JOINT: Final = "joint"
-#: Images in memory at once, besides those of the training.
+#: Number of images in memory at once, besides those of the training.
 IMAGES_AT_ONCE: Final = 512
 
 
@@ -34,7 +34,7 @@ class InputMean:
     value: Tensor
     """(3,) float64, mean of image / 255 by channel"""
     over: str
-    """The images that it is taken over, in words."""
+    """Description of the images that the mean is computed over."""
 
     def attributes(self) -> dict[str, Any]:
         """Attributes of the run's results."""
@@ -42,18 +42,18 @@ class InputMean:
 
 
 def choose_input_mean(config: GNetPipeline, store: Store, data: TrainingData, group: str) -> InputMean:
-    """Input mean of one trunk as the protocol says.
+    """Compute the input mean of one trunk, by protocol.
 
-    Published: the mean over the images of each subject's list (GNet8j: all of them; GNet8r: without the shared ones),
-    then over subjects. Where the store lacks images of a list, those that the subject's trials show stand for it.
-    Strict: the images of training trials without the holdout.
+    The published mean is over the images of each subject's list (GNet8j: all images; GNet8r: all but the shared ones),
+    then over subjects. If the store lacks images of a list, the images that the subject's trials show replace it. The
+    strict mean is over the images of training trials without the holdout.
 
     Parameters
     ----------
     config : GNetPipeline
-        Settings.
+        Settings of the run.
     store : Store
-        Holds the images.
+        Store that holds the images.
     data : TrainingData
         Images that are in memory already.
     group : str

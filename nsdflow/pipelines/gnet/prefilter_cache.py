@@ -1,4 +1,4 @@
-"""What a plan says about the frozen prefilter's output: whether it is kept, and what that takes."""
+"""Notes of a plan on the cached output of the frozen prefilter, and the memory that it takes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def half_bytes(images: int, y: int, x: int) -> int:
 
 
 def worker_bytes(config: GNetPipeline, half: int) -> int:
-    """Bytes that the kept maps, ``half`` in float16, add to a worker's memory.
+    """Bytes that the cached maps add to the memory of a worker; ``half`` is their size in float16.
 
-    Those of a GPU are in its own, and ``auto`` keeps none on a CPU.
+    Maps on a GPU are in the memory of the GPU, and ``auto`` caches nothing on a CPU.
     """
     if config.device == "cuda":
         return 0
@@ -32,7 +32,7 @@ def worker_bytes(config: GNetPipeline, half: int) -> int:
 
 
 def cache_note(config: GNetPipeline, half: int) -> str:
-    """A line below the plan."""
+    """Line on the cache below the plan."""
     cache = config.train.prefilter_cache
     if cache == "auto" and not (config.train_prefilter or config.precision == "float32" or config.device == "cpu"):
         return (

@@ -1,4 +1,4 @@
-"""A trained GNet as labelled arrays: what it weighs, where it looks, how well it predicts."""
+"""A trained GNet as labelled arrays: weights, pooling fields and accuracies."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def group_results(
 ) -> dict[str, xr.Dataset]:
     """``subj01`` ... with the best epoch's readout and its accuracy by voxel, and ``history`` by epoch.
 
-    ``layers`` says which features come from which layer of the network; it becomes the coordinate ``layer``.
-    ``noted`` become attributes of the history.
+    ``layers`` holds the slice of the features of each layer of the network, and becomes the coordinate ``layer``.
+    ``noted`` becomes the attributes of the history.
     """
     layer = np.concatenate([np.full(part.stop - part.start, name) for name, part in layers.items()])
     device = choose_device(config.device)

@@ -1,4 +1,4 @@
-"""Networks of finished runs, built again from ``run.yaml`` and ``model.safetensors``."""
+"""Networks of finished runs, rebuilt from ``run.yaml`` and ``model.safetensors``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TrunkReadout:
 
 @dataclass(frozen=True)
 class SubjectModel:
-    """All that predicts one subject: a single trunk, or one for each group of voxels."""
+    """Networks that predict one subject: a single trunk, or one per group of voxels."""
 
     trunks: tuple[TrunkReadout, ...]
     voxels: xr.Dataset
@@ -62,12 +62,12 @@ class SubjectModel:
         return whole
 
     def check_size(self, images: torch.Tensor) -> None:
-        """Refuse images of another size than those of the training.
+        """Raise for images of another size than those of the training.
 
         Raises
         ------
         RunError
-            If the pooling fields of the readouts would not fit the feature maps.
+            If the pooling fields of the readouts do not fit the feature maps.
         """
         for trunk in self.trunks:
             fields = [tuple(logits.shape[1:]) for logits in trunk.readout.pooling_logits]
@@ -88,16 +88,21 @@ class SavedGNet:
 
 
 def load_gnet(run: RunFolder, part: str | None = None, *, which: Literal["best", "final"] = "best") -> SavedGNet:
-    """The networks of a GNet run.
+    """Load the networks of a GNet run.
 
     Parameters
     ----------
     run : RunFolder
         Folder of the run.
     part : str, optional
-        ROI group whose trunk is wanted, in a run with several.
+        ROI group of the trunk, in a run with several trunks.
     which : {"best", "final"}
-        The networks of the best epoch, or of the last.
+        Epoch of the networks.
+
+    Returns
+    -------
+    SavedGNet
+        The trunk and its readouts.
 
     Raises
     ------
@@ -128,7 +133,7 @@ def load_gnet(run: RunFolder, part: str | None = None, *, which: Literal["best",
 
 
 def load_subject_model(run: RunFolder, subject: str) -> SubjectModel:
-    """Networks of one subject of a finished GNet run.
+    """Load the networks of one subject of a finished GNet run.
 
     Raises
     ------

@@ -13,21 +13,21 @@ __all__ = ["GNetPipeline"]
 
 
 class GNetPipeline(TrainedPipeline):
-    """A convolutional trunk shared by subjects and a pooling-field readout a voxel, trained together."""
+    """A convolutional trunk shared by subjects, and a pooling-field readout per voxel, trained together."""
 
     kind: Literal["gnet"] = "gnet"
     roi_groups: RoiGroups = None
-    """One trunk for each of these ROI groups (GNet8r); a single joint trunk if null (GNet8j)."""
+    """ROI groups with one trunk each (GNet8r); a single joint trunk if null (GNet8j)."""
     prefilter: Literal["alexnet", "gabor"] = "alexnet"
-    """First two layers: AlexNet's, or seeded Gabor filters that need no download."""
+    """First two layers: those of AlexNet, or seeded Gabor filters, which need no download."""
     prefilter_weights: str | None = None
     """File with AlexNet's published weights; fetched and checked against its hash if null."""
     train_prefilter: bool = False
-    """Train the first two layers too (GNet8jft)."""
+    """Whether to train the first two layers too (GNet8jft)."""
     width: int = Field(64, ge=1)
-    """Channels of the trunk (t); the published one has 64."""
+    """Channels of the trunk (t); the published trunk has 64."""
     processes: int = Field(1, ge=1)
-    """GPUs that share each batch of a trunk's training; the result is that of one within rounding."""
+    """GPUs that share each batch of a trunk's training. The result is that of one GPU within rounding."""
 
     @model_validator(mode="after")
     def _trained_is_not_cached(self) -> GNetPipeline:

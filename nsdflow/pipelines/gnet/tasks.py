@@ -1,4 +1,4 @@
-"""GNet as tasks: train each trunk on a GPU of its own, then join the groups' voxels into labelled results."""
+"""GNet as tasks: train each trunk on a separate GPU, then join the voxels of all groups into labelled results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = ["TrainJob", "build_networks", "plan_gnet", "train_group"]
 
 
 def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
-    """One GPU task a group, then one that joins and publishes."""
+    """Plan one GPU task per group, and one that joins and publishes."""
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     groups = pipeline.roi_groups or (JOINT,)
@@ -95,10 +95,10 @@ class TrainJob:
 
 @task("gnet.train", version=1)
 def train_group(job: TrainJob) -> dict[str, Any] | None:
-    """Train one trunk with the readouts of its voxels, evaluate the best epoch, write the group's part of the run.
+    """Train one trunk with the readouts of its voxels, evaluate the best epoch, and write the group's results.
 
     The training writes a checkpoint per epoch. It leaves when its worker closes, and continues from the checkpoint
-    when the task runs again. Of the processes that share a training, the first evaluates and writes.
+    when the task runs again. If several processes share a training, the first one evaluates and writes.
     """
     config, opened = job.pipeline, open_store(job.store)
     report_activity(config, job.group, "reading data")
@@ -123,14 +123,14 @@ def build_networks(
 ) -> tuple[Encoder, dict[str, Readout]]:
     """Initial networks of one trunk, the same on any number of workers.
 
-    The trunk of each group, and the readout of each subject on it, is drawn from its own stream.
+    The trunk of each group, and the readout of each subject on it, has a separate random stream.
 
     Parameters
     ----------
     config : GNetPipeline
-        Settings.
+        Settings of the run.
     data : TrainingData
-        For the numbers of voxels and the size of images.
+        Data with the numbers of voxels and the size of the images.
     group : str
         ROI group of the trunk, or :data:`JOINT`.
     mean : Tensor

@@ -1,14 +1,15 @@
-"""One training in several tasks, each on a GPU of its own: they meet, train, and meet again when one of them is lost.
+"""One training in several tasks with one GPU each: they meet, train, and meet again when one of them is lost.
 
-Every process is a task of the plan. They find each other through two kinds of small files in the folder of their
-checkpoint, which all of them can see anyway: each process but the first *calls*, with a word that it uses once; when
-all have called, the first writes the *round*: the address at which they meet, and whose calls it answers. A process
-that is lost takes the connection with it: all others notice in their next exchange, and meet again, as does the copy
-of the lost one that Dask starts elsewhere. Then everybody goes on from the last checkpoint, which the first wrote.
+Every process is a task of the plan. The processes find each other through two kinds of small files in the folder of
+their checkpoint, which all of them can read. Each process but the first *calls*, with a word that it uses once. When
+all have called, the first process writes the *round*: the address at which they meet, and the calls that it answers.
+If a process is lost, its connections close. All others notice it in their next exchange and meet again, together with
+the copy of the lost process that Dask starts on another worker. Then all continue from the last checkpoint, which the
+first process wrote.
 
-Dask may bind that copy to the very worker on which another waits for it; :mod:`nsdflow.cluster.rebind` moves it to one
-that is free. Who is answered, or leaves, takes its call back; the call of one who died while it waited stays, and a
-first process that answers it waits in vain: that meeting fails for all who were called, and they call again.
+Dask can bind that copy to a worker on which another process waits for it; :mod:`nsdflow.cluster.rebind` moves it to a
+free worker. A process deletes its call when it is answered or leaves. The call of a process that died while it waited
+remains. If the first process answers such a call, the meeting fails for all processes, and they call again.
 """
 
 from __future__ import annotations
@@ -37,19 +38,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Seat", "train_together"]
 
-#: Seconds between two looks at the folder.
+#: Seconds between two reads of the folder.
 LOOK_EVERY = 0.5
-#: Seconds after which one who waits for the others gives up: their workers may have to queue.
+#: Seconds until a process that waits for the others gives up. Their workers may wait in a queue.
 PATIENCE = 6 * 3600.0
-#: Seconds from the first's answer until all have come; network file systems show a file up to a minute late.
+#: Seconds from the answer of the first process until all must connect; network file systems can be a minute late.
 COMING = 180.0
-#: Meetings that may fail, or end early, in one process.
+#: Largest number of meetings that fail or end early, per process.
 ROUNDS = 20
 
 
 @dataclass(frozen=True)
 class Seat:
-    """Which process this is, ``rank`` of ``size``, of the training whose checkpoint is ``folder/part.pt``."""
+    """Process ``rank`` of ``size`` of the training whose checkpoint is ``folder/part.pt``."""
 
     folder: str
     """A path or URL."""
@@ -73,11 +74,11 @@ class Seat:
 
     @property
     def round(self) -> str:
-        """The file in which the first answers."""
+        """The file in which the first process answers."""
         return f"{self.folder}/{self.part}.round"
 
     def complete(self, epochs: int) -> bool:
-        """Whether the checkpoint has all epochs, so that nobody needs to be met."""
+        """Whether the checkpoint has all epochs, so that no meeting is needed."""
         state = load_state(self.checkpoint)
         return state is not None and state["progress"]["epoch"] >= epochs
 
@@ -90,15 +91,15 @@ def train_together(
     told_to_leave: Callable[[], bool],
     leave: Callable[[], NoReturn],
 ) -> TrainResult:
-    """Meet the other processes and ``train`` with them, as often as it takes until all epochs are done.
+    """Meet the other processes and ``train`` with them, repeatedly until all epochs are done.
 
-    A training stops for all when one process is told to leave; that one then calls ``leave``, which does not return,
-    and the others wait for its copy.
+    When ``told_to_leave`` of one process returns True, the training stops in all processes. That process then calls
+    ``leave``, which does not return, and the others wait for its copy.
 
     Raises
     ------
     RunError
-        The others do not come, or are lost again and again.
+        The other processes do not connect, or are lost repeatedly.
     """
     answered: set[str] = set()
     for _ in range(ROUNDS):
@@ -119,7 +120,7 @@ def train_together(
 
 
 def _meet(seat: Seat, answered: set[str], told_to_leave: Callable[[], bool]) -> str | None:
-    """The address of the next round, None when told to leave; ``answered`` are the words the first has used."""
+    """Address of the next round, or None if the process must leave; ``answered`` holds the words already answered."""
     look = _convene if seat.rank == 0 else _answer
     word = secrets.token_hex(8)
     ends = time.monotonic() + PATIENCE
@@ -142,7 +143,7 @@ def _meet(seat: Seat, answered: set[str], told_to_leave: Callable[[], bool]) -> 
 
 
 def _convene(seat: Seat, answered: set[str], _: str) -> str | None:
-    """As the first: when all have called with new words, say where to meet."""
+    """First process: when all others have called with new words, write the address of the meeting."""
     calls = {rank: _read(seat.call(rank)).get("word") for rank in range(1, seat.size)}
     words = {word for word in calls.values() if word is not None}
     if len(words) < seat.size - 1 or words & answered:
@@ -154,7 +155,7 @@ def _convene(seat: Seat, answered: set[str], _: str) -> str | None:
 
 
 def _answer(seat: Seat, _: set[str], word: str) -> str | None:
-    """As any other: call, and learn where to meet once the first has answered."""
+    """Other processes: call, and read the address of the meeting when the first process has answered."""
     call = seat.call(seat.rank)
     if _read(call).get("word") != word:
         write_text(call, json.dumps({"word": word}))
@@ -176,7 +177,7 @@ def _host() -> str:
     """The address at which other workers reach this one."""
     try:
         host = urlsplit(get_worker().address).hostname
-    except ValueError:  # not in a task
+    except ValueError:  # this process is not in a task
         host = None
     return host or socket.gethostname()
 

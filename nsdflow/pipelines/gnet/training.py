@@ -1,4 +1,4 @@
-"""What all trainings of readouts share: data by protocol, the run of the optimisation, what is reported."""
+"""Functions that all trainings of readouts share: data by protocol, the optimisation, and reports."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Everything a training takes, in memory."""
+    """Data of a training, in memory."""
 
     subjects: tuple[SubjectTrials, ...]
-    """All trials of each subject; those of shared images validate."""
+    """All trials of each subject. Trials of shared images validate."""
     nsd_ids: NDArray[np.int64]
     """(image,) ascending."""
     images: Tensor
@@ -64,12 +64,12 @@ class TrainingData:
 
 
 def load_training_data(config: TrainedPipeline, store: Store, *rois: str) -> TrainingData:
-    """Responses, images and splits of the pipeline's subjects, in its voxels or those of them in ``rois``.
+    """Load responses, images and splits of the pipeline's subjects, for its voxels, restricted to ``rois`` where given.
 
     Raises
     ------
     SelectionError
-        If a subject is not in the store, has no voxel there, or no trial of a shared image.
+        If a subject is not in the store, has no voxel in the selection, or has no trial of a shared image.
     """
     split = load_split(config, store, config.train.holdout_fraction, *rois)
     nsd_ids = np.unique(np.concatenate([subject.nsd_id for subject, _ in split]))
@@ -88,7 +88,7 @@ def load_training_data(config: TrainedPipeline, store: Store, *rois: str) -> Tra
 def initial_readouts(
     config: TrainedPipeline, data: TrainingData, part: str, levels: Iterable[LevelShape]
 ) -> dict[str, Readout]:
-    """Readouts before training; that of each subject on each trunk is drawn from its own stream."""
+    """Readouts before training. Each subject and trunk has a separate random stream."""
     shapes = tuple(levels)
     return {
         subject: Readout(
@@ -112,9 +112,9 @@ def run_training(
     processes: int = 1,
     **settings: Any,
 ) -> TrainResult:
-    """Train from the last checkpoint, or leave this worker when it is time and be run again elsewhere.
+    """Train from the last checkpoint. When the worker closes, stop, so that the task continues on another worker.
 
-    ``rank`` is the number of this process among ``processes`` that share the training; all return the same result.
+    ``rank`` is the number of this process among ``processes`` that share the training. All return the same result.
     ``settings`` are further arguments of :class:`~nsdflow.fit.gnet.settings.TrainSettings`.
 
     Raises
@@ -176,7 +176,7 @@ def run_training(
 def load_split(
     config: ModelPipeline, store: Store, holdout_fraction: float, *rois: str
 ) -> list[tuple[SubjectTrials, NDArray[np.bool_]]]:
-    """All trials of each subject of a pipeline, and its holdout, as :func:`load_subject` gives them."""
+    """All trials and the holdout of each subject of a pipeline, as :func:`load_subject` returns them."""
     selection = config.selection(*rois)
     subjects = select_subjects(store.subjects, config.subjects)
     return [load_subject(config, store, name, holdout_fraction, selection) for name in subjects]
@@ -185,20 +185,20 @@ def load_split(
 def load_subject(
     config: ModelPipeline, store: Store, subject: str, holdout_fraction: float, selection: Mapping[str, Any]
 ) -> tuple[SubjectTrials, NDArray[np.bool_]]:
-    """All trials of a subject, and which of its training trials are holdout (training trial,), by protocol.
+    """Load all trials of a subject, and its holdout (training trial,), by protocol.
 
-    Published: responses z-scored over all trials, the last training trials held out. Strict: images held out, and
-    responses z-scored on the training trials that remain. ``combine_trial`` averages the trials of each image after
-    that.
+    The published protocol z-scores responses over all trials and holds out the last training trials. The strict
+    protocol holds out images and z-scores responses on the remaining training trials. ``combine_trial`` averages the
+    trials of each image after that.
 
     Parameters
     ----------
     config : ModelPipeline
         Settings of the fit.
     store : Store
-        Holds the trials.
+        Store that holds the trials.
     subject : str
-        Such as ``"subj01"``.
+        Subject such as ``"subj01"``.
     holdout_fraction : float
         Share of training trials, or of images, to hold out.
     selection : mapping
@@ -228,7 +228,7 @@ def load_subject(
 
 
 def report_activity(config: TrainedPipeline, part: str, text: str, done: int = 0, total: int = 0) -> None:
-    """Report what a training does before its next epoch is done: reading data, or so many batches of an epoch."""
+    """Report the activity of a training within an epoch: it reads data, or has done some batches of the epoch."""
     emit("activity", run=config.name, group=part, text=text, epochs=config.train.epochs, done=done, total=total)
 
 

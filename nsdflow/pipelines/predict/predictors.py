@@ -1,4 +1,4 @@
-"""What predicts images from a finished run: one record for each kind of run that can."""
+"""Predictors of images from finished runs: one record per kind of run that can predict."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ _NO_CHANNELS: Final = "{}: made by an older nsdflow, and does not say which chan
 
 
 class Predictor(Protocol):
-    """All that predicts one subject."""
+    """The networks and readouts that predict one subject."""
 
     @property
     def voxels(self) -> xr.Dataset:
         """Voxel coordinates of the run."""
 
     def to(self, device: torch.device) -> Predictor:
-        """The same on a device."""
+        """Return the predictor on a device."""
 
     def check_size(self, images: Tensor) -> None:
-        """Refuse, with a RunError, images of another size than those of the training."""
+        """Raise a RunError for images of another size than those of the training."""
 
     def predict(self, images: Tensor, *, batch_size: int) -> NDArray[np.float32]:
         """Predictions (image, voxel) of images (image, 3, y, x), uint8, for all voxels of the run.
 
-        Images are taken ``batch_size`` at a time: a row has the same bits wherever its batch begins in a longer list.
+        Images pass in batches of ``batch_size``. A batch gives the same bits wherever it begins in a longer list.
         """
 
 
@@ -105,7 +105,7 @@ class FwrfModel:
 
 
 def load_fwrf(run: RunFolder, subject: str) -> FwrfModel:
-    """The fitted fields and weights of one subject of a finished fwRF run, and the network they read.
+    """Load the fitted fields and weights of one subject of a finished fwRF run, and their network.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def load_fwrf(run: RunFolder, subject: str) -> FwrfModel:
         raise RunError(_NO_CHANNELS.format(run.path))
     size, grid, names = int(results.attrs["image_size"]), candidates_of(config), layer_names(config)
     layer = np.array([names.index(name) for name in results["layer"].values.tolist()])
-    # results keep fields in float32: the grid's own are what they were rounded from
+    # results hold fields rounded to float32; the grid has the exact ones
     number = {tuple(field): index for index, field in enumerate(grid.astype(np.float32).tolist())}
     candidate = torch.tensor([number[tuple(field)] for field in results["rf"].values.tolist()])
 
@@ -146,7 +146,7 @@ def load_fwrf(run: RunFolder, subject: str) -> FwrfModel:
 
 
 def load_fpf(run: RunFolder, subject: str) -> SubjectModel:
-    """The readout of one subject of a finished run on a frozen network, and the network it reads.
+    """Load the readout of one subject of a finished run on a frozen network, and the network.
 
     Raises
     ------
@@ -168,14 +168,14 @@ def load_fpf(run: RunFolder, subject: str) -> SubjectModel:
 
 @dataclass(frozen=True)
 class PredictorKind:
-    """How runs of one kind predict."""
+    """Functions and memory with which runs of one kind predict."""
 
     load: Callable[[RunFolder, str], Predictor]
     memory: int
     """Bytes of the network and of the maps of a batch of 100 images."""
 
 
-#: The maps of the Gabor pyramid for a batch of 100 images, and their copies: more than AlexNet and its maps.
+#: Bytes of the maps of the Gabor pyramid for a batch of 100 images, and their copies: more than AlexNet needs.
 GABOR_MEMORY = 5 << 28
 
 GNET = PredictorKind(load_subject_model, 0)
@@ -184,7 +184,7 @@ FWRF = PredictorKind(load_fwrf, GABOR_MEMORY)
 
 
 def predictor_kind(run: RunFolder) -> PredictorKind:
-    """How a run predicts.
+    """Return the record of how a run predicts.
 
     Raises
     ------
@@ -201,7 +201,7 @@ def predictor_kind(run: RunFolder) -> PredictorKind:
 
 
 def load_predictor(run: RunFolder, subject: str) -> Predictor:
-    """Whatever a finished run predicts one subject with.
+    """Load the predictor of one subject of a finished run.
 
     Raises
     ------

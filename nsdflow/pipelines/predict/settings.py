@@ -12,19 +12,19 @@ __all__ = ["PredictPipeline"]
 
 
 class PredictPipeline(PipelineBase):
-    """Predictions of a finished run for any images, image by voxel, without ever holding them in memory."""
+    """Predictions (image, voxel) of a finished run for any images, written without holding all of them in memory."""
 
     kind: Literal["predict"] = "predict"
     model: str = "gnet8j"
     """The run that predicts, of kind gnet, fwrf or fpf: its name among the runs, or a path."""
     images: str = Field("subject", min_length=1)
-    """``subject``: all of each subject's list where the store holds them, otherwise those that it saw; ``all`` of the
-    store; or a folder of PNG or JPEG files."""
+    """``subject``: all images of each subject's list if the store holds them, otherwise those that the subject saw.
+    ``all``: all images of the store. Otherwise a folder of PNG or JPEG files."""
     subjects: Subjects = "all"
     images_per_task: int = Field(500, ge=1)
-    """Images of a task, which are the rows of a file of the result."""
+    """Images per task, and rows per file of the result."""
     batch_size: int = Field(100, ge=1)
-    """Images that pass the network at once."""
+    """Images per call of the network."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1)
 

@@ -1,8 +1,8 @@
-"""Predictions of a finished run for any images, out of core: each task fills files of its own with a block of images.
+"""Predictions of a finished run for any images, out of core: each task writes one block of images into separate files.
 
-The result, an array (image, voxel) a subject, is created first, filled file by file by workers that share nothing, and
-published when every file is there: by a rename, or in an object store by its metadata. No process ever holds more than
-its block.
+The result is one array (image, voxel) per subject. It is created first, filled file by file by workers that share
+nothing, and published when all files exist: by a rename, or in an object store by its metadata. A process never holds
+more than its block.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ __all__ = [
     "publish_predictions",
 ]
 
-#: Voxels of an inner chunk of the result.
+#: Voxels per inner chunk of the result.
 CHUNK_VOXELS = 1024
 
 
 def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) -> Plan:
-    """Create the arrays, fill them by blocks of images on the GPU workers, publish."""
+    """Plan tasks that create the arrays, fill them by blocks of images on GPU workers, and publish them."""
     opened = open_store(store)
     model = folder.sibling(pipeline.model)
     subjects = input_subjects(model, opened, pipeline.subjects)
@@ -175,8 +175,8 @@ def predict_block(job: PredictJob) -> None:
 
 @task("predict.publish", version=1)
 def publish_predictions(job: Publication) -> dict[str, Any]:
-    """Make sure that no file is missing, then give the results their name."""
-    if has_results(job.folder):  # another attempt at this task did it, and its worker died before it reported
+    """Check that no file is missing, and give the results their final name."""
+    if has_results(job.folder):  # an earlier attempt published, and its worker died before it reported
         return {"subjects": list(job.subjects)}
     path = _building(job.folder)
     for subject in job.subjects:
@@ -199,7 +199,7 @@ def _image_table(config: PredictPipeline, store: Store, subject: str) -> xr.Data
 
 
 def _building(folder: str) -> str:
-    """Aside where it can be renamed, else in its place."""
+    """Folder of unpublished results: a separate folder where it can be renamed, else the final one."""
     return f"{folder}/parts/{RESULTS}" if is_local(folder) else f"{folder}/{RESULTS}"
 
 

@@ -27,13 +27,13 @@ __all__ = ["Block", "Design", "read_block", "read_design"]
 
 @dataclass(frozen=True)
 class Design:
-    """Which image each trial shows, and what it is used for. Voxels have no say in it."""
+    """The image that each trial shows, and the use of the trial. It does not depend on voxels."""
 
     nsd_id: NDArray[np.int64]
     """(trial,)"""
     session: NDArray[np.int64]
     shared: NDArray[np.bool_]
-    """(trial,) trials that validate."""
+    """(trial,) whether a trial validates."""
     images: NDArray[np.int64]
     """(image,) ascending ids of the training images: rows of the features."""
     observation: NDArray[np.int64]
@@ -42,7 +42,7 @@ class Design:
     folds: tuple[torch.Tensor, ...]
     """(observation,) bool per fold."""
     fitted_on: NDArray[np.bool_]
-    """(trial,) trials whose responses may set the z-score under ``strict``."""
+    """(trial,) whether the responses of a trial enter the z-score under ``strict``."""
 
     @property
     def shown(self) -> NDArray[np.int64]:
@@ -56,7 +56,7 @@ def read_design(config: RidgePipeline, store: Store, subject: str) -> Design:
     Raises
     ------
     SelectionError
-        No trial shows a shared image, or none another.
+        No trial shows a shared image, or all trials do.
     """
     trials = store.trials(subject)
     shared = trials["shared"].values.astype(bool)

@@ -1,4 +1,4 @@
-"""Square matrices and weights between tasks: Zarr arrays that are written and read by blocks of rows."""
+"""Square matrices and weights that tasks exchange: Zarr arrays that are written and read by blocks of rows."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 __all__ = ["create_matrix", "read_matrix", "write_matrix", "write_rows"]
 
-#: Rows of a chunk, which is read and written at once.
+#: Rows per chunk. A chunk is read and written at once.
 CHUNK_ROWS = 512
 
 
 def write_matrix(url: str, values: Tensor) -> None:
-    """Write a matrix, a chunk of rows per file."""
+    """Write a matrix, with one chunk of rows per file."""
     array = create_matrix(url, tuple(values.shape), (CHUNK_ROWS, values.shape[1]), str(values.dtype).split(".")[-1])
     for start in range(0, len(values), CHUNK_ROWS):
         array[start : start + CHUNK_ROWS] = values[start : start + CHUNK_ROWS].numpy()
 
 
 def create_matrix(url: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str) -> zarr.Array[Any]:
-    """An array without values, in place of an earlier one."""
+    """Create an array without values, in place of an earlier one."""
     chunks = tuple(max(1, min(chunk, size)) for chunk, size in zip(chunks, shape, strict=True))
     return zarr.create_array(
         url, shape=shape, chunks=chunks, dtype=dtype, fill_value=np.nan, compressors=None, overwrite=True
@@ -33,7 +33,7 @@ def create_matrix(url: str, shape: tuple[int, ...], chunks: tuple[int, ...], dty
 
 
 def read_matrix(url: str) -> Tensor:
-    """Read a matrix without a second copy of it."""
+    """Read a matrix without a second copy in memory."""
     array = zarr.open_array(url, mode="r")
     values = torch.empty(array.shape, dtype=getattr(torch, str(array.dtype)))
     for start in range(0, array.shape[0], CHUNK_ROWS):
@@ -42,5 +42,5 @@ def read_matrix(url: str) -> Tensor:
 
 
 def write_rows(url: str, rows: slice, columns: slice, values: Tensor) -> None:
-    """Write a block that is made of whole chunks."""
+    """Write a block that consists of whole chunks."""
     zarr.open_array(url, mode="r+")[rows, columns] = values.numpy()

@@ -14,14 +14,14 @@ __all__ = ["RidgePipeline"]
 
 
 class RidgePipeline(ModelPipeline):
-    """Ridge regression of voxels on the features of each layer, a lambda per voxel."""
+    """Ridge regression of voxels on the features of each layer, with one lambda per voxel."""
 
     kind: Literal["ridge"] = "ridge"
     features: str = Field("features", min_length=1)
-    """A run of kind ``features`` (its name among the runs, or a path), or a file of your own: ``.npy``, ``.npz``,
+    """A run of kind ``features`` (its name among the runs, or a path), or a file: ``.npy``, ``.npz``,
     ``.zarr`` or ``.nc`` with one row per ``nsd_id``."""
     layers: tuple[str, ...] | None = None
-    """Layers to fit, each by itself; all if null."""
+    """Layers to fit, each alone; all if null."""
     lambda_min: float = Field(1.0, gt=0)
     lambda_max: float = Field(1e7, gt=0)
     lambdas: int = Field(10, ge=1)
@@ -33,13 +33,13 @@ class RidgePipeline(ModelPipeline):
     folds: int = Field(5, ge=2)
     intercept: bool = True
     standardise: bool = True
-    """Divide features by their standard deviation over training trials."""
+    """Whether to divide features by their standard deviation over training trials."""
     precision: Literal["auto", "float32", "float64"] = "auto"
-    """Of the system; ``auto`` is float64 where rounding would compare with the smallest lambda."""
+    """Precision of the system; ``auto`` is float64 where rounding errors are comparable to the smallest lambda."""
     weights: bool = False
-    """Write the weights of all features, voxel by feature, to ``weights.zarr`` in the run folder."""
+    """Whether to write the weights (voxel, feature) of all features to ``weights.zarr`` in the run folder."""
     voxels_per_task: int = Field(16_384, ge=1)
-    """Voxels of a task; the system is factored once per task, layer and lambda."""
+    """Voxels per task. The system is factored once per task, layer and lambda."""
     features_at_once: int = Field(2048, ge=1)
     voxels_at_once: int = Field(2048, ge=1)
 

@@ -1,8 +1,8 @@
 """Ridge as tasks: the Gram matrix of each layer once per subject, then voxels in blocks, on any number of workers.
 
-A block of voxels loads the system of its layer, chooses lambdas, solves, and predicts the validation images from their
-Gram matrix with the training images; weights are never made unless they are asked for. Which worker solves a voxel,
-and with which others, changes no lambda.
+The task of a block of voxels loads the system of its layer, chooses lambdas, solves, and predicts the validation images
+from their Gram matrix with the training images. It computes weights only if the settings request them. The choice of a
+lambda depends neither on the worker nor on the other voxels of the block.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class PublishJob:
 
 
 def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Plan:
-    """A system per subject and layer, a solution per block of voxels, publication."""
+    """Plan one system per subject and layer, one solution per block of voxels, and publication."""
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     tables = open_features(pipeline.features, folder, pipeline.layers)
@@ -92,7 +92,7 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
         counts.append(query.shape[1])
         design = read_design(pipeline, opened, subject)
         for number, (layer, table) in enumerate(tables.items()):
-            table.rows_of(np.unique(design.nsd_id))  # refuses images without features
+            table.rows_of(np.unique(design.nsd_id))  # raises if an image has no features
             memory = _memory(pipeline, design, table, query.shape[1])
             where = (pipeline, store, folder.path, subject, layer)
             key = f"gram-{subject}-{number:03d}"
@@ -127,7 +127,7 @@ def _units(lambdas: tuple[float, ...]) -> tuple[str, ...]:
 
 
 def _memory(pipeline: RidgePipeline, design: Design, table: FeatureTable, voxels: int) -> Memory:
-    """Peak of a task: the larger of the system's formation and of its solution."""
+    """Peak memory of a task: the larger of forming the system and of solving it."""
     held = max((int(fold.sum()) for fold in design.folds), default=0)
     shape = RidgeShape(
         images=len(design.images),
@@ -144,7 +144,7 @@ def _memory(pipeline: RidgePipeline, design: Design, table: FeatureTable, voxels
 
 @task("ridge.gram", version=1)
 def form_system(job: GramJob) -> dict[str, Any]:
-    """Accumulate the Gram matrix of one layer, or keep its standardised features where these are fewer."""
+    """Accumulate the Gram matrix of one layer, or keep its standardised features if there are fewer of them."""
     config = job.pipeline
     design, table, order, observations = _prepared(config, open_store(job.store), job)
     rows = table.rows_of(design.images)
@@ -234,10 +234,10 @@ def publish_ridge(job: PublishJob) -> dict[str, Any]:
 
 
 def best_of_layers(results: list[xr.Dataset], layers: tuple[str, ...], lambdas: tuple[float, ...]) -> xr.Dataset:
-    """Results of each voxel's best layer, chosen by holdout loss, with those of all layers beside them.
+    """Results of each voxel's best layer, chosen by holdout loss, and scores of all layers.
 
-    Variables by voxel are those of the best layer; ``layer_accuracy``, ``layer_lambda`` and ``layer_holdout_loss``
-    (layer, voxel) are of all.
+    Variables by voxel are those of the best layer. ``layer_accuracy``, ``layer_lambda`` and ``layer_holdout_loss``
+    (layer, voxel) have the values of all layers.
     """
     loss = np.stack([one["holdout_loss"].values for one in results])  # (layer, voxel)
     best = np.nanargmin(np.nan_to_num(loss, nan=np.inf), axis=0)
@@ -277,7 +277,7 @@ def _write_weights(
     coefficients: Tensor,
     voxels: slice,
 ) -> None:
-    """Weights (voxel, feature) of raw features, by blocks of features, into an array of this block of voxels."""
+    """Write weights (voxel, feature) of raw features, by blocks of features, into an array of this block of voxels."""
     config = job.pipeline
     url = f"{job.folder}/weights.zarr/{job.subject}/{_part(job.subject, job.layer, job.start)}"
     count = voxels.stop - voxels.start

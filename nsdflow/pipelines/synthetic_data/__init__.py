@@ -1,1 +1,1 @@
-"""Synthetic responses from a noise model, as stores of their own."""
+"""Synthetic responses from a noise model, as separate stores."""

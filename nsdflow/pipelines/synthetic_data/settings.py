@@ -18,9 +18,9 @@ class SyntheticDataset(Frozen):
     """One set of synthetic responses, which becomes a store."""
 
     repeats: int = Field(3, ge=1)
-    """Presentations of every image, one after the other."""
+    """Consecutive presentations per image."""
     noise: bool = True
-    """Whether noise with the correlations of the measured noise is added, drawn anew for each presentation."""
+    """Whether to add noise with the correlations of the measured noise, drawn independently for each presentation."""
 
 
 class SyntheticDataPipeline(PipelineBase):
@@ -39,7 +39,7 @@ class SyntheticDataPipeline(PipelineBase):
     )
     """Each becomes the store ``NAME.zarr`` in the run folder."""
     layout: Layout = Layout()
-    """How the stores are cut into chunks and files."""
+    """Chunks and shards of the stores."""
 
     @model_validator(mode="after")
     def _file_names(self) -> SyntheticDataPipeline:

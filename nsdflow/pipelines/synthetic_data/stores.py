@@ -1,8 +1,8 @@
 """Stores of synthetic responses: created without values, filled subject by subject, verified, published.
 
-A data set shows every image of a subject's list whose prediction exists, in the order of the list, the presentations of
-an image one after the other: the holdout of the published protocol, the last tenth of the trials, shows other images
-than the training. Responses are stored as they are drawn, in float32, and are scored already.
+A data set shows every image of a subject's list whose prediction exists, in the order of the list. The presentations of
+an image are consecutive, so that the holdout of the published protocol (the last tenth of the trials) shows other
+images than the training. Responses are drawn z-scored, and stored in float32.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
     "write_responses",
 ]
 
-#: Predictions of so many images are in memory at once.
+#: Number of images whose predictions are in memory at once.
 IMAGES_AT_ONCE = 500
 #: Coordinates of a trial: session, run, nsd_id, repetition, subject_image, shared.
 TRIAL_COORDINATES = 6
@@ -55,10 +55,10 @@ TRIAL_COORDINATES = 6
 
 @dataclass(frozen=True)
 class StoreJob:
-    """One data set, as JSON values."""
+    """One data set, with JSON values."""
 
     url: str
-    """Where its store will be."""
+    """Location of the store of the data set."""
     source: str
     """The store of the measured responses."""
     predictions: str
@@ -67,17 +67,17 @@ class StoreJob:
     noise: bool
     seed: int
     cuts: dict[str, Cut]
-    """How each subject's betas are cut."""
+    """Chunks and shards of each subject's betas."""
     attributes: dict[str, Any]
-    """Of the store, besides its subjects."""
+    """Attributes of the store, without its subjects."""
 
     @property
     def workspace(self) -> Workspace:
-        """Where it is built."""
+        """Folder in which the store is built."""
         return workspace_of(self.url)
 
     def cut(self, subject: str) -> Cut:
-        """How a subject's betas are cut."""
+        """Chunks and shards of a subject's betas."""
         return self.cuts[subject]
 
 
@@ -125,7 +125,7 @@ class ResponsesJob:
 
 @task("synthetic_data.responses", version=2)
 def write_responses(job: ResponsesJob) -> dict[str, Any]:
-    """Draw one subject's responses session by session into shards of their own, and the sessions' statistics.
+    """Draw one subject's responses session by session, and write them and their statistics into separate shards.
 
     Memory holds one session, the noise model, and predictions of :data:`IMAGES_AT_ONCE` images.
     """
@@ -157,10 +157,10 @@ def write_responses(job: ResponsesJob) -> dict[str, Any]:
 
 
 def publish_stores(jobs: Sequence[StoreJob]) -> list[str]:
-    """Check that nothing is missing in the stores, and give each its name; those that have it keep it."""
+    """Check that no file of the stores is missing, and give each store its final name, unless it has it already."""
     for job in jobs:
         workspace = job.workspace
-        if is_taken(workspace.store):  # an interrupted publication got this far
+        if is_taken(workspace.store):  # an interrupted publication has renamed this store already
             remove(workspace.folder)
             continue
         for subject in job.cuts:
@@ -187,7 +187,7 @@ class Presentation:
     shared: NDArray[np.bool_]
     """(image,)"""
     subject_image: NDArray[np.int64]
-    """(image,) position in the subject's list where trials tell it for all images, otherwise in this order"""
+    """(image,) position in the subject's list if trials give it for all images, otherwise in this order"""
 
 
 def presentation(store: Store, subject: str, predicted_ids: NDArray[np.int64]) -> Presentation:
@@ -221,13 +221,13 @@ def _drawn(job: StoreJob, model: xr.Dataset, predicted: xr.DataArray, subject: s
     signal = ((predicted - model["signal_mean"]) / scale).astype(np.float32)
     if not job.noise:
         return np.repeat(signal.values[:, None], job.repeats, axis=1)
-    # subjects see shared images, and must not share the noise
+    # subjects share images and must not share the noise
     seed = seed_of(job.seed, "synthetic noise", subject)
     return synthetic_responses(model, signal, repeats=job.repeats, seed=seed).values
 
 
 def _trials(job: StoreJob, store: Store, subject: str, predicted_ids: NDArray[np.int64]) -> xr.Dataset:
-    """Coordinates of the trials: the presentations of an image follow each other."""
+    """Coordinates of the trials; the presentations of an image are consecutive."""
     order = presentation(store, subject, predicted_ids)
     size, repeats = len(order.rows), job.repeats
     columns = {
@@ -242,9 +242,9 @@ def _trials(job: StoreJob, store: Store, subject: str, predicted_ids: NDArray[np
 
 
 def _voxels(job: StoreJob, store: Store, subject: str, model: xr.Dataset) -> xr.Dataset:
-    """Coordinates of the voxels that are predicted, with the ncsnr that was planted.
+    """Coordinates of the predicted voxels, with the ncsnr of the synthetic responses.
 
-    Without noise the ratio has no bound, and there is none.
+    Responses without noise have an infinite ratio, so they have no ncsnr.
     """
     known = store.voxels(subject)
     rows = positions_of(model["flat_index"].values, known["flat_index"].values, subject)

@@ -1,8 +1,9 @@
-"""Synthetic data as tasks: a noise model of every subject, then responses drawn from it as stores of their own.
+"""Synthetic data as tasks: a noise model of every subject, then responses drawn from it, as separate stores.
 
-Whatever an analysis finds in synthetic responses beyond what their signal has in it, is the analysis's own doing; so
-every pipeline runs on these stores as on those of measured responses. The models come first, one task a subject; then
-one task a subject and data set fills shards that no other task touches; then the stores are verified and published.
+An effect that an analysis finds in synthetic responses and that is not in their signal is an artefact of the analysis.
+Every pipeline therefore runs on these stores as on those of measured responses. The models come first, in one task per
+subject. Then one task per subject and data set fills shards that no other task writes. Then the stores are verified and
+published.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ __all__ = ["NoiseModelJob", "fit_noise_model", "plan_synthetic_data", "publish_s
 
 
 def plan_synthetic_data(pipeline: SyntheticDataPipeline, *, store: str, folder: RunFolder) -> Plan:
-    """A model a subject, the stores without responses, a task a subject and data set to fill them, publication."""
+    """Plan a model per subject, stores without responses, a task per subject and data set to fill them, publication."""
     opened = open_store(store)
     predictions = folder.sibling(pipeline.predictions)
     shapes = _shapes(predictions, opened, pipeline.subjects)
@@ -105,7 +106,7 @@ def _model_task(store: Store, subject: str, shape: tuple[int, int], predictions:
         fit_noise_model,
         NoiseModelJob(store.url, folder.path, predictions.path, subject),
         "noise model",
-        # responses and predictions by trial; correlations C, A and P, and the eigenvectors with their work space
+        # responses and predictions by trial; correlations C, A and P; eigenvectors with their work space
         memory=Memory.with_torch(trials=24 * trials.shape[0] * voxels, covariances=32 * voxels**2),
         reads=4 * images * voxels + trials.bytes,
         writes=4 * voxels**2,
@@ -158,7 +159,7 @@ def publish_synthetic_data(job: StoresJob) -> dict[str, Any]:
     """Verify and publish the stores, then the noise models as the run's results."""
     stores = publish_stores(job.datasets)
     trees = open_parts(job.folder, job.subjects)
-    # written as it is read, one variable after the other: the mixing of all subjects would be a gigabyte
+    # variables are read and written one by one: the mixing of all subjects would take a gigabyte
     write_results(job.folder, xr.DataTree.from_dict({name: tree[name].to_dataset() for name, tree in trees.items()}))
     return {"stores": stores}
 
@@ -169,7 +170,7 @@ def signal_statistics(
     """Mean and standard deviation (voxel,), ddof 0, of some rows of ``predictions`` (image, voxel), block by block."""
     voxels = predictions.sizes["voxel"]
     total, squares = np.zeros(voxels), np.zeros(voxels)
-    offset = predictions[int(rows[0])].values.astype(np.float64)  # keeps the squares small where a mean is large
+    offset = predictions[int(rows[0])].values.astype(np.float64)  # keeps the squares small if the mean is large
     for start in range(0, len(rows), IMAGES_AT_ONCE):
         block = predictions[rows[start : start + IMAGES_AT_ONCE]].values - offset
         total += block.sum(0)
@@ -180,7 +181,7 @@ def signal_statistics(
 
 
 def _measured(store: Store, subject: str, predicted: xr.DataArray) -> xr.DataArray:
-    """Validation responses (trial, voxel) of the voxels that are predicted, in their order, z-scored by session."""
+    """Validation responses (trial, voxel) of the predicted voxels, in their order, z-scored by session."""
     columns = positions_of(predicted["flat_index"].values, store.voxels(subject)["flat_index"].values, subject)
     responses = read_here(store.responses(subject, voxels=np.sort(columns), shared=True))
     wanted = np.isin(responses["nsd_id"].values, predicted["nsd_id"].values)
@@ -190,12 +191,12 @@ def _measured(store: Store, subject: str, predicted: xr.DataArray) -> xr.DataArr
 
 
 def _bare(values: xr.DataArray) -> xr.DataArray:
-    """Values with ``nsd_id`` alone."""
+    """Values with the coordinate ``nsd_id`` alone."""
     return values.drop_vars([name for name in values.coords if name != "nsd_id"])
 
 
 def _shapes(source: RunFolder, store: Store, wanted: str | Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Images and voxels of each subject's data; those of the store where the predictions are not there yet."""
+    """Number of images and voxels per subject, from the predictions, or from the store if these do not exist yet."""
     if not source.finished:
         subjects = select_subjects(store.subjects, wanted)
         seen = {name: len(listed_images(store, name).nsd_id) for name in subjects}
@@ -256,7 +257,7 @@ def _job(
 
 
 def _columns(job: StoreJob, subject: str, voxels: int) -> int:
-    """Shards of a session."""
+    """Number of shards per session."""
     return -(-voxels // job.cuts[subject].shard[1])
 
 
