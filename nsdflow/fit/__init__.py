@@ -1,1 +1,1 @@
-"""Optimisation on tensors: splits, GNet training, ridge for receptive fields. Needs torch and numpy alone."""
+"""Optimisation on tensors: splits, GNet training and ridge regression. The package needs only torch and numpy."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: written whole or not at all, read without running anything in them."""
+"""Training checkpoints. A write is atomic, and a read executes no code from the file."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["check_fingerprint", "load_state", "save_state"]
 
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
-    """Write tensors, numbers, strings and plain containers to a path or URL, whole and on disk.
+    """Write tensors, numbers, strings and plain containers to a path or URL, atomically and flushed to disk.
 
     Raises
     ------
     StoreError
-        The disk is full or may not be written. What stood at ``path`` before still stands.
+        The disk is full or not writable. An earlier file at ``path`` is kept.
     """
     try:
         with atomic_file(path, flush=True) as file:
             torch.save(dict(state), file)
-    except RuntimeError as error:  # torch reports some failed writes so
+    except RuntimeError as error:  # torch reports some failed writes as RuntimeError
         if not isinstance(error.__context__, OSError):
             raise
         with writing(path):
@@ -39,7 +39,7 @@ def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
 
 
 def load_state(path: str | Path) -> dict[str, Any] | None:
-    """The state at ``path``, on the CPU; None if there is no file.
+    """Read the state at ``path`` to the CPU; return None if the file does not exist.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def load_state(path: str | Path) -> dict[str, Any] | None:
         return None
     try:
         with zipfile.ZipFile(source) as archive:
-            damaged = archive.testzip()  # torch does not look at the checksums that it writes
+            damaged = archive.testzip()  # torch writes checksums but does not verify them
         if damaged is not None:
             raise zipfile.BadZipFile(damaged)
         if isinstance(source, io.BytesIO):
@@ -62,12 +62,12 @@ def load_state(path: str | Path) -> dict[str, Any] | None:
 
 
 def check_fingerprint(path: str | Path, state: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> None:
-    """Refuse a state of another training: ``fingerprint`` must equal the one under its key ``"fingerprint"``.
+    """Check that ``fingerprint`` equals the one in ``state``, under the key ``"fingerprint"``.
 
     Raises
     ------
     RunError
-        Saying what differs.
+        The fingerprints differ. The message lists the differing keys.
     """
     found = state.get("fingerprint", {})
     differing = sorted(key for key in {*fingerprint, *found} if fingerprint.get(key) != found.get(key))
@@ -77,7 +77,7 @@ def check_fingerprint(path: str | Path, state: Mapping[str, Any], fingerprint: M
 
 
 def _find(path: str | Path) -> Path | io.BytesIO | None:
-    """The file itself, or the contents of a URL; None if there is no file."""
+    """Return the local path, or the contents of a URL; None if the file does not exist."""
     if is_local(path):
         return Path(path) if Path(path).is_file() else None
     try:

@@ -1,8 +1,10 @@
-"""The arithmetic of a training, as an explicit choice that is undone afterwards.
+"""Arithmetic precision of a training, set explicitly and restored afterwards.
 
-``float32``: IEEE single precision throughout. ``tf32``: float32 with products in TensorFloat-32 on GPUs that have it,
-as the published run had by torch's defaults of its time. ``bfloat16``: the encoder's convolutions in bfloat16 by
-autocast, the readout as under ``tf32``. ``auto``: ``tf32`` on a GPU, ``float32`` elsewhere.
+- ``float32``: IEEE single precision throughout.
+- ``tf32``: float32, with products in TensorFloat-32 on GPUs that support it. The published run used this precision,
+  which was the default of torch at the time.
+- ``bfloat16``: autocast runs the encoder's convolutions in bfloat16. The readout runs as under ``tf32``.
+- ``auto``: ``tf32`` on a GPU, ``float32`` elsewhere.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """What ``auto`` means on this device."""
+    """Resolve ``auto`` to the precision for this device."""
     if precision != "auto":
         return precision
     return "tf32" if device.type == "cuda" else "float32"
@@ -27,7 +29,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
 
 @contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """TF32 on or off for matrix products and convolutions on a GPU while the block runs; nothing on a CPU."""
+    """Set TF32 for matrix products and convolutions on a GPU within the block; do nothing on a CPU."""
     if device.type != "cuda":
         yield
         return
@@ -42,5 +44,5 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
 
 
 def encoder_arithmetic(precision: Precision, device: torch.device) -> torch.autocast:
-    """Autocast to bfloat16 for the encoder, where that was asked for."""
+    """Return an autocast context for the encoder, enabled only if ``precision`` is ``bfloat16``."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")

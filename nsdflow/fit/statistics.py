@@ -1,4 +1,4 @@
-"""Correlations of many voxels at once."""
+"""Correlations per voxel, and channel means of images."""
 
 from __future__ import annotations
 
@@ -11,9 +11,19 @@ __all__ = ["channel_mean", "channel_sums", "correlation"]
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Pearson correlation of each column: (sample, voxel) twice -> (voxel,) float64.
+    """Compute the Pearson correlation of each column of ``x`` with the same column of ``y``.
 
-    Sums run in float64 over centred values. A column without variance has no correlation: 0, as published.
+    Sums are computed in float64 over centred values. A column without variance gets 0, as published.
+
+    Parameters
+    ----------
+    x, y : torch.Tensor
+        (sample, voxel) values.
+
+    Returns
+    -------
+    torch.Tensor
+        (voxel,) float64.
     """
     x, y = _centred(x), _centred(y)
     scale = torch.sqrt((x * x).sum(0) * (y * y).sum(0))
@@ -21,20 +31,25 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _centred(values: Tensor) -> Tensor:
-    """Minus the mean; exactly zero where all are equal, where the mean's rounding would look like a signal."""
+    """Subtract the column mean in float64. A constant column becomes exactly zero, without the mean's rounding."""
     values = values.to(torch.float64)
     return torch.where(values.amax(0) == values.amin(0), 0.0, values - values.mean(0))
 
 
 def channel_sums(images: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Sum of the pixels of each channel: (image, channel, y, x) uint8 -> (image, channel) int64, exact.
+    """Sum the pixels of each channel of each image, exactly.
 
     Parameters
     ----------
-    images : Tensor
+    images : torch.Tensor
         (image, channel, y, x) uint8.
-    rows : Tensor, optional
-        Which images, in what order; all by default.
+    rows : torch.Tensor, optional
+        (row,) indices of the images, in output order. Default: all images.
+
+    Returns
+    -------
+    torch.Tensor
+        (row, channel) int64.
     """
     images = images.cpu()
     chosen = range(len(images)) if rows is None else rows.tolist()
@@ -43,22 +58,23 @@ def channel_sums(images: Tensor, rows: Tensor | None = None) -> Tensor:
 
 
 def channel_mean(sums: Tensor, lists: Sequence[Tensor], pixels: int) -> Tensor:
-    r"""Mean of image / 255 by channel, over the images of each list and then over the lists.
+    r"""Compute the mean of image / 255 per channel, first over the images of each list, then over the lists.
 
     .. math:: \bar m_c = \frac{1}{S} \sum_s \frac{1}{n_s} \sum_{i \in s} \frac{m_{ic}}{255 P}
 
     Parameters
     ----------
-    sums : Tensor
-        (image, channel) sums m of the pixels, as :func:`channel_sums` gives them.
-    lists : sequence of Tensor
-        Rows of the images of each subject; an image counts once per list.
+    sums : torch.Tensor
+        (image, channel) pixel sums m, as returned by :func:`channel_sums`.
+    lists : sequence of torch.Tensor
+        Rows of the images of each of the S subjects. An image counts once per list, so n_s is the number of unique
+        rows of list s.
     pixels : int
-        Pixels P of an image.
+        Number P of pixels per image.
 
     Returns
     -------
-    Tensor
+    torch.Tensor
         (channel,) float64.
     """
     means = [sums[rows.unique()].sum(0).double() / (255.0 * pixels * len(rows.unique())) for rows in lists]

@@ -1,7 +1,7 @@
-"""Independent random streams by name.
+"""Independent random streams, identified by name.
 
-A stream depends on the seed of the run and on the names of what it is for, such as ``("gnet", "V1", "dropout",
-"subj03", 7)``, and on nothing else. Adding a subject, an ROI group or an epoch therefore changes no other draw.
+A stream depends only on the seed of the run and on names that state its purpose, such as ``("gnet", "V1", "dropout",
+"subj03", 7)``. Adding a subject, an ROI group or an epoch therefore changes no other draw.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ def _sequence(seed: int, names: tuple[str | int, ...]) -> np.random.SeedSequence
 
 
 def seed_of(seed: int, *names: str | int) -> int:
-    """Seed of a stream, for functions that take a number.
+    """Derive the integer seed of a stream.
 
     Parameters
     ----------
     seed : int
         Seed of the run.
     *names : str or int
-        What the stream is for.
+        Names that state the purpose of the stream.
 
     Returns
     -------
     int
-        From 0 to 2^63 - 1.
+        Seed from 0 to 2^63 - 1.
 
     Examples
     --------
@@ -44,10 +44,10 @@ def seed_of(seed: int, *names: str | int) -> int:
 
 
 def numpy_stream(seed: int, *names: str | int) -> np.random.Generator:
-    """A numpy generator for one purpose; the arguments are those of :func:`seed_of`."""
+    """Create a numpy generator for one purpose. The arguments are those of :func:`seed_of`."""
     return np.random.default_rng(_sequence(seed, names))
 
 
 def torch_stream(seed: int, *names: str | int) -> torch.Generator:
-    """A torch generator on the CPU for one purpose; the arguments are those of :func:`seed_of`."""
+    """Create a torch generator on the CPU for one purpose. The arguments are those of :func:`seed_of`."""
     return torch.Generator().manual_seed(seed_of(seed, *names))

@@ -1,4 +1,4 @@
-"""Feature-weighted receptive fields: the best pooling field per voxel, ridge weights on the features it pools."""
+"""Feature-weighted receptive fields: the best pooling field per voxel, and ridge weights on its features."""
 
 from nsdflow.fit.fwrf.settings import FwrfSettings
 from nsdflow.fit.fwrf.solver import (

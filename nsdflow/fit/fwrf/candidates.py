@@ -1,4 +1,4 @@
-"""Candidates of an fwRF fit, prepared: features standardised, training rows weighted, their products formed."""
+"""Preparation of fwRF candidates: standardise features, weight training rows and form their products."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Prepared", "chosen_features", "prepare", "weighted_rows", "winners"]
 
 
 class Prepared(NamedTuple):
-    """One candidate, ready to give weights: mean and std (feature,) of z-scoring, and the system of training rows."""
+    """A prepared candidate: mean and std (feature,) of z-scoring, and the ridge system of the training rows."""
 
     mean: Tensor
     std: Tensor
@@ -31,7 +31,7 @@ class Prepared(NamedTuple):
 def chosen_features(
     features: CandidateFeatures, candidate: Tensor, at_once: int, rows: Tensor, device: torch.device
 ) -> Iterator[tuple[int, Tensor]]:
-    """Features of the candidates that some voxel chose, each tile pooled once."""
+    """Yield index and features (image, feature) of each chosen candidate, pooling each tile once."""
     chosen = set(candidate.tolist())
     for start in range(0, len(features.candidates), CANDIDATE_TILE):
         tile = range(start, min(start + CANDIDATE_TILE, len(features.candidates)))
@@ -52,7 +52,7 @@ def winners(
     device: torch.device,
     kept: Mapping[int, Prepared],
 ) -> Iterator[tuple[int, Prepared]]:
-    """Candidates that some voxel chose, as they were kept or prepared anew."""
+    """Yield index and system of each chosen candidate, from ``kept`` if it is filled, else prepared again."""
     if kept:
         yield from ((index, kept[index]) for index in candidate.unique().tolist())
         return
@@ -61,7 +61,7 @@ def winners(
 
 
 def prepare(pooled: Tensor, trials: TrialSums, settings: FwrfSettings, form: Form) -> tuple[Prepared, Tensor]:
-    """One candidate, and its standardised features (image, feature)."""
+    """Prepare one candidate; also return its standardised features (image, feature [+ 1])."""
     standard = standardised(
         pooled, trials.share, nonlinearity=settings.nonlinearity, zscore=settings.zscore, bias=settings.bias
     )
@@ -70,5 +70,5 @@ def prepare(pooled: Tensor, trials: TrialSums, settings: FwrfSettings, form: For
 
 
 def weighted_rows(values: Tensor, images: Tensor, counts: Tensor) -> Tensor:
-    """Rows of some images, times the square root of their counts."""
+    """Select the rows ``images`` of ``values`` (image, feature), times the square root of ``counts`` (row,)."""
     return values[images].mul_(counts.sqrt()[:, None])

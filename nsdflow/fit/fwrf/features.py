@@ -1,7 +1,7 @@
-"""What the fwRF solver reads features from, and how it prepares those of one candidate.
+"""Feature sources of the fwRF solver, and standardisation of the features of one candidate.
 
-:class:`MapFeatures` pools feature maps on the fly; :class:`PooledFeatures` holds pooled features of all candidates,
-which is smaller where maps are large and channels few (Gabor: 1.1 million pixels an image, 72 channels).
+:class:`MapFeatures` pools feature maps on the fly. :class:`PooledFeatures` holds the pooled features of all candidates,
+which takes less memory if maps are large and channels are few (Gabor: 1.1 million pixels per image, 72 channels).
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ __all__ = [
     "transformed",
 ]
 
-#: Elementwise, after pooling: none, ``log(1 + |x|)``, or any function of a tensor.
+#: Elementwise function applied after pooling: none, ``log(1 + |x|)``, or any function of a tensor.
 Nonlinearity = Literal["none", "log"] | Callable[[Tensor], Tensor]
 
-#: Added to standard deviations, as published.
+#: Constant added to standard deviations, as published.
 EPSILON = 1e-6
 
 
 class CandidateFeatures(Protocol):
-    """Pooled features (candidate, image, feature) of some images, by blocks of candidates."""
+    """Source of pooled features (candidate, image, feature), read in blocks of candidates."""
 
     @property
     def candidates(self) -> NDArray[np.floating]:
-        """(candidate, 3) the grid."""
+        """Grid of candidates (candidate, 3): x, y, sigma."""
 
     @property
     def images(self) -> int:
@@ -54,21 +54,21 @@ class CandidateFeatures(Protocol):
 
     @property
     def image_bytes(self) -> tuple[int, int]:
-        """Bytes that pooling one image reads: of its largest array, and of all."""
+        """Bytes read to pool one image: of its largest array, and of all its arrays."""
 
     def is_on(self, device: torch.device) -> bool:
-        """Whether the maps need no copy to be pooled there."""
+        """Whether pooling on ``device`` needs no copy of the maps."""
 
     def resident(self, rows: Tensor, device: torch.device) -> CandidateFeatures:
-        """The features of some images only, on the device."""
+        """Return a source with only the images ``rows`` (row,), on ``device``."""
 
     def block(self, block: range, rows: Tensor, device: torch.device) -> Tensor:
-        """Features (candidate, image, feature) of a block of candidates for some images."""
+        """Return the features (candidate, row, feature) of a block of candidates for the images ``rows`` (row,)."""
 
 
 @dataclass(frozen=True)
 class MapFeatures:
-    """Feature maps (image, channel, y, x), one array a level, pooled when they are asked for."""
+    """Feature maps (image, channel, y, x), one array per level, pooled on request."""
 
     maps: Sequence[Tensor | NDArray[Any]]
     candidates: NDArray[np.floating]
@@ -127,20 +127,20 @@ class PooledFeatures:
 
 
 class Standardised(NamedTuple):
-    """Features of one candidate as the regression sees them."""
+    """Features of one candidate, standardised for the regression."""
 
     values: Tensor
-    """(image, feature [+ 1]) float32; the last column is ones if there is a bias."""
+    """(image, feature [+ 1]) float32. With a bias, the last column is ones."""
     mean: Tensor
-    """(feature,) what was subtracted."""
+    """(feature,) float32, the subtracted mean."""
     std: Tensor
-    """(feature,) what was divided by: the standard deviation (ddof 0) + 1e-6."""
+    """(feature,) float32, the divisor: standard deviation (ddof 0) + 1e-6."""
 
 
 def candidate_features(
     features: CandidateFeatures, block: range, at_once: int, rows: Tensor, device: torch.device
 ) -> Iterator[tuple[int, Tensor]]:
-    """Index and features (image, feature) of each candidate of a block, pooled ``at_once`` candidates at a time."""
+    """Yield index and features (image, feature) of each candidate of a block, pooling ``at_once`` at a time."""
     for start in range(block.start, block.stop, at_once):
         part = range(start, min(start + at_once, block.stop))
         yield from zip(part, features.block(part, rows, device), strict=True)
@@ -149,12 +149,25 @@ def candidate_features(
 def standardised(
     pooled: Tensor, share: Tensor, *, nonlinearity: Nonlinearity, zscore: bool, bias: bool
 ) -> Standardised:
-    """Apply the nonlinearity, z-score each feature over trials, append the column of ones.
+    """Apply the nonlinearity, z-score each feature over trials and append the column of ones.
 
     Parameters
     ----------
-    pooled : (image, feature).
-    share : (image,) each image's share of the trials that the statistics are taken over.
+    pooled : torch.Tensor
+        (image, feature) pooled features of one candidate.
+    share : torch.Tensor
+        (image,) share of each image in the trials that define the statistics. The shares sum to 1.
+    nonlinearity : {"none", "log"} or callable
+        Elementwise function applied before z-scoring.
+    zscore : bool
+        Subtract the mean and divide by the standard deviation + 1e-6.
+    bias : bool
+        Append a column of ones.
+
+    Returns
+    -------
+    Standardised
+        Values (image, feature [+ 1]), mean (feature,) and std (feature,).
     """
     images, features = pooled.shape
     values = torch.ones(images, features + bias, device=pooled.device)
@@ -164,7 +177,7 @@ def standardised(
     if zscore:
         mean = share @ columns
         columns.sub_(mean)
-        # the mean that rounding left: a feature that does not vary becomes exactly zero, or nearly
+        # the mean left by rounding: subtracting it brings a constant feature to zero, or nearly
         rest = share @ columns
         columns.sub_(rest)
         std = (share @ columns.square()).sqrt() + EPSILON
@@ -174,10 +187,10 @@ def standardised(
 
 
 def transformed(pooled: Tensor, nonlinearity: Nonlinearity) -> Tensor:
-    """The nonlinearity applied, in new memory or (``none``) the same."""
+    """Apply the nonlinearity. The result is a new tensor, or ``pooled`` itself for ``none``."""
     if nonlinearity == "none":
         return pooled
     if nonlinearity == "log":
-        # literally, not log1p: below 1e-7 the published float32 result is rounded, and z-scoring makes that visible
+        # not log1p: the published float32 result is rounded below 1e-7, and z-scoring makes the rounding visible
         return pooled.abs().add_(1).log_()
     return nonlinearity(pooled)

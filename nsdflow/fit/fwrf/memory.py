@@ -1,7 +1,7 @@
-"""Peak memory of an fwRF fit, said before it runs, and the blocks that keep it below a budget.
+"""Peak memory of an fwRF fit, predicted before the fit runs, and block sizes that keep it below a budget.
 
-Blocks decide what is held at once, never what is computed: products are made in fixed tiles (of candidates, images and
-voxels) that do not depend on them, so that every budget gives the same bits.
+Block sizes change what is held in memory at once, but not the result. Products are computed in fixed tiles of
+candidates, images and voxels that do not depend on the blocks, so every budget gives bit-identical results.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from nsdflow.models.pooling import CANDIDATE_TILE, IMAGE_TILE
 
 __all__ = ["VOXEL_TILE", "FwrfMemory", "FwrfShape", "free_memory", "plan_memory"]
 
-#: Products with responses are made for this many voxels at a time.
+#: Voxels per product with responses.
 VOXEL_TILE = 4096
 
-#: Share of the free memory that a fit takes if it is not told otherwise.
+#: Default share of the free memory that a fit may take.
 SHARE_OF_FREE = 0.8
 
-#: What a fit may keep of its candidates, between search and solution, so as not to prepare the winners again.
+#: Most bytes of candidate systems that a fit keeps from search to solution, to avoid preparing the winners twice.
 KEPT_MEMORY = 1 << 30
 
-#: Work space of the BLAS and LAPACK libraries and rounding of the allocator.
+#: Bytes for the workspace of BLAS and LAPACK and for allocator rounding.
 OVERHEAD = 64 << 20
 
 
@@ -43,34 +43,34 @@ class FwrfShape:
     voxels: int
     form: Form
     image_bytes: tuple[int, int]
-    """Bytes of an image's maps: of the largest level, and of all."""
+    """Bytes of the maps of one image: of the largest level, and of all levels."""
     copied: bool
-    """Whether maps have to be copied to the device."""
+    """Whether maps must be copied to the device."""
 
 
 @dataclass(frozen=True)
 class FwrfMemory:
-    """What is held at once on the device, and the peak in bytes, beyond the maps and responses that were given."""
+    """Block sizes on the device, and the peak in bytes beyond the maps and responses passed to the fit."""
 
     bytes: int
     voxels: int
     candidates: int
     resident: bool
-    """Whether all feature maps are copied to the device, or pooled in passing."""
+    """Whether all feature maps are copied to the device at the start, instead of tile by tile."""
     kept: bool = False
     """Whether the systems of all candidates are kept from search to solution."""
 
 
 def plan_memory(shape: FwrfShape, budget: int | None = None, *, keep: bool = False) -> FwrfMemory:
-    """The largest blocks whose peak stays within ``budget`` bytes (None: as large as useful).
+    """Choose the largest blocks whose peak stays within ``budget`` bytes (None: no limit).
 
-    First the maps are made resident, then more voxels, then more candidates are taken at once; last, with ``keep``, the
-    candidates' systems are kept, where they are small.
+    Memory is spent in this order: resident maps, more voxels per block, more candidates per block and, with ``keep``,
+    the systems of all candidates if they are small.
 
     Raises
     ------
     PlanError
-        The smallest blocks need more than the budget.
+        The smallest blocks exceed the budget.
     """
     most = min(shape.candidates, CANDIDATE_TILE)
     whole = -(-shape.voxels // VOXEL_TILE) * VOXEL_TILE
@@ -92,7 +92,7 @@ def plan_memory(shape: FwrfShape, budget: int | None = None, *, keep: bool = Fal
 
 
 def _planned(shape: FwrfShape, resident: bool, voxels: int, candidates: int, kept: bool) -> FwrfMemory:
-    """Peak of one choice of blocks: what lives through the fit, plus the larger of its stages."""
+    """Compute the peak for one choice of blocks: memory held throughout the fit plus the larger of its two stages."""
     columns = shape.features + 1
     voxels = min(voxels, shape.voxels)
     side = _side(shape)
@@ -103,9 +103,9 @@ def _planned(shape: FwrfShape, resident: bool, voxels: int, candidates: int, kep
     standardising = 3 * 4 * shape.images * columns
     rows = 4 * columns * (shape.train + shape.holdout)
     doubled = 8 * columns * (shape.train + shape.holdout) if item == 8 else 0
-    squares = 5 if shape.form == "dual" else 3  # the system, and its factor or its eigenvectors with their work space
+    squares = 5 if shape.form == "dual" else 3  # the system, its factor (primal) or eigenvectors (dual), and workspace
     system = item * (squares * side**2 + 4 * shape.holdout * side) + 4 * shape.holdout * side
-    precise = 8 if shape.form == "primal64" else 4  # of right sides and residuals
+    precise = 8 if shape.form == "primal64" else 4  # bytes per item of right sides and residuals
     doubled_responses = 8 * shape.train if shape.form == "primal64" else 0
     projected = precise * side * (voxels + min(voxels, VOXEL_TILE)) + doubled_responses * min(voxels, VOXEL_TILE)
     responses = (4 * (shape.train + shape.holdout) + 32) * voxels
@@ -121,22 +121,22 @@ def _planned(shape: FwrfShape, resident: bool, voxels: int, candidates: int, kep
 
 
 def _kept_bytes(shape: FwrfShape) -> int:
-    """Training rows, their products, mean and std of every candidate."""
+    """Bytes of training rows, products, mean and std of all candidates."""
     rows, products = 4 * (shape.features + 1) * (shape.train + 2), system_dtype(shape.form).itemsize * _side(shape) ** 2
     return shape.candidates * (rows + products)
 
 
 def _side(shape: FwrfShape) -> int:
-    """Rows and columns of the system."""
+    """Side length of the square system."""
     return shape.train if shape.form == "dual" else shape.features + 1
 
 
 def free_memory(device: torch.device) -> int:
-    """The part of the device's free memory that a fit takes by default, in bytes."""
+    """Return the bytes of free device memory that a fit takes by default."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * SHARE_OF_FREE)
     meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():  # not Linux: half of what is installed
+    if not meminfo.exists():  # not Linux: half of the installed memory
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
     return int(int(fields["MemAvailable"].split()[0]) * 1024 * SHARE_OF_FREE)

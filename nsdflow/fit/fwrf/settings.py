@@ -1,4 +1,4 @@
-"""What an fwRF model is."""
+"""Settings of an fwRF model."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ PUBLISHED_LAMBDAS = tuple(float(strength) for strength in np.geomspace(1e3, 1e6,
 
 @dataclass(frozen=True)
 class FwrfSettings:
-    """What the model is; the defaults are the published AlexNet-fwRF."""
+    """Settings of an fwRF model. The defaults are those of the published AlexNet-fwRF."""
 
     lambdas: tuple[float, ...] = PUBLISHED_LAMBDAS
     zscore: bool = True
     bias: bool = True
-    """Append a column of ones, which is penalised like every feature."""
+    """Append a column of ones, penalised like the features."""
     nonlinearity: Nonlinearity = "none"
     statistics: Statistics = "all"
     form: Form | None = None
-    """None takes the cheaper one. ``primal`` becomes ``primal64`` where float32 does not suffice for the lambdas."""
+    """None selects the cheaper form. ``primal`` becomes ``primal64`` if float32 does not suffice for the lambdas."""
 
     def __post_init__(self) -> None:
         if not self.lambdas or min(self.lambdas) <= 0:
@@ -42,5 +42,5 @@ class FwrfSettings:
             raise ValueError(f"nonlinearity is none, log or a function of a tensor, not {self.nonlinearity!r}")
 
 
-#: The published AlexNet-fwRF.
+#: Settings of the published AlexNet-fwRF.
 PUBLISHED = FwrfSettings()

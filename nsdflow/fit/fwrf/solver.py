@@ -1,17 +1,18 @@
-"""Feature-weighted receptive fields: for every voxel the best pooling field, ridge weights on what it pools.
+"""Feature-weighted receptive fields: the best pooling field per voxel, and ridge weights on its features.
 
-For each candidate field the pooled features of all images are z-scored and regressed on, with every lambda; each voxel
-keeps the candidate and lambda with the smallest squared error on holdout trials. ``fit`` does it in one call;
-``search`` (any block of candidates), ``combine`` and ``solve`` are its parts, to spread one subject over workers::
+For each candidate field, the solver z-scores the pooled features of all images and fits a ridge regression with every
+lambda. Each voxel keeps the candidate and lambda with the smallest squared error on holdout trials. ``fit`` runs all
+steps in one call. ``search`` (any block of candidates), ``combine`` and ``solve`` are the separate steps, which can
+run on several workers::
 
     trials = sum_trials(images, responses, holdout)
     features = MapFeatures(levels.maps, candidate_grid(log_spaced_sizes()))
     partials = [search(features, trials, settings, block=block) for block in blocks]      # anywhere, in any order
     result = solve(features, trials, settings, combine(partials))
 
-Products are made in tiles whose shapes depend on nothing but the data, so that the same kind of machine gives the same
-bits whatever the memory, the blocks and the number of workers. Losses are compared as float32, summed in float64; the
-first of equals wins, as published.
+Products are computed in tiles whose shapes depend only on the data. Machines of the same kind therefore give
+bit-identical results for any memory budget, block size and number of workers. Losses are summed in float64 and compared
+as float32. On ties the first candidate and lambda win, as published.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class FwrfPartial:
-    """Best of a block of candidates, by voxel: float32 ``loss``, int64 ``candidate`` and ``lambda_index``."""
+    """Best of a block of candidates: (voxel,) float32 ``loss``, int64 ``candidate`` and ``lambda_index``."""
 
     block: range
     loss: Tensor
@@ -65,11 +66,24 @@ class FwrfPartial:
 
 @dataclass(frozen=True)
 class FwrfResult:
-    """A fitted model, by voxel.
+    """A fitted model, on the CPU.
 
-    ``rf`` (voxel, 3) x, y, sigma; ``lambda_`` (voxel,); ``holdout_loss`` (voxel,) summed squared error of the holdout
-    trials; ``weights`` (voxel, feature); ``bias`` (voxel,), 0 without one; ``feature_mean`` and ``feature_std`` (voxel,
-    feature) of z-scoring, 0 and 1 without.
+    Parameters
+    ----------
+    rf : torch.Tensor
+        (voxel, 3) x, y and sigma of the pooling field.
+    lambda_ : torch.Tensor
+        (voxel,) float64, selected lambda.
+    lambda_index, candidate : torch.Tensor
+        (voxel,) int64, indices of the selected lambda and of the selected candidate in the grid.
+    holdout_loss : torch.Tensor
+        (voxel,) float32, squared error summed over the holdout trials.
+    weights : torch.Tensor
+        (voxel, feature) float32, ridge weights.
+    bias : torch.Tensor
+        (voxel,) float32, 0 in a model without bias.
+    feature_mean, feature_std : torch.Tensor
+        (voxel, feature) float32, mean and divisor of z-scoring, 0 and 1 without z-scoring.
     """
 
     rf: Tensor
@@ -94,18 +108,33 @@ def fit(
     device: torch.device | str = "cpu",
     memory: int | None = None,
 ) -> FwrfResult:
-    """Fit every voxel of one subject.
+    """Fit all voxels of one subject.
 
     Parameters
     ----------
-    maps : feature maps (image, channel, y, x), one array a level, or an object that gives pooled features.
-    images : (trial,) row of the maps shown at each trial.
-    responses : (trial, voxel) float32, usually z-scored by session.
-    holdout : (trial,) bool, trials that choose candidate and lambda; see :func:`nsdflow.fit.split.last_trials_holdout`
+    maps : sequence of torch.Tensor or numpy.ndarray, or CandidateFeatures
+        Feature maps (image, channel, y, x), one array per level, or a source of pooled features.
+    images : torch.Tensor
+        (trial,) int64, row of the maps shown in each trial.
+    responses : torch.Tensor
+        (trial, voxel) float32, usually z-scored per session.
+    holdout : torch.Tensor
+        (trial,) bool, trials that select candidate and lambda. See :func:`nsdflow.fit.split.last_trials_holdout`
         (published) and :func:`nsdflow.fit.split.image_holdout` (strict).
-    candidates : (candidate, 3) from :func:`nsdflow.models.pooling.candidate_grid`; with ``maps`` given as arrays.
-    device : where to compute.
-    memory : bytes the fit may take beyond its arguments; most of what is free if None. Never changes the result.
+    candidates : numpy.ndarray, optional
+        (candidate, 3) grid from :func:`nsdflow.models.pooling.candidate_grid`. Required if ``maps`` is a sequence.
+    settings : FwrfSettings
+        Settings of the model.
+    device : torch.device or str
+        Device of the computation.
+    memory : int, optional
+        Bytes that the fit may take beyond its arguments. Default: most of the free memory. The value does not change
+        the result.
+
+    Returns
+    -------
+    FwrfResult
+        The fitted model, on the CPU.
 
     Raises
     ------
@@ -133,14 +162,14 @@ def search(
     device: torch.device | str = "cpu",
     memory: int | None = None,
 ) -> FwrfPartial:
-    """Score a block of candidates (all of them if None) with every lambda on the holdout trials.
+    """Score a block of candidates (None: all) with every lambda on the holdout trials.
 
     Raises
     ------
     PlanError
         The memory does not suffice for the smallest blocks.
     RunError
-        A loss is not a number: features are not finite, or a lambda is lost in their rounding.
+        A loss is NaN because features are not finite or a lambda is below their rounding error.
     """
     plan, form, device = _plan(features, trials, settings, device, memory)
     block = range(len(features.candidates)) if block is None else block
@@ -159,7 +188,7 @@ def _search(
     device: torch.device,
     kept: dict[int, Prepared] | None = None,
 ) -> FwrfPartial:
-    """As `search`; what it prepares of each candidate is added to ``kept``."""
+    """Run :func:`search`, and add each prepared candidate to ``kept``."""
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     with torch.no_grad(), arithmetic("float32", device):
         source, rows = _on_device(features, trials, plan, device)
@@ -168,7 +197,7 @@ def _search(
             tiles = voxel_tiles(trials, range(first, min(first + plan.voxels, trials.voxels)), VOXEL_TILE, device)
             for index, pooled in candidate_features(source, block, plan.candidates, rows, device):
                 prepared, values = prepare(pooled, trials, settings, form)
-                del pooled  # its whole block would live on while the next one is made
+                del pooled  # frees its block before the next block is pooled
                 if kept is not None:
                     kept[index] = prepared
                 held = weighted_rows(values, trials.holdout, trials.holdout_count)
@@ -178,7 +207,7 @@ def _search(
 
 
 def combine(partials: Sequence[FwrfPartial]) -> FwrfPartial:
-    """Best over blocks of candidates; exactly what one search over all of them gives, in whatever order they come.
+    """Combine results of blocks of candidates. The result equals one search over all blocks, in any order.
 
     Raises
     ------
@@ -208,7 +237,7 @@ def solve(
     device: torch.device | str = "cpu",
     memory: int | None = None,
 ) -> FwrfResult:
-    """Weights of the winners, fitted on the training trials: one system for each candidate and lambda that won."""
+    """Fit the weights of the selected candidates on the training trials, with one system per candidate and lambda."""
     plan, form, device = _plan(features, trials, settings, device, memory)
     return _solve(features, trials, settings, best, plan, form, device, {})
 
@@ -223,7 +252,7 @@ def _solve(
     device: torch.device,
     kept: Mapping[int, Prepared],
 ) -> FwrfResult:
-    """As `solve`; candidates that are not ``kept`` are prepared anew."""
+    """Run :func:`solve`, and prepare the candidates again if ``kept`` is empty."""
     if bool((best.candidate < 0).any()):
         raise RunError(f"{int((best.candidate < 0).sum())} voxels have no finite loss; are all features finite?")
     weights = torch.zeros(trials.voxels, features.features + 1)
@@ -260,14 +289,23 @@ def predict(
     images: Tensor | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Predictions (image, voxel), float32 on the CPU.
+    """Predict responses to images.
 
     Parameters
     ----------
-    result : a fitted model, whose ``candidate`` indexes the grid of ``features``.
-    features : maps or pooled features of any images.
-    nonlinearity : that of the fit.
-    images : which of them; all if None.
+    result : FwrfResult
+        A fitted model. Its ``candidate`` indexes the grid of ``features``.
+    features : CandidateFeatures
+        Maps or pooled features of any images.
+    nonlinearity : {"none", "log"} or callable
+        Nonlinearity of the fit.
+    images : torch.Tensor, optional
+        (row,) int64, rows of the images in ``features``. Default: all images.
+
+    Returns
+    -------
+    torch.Tensor
+        (row, voxel) float32 predictions on the CPU.
     """
     device = torch.device(device)
     if not np.array_equal(features.candidates[result.candidate.numpy()], result.rf.numpy()):
@@ -277,7 +315,7 @@ def predict(
     with torch.no_grad(), arithmetic("float32", device):
         for index, pooled in chosen_features(features, result.candidate, CANDIDATE_TILE, rows, device):
             voxels = (result.candidate == index).nonzero()[:, 0]
-            # voxels of one candidate share its statistics
+            # all voxels of a candidate share its mean and std
             mean, std = (values[voxels[0]].to(device) for values in (result.feature_mean, result.feature_std))
             values = (transformed(pooled, nonlinearity) - mean) / std
             weights, bias = result.weights[voxels].to(device), result.bias[voxels].to(device)
@@ -288,7 +326,7 @@ def predict(
 def fit_shape(
     features: CandidateFeatures, trials: TrialSums, settings: FwrfSettings, device: torch.device | str = "cpu"
 ) -> FwrfShape:
-    """Sizes that the plan of memory and the choice of form go by."""
+    """Return the sizes of a fit, including the selected form, for the memory plan."""
     device = torch.device(device)
     train, holdout = len(trials.train), len(trials.holdout)
     columns = features.features + settings.bias
@@ -316,7 +354,7 @@ def fit_shape(
 
 
 def _float32_suffices(columns: int, trials: TrialSums, settings: FwrfSettings) -> bool:
-    """Z-scored features have squares of 1 on average; of others nothing is known before they are looked at."""
+    """Whether float32 suffices. The trace of Z'Z is known in advance only for z-scored features, of mean square 1."""
     return settings.zscore and float32_suffices(columns * float(trials.train_count.sum()), min(settings.lambdas))
 
 
@@ -345,7 +383,7 @@ def _plan(
 def _on_device(
     features: CandidateFeatures, trials: TrialSums, plan: FwrfMemory, device: torch.device
 ) -> tuple[CandidateFeatures, Tensor]:
-    """Features to pool from, and the rows of the images shown in them."""
+    """Return the source to pool from, and the rows of the shown images in it."""
     if not plan.resident:
         return features, trials.images
     return features.resident(trials.images, device), torch.arange(len(trials.images))

@@ -1,4 +1,4 @@
-"""Voxels of an fwRF fit, in tiles: their responses on the device, and the best candidate and lambda so far."""
+"""Tiles of voxels of an fwRF fit: responses on the device, and the best candidate and lambda so far."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ __all__ = ["VoxelTile", "score", "voxel_tiles"]
 
 @dataclass
 class VoxelTile:
-    """Responses of some voxels on the device, and the best so far."""
+    """Responses of a tile of voxels on the device, and the best candidate and lambda so far.
+
+    ``train`` (train image, voxel) and ``target`` (holdout image, voxel) are weighted sums and means of responses, as in
+    :class:`~nsdflow.fit.fwrf.trials.TrialSums`. All other tensors have shape (voxel,).
+    """
 
     train: Tensor
     target: Tensor
@@ -31,10 +35,10 @@ class VoxelTile:
     candidate: Tensor
     lambda_index: Tensor
     broken: Tensor
-    """Whether a loss was not a number."""
+    """Whether a loss was NaN."""
 
     def consider(self, loss: Tensor, candidate: int, lambda_index: int) -> None:
-        """Keep this candidate and lambda where they are better; the first of equals stays."""
+        """Keep this candidate and lambda for voxels with a smaller loss (voxel,). On ties the earlier one stays."""
         self.broken |= loss.isnan()
         better = loss < self.loss
         self.loss = torch.where(better, loss, self.loss)
@@ -42,7 +46,7 @@ class VoxelTile:
         self.lambda_index.masked_fill_(better, lambda_index)
 
     def best(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, candidate and lambda on the CPU: the only time that it waits for the device."""
+        """Return loss, candidate and lambda index on the CPU. Only this method waits for the device."""
         if bool(self.broken.any()):
             raise RunError(
                 f"losses of {int(self.broken.sum())} voxels are not numbers: features are not finite, or a lambda is "
@@ -52,7 +56,7 @@ class VoxelTile:
 
 
 def voxel_tiles(trials: TrialSums, voxels: range, size: int, device: torch.device) -> list[VoxelTile]:
-    """Tiles of at most ``size`` of some voxels, on the device, with nothing considered yet."""
+    """Split a range of voxels into tiles of at most ``size``, on the device, with infinite initial loss."""
     tiles = []
     for start in range(voxels.start, voxels.stop, size):
         part = slice(start, min(start + size, voxels.stop))
@@ -72,7 +76,7 @@ def voxel_tiles(trials: TrialSums, voxels: range, size: int, device: torch.devic
 
 
 def score(candidate: int, scorer: Scorer, held: Tensor, lambdas: Sequence[float], tiles: list[VoxelTile]) -> None:
-    """Holdout losses of one candidate with every lambda."""
+    """Update the tiles with the holdout losses of one candidate and every lambda."""
     rights = [scorer.right(tile.train) for tile in tiles]
     for lambda_index, operator in enumerate(scorer.operators(held, lambdas)):
         for tile, right in zip(tiles, rights, strict=True):

@@ -1,15 +1,17 @@
-"""Trials summed by image: all that a ridge fit on image features needs to know of single-trial responses.
+"""Sums of single-trial responses per image, which suffice for a ridge fit on image features.
 
-Trials of an image have the same features x_i. With n_i training trials of image i and s_i the sum of their responses,
+All trials of image i have the same features x_i. Let n_i be its number of training trials, and s_i the sum of their
+responses. X (trial, feature) and Y (trial, voxel) stack the training trials. Then
 
     X'X = sum_i n_i x_i x_i',     X'Y = sum_i x_i s_i,
 
-and the squared error of the holdout trials is, with m_i of them and mean response y_i, one row an image plus a part
-that no model changes:
+Let m_i be the number of holdout trials of image i, y_i their mean response, and p_i the prediction. The squared error
+of the holdout trials has one term per image, plus a term that no model changes:
 
     sum_trials (y - p)^2 = sum_i m_i (y_i - p_i)^2 + sum_trials (y - y_i)^2.
 
-Rows are therefore images weighted by the square root of their counts; the results are those of the trials.
+The solver therefore uses one row per image, weighted by the square root of its count. The results equal those on
+trials.
 """
 
 from __future__ import annotations
@@ -22,24 +24,25 @@ from torch import Tensor
 
 __all__ = ["Statistics", "TrialSums", "sum_trials"]
 
-#: Trials that feature means and standard deviations are taken over.
+#: Trials that define the means and standard deviations of features.
 Statistics = Literal["all", "training"]
 
-#: Trials whose responses are copied at once.
+#: Trials per copied block of responses.
 TRIALS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class TrialSums:
-    """Responses of one subject, by image.
+    """Responses of one subject, summed per image.
 
-    ``images`` (image,) are the rows of the feature maps that were shown; ``train`` and ``holdout`` index into it. The
-    images that have trials in both come last in ``train`` and first in ``holdout``, in the same order.
+    ``images`` (image,) int64 holds the rows of the feature maps that were shown. ``train`` (train image,) and
+    ``holdout`` (holdout image,) index into it. Images with trials in both parts come last in ``train`` and first in
+    ``holdout``, in the same order.
     """
 
     images: Tensor
     share: Tensor
-    """(image,) float32, the image's share of the trials that feature statistics are taken over."""
+    """(image,) float32, share of the image in the trials that define the feature statistics."""
     train: Tensor
     train_count: Tensor
     """(train image,) float32, n_i."""
@@ -53,16 +56,16 @@ class TrialSums:
     repeated: Tensor
     """(image in both,) float32, sqrt(m_i / n_i)."""
     unexplainable: Tensor
-    """(voxel,) float64, the squared deviation of holdout trials from the mean of their image."""
+    """(voxel,) float64, summed squared deviation of holdout trials from the mean of their image."""
 
     def rows_on(self, device: torch.device) -> TrialSums:
-        """The same with all that is by image, but not the responses, on a device, so that loops need not copy it."""
+        """Copy all per-image tensors except ``images`` and the responses to a device, so that loops need no copies."""
         by_image = ("share", "train", "train_count", "holdout", "holdout_count", "repeated")
         return replace(self, **{name: getattr(self, name).to(device) for name in by_image})
 
     @property
     def bytes(self) -> int:
-        """Bytes of the sums."""
+        """Bytes of the response sums."""
         return sum(sums.nbytes for sums in (self.train_sum, self.holdout_mean, self.unexplainable))
 
     @property
@@ -72,20 +75,30 @@ class TrialSums:
 
 
 def sum_trials(images: Tensor, responses: Tensor, holdout: Tensor, *, statistics: Statistics = "all") -> TrialSums:
-    """Sum responses by image.
+    """Sum responses per image.
 
     Parameters
     ----------
-    images : (trial,) row of the feature maps shown at each trial.
-    responses : (trial, voxel) float32, finite.
-    holdout : (trial,) bool, trials kept for the choice of candidate and lambda; the others train. Published: the last
+    images : torch.Tensor
+        (trial,) int64, row of the feature maps shown in each trial.
+    responses : torch.Tensor
+        (trial, voxel) float32, finite.
+    holdout : torch.Tensor
+        (trial,) bool, trials that select candidate and lambda. All others are training trials. Published: the last
         tenth in trial order. Strict: all trials of some images (see :mod:`nsdflow.fit.split`).
-    statistics : feature statistics over ``all`` trials, holdout included (published), or ``training`` trials only.
+    statistics : {"all", "training"}
+        Trials that define the feature statistics: all trials, including the holdout (published), or training trials
+        only.
+
+    Returns
+    -------
+    TrialSums
+        Counts (image,) and sums (image, voxel) of the training and holdout trials.
 
     Raises
     ------
     ValueError
-        Lengths differ, there is no training or no holdout trial, or a response is not finite.
+        Lengths differ, the training or holdout set is empty, or a response is not finite.
     """
     if not len(images) == len(responses) == len(holdout):
         raise ValueError(f"{len(images)} images, {len(responses)} responses and {len(holdout)} holdout marks of trials")
@@ -122,7 +135,7 @@ def sum_trials(images: Tensor, responses: Tensor, holdout: Tensor, *, statistics
 
 
 def _sums(image: Tensor, responses: Tensor, part: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the images wanted, how many trials of a part they have, and the sums of responses over the roots of these."""
+    """Return trial counts n (image,) of the wanted images in a part, and response sums / sqrt(n) (image, voxel)."""
     images = int(image.max()) + 1
     place = torch.empty(images, dtype=torch.int64)
     place[wanted] = torch.arange(len(wanted))
@@ -134,7 +147,7 @@ def _sums(image: Tensor, responses: Tensor, part: Tensor, wanted: Tensor) -> tup
 
 
 def _sum(values: Tensor, part: Tensor | None = None, *, square: bool = False) -> Tensor:
-    """Sum (voxel,) float64 of the rows of a part, or of their squares, without a copy of all."""
+    """Sum the rows of a part, or their squares, to (voxel,) float64, block by block."""
     total = torch.zeros(values.shape[1], dtype=torch.float64)
     rows = torch.arange(len(values)) if part is None else part.nonzero()[:, 0]
     for some in rows.split(TRIALS_AT_ONCE):

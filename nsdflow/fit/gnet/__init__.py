@@ -1,4 +1,4 @@
-"""Training of GNet: one trunk, a readout per subject, by the published protocol or the strict one."""
+"""Training of GNet: one trunk and one readout per subject, by the published or the strict protocol."""
 
 from nsdflow.fit.gnet.settings import TrainSettings
 from nsdflow.fit.gnet.training import TrainResult, train

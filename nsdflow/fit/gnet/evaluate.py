@@ -1,4 +1,4 @@
-"""Predictions of a trained GNet, and how good they are."""
+"""Predictions of a trained GNet, and their evaluation."""
 
 from __future__ import annotations
 
@@ -24,8 +24,15 @@ __all__ = ["Evaluation", "evaluate", "predict", "predict_partitions"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Against single trials: ``loss``, the sum over trials of the mean over voxels of the squared error; and
-    ``correlation`` (voxel,), Pearson's over trials, 0 where it is not defined; both on the CPU."""
+    """Evaluation against single trials.
+
+    Parameters
+    ----------
+    loss : float
+        Squared error, averaged over voxels and summed over trials.
+    correlation : torch.Tensor
+        (voxel,) Pearson correlation over trials, on the CPU. It is 0 where the correlation is undefined.
+    """
 
     loss: float
     correlation: Tensor
@@ -40,14 +47,27 @@ def predict(
     batch_size: int = 100,
     precision: Precision = "float32",
 ) -> Tensor:
-    """Predictions (row, voxel) in evaluation mode, on the readout's device.
+    """Predict responses in evaluation mode.
 
     Parameters
     ----------
-    images
-        (image, 3, y, x) uint8, on any device; batches are moved to the readout's.
-    rows
-        (row,) which images, in what order; default all.
+    encoder : torch.nn.Module
+        Encoder that returns a list of feature maps.
+    readout : Readout
+        Readout of one subject.
+    images : torch.Tensor
+        (image, 3, y, x) uint8, on any device. Batches are moved to the device of the readout.
+    rows : torch.Tensor, optional
+        (row,) indices of the images, in output order. Default: all images.
+    batch_size : int
+        Number of images per batch.
+    precision : {"auto", "float32", "tf32", "bfloat16"}
+        Precision of the encoder, see :mod:`nsdflow.fit.precision`.
+
+    Returns
+    -------
+    torch.Tensor
+        (row, voxel) predictions, on the device of the readout.
     """
     return _read(readout, readout, encoder, images, rows, batch_size, precision)
 
@@ -62,10 +82,19 @@ def predict_partitions(
     batch_size: int = 100,
     precision: Precision = "float32",
 ) -> Tensor:
-    """What each partition of the features adds to the predictions: (row, voxel, partition), in one forward pass.
+    """Compute the contribution of each partition of the features to the predictions, in one forward pass.
 
-    ``partitions`` are slices of the features, such as those of :func:`nsdflow.models.gnet.layer_slices`; the rest as in
-    :func:`predict`.
+    The other arguments are those of :func:`predict`.
+
+    Parameters
+    ----------
+    partitions : sequence of slice
+        Slices of the features, such as those of :func:`nsdflow.models.gnet.layer_slices`.
+
+    Returns
+    -------
+    torch.Tensor
+        (row, voxel, partition) contributions.
     """
     read = partial(readout.contributions, partitions=partitions)
     return _read(read, readout, encoder, images, rows, batch_size, precision)
@@ -81,7 +110,7 @@ def _read(
     batch_size: int,
     precision: Precision,
 ) -> Tensor:
-    """``read`` of the feature maps of some images, batch by batch."""
+    """Apply ``read`` to the feature maps of the images ``rows`` (row,), batch by batch."""
     device = readout.bias.device
     rows = torch.arange(len(images)) if rows is None else rows
     batches = []
@@ -104,9 +133,9 @@ def evaluate(
     precision: Precision = "float32",
     group: Group | None = None,
 ) -> Evaluation:
-    """Predict each image of ``rows`` (trial,) once, and hold it against every trial of ``responses`` (trial, voxel).
+    """Predict each image of ``rows`` (trial,) once, and compare it with each of its trials in ``responses``.
 
-    The processes of ``group`` share the images, and all get the same result.
+    ``responses`` has shape (trial, voxel). The processes of ``group`` share the images, and all get the same result.
     """
     group = group or Group()
     unique, image_of_trial = rows.unique(return_inverse=True)

@@ -1,8 +1,8 @@
-"""What a training reads its batches from: the images, or in their place the frozen prefilter's maps of them.
+"""Inputs of a training: the images, or the cached maps of the frozen prefilter.
 
-The prefilter's output never changes, so it can be computed once an image instead of once a batch and epoch. Its maps
-take 192 values for each of 27 x 27 pixels: 560 kB an image of 227 pixels as float32, 280 kB as float16, 20 GB for all
-73,000.
+The output of a frozen prefilter never changes, so it can be computed once per image instead of once per image and
+epoch. The maps have 192 features x 27 x 27 pixels. An image of 227 x 227 pixels takes 560 kB as float32 and 280 kB as
+float16, and all 73,000 images take 20 GB as float16.
 """
 
 from __future__ import annotations
@@ -23,22 +23,36 @@ __all__ = ["CACHE_SHARE", "PrefilterCache", "choose_cache", "load_inputs"]
 
 PrefilterCache = Literal["auto", "none", "half", "full"]
 
-#: ``auto`` lets the maps take this share of the memory that is free on a GPU before they are made
+#: Share of the free GPU memory that the maps may take under ``auto``.
 CACHE_SHARE = 0.75
 
 
 def choose_cache(
     encoder: nn.Module, images: Tensor, device: torch.device, precision: Precision, free: int | None = None
 ) -> PrefilterCache:
-    """What ``auto`` means here: "half" on a GPU whose products are rounded anyway, where the maps fit; else "none".
+    """Resolve ``auto`` to "half" or "none".
 
-    On a CPU, under ``float32``, or with a prefilter that is trained, nothing is kept and so nothing is rounded. TF32
-    has the ten bits of mantissa that float16 has, and bfloat16 has seven.
+    The result is "half" on a GPU under ``tf32`` or ``bfloat16``, if the maps fit into memory. These precisions round
+    products at least as much as float16 rounds the maps: TF32 and float16 have ten mantissa bits, and bfloat16 has
+    seven. On a CPU, under ``float32`` or with a trained prefilter, the result is "none".
 
     Parameters
     ----------
-    free
-        Bytes of the device that nothing uses yet; asked of a GPU where None.
+    encoder : torch.nn.Module
+        Encoder to train. Only :class:`~nsdflow.models.gnet.Encoder` has a prefilter.
+    images : torch.Tensor
+        (image, 3, y, x) uint8.
+    device : torch.device
+        Device of the training.
+    precision : {"float32", "tf32", "bfloat16"}
+        Resolved precision of the training.
+    free : int, optional
+        Free bytes on the device. Default: queried from the GPU.
+
+    Returns
+    -------
+    {"half", "none"}
+        Cache to use.
     """
     if device.type != "cuda" or precision not in ("tf32", "bfloat16") or not isinstance(encoder, Encoder):
         return "none"
@@ -53,12 +67,12 @@ def choose_cache(
 def load_inputs(
     encoder: nn.Module, images: Tensor, cache: PrefilterCache, device: torch.device, batch_size: int
 ) -> Tensor:
-    """The images on the device; or the maps, in float16 ("half") or in the precision of the encoder ("full").
+    """Return the images on the device, or the prefilter maps in float16 ("half") or the encoder's dtype ("full").
 
     Raises
     ------
     RunError
-        The encoder has no prefilter of which maps could be kept.
+        The encoder has no prefilter to cache.
     """
     if cache == "none":
         return images.to(device)

@@ -1,15 +1,17 @@
-r"""GNet's loss over one batch of a subject, and its gradients in one walk over the voxels.
+r"""Loss of GNet over one batch of a subject, and its gradients in one pass over the voxels.
 
-For n trials, predictions :math:`r` and data :math:`d` (trial, voxel):
+For trials n, voxels v, predictions :math:`r` and data :math:`d` (trial, voxel), and readout weights :math:`w`
+(voxel, feature):
 
 .. math::
     L = \sum_v u_v e_v / \bar u + \lambda \sum |w|, \qquad e_v = \sum_n (r_{nv} - d_{nv})^2, \qquad
     u_v = \mathrm{clip}\left(\frac{\mathrm{cov}(r_v, d_v)^2}{\mathrm{var}(r_v) \mathrm{var}(d_v) + 10^{-6}},
     0.1, 1\right),
 
-with moments over the batch, and :math:`u` taken as a constant by the gradient: voxels that are predicted already pull
-harder. All but the scalar :math:`\bar u` is separate for each voxel, so :func:`backpropagate` has predictions and
-gradients of a block of voxels in one go (:func:`nsdflow.models.flexible_pooling.sweep`) and divides at the end.
+Moments are taken over the batch, and the gradient treats :math:`u` (voxel,) as a constant. Voxels with better
+predictions therefore have larger weight. All terms except the scalar :math:`\bar u` (the mean of :math:`u` over
+voxels) are separate for each voxel. :func:`backpropagate` therefore computes predictions and gradients block by block
+of voxels (:func:`nsdflow.models.flexible_pooling.sweep`), and divides by :math:`\bar u` at the end.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ if TYPE_CHECKING:
 
 __all__ = ["backpropagate", "gnet_loss", "voxel_weights"]
 
-#: lambda: penalty on the sum of absolute readout weights; the published program holds 0.1 as a float32 number
+#: Penalty lambda on the sum of absolute readout weights. The published program stores 0.1 as float32.
 L1_PENALTY = float(np.float32(0.1))
 
 
 def voxel_weights(prediction: Tensor, target: Tensor, dim: int = 0, group: Group | None = None) -> Tensor:
-    """u_v: squared correlation over the trials (axis ``dim``), clipped to [0.1, 1]; not differentiated.
+    """Compute u (voxel,): squared correlation over the trials (axis ``dim``), clipped to [0.1, 1], without gradient.
 
-    ``group`` says which processes have the other trials of the batch.
+    The processes of ``group`` hold the other trials of the batch.
     """
     group = group or Group()
     both = torch.stack([prediction.detach(), target.detach()])
@@ -47,9 +49,21 @@ def voxel_weights(prediction: Tensor, target: Tensor, dim: int = 0, group: Group
 
 
 def gnet_loss(prediction: Tensor, target: Tensor, weights: Tensor, *, l1: float = L1_PENALTY) -> Tensor:
-    """L of the formula above, by autograd: the definition, against which :func:`backpropagate` is tested.
+    """Compute the loss L for autograd. This definition is the reference for tests of :func:`backpropagate`.
 
-    ``prediction`` and ``target`` (trial, voxel), ``weights`` (voxel, feature) of the readout.
+    Parameters
+    ----------
+    prediction, target : torch.Tensor
+        (trial, voxel) predictions r and data d.
+    weights : torch.Tensor
+        (voxel, feature) weights w of the readout.
+    l1 : float
+        Penalty lambda.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar loss L.
     """
     u = voxel_weights(prediction, target)
     errors = (prediction - target).square().sum(0)
@@ -67,28 +81,36 @@ def backpropagate(
     group: Group | None = None,
     pointwise: Pointwise | None = None,
 ) -> Tensor:
-    """Add the gradients of L to the ``.grad`` of the encoder's or the readout's parameters, or both.
+    """Add the gradients of L to ``.grad`` of the parameters of the encoder, the readout or both.
 
     Parameters
     ----------
-    levels
-        Feature maps of the batch, with their graph if ``into_encoder``.
-    target
-        (trial, voxel).
-    group
-        The processes that have the batch's other trials; gradients are those of this process's part, to be summed.
-    pointwise
-        As in :func:`nsdflow.models.flexible_pooling.sweep`.
+    readout : Readout
+        Readout of the subject.
+    levels : sequence of torch.Tensor
+        Feature maps (trial, channel, y, x) of the batch, one per level. They need their graph if ``into_encoder``.
+    target : torch.Tensor
+        (trial, voxel) data d.
+    into_encoder, into_readout : bool
+        Parameters that receive gradients.
+    l1 : float
+        Penalty lambda.
+    group : Group, optional
+        Processes that hold the other trials of the batch. Gradients are those of this process and must be summed over
+        the group.
+    pointwise : callable, optional
+        Kernel of the readout, as in :func:`nsdflow.models.flexible_pooling.sweep`.
 
     Returns
     -------
-    Tensor
+    torch.Tensor
         (voxel,) squared errors e_v of the predictions before the step.
     """
     group = group or Group()
-    data = target.T.contiguous()
+    data = target.T.contiguous()  # (voxel, trial)
     voxel_weight, errors = data.new_empty(len(data)), data.new_empty(len(data))
 
+    # gradient of sum_v u_v e_v by r: 2 u_v (r_v - d_v), (voxel, trial); the division by the mean of u follows below
     def gradient(prediction: Tensor, voxels: slice) -> Tensor:
         residual = prediction - data[voxels]
         voxel_weight[voxels] = voxel_weights(prediction, data[voxels], 1, group)

@@ -1,12 +1,12 @@
-"""One training over several processes, each with a part of every batch: the same result within rounding.
+"""Training over several processes, each with a part of every batch. The result is the same within rounding.
 
 Each process runs :func:`nsdflow.fit.gnet.training.train` with the same arguments and its own :class:`Group`::
 
     with join_group(rank, size, "tcp://node1:29500", backend="nccl") as group:
         result = train(images, trials, encoder, readouts, settings=settings, device="cuda:0", group=group)
 
-What a batch has in common is summed over the processes: the moments of batch normalisation, the voxels' weights in
-the loss, and the gradients. Dropout masks are drawn for the whole batch by every process, which takes its rows.
+Processes sum the quantities of a whole batch: the moments of batch normalisation, the moments behind the voxel weights
+of the loss, and the gradients. Every process draws the dropout masks of the whole batch and takes its rows.
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ Backend = Literal["gloo", "nccl"]
 
 
 class GroupLost(RunError):
-    """A process of the group has gone or never came; the others can meet again and go on from their checkpoint."""
+    """A process of the group exited or did not join. The others can join again and continue from their checkpoint."""
 
 
 @dataclass
 class Group:
-    """The processes that share each batch; this one is ``rank`` of ``size``. One alone communicates nothing."""
+    """Processes that share each batch. This one is ``rank`` of ``size``. A group of size 1 does not communicate."""
 
     rank: int = 0
     size: int = 1
     trials: int = 0
-    """Trials of the batch at hand, in all processes together."""
+    """Trials of the current batch over all processes."""
 
     @property
     def largest_part(self) -> int:
-        """Trials of the batch at hand in the process that has most."""
+        """Trials of the current batch in the process with the largest part."""
         return -(-self.trials // self.size)
 
     def part(self, count: int) -> slice:
-        """Which of ``count`` items are this process's: consecutive ones, as even as can be."""
+        """Return the slice of ``count`` items for this process. Part sizes differ by at most one."""
         edges = [count * rank // self.size for rank in (self.rank, self.rank + 1)]
         return slice(*edges)
 
     def sum(self, x: Tensor) -> Tensor:
-        """Sum over the processes, in place.
+        """Sum a tensor over the processes, in place.
 
         Raises
         ------
         GroupLost
-            One of them has gone. (With nccl the process may be ended instead, once the group's timeout has passed.)
+            A process exited. With nccl, this process may be terminated instead after the timeout of the group.
         """
         if self.size > 1:
             try:
@@ -67,13 +67,13 @@ class Group:
         return x
 
     def mean(self, x: Tensor, dim: int) -> Tensor:
-        """Mean over the trials of the batch at hand, along ``dim``, which is kept."""
+        """Average over the trials of the current batch along ``dim``, which is kept with length 1."""
         if self.size == 1:
             return x.mean(dim, keepdim=True)
         return self.sum(x.sum(dim, keepdim=True)) / self.trials
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum all gradients over the processes, in one message."""
+        """Sum all gradients over the processes in one message."""
         if self.size > 1:
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             total = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
@@ -81,7 +81,7 @@ class Group:
                 gradient.copy_(part.view_as(gradient))
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether it holds in any of the processes."""
+        """Whether ``flag`` is True in any process."""
         return flag if self.size == 1 else bool(self.sum(torch.tensor(float(flag), device=device)))
 
 
@@ -89,18 +89,18 @@ class Group:
 def join_group(
     rank: int, size: int, address: str, *, backend: Backend = "gloo", timeout: float = 600.0
 ) -> Iterator[Group]:
-    """Meet ``size`` processes at ``address`` (``tcp://host:port`` of rank 0, or ``file://`` on a shared folder).
+    """Join ``size`` processes at ``address`` (``tcp://host:port`` of rank 0, or ``file://`` on a shared folder).
 
     Raises
     ------
     GroupLost
-        They have not all come within ``timeout`` seconds.
+        Not all processes joined within ``timeout`` seconds.
     """
     try:
         distributed.init_process_group(
             backend, init_method=address, rank=rank, world_size=size, timeout=timedelta(seconds=timeout)
         )
-    except (RuntimeError, ValueError) as error:  # torch's own errors are kinds of RuntimeError
+    except (RuntimeError, ValueError) as error:  # errors of torch are subclasses of RuntimeError
         raise GroupLost(
             f"{address}: process {rank} of {size} did not meet the others ({_first_line(error)})"
         ) from error
@@ -115,7 +115,7 @@ def _first_line(error: Exception) -> str:
 
 
 def share_batches(encoder: nn.Module, group: Group) -> None:
-    """Make the encoder's blocks see whole batches, of which this process runs its part; nothing if it is alone."""
+    """Make the normalisation and dropout of the encoder act on whole batches. A group of size 1 changes nothing."""
     if group.size == 1:
         return
     for block in encoder.modules():
@@ -125,7 +125,7 @@ def share_batches(encoder: nn.Module, group: Group) -> None:
 
 
 class _SharedDropout(ChannelDropout):
-    """Draws for the whole batch what one process would, and takes its rows."""
+    """Channel dropout that draws the masks of the whole batch and takes the rows of this process."""
 
     def __init__(self, own: ChannelDropout, group: Group) -> None:
         super().__init__(own.share, own.channels)
@@ -137,7 +137,7 @@ class _SharedDropout(ChannelDropout):
 
 
 class _SharedNorm(nn.BatchNorm2d):
-    """Batch normalisation with the moments of the whole batch; the same parameters under the same names."""
+    """Batch normalisation with the moments of the whole batch. Parameter names are unchanged."""
 
     def __init__(self, own: nn.BatchNorm2d, group: Group) -> None:
         super().__init__(own.num_features, eps=own.eps, momentum=NORM_MOMENTUM)
@@ -162,7 +162,7 @@ class _SharedNorm(nn.BatchNorm2d):
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """A sum that every process goes on with: its gradient is the sum of theirs."""
+    """Sum over processes. The gradient is the sum of the gradients of all processes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:

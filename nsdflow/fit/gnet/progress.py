@@ -1,4 +1,4 @@
-"""How far a training is: the state that its checkpoint carries from one process to the next."""
+"""Progress of a training: the state that a checkpoint stores between epochs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Progress", "gather", "restore", "snapshot"]
 
 @dataclass
 class Progress:
-    """What changes from epoch to epoch besides the network: ``epoch`` is the next one, ``best`` a :func:`snapshot`."""
+    """State besides the network. ``epoch`` is the next epoch, and ``best`` a :func:`snapshot` of the best one."""
 
     epoch: int = 0
     best_epoch: int | None = None
@@ -27,14 +27,14 @@ class Progress:
 
 
 def snapshot(network: Network) -> dict[str, dict[str, Tensor]]:
-    """Copies of all parameters and running statistics, on the CPU."""
+    """Copy all parameters and running statistics to the CPU."""
     states: dict[str, Mapping[str, Tensor]] = {"encoder": network.encoder.state_dict()}
     states |= {f"readout:{name}": readout.state_dict() for name, readout in network.readouts.items()}
     return {part: {key: value.cpu().clone() for key, value in state.items()} for part, state in states.items()}
 
 
 def gather(network: Network, progress: Progress) -> dict[str, Any]:
-    """All state of a training between two epochs, as :func:`restore` takes it."""
+    """Collect the full state of a training between two epochs, for :func:`restore`."""
     optimizers = {f"readout:{name}": optimizer.state_dict() for name, optimizer in network.readout_optimizers.items()}
     if network.encoder_optimizer is not None:
         optimizers["encoder"] = network.encoder_optimizer.state_dict()
@@ -43,7 +43,7 @@ def gather(network: Network, progress: Progress) -> dict[str, Any]:
 
 
 def restore(state: Mapping[str, Any], network: Network) -> Progress:
-    """Put a gathered state back into ``network``, and return its progress."""
+    """Load a state from :func:`gather` into ``network``, and return its progress."""
     network.encoder.load_state_dict(state["network"]["encoder"])
     for name, readout in network.readouts.items():
         readout.load_state_dict(state["network"][f"readout:{name}"])

@@ -1,4 +1,4 @@
-"""What decides the numbers of a training."""
+"""Settings of a training that affect its results."""
 
 from __future__ import annotations
 
@@ -15,34 +15,46 @@ __all__ = ["TrainSettings"]
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What decides the numbers of a training; defaults are the published ones.
+    """Settings of a training that affect its results. The defaults are the published values.
 
     Parameters
     ----------
-    protocol
-        "published" (two steps a batch) or "strict" (one joint step). The split that goes with either is the caller's.
-    seed, stream
-        Random streams derive from both: trainings with other names in ``stream`` draw independently.
-    shuffle
-        Draw the order of batches each epoch; otherwise subject by subject, in trial order.
-    train_encoder
-        False fits readouts on a frozen encoder, one step a batch (the transfer experiment).
-    frozen_encoder
-        A frozen trunk in "train" mode has dropout, batch statistics and drifting running statistics, as the published
-        transfer experiment had; "eval" is what one would expect.
-    train_prefilter
-        Train the prefilter along with the trunk (GNet8jft).
-    prefilter_cache
-        Keep the frozen prefilter's maps of all images on the device instead of the images: "full" in the precision of
-        the encoder (560 kB for an image of 227 pixels), "half" in float16, which rounds them; "none" computes them
-        once a batch. "auto": see :func:`nsdflow.fit.gnet.inputs.choose_cache`.
-    precision
-        See :mod:`nsdflow.fit.precision`.
-    kernels
-        How the trunk computes, and the readout between its matrix products: "plain", operation by operation;
-        "compiled", by kernels of ``torch.compile`` (:mod:`nsdflow.models.compiled_trunk`,
-        :mod:`nsdflow.models.compiled_readout`), the same but for rounding; "auto" is compiled on a GPU where that
-        works, else plain.
+    protocol : {"published", "strict"}
+        Steps per batch: two in turn (published) or one joint step (strict). The caller provides the matching split.
+    epochs : int
+        Number of epochs, at least 1.
+    batch_size : int
+        Number of trials per batch, at least 1.
+    learning_rate : float
+        Learning rate of Adam, above 0.
+    l1 : float
+        Penalty on the sum of absolute readout weights.
+    seed : int
+        Seed of all random streams.
+    stream : tuple of str
+        Names added to all random streams. Trainings with different names draw independently.
+    shuffle : bool
+        Draw a random order of batches each epoch. If False, batches run subject by subject, in trial order.
+    train_encoder : bool
+        Train the encoder and the readouts. If False, only the readouts are trained, on a frozen encoder, with one step
+        per batch (the transfer experiment).
+    frozen_encoder : {"train", "eval"}
+        Mode of a frozen encoder. In "train" mode, the trunk applies dropout, uses batch statistics and updates its
+        running statistics, as in the published transfer experiment. In "eval" mode, it applies no dropout and uses
+        fixed running statistics.
+    train_prefilter : bool
+        Train the prefilter together with the trunk (GNet8jft).
+    prefilter_cache : {"auto", "none", "half", "full"}
+        Keep the maps of the frozen prefilter on the device instead of the images. "full" keeps them in the dtype of
+        the encoder (560 kB per image of 227 x 227 pixels in float32). "half" rounds them to float16. "none" computes
+        them for each batch. For "auto", see :func:`nsdflow.fit.gnet.inputs.choose_cache`.
+    precision : {"auto", "float32", "tf32", "bfloat16"}
+        Arithmetic precision, see :mod:`nsdflow.fit.precision`.
+    kernels : {"auto", "plain", "compiled"}
+        Kernels of the trunk, and of the readout between its matrix products. "plain" runs operation by operation.
+        "compiled" uses ``torch.compile`` (:mod:`nsdflow.models.compiled_trunk`,
+        :mod:`nsdflow.models.compiled_readout`), with the same results up to rounding. "auto" is compiled on a GPU if
+        compilation works, else plain.
     """
 
     protocol: Literal["published", "strict"] = "published"

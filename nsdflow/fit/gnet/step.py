@@ -1,4 +1,4 @@
-"""One batch of GNet's training: the published two steps, the joint step, the readout's step alone."""
+"""Training steps of GNet on one batch: the published two steps, the joint step and the readout step."""
 
 from __future__ import annotations
 
@@ -32,8 +32,25 @@ __all__ = ["Batch", "Network", "Step", "build_network", "choose_pointwise", "cho
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained, and what trains it: one Adam for the encoder (None: frozen), one for each readout; the trunk as
-    it is to run; and what the readouts compute between their matrix products."""
+    """Modules to train, and their optimizers.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module
+        Encoder of all subjects.
+    readouts : mapping of str to Readout
+        Readout of each subject.
+    encoder_optimizer : torch.optim.Adam, optional
+        Optimizer of the encoder; None if the encoder is frozen.
+    readout_optimizers : mapping of str to torch.optim.Adam
+        Optimizer of each readout.
+    group : Group
+        Processes that share each batch.
+    trunk : callable, optional
+        Trunk of the encoder, plain or compiled; None if the encoder has no trunk.
+    pointwise : callable
+        Kernel of the readouts between their matrix products.
+    """
 
     encoder: nn.Module
     readouts: Mapping[str, Readout]
@@ -46,8 +63,19 @@ class Network:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some trials of one subject: ``images`` (trial, 3, y, x) uint8, ``responses`` (trial, voxel), and the generator
-    that draws the dropout masks of both passes."""
+    """Trials of one subject.
+
+    Parameters
+    ----------
+    subject : str
+        Name of the subject.
+    images : torch.Tensor
+        (trial, 3, y, x) uint8 images, or their cached prefilter maps (trial, channel, y, x).
+    responses : torch.Tensor
+        (trial, voxel) responses.
+    generator : torch.Generator
+        Generator of the dropout masks of both passes.
+    """
 
     subject: str
     images: Tensor
@@ -55,7 +83,7 @@ class Batch:
     generator: torch.Generator
 
 
-#: trains on a batch and returns the squared error of each voxel (voxel,)
+#: Function that trains on a batch and returns the squared error (voxel,).
 Step = Callable[[Network, Batch, "TrainSettings"], "Tensor"]
 
 
@@ -66,11 +94,11 @@ def build_network(
     device: torch.device,
     group: Group | None = None,
 ) -> Network:
-    """Modules on ``device``, in the mode they are trained in, with their optimizers."""
+    """Move the modules to ``device``, set their training mode, and create their optimizers."""
     group = group or Group()
     share_batches(encoder, group)
-    if device.type == "cuda":  # tensor cores take images with their channels last
-        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's own types
+    if device.type == "cuda":  # tensor cores need the channels-last memory format
+        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the types of torch
     encoder.to(device).train(settings.train_encoder or settings.frozen_encoder == "train")
     trained: list[nn.Parameter] = []
     if settings.train_encoder:
@@ -92,23 +120,23 @@ def build_network(
 
 
 def choose_pointwise(settings: TrainSettings, device: torch.device) -> Pointwise:
-    """The readout's kernels that the settings ask for.
+    """Return the readout kernel for ``settings.kernels``.
 
     Raises
     ------
     RunError
-        They have to be compiled, and cannot be.
+        ``kernels`` is "compiled", but compilation fails.
     """
     return compiled_read_out if _compile(settings, device, compiles) else read_out
 
 
 def choose_trunk(encoder: Encoder, settings: TrainSettings, device: torch.device, group: Group) -> TrunkFunction:
-    """The trunk with the kernels that the settings ask for; over several processes it is plain, as it talks in between.
+    """Return the trunk for ``settings.kernels``. A trunk over several processes is plain, because it communicates.
 
     Raises
     ------
     RunError
-        They have to be compiled, and cannot be.
+        ``kernels`` is "compiled", but compilation fails.
     """
     if group.size == 1 and _compile(settings, device, trunk_compiles):
         return compiled_trunk(encoder.trunk, settings.batch_size)
@@ -126,14 +154,14 @@ def _compile(settings: TrainSettings, device: torch.device, works: Callable[[tor
 
 
 def choose_step(settings: TrainSettings) -> Step:
-    """The step that the settings ask for."""
+    """Return the step function for the settings."""
     if not settings.train_encoder:
         return _readout_step
     return _published_step if settings.protocol == "published" else _joint_step
 
 
 def _published_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
-    """The trunk's step; then, through the trunk as it is now, the readout's."""
+    """Update the trunk; then update the readout with a second pass through the updated trunk."""
     encoder, trunk = cast(Encoder, network.encoder), cast(TrunkFunction, network.trunk)
     with torch.set_grad_enabled(settings.train_prefilter):
         maps = _run(encoder.prefilter, settings, batch.images)
@@ -141,7 +169,7 @@ def _published_step(network: Network, batch: Batch, settings: TrainSettings) -> 
     _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=False)
     _update(network.encoder_optimizer, network.group)
     with torch.no_grad():
-        if settings.train_prefilter:  # it has changed
+        if settings.train_prefilter:  # the update changed the prefilter
             maps = _run(encoder.prefilter, settings, batch.images)
         levels = _run(trunk, settings, maps, batch.generator)
     errors = _backpropagate(network, batch, levels, settings, into_encoder=False, into_readout=True)
@@ -150,7 +178,7 @@ def _published_step(network: Network, batch: Batch, settings: TrainSettings) -> 
 
 
 def _joint_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
-    """One pass, both steps."""
+    """Update the encoder and the readout with one pass."""
     encoder, trunk = cast(Encoder, network.encoder), cast(TrunkFunction, network.trunk)
     levels = _run(trunk, settings, _run(encoder.prefilter, settings, batch.images), batch.generator)
     errors = _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=True)
@@ -160,7 +188,7 @@ def _joint_step(network: Network, batch: Batch, settings: TrainSettings) -> Tens
 
 
 def _readout_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
-    """The encoder is frozen: the readout's step alone."""
+    """Update only the readout, on a frozen encoder."""
     with torch.no_grad():
         levels = _run(network.encoder, settings, batch.images, batch.generator)
     errors = _backpropagate(network, batch, levels, settings, into_encoder=False, into_readout=True)
@@ -199,7 +227,7 @@ def _adam(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> Adam:
 
 
 def _update(optimizer: Adam | None, group: Group) -> None:
-    """Step, and drop the gradients, so that none leaks into the next step."""
+    """Apply an optimizer step, and clear the gradients before the next step."""
     if optimizer is not None:
         group.sum_gradients(parameter for part in optimizer.param_groups for parameter in part["params"])
         optimizer.step()

@@ -1,4 +1,4 @@
-"""Training GNet: one trunk, a readout for each subject, by the published protocol or the strict one.
+"""Training of GNet: one trunk and one readout per subject, by the published or the strict protocol.
 
 ::
 
@@ -9,15 +9,14 @@
         settings=TrainSettings(epochs=50, seed=0),
         device="cuda:0", checkpoint=folder / "checkpoint.pt", should_stop=..., on_epoch=...,
     )
-    result.encoder, result.readouts["subj01"]     # the best epoch's, on the CPU
+    result.encoder, result.readouts["subj01"]     # of the best epoch, on the CPU
 
-``published``: each batch takes two steps in turn, the trunk's optimizer first and then, on a second pass through the
-updated trunk, the subject's readout optimizer. The first pass has no use for gradients of the readout, nor the
-second for any through the trunk; neither computes them, and both share the frozen prefilter's output. ``strict``: one
-pass, both steps.
+``published``: each batch takes two steps in turn. The first pass updates the trunk. A second pass, through the updated
+trunk, updates the readout of the subject. The first pass computes no gradients of the readout, and the second none of
+the trunk. Both passes share the output of a frozen prefilter. ``strict``: one pass updates both.
 
-What is drawn at random (the order of batches, dropout masks) comes from streams by name (:mod:`nsdflow.fit.streams`),
-never from a generator's history: a training that stopped and continued gives the same bits as one that did not.
+Random draws (the order of batches, dropout masks) come from named streams (:mod:`nsdflow.fit.streams`) and do not
+depend on earlier draws. A training that was stopped and resumed therefore gives bit-identical results.
 """
 
 from __future__ import annotations
@@ -52,36 +51,45 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainResult", "TrainSettings", "Trials", "train"]
 
-#: Of every image so many pixels apart go into the fingerprint: all of NSD's are 11 GB.
+#: Distance in pixels between the samples of each image in the fingerprint. All images of NSD take 11 GB.
 IMAGE_STEP = 16
-#: seconds between two looks at ``should_stop``, which may have to read a file
+#: Seconds between calls of ``should_stop``, which may read a file, in a group of size 1.
 _STOP_INTERVAL = 2.0
+#: Batches between calls of ``should_stop`` in a larger group.
 _STOP_BATCHES = 20
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A training's outcome; modules and tensors are on the CPU.
+    """Result of a training. Modules and tensors are on the CPU.
 
     Parameters
     ----------
-    status
-        "done"; or "stopped", then only the checkpoint is of use.
-    encoder, readouts
-        Of the best epoch: highest median, over all subjects' voxels joined, of the holdout correlation. Of the last
-        epoch if none came above 0.
-    final_encoder, final_readouts
-        Of the last epoch.
-    best_epoch, best_score
-        Counted from 0; None and 0 if no epoch came above 0.
-    history
+    status : {"done", "stopped"}
+        State of the training. A stopped training is resumed from its checkpoint.
+    encoder : torch.nn.Module
+        Encoder of the best epoch, which has the highest median holdout correlation over the voxels of all subjects.
+        It is the encoder of the last epoch if no epoch scored above 0.
+    readouts : dict of str to Readout
+        Readout of each subject, of the same epoch as ``encoder``.
+    final_encoder : torch.nn.Module
+        Encoder of the last epoch.
+    final_readouts : dict of str to Readout
+        Readout of each subject, of the last epoch.
+    best_epoch : int, optional
+        Best epoch, counted from 0; None if no epoch scored above 0.
+    best_score : float
+        Median holdout correlation of the best epoch; 0 if no epoch scored above 0.
+    history : list of dict
         One record per epoch: ``epoch``, ``train_loss`` and ``holdout_loss`` (squared error per trial, mean over
-        voxels), ``holdout_accuracy`` (median over voxels), ``max_holdout_accuracy``, ``seconds``, and under
-        ``subjects`` losses and accuracy by subject.
-    holdout_accuracy
-        (epoch, voxel) a subject.
-    precision, prefilter_cache
-        What ``auto`` came to.
+        voxels), ``holdout_accuracy`` (median over voxels), ``max_holdout_accuracy``, ``seconds``, and ``subjects`` with
+        losses and accuracy per subject.
+    holdout_accuracy : dict of str to torch.Tensor
+        (epoch, voxel) holdout correlation of each subject.
+    precision : {"float32", "tf32", "bfloat16"}
+        Resolved precision.
+    prefilter_cache : {"none", "half", "full"}
+        Resolved cache.
     """
 
     status: Literal["done", "stopped"]
@@ -111,34 +119,36 @@ def train(
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     group: Group | None = None,
 ) -> TrainResult:
-    """Train ``encoder`` and ``readouts`` together; neither is changed, the result holds copies.
+    """Train ``encoder`` and ``readouts`` together. The arguments are not modified; the result holds copies.
 
     Parameters
     ----------
-    images
-        (image, 3, y, x) uint8; moved to the device once.
-    trials, readouts
-        By subject, the same names in both; batches follow the order of ``trials``.
-    encoder
-        An :class:`~nsdflow.models.gnet.Encoder`; with ``train_encoder=False`` any module that takes a batch of images
+    images : torch.Tensor
+        (image, 3, y, x) uint8. They are moved to the device once.
+    trials : mapping of str to Trials
+        Trials of each subject. Batches follow the order of this mapping before they are shuffled.
+    encoder : torch.nn.Module
+        An :class:`~nsdflow.models.gnet.Encoder`. With ``train_encoder=False``, any module that takes a batch of images
         and a generator and returns a list of feature maps (:class:`~nsdflow.models.gnet.FrozenEncoder`).
-    checkpoint
-        File that receives all state after every epoch, and from which a training that was stopped goes on.
-    should_stop
-        Asked before every epoch, and every two seconds between batches; on True the training returns with status
-        "stopped". An epoch that was begun is lost, the next call begins it again.
-    on_epoch
-        Gets each new record of the history, with ``epochs`` (how many there will be) and ``best_epoch`` added.
-    on_batch
-        Gets the number of batches of the epoch that are done, and of all of them, every two seconds.
-    group
-        The processes that share each batch (:mod:`nsdflow.fit.gnet.parallel`), all with the same arguments but for the
-        device. The first writes the checkpoint and calls ``on_epoch``; they stop when any of them is told to.
+    readouts : mapping of str to Readout
+        Readout of each subject, with the same names as ``trials``.
+    checkpoint : str or pathlib.Path, optional
+        File that stores the full state after every epoch. A training resumes from this file if it exists.
+    should_stop : callable
+        Called before every epoch and every two seconds between batches (every 20 batches in a group). If it returns
+        True, training returns with status "stopped". The next call repeats the unfinished epoch.
+    on_epoch : callable
+        Called with each new record of the history, plus ``epochs`` (the total number) and ``best_epoch``.
+    on_batch : callable
+        Called as often as ``should_stop``, with the numbers of finished and of all batches of the epoch.
+    group : Group, optional
+        Processes that share each batch (:mod:`nsdflow.fit.gnet.parallel`). They pass the same arguments except the
+        device. The first writes the checkpoint and calls ``on_epoch``. All stop if ``should_stop`` is True in any.
 
     Raises
     ------
     RunError
-        Trials do not fit images or readouts or are not finite; the checkpoint is another training's or damaged.
+        Trials do not match or are not finite, or the checkpoint is damaged or belongs to another training.
     """
     settings = TrainSettings() if settings is None else settings
     device = torch.device(device)
@@ -173,7 +183,7 @@ def train(
                 save_state(checkpoint, gather(network, progress) | {"fingerprint": fingerprint})
             if group.rank == 0:
                 on_epoch({**record, "epochs": settings.epochs, "best_epoch": progress.best_epoch})
-    group.any(False, device)  # nobody leaves before the first has written the last checkpoint
+    group.any(False, device)  # all processes wait for the first to write the last checkpoint
     return _result(status, encoder, network, progress, precision, cache)
 
 
@@ -185,7 +195,7 @@ def _cache(
     precision: Precision,
     state: Mapping[str, Any] | None,
 ) -> PrefilterCache:
-    """What ``auto`` comes to: as in the checkpoint, wherever it is continued; else "half" only if all can have it."""
+    """Resolve ``auto``: the cache of the checkpoint if it exists; else "half" only if all processes can use it."""
     if settings.prefilter_cache != "auto":
         return settings.prefilter_cache
     if state is not None:
@@ -204,14 +214,14 @@ def _train_epoch(
     should_stop: Callable[[], bool],
     on_batch: Callable[[int, int], None],
 ) -> dict[str, float] | None:
-    """Every batch once; sum over trials of the mean squared error by subject, or None when told to stop."""
+    """Train on every batch once; return squared errors per subject (voxel mean, trial sum), or None if stopped."""
     step, group = choose_step(settings), network.group
     batches = _batches(subjects, settings, epoch)
     generator = torch.Generator(images.device)
     errors = {subject: torch.zeros((), dtype=torch.float64, device=images.device) for subject in subjects}
     asked = -math.inf
     for number, (name, trials) in enumerate(batches):
-        # processes that share batches can only agree on a stop where all of them ask, by count and not by the clock
+        # processes of a group must call should_stop at the same batch, so they count batches instead of seconds
         due = time.monotonic() >= asked + _STOP_INTERVAL if group.size == 1 else number % _STOP_BATCHES == 0
         if due:
             if group.any(should_stop(), images.device):
@@ -235,9 +245,10 @@ def _train_epoch(
 
 
 def _batches(subjects: Mapping[str, DeviceTrials], settings: TrainSettings, epoch: int) -> list[tuple[str, slice]]:
-    """Consecutive trials of one subject each; all subjects' batches in one random order per epoch.
+    """List the batches of an epoch, each of consecutive trials of one subject, in random order over all subjects.
 
-    The order sorts random keys that each subject draws from its own stream: one more subject only inserts batches.
+    The order sorts random keys, which each subject draws from a separate stream. An additional subject only inserts
+    batches.
     """
     size = settings.batch_size
     batches, keys = [], []
@@ -258,7 +269,7 @@ def _evaluate_epoch(
     progress: Progress,
     errors: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Hold the epoch against the holdout, keep it if it is the best, and write its record."""
+    """Evaluate the epoch on the holdout, keep a snapshot if it is the best, and return its record."""
     precision = resolve_precision(settings.precision, images.device)
     holdout = {
         name: evaluate(
@@ -298,7 +309,7 @@ def _evaluate_epoch(
 
 
 def _median(values: Tensor) -> float:
-    """The usual median: torch's own takes the lower of two middle values."""
+    """Compute the median with numpy, because torch returns the lower of two middle values."""
     return float(np.median(values.numpy()))
 
 
@@ -310,7 +321,7 @@ def _fingerprint(
     encoder: nn.Module,
     readouts: Mapping[str, Readout],
 ) -> dict[str, Any]:
-    """What a checkpoint must agree on to be continued; the number of epochs may grow, and kernels only round."""
+    """Collect what a checkpoint must match. ``epochs`` may change, and ``kernels`` only affects rounding."""
     fixed = {key: value for key, value in asdict(settings).items() if key not in ("epochs", "kernels")}
     digests = {name: digest(subject.images, subject.responses, subject.holdout) for name, subject in trials.items()}
     digests["images"] = digest(images[:, :, ::IMAGE_STEP, ::IMAGE_STEP])
@@ -350,7 +361,7 @@ def _result(
 def _modules(
     encoder: nn.Module, network: Network, state: Mapping[str, Mapping[str, Any]]
 ) -> tuple[nn.Module, dict[str, Readout]]:
-    """A snapshot in modules like those that were given."""
+    """Load a snapshot into copies of the modules."""
     encoder = copy.deepcopy(encoder).cpu().eval()
     encoder.load_state_dict(state["encoder"])
     readouts = {name: copy.deepcopy(readout).cpu().eval() for name, readout in network.readouts.items()}

@@ -1,4 +1,4 @@
-"""One subject's training trials: what they must be, and how they lie on the device."""
+"""Training trials of one subject: validation, and transfer to the device."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ __all__ = ["DeviceTrials", "Trials", "check_trials", "digest", "to_device"]
 
 @dataclass(frozen=True)
 class Trials:
-    """One subject's training trials, in trial order.
+    """Training trials of one subject, in trial order.
 
-    ``images`` (trial,) int64, rows of the images tensor; ``responses`` (trial, voxel); ``holdout`` (trial,) bool, the
-    trials that select the best epoch instead of training.
+    Parameters
+    ----------
+    images : torch.Tensor
+        (trial,) int64, rows of the images tensor.
+    responses : torch.Tensor
+        (trial, voxel) responses.
+    holdout : torch.Tensor
+        (trial,) bool, trials that select the best epoch and are not trained on.
     """
 
     images: Tensor
@@ -34,7 +40,7 @@ class Trials:
 
 @dataclass(frozen=True)
 class DeviceTrials:
-    """A subject's trials on the device, apart: those that train and those that select."""
+    """Trials of one subject on the device, separated into training and holdout trials."""
 
     rows: Tensor
     responses: Tensor
@@ -43,7 +49,7 @@ class DeviceTrials:
 
 
 def check_trials(images: Tensor, trials: Mapping[str, Trials], readouts: Mapping[str, Readout]) -> None:
-    """Raise :class:`~nsdflow.errors.RunError` where trials do not fit images or readouts, or are not finite."""
+    """Raise :class:`~nsdflow.errors.RunError` if trials do not match images or readouts, or are not finite."""
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise RunError(f"images: {images.dtype} {tuple(images.shape)}; training takes uint8 (image, 3, y, x)")
     if set(trials) != set(readouts) or not trials:
@@ -65,7 +71,7 @@ def check_trials(images: Tensor, trials: Mapping[str, Trials], readouts: Mapping
 
 
 def to_device(trials: Trials, readout: Readout, device: torch.device) -> DeviceTrials:
-    """Training and holdout trials apart, in the precision of the readout."""
+    """Separate training and holdout trials, and move them to the device in the dtype of the readout."""
     holdout = trials.holdout.to(torch.bool)
     responses = trials.responses.to(readout.bias.dtype)
     return DeviceTrials(
@@ -77,7 +83,7 @@ def to_device(trials: Trials, readout: Readout, device: torch.device) -> DeviceT
 
 
 def digest(*tensors: Tensor) -> str:
-    """A hash of all values."""
+    """Return a hash of all values."""
     found = hashlib.blake2b(digest_size=8)
     for tensor in tensors:
         found.update(np.ascontiguousarray(tensor.cpu().numpy()).data)

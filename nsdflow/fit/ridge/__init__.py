@@ -1,4 +1,4 @@
-"""Exact ridge regression of many voxels, a lambda per voxel, in blocks; and the systems of fwRF candidates."""
+"""Exact ridge regression in blocks with one lambda per voxel, and the ridge systems of fwRF candidates."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Cholesky factors in place: one square array holds a symmetric matrix and the factor of another.
+"""In-place Cholesky factors: one square array holds a symmetric matrix and the factor of another.
 
-The strict upper triangle of S keeps a Gram matrix, which is used again for each lambda and each fold; the lower
-triangle receives A, the system of one lambda, and then its factor L, with A = L L'. Nothing but S is ever of its size.
-Rows are taken in tiles. Rows outside the tiles (those of a fold that is held out) do not take part.
+The strict upper triangle of S (n, n) keeps a Gram matrix, which is reused for each lambda and each fold. The lower
+triangle receives A (n, n), the system of one lambda, and then its factor L (n, n), with A = L L'. No other array has
+n^2 items. The functions process tiles of t rows. They ignore rows outside the tiles, such as those of a fold that is
+held out.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ __all__ = [
     "symmetric_times",
 ]
 
-#: Rows of a tile.
+#: Rows per tile.
 TILE = 512
 
 Tiles = Sequence[slice]
 
 
 def make_tiles(used: Tensor, tile: int = TILE) -> list[slice]:
-    """Tiles of at most ``tile`` rows that cover the rows marked in ``used`` (n,) bool, and no others."""
+    """Split the rows marked in ``used`` (n,) bool into tiles of at most ``tile`` consecutive rows."""
     zero = torch.zeros(1, dtype=torch.int8)
     edges = torch.diff(used.cpu().to(torch.int8), prepend=zero, append=zero)
     starts, stops = (edges == 1).nonzero()[:, 0].tolist(), (edges == -1).nonzero()[:, 0].tolist()
@@ -43,7 +44,7 @@ def make_tiles(used: Tensor, tile: int = TILE) -> list[slice]:
 
 
 def runs(tiles: Tiles) -> list[slice]:
-    """Tiles that follow each other, joined."""
+    """Join adjacent tiles."""
     joined: list[slice] = []
     for tile in tiles:
         if joined and joined[-1].stop == tile.start:
@@ -54,27 +55,44 @@ def runs(tiles: Tiles) -> list[slice]:
 
 
 def add_products_(S: Tensor, Z: Tensor, tiles: Tiles) -> None:
-    """Add Z Z' to the upper triangle of S (and to all of the tiles on its diagonal).
+    """Add Z Z' to the upper triangle of S, including the full tiles on the diagonal.
 
     Parameters
     ----------
-    S : Tensor
-        (n, n), changed in place.
-    Z : Tensor
-        (n, f) of the same dtype.
+    S : torch.Tensor
+        (n, n), modified in place.
+    Z : torch.Tensor
+        (n, f), of the dtype of S.
     tiles : sequence of slice
-        All n rows.
+        Tiles that cover all n rows.
     """
     for rows in tiles:
         S[rows, rows.start :].addmm_(Z[rows], Z[rows.start :].T)
 
 
 def symmetric_times(S: Tensor, diagonal: Tensor, x: Tensor, tiles: Tiles) -> Tensor:
-    """K x, (n,) float64, of the matrix K whose strict upper triangle is that of S, and its ``diagonal`` (n,)."""
+    """Compute K x (n,) in float64 for the symmetric matrix K (n, n).
+
+    Parameters
+    ----------
+    S : torch.Tensor
+        (n, n), whose strict upper triangle is that of K.
+    diagonal : torch.Tensor
+        (n,) diagonal of K.
+    x : torch.Tensor
+        (n,) vector.
+    tiles : sequence of slice
+        Tiles that cover all n rows.
+
+    Returns
+    -------
+    torch.Tensor
+        (n,) float64.
+    """
     y = diagonal.double() * x.double()
     for rows in tiles:
-        U = S[rows, rows.stop :]  # (t, n - stop)
-        D = S[rows, rows].triu(1)  # (t, t)
+        U = S[rows, rows.stop :]  # (t, n - stop), K right of the diagonal tile
+        D = S[rows, rows].triu(1)  # (t, t), strict upper triangle of the diagonal tile
         v = x[rows].to(S.dtype)
         y[rows] += (U @ x[rows.stop :].to(S.dtype) + D @ v + D.T @ v).double()
         y[rows.stop :] += (U.T @ v).double()
@@ -82,21 +100,23 @@ def symmetric_times(S: Tensor, diagonal: Tensor, x: Tensor, tiles: Tiles) -> Ten
 
 
 def factor_(S: Tensor, tiles: Tiles) -> None:
-    """Replace A in the lower triangle of S, diagonal included, by L; NaN where A has no factor.
+    """Replace A in the lower triangle of S, including the diagonal, by L; NaN if A has no factor.
 
-    Work: n^3/3 additions and multiplications.
+    With tiles k and m > k, L_kk L_kk' = A_kk - sum_{j<k} L_kj L_kj' and L_mk = (A_mk - sum_{j<k} L_mj L_kj') L_kk^-T.
+
+    The cost is n^3/3 additions and multiplications.
     """
     for k, cols in enumerate(tiles):
-        D = S[cols, cols]  # (t, t)
+        D = S[cols, cols]  # (t, t), A_kk below the diagonal and the Gram matrix above
         before, below = runs(tiles[:k]), runs(tiles[k + 1 :])
-        A = D.tril()
+        A = D.tril()  # (t, t), becomes L_kk L_kk'
         for done in before:
             A.addmm_(S[cols, done], S[cols, done].T, alpha=-1)
         L, failed = torch.linalg.cholesky_ex(A)
         L.masked_fill_(failed != 0, torch.nan)
         D.copy_(L.tril_() + D.triu(1))
         for rows in below:
-            B = S[rows, cols]  # (m, t)
+            B = S[rows, cols]  # (m, t), a view of the m rows below: A_mk becomes L_mk
             for done in before:
                 B.addmm_(S[rows, done], S[cols, done].T, alpha=-1)
             B.copy_(torch.linalg.solve_triangular(L.T, B, upper=True, left=False))
@@ -107,15 +127,20 @@ def solve_(S: Tensor, tiles: Tiles, B: Tensor) -> Tensor:
 
     Parameters
     ----------
-    B : Tensor
-        (n, m) of the dtype of S; rows outside the tiles are left as they are.
+    S : torch.Tensor
+        (n, n), with L in its lower triangle.
+    tiles : sequence of slice
+        Tiles of the rows of A.
+    B : torch.Tensor
+        (n, m), of the dtype of S, modified in place. Rows outside the tiles are unchanged.
 
     Returns
     -------
-    Tensor
-        B.
+    torch.Tensor
+        (n, m), the argument B.
     """
-    forward_(S, tiles, B)
+    forward_(S, tiles, B)  # L^-1 B
+    # backward substitution with L' by tiles: B_k = L_kk^-T (B_k - sum_{j>k} L_jk' B_j)
     for k in reversed(range(len(tiles))):
         rows = tiles[k]
         for done in runs(tiles[k + 1 :]):
@@ -125,15 +150,16 @@ def solve_(S: Tensor, tiles: Tiles, B: Tensor) -> Tensor:
 
 
 def inverse_diagonal(S: Tensor, tiles: Tiles) -> Tensor:
-    """The diagonal (n,) of A^-1 = L^-T L^-1: squared columns of L^-1, found tile by tile; 0 outside the tiles.
+    """Compute the diagonal (n,) float64 of A^-1 = L^-T L^-1, with 0 outside the tiles.
 
-    Work: n^3/3 additions and multiplications.
+    Item j is the sum of squares of column j of L^-1. Columns are computed tile by tile. The cost is n^3/3 additions
+    and multiplications.
     """
     found = torch.zeros(len(S), dtype=torch.float64, device=S.device)
     for k, cols in enumerate(tiles):
         width = cols.stop - cols.start
         Z = torch.zeros(len(S) - cols.start, width, dtype=S.dtype, device=S.device)  # rows from cols.start
-        Z[:width].fill_diagonal_(1)
+        Z[:width].fill_diagonal_(1)  # columns of the identity; forward_ makes them columns of L^-1
         shifted = [slice(tile.start - cols.start, tile.stop - cols.start) for tile in tiles[k:]]
         forward_(S[cols.start :, cols.start :], shifted, Z)
         found[cols] = sum((Z[rows].square().sum(0, dtype=torch.float64) for rows in shifted), found.new_zeros(width))
@@ -141,7 +167,8 @@ def inverse_diagonal(S: Tensor, tiles: Tiles) -> Tensor:
 
 
 def forward_(S: Tensor, tiles: Tiles, B: Tensor) -> None:
-    """Replace B by L^-1 B."""
+    """Replace B (n, m) by L^-1 B, with L in the lower triangle of S (n, n)."""
+    # forward substitution by tiles: B_k = L_kk^-1 (B_k - sum_{j<k} L_kj B_j)
     for k, rows in enumerate(tiles):
         for done in runs(tiles[:k]):
             B[rows].addmm_(S[rows, done], B[done], alpha=-1)

@@ -1,4 +1,4 @@
-"""``RidgeCV``: the exact ridge of this package as a scikit-learn estimator."""
+"""``RidgeCV``: exact ridge regression as a scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -19,37 +19,42 @@ __all__ = ["RidgeCV"]
 
 
 class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
-    """Ridge regression of many targets, each with its own lambda; primal or dual, whichever is smaller.
+    """Ridge regression of many targets with one lambda per target.
 
-    Minimises ``sum_i s_i (y_i - x_i'w - b)^2 + lambda |w|^2`` with sample weights s_i.
+    The estimator minimises ``sum_i s_i (y_i - x_i'w - b)^2 + lambda |w|^2`` for each target, with samples i, features
+    x_i (n_features,), targets y_i, sample weights s_i, weights w (n_features,) and intercept b. It uses the primal or
+    the dual form, whichever has the smaller system.
 
     Parameters
     ----------
     lambdas : sequence of float
-        Candidates.
+        Candidate lambdas.
     cv : {"gcv", "loo"}, int or splitter, default="gcv"
-        How lambda is chosen: generalised cross-validation or leave-one-out, both in closed form, a number of folds,
-        or any splitter of scikit-learn (``GroupKFold`` takes ``fit(X, y, groups=...)``).
+        Selection of lambda: generalised cross-validation or leave-one-out (both in closed form), a number of folds, or
+        any splitter of scikit-learn (``GroupKFold`` needs ``fit(X, y, groups=...)``).
     fit_intercept : bool, default=True
+        Fit an unpenalised intercept.
     standardise : bool, default=False
         Divide features by their standard deviation.
     precision : {"auto", "float32", "float64"}, default="auto"
-        Of the system; ``auto`` is float64 for data of float64, and for others float32 where rounding stays far below
-        the smallest lambda.
+        Precision of the system. ``auto`` is float64 for float64 data. For other data it is float32 if rounding is far
+        below the smallest lambda, else float64.
 
     Attributes
     ----------
-    lambda_ : float or ndarray of shape (n_targets,)
-    coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
-        Made when it is asked for.
-    intercept_ : float or ndarray of shape (n_targets,)
-    dual_coef_ : ndarray of shape (n_samples, n_targets) or None
-        Where the dual form was used.
+    lambda_ : float or numpy.ndarray of shape (n_targets,)
+        Selected lambda per target.
+    coef_ : numpy.ndarray of shape (n_features,) or (n_targets, n_features)
+        Weights of raw features, computed on each access.
+    intercept_ : float or numpy.ndarray of shape (n_targets,)
+        Intercept per target.
+    dual_coef_ : numpy.ndarray of shape (n_samples, n_targets) or None
+        Coefficients of the training samples; None in the primal form.
 
     Notes
     -----
-    ``X`` and ``y`` may be NumPy arrays, torch tensors or xarray DataArrays. Predictions are of the type of ``X``; for
-    a DataArray they carry its first dimension and the last one of ``y``, with their coordinates.
+    ``X`` and ``y`` may be NumPy arrays, torch tensors or xarray DataArrays. Predictions have the type of ``X``. A
+    DataArray has the first dimension of ``X`` and the last dimension of ``y``, with their coordinates.
 
     Examples
     --------
@@ -73,16 +78,24 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.precision = precision
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> RidgeCV:
-        """Choose lambda per target and fit.
+        """Select lambda per target and fit the model.
 
         Parameters
         ----------
         X : array of shape (n_samples, n_features)
+            Features.
         y : array of shape (n_samples,) or (n_samples, n_targets)
+            Targets.
         sample_weight : array of shape (n_samples,), optional
-            For example the number of trials that a row of ``y`` is the mean of.
+            Weight of each sample, for example the number of trials averaged in a row of ``y``. Samples of weight 0 are
+            dropped.
         groups : array of shape (n_samples,), optional
-            For splitters that keep groups together.
+            Group of each sample, for splitters that keep groups together.
+
+        Returns
+        -------
+        RidgeCV
+            The fitted estimator.
         """
         self._labels = _labels(y)
         kind = {"dtype": [np.float64, np.float32], "multi_output": True, "y_numeric": True}
@@ -122,7 +135,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return folds
 
     def predict(self, X: Any) -> Any:
-        """Predictions of shape (n_samples,) or (n_samples, n_targets), of the type of ``X``."""
+        """Predict targets of shape (n_samples,) or (n_samples, n_targets), in the type of ``X``."""
         check_is_fitted(self, "fit_")
         given = X
         X = validate_data(self, _plain(X), dtype=[np.float64, np.float32], reset=False)
@@ -138,39 +151,39 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     @property
     def intercept_(self) -> Any:
-        """Intercept."""
+        """Intercept per target."""
         intercept = self.fit_.weights(self._X)[1].numpy()
         return float(intercept[0]) if self._flat else intercept
 
     @property
     def dual_coef_(self) -> Any:
-        """Coefficients of the training samples, where the dual form was used."""
+        """Coefficients of the training samples; None in the primal form."""
         if self.fit_.form == "primal" or self.fit_.coefficients is None:
             return None
         return self.fit_.coefficients.numpy()
 
 
 def _method(cv: Any) -> Literal["kfold", "loo", "gcv"]:
-    """The selection that ``cv`` stands for; folds are made apart."""
+    """Return the selection method for ``cv``. Folds are created separately."""
     if not isinstance(cv, str):
         return "kfold"
     return "loo" if cv == "loo" else "gcv"
 
 
 def _precision(wanted: Any, X: Any) -> Any:
-    """The precision of the system for these data."""
+    """Return the precision of the system for the dtype of ``X``."""
     return "float64" if wanted == "auto" and X.dtype == np.float64 else wanted
 
 
 def _plain(values: Any) -> Any:
-    """What scikit-learn's checks take."""
+    """Convert tensors and DataArrays to the arrays that scikit-learn validates."""
     if isinstance(values, Tensor):
         return values.detach().cpu().numpy()
     return values.values if hasattr(values, "dims") and hasattr(values, "coords") else values
 
 
 def _labels(y: Any) -> Any:
-    """Dimensions and coordinates of the targets of a DataArray."""
+    """Return the target dimension and coordinates of a DataArray, else None."""
     if not (hasattr(y, "dims") and hasattr(y, "coords")):
         return None
     last = y.dims[1:]
@@ -178,7 +191,7 @@ def _labels(y: Any) -> Any:
 
 
 def _labelled(values: Any, X: Any, labels: Any) -> Any:
-    """Predictions like X: a DataArray with the coordinates of samples and targets."""
+    """Convert predictions to the type of ``X``. A DataArray gets the coordinates of samples and targets."""
     if not (hasattr(X, "dims") and hasattr(X, "coords")):
         return values
     last, coords = labels if labels is not None else (("target",)[: values.ndim - 1], {})

@@ -1,28 +1,34 @@
-"""Operators that score all lambdas of one fwRF candidate on its holdout rows, in whichever form is cheaper.
+"""Operators that score all lambdas of one fwRF candidate on its holdout rows, in the cheaper of two forms.
 
-With Z (row, feature) the training rows and B (row, voxel) their responses, the predictions of holdout rows H are
+Let Z (row, feature) be the training rows, B (row, voxel) their responses and H (holdout, feature) the holdout rows.
+Predictions (holdout, voxel) of the holdout rows are
 
-    primal    H (Z'Z + lambda I)^-1 Z'B        a features x features system
-    dual      H Z' (Z Z' + lambda I)^-1 B      a rows x rows system
+    primal    H (Z'Z + lambda I)^-1 Z'B        with a system (feature, feature)
+    dual      H Z' (Z Z' + lambda I)^-1 B      with a system (row, row)
 
-and both are K(lambda) T: an operator that knows nothing of voxels, and T, which knows nothing of lambda
-(:meth:`Scorer.right`). Nothing is inverted, and no weights are needed to compare lambdas.
+Both have the form K(lambda) T. The operator K (holdout, side) does not depend on voxels, and T (side, voxel) does not
+depend on lambda (:meth:`Scorer.right`). The side is feature or row. Comparing lambdas requires no weights.
 
-The primal system is factored once a lambda (Cholesky) and solved for the holdout rows. It is as good in float32
-(measured on the published cases, losses are within 1e-6 of an all-float64 fit, against 2e-4 for a float32 dual) as
-long as lambda is well above what rounding makes of the largest directions: :func:`float32_suffices`. Where it is not,
-all of it is done in float64, which is the form ``primal64``.
+The primal system is factored once per lambda (Cholesky) and solved for the holdout rows. Float32 suffices if lambda is
+well above the rounding error of the largest directions (:func:`float32_suffices`). On the published cases, float32
+losses are within 1e-6 of those in float64, compared with 2e-4 for a float32 dual. Otherwise the form ``primal64``
+computes everything in float64.
 
-The dual system is formed and factored in float64: it has as many directions as rows, most of them far below its
-largest, and float32 rounding would compare with lambda there. One eigendecomposition serves all lambdas. It need not
-be of the whole: the published holdout splits the trials of an image, so that most holdout rows repeat training rows.
-Let those be the last, A = Z Z' = [A1 W0'; W0 A2] and A1 = Q E Q'. With W = W0 Q, D = (E + lambda I)^-1 and the Schur
-complement S = A2 + lambda I - W D W', which is as small as the holdout,
+The dual system is formed and factored in float64. It has one direction per row, most of them far smaller than the
+largest, so float32 rounding would be comparable with lambda. One eigendecomposition serves all lambdas. It covers only
+a part of the system: the published holdout splits the trials of an image, so most holdout rows repeat training rows.
+Let the last r training rows be the repeated ones, and let a be the number of rows before them. In blocks,
 
-    x2 = S^-1 (B2 - W D Q'B1),     x1 = Q D (Q'B1 - W'x2)     solve (A + lambda I) x = B,
+    A = Z Z' = [A1 W0'; W0 A2],     A1 = Q E Q' (a, a),     W0 (r, a),     A2 (r, r),     B = [B1; B2],
 
-and the rows that repeat are predicted as A x = B - lambda x, without a product. Where none repeats, A1 is all of A.
-For weights, of the few lambdas that win, A + lambda I is factored as it is (:meth:`RidgeSystem.weights`).
+where E (a,) holds the eigenvalues. With W = W0 Q (r, a), D = (E + lambda I)^-1 (a, a) and the Schur complement
+S = A2 + lambda I - W D W' (r, r),
+
+    x2 = S^-1 (B2 - W D Q'B1),     x1 = Q D (Q'B1 - W'x2)     solve (A + lambda I) x = B.
+
+Predictions of the repeated rows are A x = B - lambda x and need no product with features. If no row is repeated,
+A1 = A. Weights are needed only for the selected lambdas, for which A + lambda I is factored directly
+(:meth:`RidgeSystem.weights`).
 """
 
 from __future__ import annotations
@@ -53,18 +59,19 @@ __all__ = [
 
 Form = Literal["primal", "primal64", "dual"]
 
-#: Rounding of the system's trace in float32, in units of lambda, up to which it may be factored so.
+#: Largest float32 rounding error of the trace of the system, in units of lambda, for a float32 factorisation.
 FLOAT32_ROUNDING = 0.05
-#: Rows of a Gram matrix that are multiplied at once.
+#: Rows of a Gram matrix per product.
 GRAM_TILE = 192
 
 
 def floating_point_work(
     form: Form, *, rows: int, features: int, holdout: int, voxels: int, lambdas: int, repeated: int = 0
 ) -> float:
-    """Additions and multiplications to score all lambdas on the holdout rows, of which some repeat training rows.
+    """Count additions and multiplications to score all lambdas on the holdout rows.
 
-    A symmetric product counts half, a Cholesky factor of n rows n^3/3, an eigendecomposition 4 n^3.
+    ``repeated`` is the number of holdout rows that repeat training rows. A symmetric product counts half, a Cholesky
+    factor of n rows n^3/3, and an eigendecomposition 4 n^3.
     """
     if form != "dual":
         setup = 1.0 * rows * features**2 + 2.0 * rows * features * voxels
@@ -77,30 +84,38 @@ def floating_point_work(
 
 
 def cheaper_form(*, rows: int, features: int, holdout: int, voxels: int, lambdas: int, repeated: int = 0) -> Form:
-    """The form with less work."""
+    """Return the form with fewer operations."""
     sizes = {"rows": rows, "features": features, "holdout": holdout, "voxels": voxels, "lambdas": lambdas}
     primal, dual = (floating_point_work(form, repeated=repeated, **sizes) for form in ("primal", "dual"))
     return "primal" if primal <= dual else "dual"
 
 
 def float32_suffices(trace: float, strength: float) -> bool:
-    """Whether a primal system of that trace, Z'Z, may be factored in float32 with that lambda, the smallest.
+    """Whether a primal system Z'Z with this trace can be factored in float32 with ``strength``, the smallest lambda.
 
-    Its largest direction is at most the trace, and rounding is relative to it.
+    Rounding is relative to the largest eigenvalue, which is at most the trace.
     """
     return torch.finfo(torch.float32).eps * trace <= FLOAT32_ROUNDING * strength
 
 
 def system_dtype(form: Form) -> torch.dtype:
-    """Precision in which a form's system is formed and factored."""
+    """Return the dtype in which the system is formed and factored."""
     return torch.float32 if form == "primal" else torch.float64
 
 
 @dataclass(frozen=True)
 class RidgeSystem:
-    """Training rows and their products, ready for any responses and any lambda.
+    """Training rows and their products, for any responses and any lambda.
 
-    ``gram`` is Z'Z in the primal forms and Z Z' in the dual one, of which the lower triangle is filled.
+    Parameters
+    ----------
+    form : {"primal", "primal64", "dual"}
+        Form of the system.
+    rows : torch.Tensor
+        Z (row, feature) float32, training rows.
+    gram : torch.Tensor
+        Z'Z (feature, feature) in the primal forms, or Z Z' (row, row) in the dual form. Only the lower triangle is
+        filled.
     """
 
     form: Form
@@ -108,36 +123,50 @@ class RidgeSystem:
     gram: Tensor
 
     def weights(self, responses: Tensor, strengths: Tensor) -> Tensor:
-        """Weights (feature, voxel) float32 of every voxel with its own lambda, ``strengths`` (voxel,)."""
+        """Solve for the weights of all voxels, with one lambda per voxel.
+
+        Parameters
+        ----------
+        responses : torch.Tensor
+            B (row, voxel).
+        strengths : torch.Tensor
+            (voxel,) lambda of each voxel.
+
+        Returns
+        -------
+        torch.Tensor
+            (feature, voxel) float32: (Z'Z + lambda I)^-1 Z'B, or Z' (Z Z' + lambda I)^-1 B in the dual form.
+        """
         dual, dtype = self.form == "dual", self.gram.dtype
         solved = responses.to(dtype) if dual else self.rows.T.to(dtype) @ responses.to(dtype)
         for strength in strengths.unique().tolist():
             voxels = strengths == strength
             solved[:, voxels] = torch.cholesky_solve(solved[:, voxels], _factor(self.gram, strength))
-        # what cancels in the last product is large
+        # the product Z'x stays in float64, because large terms cancel in it
         return (self.rows.T.to(dtype) @ solved if dual else solved).float()
 
 
 class Scorer(Protocol):
-    """Predicts holdout rows with every lambda, without weights."""
+    """Prediction of holdout rows with every lambda, without weights."""
 
     def right(self, responses: Tensor) -> Tensor:
-        """What operators are multiplied by: (row, voxel) responses in the coordinates of the system."""
+        """Return T (side, voxel): the responses B (row, voxel) in the coordinates of the system."""
 
     def operators(self, holdout: Tensor, lambdas: Sequence[float]) -> Iterator[Tensor]:
-        """K of each lambda in turn: ``K @ right(responses)`` are predictions of the rows (row, feature).
+        """Yield the operator K (holdout, side) of each lambda in turn.
 
-        The first rows must be those that repeat training rows, as the scorer was told.
+        ``K @ right(responses)`` (holdout, voxel) are the predictions of ``holdout`` (holdout, feature). The first rows
+        of ``holdout`` must be the repeated rows passed to the scorer.
         """
 
 
 def ridge_system(rows: Tensor, form: Form) -> RidgeSystem:
-    """The system of training rows (row, feature).
+    """Form the system of training rows Z (row, feature).
 
     Raises
     ------
     RunError
-        A row is not finite (found in the dual form; losses show it in the primal one).
+        A row is not finite. Only the dual form checks this; in the primal forms the losses become NaN.
     """
     if form != "dual":
         return RidgeSystem(form, rows, gram(rows.T.to(system_dtype(form))))
@@ -148,13 +177,20 @@ def ridge_system(rows: Tensor, form: Form) -> RidgeSystem:
 
 
 def scorer(system: RidgeSystem, repeated: Tensor | None = None) -> Scorer:
-    """The scorer of a system.
+    """Create the scorer of a system.
 
     Parameters
     ----------
     system : RidgeSystem
-    repeated : Tensor, optional
-        (r,) factors by which the first r holdout rows are the last r training rows; none if None.
+        System of the training rows.
+    repeated : torch.Tensor, optional
+        (r,) factors. The first r holdout rows equal the last r training rows times these factors. Default: no row is
+        repeated.
+
+    Returns
+    -------
+    Scorer
+        Scorer in the form of the system.
     """
     if system.form != "dual":
         return PrimalScorer(system)
@@ -162,7 +198,10 @@ def scorer(system: RidgeSystem, repeated: Tensor | None = None) -> Scorer:
 
 
 class PrimalScorer:
-    """Features by features, in the precision of the system."""
+    """Primal scorer, in the dtype of the system.
+
+    T = Z'B (feature, voxel) and K = H (Z'Z + lambda I)^-1 (holdout, feature).
+    """
 
     def __init__(self, system: RidgeSystem) -> None:
         self.system = system
@@ -173,38 +212,53 @@ class PrimalScorer:
 
     def operators(self, holdout: Tensor, lambdas: Sequence[float]) -> Iterator[Tensor]:
         for strength in lambdas:
+            # K' = (Z'Z + lambda I)^-1 H', (feature, holdout)
             yield torch.cholesky_solve(holdout.T.to(self.system.gram.dtype), _factor(self.system.gram, strength)).T
 
 
 class DualScorer:
-    """Rows by rows, in float64; see the module for the symbols."""
+    """Dual scorer, in float64. The letters are those of the module docstring.
+
+    T = [Q'B1; B2] (a + r, voxel) holds the responses of the first a rows in the eigenbasis of A1, and those of the r
+    repeated rows. K (holdout, a + r) has two blocks of rows: the r repeated rows, then the new holdout rows.
+
+    Parameters
+    ----------
+    system : RidgeSystem
+        Dual system of the n = a + r training rows.
+    repeated : torch.Tensor
+        (r,) factors between the first r holdout rows and the last r training rows.
+    """
 
     def __init__(self, system: RidgeSystem, repeated: Tensor) -> None:
         self.rows, self.repeated = system.rows, repeated.double()
         self.apart = apart = len(system.rows) - len(repeated)
-        E, self.Q = torch.linalg.eigh(system.gram[:apart, :apart])  # (apart,), (apart, apart)
-        self.E = E.clamp_(min=0)
-        self.W = system.gram[apart:, :apart] @ self.Q  # (repeated, apart)
-        self.A2 = system.gram[apart:, apart:]  # (repeated, repeated)
+        E, self.Q = torch.linalg.eigh(system.gram[:apart, :apart])  # A1 = Q E Q': E (a,), Q (a, a)
+        self.E = E.clamp_(min=0)  # rounding can make eigenvalues negative
+        self.W = system.gram[apart:, :apart] @ self.Q  # W = W0 Q, (r, a)
+        self.A2 = system.gram[apart:, apart:]  # (r, r), lower triangle
 
     def right(self, responses: Tensor) -> Tensor:
-        QB = self.Q.T.float() @ responses[: self.apart]  # (apart, voxel)
+        QB = self.Q.T.float() @ responses[: self.apart]  # Q'B1, (a, voxel)
         return torch.cat([QB, responses[self.apart :]])
 
     def operators(self, holdout: Tensor, lambdas: Sequence[float]) -> Iterator[Tensor]:
-        H = holdout[len(self.repeated) :].double() @ self.rows.T.double()  # (new, row)
-        H1, H2 = H[:, : self.apart] @ self.Q, H[:, self.apart :]  # (new, apart), (new, repeated)
+        # H is the product of the new holdout rows with Z', (new, a + r); H1 and H2 are its blocks, H1 times Q
+        H = holdout[len(self.repeated) :].double() @ self.rows.T.double()
+        H1, H2 = H[:, : self.apart] @ self.Q, H[:, self.apart :]  # (new, a), (new, r)
         for strength in lambdas:
-            WD = self.W / (self.E + strength)
-            S = self.A2 - gram(self.W / (self.E + strength).sqrt())  # S - lambda I
-            S_inverse = torch.cholesky_inverse(_factor(S, strength))
-            X2 = torch.cat([-S_inverse @ WD, S_inverse], dim=1)  # x2 = X2 @ right
-            old = X2 * -strength  # (repeated, row): A x = B - lambda x
+            WD = self.W / (self.E + strength)  # W D, (r, a)
+            S = self.A2 - gram(self.W / (self.E + strength).sqrt())  # A2 - W D W' = S - lambda I, (r, r)
+            S_inverse = torch.cholesky_inverse(_factor(S, strength))  # (r, r)
+            X2 = torch.cat([-S_inverse @ WD, S_inverse], dim=1)  # (r, a + r): x2 = X2 T
+            # repeated rows: (A x)_2 = B2 - lambda x2 = ([0 I] - lambda X2) T, times their factors; (r, a + r)
+            old = X2 * -strength
             old[:, self.apart :].diagonal().add_(1)
             old.mul_(self.repeated[:, None])
             if not len(H):
                 yield old.float()
                 continue
+            # new rows: H1 D (Q'B1 - W'x2) + H2 x2 = ([H1 D 0] + (H2 - H1 D W') X2) T; (new, a + r)
             HD = H1 / (self.E + strength)
             new = (H2 - HD @ self.W.T) @ X2
             new[:, : self.apart] += HD
@@ -212,7 +266,7 @@ class DualScorer:
 
 
 def gram(rows: Tensor) -> Tensor:
-    """``rows @ rows.T``, of which only the lower triangle is filled: half the work."""
+    """Compute ``rows @ rows.T`` (row, row), tile by tile. Only the lower triangle is filled, with half the work."""
     product = torch.zeros(len(rows), len(rows), dtype=rows.dtype, device=rows.device)
     for start in range(0, len(rows), GRAM_TILE):
         stop = min(start + GRAM_TILE, len(rows))
@@ -221,9 +275,9 @@ def gram(rows: Tensor) -> Tensor:
 
 
 def _factor(system: Tensor, strength: float) -> Tensor:
-    """Cholesky factor of ``system + strength I``, of which the lower triangle is read; NaN where there is none.
+    """Compute the Cholesky factor of ``system + strength I`` from the lower triangle; NaN if it does not exist.
 
-    A GPU would have to be waited for to know whether there is one; losses that are not numbers tell it later.
+    An error would require waiting for the GPU. NaN losses reveal the failure later.
     """
     shifted = system.clone()
     shifted.diagonal().add_(strength)

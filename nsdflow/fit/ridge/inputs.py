@@ -1,10 +1,11 @@
-"""What a ridge fit reads: columns of features, and responses in blocks of voxels, from memory or from disk.
+"""Inputs of a ridge fit: columns of features and blocks of voxels, from memory or disk.
 
-Anything with ``shape`` and ``[:, a:b]`` will do: a tensor, a NumPy array or memory map, a Zarr or HDF5 array.
-Observations are trials, or trials that were averaged, with their number as weight. With n_i trials of image i and
-mean response y_i, the trial-level problem is the one with a row per image and weight n_i:
+An input is any object with ``shape`` and ``[:, a:b]``: a tensor, a NumPy array or memory map, a Zarr or HDF5 array.
+Observations are trials, or averages of trials with the number of trials as weight. Let image i have n_i trials,
+features x_i (feature,) and mean response y_i. For weights w (feature,), the trial-level problem equals a problem with
+one row per image and weight n_i, up to a constant:
 
-    sum_trials (y - x'w)^2 = sum_i n_i (y_i - x_i'w)^2 + within,     within = sum_trials (y - y_i)^2.
+    sum_trials (y - x_i'w)^2 = sum_i n_i (y_i - x_i'w)^2 + within,     within = sum_trials (y - y_i)^2.
 """
 
 from __future__ import annotations
@@ -20,34 +21,34 @@ __all__ = ["Columns", "Observations", "Statistics", "as_tensor", "blocks", "stan
 
 
 class Columns(Protocol):
-    """A matrix that is read by columns."""
+    """Matrix (row, column) read by columns."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(row, column)."""
+        """Shape (row, column)."""
 
     def __getitem__(self, key: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Which image each row of the responses shows, and how many trials it stands for."""
+    """Image and number of trials of each row of the responses."""
 
     image: Tensor
     """(observation,) int64, row of the features."""
     weight: Tensor
     """(observation,) float64, number of trials."""
     images: int
-    """Rows of the features."""
+    """Number of rows of the features."""
 
     @classmethod
     def of(cls, images: int, image: Tensor | None = None, weight: Tensor | None = None) -> Observations:
-        """One observation per image where nothing else is given.
+        """Create observations from image rows and weights. Default: one observation per image, of weight 1.
 
         Raises
         ------
         ValueError
-            An observation shows no row of the features, or has no positive weight.
+            An observation is not a row of the features, or its weight is not positive.
         """
         image = torch.arange(images) if image is None else torch.as_tensor(image, dtype=torch.int64)
         weight = torch.ones(len(image)) if weight is None else torch.as_tensor(weight)
@@ -60,12 +61,12 @@ class Observations:
         return cls(image, weight.double(), images)
 
     def counts(self, used: Tensor | None = None) -> Tensor:
-        """Trials of each image (image,) float64, of all observations or of those marked in ``used``."""
+        """Count the trials of each image, (image,) float64, over all observations or those marked in ``used``."""
         weight = self.weight if used is None else torch.where(used, self.weight, 0.0)
         return torch.zeros(self.images, dtype=torch.float64).index_add_(0, self.image, weight)
 
     def means(self, Y: Tensor, used: Tensor | None = None) -> Tensor:
-        """Mean response of each image, (image, voxel) in the dtype of Y (observation, voxel); 0 without trials."""
+        """Average Y (observation, voxel) per image to (image, voxel), in the dtype of Y; 0 without trials."""
         weight = self.weight if used is None else torch.where(used, self.weight, 0.0)
         counts = self.counts(used)
         share = (weight / counts.clamp(min=1e-300)[self.image]).to(Y.dtype)
@@ -77,18 +78,18 @@ class Observations:
 
 
 def as_tensor(values: Any) -> Tensor:
-    """A tensor on the CPU of whatever a block was read as: float64 where it was, else float32."""
+    """Convert a block to a tensor on the CPU. float64 is kept, and other dtypes become float32."""
     tensor = torch.as_tensor(values).cpu()
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def blocks(count: int, size: int) -> Iterator[slice]:
-    """Slices of at most ``size`` that cover ``count``."""
+    """Yield slices of at most ``size`` items that cover ``count`` items."""
     return (slice(start, min(start + size, count)) for start in range(0, count, max(1, size)))
 
 
 def take_columns(matrix: Columns, wanted: Tensor, span: int) -> Tensor:
-    """Some columns (ascending) of a matrix, read by contiguous blocks of at most ``span`` unless it is in memory."""
+    """Read ascending columns of a matrix. Matrices on disk are read in contiguous blocks of at most ``span``."""
     if isinstance(matrix, Tensor):
         return as_tensor(matrix[:, wanted])
     taken = None
@@ -105,33 +106,39 @@ def take_columns(matrix: Columns, wanted: Tensor, span: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation (feature,) by which features are standardised."""
+    """Mean and standard deviation (feature,) of the features."""
 
     mean: Tensor
     std: Tensor
 
     def apply(self, values: Tensor, columns: slice) -> Tensor:
-        """Standardise a block (row, feature) in place."""
+        """Standardise a block (row, feature) of the given columns in place."""
         return values.sub_(self.mean[columns]).div_(self.std[columns])
 
 
 def standardised_columns(values: Tensor, weight: Tensor, *, center: bool, scale: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Standardise a block of features on rows weighted by trials.
+    """Standardise a block of features over rows weighted by trials.
 
     Parameters
     ----------
-    values : Tensor
-        (row, feature), changed in place.
-    weight : Tensor
-        (row,) float64; rows of weight 0 do not count.
-    center, scale : bool
-        Subtract the mean; divide by the standard deviation (ddof 0). A feature that is constant becomes 0 with
-        ``center``, and keeps its values otherwise.
+    values : torch.Tensor
+        (row, feature), modified in place.
+    weight : torch.Tensor
+        (row,) float64. Rows of weight 0 do not affect mean and standard deviation.
+    center : bool
+        Subtract the mean.
+    scale : bool
+        Divide by the standard deviation (ddof 0). With ``scale``, a constant feature becomes 0 with ``center``, and
+        keeps its values otherwise.
 
     Returns
     -------
-    values, mean, std
-        mean and std (feature,).
+    values : torch.Tensor
+        (row, feature), the standardised argument.
+    mean : torch.Tensor
+        (feature,) subtracted mean.
+    std : torch.Tensor
+        (feature,) divisor.
     """
     share = (weight / weight.sum()).to(values.dtype)
     mean = values.new_zeros(values.shape[1])
@@ -139,7 +146,7 @@ def standardised_columns(values: Tensor, weight: Tensor, *, center: bool, scale:
     constant = seen.amax(0) == seen.amin(0) if scale else torch.zeros(values.shape[1], dtype=torch.bool)
     del seen
     if center:
-        for _ in range(2):  # the second pass removes what rounding left of the first
+        for _ in range(2):  # the second pass removes the rounding error of the first
             step = share @ values
             values -= step
             mean += step

@@ -1,13 +1,13 @@
-"""Peak memory of a ridge fit, as a formula that is known before it runs.
+"""Peak memory of a ridge fit, from a formula that is known before the fit runs.
 
-With n images, p features, o observations, v voxels, m images held out, and blocks of f features, b voxels and l
-lambdas, in items of s bytes (4 or 8), the largest of three stages is the peak:
+Let n be the number of images, p features, o observations, v voxels and m images held out. Blocks have f features, b
+voxels and l lambdas, and items have s bytes (4 or 8). The peak in bytes is the largest of three stages:
 
     gram      s n^2 + 4 (2 n f) [+ 8 n f in float64]
     score     s n^2 + (2 s + 4 l) n m + b (8 o + (4 + s) n + ...)
     solve     s n^2 + b (4 o + (8 + s) n)
 
-and the coefficients, 4 n v, where they are kept. In the primal form the system has p^2 items, and X stays: 4 n p.
+The coefficients add 4 n v if they are kept. In the primal form, the system has p^2 items and X adds 4 n p.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nsdflow.fit.ridge.system import COLUMNS
 
 __all__ = ["OVERHEAD", "RidgeMemory", "RidgeShape", "fitting", "plan_memory"]
 
-#: Bytes of work space of the libraries and of what the allocator does not give back.
+#: Bytes for the workspace of libraries and for memory that the allocator does not release.
 OVERHEAD = 12 << 20
 
 
@@ -34,11 +34,11 @@ class RidgeShape:
     voxels: int
     observations: int
     held: int
-    """Images of the largest fold; 0 for a closed form."""
+    """Images held out in the largest fold; 0 for a closed form."""
     from_disk: bool = True
-    """Blocks of features and responses are read, and held beside what is made of them."""
+    """Whether blocks of features and responses are read from disk, and held in addition to their products."""
     keep: bool = False
-    """Coefficients of all voxels are returned."""
+    """Whether coefficients of all voxels are returned."""
 
 
 @dataclass(frozen=True)
@@ -46,28 +46,37 @@ class RidgeMemory:
     """Bytes of each term at the peak."""
 
     system: int
-    """S, and in the primal form X."""
+    """S; in the primal form also X."""
     block: int
-    """Features, or responses and right sides, of one block."""
+    """Features, or responses and right sides T, of one block."""
     operators: int
-    """R and the operators of a fold."""
+    """R (m, side) and the operators O (side, m) of a fold."""
     kept: int
     """Coefficients and losses."""
     overhead: int = OVERHEAD
 
     @property
     def bytes(self) -> int:
-        """The peak."""
+        """Peak of the fit."""
         return sum(getattr(self, field.name) for field in fields(self))
 
 
 def plan_memory(shape: RidgeShape, problem: RidgeProblem, *, double: bool | None = None) -> RidgeMemory:
-    """The peak of a fit beyond the interpreter and data that are already in memory.
+    """Compute the peak of a fit, in addition to the interpreter and data that are already in memory.
 
     Parameters
     ----------
+    shape : RidgeShape
+        Sizes of the fit.
+    problem : RidgeProblem
+        Problem with its block sizes.
     double : bool, optional
-        Whether the system is in float64; as the problem says if None, where ``auto`` counts as float64.
+        Whether the system is in float64. Default: the precision of the problem, where ``auto`` counts as float64.
+
+    Returns
+    -------
+    RidgeMemory
+        Bytes of each term at the peak.
     """
     n, p, o, m = shape.images, shape.features, shape.observations, shape.held
     double = problem.precision != "float32" if double is None else double
@@ -84,7 +93,7 @@ def plan_memory(shape: RidgeShape, problem: RidgeProblem, *, double: bool | None
     kept = 4 * side * shape.voxels if shape.keep else 0
     losses = 8 * len(problem.lambdas) * shape.voxels
     converted = s * side if primal or double else 0
-    left = o * m // max(1, n)  # observations held out
+    left = o * m // max(1, n)  # observations held out in the largest fold
     scoring = b * (4 * o + 4 * n + converted + left * (4 + 3 * s + 8) + m * s)
     columns = min(b, COLUMNS)
     closed = b * (4 * o + (4 + s + 8 + 8) * n) + s * side * columns
@@ -96,12 +105,12 @@ def plan_memory(shape: RidgeShape, problem: RidgeProblem, *, double: bool | None
 
 
 def fitting(shape: RidgeShape, problem: RidgeProblem, budget: int) -> RidgeProblem:
-    """The problem with blocks small enough for a budget in bytes; results do not depend on them.
+    """Reduce the blocks of a problem to fit a budget in bytes. Results do not depend on the blocks.
 
     Raises
     ------
     PlanError
-        Even the smallest blocks need more.
+        The smallest blocks exceed the budget.
     """
     while (planned := plan_memory(shape, problem)).bytes > budget:
         smaller = replace(

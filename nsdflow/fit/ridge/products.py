@@ -1,4 +1,4 @@
-"""The Gram matrix of standardised features, accumulated over blocks of features, and the precision that it needs."""
+"""Gram matrix of standardised features, accumulated over blocks of features, and its required precision."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nsdflow.fit.ridge.inputs import Columns, Statistics, as_tensor, blocks, sta
 
 __all__ = ["Precision", "accumulate", "cross_products", "float32_is_enough", "upper_norm"]
 
-#: ``auto`` is float32 where :func:`float32_is_enough`, else float64.
+#: ``auto`` is float32 if :func:`float32_is_enough`, else float64.
 Precision = Literal["auto", "float32", "float64"]
 
-#: Rounding of the largest direction in float32, in units of lambda, that is allowed for predictions of a holdout.
+#: Largest float32 rounding error of the largest eigenvalue, in units of lambda, for predictions of a holdout.
 FLOAT32_ROUNDING = 0.05
-#: The same for leverages, of which what is left of 1 counts.
+#: The same for leverages h, where the difference 1 - h matters.
 FLOAT32_ROUNDING_CLOSED = 0.005
 
 
@@ -33,25 +33,35 @@ def accumulate(
     at_once: int,
     keep: bool = False,
 ) -> tuple[Tensor | None, Statistics, Tensor | None]:
-    """X X' of all images, without ever holding X; or X itself.
+    """Accumulate X X' of all images over blocks of features, without holding X; or return X.
 
     Parameters
     ----------
     features : Columns
-        (image, feature).
-    order : Tensor
-        (image,) rows of the features in the order wanted.
-    weight : Tensor
-        (image,) float64 in that order, trials over which mean and standard deviation are taken.
+        (image, feature) raw features.
+    order : torch.Tensor
+        (image,) int64, rows of the features in output order.
+    weight : torch.Tensor
+        (image,) float64, in output order, number of trials as weight in mean and standard deviation.
+    center : bool
+        Subtract the mean.
+    scale : bool
+        Divide by the standard deviation.
+    dtype : torch.dtype
+        Dtype of S.
     at_once : int
-        Features of a block.
+        Features per block.
     keep : bool
-        Return X (image, feature) standardised instead of the products (the primal form).
+        Return the standardised X instead of the products (the primal form).
 
     Returns
     -------
-    S, statistics, X
-        S (image, image) with X X' in its upper triangle, None with ``keep``; X only with ``keep``.
+    S : torch.Tensor or None
+        (image, image), with X X' in its upper triangle; None with ``keep``.
+    statistics : Statistics
+        Mean and standard deviation (feature,).
+    X : torch.Tensor or None
+        (image, feature) standardised features; None without ``keep``.
 
     Raises
     ------
@@ -84,7 +94,7 @@ def accumulate(
 def cross_products(
     features: Columns, order: Tensor, others: Columns, statistics: Statistics, *, at_once: int
 ) -> Tensor:
-    """Products (other, image) of other rows with the training images, both standardised."""
+    """Compute the products K (other, image) of other rows with the training images, both standardised."""
     K = torch.zeros(int(others.shape[0]), len(order), dtype=statistics.mean.dtype)
     for columns in blocks(int(features.shape[1]), at_once):
         here = statistics.apply(as_tensor(features[:, columns])[order], columns)
@@ -94,7 +104,7 @@ def cross_products(
 
 
 def upper_norm(S: Tensor) -> float:
-    """Frobenius norm of the symmetric matrix whose upper triangle is that of S: a bound of its largest eigenvalue."""
+    """Compute the Frobenius norm of the symmetric matrix in the upper triangle of S, a bound on its eigenvalues."""
     total = 0.0
     for start in range(0, len(S), 1024):
         rows = S[start : start + 1024].triu(start + 1)
@@ -103,10 +113,11 @@ def upper_norm(S: Tensor) -> float:
 
 
 def float32_is_enough(norm: float, smallest: float, *, closed: bool = False) -> bool:
-    """Whether a system of that norm may be factored in float32 with that lambda, the smallest.
+    """Whether a system with this norm can be factored in float32 with ``smallest``, the smallest lambda.
 
-    Rounding of a factorisation is relative to the largest direction, which the norm bounds; it must stay well below
-    lambda, which decides about the small directions. ``closed`` asks for leave-one-out or generalised validation.
+    The rounding error of a factorisation is relative to the largest eigenvalue, which the norm bounds. The error must
+    be well below lambda, which dominates the small directions. ``closed`` applies the stricter limit of leave-one-out
+    and generalised cross-validation.
     """
     allowed = FLOAT32_ROUNDING_CLOSED if closed else FLOAT32_ROUNDING
     return torch.finfo(torch.float32).eps * norm <= allowed * smallest

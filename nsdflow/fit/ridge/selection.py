@@ -1,11 +1,14 @@
-"""How lambda is chosen per voxel: a holdout, k folds, leave-one-out or generalised cross-validation.
+"""Selection of lambda per voxel: a holdout, k folds, leave-one-out or generalised cross-validation.
 
-Folds are made of images: all trials of an image stand on the same side, except in a holdout that is given per trial
-(the published one). The loss of a lambda is the squared error of the trials held out. The closed forms use, with the
-weighted residuals e = sqrt(c) (y - yhat), leverages h and u_i^2 = c_i / sum c of the intercept (0 without one),
+Folds consist of images, so all trials of an image are on the same side. The exception is a holdout given per trial (the
+published one). The loss of a lambda is the squared error of the trials held out.
 
-    leave-one-out   sum_i (e_i / (1 - h_i - u_i^2))^2 + within          (an image is left out with all its trials)
-    generalised     (sum_i e_i^2 + within) / (1 - (sum_i h_i + 1) / N)^2  (N trials; no 1 without an intercept)
+The closed forms use, for images i of weight c_i (trials), the weighted residuals e_i = sqrt(c_i) (y_i - yhat_i) per
+voxel, the leverages h_i, the leverages u_i^2 = c_i / sum c of the intercept (0 without intercept), and the squared
+deviation ``within`` of trials from the mean of their image:
+
+    leave-one-out   sum_i (e_i / (1 - h_i - u_i^2))^2 + within            (leaves out all trials of an image)
+    generalised     (sum_i e_i^2 + within) / (1 - (sum_i h_i + 1) / N)^2  (N trials; without intercept, no + 1)
 """
 
 from __future__ import annotations
@@ -29,17 +32,18 @@ CLOSED = get_args(Closed)
 
 @dataclass(frozen=True)
 class Selection:
-    """How lambda is chosen.
+    """Selection of lambda.
 
     Parameters
     ----------
     method : {"holdout", "kfold", "loo", "gcv"}
+        Holdout, k folds, leave-one-out or generalised cross-validation.
     fraction : float
         Share of the images held out by ``holdout``.
     folds : int
         Number of folds of ``kfold``.
     seed : int
-        Of the draw of images into folds.
+        Seed of the random assignment of images to folds.
     """
 
     method: Literal["holdout", "kfold", "loo", "gcv"] = "holdout"
@@ -56,17 +60,17 @@ class Selection:
             raise ValueError(f"kfold needs at least 2 folds, received {self.folds}")
 
 
-#: One mark (observation,) bool per fold: the observations that are held out.
+#: One mask (observation,) bool per fold, True for observations held out.
 Folds = Sequence[Tensor]
 
 
 def make_folds(selection: Selection, observations: Observations) -> Folds:
-    """Observations held out in each fold, images drawn at random with the seed of the selection.
+    """Draw the folds of images at random, and mark the observations (observation,) held out in each.
 
     Raises
     ------
     ValueError
-        There are fewer images than folds.
+        The images are too few for the folds.
     """
     if selection.method in CLOSED:
         return ()
@@ -81,9 +85,9 @@ def make_folds(selection: Selection, observations: Observations) -> Folds:
 
 
 def fold_order(folds: Folds, observations: Observations) -> Tensor:
-    """An order of the images in which those held out in a fold follow each other, at the end; the others come first.
+    """Return an order (image,) of the images: training images first, then the held-out images of each fold together.
 
-    Images of which some trials are held out and others train are placed with those that train.
+    Images with both held-out and training trials count as training images.
     """
     fold = torch.full((observations.images,), -1, dtype=torch.int64)
     for number, held in enumerate(folds):
@@ -94,8 +98,8 @@ def fold_order(folds: Folds, observations: Observations) -> Tensor:
 
 
 def centred(observations: Observations, Y: Tensor, used: Tensor, intercept: bool) -> tuple[Tensor, Tensor]:
-    """B (image, voxel), sqrt(c) (y - nu), and nu (voxel,)."""
-    c = observations.counts(used)
+    """Compute B = sqrt(c) (y - nu) (image, voxel), and the mean response nu (voxel,), over the used observations."""
+    c = observations.counts(used)  # (image,)
     mean = observations.means(Y, used)
     share = (c / c.sum()).to(mean.dtype)
     nu = share @ mean if intercept else mean.new_zeros(mean.shape[1])
@@ -113,10 +117,11 @@ def score_fold(
     voxels_at_once: int,
     lambdas_at_once: int,
 ) -> Tensor:
-    """Squared error (lambda, voxel) float64 of the observations held out, summed over trials.
+    """Compute the squared error (lambda, voxel) float64 of the observations held out, summed over trials.
 
-    Work per lambda: side^3 / 3 for the factor, 2 side^2 m for the operator of m images held out, and 2 side m per
-    voxel; no coefficient is computed.
+    Predictions of the m images held out are O'T + nu, with the operator O = A(lambda)^-1 R' (side, m) and the right
+    sides T (side, voxel) of :mod:`nsdflow.fit.ridge.system`. Per lambda, the factor costs side^3 / 3 operations, the
+    operator 2 side^2 m, and the predictions 2 side m per voxel. No coefficients are computed.
     """
     system.begin(observations.counts(~held))
     image, place = observations.image[held].unique(return_inverse=True)
@@ -128,12 +133,12 @@ def score_fold(
         operators = []
         for strength in lambdas[some]:
             system.factor(strength)
-            O = system.solve(R.T.contiguous())  # noqa: E741  (side, m)
+            O = system.solve(R.T.contiguous())  # noqa: E741  A^-1 R', (side, m)
             operators.append(O.to(kind) if isinstance(system, DualSystem) else O)
         for columns in blocks(voxels, voxels_at_once):
             Y = as_tensor(responses[:, columns])
             B, nu = centred(observations, Y, ~held, intercept)
-            T = system.right(B)
+            T = system.right(B)  # (side, voxel)
             wanted = (Y[held] - nu).to(T.dtype)  # (held observation, voxel)
             for number, O in enumerate(operators, some.start):  # noqa: E741
                 residual = wanted - (O.T.to(T.dtype) @ T)[place]
@@ -152,12 +157,31 @@ def score_closed(
     voxels_at_once: int,
     within: Tensor | None = None,
 ) -> Tensor:
-    """The leave-one-out or generalised loss (lambda, voxel) float64.
+    """Compute the leave-one-out or generalised cross-validation loss in closed form.
 
     Parameters
     ----------
-    within : Tensor, optional
-        (voxel,) float64, squared deviations of trials from the means that the responses hold, where they are means.
+    system : System
+        System of all images.
+    observations : Observations
+        Image and weight of each row of the responses.
+    responses : Columns
+        (observation, voxel) responses.
+    lambdas : sequence of float
+        Candidate lambdas.
+    method : {"loo", "gcv"}
+        Leave-one-out or generalised cross-validation.
+    intercept : bool
+        Whether the model has an intercept.
+    voxels_at_once : int
+        Voxels per block.
+    within : torch.Tensor, optional
+        (voxel,) float64, squared deviations of trials from their averages, if the responses are averages of trials.
+
+    Returns
+    -------
+    torch.Tensor
+        (lambda, voxel) float64 losses.
     """
     c, everything = observations.counts(), torch.ones(len(observations.image), dtype=torch.bool)
     system.begin(c)
@@ -166,13 +190,13 @@ def score_closed(
     loss = torch.zeros(len(lambdas), voxels, dtype=torch.float64)
     for number, strength in enumerate(lambdas):
         system.factor(strength)
-        residuals, h = system.left_out(strength)
-        kept = (1 - h - u2).clamp(min=1e-12)[:, None]
+        residuals, h = system.left_out(strength)  # h (image,)
+        kept = (1 - h - u2).clamp(min=1e-12)[:, None]  # (image, 1)
         for columns in blocks(voxels, voxels_at_once):
             Y = as_tensor(responses[:, columns])
             B, nu = centred(observations, Y, everything, intercept)
             apart = _within(observations, Y, B, nu, c) + (0 if within is None else within[columns])
-            E = residuals(B).double()
+            E = residuals(B).double()  # e, (image, voxel)
             loss[number, columns] = _CLOSED[method](E, kept, apart, float((h + u2).sum()), trials)
     return loss
 
@@ -189,7 +213,7 @@ _CLOSED: dict[str, Callable[[Tensor, Tensor, Tensor, float, float], Tensor]] = {
 
 
 def _within(observations: Observations, Y: Tensor, B: Tensor, nu: Tensor, c: Tensor) -> Tensor:
-    """Squared deviation (voxel,) float64 of observations from the mean of their image."""
+    """Compute the squared deviation (voxel,) float64 of observations from the mean of their image."""
     if len(observations.image) == int((c > 0).sum()):
         return torch.zeros(Y.shape[1], dtype=torch.float64)
     total = torch.zeros(Y.shape[1], dtype=torch.float64)

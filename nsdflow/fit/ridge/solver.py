@@ -1,8 +1,9 @@
-"""Exact ridge regression of many voxels, out of core in both directions.
+"""Exact ridge regression of many voxels, out of core over features and voxels.
 
-Features are read by blocks of columns and responses by blocks of voxels; see :mod:`nsdflow.fit.ridge.system` for the
-formulas. The form is the cheaper one. Coefficients stay dual where the system is: predictions of other images are
-products of their Gram matrix with the training images, and weights are made only where they are asked for.
+Features are read in blocks of columns, and responses in blocks of voxels. :mod:`nsdflow.fit.ridge.system` gives the
+formulas. By default, the fit uses the form with the smaller system. A dual fit keeps dual coefficients: predictions of
+other images multiply them by the Gram matrix of these images and the training images. Weights are computed only on
+request.
 """
 
 from __future__ import annotations
@@ -30,27 +31,30 @@ from nsdflow.fit.ridge.system import DualSystem, PrimalSystem, System, SystemFor
 
 __all__ = ["RidgeFit", "RidgeProblem", "choose", "choose_form", "fit", "make_system", "solve_voxels"]
 
-#: Receives voxels (ascending) and their coefficients (side, voxel), in the order of the features' rows.
+#: Function that receives ascending voxels (voxel,) and coefficients (side, voxel), in the row order of the features.
 Writer = Callable[[Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
 class RidgeProblem:
-    """What a fit is, apart from the data.
+    """Definition of a fit, without the data.
 
     Parameters
     ----------
-    lambdas : sequence of float
-        Candidates, positive.
+    lambdas : tuple of float
+        Candidate lambdas, positive.
     selection : Selection
-    intercept, standardise : bool
-        An unpenalised mean; features divided by their standard deviation over training trials.
+        Selection of lambda per voxel.
+    intercept : bool
+        Fit an unpenalised intercept.
+    standardise : bool
+        Divide features by their standard deviation over training trials.
     form : {"auto", "primal", "dual"}
-        ``auto`` takes the smaller system.
+        Form of the system. ``auto`` selects the smaller system.
     precision : {"auto", "float32", "float64"}
-        Of the system. ``auto`` is float32 unless rounding would compare with the smallest lambda.
+        Precision of the system. ``auto`` is float32 unless rounding would be comparable with the smallest lambda.
     features_at_once, voxels_at_once, lambdas_at_once : int
-        Blocks; they bound memory and change no lambda.
+        Block sizes. They bound memory and do not affect the selected lambdas.
     """
 
     lambdas: tuple[float, ...]
@@ -74,29 +78,38 @@ class RidgeFit:
 
     form: SystemForm
     lambda_: Tensor
-    """(voxel,) float64"""
+    """(voxel,) float64, selected lambda."""
     loss: Tensor
-    """(lambda, voxel) float64, see :mod:`nsdflow.fit.ridge.selection`."""
+    """(lambda, voxel) float64 losses, see :mod:`nsdflow.fit.ridge.selection`."""
     bias: Tensor
-    """(voxel,) float32, mean response: what an image of average features gets."""
+    """(voxel,) mean response nu, the prediction for an image with average features."""
     statistics: Statistics
     coefficients: Tensor | None
-    """(image, voxel) in the dual form, (feature, voxel) in the primal one, float32; None if they were written."""
+    """(image, voxel) in the dual form or (feature, voxel) in the primal form; None if they were written."""
 
     def predict(self, features: Columns, training: Columns | None = None, *, features_at_once: int = 2048) -> Tensor:
-        """Predictions (row, voxel) float32 of features (row, feature).
+        """Predict responses from features.
 
         Parameters
         ----------
+        features : Columns
+            (row, feature) raw features.
         training : Columns, optional
-            Features of the training images, which the dual form needs.
+            (image, feature) raw features of the training images. Required in the dual form.
+        features_at_once : int
+            Features per block.
+
+        Returns
+        -------
+        torch.Tensor
+            (row, voxel) predictions.
         """
         if self.coefficients is None:
             raise ValueError("coefficients were written elsewhere; read them, and use predict_from")
         return predict_from(self, features, self.coefficients, training, features_at_once=features_at_once)
 
     def weights(self, training: Columns | None = None, *, features_at_once: int = 2048) -> tuple[Tensor, Tensor]:
-        """Weights (feature, voxel) of raw features, and the intercept (voxel,), float32."""
+        """Compute the weights (feature, voxel) of raw features, and the intercept (voxel,)."""
         if self.coefficients is None:
             raise ValueError("coefficients were written elsewhere")
         parts = []
@@ -114,12 +127,13 @@ class RidgeFit:
 def predict_from(
     fitted: RidgeFit, features: Columns, coefficients: Tensor, training: Columns | None, *, features_at_once: int
 ) -> Tensor:
-    """Predictions from coefficients, by blocks of features."""
+    """Predict (row, voxel) from coefficients, in blocks of features."""
     rows = int(features.shape[0])
     if fitted.form == "dual":
         if training is None:
             raise ValueError("a dual fit predicts from the training features; give training=")
         order = torch.arange(int(training.shape[0]))
+        # K (row, image), products of the rows with the training images
         K = cross_products(training, order, features, fitted.statistics, at_once=features_at_once)
         return K.to(coefficients.dtype) @ coefficients + fitted.bias
     predictions = fitted.bias.repeat(rows, 1)
@@ -130,7 +144,7 @@ def predict_from(
 
 
 def choose_form(images: int, features: int, form: str = "auto") -> SystemForm:
-    """The form with the smaller system: both cost its side cubed per lambda."""
+    """Return the form with the smaller system. The cost per lambda grows with the cube of its side."""
     if form != "auto":
         return "primal" if form == "primal" else "dual"
     return "primal" if features < images else "dual"
@@ -147,31 +161,38 @@ def fit(
     within: Tensor | None = None,
     write: Writer | None = None,
 ) -> RidgeFit:
-    """Fit a ridge model per voxel, with its own lambda.
+    """Fit one ridge model and select one lambda per voxel.
 
     Parameters
     ----------
     features : Columns
-        (image, feature), in memory or on disk.
+        (image, feature) features, in memory or on disk.
     responses : Columns
-        (observation, voxel), likewise; finite.
-    images : Tensor, optional
-        (observation,) row of the features that each observation shows; observation i shows row i if None.
-    weights : Tensor, optional
-        (observation,) number of trials that an observation is the mean of; 1 if None.
-    folds : sequence of Tensor, optional
-        (observation,) bool, observations held out in each fold; drawn as the selection says if None.
-    within : Tensor, optional
-        (voxel,) squared deviations within averaged observations, for ``gcv``.
+        (observation, voxel) finite responses, in memory or on disk.
+    problem : RidgeProblem
+        Definition of the fit.
+    images : torch.Tensor, optional
+        (observation,) int64, row of the features for each observation. Default: observation i has row i.
+    weights : torch.Tensor, optional
+        (observation,) number of trials averaged in each observation. Default: 1.
+    folds : sequence of torch.Tensor, optional
+        Masks (observation,) bool of the observations held out in each fold. Default: drawn according to the selection.
+    within : torch.Tensor, optional
+        (voxel,) squared deviations of trials from averaged observations, for ``gcv``.
     write : callable, optional
-        Receives coefficients in blocks instead of keeping them.
+        Function that receives coefficients in blocks. With it, the result holds no coefficients.
+
+    Returns
+    -------
+    RidgeFit
+        The fitted models of all voxels.
 
     Raises
     ------
     ValueError
         Shapes do not match.
     RunError
-        Features are not finite, or rounding hides a lambda.
+        Features are not finite, or a lambda is below their rounding error.
     """
     count = int(features.shape[0])
     observations = Observations.of(count, images, weights)
@@ -206,7 +227,7 @@ def fit(
 def make_system(
     features: Columns, order: Tensor, observations: Observations, problem: RidgeProblem
 ) -> tuple[System, Statistics]:
-    """The system of the images in an order, and how its features were standardised."""
+    """Form the system of the images in the given order (image,), and return it with the feature statistics."""
     counts = observations.counts()
     form = choose_form(len(order), int(features.shape[1]), problem.form)
     smallest = min(problem.lambdas) / float(counts.max())
@@ -246,7 +267,7 @@ def choose(
     folds: Folds,
     within: Tensor | None = None,
 ) -> Tensor:
-    """Losses (lambda, voxel) float64 of every lambda."""
+    """Compute the losses (lambda, voxel) float64 of every lambda; zeros for a single lambda."""
     if len(problem.lambdas) == 1:
         return torch.zeros(1, int(responses.shape[1]), dtype=torch.float64)
     intercept, voxels_at_once, method = problem.intercept, problem.voxels_at_once, problem.selection.method
@@ -284,9 +305,10 @@ def solve_voxels(
     lambda_: Tensor,
     receive: Callable[[Tensor, Tensor, Tensor], None],
 ) -> None:
-    """Coefficients on all observations, of each voxel with its lambda (voxel,), a lambda at a time.
+    """Compute the coefficients from all observations with ``lambda_`` (voxel,), one lambda at a time.
 
-    ``receive`` gets voxels, C (side, voxel) float32 of standardised features, and their mean response.
+    ``receive`` gets the voxels (voxel,), the coefficients C (side, voxel) for standardised features and the mean
+    response nu (voxel,). C is A(lambda)^-1 T in the primal form, and sqrt(c) A(lambda)^-1 T in the dual form.
     """
     everything = torch.ones(len(observations.image), dtype=torch.bool)
     system.begin(observations.counts())
@@ -303,5 +325,5 @@ def solve_voxels(
 
 
 def _reordered(observations: Observations, order: Tensor) -> Observations:
-    """The same observations of images in another order."""
+    """Return the same observations for images in another order (image,)."""
     return Observations(torch.argsort(order)[observations.image], observations.weight, observations.images)

@@ -1,16 +1,18 @@
-"""The linear system of a ridge fit, in its dual or its primal form, behind one interface.
+"""Linear system of a ridge fit in dual or primal form, with a common interface.
 
-With features x_i, standardised, weights c_i (trials) and mean responses y_i of the training images, let
+Let x_i (feature,) be the standardised features of training image i, c_i its weight (trials), and y_i (voxel,) its mean
+response. X (image, feature) stacks x_i. Define
 
     mu = sum c_i x_i / sum c_i,       nu = sum c_i y_i / sum c_i,
     Z_i = sqrt(c_i) (x_i - mu),       B_i = sqrt(c_i) (y_i - nu).
 
-Predictions of any rows are R A(lambda)^-1 T + nu with
+with mu (feature,), nu (voxel,), Z (image, feature) and B (image, voxel). Predictions of rows h are
+R A(lambda)^-1 T + nu (row, voxel), with
 
-    dual       A = Z Z' + lambda I  (image, image),      T = B,       R_h = (x_h - mu) Z'
-    primal     A = Z'Z + lambda I   (feature, feature),  T = Z'B,     R_h = x_h - mu.
+    dual       A = Z Z' + lambda I  (image, image),      T = B    (image, voxel),      R_h = (x_h - mu) Z'
+    primal     A = Z'Z + lambda I   (feature, feature),  T = Z'B  (feature, voxel),    R_h = x_h - mu.
 
-Without an intercept, mu and nu are 0. The dual form needs X X' alone, which is accumulated over blocks of features.
+Without an intercept, mu and nu are 0. The dual form needs only X X', which is accumulated over blocks of features.
 """
 
 from __future__ import annotations
@@ -37,57 +39,63 @@ __all__ = ["DualSystem", "PrimalSystem", "System", "SystemForm"]
 
 SystemForm = Literal["primal", "dual"]
 
-#: Right sides that are solved at once.
+#: Right sides per solve, and rows of Z per product.
 COLUMNS = 1024
 
 
 class System(Protocol):
-    """One side of a ridge fit, for training images that change from fold to fold."""
+    """System of a ridge fit, for training images that differ between folds."""
 
     side: int
-    """Rows and columns of A."""
+    """Number of rows and columns of A."""
     dtype: torch.dtype
 
     def begin(self, c: Tensor) -> None:
-        """Train on the images of weight c (image,) float64."""
+        """Set the weights c (image,) float64 of the training images."""
 
     def rows(self, held: Tensor) -> Tensor:
-        """R (held, side) of some images."""
+        """Return R (held, side) for the images ``held`` (held,)."""
 
     def right(self, B: Tensor) -> Tensor:
-        """T (side, voxel) of responses B (image, voxel)."""
+        """Return T (side, voxel) for responses B (image, voxel)."""
 
     def factor(self, strength: float) -> None:
         """Factor A(lambda) in place."""
 
     def solve(self, T: Tensor) -> Tensor:
-        """A^-1 T (side, m), in place."""
+        """Replace T (side, m) by A^-1 T in place, and return it."""
 
     def left_out(self, strength: float) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        """Residuals of B (image, voxel), weighted by sqrt(c), as a function; and leverages h (image,) float64."""
+        """Return a function from B (image, voxel) to weighted residuals e, and the leverages h (image,) float64."""
 
 
 class _Solver:
-    """The part that both forms share: S and its tiles."""
+    """Common part of both forms: S (side, side) and its tiles."""
 
     def __init__(self, S: Tensor) -> None:
         self.S, self.side, self.dtype = S, len(S), S.dtype
         self.tiles = make_tiles(torch.ones(len(S), dtype=torch.bool))
 
     def solve(self, T: Tensor) -> Tensor:
-        """A^-1 T."""
+        """Replace T (side, m) by A^-1 T in place, and return it."""
         for some in blocks(T.shape[1], COLUMNS):
             solve_(self.S, self.tiles, T[:, some])
         return T
 
 
 class DualSystem(_Solver):
-    """Images by images.
+    """Dual system (image, image).
+
+    With K = X X', weights c, shares p = c / sum c, a = K p - (p'K p) / 2 and q = sqrt(c), all (image,),
+
+        A_ij = q_i (K_ij - a_i - a_j) q_j + lambda [i = j],     R_hj = (K_hj - a_h - a_j) q_j.
+
+    Without an intercept, a = 0.
 
     Parameters
     ----------
-    S : Tensor
-        (image, image), X X' in its upper triangle; the lower one is overwritten.
+    S : torch.Tensor
+        (image, image), with K in its upper triangle. The lower triangle is overwritten.
     intercept : bool
         Whether mu and nu are means of the training images.
     """
@@ -100,9 +108,9 @@ class DualSystem(_Solver):
     def begin(self, c: Tensor) -> None:
         self.c = c
         self.tiles = make_tiles(c > 0)
-        share = c / c.sum()
+        share = c / c.sum()  # p
         Ks = symmetric_times(self.S, self.diagonal, share, self.all_tiles) if self.intercept else torch.zeros_like(c)
-        # (x_i - mu)'(x_j - mu) = K_ij - a_i - a_j
+        # (x_i - mu)'(x_j - mu) = K_ij - (K p)_i - (K p)_j + p'K p = K_ij - a_i - a_j
         self.a = (Ks - (share @ Ks) / 2).to(self.dtype)
         self.q = c.sqrt().to(self.dtype)
 
@@ -117,9 +125,9 @@ class DualSystem(_Solver):
 
     def factor(self, strength: float) -> None:
         for rows in self.tiles:
-            A = self.S[: rows.stop, rows].T.contiguous()  # (t, rows.stop), of whose last tile the upper triangle is K
+            A = self.S[: rows.stop, rows].T.contiguous()  # (t, rows.stop), K up to the diagonal tile
             D = A[:, rows.start :]
-            D.copy_(D.tril(-1))  # the transpose of the upper triangle is the lower one
+            D.copy_(D.tril(-1))  # the lower triangle holds K
             A.sub_(self.a[rows, None]).sub_(self.a[: rows.stop]).mul_(self.q[rows, None]).mul_(self.q[: rows.stop])
             self.S[rows, : rows.start] = A[:, : rows.start]
             diagonal = (self.diagonal[rows] - 2 * self.a[rows]) * self.q[rows].square() + strength
@@ -129,6 +137,7 @@ class DualSystem(_Solver):
         _check(self.S, self.tiles, strength)
 
     def left_out(self, strength: float) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        # the hat matrix is Z Z' A^-1 = I - lambda A^-1, so h = 1 - lambda diag(A^-1) and e = lambda A^-1 B
         used = self.c > 0
         h = torch.where(used, 1 - strength * inverse_diagonal(self.S, self.tiles), 0.0)
 
@@ -139,12 +148,16 @@ class DualSystem(_Solver):
 
 
 class PrimalSystem(_Solver):
-    """Features by features.
+    """Primal system (feature, feature). The upper triangle of S holds Z'Z, and ``q`` (image,) is sqrt(c).
 
     Parameters
     ----------
-    X : Tensor
-        (image, feature), standardised.
+    X : torch.Tensor
+        (image, feature) standardised features.
+    dtype : torch.dtype
+        Dtype of the system.
+    intercept : bool
+        Whether mu and nu are means of the training images.
     """
 
     def __init__(self, X: Tensor, dtype: torch.dtype, *, intercept: bool) -> None:
@@ -162,7 +175,7 @@ class PrimalSystem(_Solver):
         self.diagonal = self.S.diagonal().clone()
 
     def _Z(self, rows: slice) -> Tensor:
-        """(image, feature) of some rows."""
+        """Return Z_i = sqrt(c_i) (x_i - mu) of some rows, (row, feature)."""
         return (self.X[rows] - self.mu).to(self.dtype).mul_(self.q[rows, None])
 
     def rows(self, held: Tensor) -> Tensor:
@@ -184,14 +197,15 @@ class PrimalSystem(_Solver):
         _check(self.S, self.tiles, strength)
 
     def left_out(self, strength: float) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        # with A = L L', h_i = Z_i'A^-1 Z_i = |L^-1 Z_i|^2, and e = B - Z A^-1 Z'B
         h = torch.zeros(len(self.X), dtype=torch.float64)
         for some in blocks(len(self.X), COLUMNS):
-            V = self._Z(some).T.contiguous()
+            V = self._Z(some).T.contiguous()  # (feature, row); forward_ makes it L^-1 Z'
             forward_(self.S, self.tiles, V)
             h[some] = V.square().sum(0, dtype=torch.float64)
 
         def residuals(B: Tensor) -> Tensor:
-            W = self.solve(self.right(B))
+            W = self.solve(self.right(B))  # A^-1 Z'B, (feature, voxel)
             E = B.to(self.dtype, copy=True)
             for some in blocks(len(self.X), COLUMNS):
                 E[some].addmm_(self._Z(some), W, alpha=-1)
@@ -201,12 +215,12 @@ class PrimalSystem(_Solver):
 
 
 def _check(S: Tensor, tiles: list[slice], strength: float) -> None:
-    """Refuse a system that has no factor.
+    """Check that the system has a Cholesky factor.
 
     Raises
     ------
     RunError
-        Rounding hides the lambda, or features are not finite.
+        The lambda is below the rounding error of features, or features are not finite.
     """
     if tiles and not bool(S.diagonal()[tiles[-1]].isfinite().all()):
         raise RunError(
