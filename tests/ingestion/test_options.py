@@ -29,8 +29,8 @@ OTHER = {
     "images": "all",
     "layout": Layout(codec="zstd"),
 }
-#: Parameters of the command that say where and how, not what.
-OF_THE_COMMAND = {"source", "store", "storage", "cluster", "workers", "dashboard", "resume", "dry_run"}
+#: Parameters of the command that say where and how, not what; annotations are added to a store that is published.
+OF_THE_COMMAND = {"annotations", "source", "store", "storage", "cluster", "workers", "dashboard", "resume", "dry_run"}
 
 
 def test_every_option_is_in_the_record_that_resuming_compares() -> None:
