@@ -15,11 +15,11 @@ from distributed import Client
 import nsdflow
 from nsdflow.fit.fwrf import FwrfSettings, fit
 from nsdflow.fit.split import last_trials_holdout
+from nsdflow.models.networks.alexnet import ALEXNET_LAYERS
 from nsdflow.models.networks.gabor import GaborPyramid
 from nsdflow.models.networks.levels import extract_levels
 from nsdflow.models.pooling import candidate_grid, log_spaced_sizes
 from nsdflow.pipelines.fwrf import features
-from nsdflow.pipelines.load import load_pipeline
 
 SMALL: Mapping[str, Any] = {
     "candidates": {"sizes": 2, "smallest": 0.2, "largest": 0.4},
@@ -101,21 +101,14 @@ def test_blocks_of_candidates_and_what_is_kept_change_nothing(
     xr.testing.assert_allclose(maps["subj02"].to_dataset(), again["subj02"].to_dataset(), rtol=1e-3, atol=1e-4)
 
 
-def test_alexnet_with_weights_from_a_file(small_store: str, tmp_path: Path, threads_client: Client) -> None:
-    config = load_pipeline("alexnet_fwrf", {"max_features_per_layer": 20})
-    generator = torch.Generator().manual_seed(0)
-    weights = {}
-    for name, shape in features.ALEXNET_SHAPES.items():
-        fan_in = int(np.prod(shape[1:]))
-        weights[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
-        weights[f"{name}.bias"] = torch.zeros(shape[0])
-    torch.save(weights, tmp_path / "alexnet.pth")
-    assert config.kind == "fwrf"
+def test_alexnet_with_weights_from_a_file(
+    small_store: str, tmp_path: Path, alexnet: Path, threads_client: Client
+) -> None:
     results = nsdflow.run(
         "alexnet_fwrf", store=small_store, runs=str(tmp_path), client=threads_client, subjects=[1],
-        feature_weights=str(tmp_path / "alexnet.pth"), max_features_per_layer=20, **SMALL,
+        feature_weights=str(alexnet), max_features_per_layer=20, **SMALL,
     )  # fmt: skip
     subject = results["subj01"].to_dataset()
     names, counts = np.unique(subject["layer"], return_counts=True)
-    assert dict(zip(names, counts, strict=True)) == dict.fromkeys(features.ALEXNET_LAYERS, 20)
+    assert dict(zip(names, counts, strict=True)) == dict.fromkeys(ALEXNET_LAYERS, 20)
     assert np.isfinite(subject["accuracy"]).all()
