@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nsdflow.analysis.published.beside import Cell, beside_published, why_not_comparable
 from nsdflow.analysis.published.numbers import ALEXNET_CAVEAT, ASYMMETRY_CAVEAT, NUMBERS, Number
-from nsdflow.analysis.published.page import page
+from nsdflow.analysis.published.document import page
 from nsdflow.analysis.published.tables import SOURCE_TABLES, find, source_table, value_of
 
 __all__ = [
