@@ -38,6 +38,8 @@ __all__ = ["RESULTS", "has_results", "open_run", "write_results"]
 
 #: Name of the tree in the folder of a run.
 RESULTS: Final = "results.zarr"
+#: Connections to S3 at most; aiobotocore's ten run out where many answers break.
+MOST_CONNECTIONS: Final = 200
 #: Larger arrays are cut along their first axis.
 CHUNK_BYTES: Final = 64 << 20
 #: Compression of every chunk, and its checksum, which zarr checks at reading.
@@ -136,10 +138,17 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     # the store object, since zarr takes a path that contains "::" for a chained URL
     place: Any = LocalStore(local_path(url), read_only=True) if is_local(url) else url
     with reaching(run):
-        tree = xr.open_datatree(place, engine="zarr", chunks=None, consolidated=True, zarr_format=3)
+        tree = xr.open_datatree(
+            place, engine="zarr", chunks=None, consolidated=True, zarr_format=3, storage_options=_connections(run)
+        )
         if not is_local(run):
             _load_coordinates(tree)
     return tree
+
+
+def _connections(run: str) -> dict[str, Any] | None:
+    """Options of S3: connections that broke within a body stay in the pool, which must not run out of others."""
+    return {"config_kwargs": {"max_pool_connections": MOST_CONNECTIONS}} if run.startswith("s3://") else None
 
 
 def _why_not(run: str) -> str:

@@ -196,7 +196,8 @@ def test_a_run_in_a_bucket_is_that_in_a_folder(stored, whole, client, proxy, tmp
     assert b"<h1>" in read_bytes(f"{url}/gnet8j/report.html")
     assert len(maps) == len(export_maps(str(whole[1]), tmp_path / "reference"))
     left = {name.split("/")[0] for name in objects(f"{url}/gnet8j")}
-    assert left == {"run.yaml", "results.zarr", "model.safetensors", "log.jsonl", "report.html", "plan.json", "tasks"}
+    results = {"run.yaml", "results.zarr", "model.safetensors", "README.md", "report.html"}
+    assert left == {*results, "log.jsonl", "plan.json", "tasks"}
 
 
 _watched: list[str] = []
