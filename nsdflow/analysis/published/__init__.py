@@ -8,8 +8,8 @@ results of a run beside them, and :func:`page` writes all of it as a page of doc
 from __future__ import annotations
 
 from nsdflow.analysis.published.beside import Cell, beside_published, why_not_comparable
-from nsdflow.analysis.published.numbers import ALEXNET_CAVEAT, ASYMMETRY_CAVEAT, NUMBERS, Number
 from nsdflow.analysis.published.document import page
+from nsdflow.analysis.published.numbers import ALEXNET_CAVEAT, ASYMMETRY_CAVEAT, NUMBERS, Number
 from nsdflow.analysis.published.tables import SOURCE_TABLES, find, source_table, value_of
 
 __all__ = [

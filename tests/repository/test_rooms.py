@@ -1,0 +1,84 @@
+"""What a newcomer can rely on in every folder of the package: few modules, no import cycles, plain English."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "nsdflow"
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+FOLDERS = sorted({path.parent for path in MODULES.values()})
+MOST_MODULES = 12
+
+#: Idioms that read as if they were translated: "memory a task", "anew", "is told", "there are: ...".
+UNITS = "memory|bytes|tasks|seconds|files|epochs|images|rows|voxels|trials|overhead|peak"
+THINGS = "task|worker|second|subject|session|image|voxel|epoch|shard|run|trial|batch|block|job|layer"
+IDIOM = re.compile(
+    rf"\banew\b|\b(is|are) told\b|there are: |\bwhat (there is|is there)\b|\b({UNITS}|one) an? ({THINGS})\b"
+)
+
+
+def imported(path: Path, name: str) -> Iterator[str]:
+    """Modules of the package that a module imports when it is imported; type-checking and lazy imports do not count."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("nsdflow"):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found = whole if whole in MODULES else node.module
+                if found != name:
+                    yield found
+
+
+def modules_beside(folder: Path) -> list[str]:
+    """Modules of a folder, its ``__init__`` aside."""
+    return [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(ROOT).as_posix())
+def test_a_folder_holds_at_most_a_dozen_modules(folder: Path) -> None:
+    assert len(modules_beside(folder)) <= MOST_MODULES, sorted(modules_beside(folder))
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    graph = {name: set(imported(path, name)) for name, path in MODULES.items() if name != "nsdflow"}
+    assert sum(map(len, graph.values())) > 500
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def lines_with_idioms() -> list[str]:
+    """Lines of code, pages and pipelines that hold one of the idioms."""
+    pages = [
+        *MODULES.values(),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "pipelines").glob("*.yaml"),
+        ROOT / "README.md",
+    ]
+    built = ROOT / "docs" / "_build", ROOT / "docs" / "api" / "generated"
+    return [
+        f"{page.relative_to(ROOT)}:{number}: {line.strip()}"
+        for page in pages
+        if not any(page.is_relative_to(folder) for folder in built)
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+        if IDIOM.search(line)
+    ]
+
+
+def test_the_english_is_plain() -> None:
+    assert lines_with_idioms() == []
+
+
+@pytest.mark.parametrize("text", ["memory a task", "there are: a, b", "made anew", "it is told", "one a subject"])
+def test_idioms_are_found(text: str) -> None:
+    assert IDIOM.search(text)
