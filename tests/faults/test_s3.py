@@ -339,7 +339,7 @@ def test_checkpoints_are_whole(bucket, proxy):
     url = "s3://mine/checkpoint/a.pt"
     assert load_state(url) is None
     save_state(url, {"epoch": 1})
-    with proxy.spoiled(Fault("503", "PUT .*a.pt")), pytest.raises(OSError, match="request rate"):
+    with proxy.spoiled(Fault("503", "PUT .*a.pt")), pytest.raises(StoreError, match="request rate"):
         save_state(url, {"epoch": 2})
     assert load_state(url) == {"epoch": 1}
 

@@ -80,8 +80,8 @@ def test_the_command_writes_mgz_of_the_native_surface(run: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("to", "space", "says"), [
-    ("gifti", "MNI", "gifti files cannot hold MNI; write --to nifti, or another --space"),
-    ("nifti", "fsaverage", "nifti files cannot hold fsaverage; write --to gifti or mgz, or another --space"),
+    ("gifti", "MNI", "gifti files cannot hold MNI; write --to nifti or npz, or another --space"),
+    ("nifti", "fsaverage", "nifti files cannot hold fsaverage; write --to gifti or npz or mgz, or another --space"),
     ("dicom", None, "unknown export format 'dicom'"),
     ("nifti", "Talairach", "unknown space 'Talairach'"),
 ])  # fmt: skip
