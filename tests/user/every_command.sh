@@ -51,8 +51,7 @@ expect 2 check nowhere
 # a section as an HPC user writes it; the site has no scheduler, so that only the plan of the jobs can be shown
 mkdir -p "$HOME/.config/dask"
 printf 'jobqueue:\n  slurm:\n    cores: 2\n    memory: 4GiB\n    walltime: "01:00:00"\n' >"$HOME/.config/dask/jobqueue.yaml"
-PATH=/usr/bin:/bin
-output=$("$nsdflow" doctor --cluster slurm 2>&1 </dev/null)
+output=$(PATH=$folder "$nsdflow" doctor --cluster slurm 2>&1 </dev/null)
 if grep -q 'Traceback' <<<"$output" || ! grep -qi 'slurm' <<<"$output"; then
     failed=$((failed + 1))
     printf 'FAILED: nsdflow doctor --cluster slurm\n%s\n' "$output"
