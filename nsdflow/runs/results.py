@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import xarray as xr
-import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import UnstableSpecificationWarning
 from zarr.storage import LocalStore, MemoryStore
@@ -94,12 +93,14 @@ def _write_tree(place: Path | MemoryStore, tree: xr.DataTree) -> None:
         }
         for node in tree.subtree
     }
-    # empty chunks are written too, so that a missing chunk is an error and never zeros
-    with warnings.catch_warnings(), zarr.config.set({"array.write_empty_chunks": True}):
+    with warnings.catch_warnings():
         # fixed-length strings and consolidated metadata are extensions of Zarr v3 that zarr and xarray agree on
         warnings.simplefilter("ignore", UnstableSpecificationWarning)
         warnings.filterwarnings("ignore", "Consolidated metadata")
-        tree.to_zarr(place, mode="w", zarr_format=3, consolidated=True, encoding=encoding, write_inherited_coords=False)
+        tree.to_zarr(
+            place, mode="w", zarr_format=3, consolidated=True, encoding=encoding, write_inherited_coords=False,
+            write_empty_chunks=True,  # so that a missing chunk is an error and never zeros
+        )  # fmt: skip
 
 
 def has_results(run: str | os.PathLike[str]) -> bool:

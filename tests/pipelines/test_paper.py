@@ -69,7 +69,7 @@ def test_the_whole_paper(tiny_store: str, tmp_path: Path, threads_client: Client
     accuracy = pd.read_csv(tmp_path / "tables" / "accuracy.csv")
     assert accuracy.notna().all().all(), "a run for every column"
     everything = pd.read_csv(tmp_path / "synthetic_tables" / "transfer.csv")
-    assert sorted(everything["set"].unique()) == sorted([*SETS, *(f"{name} noiseless" for name in SETS[:-1])])
+    assert sorted(everything["set"].unique()) == sorted([*SETS, *(f"{name} noise" for name in SETS[:-1])])
     for name in ("tables", "synthetic_tables", "synthetic_gnet8j", "synthetic_alexnet_noise_transfer"):
         assert write_report(tmp_path / name).stat().st_size > 10_000
     again = nsdflow.run("paper", **where, **settings)

@@ -183,9 +183,11 @@ def create_arrays(job: LayersJob) -> dict[str, int]:
     table = xr.Dataset(coords={"nsd_id": ("image", ids)})
     root = xr.Dataset(attrs={"content": job.content, "network": config.features, "layers": list(counts)})
     # empty chunks are written too, so that a missing chunk is an error and never zeros
-    with _extensions(), zarr.config.set({"array.write_empty_chunks": True}):
+    with _extensions():
         groups = {"/": root} | {f"/{group_of(layer)}": table.assign_attrs(layer=layer) for layer in counts}
-        xr.DataTree.from_dict(groups).to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+        xr.DataTree.from_dict(groups).to_zarr(
+            path, mode="w", zarr_format=3, consolidated=False, write_empty_chunks=True
+        )
     for layer, count in counts.items():
         chunk = (min(config.images_per_task, len(ids)), min(CHUNK_FEATURES, count))
         zarr.open_group(f"{path}/{group_of(layer)}", mode="r+", use_consolidated=False).create_array(

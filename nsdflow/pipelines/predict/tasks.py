@@ -135,8 +135,10 @@ def create_predictions(job: CreateJob) -> dict[str, Any]:
         tables[subject] = voxels_of(RunFolder(job.model), subject).merge(images, combine_attrs="override")
     path = _building(job.folder)
     # empty chunks are written too, so that a missing chunk is an error and never zeros
-    with _extensions(), zarr.config.set({"array.write_empty_chunks": True}):
-        xr.DataTree.from_dict(tables).to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+    with _extensions():
+        xr.DataTree.from_dict(tables).to_zarr(
+            path, mode="w", zarr_format=3, consolidated=False, write_empty_chunks=True
+        )
     for subject, table in tables.items():
         shape = (table.sizes["image"], table.sizes["voxel"])
         chunk = (min(config.images_per_task, shape[0]), min(CHUNK_VOXELS, shape[1]))
