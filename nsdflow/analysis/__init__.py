@@ -7,6 +7,7 @@ from nsdflow.analysis.comparison.bootstrap import compare_predictions
 from nsdflow.analysis.comparison.pairs import advantage, compare_models, compare_runs
 from nsdflow.analysis.comparison.tables import accuracy_table, explainable_table, table_frame, transfer_table
 from nsdflow.analysis.comparison.winners import common_voxels, compare_many
+from nsdflow.analysis.features.annotated import ANNOTATION_SPACES, annotation_features
 from nsdflow.analysis.features.bands import variance_partition
 from nsdflow.analysis.features.partitions import tuning, variance_shares
 from nsdflow.analysis.features.transfer import transfer_asymmetry, transfer_matrices, transfer_matrix
@@ -28,11 +29,13 @@ from nsdflow.analysis.rois import roi_names, roi_summary
 from nsdflow.analysis.summary import SummaryRow, split_counts, summary_table
 
 __all__ = [
+    "ANNOTATION_SPACES",
     "METRICS",
     "SummaryRow",
     "accuracy",
     "accuracy_table",
     "advantage",
+    "annotation_features",
     "common_voxels",
     "compare_many",
     "compare_models",

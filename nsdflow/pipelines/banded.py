@@ -21,6 +21,7 @@ from nsdflow.fit.ridge.products import accumulate, cross_products
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import check_voxels
 from nsdflow.pipelines.common.evaluation import validation_accuracy
+from nsdflow.pipelines.features.settings import runs_named
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.ridge.data import read_block, read_design
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
@@ -28,7 +29,7 @@ from nsdflow.pipelines.ridge.settings import RidgePipeline
 from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import open_parts, write_part
-from nsdflow.store import open_store
+from nsdflow.store import Store, open_store
 
 __all__ = [
     "Band",
@@ -47,9 +48,9 @@ class Band(Frozen):
     """A feature space."""
 
     features: str = Field(min_length=1)
-    """A run of kind ``features``, or a file, as in a ridge pipeline."""
+    """A run of kind ``features``, a file, or ``annotations``, as in a ridge pipeline."""
     layer: str | None = None
-    """Layer or array to use, if there are several."""
+    """Layer, array, or space of the annotations to use, if there are several."""
 
 
 class BandedRidgePipeline(ModelPipeline):
@@ -79,8 +80,7 @@ class BandedRidgePipeline(ModelPipeline):
         return self
 
     def earlier_runs(self) -> tuple[str, ...]:
-        named = (band.features for band in self.bands.values())
-        return tuple(dict.fromkeys(name for name in named if "." not in name.rpartition("/")[2]))
+        return runs_named(*(band.features for band in self.bands.values()))
 
     def as_ridge(self) -> RidgePipeline:
         """Settings that average trials by image, as a ridge pipeline with folds of images does."""
@@ -124,7 +124,7 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
     solver()  # raises on a machine without himalaya before anything runs
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
-    tables = _tables(pipeline, folder)
+    tables = _tables(pipeline, folder, opened)
     tasks: list[Task] = []
     parts: dict[str, tuple[str, ...]] = {}
     for subject in subjects:
@@ -182,11 +182,11 @@ def solver() -> Any:
     return solve_multiple_kernel_ridge_random_search
 
 
-def _tables(config: BandedRidgePipeline, folder: RunFolder) -> dict[str, FeatureTable]:
+def _tables(config: BandedRidgePipeline, folder: RunFolder, store: Store) -> dict[str, FeatureTable]:
     """Features of each band."""
     tables = {}
     for name, band in config.bands.items():
-        found = open_features(band.features, folder, (band.layer,) if band.layer else None)
+        found = open_features(band.features, folder, (band.layer,) if band.layer else None, store=store)
         if len(found) > 1:
             layers = ", ".join(found)
             raise SelectionError(f"band {name}: {band.features} has layers {layers}; write layer: one of them")
@@ -200,7 +200,7 @@ def form_kernels(job: KernelsJob) -> dict[str, int]:
     config, opened = job.pipeline, open_store(job.store)
     design = read_design(config.as_ridge(), opened, job.subject)
     order, weight = torch.arange(len(design.images)), torch.ones(len(design.images), dtype=torch.float64)
-    tables = _tables(config, RunFolder(job.folder))
+    tables = _tables(config, RunFolder(job.folder), opened)
     with torch_threads(config.threads, share=2):
         for number, table in enumerate(tables.values()):
             rows, others, at_once = table.rows_of(design.images), table.rows_of(design.shown), config.features_at_once

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-import zarr
 from distributed import Client
 from torch import nn
 
@@ -19,6 +18,7 @@ from nsdflow.fit.ridge import RidgeProblem, Selection, fit
 from nsdflow.fit.split import image_holdout
 from nsdflow.pipelines.common.data import zscore_on
 from nsdflow.pipelines.ridge import tasks
+from nsdflow.pipelines.ridge.weights import open_weights
 
 LAMBDAS = np.geomspace(1e1, 1e5, 5)
 SMALL: dict[str, Any] = {"lambda_min": 1e1, "lambda_max": 1e5, "lambdas": 5, "bootstrap": 4, "rois": ["V1", "V2"]}
@@ -79,7 +79,8 @@ def test_numbers_of_scikit_learn_on_trials(
         np.testing.assert_allclose(results["layer_lambda"][number], LAMBDAS[best], rtol=1e-5)
         np.testing.assert_allclose(results["layer_holdout_loss"][number], np.array(loss)[best, voxels], rtol=2e-3)
         np.testing.assert_allclose(results["layer_accuracy"][number], np.array(accuracy)[best, voxels], atol=2e-3)
-        written = zarr.open_array(f"{tmp_path}/ridge/weights.zarr/subj02/subj02-{layer}-000000", mode="r")[:]
+        written = open_weights(f"{tmp_path}/ridge", "subj02", layer)
+        np.testing.assert_array_equal(written["flat_index"], results["flat_index"])
         np.testing.assert_allclose(written * np.where(std > 0, std, 1), np.array(weights)[best, voxels], atol=1e-3)
     better = results["layer_holdout_loss"].argmin("layer")
     assert (results["best_layer"] == results["layer"][better]).all()
@@ -172,3 +173,39 @@ def test_the_page_and_the_card_of_a_run(
     assert "| subj02 |" in card
     assert "protocol `strict`" in card
     assert "NSD terms" in card
+
+
+def test_a_planted_category_is_found_by_its_weight(
+    small_store: str, tmp_path: Path, threads_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Annotations of the store are features; a run without them says where they come from."""
+    with pytest.raises(NsdflowError, match="ingest again with --annotations"):
+        nsdflow.plan("ridge", features="annotations", store=small_store, runs=str(tmp_path))
+    ids = nsdflow.open_store(small_store).images()["nsd_id"].values
+    shown = np.random.default_rng(0).random((len(ids), 3)) < 0.4
+    table = xr.Dataset(
+        {"instances": (("image", "category"), shown.astype(np.uint16)),
+         "area": (("image", "category"), shown.astype(np.float32))},
+        coords={"nsd_id": ("image", ids), "category": np.array(["cat", "dog", "oven"], object)},
+    )  # fmt: skip
+    monkeypatch.setattr("nsdflow.store.Store.annotations", lambda _: table)
+    place = {int(image): row for row, image in enumerate(ids)}
+    plain = tasks.read_block
+
+    def planted(config: Any, store: Any, subject: str, design: Any, voxels: slice) -> Any:
+        """Responses that rise by 1 for a dog."""
+        block = plain(config, store, subject, design, voxels)
+        block.Y[:] = torch.tensor([float(shown[place[int(design.images[image])], 1]) for image in design.observations.image])[:, None]
+        return block
+
+    monkeypatch.setattr(tasks, "read_block", planted)
+    where = {"store": small_store, "runs": str(tmp_path), "client": threads_client}
+    settings = SMALL | {"features": "annotations", "layers": ["categories"], "weights": True, "subjects": [2]}
+    tree = nsdflow.run("ridge", **where, **settings)
+    assert list(tree["subj02"]["layer"].values) == ["categories"]
+    weights = open_weights(str(tmp_path / "ridge"), "subj02", "categories")
+    assert weights["label"].values.tolist() == ["cat", "dog", "oven"]
+    assert (abs(weights.isel(feature=1) - 1) < 0.2).all()
+    assert (abs(weights.isel(feature=[0, 2])) < 0.1).all()
+    with pytest.raises(NsdflowError, match="no weights of subj02 on area"):
+        open_weights(str(tmp_path / "ridge"), "subj02", "area")

@@ -11,7 +11,16 @@ from pydantic import AfterValidator, Field
 from nsdflow.config.pipeline import PipelineBase, Subjects
 from nsdflow.pipelines.common.networks import NetworkName, pretrained
 
-__all__ = ["FeaturesPipeline"]
+__all__ = ["ANNOTATIONS", "FeaturesPipeline", "runs_named"]
+
+#: Name of the store's annotations where features are named.
+ANNOTATIONS = "annotations"
+
+
+def runs_named(*features: str) -> tuple[str, ...]:
+    """Names or paths of runs among names of features, which may also be files or the store's annotations."""
+    runs = (name for name in features if name != ANNOTATIONS and "." not in name.rpartition("/")[2])
+    return tuple(dict.fromkeys(runs))
 
 
 def _spatial(value: str) -> str:

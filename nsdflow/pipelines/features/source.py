@@ -1,4 +1,4 @@
-"""Features that a ridge reads: layers of a features run, or a custom file with one row per image."""
+"""Features that a ridge reads: layers of a features run, a custom file with one row per image, or annotations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 import numpy as np
 import xarray as xr
 
+from nsdflow.analysis import ANNOTATION_SPACES, annotation_features
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
+from nsdflow.pipelines.features.settings import ANNOTATIONS
 from nsdflow.pipelines.features.tasks import group_of
 from nsdflow.runs import open_run
 from nsdflow.runs.results import RESULTS
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nsdflow.runs.folder import RunFolder
+    from nsdflow.store import Store
 
 __all__ = ["FeatureTable", "open_features", "write_features"]
 
@@ -43,6 +46,8 @@ class FeatureTable:
     nsd_id: NDArray[np.int64]
     count: int
     matrix: _Matrix
+    labels: tuple[str, ...] | None = None
+    """Name of each feature, for annotations."""
 
     def rows_of(self, ids: NDArray[np.int64]) -> Rows:
         """Rows of some images (ascending), which are read when they are used.
@@ -98,18 +103,23 @@ class _InMemory:
         return np.asarray(self.values[rows, columns])
 
 
-def open_features(features: str, folder: RunFolder, layers: Sequence[str] | None = None) -> dict[str, FeatureTable]:
+def open_features(
+    features: str, folder: RunFolder, layers: Sequence[str] | None = None, *, store: Store | None = None
+) -> dict[str, FeatureTable]:
     """Open tables of features by layer.
 
     Parameters
     ----------
     features : str
         A features run beside ``folder``, its path, or a file: ``.npy`` or ``.npz`` (with ``nsd_id``, or with a file
-        ``NAME.nsd_id.npy`` beside it), ``.zarr`` or ``.nc`` with a coordinate ``nsd_id``.
+        ``NAME.nsd_id.npy`` beside it), ``.zarr`` or ``.nc`` with a coordinate ``nsd_id``, or ``annotations``: the
+        spaces of :data:`nsdflow.analysis.ANNOTATION_SPACES`.
     folder : RunFolder
         Folder of the run that reads the features.
     layers : sequence of str, optional
-        Layers to open; all if None.
+        Layers, arrays or spaces to open; all if None.
+    store : Store, optional
+        The store whose annotations are read.
 
     Returns
     -------
@@ -125,12 +135,24 @@ def open_features(features: str, folder: RunFolder, layers: Sequence[str] | None
     SelectionError
         The run or file has no such layer.
     """
+    if features == ANNOTATIONS and store is not None:
+        return _from_annotations(store, layers)
     suffix = Path(features).suffix
     tables = _from_file(Path(features).expanduser()) if suffix in READERS else _from_run(features, folder)
     for layer in layers or ():
         if layer not in tables:
             raise one_of(f"layer of {features}", layer, tables)
     return {layer: table for layer, table in tables.items() if layers is None or layer in layers}
+
+
+def _from_annotations(store: Store, spaces: Sequence[str] | None) -> dict[str, FeatureTable]:
+    annotations, tables = store.annotations(), {}
+    possible = [name for name, space in ANNOTATION_SPACES.items() if space.needs in annotations.variables]
+    for name in possible if spaces is None else spaces:
+        space = annotation_features(annotations, name)
+        ids, labels = space["nsd_id"].values, tuple(space["label"].values.tolist())
+        tables[name] = FeatureTable(name, ids, space.sizes["feature"], _InMemory(space.values), labels)
+    return tables
 
 
 def _from_run(features: str, folder: RunFolder) -> dict[str, FeatureTable]:
@@ -144,7 +166,7 @@ def _from_run(features: str, folder: RunFolder) -> dict[str, FeatureTable]:
             url = f"{path}/{RESULTS}/{group_of(layer)}/features"
             tables[layer] = FeatureTable(layer, ids, int(shape[1]), _Sharded(url))
     if not tables:
-        raise SourceError(f"{path} is no run of kind features; name one, or a file: {', '.join(READERS)}")
+        raise SourceError(f"{path} is no run of kind features; name one, a file ({', '.join(READERS)}), or annotations")
     return tables
 
 

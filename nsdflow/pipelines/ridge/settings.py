@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from nsdflow.config.pipeline import ModelPipeline
 from nsdflow.fit.ridge import RidgeProblem, Selection
+from nsdflow.pipelines.features.settings import runs_named
 
 __all__ = ["RidgePipeline"]
 
@@ -19,9 +20,9 @@ class RidgePipeline(ModelPipeline):
     kind: Literal["ridge"] = "ridge"
     features: str = Field("features", min_length=1)
     """A run of kind ``features`` (its name among the runs, or a path), or a file: ``.npy``, ``.npz``,
-    ``.zarr`` or ``.nc`` with one row per ``nsd_id``."""
+    ``.zarr`` or ``.nc`` with one row per ``nsd_id``, or ``annotations`` (of the store)."""
     layers: tuple[str, ...] | None = None
-    """Layers to fit, each alone; all if null."""
+    """Layers, arrays, or spaces of the annotations (categories, area, captions, ...) to fit, each alone; all if null."""
     lambda_min: float = Field(1.0, gt=0)
     lambda_max: float = Field(1e7, gt=0)
     lambdas: int = Field(10, ge=1)
@@ -50,7 +51,7 @@ class RidgePipeline(ModelPipeline):
         return self
 
     def earlier_runs(self) -> tuple[str, ...]:
-        return () if "." in self.features.rpartition("/")[2] else (self.features,)
+        return runs_named(self.features)
 
     def problem(self) -> RidgeProblem:
         """The fit of one layer."""

@@ -28,8 +28,9 @@ from nsdflow.pipelines.common.data import check_voxels
 from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.ridge.data import Design, read_block, read_design
-from nsdflow.pipelines.ridge.matrix import create_matrix, read_matrix, write_matrix, write_rows
+from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
 from nsdflow.pipelines.ridge.settings import RidgePipeline  # noqa: TC001  # a field of jobs
+from nsdflow.pipelines.ridge.weights import create_weights, write_weights
 from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import open_parts, write_part
@@ -84,7 +85,7 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
     """Plan one system per subject and layer, one solution per block of voxels, and publication."""
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
-    tables = open_features(pipeline.features, folder, pipeline.layers)
+    tables = open_features(pipeline.features, folder, pipeline.layers, store=opened)
     tasks, counts, problem = [], [], pipeline.problem()
     for subject in subjects:
         query = opened.explain(subject, **pipeline.selection())
@@ -142,11 +143,14 @@ def _memory(pipeline: RidgePipeline, design: Design, table: FeatureTable, voxels
     return Memory.with_torch(validation=4 * len(design.shown) * len(design.images), **terms)
 
 
-@task("ridge.gram", version=1)
+@task("ridge.gram", version=2)
 def form_system(job: GramJob) -> dict[str, Any]:
     """Accumulate the Gram matrix of one layer, or keep its standardised features if there are fewer of them."""
-    config = job.pipeline
-    design, table, order, observations = _prepared(config, open_store(job.store), job)
+    config, opened = job.pipeline, open_store(job.store)
+    design, table, order, observations = _prepared(config, opened, job)
+    if config.weights:
+        count = opened.explain(job.subject, **config.selection()).shape[1]
+        create_weights(job.folder, job.subject, table, count, config.voxels_per_task)
     rows = table.rows_of(design.images)
     with torch_threads(config.threads, share=2):
         system, statistics = make_system(rows, order, observations, config.problem())
@@ -168,7 +172,7 @@ def form_system(job: GramJob) -> dict[str, Any]:
     return {"form": form, "precision": "float64" if double else "float32", "features": table.count}
 
 
-@task("ridge.solve", version=1)
+@task("ridge.solve", version=2)
 def solve_block(job: SolveJob) -> dict[str, Any]:
     """Choose lambdas, solve, and evaluate one block of voxels on one layer."""
     config, opened = job.pipeline, open_store(job.store)
@@ -197,8 +201,7 @@ def solve_block(job: SolveJob) -> dict[str, Any]:
         predictions = read_matrix(f"{place}/validation").float() @ coefficients + bias
         if config.weights:
             statistics = Statistics(state["mean"], state["std"])
-            rows = slice(job.start, job.start + len(bias))
-            _write_weights(job, table, design, order, statistics, coefficients, rows)
+            _write_weights(job, table, design, order, statistics, coefficients)
     held = float(sum(observations.weight[fold].sum() for fold in design.folds) or observations.weight.sum())
     variables = validation_accuracy(
         predictions.numpy(), design.shown, block.validation, design.nsd_id[design.shared], block.voxels.get("ncsnr"),
@@ -263,33 +266,24 @@ def _prepared(
 ) -> tuple[Design, FeatureTable, torch.Tensor, Observations]:
     """Design, features, order of the images in the system, and observations in that order."""
     design = read_design(config, store, job.subject)
-    table = open_features(config.features, RunFolder(job.folder), (job.layer,))[job.layer]
+    table = open_features(config.features, RunFolder(job.folder), (job.layer,), store=store)[job.layer]
     order = fold_order(design.folds, design.observations)
     return design, table, order, replace(design.observations, image=torch.argsort(order)[design.observations.image])
 
 
 def _write_weights(
-    job: SolveJob,
-    table: FeatureTable,
-    design: Design,
-    order: torch.Tensor,
-    statistics: Statistics,
-    coefficients: Tensor,
-    voxels: slice,
+    job: SolveJob, table: FeatureTable, design: Design, order: Tensor, statistics: Statistics, coefficients: Tensor
 ) -> None:
-    """Write weights (voxel, feature) of raw features, by blocks of features, into an array of this block of voxels."""
-    config = job.pipeline
-    url = f"{job.folder}/weights.zarr/{job.subject}/{_part(job.subject, job.layer, job.start)}"
-    count = voxels.stop - voxels.start
-    create_matrix(url, (count, table.count), (count, config.features_at_once), "float32")
-    rows = table.rows_of(design.images)
-    dual = len(coefficients) == len(order) and choose_form(len(order), table.count) == "dual"
+    """Write weights of raw features, by blocks of features."""
+    config, rows = job.pipeline, table.rows_of(design.images)
+    dual = choose_form(len(order), table.count) == "dual"
     for columns in blocks(table.count, config.features_at_once):
         part = coefficients[columns]
         if dual:
             X = statistics.apply(torch.from_numpy(rows[:, columns]).clone(), columns)[order]
             part = X.T @ coefficients
-        write_rows(url, slice(0, count), columns, (part / statistics.std[columns, None]).T.contiguous())
+        weights = (part / statistics.std[columns, None]).T.contiguous()
+        write_weights(job.folder, job.subject, job.layer, job.start, columns, weights)
 
 
 def _place(job: GramJob | SolveJob) -> str:

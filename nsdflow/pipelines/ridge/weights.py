@@ -1,0 +1,100 @@
+"""Weights of raw features, ``weights.zarr`` in the run folder: one array (voxel, feature) per subject and layer.
+
+The array is created with the system of the layer. Each block of voxels writes rows of its own, by blocks of features.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from nsdflow.errors import MissingDataError
+from nsdflow.io.folders import exists
+from nsdflow.pipelines.features.tasks import group_of
+from nsdflow.runs import open_run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nsdflow.pipelines.features.source import FeatureTable
+
+__all__ = ["create_weights", "open_weights", "write_weights"]
+
+#: Features per chunk.
+CHUNK_FEATURES = 256
+
+
+def _url(folder: str, subject: str, layer: str) -> str:
+    return f"{folder}/weights.zarr/{subject}/{group_of(layer)}"
+
+
+def create_weights(folder: str, subject: str, table: FeatureTable, voxels: int, rows: int) -> None:
+    """Create the array (voxel, feature) of one layer, in place of an earlier one.
+
+    Parameters
+    ----------
+    folder : str
+        Folder of the run.
+    subject : str
+        Such as ``"subj01"``.
+    table : FeatureTable
+        Features of the layer.
+    voxels : int
+        Voxels of the subject.
+    rows : int
+        Voxels that one task writes.
+    """
+    group = zarr.open_group(_url(folder, subject, table.name), mode="w")
+    group.create_array(
+        "weights",
+        shape=(voxels, table.count),
+        chunks=(min(rows, voxels), min(CHUNK_FEATURES, table.count)),
+        dtype="float32",
+        fill_value=np.nan,
+        compressors=None,
+        dimension_names=("voxel", "feature"),
+        attributes={"long_name": "weight per unit of the raw feature"} | ({"labels": list(table.labels or ())}),
+    )
+
+
+def write_weights(folder: str, subject: str, layer: str, start: int, columns: slice, weights: Tensor) -> None:
+    """Write the weights (voxel, feature) of a block of voxels from ``start`` on for some features."""
+    array = zarr.open_array(f"{_url(folder, subject, layer)}/weights", mode="r+")
+    array[start : start + len(weights), columns] = weights.numpy()
+
+
+def open_weights(run: str, subject: str, layer: str) -> xr.DataArray:
+    """Open the weights of one layer of a ridge run; values are read when they are used.
+
+    Parameters
+    ----------
+    run : path or URL
+        Folder of a finished run of kind ``ridge`` with ``weights: true``.
+    subject : str
+        Such as ``"subj01"``.
+    layer : str
+        Layer, array or space of the annotations.
+
+    Returns
+    -------
+    DataArray
+        (voxel, feature) weights of raw features, with the voxel coordinates of the run, and the coordinate ``label``
+        (feature) where features have names.
+
+    Raises
+    ------
+    MissingDataError
+        The run has no weights of this layer.
+    """
+    url = _url(str(run).rstrip("/"), subject, layer)
+    voxels = open_run(run)[subject].to_dataset()
+    if not exists(f"{url}/weights/zarr.json"):
+        raise MissingDataError(f"{run}: no weights of {subject} on {layer}; run it with --set weights=true")
+    weights: xr.DataArray = xr.open_zarr(url, chunks=None, consolidated=False)["weights"]
+    labels = weights.attrs.pop("labels", None)
+    names = [name for name, one in voxels.coords.items() if one.dims == ("voxel",)]
+    weights = weights.assign_coords({name: voxels[name] for name in names})
+    return weights.assign_coords(label=("feature", np.asarray(labels))) if labels else weights
