@@ -12,6 +12,7 @@ from nsdflow.io.folders import exists
 from nsdflow.io.paths import is_local
 from nsdflow.nsd.annotations import annotation_table, cropped_images
 from nsdflow.nsd.design import read_stimulus_info
+from nsdflow.nsd.source import open_source
 from nsdflow.store import open_store
 from nsdflow.store.annotations import write_annotations
 from nsdflow.store.schema import ANNOTATIONS
@@ -60,6 +61,6 @@ def add_annotations(store: str, source: Source, folder: Path) -> Store:
             f"{source.url}: no nsd_stim_info_merged.csv, which has the crop of every image; fetch it"
         )
     seen = np.unique(np.concatenate([opened.trials(subject)["nsd_id"].values for subject in opened.subjects]))
-    table = annotation_table(folder, cropped_images(info.iloc[seen]))
+    table = annotation_table(open_source(folder), cropped_images(info.iloc[seen]))
     write_annotations(opened.url, table.drop_attrs(deep=False), dict(table.attrs))
     return open_store(store)

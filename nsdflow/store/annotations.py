@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["images_showing", "read_annotations", "write_annotations"]
 
 #: Variables that hold texts, by what they are stored as: attributes of the group, positions of categories, bytes.
-NAMES: Final = ("category", "supercategory")
+NAMES: Final = {"category": "category", "supercategory": "category", "keypoint": "keypoint"}
 POSITION: Final = "instance_category"
 CAPTIONS: Final = "captions"
+#: Run-length codes of the masks, the one array that is read on request.
+MASKS: Final = "mask_code"
 #: What every group of annotations has.
 REQUIRED: Final = {"nsd_id": ("image",), "category": ("category",), "instances": ("image", "category"),
                    "area": ("image", "category")}  # fmt: skip
@@ -45,7 +47,8 @@ def write_annotations(root: str, annotations: xr.Dataset, attributes: Mapping[st
         ``area`` (image, category) shares of the image that they cover, 0 to 1. Optional: ``supercategory``
         (category) names, ``captions`` (image, caption) texts, empty where an image has fewer; a table of instances
         with ``instance_nsd_id``, ``instance_category`` (a name), ``box`` (instance, edge) left, top, width, height
-        as shares of the image; any further numbers.
+        as shares of the image; their masks as run-length codes, ``mask_code`` (byte) with ``mask_end`` and
+        ``mask_size`` (instance, side); any further numbers.
     attributes : mapping
         Source and licence, as JSON values.
 
@@ -71,10 +74,11 @@ def write_annotations(root: str, annotations: xr.Dataset, attributes: Mapping[st
             texts = [str(text).encode() for text in variable.values.ravel()]
             ends = np.cumsum([len(text) for text in texts], dtype=np.int64).reshape(variable.shape)
             stored["caption_end"] = (variable.dims, ends, {"long_name": "end of the caption among the bytes"})
-            stored["caption_text"] = ("byte", np.frombuffer(b"".join(texts), np.uint8), {"long_name": "UTF-8 bytes"})
-        else:
+            stored["caption_text"] = ("character", np.frombuffer(b"".join(texts), np.uint8), {"long_name": "UTF-8 bytes"})
+        elif name != MASKS:
             stored[name] = (variable.dims, variable.values, variable.attrs)
-    create_annotations(root, xr.Dataset(coords=stored), known)
+    masks = annotations[MASKS].values if MASKS in annotations else np.empty(0, np.uint8)
+    create_annotations(root, xr.Dataset(coords=stored), masks, known)
 
 
 def read_annotations(url: str) -> xr.Dataset:
@@ -90,7 +94,7 @@ def read_annotations(url: str) -> xr.Dataset:
         texts = _captions(table["caption_text"].values, table["caption_end"].values)
         table = table.drop_vars(["caption_text", "caption_end"]).assign({CAPTIONS: (("image", "caption"), texts)})
     identifying = [name for name in ("nsd_id", "category_id") if name in table]
-    table = table.assign_coords({name: ("category", texts) for name, texts in names.items()}).set_coords(identifying)
+    table = table.assign_coords({name: (NAMES[name], texts) for name, texts in names.items()}).set_coords(identifying)
     return index_images(table)
 
 

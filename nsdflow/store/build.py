@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import numpy as np
@@ -44,6 +44,7 @@ from nsdflow.store.schema import (
 from nsdflow.store.shards import compressors
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from zarr.abc.buffer import Buffer
 
 __all__ = [
@@ -55,6 +56,11 @@ __all__ = [
     "publish",
     "workspace_of",
 ]
+
+
+#: Bytes of a chunk and of a file of the masks' codes; a code has some hundred bytes.
+MASK_CHUNK_BYTES: Final = 64 << 10
+MASK_SHARD_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -147,10 +153,24 @@ def create_subject(
             )
 
 
-def create_annotations(root: str, annotations: xr.Dataset, attributes: Mapping[str, Any]) -> None:
+def create_annotations(
+    root: str, annotations: xr.Dataset, masks: NDArray[np.uint8], attributes: Mapping[str, Any]
+) -> None:
     """Create the group of the annotations, whole; :mod:`nsdflow.store.annotations` says what it holds."""
-    with _new_group(root, ANNOTATIONS, _typed(annotations), attributes):
-        pass
+    with _new_group(root, ANNOTATIONS, _typed(annotations), attributes) as group:
+        if masks.size:
+            shards = -(-masks.size // MASK_SHARD_BYTES)
+            codes = _create_array(
+                group,
+                "mask_code",
+                dims={"byte": masks.size},
+                dtype="uint8",
+                chunk=(MASK_CHUNK_BYTES,),
+                shard=(-(-masks.size // (shards * MASK_CHUNK_BYTES)) * MASK_CHUNK_BYTES,),
+                fill_value=0,
+                attributes={"long_name": "compressed run-length codes of COCO, one per instance"},
+            )
+            codes[...] = masks
 
 
 def create_stimuli(root: str, images: xr.Dataset, *, size: int, cut: Cut, attributes: Mapping[str, Any]) -> None:
@@ -228,8 +248,8 @@ def _create_array(
     fill_value: Any,
     attributes: Mapping[str, Any],
     codec: str = "none",
-) -> None:
-    group.create_array(
+) -> zarr.Array[Any]:
+    return group.create_array(
         name,
         shape=tuple(dims.values()),
         dtype=dtype,

@@ -16,6 +16,7 @@ from nsdflow.store.coordinates import read_coordinates
 from nsdflow.store.query.forks import survive_forks
 from nsdflow.store.query.indexes import TRIAL_KEY, index_images, index_trials
 from nsdflow.store.query.lazy import Explanation, Positions, explain, lazy_images, lazy_responses
+from nsdflow.store.query.masks import add_masks
 from nsdflow.store.query.responses import SubjectArrays
 from nsdflow.store.query.selection import Selection, select_trials, select_voxels
 from nsdflow.store.schema import ANNOTATIONS, SCHEMA, SCHEMA_VERSION, STIMULI
@@ -34,6 +35,8 @@ __all__ = ["Explanation", "Store", "open_store"]
 
 #: Variables kept as coordinates in tables because they identify the rows.
 LABELS: Final = (*TRIAL_KEY, "nsd_id", "flat_index", "hemisphere")
+#: Pixels per side of NSD's images as published.
+NSD_IMAGE_PX: Final = 425
 
 
 class Store:
@@ -202,20 +205,30 @@ class Store:
         """Published statistics of the voxels, such as ``ncsnr`` and ``prf_eccentricity``, with their units."""
         return list_maps(self.voxels(subject))
 
-    def annotations(self) -> xr.Dataset:
-        """What COCO says of the images: categories, captions, boxes; in memory.
+    def annotations(self, *, masks: bool | int = False) -> xr.Dataset:
+        """What COCO says of the images: categories, captions, boxes; in memory, but for masks.
+
+        Parameters
+        ----------
+        masks : bool or int
+            True adds the mask of each instance, lazily, at the size of the store's images (425 without images); a
+            number gives the pixels per side.
 
         Returns
         -------
         Dataset
             ``instances`` (image, category) numbers of instances, ``area`` (image, category) shares of the image that
-            they cover, and ``captions`` (image, caption), ``box`` (instance, edge) and others where they are known;
-            with indexes of ``nsd_id`` and ``category``.
+            they cover, ``captions`` (image, caption), with indexes of ``nsd_id`` and ``category``. For each instance
+            ``box`` (instance, edge) left, top, width, height as shares of the image, ``instance_nsd_id``,
+            ``instance_category``, ``instance_area``, ``instance_kept`` (the share of it that the crop left),
+            ``crowd``, and with ``masks`` the ``mask`` (instance, y, x) bool. For each person with keypoints
+            ``keypoints`` (person, keypoint, axis) x and y as shares of the image from its left and top edge,
+            ``keypoint_visible`` (0 not there, 1 hidden, 2 visible) and ``person_instance``.
 
         Raises
         ------
         MissingDataError
-            The store was made without annotations.
+            The store was made without annotations, or without masks.
         """
         if ANNOTATIONS not in self._coordinates:
             if not exists(f"{self.url}/{ANNOTATIONS}"):
@@ -223,7 +236,14 @@ class Store:
                     f"{self.url}: ingested without annotations; ingest again with --annotations FOLDER"
                 )
             self._coordinates[ANNOTATIONS] = read_annotations(self.url)
-        return self._coordinates[ANNOTATIONS].copy()
+        table = self._coordinates[ANNOTATIONS].copy()
+        if masks is False:
+            return table
+        if isinstance(masks, bool):
+            masks = self.images().sizes["x"] if self.has_images else NSD_IMAGE_PX
+        elif not isinstance(masks, int) or masks < 1:
+            raise ConfigError("annotations", [f"masks is {masks!r}; write True, or a number of pixels such as 227"])
+        return add_masks(table, f"{self.url}/{ANNOTATIONS}", masks)
 
     def plot_images(
         self, nsd_id: ArrayLike, *, captions: bool = False, boxes: bool = False, columns: int = 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from pathlib import Path
@@ -25,9 +26,14 @@ def test_a_store_knows_what_its_images_show(whole: Store, source: Path, tmp_path
     assert info is not None
     for split in ("train2017", "val2017"):
         rows = info[info["cocoSplit"] == split]
-        everything = [[0, 0, 60, 0, 60, 40, 0, 40]]
+        everything = [[0, 0, 90, 0, 90, 90, 0, 90]]
         content = {
-            "images": [{"id": int(coco), "height": 40, "width": 60} for coco in rows["cocoId"]],
+            "images": [
+                {"id": int(coco), "height": round(40 / (1 - top - bottom)), "width": round(40 / (1 - left - right))}
+                for coco, (top, bottom, left, right) in zip(
+                    rows["cocoId"], rows["cropBox"].map(ast.literal_eval), strict=True
+                )
+            ],
             "annotations": [
                 {"image_id": int(coco), "category_id": 18, "segmentation": everything}
                 for nsd, coco in zip(rows["nsdId"], rows["cocoId"], strict=True) if nsd % 2
@@ -39,7 +45,10 @@ def test_a_store_knows_what_its_images_show(whole: Store, source: Path, tmp_path
     table = opened.annotations()
     odd = table["nsd_id"].values % 2 == 1
     np.testing.assert_array_equal(table["instances"].values[:, 0], odd)
-    np.testing.assert_allclose(table["area"].values[odd, 0], 1, atol=0.06)
+    np.testing.assert_allclose(table["area"].values[odd, 0], 1, rtol=1e-6)
+    masks = opened.annotations(masks=True)["mask"]
+    assert masks.shape == (odd.sum(), 32, 32)
+    assert masks[[0, 3]].values.all()
     responses = nsdflow.open_store(str(store)).responses(opened.subjects[0], category={"dog": 0.9})
     assert (responses["nsd_id"].values % 2 == 1).all()
     assert responses.sizes["trial"] > 0

@@ -15,6 +15,7 @@ import xarray as xr
 
 from nsdflow.config.storage import Layout
 from nsdflow.store import Store, open_store
+from nsdflow.nsd.annotations import encode_rle
 from nsdflow.store.annotations import write_annotations
 from nsdflow.store.build import create_stimuli, create_subject, publish, workspace_of
 from nsdflow.store.schema import cut_images, cut_subject
@@ -185,6 +186,9 @@ def annotations() -> xr.Dataset:
     numbers = np.arange(count)
     instances = np.stack([numbers % 2 == 0, 2 * (numbers % 3 == 0)], axis=1).astype(np.uint16)
     area = np.stack([0.1 * instances[:, 0], np.where(instances[:, 1], numbers / count, 0)], axis=1).astype(np.float32)
+    small, half = np.zeros((40, 42), bool), np.zeros((10, 10), bool)
+    small[0, 0] = half[:5] = True
+    codes = [encode_rle(small), encode_rle(half)]
     texts = np.array([[f"Image {n}: a café", "" if n % 2 else "costs $5 & <b>"] for n in numbers], object)
     return xr.Dataset(
         {
@@ -193,6 +197,12 @@ def annotations() -> xr.Dataset:
             "captions": (("image", "caption"), texts),
             "instance_category": ("instance", np.array(["dog", "apple"], object)),
             "instance_nsd_id": ("instance", [0, 7 * 2]),
+            "mask_size": (("instance", "side"), [[40, 42], [10, 10]]),
+            "mask_end": ("instance", np.cumsum([len(code) for code in codes])),
+            "mask_code": ("byte", np.frombuffer(b"".join(codes), np.uint8)),
+            "person_instance": ("person", [0]),
+            "keypoints": (("person", "keypoint", "axis"), np.array([[[0.2, 0.3], [np.nan, np.nan]]], np.float32)),
+            "keypoint_visible": (("person", "keypoint"), np.array([[2, 0]], np.uint8)),
             "box": (("instance", "edge"), np.array([[0.1, 0.2, 0.5, 0.6], [0, 0, 1, 1]], np.float32)),
         },
         {
@@ -200,6 +210,7 @@ def annotations() -> xr.Dataset:
             "category": ["apple", "dog"],
             "supercategory": ("category", np.array(["food", "animal"], object)),
             "category_id": ("category", [53, 18]),
+            "keypoint": ["nose", "tail"],
         },
     )
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nsdflow
-from nsdflow.errors import MissingDataError, SelectionError
+from nsdflow.errors import ConfigError, MissingDataError, SelectionError
 
 
 def test_hemisphere_and_repetition(store, recording) -> None:
@@ -173,6 +173,33 @@ def test_annotations_come_back(store, annotations) -> None:
         assert found[name].dtype == annotations[name].dtype
     assert found.sel(nsd_id=14, category="apple")["instances"] == 1
     assert found.attrs["licence"] == "CC BY 4.0"
+    assert found["keypoint"].values.tolist() == ["nose", "tail"]
+    np.testing.assert_array_equal(found["keypoints"], annotations["keypoints"])
+
+
+def test_masks_are_read_on_request(store, images) -> None:
+    """The apple covers the upper half of its image, the dog one pixel of a photograph of 40 x 42 pixels."""
+    table = store.annotations(masks=True)
+    assert "mask_code" not in table
+    assert table["mask"].dtype == bool
+    assert table["mask"].chunks is not None
+    dog, apple = table["mask"].values
+    assert dog.shape == images.shape[2:]
+    assert apple[:4].all()
+    assert not apple[5:].any()
+    np.testing.assert_array_equal(table["y"], store.images()["y"])
+    dog = store.annotations(masks=80)["mask"][0].values
+    assert dog.shape == (80, 80)
+    assert dog[0, :2].all()
+    assert dog.sum() in (2, 4)
+    with pytest.raises(ConfigError, match="masks is 'all'; write True, or a number of pixels such as 227"):
+        store.annotations(masks="all")
+
+
+def test_annotations_without_masks(annotations, recording, build_store, tmp_path) -> None:
+    bare = build_store(tmp_path / "bare.zarr", recording, annotations=annotations.drop_vars(["mask_end", "mask_code"]))
+    with pytest.raises(MissingDataError, match="annotations without masks; remove this folder and ingest"):
+        bare.annotations(masks=True)
 
 
 def test_categories_select_trials(store, recording, annotations, build_store, tmp_path) -> None:
