@@ -43,6 +43,9 @@ def synth(
     hierarchy: Annotated[
         str | None, typer.Option(help="What V1 to hV4 read: `mild`, `ordered`, `reversed`, `same`.")
     ] = None,
+    annotations: Annotated[
+        bool, typer.Option("--annotations", help="Write COCO's annotation files too; areas beyond hV4 respond to them.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     size: Annotated[
         str, typer.Option(help="Defaults of the options above: `small`, `demo`, or `published` (300 GB).")
@@ -73,6 +76,7 @@ def synth(
         "spaces": spaces and tuple(spaces.split(",")),
         "formats": formats and tuple(formats.split(",")),
         "hierarchy": hierarchy,
+        "annotations": annotations or None,
     }
     spec = sizes[size](seed=seed, **{name: value for name, value in given.items() if value is not None})
     with TerminalProgress() as progress:

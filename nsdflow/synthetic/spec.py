@@ -94,6 +94,9 @@ class SyntheticSpec:
         Share of the noise variance, in [0, 1), that comes from a few sources spread smoothly over the brain.
     behaviour : bool
         Write ``responses.tsv``.
+    annotations : bool
+        Write COCO's annotation files of the images to ``coco/annotations``, and let the areas of the localizer
+        respond to what the images show.
     lost_runs : tuple of (subject, session, run)
         Runs, 1-based, whose button presses were lost (``MISSINGDATA``).
     seed : int
@@ -122,6 +125,7 @@ class SyntheticSpec:
     hierarchy: str = "mild"
     noise_correlation: float = 0.0
     behaviour: bool = True
+    annotations: bool = False
     lost_runs: tuple[tuple[int, int, int], ...] = ((1, 1, 10),)
     seed: int = 0
 

@@ -15,6 +15,7 @@ from nsdflow.errors import MissingDataError, one_of
 from nsdflow.names import DEFAULT_SPACE, ROI_LABELS, subject_name, subject_number
 from nsdflow.synthetic.brain.network import PlantedNetwork, level_of_feature
 from nsdflow.synthetic.brain.planting import Planted, planted_responses
+from nsdflow.synthetic.experiment.scenes import CATEGORIES, category_areas
 from nsdflow.synthetic.spec import SyntheticSpec
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def read_truth(folder: str | Path, subject: str | int, space: str = DEFAULT_SPAC
         On ``voxel``, with coordinates ``flat_index`` (C order) and ``roi``: ``x``, ``y``, ``sigma`` (image widths, y
         upward), ``depth``, ``ncsnr`` (of the best betas; NaN where a voxel has no data), ``noise_ceiling`` (single
         trials, as a correlation: ``sqrt(ncsnr^2 / (ncsnr^2 + 1))``), ``bias``; ``weights`` (voxel, feature) with
-        coordinate ``level``; ``signal`` (image, voxel), the noiseless responses, mapped from disk, with coordinate
+        coordinate ``level``; ``category_weights`` (voxel, category), of the shares of the image that categories cover,
+        zero outside the areas of the localizer; ``signal`` (image, voxel), the noiseless responses, mapped from disk, with coordinate
         ``nsd_id`` in the order of the subject's own list (``subject_image``).
 
     Raises
@@ -71,6 +73,7 @@ def read_truth(folder: str | Path, subject: str | int, space: str = DEFAULT_SPAC
             "ncsnr": ("voxel", ncsnr),
             "noise_ceiling": ("voxel", np.sqrt(ncsnr**2 / (ncsnr**2 + 1))),
             "weights": (("voxel", "feature"), planted.weights),
+            "category_weights": (("voxel", "category"), planted.categories),
             "signal": (("image", "voxel"), signal),
         },
         coords={
@@ -81,6 +84,7 @@ def read_truth(folder: str | Path, subject: str | int, space: str = DEFAULT_SPAC
                 {"flag_values": list(ROI_LABELS), "flag_meanings": list(ROI_LABELS.values())},
             ),
             "level": ("feature", level_of_feature()),
+            "category": [category.name for category in CATEGORIES],
             "nsd_id": ("image", extra["nsd_id"]),
         },
         attrs={"space": space, "shape": extra["shape"].tolist()},
@@ -98,14 +102,17 @@ def planted_signal(
         (image, voxel) float32, in units of the signal's standard deviation over the subject's own images.
     """
     planted, _ = _load(folder, subject, space)
-    network, pooling = PlantedNetwork(read_spec(folder).seed), planted.pooling()
+    spec = read_spec(folder)
+    network, pooling = PlantedNetwork(spec.seed), planted.pooling()
     ids = np.asarray(nsd_ids, dtype=np.int64)
     parts = []
     with h5py.File(Path(folder) / STIMULI) as file:
         brick = file["imgBrick"]
         for start in range(0, ids.size, _BATCH):
-            images = np.stack([brick[image] for image in ids[start : start + _BATCH].tolist()])
-            parts.append(planted_responses(planted, pooling, network.maps(images, planted.levels)))
+            batch = ids[start : start + _BATCH].tolist()
+            images = np.stack([brick[image] for image in batch])
+            areas = category_areas(spec.seed, batch, spec.image_size) if spec.annotations else None
+            parts.append(planted_responses(planted, pooling, network.maps(images, planted.levels), areas))
     return xr.DataArray(
         np.concatenate(parts),
         dims=("image", "voxel"),

@@ -12,6 +12,7 @@ from scipy.special import ndtr
 from nsdflow.synthetic.brain.anatomy import Anatomy, cortex_voxels, surface_anatomy, volume_anatomy
 from nsdflow.synthetic.brain.cortex.surfaces import hemispheres
 from nsdflow.synthetic.brain.network import CHANNELS, FREQUENCIES, LEVELS, MAP_SIZES, ORIENTATIONS, level_of_feature
+from nsdflow.synthetic.experiment.scenes import CATEGORIES
 from nsdflow.synthetic.spec import HIERARCHIES, SyntheticSpec
 
 __all__ = ["Planted", "calibrate", "plant", "planted_responses", "pooling_weights", "subject_anatomy"]
@@ -25,15 +26,23 @@ _BROAD = 0.2  # where areas are to differ in what they read alone, all fields ar
 _BEYOND_EVC = 0.6  # ncsnr there, as a share of early visual cortex'
 _TUNED_CHANNELS = 6  # of level 1, with non-zero weight in a voxel
 _MIXED_CHANNELS = 4  # of level 2
+#: What areas of the localizer's categories respond to: places among `CATEGORIES` with their weights.
+_PREFERENCES: Mapping[str, Mapping[int, float]] = {
+    "floc-faces": {2: 1.0, 5: 0.5},  # bright leaves, and bright bark a little
+    "floc-bodies": {0: 1.0, 3: 0.5},  # dark leaves, and dark bark
+    "floc-places": {7: 1.0},  # soil
+    "floc-words": {4: 1.0},  # grey bark
+}
+_CATEGORY_SHARE = 0.7  # of the signal's variance there
 
 
 @dataclass(frozen=True)
 class Planted:
     """The v visual voxels of one subject and space.
 
-    The noiseless response of a voxel to an image is ``bias + sum_c weights[c] * pooled_c``, where ``pooled_c`` is the
-    mass of a Gaussian (x, y, sigma) over the map of feature c; over the subject's own images it has mean 0 and standard
-    deviation 1.
+    The noiseless response of a voxel to an image is ``bias + sum_c weights[c] * pooled_c + sum_k categories[k] *
+    area_k``, where ``pooled_c`` is the mass of a Gaussian (x, y, sigma) over the map of feature c, and ``area_k`` the
+    share of the image that category k covers; over the subject's own images it has mean 0 and standard deviation 1.
 
     Attributes
     ----------
@@ -51,6 +60,8 @@ class Planted:
         See `nsdflow.synthetic.brain.network.level_of_feature`.
     bias : (v,) float32
         Centres the response.
+    categories : (v, category) float32
+        See `nsdflow.synthetic.experiment.scenes.CATEGORIES`; zero outside the areas of the localizer.
     """
 
     flat_index: npt.NDArray[np.int64]
@@ -62,6 +73,7 @@ class Planted:
     ncsnr: Floats
     weights: Floats
     bias: Floats
+    categories: Floats
 
     @property
     def levels(self) -> int:
@@ -79,6 +91,7 @@ class Planted:
             self,
             weights=(self.weights / std[:, None]).astype(np.float32),
             bias=((self.bias - mean) / std).astype(np.float32),
+            categories=(self.categories / std[:, None]).astype(np.float32),
         )
 
 
@@ -118,7 +131,18 @@ def plant(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy) -> Pl
         ncsnr=rng.uniform(*spec.ncsnr, count) * np.where(area < 4, 1.0, _BEYOND_EVC),
         weights=_draw_weights(rng, _level_shares(depth), channels, spec.generator("channels")),
         bias=np.zeros(count, dtype=np.float32),
+        categories=_preferred_categories(anatomy, flat_index) * np.float32(spec.annotations),
     )
+
+
+def _preferred_categories(anatomy: Anatomy, flat_index: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """What the areas of the localizer prefer, (v, category); an area of two atlases has the sum."""
+    weights = np.zeros((flat_index.size, len(CATEGORIES)), dtype=np.float32)
+    for atlas, preferred in _PREFERENCES.items():
+        inside = anatomy.atlases[atlas][flat_index] > 0
+        for category, weight in preferred.items():
+            weights[inside, category] += weight
+    return weights
 
 
 def _level_shares(depth: Floats) -> Floats:
@@ -177,7 +201,9 @@ def pooling_weights(x: Floats, y: Floats, sigma: Floats, size: int) -> npt.NDArr
     return (rows[:, :, None] * columns[:, None, :]).reshape(len(x), -1).astype(np.float32)
 
 
-def planted_responses(planted: Planted, pooling: Mapping[int, Floats], maps: list[Floats]) -> npt.NDArray[np.float32]:
+def planted_responses(
+    planted: Planted, pooling: Mapping[int, Floats], maps: list[Floats], areas: Floats | None = None
+) -> npt.NDArray[np.float32]:
     """Noiseless responses (n, v) to images whose feature maps these are.
 
     Parameters
@@ -188,8 +214,12 @@ def planted_responses(planted: Planted, pooling: Mapping[int, Floats], maps: lis
         `pooling_weights` of the voxels for every size that occurs.
     maps : list of (n, channel, size, size)
         The levels' maps, as `PlantedNetwork.maps` gives them.
+    areas : (n, category), optional
+        Share of each image that each category covers; by default the images show none of them.
     """
     responses = np.tile(planted.bias, (len(maps[0]), 1))
+    if areas is not None:
+        responses += (areas @ planted.categories.T).astype(np.float32)
     for level_responses in _by_level(planted, pooling, maps):
         responses += level_responses
     return responses
@@ -207,15 +237,21 @@ def _by_level(planted: Planted, pooling: Mapping[int, Floats], maps: list[Floats
         yield part
 
 
-def calibrate(planted: Planted, maps: list[Floats]) -> Planted:
-    """Scale the weights so that each level has its share of a unit variance over the images of these maps.
+def calibrate(planted: Planted, maps: list[Floats], areas: Floats) -> Planted:
+    """Scale the weights so that levels and categories have their shares of a unit variance over some images.
 
     Levels are correlated, so the variance of their sum is still to be set, by `Planted.standardised`, once the
     responses to all images are known.
     """
     level_of, shares = level_of_feature(), _level_shares(planted.depth)
     weights = planted.weights.copy()
+    driven = planted.categories.any(axis=1)
+    left = np.where(driven, 1 - _CATEGORY_SHARE, 1)
     for level, part in enumerate(_by_level(planted, planted.pooling(), maps[: planted.levels]), start=1):
         spread = np.maximum(part.std(axis=0), np.float32(1e-6))
-        weights[:, level_of == level] *= (np.sqrt(shares[:, level - 1]) / spread)[:, None]
-    return replace(planted, weights=weights)
+        weights[:, level_of == level] *= (np.sqrt(left * shares[:, level - 1]) / spread)[:, None]
+    # weights of categories are those of z-scored areas
+    categories = planted.categories / np.maximum(areas.std(axis=0), np.float32(1e-3))
+    spread = np.maximum((areas @ categories.T).std(axis=0), np.float32(1e-6))
+    categories *= np.where(driven, np.sqrt(_CATEGORY_SHARE) / spread, 0)[:, None]
+    return replace(planted, weights=weights, categories=categories.astype(np.float32))

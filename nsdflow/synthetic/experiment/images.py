@@ -9,13 +9,14 @@ oriented filters respond to (Lee, Mumford & Huang, Occlusion models for natural 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 from PIL import Image, ImageDraw
 
-__all__ = ["draw_image", "draw_images"]
+__all__ = ["LeafPile", "draw_image", "draw_images"]
 
 Floats = npt.NDArray[np.floating]
 
@@ -43,12 +44,43 @@ def draw_image(seed: int, image: int, size: int) -> npt.NDArray[np.uint8]:
     (size, size, 3) uint8
         Row, column, RGB.
     """
-    rng = np.random.default_rng((seed, image))
-    direction = rng.uniform(0, np.pi)  # most leaves and the texture's grain lie along it
-    painted = _paint(_outlines(rng, direction) * size, _fills(rng), size)
-    colour, contrast = painted[..., :3], painted[..., 3:] * np.float32(_TEXTURE_STRENGTH / 255)
-    grained = colour + contrast * _texture(rng, direction, size)[..., None]
-    return np.clip(grained + np.float32(0.5), 0, 255).astype(np.uint8)
+    return LeafPile.of(seed, image).paint(size)
+
+
+@dataclass(frozen=True)
+class LeafPile:
+    """What an image is painted from."""
+
+    direction: float
+    """Radians, in which most leaves and the texture's grain lie."""
+    outlines: Floats
+    """(leaf, corner, xy) in image widths, in painting order."""
+    fills: npt.NDArray[np.intp]
+    """(1 + leaf, 4) colour and texture contrast, 0 to 255, of the ground and of every leaf."""
+    rng: np.random.Generator
+    """Draws the texture."""
+
+    @classmethod
+    def of(cls, seed: int, image: int) -> LeafPile:
+        """The pile of one image."""
+        rng = np.random.default_rng((seed, image))
+        direction = rng.uniform(0, np.pi)
+        return cls(direction, _outlines(rng, direction), _fills(rng), rng)
+
+    def paint(self, size: int) -> npt.NDArray[np.uint8]:
+        """The image (size, size, RGB); once, since the texture is drawn from the generator."""
+        painted = _paint(self.outlines * size, self.fills, size)
+        colour, contrast = painted[..., :3], painted[..., 3:] * np.float32(_TEXTURE_STRENGTH / 255)
+        grained = colour + contrast * _texture(self.rng, self.direction, size)[..., None]
+        return np.clip(grained + np.float32(0.5), 0, 255).astype(np.uint8)
+
+    def labels(self, size: int) -> npt.NDArray[np.int64]:
+        """The leaf that each pixel (size, size) shows, from 1; 0 is the ground."""
+        numbers = np.arange(len(self.fills))
+        # 16 bits are enough for all leaves, and fit into two channels of those that the image is painted with
+        coded = np.stack([numbers % 256, numbers // 256, 0 * numbers, 0 * numbers], axis=1)
+        painted = _paint(self.outlines * size, coded, size).astype(np.int64)
+        return np.asarray(painted[..., 0] + 256 * painted[..., 1])
 
 
 def draw_images(seed: int, images: Iterable[int], size: int) -> npt.NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,10 @@ from PIL import Image
 
 from nsdflow.synthetic.brain.network import PlantedNetwork
 from nsdflow.synthetic.brain.planting import Planted, calibrate, planted_responses
+from nsdflow.synthetic.experiment.design import stim_info
 from nsdflow.synthetic.experiment.images import draw_images
+from nsdflow.synthetic.experiment.scenes import CATEGORIES, Scene
+from nsdflow.synthetic.published.coco import Annotator, annotating
 from nsdflow.synthetic.truth import STIMULI, signal_path
 
 if TYPE_CHECKING:
@@ -27,13 +31,15 @@ __all__ = ["Progress", "show_images"]
 #: Called with the name of a stage, steps done, and steps in all.
 Progress = Callable[[str, int, int], None]
 
+Floats = npt.NDArray[np.float32]
+
 _BLOCK = 128  # images in memory at a time
 
 
 def show_images(
     root: Path, spec: SyntheticSpec, experiment: Experiment, everyone: list[Participant], report: Progress
 ) -> list[Participant]:
-    """Write ``imgBrick``, the PNG files of the shared images, and each participant's signal.
+    """Write ``imgBrick``, the PNG files of the shared images, annotations, and each participant's signal.
 
     Returns
     -------
@@ -43,19 +49,34 @@ def show_images(
     network, levels = PlantedNetwork(spec.seed), max(who.planted.levels for who in everyone)
     shared = experiment.images[0, : experiment.shared].tolist()
     signals: list[_Signal] = []
-    for ids, images in _brick(root, spec):
-        maps = network.maps(images, levels)
-        if not signals:  # the first block shows how large the levels' parts are
-            calibrated = [replace(who, planted=calibrate(who.planted, maps)) for who in everyone]
-            signals = [_Signal(root, who, experiment.images[who.subject - 1], spec.image_count) for who in calibrated]
-        for signal in signals:
-            signal.add(ids, maps)
-        for image in np.intersect1d(ids, shared).tolist():
-            path = root / f"nsddata/stimuli/nsd/shared1000/shared{shared.index(image) + 1:04d}_nsd{image + 1:05d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(images[image - ids[0]]).save(path, compress_level=1)
-        report("images", int(ids[-1]) + 1, spec.image_count)
+    table = stim_info(spec, experiment)
+    with annotating(root, table, spec.image_size) if spec.annotations else nullcontext() as annotator:
+        for ids, images in _brick(root, spec):
+            maps, areas = network.maps(images, levels), _describe(spec, ids, annotator)
+            if not signals:  # the first block shows how large the parts of levels and categories are
+                calibrated = [replace(who, planted=calibrate(who.planted, maps, areas)) for who in everyone]
+                lists = [experiment.images[who.subject - 1] for who in calibrated]
+                signals = [_Signal(root, *one, spec.image_count) for one in zip(calibrated, lists, strict=True)]
+            for signal in signals:
+                signal.add(ids, maps, areas)
+            for image in np.intersect1d(ids, shared).tolist():
+                name = f"shared{shared.index(image) + 1:04d}_nsd{image + 1:05d}.png"
+                path = root / "nsddata/stimuli/nsd/shared1000" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(images[image - ids[0]]).save(path, compress_level=1)
+            report("images", int(ids[-1]) + 1, spec.image_count)
     return [replace(signal.who, planted=signal.finish()) for signal in signals]
+
+
+def _describe(spec: SyntheticSpec, ids: npt.NDArray[np.int64], annotator: Annotator | None) -> Floats:
+    """Annotate the images of a block; the share of each image that each category covers, zero without annotations."""
+    areas = np.zeros((len(ids), len(CATEGORIES)), dtype=np.float32)
+    if annotator is not None:
+        for row, image in zip(areas, ids.tolist(), strict=True):
+            scene = Scene.of(spec.seed, image, spec.image_size)
+            annotator.add(image, scene)
+            row[...] = scene.areas
+    return areas
 
 
 def _brick(root: Path, spec: SyntheticSpec) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
@@ -85,13 +106,13 @@ class _Signal:
         shape = (images.size, who.planted.x.size)
         self._file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
 
-    def add(self, ids: npt.NDArray[np.int64], maps: list[npt.NDArray[np.float32]]) -> None:
+    def add(self, ids: npt.NDArray[np.int64], maps: list[npt.NDArray[np.float32]], areas: Floats) -> None:
         """Responses to those of these images that the subject sees."""
         rows = self._row_of[ids]
         own = rows >= 0
         if own.any():
             seen = [level[own] for level in maps[: self.who.planted.levels]]
-            self._file[rows[own]] = planted_responses(self.who.planted, self._pooling, seen)
+            self._file[rows[own]] = planted_responses(self.who.planted, self._pooling, seen, areas[own])
 
     def finish(self) -> Planted:
         """Give every voxel mean 0 and standard deviation 1 over the subject's images."""
