@@ -26,7 +26,6 @@ __all__ = [
     "with_accuracy",
 ]
 
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from distributed import Client, Worker
 
-__all__ = ["CHECKPOINT_MARGIN_S", "DEADLINE", "POOL", "deadline", "hand_over", "pretend_interrupt", "should_stop"]
+__all__ = ["CHECKPOINT_MARGIN_S", "DEADLINE", "POOL", "deadline", "hand_over", "should_stop"]
 
 DEADLINE = "NSDFLOW_DEADLINE"
 #: Set in the environment of workers whose job is replaced when it ends; its value is the pool's name.
@@ -78,23 +78,6 @@ def hand_over() -> NoReturn:
         while worker.status is Status.running:  # the scheduler must know before it looks for another worker
             time.sleep(0.01)
     raise Reschedule
-
-
-@contextmanager
-def pretend_interrupt(client: Client) -> Iterator[None]:
-    """For tests: the deadline of every worker has passed while the block runs."""
-    client.run(_set_deadline, "0")
-    try:
-        yield
-    finally:
-        client.run(_set_deadline, None)
-
-
-def _set_deadline(value: str | None) -> None:
-    if value is None:
-        os.environ.pop(DEADLINE, None)
-    else:
-        os.environ[DEADLINE] = value
 
 
 def _current_worker() -> Worker | None:

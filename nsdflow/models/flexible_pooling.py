@@ -36,7 +36,6 @@ __all__ = [
     "compress",
     "contributions",
     "pooled_prediction",
-    "pooled_prediction_reference",
     "read_out",
     "sweep",
 ]
@@ -290,13 +289,3 @@ def contributions(
         for number, part in enumerate(partitions):
             result[block, :, number] = torch.bmm(phi[:, :, part], weights[block, part, None]).squeeze(2)
     return result.transpose(0, 1)
-
-
-def pooled_prediction_reference(
-    maps: Sequence[Tensor], fields: Sequence[Tensor], weights: Tensor, bias: Tensor
-) -> Tensor:
-    """:func:`pooled_prediction` in plain torch, with all of phi (voxel, image, feature) in memory, for tests."""
-    pooled = [torch.einsum("vp,ncp->vnc", field, level) for field, level in zip(fields, maps, strict=True)]
-    x = torch.cat(pooled, dim=2)
-    phi = torch.log1p(x.abs()) * torch.tanh(x)
-    return torch.einsum("vnc,vc->nv", phi, weights) + bias

@@ -25,8 +25,6 @@ ENDINGS: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif"}
     | {".jp2", ".ppm", ".pgm"}
 )
-#: Pixels of the largest picture; larger ones are a mistake or an attack.
-LARGEST_PIXELS: Final = 200_000_000
 #: Formats of phones that keep the picture first, and thumbnails or depth after it.
 _FIRST_IS_THE_PICTURE: Final = ("MPO",)
 #: Modes of 16 bits per channel, and the number that stands for white.

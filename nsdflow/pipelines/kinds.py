@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nsdflow.pipelines.predict.predictors import PredictorKind
     from nsdflow.runs.folder import RunFolder
 
-__all__ = ["KINDS", "Kind", "Planner", "kind_of"]
+__all__ = ["KINDS", "Kind", "Planner"]
 
 
 class Planner(Protocol):
@@ -130,19 +130,6 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind("sequence", settings_at=f"{_PIPELINES}.sequence:SequencePipeline", planner_at=None),
     )
 }
-
-
-def kind_of(name: object) -> Kind:
-    """Return the record of a kind.
-
-    Raises
-    ------
-    SelectionError
-        If there is no kind of that name.
-    """
-    if isinstance(name, str) and name in KINDS:
-        return KINDS[name]
-    raise one_of("kind of pipeline", name, KINDS)
 
 
 def _imported(location: str) -> Any:

@@ -15,10 +15,10 @@ from nsdflow.cluster.deadline import (
     POOL,
     deadline,
     hand_over,
-    pretend_interrupt,
     should_stop,
 )
 from nsdflow.errors import RunError
+from tests.interrupts import pretend_interrupt
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ from nsdflow.errors import ConfigError, RunError
 from nsdflow.fit.gnet import TrainResult, TrainSettings, Trials, train
 from nsdflow.fit.gnet.evaluate import evaluate, predict, predict_partitions
 from nsdflow.fit.gnet.inputs import CACHE_SHARE, choose_cache
-from nsdflow.fit.gnet.loss import gnet_loss
 from nsdflow.models.gnet import ChannelDropout, FrozenEncoder, Readout, layer_slices, level_shapes, prefilter_shape
+from tests import definitions
 
 SETTINGS = TrainSettings(epochs=3, batch_size=10, seed=5)
 
@@ -152,7 +152,7 @@ def plain_training(problem, protocol: str, epochs: int, batch_size: int) -> tupl
                     for adam in (trunk_adam, adams[name]):
                         adam.zero_grad()
                     r = readouts[name](encoder(problem.images[x]))
-                    gnet_loss(r, v, readouts[name].weights).backward()
+                    definitions.gnet_loss(r, v, readouts[name].weights).backward()
                     for adam in steps:
                         adam.step()
                 total, count = total + float((r - v).detach().square().sum(0).mean()), count + len(x)

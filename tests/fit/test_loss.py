@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from nsdflow.fit.gnet.loss import backpropagate, gnet_loss, voxel_weights
+from nsdflow.fit.gnet.loss import backpropagate, voxel_weights
 from nsdflow.models import flexible_pooling
-from nsdflow.models.flexible_pooling import pooled_prediction_reference
 from nsdflow.models.gnet import LevelShape, Readout
+from tests import definitions
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def problem(monkeypatch: pytest.MonkeyPatch):
 
 def by_definition(readout: Readout, levels: list[torch.Tensor], target: torch.Tensor) -> tuple[torch.Tensor, ...]:
     maps = [(torch.log1p(level.abs()) * level.tanh()).flatten(2) for level in levels]
-    prediction = pooled_prediction_reference(maps, readout.fields(), readout.weights, readout.bias)
-    gnet_loss(prediction, target, readout.weights).backward()
+    prediction = definitions.pooled_prediction(maps, readout.fields(), readout.weights, readout.bias)
+    definitions.gnet_loss(prediction, target, readout.weights).backward()
     return (prediction - target).square().sum(0).detach(), *[t.grad for t in (*levels, *readout.parameters())]
 
 

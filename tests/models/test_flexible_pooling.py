@@ -10,7 +10,8 @@ from torch.autograd import gradcheck
 from torch.profiler import ProfilerActivity, profile
 
 from nsdflow.models import flexible_pooling
-from nsdflow.models.flexible_pooling import compress, pooled_prediction, pooled_prediction_reference, sweep
+from nsdflow.models.flexible_pooling import compress, pooled_prediction, sweep
+from tests import definitions
 
 
 def draw(seed: int, images: int, voxels: int, levels: list[tuple[int, int]], dtype: torch.dtype = torch.float64):
@@ -70,7 +71,7 @@ def test_gradients_in_float64() -> None:
 def test_blocks_change_nothing(images, voxels, levels, block, piece) -> None:
     maps, fields, weights, bias = draw(1, images, voxels, levels)
     inputs = [tensor.requires_grad_() for tensor in (*maps, *fields, weights, bias)]
-    expected = pooled_prediction_reference(maps, fields, weights, bias)
+    expected = definitions.pooled_prediction(maps, fields, weights, bias)
     upstream = torch.randn_like(expected)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(flexible_pooling._BLOCK_BYTES, "cpu", block)

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nsdflow.models.flexible_pooling import pooled_prediction_reference
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
 from nsdflow.models.gnet import (
     Encoder,
@@ -22,6 +21,7 @@ from nsdflow.models.gnet import (
     layer_slices,
     level_shapes,
 )
+from tests import definitions
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_readout_is_its_definition() -> None:
         for logits in readout.pooling_logits:
             logits.normal_()
     maps = [torch.log1p(level.abs()) * level.tanh() for level in levels]
-    expected = pooled_prediction_reference(
+    expected = definitions.pooled_prediction(
         [m.flatten(2) for m in maps], readout.fields(), readout.weights, readout.bias
     )
     torch.testing.assert_close(readout(levels), expected)

@@ -14,7 +14,7 @@ from dask.utils import format_bytes
 from distributed import Client
 
 import nsdflow
-from nsdflow.cluster.deadline import DEADLINE, pretend_interrupt
+from nsdflow.cluster.deadline import DEADLINE
 from nsdflow.errors import ConfigError, RunError, SelectionError
 from nsdflow.fit.gnet.evaluate import predict
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
@@ -34,6 +34,7 @@ SMALL: Mapping[str, Any] = {
     "bootstrap": 8,
     "train": {"epochs": 2, "batch_size": 40},
 }
+from tests.interrupts import pretend_interrupt
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import yaml
 
 from nsdflow.config import PipelineBase
 from nsdflow.errors import SelectionError
-from nsdflow.pipelines.kinds import KINDS, Kind, kind_of
+from nsdflow.pipelines.kinds import KINDS, Kind
 from nsdflow.pipelines.load import load_pipeline, pipeline_names
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +32,3 @@ def test_every_kind_has_a_pipeline_that_ships() -> None:
     shipped = {yaml.safe_load((ROOT / "pipelines" / f"{name}.yaml").read_text())["kind"] for name in pipeline_names()}
     assert shipped == set(KINDS)
     assert all(isinstance(load_pipeline(name), KINDS[load_pipeline(name).kind].settings) for name in pipeline_names())
-
-
-def test_an_unknown_kind_lists_the_others() -> None:
-    with pytest.raises(SelectionError, match=r"unknown kind of pipeline .gnat.*did you mean .gnet."):
-        kind_of("gnat")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nsdflow.models.flexible_pooling import Pointwise
     from nsdflow.models.gnet import Readout
 
-__all__ = ["backpropagate", "gnet_loss", "voxel_weights"]
+__all__ = ["backpropagate", "voxel_weights"]
 
 #: Penalty lambda on the sum of absolute readout weights. The published program stores 0.1 as float32.
 L1_PENALTY = float(np.float32(0.1))
@@ -46,28 +46,6 @@ def voxel_weights(prediction: Tensor, target: Tensor, dim: int = 0, group: Group
     r, d = both - group.mean(both, dim=dim + 1)
     covariance, r_variance, d_variance = group.mean(torch.stack([r * d, r * r, d * d]), dim=dim + 1).squeeze(dim + 1)
     return torch.clip(covariance.square() / (r_variance * d_variance + 1e-6), 0.1, 1.0)
-
-
-def gnet_loss(prediction: Tensor, target: Tensor, weights: Tensor, *, l1: float = L1_PENALTY) -> Tensor:
-    """Compute the loss L for autograd. This definition is the reference for tests of :func:`backpropagate`.
-
-    Parameters
-    ----------
-    prediction, target : torch.Tensor
-        (trial, voxel) predictions r and data d.
-    weights : torch.Tensor
-        (voxel, feature) weights w of the readout.
-    l1 : float
-        Penalty lambda.
-
-    Returns
-    -------
-    torch.Tensor
-        Scalar loss L.
-    """
-    u = voxel_weights(prediction, target)
-    errors = (prediction - target).square().sum(0)
-    return (u * errors).sum() / u.mean() + l1 * weights.abs().sum()
 
 
 def backpropagate(

@@ -18,7 +18,7 @@ from nsdflow.fit.ridge.forms import (
     scorer,
     system_dtype,
 )
-from nsdflow.fit.ridge.memory import RidgeMemory, RidgeShape, fitting, plan_memory
+from nsdflow.fit.ridge.memory import RidgeMemory, RidgeShape, plan_memory
 from nsdflow.fit.ridge.selection import Selection
 from nsdflow.fit.ridge.solver import RidgeFit, RidgeProblem, fit
 
@@ -39,7 +39,6 @@ __all__ = [
     "Selection",
     "cheaper_form",
     "fit",
-    "fitting",
     "float32_suffices",
     "floating_point_work",
     "gram",

@@ -19,7 +19,7 @@ from nsdflow.fit.ridge.cholesky import TILE
 from nsdflow.fit.ridge.solver import RidgeProblem, choose_form
 from nsdflow.fit.ridge.system import COLUMNS
 
-__all__ = ["OVERHEAD", "RidgeMemory", "RidgeShape", "fitting", "plan_memory"]
+__all__ = ["OVERHEAD", "RidgeMemory", "RidgeShape", "plan_memory"]
 
 #: Bytes for the workspace of libraries and for memory that the allocator does not release.
 OVERHEAD = 12 << 20
@@ -102,29 +102,3 @@ def plan_memory(shape: RidgeShape, problem: RidgeProblem, *, double: bool | None
     solving = b * (2 * read * o + 4 * n + converted + (4 if double else 0) * side + (4 * n if not primal else 0))
     solve = RidgeMemory(system, solving, 0, kept + losses)
     return max((gram, factor, score, solve), key=lambda stage: stage.bytes)
-
-
-def fitting(shape: RidgeShape, problem: RidgeProblem, budget: int) -> RidgeProblem:
-    """Reduce the blocks of a problem to fit a budget in bytes. Results do not depend on the blocks.
-
-    Raises
-    ------
-    PlanError
-        The smallest blocks exceed the budget.
-    """
-    while (planned := plan_memory(shape, problem)).bytes > budget:
-        smaller = replace(
-            problem,
-            features_at_once=max(256, problem.features_at_once // 2),
-            voxels_at_once=max(256, problem.voxels_at_once // 2),
-            lambdas_at_once=max(1, problem.lambdas_at_once // 2),
-        )
-        if smaller == problem:
-            advice = "precision=float32 halves it; " if problem.precision != "float32" else ""
-            raise PlanError(
-                f"a ridge fit of {shape.images} images and {shape.features} features needs "
-                f"{planned.bytes / 2**30:.2f} GiB, {budget / 2**30:.2f} GiB are allowed; {advice}"
-                "use fewer images (subjects one by one), or a worker with more memory"
-            )
-        problem = smaller
-    return problem

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["hemisphere_maps", "surface_image", "surface_values", "write_giftis", "write_mgzs", "write_surfaces"]
 
 _GIFTI_ENDINGS: Final = (".func.gii", ".shape.gii", ".label.gii", ".gii")
-#: Attributes that travel into the metadata of files.
-_FACTS: Final = ("subject", "space", "layers", "interpolation")
 _EXPORTED_SURFACES: Final = {"white": "Anatomical", "pial": "Anatomical", "inflated": "Inflated"}
 _MGZ_ENDINGS: Final = (".mgz", ".mgh")
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from nsdflow.errors import PlanError
-from nsdflow.fit.ridge import RidgeProblem, RidgeShape, fitting, plan_memory
+from nsdflow.fit.ridge import RidgeProblem, RidgeShape, plan_memory
 
 MEASURE = """
 import json, sys
@@ -64,16 +64,6 @@ def test_planned_peak(name: str) -> None:
     planned, measured = json.loads(done.stdout)
     print(name, planned >> 20, measured >> 20, round(planned / measured, 3))
     assert 0.8 * measured <= planned <= 1.2 * measured
-
-
-def test_blocks_shrink_until_they_fit() -> None:
-    shape, problem = RidgeShape(9000, 148_000, 52_000, 9000, 900), RidgeProblem((1.0, 10.0), precision="float32")
-    whole = plan_memory(shape, problem).bytes
-    smaller = fitting(shape, problem, whole - (60 << 20))
-    assert smaller.voxels_at_once < problem.voxels_at_once
-    assert plan_memory(shape, smaller).bytes <= whole - (60 << 20)
-    with pytest.raises(PlanError, match="use fewer images"):
-        fitting(shape, problem, 256 << 20)
 
 
 def test_a_full_subject_fits_into_four_gib() -> None:
