@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nsdflow.fit.gnet import TrainSettings, Trials, train
 from nsdflow.fit.gnet.loss import backpropagate
-from nsdflow.fit.gnet.step import Batch, Network, build_network, choose_step
+from nsdflow.fit.gnet.step import TrialBatch, TrainingModules, build_modules, choose_step
 from nsdflow.fit.precision import Precision
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
 from nsdflow.models.gnet import Encoder, Prefilter, Readout, level_shapes
@@ -157,9 +157,9 @@ def draw(images: int, voxels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return pixels, torch.randn(images, voxels, generator=generator, dtype=dtype)
 
 
-def network_of(encoder: Encoder, readout: Readout, settings: TrainSettings) -> Network:
+def network_of(encoder: Encoder, readout: Readout, settings: TrainSettings) -> TrainingModules:
     readouts = {"subj01": copy.deepcopy(readout)}
-    return build_network(copy.deepcopy(encoder), readouts, settings, torch.device("cpu"))
+    return build_modules(copy.deepcopy(encoder), readouts, settings, torch.device("cpu"))
 
 
 def same_result() -> float:
@@ -170,7 +170,7 @@ def same_result() -> float:
     network = network_of(encoder, readout, settings)
     for _ in range(2):
         plain.step(images, responses)
-        choose_step(settings)(network, Batch("subj01", images, responses, torch.Generator()), settings)
+        choose_step(settings)(network, TrialBatch("subj01", images, responses, torch.Generator()), settings)
     ours = network.readouts["subj01"]
     pairs = [(plain.readout.w, ours.weights), (plain.readout.b, ours.bias)]
     pairs += zip(plain.readout.logits, (p.flatten(1) for p in ours.pooling_logits), strict=True)
@@ -204,7 +204,7 @@ def peak_bytes(step: Callable[[], object]) -> int:
     return peak
 
 
-def phases(network: Network, images: Tensor, responses: Tensor, repeats: int) -> dict[str, float]:
+def phases(network: TrainingModules, images: Tensor, responses: Tensor, repeats: int) -> dict[str, float]:
     """Seconds of the parts of our step."""
     encoder, readout = network.encoder, network.readouts["subj01"]
     assert isinstance(encoder, Encoder)
@@ -248,7 +248,7 @@ def compare(voxels: int, batch: int, width: int, repeats: int) -> dict[str, floa
     step = choose_step(settings)
     steps: dict[str, Callable[[], object]] = {
         "published": lambda: plain.step(images, responses),
-        "ours": lambda: step(network, Batch("subj01", images, responses, generator), settings),
+        "ours": lambda: step(network, TrialBatch("subj01", images, responses, generator), settings),
     }
     best = seconds(steps, repeats)
     figures: dict[str, float] = {f"seconds_{name}": best[name] for name in steps}

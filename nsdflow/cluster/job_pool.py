@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["PLACEHOLDERS", "Pool", "job_scripts", "pool_settings", "read_pools"]
 
 #: Jobs of a pool at once, where neither the section nor the caller says.
-MAXIMUM_JOBS: Final = 4
+LARGEST_POOL_JOBS: Final = 4
 #: Folder of job logs below the current one, where the section does not say.
 LOG_FOLDER: Final = "nsdflow-jobs"
 #: Explains the parts of a job script that are only known when a run starts.
@@ -163,7 +163,7 @@ def _pool(
         # first nsdflow's lines: the section's own may take minutes, and the walltime counts from the start of the job
         "job-script-prologue": [*_prologue(name, walltime), *section["job-script-prologue"]],
     }
-    return Pool(name, system, settings, slots, max(1, jobs or int(section.get("maximum-jobs") or MAXIMUM_JOBS)))
+    return Pool(name, system, settings, slots, max(1, jobs or int(section.get("maximum-jobs") or LARGEST_POOL_JOBS)))
 
 
 def _quoted_python(system: BatchSystem, python: str | None) -> str:

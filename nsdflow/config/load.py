@@ -32,7 +32,7 @@ __all__ = [
 Model = TypeVar("Model", bound=BaseModel)
 
 #: Validations of one file. Each one removes the mistakes that the earlier ones found.
-ROUNDS: Final = 4
+MOST_ROUNDS: Final = 4
 #: Value of a missing setting while validation looks for other mistakes.
 PLACEHOLDER: Final = "missing"
 
@@ -108,7 +108,7 @@ def validate(document: Document, model: type[Model]) -> Model:
     """
     problems: list[str] = []
     raw: dict[str, Any] = copy.deepcopy(dict(document.raw))
-    for _ in range(ROUNDS):
+    for _ in range(MOST_ROUNDS):
         try:
             record = model.model_validate(raw)
         except ValidationError as error:

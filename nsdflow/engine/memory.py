@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from nsdflow.io.text import format_bytes
 
-__all__ = ["BASE_MEMORY", "NUMPY_BYTES", "Memory", "process_peak"]
+__all__ = ["BASE_BYTES", "NUMPY_BYTES", "Memory", "process_peak"]
 
 #: Bytes of the interpreter with numpy, zarr, xarray and Dask before any data.
 NUMPY_BYTES: Final = 250 << 20
 #: The same with torch and the buffers of its allocator.
-BASE_MEMORY: Final = 700 << 20
+BASE_BYTES: Final = 700 << 20
 
 
 class Memory(int):
@@ -52,7 +52,7 @@ class Memory(int):
     @classmethod
     def with_torch(cls, **terms: float) -> Memory:
         """Sum terms of a task that imports torch."""
-        return cls.of(libraries=BASE_MEMORY, **terms)
+        return cls.of(libraries=BASE_BYTES, **terms)
 
     def explain(self) -> str:
         """The terms, the largest first."""

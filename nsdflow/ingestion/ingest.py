@@ -27,7 +27,7 @@ from nsdflow.monitor.events import make_event
 from nsdflow.names import number_ranges
 from nsdflow.store import Store, open_store
 from nsdflow.store.build import Workspace, is_taken, publish
-from nsdflow.store.schema import STIMULI
+from nsdflow.store.schema import STIMULI_GROUP
 from nsdflow.store.verify import check_files
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _clear(workspace: Workspace, tell: Callable[[str], None]) -> None:
 def _publish(plan: IngestPlan, results: Mapping[str, Any]) -> None:
     """Count the files, record the origin of everything, and give the store its name."""
     settings = plan.manifest["settings"]
-    groups = [*plan.manifest["subjects"], *([STIMULI] if settings["images"] != "none" else [])]
+    groups = [*plan.manifest["subjects"], *([STIMULI_GROUP] if settings["images"] != "none" else [])]
     budget = settings["layout"]["file_budget"]
     files = {group: check_files(f"{plan.workspace.built}/{group}", budget) for group in groups}
     attributes = {

@@ -12,10 +12,10 @@ from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, parse_sessions, parse_su
 from nsdflow.nsd.layout import BETAS_IN_SPACE, is_surface
 from nsdflow.nsd.voxels.masks import default_voxel_set
 
-__all__ = ["GROWING", "IMAGES", "IngestSettings", "differences", "settings_of"]
+__all__ = ["GROWING", "IMAGE_CHOICES", "IngestSettings", "differences", "settings_of"]
 
 #: Which images a store gets, with their meaning.
-IMAGES: Final[Mapping[str, str]] = {
+IMAGE_CHOICES: Final[Mapping[str, str]] = {
     "shown": "images of the ingested trials",
     "subjects": "all images in the lists of the ingested subjects, also those that no ingested trial shows",
     "all": "all images of NSD",
@@ -62,8 +62,8 @@ class IngestSettings:
             given["subjects"] = parse_subjects(given["subjects"])
         if "sessions" in given:
             given["sessions"] = parse_sessions(given["sessions"])
-        if given.get("images", "shown") not in IMAGES:
-            raise one_of("choice of images", given["images"], IMAGES)
+        if given.get("images", "shown") not in IMAGE_CHOICES:
+            raise one_of("choice of images", given["images"], IMAGE_CHOICES)
         size = given.get("image_size", 227)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ConfigError("ingest", [f"image_size is {size!r}; write a number of pixels, such as 227"])

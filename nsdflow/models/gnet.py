@@ -112,7 +112,7 @@ class ChannelDropout(nn.Module):
         return kept.div_(1 - self.share)[:, :, None, None]
 
 
-class Block(nn.Module):
+class ConvBlock(nn.Module):
     """Batch norm -> channel dropout -> 3 x 3 convolution -> ReLU."""
 
     def __init__(
@@ -142,7 +142,7 @@ class Trunk(nn.Module):
         inputs = ALEXNET_SHAPES["features.3"][0]
         for name in LAYER_NAMES:
             padding = 0 if name == "c3" else 1
-            block = Block(inputs, outputs[name], padding=padding, dropout=dropout, generator=generator)
+            block = ConvBlock(inputs, outputs[name], padding=padding, dropout=dropout, generator=generator)
             self.add_module(name, block)
             inputs = outputs[name]
 
@@ -174,8 +174,8 @@ class Trunk(nn.Module):
         fine, coarse = (torch.cat([seen[name] for name in names], dim=1) for names in (FINE_LAYERS, COARSE_LAYERS))
         return fine, coarse
 
-    def _block(self, name: str) -> Block:
-        return cast(Block, self.get_submodule(name))
+    def _block(self, name: str) -> ConvBlock:
+        return cast(ConvBlock, self.get_submodule(name))
 
 
 class Encoder(nn.Module):

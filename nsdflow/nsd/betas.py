@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nsdflow.nsd.source import Source
 
 __all__ = [
-    "Block",
+    "BetaBlock",
     "SessionHeader",
     "is_saturated",
     "iter_session",
@@ -166,7 +166,7 @@ def read_session(
 
 
 @dataclass(frozen=True)
-class Block:
+class BetaBlock:
     """A part of a session's betas, of a shape that suits the format of its file.
 
     Attributes
@@ -184,13 +184,13 @@ class Block:
     values: NDArray[Any]
 
 
-def iter_session(source: Source, header: SessionHeader, voxels: ArrayLike | None = None) -> Iterator[Block]:
+def iter_session(source: Source, header: SessionHeader, voxels: ArrayLike | None = None) -> Iterator[BetaBlock]:
     """Betas as :func:`read_session` returns them, in blocks that cover them once: by trial, or by voxel."""
     for path, index, columns in _parts(header, _checked_voxels(voxels, header)):
         if path.endswith((".hdf5", ".mat")):
             with source.open_hdf5(path, "betas") as dataset:
                 for trials, places, values in iter_voxels(dataset, index):
-                    yield Block(trials, places if isinstance(columns, slice) else columns[places], values)
+                    yield BetaBlock(trials, places if isinstance(columns, slice) else columns[places], values)
         else:
             yield from _stream(source, path, index, columns)
 
@@ -361,7 +361,7 @@ def _parts(
         yield path, chosen[columns] - first, columns
 
 
-def _stream(source: Source, path: str, index: NDArray[np.intp], columns: slice | NDArray[np.intp]) -> Iterator[Block]:
+def _stream(source: Source, path: str, index: NDArray[np.intp], columns: slice | NDArray[np.intp]) -> Iterator[BetaBlock]:
     """A NIfTI or MGH file, trial by trial."""
     values: NDArray[Any] | None = None
     for trial, frame in enumerate(stream_frames(source, path)):
@@ -370,7 +370,7 @@ def _stream(source: Source, path: str, index: NDArray[np.intp], columns: slice |
             np.take(frame, index, out=values, mode="clip")  # in range already; "raise" would copy twice
         else:
             values = frame[index]
-        yield Block(trial, columns, values)
+        yield BetaBlock(trial, columns, values)
 
 
 def _times(shape: Sequence[int]) -> str:

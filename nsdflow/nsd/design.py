@@ -50,7 +50,7 @@ BEHAVIOUR: Final = (
 
 
 #: Values of the largest variable of a design; NSD's largest has 80,000.
-LARGEST_VARIABLE: Final = 10_000_000
+LARGEST_VARIABLE_VALUES: Final = 10_000_000
 
 #: Errors of scipy's reader for a file that is cut short or of another kind.
 _UNREADABLE: Final = (
@@ -160,7 +160,7 @@ def read_design(source: Source) -> Design:
 def _check_sizes(variables: Sequence[tuple[str, tuple[int, ...], str]], url: str) -> None:
     """Refuse variables that would fill the memory when they are decompressed."""
     for name, shape, _ in variables:
-        if math.prod(shape) > LARGEST_VARIABLE:
+        if math.prod(shape) > LARGEST_VARIABLE_VALUES:
             raise SourceError(
                 f"{url}: {name} has {math.prod(shape):,} values, more than any design; copy the published file"
             )

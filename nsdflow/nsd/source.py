@@ -32,9 +32,9 @@ GZIPPED: Final = (".gz", ".mgz")
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 #: Bytes that one request fetches of a file that is read from front to back ...
-STREAM_BLOCK: Final = 16 << 20
+STREAM_BLOCK_BYTES: Final = 16 << 20
 #: ... and of a file that is read in places.
-RANDOM_BLOCK: Final = 256 << 10
+RANDOM_BLOCK_BYTES: Final = 256 << 10
 #: Bytes of the largest table or design file that is read whole; NSD's largest has 6 MB.
 WHOLE_FILE_BYTES: Final = 256 << 20
 
@@ -51,7 +51,7 @@ _S3_CREDENTIALS: Final = frozenset({"anon", "key", "secret", "token", "profile",
 _S3_DEFAULTS: Final[Mapping[str, Any]] = {
     "use_listings_cache": False,
     "default_fill_cache": False,
-    "default_block_size": STREAM_BLOCK,
+    "default_block_size": STREAM_BLOCK_BYTES,
     "config_kwargs": {"retries": {"max_attempts": 4, "mode": "standard"}},
 }
 
@@ -177,7 +177,7 @@ class Source:
         return content
 
     @contextmanager
-    def open(self, path: str, *, block: int = STREAM_BLOCK) -> Iterator[BinaryIO]:
+    def open(self, path: str, *, block: int = STREAM_BLOCK_BYTES) -> Iterator[BinaryIO]:
         """Open a file for reading bytes; errors while it is open name the file.
 
         Raises
@@ -222,7 +222,7 @@ class Source:
                 with _open_local_hdf5(full) as file:
                     yield self._dataset(file, path, dataset)
         else:
-            with self.open(path, block=RANDOM_BLOCK) as raw, h5py.File(raw, "r") as file:
+            with self.open(path, block=RANDOM_BLOCK_BYTES) as raw, h5py.File(raw, "r") as file:
                 yield self._dataset(file, path, dataset)
 
     def _dataset(self, file: h5py.File, path: str, name: str) -> h5py.Dataset:

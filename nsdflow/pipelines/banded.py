@@ -23,7 +23,7 @@ from nsdflow.pipelines.common.data import check_voxels
 from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.features.settings import runs_named
 from nsdflow.pipelines.features.source import FeatureTable, open_features
-from nsdflow.pipelines.ridge.data import read_block, read_design
+from nsdflow.pipelines.ridge.data import read_block, read_split
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
 from nsdflow.pipelines.ridge.settings import RidgePipeline
 from nsdflow.runs import write_results
@@ -34,9 +34,9 @@ from nsdflow.store import Store, open_store
 __all__ = [
     "Band",
     "BandedRidgePipeline",
-    "BlockJob",
+    "VoxelBlockJob",
     "KernelsJob",
-    "PublishJob",
+    "PublishBandedJob",
     "form_kernels",
     "plan_banded",
     "publish_banded",
@@ -99,7 +99,7 @@ class KernelsJob:
 
 
 @dataclass(frozen=True)
-class BlockJob:
+class VoxelBlockJob:
     """One block of voxels."""
 
     pipeline: BandedRidgePipeline
@@ -110,7 +110,7 @@ class BlockJob:
 
 
 @dataclass(frozen=True)
-class PublishJob:
+class PublishBandedJob:
     """The results of all blocks."""
 
     pipeline: BandedRidgePipeline
@@ -130,7 +130,7 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
     for subject in subjects:
         query = opened.explain(subject, **pipeline.selection())
         check_voxels(opened, subject, query.shape[1], pipeline.selection())
-        design = read_design(pipeline.as_ridge(), opened, subject)
+        design = read_split(pipeline.as_ridge(), opened, subject)
         for table in tables.values():
             table.rows_of(np.unique(design.nsd_id))
         n, m, bands = len(design.images), len(design.shown), len(tables)
@@ -147,7 +147,7 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
                 Task(
                     f"solve-{subject}-{start:06d}",
                     solve_banded,
-                    BlockJob(pipeline, store, folder.path, subject, start),
+                    VoxelBlockJob(pipeline, store, folder.path, subject, start),
                     "solve",
                     after=(key,),
                     memory=Memory.with_torch(
@@ -160,7 +160,7 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
                 )
             )
     solved = tuple(one.key for one in tasks if one.stage == "solve")
-    publication = PublishJob(pipeline, folder.path, parts)
+    publication = PublishBandedJob(pipeline, folder.path, parts)
     tasks.append(Task("publish", publish_banded, publication, "publish", after=solved, memory=Memory.with_torch()))
     tried = f"{pipeline.iterations} weightings x {pipeline.lambdas} lambdas, {pipeline.folds} folds"
     note = f"bands {', '.join(tables)}; {tried}"
@@ -198,7 +198,7 @@ def _tables(config: BandedRidgePipeline, folder: RunFolder, store: Store) -> dic
 def form_kernels(job: KernelsJob) -> dict[str, int]:
     """Accumulate each band's kernel of the training images, and with the validation images."""
     config, opened = job.pipeline, open_store(job.store)
-    design = read_design(config.as_ridge(), opened, job.subject)
+    design = read_split(config.as_ridge(), opened, job.subject)
     order, weight = torch.arange(len(design.images)), torch.ones(len(design.images), dtype=torch.float64)
     tables = _tables(config, RunFolder(job.folder), opened)
     with torch_threads(config.threads, share=2):
@@ -216,11 +216,11 @@ def form_kernels(job: KernelsJob) -> dict[str, int]:
 
 
 @task("banded_ridge.solve", version=1)
-def solve_banded(job: BlockJob) -> dict[str, Any]:
+def solve_banded(job: VoxelBlockJob) -> dict[str, Any]:
     """Choose weightings and regularisations of one block of voxels, and evaluate."""
     config, opened = job.pipeline, open_store(job.store)
     ridge = config.as_ridge()
-    design = read_design(ridge, opened, job.subject)
+    design = read_split(ridge, opened, job.subject)
     block = read_block(ridge, opened, job.subject, design, slice(job.start, job.start + config.voxels_per_task))
     names, place = list(config.bands), _place(job)
     Ks = torch.stack([read_matrix(f"{place}/kernel-{number}") for number in range(len(names))])
@@ -257,7 +257,7 @@ def solve_banded(job: BlockJob) -> dict[str, Any]:
 
 
 @task("banded_ridge.publish", version=1)
-def publish_banded(job: PublishJob) -> dict[str, Any]:
+def publish_banded(job: PublishBandedJob) -> dict[str, Any]:
     """Join the blocks of each subject, name the bands, and publish."""
     groups = {}
     for subject, parts in job.parts.items():
@@ -297,5 +297,5 @@ def run_himalaya(Ks: torch.Tensor, Y: torch.Tensor, config: BandedRidgePipeline)
     return deltas, dual
 
 
-def _place(job: KernelsJob | BlockJob) -> str:
+def _place(job: KernelsJob | VoxelBlockJob) -> str:
     return f"{job.folder}/parts/kernels/{job.subject}"

@@ -24,7 +24,7 @@ from nsdflow.pipelines.common.networks import NetworkName, pretrained
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, report_activity, run_training
-from nsdflow.runs.parts import Publication, publish_parts, write_part
+from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
 from nsdflow.store import open_store
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class FpfPipeline(TrainedPipeline):
 
 
 #: Images per batch of the channel moments.
-BATCH = 50
+BATCH_IMAGES = 50
 
 
 def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
@@ -80,7 +80,7 @@ def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
     publish = Task(
         key="publish",
         function=publish_parts,
-        job=Publication(folder.path, store, (JOINT,)),
+        job=PublishPartsJob(folder.path, store, (JOINT,)),
         stage="publish",
         after=(train.key,),
         memory=Memory.with_torch(),
@@ -141,7 +141,7 @@ def build_encoder(config: FpfPipeline, data: TrainingData) -> tuple[FrozenEncode
         shapes = network(data.images[:1].to(device))
         # if no layer drops channels, one image is enough to count them
         measured = rows if any(maps.shape[1] > limit for maps in shapes) else rows[:1]
-        moments = [channel_moments(network(data.images[part].to(device)), limit) for part in measured.split(BATCH)]
+        moments = [channel_moments(network(data.images[part].to(device)), limit) for part in measured.split(BATCH_IMAGES)]
     kept, origin = select_channels(reduce(add, moments), group_layers(shapes), limit)
     slices = {}
     for layer in dict.fromkeys(origin.tolist()):

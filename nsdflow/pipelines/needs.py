@@ -19,7 +19,7 @@ __all__ = ["check_source", "describe_needs"]
 
 
 #: Names of networks in prose.
-NAMES = {"alexnet": "AlexNet"}
+WEIGHT_NAMES = {"alexnet": "AlexNet"}
 
 
 def check_source(
@@ -58,7 +58,7 @@ def describe_needs(pipeline: PipelineBase) -> Iterator[str]:
 def _weights_line(name: str, network: str, given: str | None, setting: str) -> str:
     """Location of a network's weights, or the file that is missing."""
     published = record_of(network).published
-    called = NAMES.get(network, network)
+    called = WEIGHT_NAMES.get(network, network)
     if given is None and published is None:
         return f"{name} takes the weights of {network} from its library, which fetches them; --set {setting}=FILE"
     file = Path(given) if given is not None else weights_cache() / Path(str(published)).name

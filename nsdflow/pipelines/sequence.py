@@ -9,10 +9,10 @@ from pydantic import Field
 from nsdflow.config.base import Frozen
 from nsdflow.config.pipeline import PipelineBase
 
-__all__ = ["SequencePipeline", "Step"]
+__all__ = ["SequencePipeline", "SequenceStep"]
 
 
-class Step(Frozen):
+class SequenceStep(Frozen):
     """One pipeline of a sequence, with the settings that differ from its file."""
 
     pipeline: str
@@ -25,4 +25,4 @@ class SequencePipeline(PipelineBase):
     """Pipelines that run one after the other, in the order of their inputs."""
 
     kind: Literal["sequence"] = "sequence"
-    steps: tuple[Step, ...] = Field(min_length=1)
+    steps: tuple[SequenceStep, ...] = Field(min_length=1)

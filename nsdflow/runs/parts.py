@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nsdflow.store import Store
 
-__all__ = ["Publication", "open_parts", "publish_parts", "remove_parts", "write_part"]
+__all__ = ["PublishPartsJob", "open_parts", "publish_parts", "remove_parts", "write_part"]
 
 
 def write_part(
@@ -46,7 +46,7 @@ def remove_parts(folder: str) -> None:
 
 
 @dataclass(frozen=True)
-class Publication:
+class PublishPartsJob:
     """Job of the last task of a run."""
 
     folder: str
@@ -58,7 +58,7 @@ class Publication:
 
 
 @task("runs.publish", version=1)
-def publish_parts(job: Publication) -> dict[str, Any]:
+def publish_parts(job: PublishPartsJob) -> dict[str, Any]:
     """Join the voxels of all parts in the order of the store; write ``model.safetensors``, then ``results.zarr``."""
     folder, store, parts = job.folder, job.store, job.parts
     opened = open_store(store)

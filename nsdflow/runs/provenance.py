@@ -14,14 +14,14 @@ import nsdflow
 
 __all__ = ["commit", "provenance"]
 
-PACKAGES = ("nsdflow", "torch", "numpy", "scipy", "dask", "distributed", "xarray", "zarr", "nibabel", "isal", "pillow")
+RECORDED_PACKAGES = ("nsdflow", "torch", "numpy", "scipy", "dask", "distributed", "xarray", "zarr", "nibabel", "isal", "pillow")
 
 
 def provenance() -> dict[str, Any]:
     """Versions of the packages, the commit if this is a checkout, and the machine of the driver."""
     return {
         "commit": commit(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in RECORDED_PACKAGES}},
         "machine": {"host": socket.gethostname(), "system": platform.platform(), "cpus": os.cpu_count()},
     }
 

@@ -40,9 +40,9 @@ RESULTS: Final = "results.zarr"
 #: Connections to S3 at most; aiobotocore's ten run out where many answers break.
 MOST_CONNECTIONS: Final = 200
 #: Larger arrays are cut along their first axis.
-CHUNK_BYTES: Final = 64 << 20
+RESULT_CHUNK_BYTES: Final = 64 << 20
 #: Compression of every chunk, and its checksum, which zarr checks at reading.
-CODECS: Final = (ZstdCodec(level=1), Crc32cCodec())
+RESULT_CODECS: Final = (ZstdCodec(level=1), Crc32cCodec())
 
 
 def write_results(run: str | os.PathLike[str], tree: xr.DataTree) -> None:
@@ -87,7 +87,7 @@ def _write_aside(target: Path, tree: xr.DataTree) -> None:
 def _write_tree(place: Path | MemoryStore, tree: xr.DataTree) -> None:
     encoding = {
         node.path: {
-            str(name): {"chunks": _chunk_shape(variable), "compressors": CODECS}
+            str(name): {"chunks": _chunk_shape(variable), "compressors": RESULT_CODECS}
             for name, variable in node.dataset.variables.items()
             if variable.size
         }
@@ -174,4 +174,4 @@ def _chunk_shape(variable: xr.Variable) -> tuple[int, ...]:
     if variable.ndim == 0:
         return ()
     row = max(1, prod(variable.shape[1:]) * variable.dtype.itemsize)
-    return (max(1, min(variable.shape[0], CHUNK_BYTES // row)), *variable.shape[1:])
+    return (max(1, min(variable.shape[0], RESULT_CHUNK_BYTES // row)), *variable.shape[1:])

@@ -17,7 +17,7 @@ from nsdflow.runs.folder import RunFolder
 __all__ = ["Status", "read_status"]
 
 #: Number of news lines (failures, lost jobs) per run.
-NEWS = 5
+STATUS_LINES = 5
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _run(path: str, now: float) -> Status:
             live.subject_rows(),
             [] if not driver or driver[0].endswith("died") else live.job_rows(),  # jobs end with their driver
         ),
-        news=() if finished else tuple(live.news[:NEWS]),
+        news=() if finished else tuple(live.news[:STATUS_LINES]),
     )
 
 

@@ -25,9 +25,9 @@ from nsdflow.io.read import read_json
 __all__ = ["check_results", "require_own_file"]
 
 #: Codecs of the results that nsdflow and xarray write.
-CODECS: Final = frozenset({"bytes", "vlen-utf8", "zstd", "blosc", "gzip", "crc32c", "transpose", "sharding_indexed"})
+KNOWN_CODECS: Final = frozenset({"bytes", "vlen-utf8", "zstd", "blosc", "gzip", "crc32c", "transpose", "sharding_indexed"})
 #: Largest chunk of an array of numbers, and largest chunk of texts, after decompression.
-CHUNK_BYTES: Final = 1 << 30
+DECODED_CHUNK_BYTES: Final = 1 << 30
 TEXT_CHUNK_BYTES: Final = 256 << 20
 #: Largest array.
 ARRAY_BYTES: Final = 1 << 42
@@ -94,14 +94,14 @@ def _check_array(url: str, node: Mapping[str, Any]) -> _Expected:
         shape = [int(size) for size in node["shape"]]
         chunk = [int(size) for size in node["chunk_grid"]["configuration"]["chunk_shape"]]
         names = list(_codec_names(node["codecs"]))
-        foreign = sorted(set(names) - CODECS)
+        foreign = sorted(set(names) - KNOWN_CODECS)
         itemsize = _itemsize(node["data_type"])
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise RunError(f"{url}: damaged metadata ({type(error).__name__}: {error}); {_ADVICE}") from error
     if foreign:
         raise RunError(f"{url}: codec {foreign[0]!r} is not one that nsdflow writes; {_ADVICE}")
     size = prod(chunk) * (itemsize or 1)
-    if min([*shape, *chunk, 0]) < 0 or size > CHUNK_BYTES or prod(shape) * (itemsize or 1) > ARRAY_BYTES:
+    if min([*shape, *chunk, 0]) < 0 or size > DECODED_CHUNK_BYTES or prod(shape) * (itemsize or 1) > ARRAY_BYTES:
         raise RunError(f"{url}: shape {shape} in chunks of {chunk} is too large; {_ADVICE}")
     complete = names[-1:] == ["crc32c"] and "sharding_indexed" not in names
     files = prod(-(-length // step) for length, step in zip(shape, chunk, strict=True)) if complete else None

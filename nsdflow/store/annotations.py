@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["images_showing", "read_annotations", "write_annotations"]
 
 #: Variables that hold texts, by what they are stored as: attributes of the group, positions of categories, bytes.
-NAMES: Final = {"category": "category", "supercategory": "category", "keypoint": "keypoint"}
+CATEGORY_VARIABLES: Final = {"category": "category", "supercategory": "category", "keypoint": "keypoint"}
 POSITION: Final = "instance_category"
 CAPTIONS: Final = "captions"
 #: Run-length codes of the masks, the one array that is read on request.
@@ -64,7 +64,7 @@ def write_annotations(root: str, annotations: xr.Dataset, attributes: Mapping[st
     known = dict(attributes)
     for key, variable in annotations.variables.items():
         name = str(key)
-        if name in NAMES:
+        if name in CATEGORY_VARIABLES:
             known[f"{name}_names"] = [str(text) for text in variable.values]
         elif name == POSITION:
             position = {text: number for number, text in enumerate(annotations["category"].values.tolist())}
@@ -87,14 +87,14 @@ def read_annotations(url: str) -> xr.Dataset:
     """
     stored = read_coordinates(url, ANNOTATIONS)
     table = stored.reset_coords()
-    names = {name: table.attrs.pop(f"{name}_names") for name in NAMES if f"{name}_names" in table.attrs}
+    names = {name: table.attrs.pop(f"{name}_names") for name in CATEGORY_VARIABLES if f"{name}_names" in table.attrs}
     if POSITION in table:
         table[POSITION] = ("instance", np.asarray(names["category"])[table[POSITION].values], table[POSITION].attrs)
     if "caption_end" in table:
         texts = _captions(table["caption_text"].values, table["caption_end"].values)
         table = table.drop_vars(["caption_text", "caption_end"]).assign({CAPTIONS: (("image", "caption"), texts)})
     identifying = [name for name in ("nsd_id", "category_id") if name in table]
-    table = table.assign_coords({name: (NAMES[name], texts) for name, texts in names.items()}).set_coords(identifying)
+    table = table.assign_coords({name: (CATEGORY_VARIABLES[name], texts) for name, texts in names.items()}).set_coords(identifying)
     return index_images(table)
 
 

@@ -37,7 +37,7 @@ from nsdflow.store.schema import (
     SCHEMA,
     SCHEMA_VERSION,
     STATISTICS,
-    STIMULI,
+    STIMULI_GROUP,
     Cut,
     scale_attributes,
 )
@@ -175,7 +175,7 @@ def create_annotations(
 
 def create_stimuli(root: str, images: xr.Dataset, *, size: int, cut: Cut, attributes: Mapping[str, Any]) -> None:
     """Create the group of the images: coordinates with their values, pixels without."""
-    with _new_group(root, STIMULI, _typed(images), attributes) as group:
+    with _new_group(root, STIMULI_GROUP, _typed(images), attributes) as group:
         _create_array(
             group,
             "images",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["fresh_array"]
 
 #: Bytes of a huge page; the allocator serves smaller arrays from memory that it can reuse.
-HUGE_PAGE: Final = 2 << 20
+HUGE_PAGE_BYTES: Final = 2 << 20
 
 
 def fresh_array(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
@@ -30,10 +30,10 @@ def fresh_array(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     """
     kind, count = np.dtype(dtype), prod(shape)
     size = count * kind.itemsize
-    if size < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+    if size < HUGE_PAGE_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.empty(tuple(shape), kind)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    memory = mmap.mmap(-1, -(-size // HUGE_PAGE) * HUGE_PAGE, flags=flags)  # only whole ones are aligned to them
+    memory = mmap.mmap(-1, -(-size // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES, flags=flags)  # only whole ones are aligned to them
     with suppress(OSError):  # a kernel without them
         memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, kind, count).reshape(tuple(shape))

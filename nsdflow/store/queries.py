@@ -19,7 +19,7 @@ from nsdflow.store.query.lazy import Explanation, Positions, explain, lazy_image
 from nsdflow.store.query.masks import add_masks
 from nsdflow.store.query.responses import SubjectArrays
 from nsdflow.store.query.selection import Selection, select_trials, select_voxels
-from nsdflow.store.schema import ANNOTATIONS, SCHEMA, SCHEMA_VERSION, STIMULI
+from nsdflow.store.schema import ANNOTATIONS, SCHEMA, SCHEMA_VERSION, STIMULI_GROUP
 from nsdflow.store.shards import open_sharded
 from nsdflow.store.views.pictures import draw_images
 from nsdflow.store.views.summary import summarise
@@ -91,8 +91,8 @@ class Store:
         """
         if not self.has_images:
             raise MissingDataError(f"{self.url}: ingested without images; ingest again with --images shown, or all")
-        table = self._group(STIMULI)
-        return lazy_images(self._arrays[STIMULI], table, nsd_id)
+        table = self._group(STIMULI_GROUP)
+        return lazy_images(self._arrays[STIMULI_GROUP], table, nsd_id)
 
     def responses(
         self,
@@ -270,7 +270,7 @@ class Store:
     @property
     def has_images(self) -> bool:
         """Whether the store has images."""
-        return STIMULI in self._coordinates or exists(f"{self.url}/{STIMULI}")
+        return STIMULI_GROUP in self._coordinates or exists(f"{self.url}/{STIMULI_GROUP}")
 
     def _repr_html_(self) -> str:
         return summarise(self)
@@ -302,12 +302,12 @@ class Store:
         """Coordinates of a group with their index, in memory, read once, and beside them the arrays they belong to."""
         while group not in self._coordinates:
             url = f"{self.url}/{group}"
-            arrays = open_sharded(f"{url}/images") if group == STIMULI else SubjectArrays.open(url)
+            arrays = open_sharded(f"{url}/images") if group == STIMULI_GROUP else SubjectArrays.open(url)
             table = read_coordinates(self.url, group)
             if isinstance(arrays, SubjectArrays) and arrays.current() != arrays:
                 continue  # the store has grown meanwhile
             table.attrs.pop("sessions", None)  # it would stay after a selection of some of them
-            self._coordinates[group] = index_images(table) if group == STIMULI else index_trials(table)
+            self._coordinates[group] = index_images(table) if group == STIMULI_GROUP else index_trials(table)
             self._arrays[group] = arrays
         return self._coordinates[group]
 

@@ -28,12 +28,12 @@ __all__ = [
     "ANNOTATIONS",
     "COORDINATES",
     "FILL_VALUE",
-    "HEMISPHERES",
+    "HEMISPHERE_CODES",
     "RESERVED",
     "SCHEMA",
     "SCHEMA_VERSION",
     "STATISTICS",
-    "STIMULI",
+    "STIMULI_GROUP",
     "UNITS",
     "Coordinate",
     "Cut",
@@ -49,11 +49,11 @@ SCHEMA_VERSION: Final = 1
 #: Attribute of the root group that marks a Zarr group as an nsdflow store; its value is the schema version.
 SCHEMA: Final = "nsdflow_schema"
 #: The group of the images.
-STIMULI: Final = "stimuli"
+STIMULI_GROUP: Final = "stimuli"
 #: The group of what is known about the images' content.
 ANNOTATIONS: Final = "annotations"
 #: Values of the coordinate ``hemisphere``.
-HEMISPHERES: Final[Mapping[str, int]] = {"lh": 0, "rh": 1}
+HEMISPHERE_CODES: Final[Mapping[str, int]] = {"lh": 0, "rh": 1}
 #: Fill value of integer betas: the least likely beta. A chunk that was never written is an error, not this value.
 FILL_VALUE: Final = -32768
 UNITS: Final = "percent signal change"

@@ -11,7 +11,7 @@ import xarray as xr
 
 from nsdflow.errors import SelectionError
 from nsdflow.names import ROI_LABELS, atlas_coordinate
-from nsdflow.store.schema import HEMISPHERES, RESERVED
+from nsdflow.store.schema import HEMISPHERE_CODES, RESERVED
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -172,7 +172,7 @@ def voxel_table(
     else:
         hemisphere = (np.arange(sum(shape)) >= shape[0]).astype(np.int16)
     if hemisphere is not None:
-        flags = flag_attributes({value: name for name, value in HEMISPHERES.items()})
+        flags = flag_attributes({value: name for name, value in HEMISPHERE_CODES.items()})
         table["hemisphere"] = ("voxel", np.ravel(hemisphere)[flat].astype(np.int16), flags)
     if ncsnr is not None:
         table["ncsnr"] = ("voxel", np.ravel(ncsnr)[flat])

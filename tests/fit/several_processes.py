@@ -16,17 +16,17 @@ import torch
 from conftest import make_problem
 
 from nsdflow.fit.gnet import TrainSettings, train
-from nsdflow.fit.gnet.parallel import join_group
+from nsdflow.fit.gnet.parallel import join_ranks
 
 
 def train_as(rank: int, folder: Path, run: dict[str, Any]) -> None:
     """Train as one of the run's processes; the second is told to stop after it has asked ``asks`` times."""
     answers, records = chain(repeat(False, run["asks"]), repeat(rank == 1)), []
-    with join_group(rank, run["size"], f"file://{folder}/{run['name']}-meet", timeout=60) as group:
+    with join_ranks(rank, run["size"], f"file://{folder}/{run['name']}-meet", timeout=60) as ranks:
         result = train(
             *make_problem(dtype=torch.float64).arguments,
             settings=TrainSettings(**run["settings"]),
-            group=group,
+            ranks=ranks,
             checkpoint=folder / run["checkpoint"],
             on_epoch=records.append,
             should_stop=lambda: next(answers),

@@ -69,7 +69,7 @@ def test_same_seed_same_bits_and_nothing_else_matters(problem) -> None:
 @pytest.mark.parametrize("questions", [0, 3, 8, 13], ids=lambda n: f"{n}-batches")
 def test_stopped_and_resumed_is_never_stopped(problem, tmp_path: Path, monkeypatch, questions: int) -> None:
     """Asked before each of the eight batches of an epoch: stops fall between epochs and within one."""
-    monkeypatch.setattr("nsdflow.fit.gnet.training._STOP_INTERVAL", 0)
+    monkeypatch.setattr("nsdflow.fit.gnet.training._STOP_INTERVAL_S", 0)
     whole = train(*problem.arguments, settings=SETTINGS)
     checkpoint = tmp_path / "checkpoint.pt"
     stopped = train(*problem.arguments, settings=SETTINGS, checkpoint=checkpoint, should_stop=StopAfter(questions))

@@ -14,7 +14,7 @@ import torch
 
 from nsdflow.errors import RunError
 from nsdflow.fit.gnet import TrainResult, TrainSettings, train
-from nsdflow.fit.gnet.parallel import Group, join_group
+from nsdflow.fit.gnet.parallel import Ranks, join_ranks
 
 # one subject's last batch of 17 has a single trial, so that a process has nothing to do in it
 PUBLISHED = {"batch_size": 17, "epochs": 2}
@@ -69,14 +69,14 @@ def test_equals_one_process(runs, planted, name: str, settings: dict[str, Any]) 
 
 
 def test_who_does_not_come_is_told(tmp_path: Path) -> None:
-    meeting = join_group(0, 2, f"file://{tmp_path}/meet", timeout=1)
+    meeting = join_ranks(0, 2, f"file://{tmp_path}/meet", timeout=1)
     with pytest.raises(RunError, match="process 0 of 2 did not meet the others"), meeting:
         pass
 
 
 @pytest.mark.parametrize(("count", "size"), [(10, 3), (1, 2), (0, 2), (100, 4)])
 def test_parts_partition(count: int, size: int) -> None:
-    groups = [Group(rank, size, trials=count) for rank in range(size)]
-    parts = [list(range(count))[group.part(count)] for group in groups]
+    ranks = [Ranks(rank, size, trials=count) for rank in range(size)]
+    parts = [list(range(count))[rank.part(count)] for rank in ranks]
     assert [item for part in parts for item in part] == list(range(count))
-    assert max(map(len, parts)) == groups[0].largest_part
+    assert max(map(len, parts)) == ranks[0].largest_part

@@ -10,7 +10,7 @@ import torch
 
 from nsdflow.errors import RunError
 from nsdflow.fit.gnet import step
-from nsdflow.fit.gnet.parallel import Group
+from nsdflow.fit.gnet.parallel import Ranks
 from nsdflow.fit.gnet.settings import TrainSettings
 from nsdflow.models import compiled_trunk as module
 from nsdflow.models.compiled_trunk import compiled_trunk, trunk_compiles
@@ -51,7 +51,7 @@ def test_compiled_is_plain(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) ->
             for found, expected in zip(trained(run, one, images), trained(other, other, images), strict=True):
                 torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
     assert trunk_compiles(CPU)
-    chosen = step.choose_trunk(encoder, TrainSettings(kernels="compiled", batch_size=6), CPU, Group())
+    chosen = step.choose_trunk(encoder, TrainSettings(kernels="compiled", batch_size=6), CPU, Ranks())
     assert chosen is not encoder.trunk
 
 
@@ -71,9 +71,9 @@ def test_without_a_compiler_the_plain_one_serves(encoder: Encoder, monkeypatch: 
     monkeypatch.setattr(module, "_convolve", lambda: no_compiler)
     assert not trunk_compiles(CPU)
     with pytest.raises(RunError, match="cannot compile them for cpu"):
-        step.choose_trunk(encoder, TrainSettings(kernels="compiled"), CPU, Group())
+        step.choose_trunk(encoder, TrainSettings(kernels="compiled"), CPU, Ranks())
     monkeypatch.setattr(step, "trunk_compiles", lambda device: False)
-    assert step.choose_trunk(encoder, TrainSettings(), CUDA, Group()) is encoder.trunk
+    assert step.choose_trunk(encoder, TrainSettings(), CUDA, Ranks()) is encoder.trunk
 
 
 def test_kernels_that_are_wrong_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,5 +85,5 @@ def test_several_processes_and_a_cpu_left_to_itself_stay_plain(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(step, "trunk_compiles", pytest.fail)
-    assert step.choose_trunk(encoder, TrainSettings(), CPU, Group()) is encoder.trunk
-    assert step.choose_trunk(encoder, TrainSettings(kernels="compiled"), CUDA, Group(0, 2)) is encoder.trunk
+    assert step.choose_trunk(encoder, TrainSettings(), CPU, Ranks()) is encoder.trunk
+    assert step.choose_trunk(encoder, TrainSettings(kernels="compiled"), CUDA, Ranks(0, 2)) is encoder.trunk

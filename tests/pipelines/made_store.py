@@ -11,7 +11,7 @@ import xarray as xr
 import nsdflow
 from nsdflow.nsd.betas import session_statistics
 from nsdflow.store.build import STATISTICS, create_stimuli, create_subject, publish, workspace_of
-from nsdflow.store.schema import STIMULI, cut_images, cut_subject
+from nsdflow.store.schema import STIMULI_GROUP, cut_images, cut_subject
 from nsdflow.store.shards import open_sharded, write_region
 
 __all__ = ["make_store"]
@@ -70,6 +70,6 @@ def make_store(
     coords = xr.Dataset(coords={"nsd_id": ("image", ids), "shared": ("image", ids < SHARED)})
     cut = cut_images(images=len(ids), size=size, arrays=3)
     create_stimuli(workspace.built, coords, size=size, cut=cut, attributes={})
-    write_region(open_sharded(f"{workspace.built}/{STIMULI}/images"), (0, 0, 0, 0), pixels)
+    write_region(open_sharded(f"{workspace.built}/{STIMULI_GROUP}/images"), (0, 0, 0, 0), pixels)
     publish(workspace, {"subjects": list(voxels)}, {"schema": 1, "nsdflow": nsdflow.__version__, "files": {}})
     return str(path)

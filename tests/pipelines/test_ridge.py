@@ -14,7 +14,7 @@ from torch import nn
 
 import nsdflow
 from nsdflow.errors import NsdflowError, RunError
-from nsdflow.fit.ridge import RidgeProblem, Selection, fit
+from nsdflow.fit.ridge import RidgeProblem, LambdaSelection, fit
 from nsdflow.fit.split import image_holdout
 from nsdflow.pipelines.common.data import zscore_on
 from nsdflow.pipelines.ridge import tasks
@@ -151,7 +151,7 @@ def test_a_planted_layer_and_its_weights_are_found() -> None:
         weights = torch.randn(spaces[planted].shape[1], 6, generator=generator)
         signal = spaces[planted] @ weights
         Y = signal + 0.3 * signal.std() * torch.randn(signal.shape, generator=generator)
-        problem = RidgeProblem(tuple(np.geomspace(1e-2, 1e4, 13).tolist()), Selection("kfold"), standardise=False)
+        problem = RidgeProblem(tuple(np.geomspace(1e-2, 1e4, 13).tolist()), LambdaSelection("kfold"), standardise=False)
         fits = [fit(space, Y, problem) for space in spaces]
         losses = torch.stack([one.loss.min(0).values for one in fits])
         assert (losses.argmin(0) == planted).all()

@@ -17,7 +17,7 @@ from distributed import Client
 import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.errors import PlanError, RunError
-from nsdflow.fit.gnet.parallel import GroupLost
+from nsdflow.fit.gnet.parallel import RankLost
 from nsdflow.monitor.events import Event, read_log
 from nsdflow.pipelines.gnet import together
 from nsdflow.pipelines.gnet.together import Seat, train_together
@@ -131,20 +131,20 @@ def test_who_waits_can_leave_and_takes_its_call_back(tmp_path: Path, rank: int) 
 
 
 def test_nobody_waits_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "PATIENCE", 0.3)
+    monkeypatch.setattr(together, "MEETING_TIMEOUT_S", 0.3)
     seat = Seat(str(tmp_path), "joint", 1, 3)
     with pytest.raises(RunError, match="the other 2 processes did not come"):
         train_together(seat, pytest.fail, backend="gloo", told_to_leave=lambda: False, leave=leave)
 
 
-def test_a_group_that_is_always_lost_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_always_loses_a_process_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(together, "_meet", lambda *_: "tcp://127.0.0.1:1")
 
     def lost(*_: Any, **__: Any) -> Any:
-        raise GroupLost("gone")
+        raise RankLost("gone")
 
-    monkeypatch.setattr(together, "join_group", lost)
-    with pytest.raises(RunError, match=f"met {together.ROUNDS} times"):
+    monkeypatch.setattr(together, "join_ranks", lost)
+    with pytest.raises(RunError, match=f"met {together.MOST_MEETINGS} times"):
         train_together(
             Seat(str(tmp_path), "joint", 0, 2), pytest.fail, backend="gloo", told_to_leave=lambda: False, leave=leave
         )

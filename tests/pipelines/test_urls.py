@@ -14,7 +14,7 @@ from distributed import Client
 
 import nsdflow
 from nsdflow.errors import MissingDataError
-from nsdflow.pipelines.predict.tasks import Publication, publish_predictions
+from nsdflow.pipelines.predict.tasks import PublishPredictionsJob, publish_predictions
 from nsdflow.report import write_report
 
 GNET: Mapping[str, Any] = {
@@ -53,6 +53,6 @@ def test_runs_of_every_kind(small_store: str, tmp_path: Path, threads_client: Cl
         files = {"run.yaml", "results.zarr", "log.jsonl", "plan.json", "tasks"}
         assert left(f"{url}/{name}") - {"model.safetensors"} == files
         assert str(write_report(f"{url}/{name}")) == f"{url}/{name}/report.html"
-    assert publish_predictions(Publication(f"{url}/predict", ("subj02",))) == {"subjects": ["subj02"]}
+    assert publish_predictions(PublishPredictionsJob(f"{url}/predict", ("subj02",))) == {"subjects": ["subj02"]}
     with pytest.raises(MissingDataError, match="no such run"):
         nsdflow.open_run(f"{url}/other")

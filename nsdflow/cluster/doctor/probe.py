@@ -18,16 +18,16 @@ from distributed import get_worker
 
 from nsdflow.cluster.deadline import deadline
 
-__all__ = ["PACKAGES", "environment", "interface_of", "open_to_others", "probe"]
+__all__ = ["COMPARED_PACKAGES", "environment", "interface_of", "open_to_others", "probe"]
 
 #: Packages whose versions must agree between driver and workers, for messages and for results.
-PACKAGES: Final = ("nsdflow", "dask", "distributed", "msgpack", "cloudpickle", "numpy", "torch", "xarray", "zarr")
+COMPARED_PACKAGES: Final = ("nsdflow", "dask", "distributed", "msgpack", "cloudpickle", "numpy", "torch", "xarray", "zarr")
 
 
 def environment() -> dict[str, str]:
-    """Versions of Python and of :data:`PACKAGES` in this process."""
+    """Versions of Python and of :data:`COMPARED_PACKAGES` in this process."""
     versions = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in COMPARED_PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

@@ -25,10 +25,10 @@ VOXEL_TILE = 4096
 SHARE_OF_FREE = 0.8
 
 #: Most bytes of candidate systems that a fit keeps from search to solution, to avoid preparing the winners twice.
-KEPT_MEMORY = 1 << 30
+KEPT_BYTES = 1 << 30
 
 #: Bytes for the workspace of BLAS and LAPACK and for allocator rounding.
-OVERHEAD = 64 << 20
+OVERHEAD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def plan_memory(shape: FwrfShape, budget: int | None = None, *, keep: bool = Fal
     steps = [(False, VOXEL_TILE, 1, False)]
     steps += [(shape.copied, voxels, 1, False) for voxels in range(VOXEL_TILE, whole + 1, VOXEL_TILE)]
     steps += [(shape.copied, whole, candidates, False) for candidates in range(2, most + 1)]
-    if keep and _kept_bytes(shape) <= KEPT_MEMORY:
+    if keep and _kept_bytes(shape) <= KEPT_BYTES:
         steps += [(shape.copied, whole, most, True)]
     plans = [_planned(shape, *step) for step in steps]
     allowed = plans[-1].bytes if budget is None else budget
@@ -116,7 +116,7 @@ def _planned(shape: FwrfShape, resident: bool, voxels: int, candidates: int, kep
     winners = winner * min(shape.voxels, VOXEL_TILE)
     solving = pooled + results + max(pooling, standardising, rows + doubled + system + winners)
     resident_maps = maps * shape.images if resident else 0
-    peak = resident_maps + kept * _kept_bytes(shape) + max(searching, solving) + OVERHEAD
+    peak = resident_maps + kept * _kept_bytes(shape) + max(searching, solving) + OVERHEAD_BYTES
     return FwrfMemory(peak, voxels, candidates, resident, kept)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nsdflow.fit.gnet.parallel import Group
+from nsdflow.fit.gnet.parallel import Ranks
 from nsdflow.fit.precision import Precision, encoder_arithmetic
 from nsdflow.fit.statistics import correlation
 
@@ -131,18 +131,18 @@ def evaluate(
     *,
     batch_size: int = 100,
     precision: Precision = "float32",
-    group: Group | None = None,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
     """Predict each image of ``rows`` (trial,) once, and compare it with each of its trials in ``responses``.
 
-    ``responses`` has shape (trial, voxel). The processes of ``group`` share the images, and all get the same result.
+    ``responses`` has shape (trial, voxel). The processes share the images, and all get the same result.
     """
-    group = group or Group()
+    ranks = ranks or Ranks()
     unique, image_of_trial = rows.unique(return_inverse=True)
-    part = group.part(len(unique))
+    part = ranks.part(len(unique))
     by_image = readout.bias.new_zeros(len(unique), len(readout.bias))
     by_image[part] = predict(encoder, readout, images, unique[part], batch_size=batch_size, precision=precision)
-    group.sum(by_image)
+    ranks.sum(by_image)
     responses = responses.to(by_image.device, by_image.dtype)
     prediction = by_image[image_of_trial.to(by_image.device)]
     loss = (prediction - responses).square().mean(1).sum(dtype=torch.float64)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nsdflow.fit.gnet.parallel import Group
+from nsdflow.fit.gnet.parallel import Ranks
 from nsdflow.models.flexible_pooling import compress, sweep
 
 if TYPE_CHECKING:
@@ -36,15 +36,15 @@ __all__ = ["backpropagate", "voxel_weights"]
 L1_PENALTY = float(np.float32(0.1))
 
 
-def voxel_weights(prediction: Tensor, target: Tensor, dim: int = 0, group: Group | None = None) -> Tensor:
+def voxel_weights(prediction: Tensor, target: Tensor, dim: int = 0, ranks: Ranks | None = None) -> Tensor:
     """Compute u (voxel,): squared correlation over the trials (axis ``dim``), clipped to [0.1, 1], without gradient.
 
-    The processes of ``group`` hold the other trials of the batch.
+    The other processes of ``ranks`` hold the rest of the batch.
     """
-    group = group or Group()
+    ranks = ranks or Ranks()
     both = torch.stack([prediction.detach(), target.detach()])
-    r, d = both - group.mean(both, dim=dim + 1)
-    covariance, r_variance, d_variance = group.mean(torch.stack([r * d, r * r, d * d]), dim=dim + 1).squeeze(dim + 1)
+    r, d = both - ranks.mean(both, dim=dim + 1)
+    covariance, r_variance, d_variance = ranks.mean(torch.stack([r * d, r * r, d * d]), dim=dim + 1).squeeze(dim + 1)
     return torch.clip(covariance.square() / (r_variance * d_variance + 1e-6), 0.1, 1.0)
 
 
@@ -56,7 +56,7 @@ def backpropagate(
     into_encoder: bool,
     into_readout: bool,
     l1: float = L1_PENALTY,
-    group: Group | None = None,
+    ranks: Ranks | None = None,
     pointwise: Pointwise | None = None,
 ) -> Tensor:
     """Add the gradients of L to ``.grad`` of the parameters of the encoder, the readout or both.
@@ -73,9 +73,9 @@ def backpropagate(
         Parameters that receive gradients.
     l1 : float
         Penalty lambda.
-    group : Group, optional
+    ranks : Ranks, optional
         Processes that hold the other trials of the batch. Gradients are those of this process and must be summed over
-        the group.
+        the ranks.
     pointwise : callable, optional
         Kernel of the readout, as in :func:`nsdflow.models.flexible_pooling.sweep`.
 
@@ -84,14 +84,14 @@ def backpropagate(
     torch.Tensor
         (voxel,) squared errors e_v of the predictions before the step.
     """
-    group = group or Group()
+    ranks = ranks or Ranks()
     data = target.T.contiguous()  # (voxel, trial)
     voxel_weight, errors = data.new_empty(len(data)), data.new_empty(len(data))
 
     # gradient of sum_v u_v e_v by r: 2 u_v (r_v - d_v), (voxel, trial); the division by the mean of u follows below
     def gradient(prediction: Tensor, voxels: slice) -> Tensor:
         residual = prediction - data[voxels]
-        voxel_weight[voxels] = voxel_weights(prediction, data[voxels], 1, group)
+        voxel_weight[voxels] = voxel_weights(prediction, data[voxels], 1, ranks)
         errors[voxels] = residual.square().sum(1)
         return residual.mul_(2 * voxel_weight[voxels, None])
 
@@ -102,7 +102,7 @@ def backpropagate(
     inputs = (maps, fields, readout.weights, readout.bias)
     with torch.no_grad():
         by = sweep(
-            *inputs, gradient, into_maps=into_encoder, into_readout=into_readout, images_a_block=group.largest_part,
+            *inputs, gradient, into_maps=into_encoder, into_readout=into_readout, images_a_block=ranks.largest_part,
             pointwise=pointwise,
         )  # fmt: skip
         pairs = [*zip(maps, by.maps, strict=False), *zip(fields, by.fields, strict=False)]
@@ -111,6 +111,6 @@ def backpropagate(
         for _, grad in pairs:
             grad.div_(voxel_weight.mean())
         if by.weights is not None:
-            by.weights.add_(readout.weights.sign(), alpha=l1 / group.size)
+            by.weights.add_(readout.weights.sign(), alpha=l1 / ranks.size)
     torch.autograd.backward([value for value, _ in pairs], [grad for _, grad in pairs])
     return errors

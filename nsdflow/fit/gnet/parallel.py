@@ -1,9 +1,9 @@
 """Training over several processes, each with a part of every batch. The result is the same within rounding.
 
-Each process runs :func:`nsdflow.fit.gnet.training.train` with the same arguments and its own :class:`Group`::
+Each process runs :func:`nsdflow.fit.gnet.training.train` with the same arguments and its own :class:`Ranks`::
 
-    with join_group(rank, size, "tcp://node1:29500", backend="nccl") as group:
-        result = train(images, trials, encoder, readouts, settings=settings, device="cuda:0", group=group)
+    with join_ranks(rank, size, "tcp://node1:29500", backend="nccl") as ranks:
+        result = train(images, trials, encoder, readouts, settings=settings, device="cuda:0", ranks=ranks)
 
 Processes sum the quantities of a whole batch: the moments of batch normalisation, the moments behind the voxel weights
 of the loss, and the gradients. Every process draws the dropout masks of the whole batch and takes its rows.
@@ -21,20 +21,20 @@ import torch
 from torch import Tensor, distributed, nn
 
 from nsdflow.errors import RunError
-from nsdflow.models.gnet import NORM_MOMENTUM, Block, ChannelDropout
+from nsdflow.models.gnet import NORM_MOMENTUM, ConvBlock, ChannelDropout
 
-__all__ = ["Backend", "Group", "GroupLost", "join_group", "share_batches"]
+__all__ = ["Backend", "Ranks", "RankLost", "join_ranks", "share_batches"]
 
 Backend = Literal["gloo", "nccl"]
 
 
-class GroupLost(RunError):
-    """A process of the group exited or did not join. The others can join again and continue from their checkpoint."""
+class RankLost(RunError):
+    """A process of the training exited or did not join. The others can join again and continue from their checkpoint."""
 
 
 @dataclass
-class Group:
-    """Processes that share each batch. This one is ``rank`` of ``size``. A group of size 1 does not communicate."""
+class Ranks:
+    """Processes that share each batch. This one is ``rank`` of ``size``. A single process does not communicate."""
 
     rank: int = 0
     size: int = 1
@@ -56,14 +56,14 @@ class Group:
 
         Raises
         ------
-        GroupLost
-            A process exited. With nccl, this process may be terminated instead after the timeout of the group.
+        RankLost
+            A process exited. With nccl, this process may be terminated instead after the timeout.
         """
         if self.size > 1:
             try:
                 distributed.all_reduce(x)
             except RuntimeError as error:
-                raise GroupLost(f"process {self.rank} of {self.size} lost another ({_first_line(error)})") from error
+                raise RankLost(f"process {self.rank} of {self.size} lost another ({_first_line(error)})") from error
         return x
 
     def mean(self, x: Tensor, dim: int) -> Tensor:
@@ -86,14 +86,14 @@ class Group:
 
 
 @contextmanager
-def join_group(
+def join_ranks(
     rank: int, size: int, address: str, *, backend: Backend = "gloo", timeout: float = 600.0
-) -> Iterator[Group]:
+) -> Iterator[Ranks]:
     """Join ``size`` processes at ``address`` (``tcp://host:port`` of rank 0, or ``file://`` on a shared folder).
 
     Raises
     ------
-    GroupLost
+    RankLost
         Not all processes joined within ``timeout`` seconds.
     """
     try:
@@ -101,11 +101,11 @@ def join_group(
             backend, init_method=address, rank=rank, world_size=size, timeout=timedelta(seconds=timeout)
         )
     except (RuntimeError, ValueError) as error:  # errors of torch are subclasses of RuntimeError
-        raise GroupLost(
+        raise RankLost(
             f"{address}: process {rank} of {size} did not meet the others ({_first_line(error)})"
         ) from error
     try:
-        yield Group(rank, size)
+        yield Ranks(rank, size)
     finally:
         distributed.destroy_process_group()
 
@@ -114,44 +114,44 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def share_batches(encoder: nn.Module, group: Group) -> None:
-    """Make the normalisation and dropout of the encoder act on whole batches. A group of size 1 changes nothing."""
-    if group.size == 1:
+def share_batches(encoder: nn.Module, ranks: Ranks) -> None:
+    """Make the normalisation and dropout of the encoder act on whole batches. With one process, nothing changes."""
+    if ranks.size == 1:
         return
     for block in encoder.modules():
-        if isinstance(block, Block):
-            block.norm = _SharedNorm(block.norm, group)
-            block.dropout = _SharedDropout(block.dropout, group)
+        if isinstance(block, ConvBlock):
+            block.norm = _SharedNorm(block.norm, ranks)
+            block.dropout = _SharedDropout(block.dropout, ranks)
 
 
 class _SharedDropout(ChannelDropout):
     """Channel dropout that draws the masks of the whole batch and takes the rows of this process."""
 
-    def __init__(self, own: ChannelDropout, group: Group) -> None:
+    def __init__(self, own: ChannelDropout, ranks: Ranks) -> None:
         super().__init__(own.share, own.channels)
-        self.group = group
+        self.ranks = ranks
         self.train(own.training)
 
     def _factors(self, images: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
-        return super()._factors(self.group.trials, like, generator)[self.group.part(self.group.trials)]
+        return super()._factors(self.ranks.trials, like, generator)[self.ranks.part(self.ranks.trials)]
 
 
 class _SharedNorm(nn.BatchNorm2d):
     """Batch normalisation with the moments of the whole batch. Parameter names are unchanged."""
 
-    def __init__(self, own: nn.BatchNorm2d, group: Group) -> None:
+    def __init__(self, own: nn.BatchNorm2d, ranks: Ranks) -> None:
         super().__init__(own.num_features, eps=own.eps, momentum=NORM_MOMENTUM)
         self.to(own.weight)
         self.load_state_dict(own.state_dict())
-        self.group = group
+        self.ranks = ranks
         self.train(own.training)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        count = self.group.trials * x.shape[2] * x.shape[3]
-        mean = _SumOverProcesses.apply(x.sum((0, 2, 3)), self.group)[:, None, None] / count
-        variance = _SumOverProcesses.apply((x - mean).square().sum((0, 2, 3)), self.group)[:, None, None] / count
+        count = self.ranks.trials * x.shape[2] * x.shape[3]
+        mean = _SumOverProcesses.apply(x.sum((0, 2, 3)), self.ranks)[:, None, None] / count
+        variance = _SumOverProcesses.apply((x - mean).square().sum((0, 2, 3)), self.ranks)[:, None, None] / count
         with torch.no_grad():
             cast(Tensor, self.num_batches_tracked).add_(1)
             cast(Tensor, self.running_mean).lerp_(mean.flatten(), NORM_MOMENTUM)
@@ -165,10 +165,10 @@ class _SumOverProcesses(torch.autograd.Function):
     """Sum over processes. The gradient is the sum of the gradients of all processes."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
-        ctx.group = group
-        return group.sum(x.clone())
+    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        return ranks.sum(x.clone())
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.group.sum(grad.clone()), None
+        return ctx.ranks.sum(grad.clone()), None

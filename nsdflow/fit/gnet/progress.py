@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nsdflow.fit.gnet.step import Network
+    from nsdflow.fit.gnet.step import TrainingModules
 
 __all__ = ["Progress", "gather", "restore", "snapshot"]
 
@@ -26,14 +26,14 @@ class Progress:
     holdout_accuracy: dict[str, list[Tensor]] = field(default_factory=dict)
 
 
-def snapshot(network: Network) -> dict[str, dict[str, Tensor]]:
+def snapshot(network: TrainingModules) -> dict[str, dict[str, Tensor]]:
     """Copy all parameters and running statistics to the CPU."""
     states: dict[str, Mapping[str, Tensor]] = {"encoder": network.encoder.state_dict()}
     states |= {f"readout:{name}": readout.state_dict() for name, readout in network.readouts.items()}
     return {part: {key: value.cpu().clone() for key, value in state.items()} for part, state in states.items()}
 
 
-def gather(network: Network, progress: Progress) -> dict[str, Any]:
+def gather(network: TrainingModules, progress: Progress) -> dict[str, Any]:
     """Collect the full state of a training between two epochs, for :func:`restore`."""
     optimizers = {f"readout:{name}": optimizer.state_dict() for name, optimizer in network.readout_optimizers.items()}
     if network.encoder_optimizer is not None:
@@ -42,7 +42,7 @@ def gather(network: Network, progress: Progress) -> dict[str, Any]:
     return {"network": snapshot(network), "optimizers": optimizers, "progress": now}
 
 
-def restore(state: Mapping[str, Any], network: Network) -> Progress:
+def restore(state: Mapping[str, Any], network: TrainingModules) -> Progress:
     """Load a state from :func:`gather` into ``network``, and return its progress."""
     network.encoder.load_state_dict(state["network"]["encoder"])
     for name, readout in network.readouts.items():

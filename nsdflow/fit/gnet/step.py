@@ -11,7 +11,7 @@ from torch.optim import Adam
 
 from nsdflow.errors import RunError
 from nsdflow.fit.gnet.loss import backpropagate
-from nsdflow.fit.gnet.parallel import Group, share_batches
+from nsdflow.fit.gnet.parallel import Ranks, share_batches
 from nsdflow.fit.precision import encoder_arithmetic, resolve_precision
 from nsdflow.models.compiled_readout import compiled_read_out, compiles
 from nsdflow.models.compiled_trunk import TrunkFunction, compiled_trunk, trunk_compiles
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from nsdflow.models.flexible_pooling import Pointwise
     from nsdflow.models.gnet import Readout
 
-__all__ = ["Batch", "Network", "Step", "build_network", "choose_pointwise", "choose_step", "choose_trunk"]
+__all__ = ["TrialBatch", "TrainingModules", "TrainStep", "build_modules", "choose_pointwise", "choose_step", "choose_trunk"]
 
 
 @dataclass(frozen=True)
-class Network:
+class TrainingModules:
     """Modules to train, and their optimizers.
 
     Parameters
@@ -44,7 +44,7 @@ class Network:
         Optimizer of the encoder; None if the encoder is frozen.
     readout_optimizers : mapping of str to torch.optim.Adam
         Optimizer of each readout.
-    group : Group
+    ranks : Ranks
         Processes that share each batch.
     trunk : callable, optional
         Trunk of the encoder, plain or compiled; None if the encoder has no trunk.
@@ -56,13 +56,13 @@ class Network:
     readouts: Mapping[str, Readout]
     encoder_optimizer: Adam | None
     readout_optimizers: Mapping[str, Adam]
-    group: Group
+    ranks: Ranks
     trunk: TrunkFunction | None
     pointwise: Pointwise
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrialBatch:
     """Trials of one subject.
 
     Parameters
@@ -84,19 +84,19 @@ class Batch:
 
 
 #: Function that trains on a batch and returns the squared error (voxel,).
-Step = Callable[[Network, Batch, "TrainSettings"], "Tensor"]
+TrainStep = Callable[[TrainingModules, TrialBatch, "TrainSettings"], "Tensor"]
 
 
-def build_network(
+def build_modules(
     encoder: nn.Module,
     readouts: Mapping[str, Readout],
     settings: TrainSettings,
     device: torch.device,
-    group: Group | None = None,
-) -> Network:
+    ranks: Ranks | None = None,
+) -> TrainingModules:
     """Move the modules to ``device``, set their training mode, and create their optimizers."""
-    group = group or Group()
-    share_batches(encoder, group)
+    ranks = ranks or Ranks()
+    share_batches(encoder, ranks)
     if device.type == "cuda":  # tensor cores need the channels-last memory format
         encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the types of torch
     encoder.to(device).train(settings.train_encoder or settings.frozen_encoder == "train")
@@ -108,13 +108,13 @@ def build_network(
         trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
     for readout in readouts.values():
         readout.to(device)
-    return Network(
+    return TrainingModules(
         encoder=encoder,
         readouts=readouts,
         encoder_optimizer=_adam(trained, settings) if trained else None,
         readout_optimizers={name: _adam(readout.parameters(), settings) for name, readout in readouts.items()},
-        group=group,
-        trunk=choose_trunk(encoder, settings, device, group) if isinstance(encoder, Encoder) else None,
+        ranks=ranks,
+        trunk=choose_trunk(encoder, settings, device, ranks) if isinstance(encoder, Encoder) else None,
         pointwise=choose_pointwise(settings, device),
     )
 
@@ -130,7 +130,7 @@ def choose_pointwise(settings: TrainSettings, device: torch.device) -> Pointwise
     return compiled_read_out if _compile(settings, device, compiles) else read_out
 
 
-def choose_trunk(encoder: Encoder, settings: TrainSettings, device: torch.device, group: Group) -> TrunkFunction:
+def choose_trunk(encoder: Encoder, settings: TrainSettings, device: torch.device, ranks: Ranks) -> TrunkFunction:
     """Return the trunk for ``settings.kernels``. A trunk over several processes is plain, because it communicates.
 
     Raises
@@ -138,7 +138,7 @@ def choose_trunk(encoder: Encoder, settings: TrainSettings, device: torch.device
     RunError
         ``kernels`` is "compiled", but compilation fails.
     """
-    if group.size == 1 and _compile(settings, device, trunk_compiles):
+    if ranks.size == 1 and _compile(settings, device, trunk_compiles):
         return compiled_trunk(encoder.trunk, settings.batch_size)
     return cast(TrunkFunction, encoder.trunk)
 
@@ -153,46 +153,46 @@ def _compile(settings: TrainSettings, device: torch.device, works: Callable[[tor
     return False
 
 
-def choose_step(settings: TrainSettings) -> Step:
+def choose_step(settings: TrainSettings) -> TrainStep:
     """Return the step function for the settings."""
     if not settings.train_encoder:
         return _readout_step
     return _published_step if settings.protocol == "published" else _joint_step
 
 
-def _published_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
+def _published_step(network: TrainingModules, batch: TrialBatch, settings: TrainSettings) -> Tensor:
     """Update the trunk; then update the readout with a second pass through the updated trunk."""
     encoder, trunk = cast(Encoder, network.encoder), cast(TrunkFunction, network.trunk)
     with torch.set_grad_enabled(settings.train_prefilter):
         maps = _run(encoder.prefilter, settings, batch.images)
     levels = _run(trunk, settings, maps, batch.generator)
     _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=False)
-    _update(network.encoder_optimizer, network.group)
+    _update(network.encoder_optimizer, network.ranks)
     with torch.no_grad():
         if settings.train_prefilter:  # the update changed the prefilter
             maps = _run(encoder.prefilter, settings, batch.images)
         levels = _run(trunk, settings, maps, batch.generator)
     errors = _backpropagate(network, batch, levels, settings, into_encoder=False, into_readout=True)
-    _update(network.readout_optimizers[batch.subject], network.group)
+    _update(network.readout_optimizers[batch.subject], network.ranks)
     return errors
 
 
-def _joint_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
+def _joint_step(network: TrainingModules, batch: TrialBatch, settings: TrainSettings) -> Tensor:
     """Update the encoder and the readout with one pass."""
     encoder, trunk = cast(Encoder, network.encoder), cast(TrunkFunction, network.trunk)
     levels = _run(trunk, settings, _run(encoder.prefilter, settings, batch.images), batch.generator)
     errors = _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=True)
-    _update(network.encoder_optimizer, network.group)
-    _update(network.readout_optimizers[batch.subject], network.group)
+    _update(network.encoder_optimizer, network.ranks)
+    _update(network.readout_optimizers[batch.subject], network.ranks)
     return errors
 
 
-def _readout_step(network: Network, batch: Batch, settings: TrainSettings) -> Tensor:
+def _readout_step(network: TrainingModules, batch: TrialBatch, settings: TrainSettings) -> Tensor:
     """Update only the readout, on a frozen encoder."""
     with torch.no_grad():
         levels = _run(network.encoder, settings, batch.images, batch.generator)
     errors = _backpropagate(network, batch, levels, settings, into_encoder=False, into_readout=True)
-    _update(network.readout_optimizers[batch.subject], network.group)
+    _update(network.readout_optimizers[batch.subject], network.ranks)
     return errors
 
 
@@ -202,8 +202,8 @@ def _run(module: Callable[..., Any], settings: TrainSettings, x: Tensor, *genera
 
 
 def _backpropagate(
-    network: Network,
-    batch: Batch,
+    network: TrainingModules,
+    batch: TrialBatch,
     levels: Sequence[Tensor],
     settings: TrainSettings,
     *,
@@ -217,7 +217,7 @@ def _backpropagate(
         into_encoder=into_encoder,
         into_readout=into_readout,
         l1=settings.l1,
-        group=network.group,
+        ranks=network.ranks,
         pointwise=network.pointwise,
     )
 
@@ -226,9 +226,9 @@ def _adam(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> Adam:
     return Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
-def _update(optimizer: Adam | None, group: Group) -> None:
+def _update(optimizer: Adam | None, ranks: Ranks) -> None:
     """Apply an optimizer step, and clear the gradients before the next step."""
     if optimizer is not None:
-        group.sum_gradients(parameter for part in optimizer.param_groups for parameter in part["params"])
+        ranks.sum_gradients(parameter for part in optimizer.param_groups for parameter in part["params"])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

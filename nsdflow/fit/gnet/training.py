@@ -37,10 +37,10 @@ from torch import Tensor, nn
 from nsdflow.fit.checkpoint import check_fingerprint, load_state, save_state
 from nsdflow.fit.gnet.evaluate import evaluate
 from nsdflow.fit.gnet.inputs import PrefilterCache, choose_cache, load_inputs
-from nsdflow.fit.gnet.parallel import Group
+from nsdflow.fit.gnet.parallel import Ranks
 from nsdflow.fit.gnet.progress import Progress, gather, restore, snapshot
 from nsdflow.fit.gnet.settings import TrainSettings
-from nsdflow.fit.gnet.step import Batch, Network, build_network, choose_step
+from nsdflow.fit.gnet.step import TrialBatch, TrainingModules, build_modules, choose_step
 from nsdflow.fit.gnet.trials import DeviceTrials, Trials, check_trials, digest, to_device
 from nsdflow.fit.precision import Precision, arithmetic, resolve_precision
 from nsdflow.fit.streams import numpy_stream, seed_of
@@ -53,9 +53,9 @@ __all__ = ["TrainResult", "TrainSettings", "Trials", "train"]
 
 #: Distance in pixels between the samples of each image in the fingerprint. All images of NSD take 11 GB.
 IMAGE_STEP = 16
-#: Seconds between calls of ``should_stop``, which may read a file, in a group of size 1.
-_STOP_INTERVAL = 2.0
-#: Batches between calls of ``should_stop`` in a larger group.
+#: Seconds between calls of ``should_stop``, which may read a file, in a single process.
+_STOP_INTERVAL_S = 2.0
+#: Batches between calls of ``should_stop`` if several processes train.
 _STOP_BATCHES = 20
 
 
@@ -117,7 +117,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
-    group: Group | None = None,
+    ranks: Ranks | None = None,
 ) -> TrainResult:
     """Train ``encoder`` and ``readouts`` together. The arguments are not modified; the result holds copies.
 
@@ -135,13 +135,13 @@ def train(
     checkpoint : str or pathlib.Path, optional
         File that stores the full state after every epoch. A training resumes from this file if it exists.
     should_stop : callable
-        Called before every epoch and every two seconds between batches (every 20 batches in a group). If it returns
+        Called before every epoch and every two seconds between batches (every 20 batches in several processes). If it returns
         True, training returns with status "stopped". The next call repeats the unfinished epoch.
     on_epoch : callable
         Called with each new record of the history, plus ``epochs`` (the total number) and ``best_epoch``.
     on_batch : callable
         Called as often as ``should_stop``, with the numbers of finished and of all batches of the epoch.
-    group : Group, optional
+    ranks : Ranks, optional
         Processes that share each batch (:mod:`nsdflow.fit.gnet.parallel`). They pass the same arguments except the
         device. The first writes the checkpoint and calls ``on_epoch``. All stop if ``should_stop`` is True in any.
 
@@ -154,9 +154,9 @@ def train(
     device = torch.device(device)
     check_trials(images, trials, readouts)
     precision = resolve_precision(settings.precision, device)
-    group = group or Group()
+    ranks = ranks or Ranks()
     copies = {subject: copy.deepcopy(readouts[subject]) for subject in trials}
-    network = build_network(copy.deepcopy(encoder), copies, settings, device, group)
+    network = build_modules(copy.deepcopy(encoder), copies, settings, device, ranks)
     subjects = {subject: to_device(trials[subject], network.readouts[subject], device) for subject in trials}
     state = None if checkpoint is None else load_state(checkpoint)
     cache = _cache(settings, network, images, device, precision, state)
@@ -179,17 +179,17 @@ def train(
             record["seconds"] = time.perf_counter() - started
             progress.history.append(record)
             progress.epoch += 1
-            if checkpoint is not None and group.rank == 0:
+            if checkpoint is not None and ranks.rank == 0:
                 save_state(checkpoint, gather(network, progress) | {"fingerprint": fingerprint})
-            if group.rank == 0:
+            if ranks.rank == 0:
                 on_epoch({**record, "epochs": settings.epochs, "best_epoch": progress.best_epoch})
-    group.any(False, device)  # all processes wait for the first to write the last checkpoint
+    ranks.any(False, device)  # all processes wait for the first to write the last checkpoint
     return _result(status, encoder, network, progress, precision, cache)
 
 
 def _cache(
     settings: TrainSettings,
-    network: Network,
+    network: TrainingModules,
     images: Tensor,
     device: torch.device,
     precision: Precision,
@@ -202,11 +202,11 @@ def _cache(
         found: PrefilterCache = state["fingerprint"]["prefilter_cache"]
         return found
     here = choose_cache(network.encoder, images, device, precision)
-    return "none" if network.group.any(here == "none", device) else here
+    return "none" if network.ranks.any(here == "none", device) else here
 
 
 def _train_epoch(
-    network: Network,
+    network: TrainingModules,
     images: Tensor,
     subjects: Mapping[str, DeviceTrials],
     settings: TrainSettings,
@@ -215,24 +215,24 @@ def _train_epoch(
     on_batch: Callable[[int, int], None],
 ) -> dict[str, float] | None:
     """Train on every batch once; return squared errors per subject (voxel mean, trial sum), or None if stopped."""
-    step, group = choose_step(settings), network.group
+    step, ranks = choose_step(settings), network.ranks
     batches = _batches(subjects, settings, epoch)
     generator = torch.Generator(images.device)
     errors = {subject: torch.zeros((), dtype=torch.float64, device=images.device) for subject in subjects}
     asked = -math.inf
     for number, (name, trials) in enumerate(batches):
-        # processes of a group must call should_stop at the same batch, so they count batches instead of seconds
-        due = time.monotonic() >= asked + _STOP_INTERVAL if group.size == 1 else number % _STOP_BATCHES == 0
+        # all processes must call should_stop at the same batch, so they count batches instead of seconds
+        due = time.monotonic() >= asked + _STOP_INTERVAL_S if ranks.size == 1 else number % _STOP_BATCHES == 0
         if due:
-            if group.any(should_stop(), images.device):
+            if ranks.any(should_stop(), images.device):
                 return None
             asked = time.monotonic()
-            if group.rank == 0:
+            if ranks.rank == 0:
                 on_batch(number, len(batches))
         subject = subjects[name]
-        group.trials = trials.stop - trials.start
-        own = group.part(group.trials)
-        batch = Batch(
+        ranks.trials = trials.stop - trials.start
+        own = ranks.part(ranks.trials)
+        batch = TrialBatch(
             subject=name,
             images=images[subject.rows[trials][own]],
             responses=subject.responses[trials][own],
@@ -241,7 +241,7 @@ def _train_epoch(
             ),
         )
         errors[name] += step(network, batch, settings).mean()
-    return {subject: float(group.sum(error)) for subject, error in errors.items()}
+    return {subject: float(ranks.sum(error)) for subject, error in errors.items()}
 
 
 def _batches(subjects: Mapping[str, DeviceTrials], settings: TrainSettings, epoch: int) -> list[tuple[str, slice]]:
@@ -262,7 +262,7 @@ def _batches(subjects: Mapping[str, DeviceTrials], settings: TrainSettings, epoc
 
 
 def _evaluate_epoch(
-    network: Network,
+    network: TrainingModules,
     images: Tensor,
     subjects: Mapping[str, DeviceTrials],
     settings: TrainSettings,
@@ -280,7 +280,7 @@ def _evaluate_epoch(
             subject.holdout_responses,
             batch_size=settings.batch_size,
             precision=precision,
-            group=network.group,
+            ranks=network.ranks,
         )
         for name, subject in subjects.items()
     }
@@ -335,7 +335,7 @@ def _fingerprint(
 def _result(
     status: Literal["done", "stopped"],
     encoder: nn.Module,
-    network: Network,
+    network: TrainingModules,
     progress: Progress,
     precision: Precision,
     cache: PrefilterCache,
@@ -359,7 +359,7 @@ def _result(
 
 
 def _modules(
-    encoder: nn.Module, network: Network, state: Mapping[str, Mapping[str, Any]]
+    encoder: nn.Module, network: TrainingModules, state: Mapping[str, Mapping[str, Any]]
 ) -> tuple[nn.Module, dict[str, Readout]]:
     """Load a snapshot into copies of the modules."""
     encoder = copy.deepcopy(encoder).cpu().eval()

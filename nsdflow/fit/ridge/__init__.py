@@ -19,7 +19,7 @@ from nsdflow.fit.ridge.forms import (
     system_dtype,
 )
 from nsdflow.fit.ridge.memory import RidgeMemory, RidgeShape, plan_memory
-from nsdflow.fit.ridge.selection import Selection
+from nsdflow.fit.ridge.selection import LambdaSelection
 from nsdflow.fit.ridge.solver import RidgeFit, RidgeProblem, fit
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ __all__ = [
     "RidgeShape",
     "RidgeSystem",
     "Scorer",
-    "Selection",
+    "LambdaSelection",
     "cheaper_form",
     "fit",
     "float32_suffices",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "TILE",
+    "TILE_ROWS",
     "add_products_",
     "factor_",
     "forward_",
@@ -26,12 +26,12 @@ __all__ = [
 ]
 
 #: Rows per tile.
-TILE = 512
+TILE_ROWS = 512
 
 Tiles = Sequence[slice]
 
 
-def make_tiles(used: Tensor, tile: int = TILE) -> list[slice]:
+def make_tiles(used: Tensor, tile: int = TILE_ROWS) -> list[slice]:
     """Split the rows marked in ``used`` (n,) bool into tiles of at most ``tile`` consecutive rows."""
     zero = torch.zeros(1, dtype=torch.int8)
     edges = torch.diff(used.cpu().to(torch.int8), prepend=zero, append=zero)

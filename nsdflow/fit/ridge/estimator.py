@@ -12,7 +12,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
-from nsdflow.fit.ridge.selection import Selection
+from nsdflow.fit.ridge.selection import LambdaSelection
 from nsdflow.fit.ridge.solver import RidgeFit, RidgeProblem, fit
 
 __all__ = ["RidgeCV"]
@@ -110,7 +110,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         targets = y[:, None] if self._flat else y
         problem = RidgeProblem(
             tuple(float(strength) for strength in self.lambdas),
-            Selection(_method(self.cv)),
+            LambdaSelection(_method(self.cv)),
             intercept=self.fit_intercept,
             standardise=self.standardise,
             precision=_precision(self.precision, X),

@@ -60,7 +60,7 @@ __all__ = [
 Form = Literal["primal", "primal64", "dual"]
 
 #: Largest float32 rounding error of the trace of the system, in units of lambda, for a float32 factorisation.
-FLOAT32_ROUNDING = 0.05
+FACTOR_ROUNDING = 0.05
 #: Rows of a Gram matrix per product.
 GRAM_TILE = 192
 
@@ -95,7 +95,7 @@ def float32_suffices(trace: float, strength: float) -> bool:
 
     Rounding is relative to the largest eigenvalue, which is at most the trace.
     """
-    return torch.finfo(torch.float32).eps * trace <= FLOAT32_ROUNDING * strength
+    return torch.finfo(torch.float32).eps * trace <= FACTOR_ROUNDING * strength
 
 
 def system_dtype(form: Form) -> torch.dtype:

@@ -15,14 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from nsdflow.errors import PlanError
-from nsdflow.fit.ridge.cholesky import TILE
+from nsdflow.fit.ridge.cholesky import TILE_ROWS
 from nsdflow.fit.ridge.solver import RidgeProblem, choose_form
-from nsdflow.fit.ridge.system import COLUMNS
+from nsdflow.fit.ridge.system import COLUMNS_AT_ONCE
 
-__all__ = ["OVERHEAD", "RidgeMemory", "RidgeShape", "plan_memory"]
+__all__ = ["OVERHEAD_BYTES", "RidgeMemory", "RidgeShape", "plan_memory"]
 
 #: Bytes for the workspace of libraries and for memory that the allocator does not release.
-OVERHEAD = 12 << 20
+OVERHEAD_BYTES = 12 << 20
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RidgeMemory:
     """R (m, side) and the operators O (side, m) of a fold."""
     kept: int
     """Coefficients and losses."""
-    overhead: int = OVERHEAD
+    overhead: int = OVERHEAD_BYTES
 
     @property
     def bytes(self) -> int:
@@ -88,14 +88,14 @@ def plan_memory(shape: RidgeShape, problem: RidgeProblem, *, double: bool | None
     system = s * side**2 + (4 * n * p if primal else 0)
     read = 4 if shape.from_disk else 0
     gram = RidgeMemory(system, n * f * (12 if double and not primal else 4 + read), 0, 0)
-    panel = 3 * s * TILE * side
+    panel = 3 * s * TILE_ROWS * side
     factor = RidgeMemory(system, panel, 3 * s * m * side, 0)
     kept = 4 * side * shape.voxels if shape.keep else 0
     losses = 8 * len(problem.lambdas) * shape.voxels
     converted = s * side if primal or double else 0
     left = o * m // max(1, n)  # observations held out in the largest fold
     scoring = b * (4 * o + 4 * n + converted + left * (4 + 3 * s + 8) + m * s)
-    columns = min(b, COLUMNS)
+    columns = min(b, COLUMNS_AT_ONCE)
     closed = b * (4 * o + (4 + s + 8 + 8) * n) + s * side * columns
     operators = m * side * ((s if primal else 4) * (lambdas - 1) + 2 * s)
     score = RidgeMemory(system, scoring if m else closed, operators, losses)

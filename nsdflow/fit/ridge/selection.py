@@ -24,14 +24,14 @@ from torch import Tensor
 from nsdflow.fit.ridge.inputs import Columns, Observations, as_tensor, blocks
 from nsdflow.fit.ridge.system import DualSystem, System
 
-__all__ = ["CLOSED", "Closed", "Folds", "Selection", "fold_order", "make_folds", "score_closed", "score_fold"]
+__all__ = ["CLOSED", "Closed", "Folds", "LambdaSelection", "fold_order", "make_folds", "score_closed", "score_fold"]
 
 Closed = Literal["loo", "gcv"]
 CLOSED = get_args(Closed)
 
 
 @dataclass(frozen=True)
-class Selection:
+class LambdaSelection:
     """Selection of lambda.
 
     Parameters
@@ -64,7 +64,7 @@ class Selection:
 Folds = Sequence[Tensor]
 
 
-def make_folds(selection: Selection, observations: Observations) -> Folds:
+def make_folds(selection: LambdaSelection, observations: Observations) -> Folds:
     """Draw the folds of images at random, and mark the observations (observation,) held out in each.
 
     Raises

@@ -20,7 +20,7 @@ from nsdflow.fit.ridge.products import Precision, accumulate, cross_products, fl
 from nsdflow.fit.ridge.selection import (
     CLOSED,
     Folds,
-    Selection,
+    LambdaSelection,
     centred,
     fold_order,
     make_folds,
@@ -43,7 +43,7 @@ class RidgeProblem:
     ----------
     lambdas : tuple of float
         Candidate lambdas, positive.
-    selection : Selection
+    selection : LambdaSelection
         Selection of lambda per voxel.
     intercept : bool
         Fit an unpenalised intercept.
@@ -58,7 +58,7 @@ class RidgeProblem:
     """
 
     lambdas: tuple[float, ...]
-    selection: Selection = field(default_factory=Selection)
+    selection: LambdaSelection = field(default_factory=LambdaSelection)
     intercept: bool = True
     standardise: bool = True
     form: Literal["auto", "primal", "dual"] = "auto"

@@ -40,7 +40,7 @@ __all__ = ["DualSystem", "PrimalSystem", "System", "SystemForm"]
 SystemForm = Literal["primal", "dual"]
 
 #: Right sides per solve, and rows of Z per product.
-COLUMNS = 1024
+COLUMNS_AT_ONCE = 1024
 
 
 class System(Protocol):
@@ -78,7 +78,7 @@ class _Solver:
 
     def solve(self, T: Tensor) -> Tensor:
         """Replace T (side, m) by A^-1 T in place, and return it."""
-        for some in blocks(T.shape[1], COLUMNS):
+        for some in blocks(T.shape[1], COLUMNS_AT_ONCE):
             solve_(self.S, self.tiles, T[:, some])
         return T
 
@@ -170,7 +170,7 @@ class PrimalSystem(_Solver):
         self.mu = share @ self.X if self.intercept else self.X.new_zeros(self.X.shape[1])
         self.q = c.sqrt().to(self.dtype)
         self.S.zero_()
-        for some in blocks(len(self.X), COLUMNS):
+        for some in blocks(len(self.X), COLUMNS_AT_ONCE):
             add_products_(self.S, self._Z(some).T, self.tiles)
         self.diagonal = self.S.diagonal().clone()
 
@@ -183,7 +183,7 @@ class PrimalSystem(_Solver):
 
     def right(self, B: Tensor) -> Tensor:
         T = torch.zeros(self.side, B.shape[1], dtype=self.dtype)
-        for some in blocks(len(self.X), COLUMNS):
+        for some in blocks(len(self.X), COLUMNS_AT_ONCE):
             T.addmm_(self._Z(some).T, B[some].to(self.dtype))
         return T
 
@@ -199,7 +199,7 @@ class PrimalSystem(_Solver):
     def left_out(self, strength: float) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         # with A = L L', h_i = Z_i'A^-1 Z_i = |L^-1 Z_i|^2, and e = B - Z A^-1 Z'B
         h = torch.zeros(len(self.X), dtype=torch.float64)
-        for some in blocks(len(self.X), COLUMNS):
+        for some in blocks(len(self.X), COLUMNS_AT_ONCE):
             V = self._Z(some).T.contiguous()  # (feature, row); forward_ makes it L^-1 Z'
             forward_(self.S, self.tiles, V)
             h[some] = V.square().sum(0, dtype=torch.float64)
@@ -207,7 +207,7 @@ class PrimalSystem(_Solver):
         def residuals(B: Tensor) -> Tensor:
             W = self.solve(self.right(B))  # A^-1 Z'B, (feature, voxel)
             E = B.to(self.dtype, copy=True)
-            for some in blocks(len(self.X), COLUMNS):
+            for some in blocks(len(self.X), COLUMNS_AT_ONCE):
                 E[some].addmm_(self._Z(some), W, alpha=-1)
             return E
 

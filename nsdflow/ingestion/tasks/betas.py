@@ -39,7 +39,7 @@ from nsdflow.store.verify import check_whole
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nsdflow.nsd.betas import Block
+    from nsdflow.nsd.betas import BetaBlock
     from nsdflow.store.shards import ShardedArray
 
 __all__ = ["SAMPLED_SESSIONS", "copy_session", "gather_statistics", "verify_subject", "write_session"]
@@ -188,7 +188,7 @@ def _same_files(before: str, group: str) -> bool:
     return all(one[key] == other[key] for key in ("chunk_grid", "chunk_key_encoding", "codecs", "data_type"))
 
 
-def _by_chunk(blocks: Iterator[Block], trials: int, voxels: int, array: ShardedArray) -> NDArray[Any]:
+def _by_chunk(blocks: Iterator[BetaBlock], trials: int, voxels: int, array: ShardedArray) -> NDArray[Any]:
     """A session as (chunk, trial, voxel of the chunk): each chunk one piece of memory, ready to be written."""
     width = array.chunk[1]
     chunks = np.empty((-(-voxels // width), trials, width), array.dtype)

@@ -18,7 +18,7 @@ from nsdflow.nsd.design import Design, read_coco_ids, read_design
 from nsdflow.nsd.images import read_images, resize_images
 from nsdflow.store.build import create_stimuli
 from nsdflow.store.chunks import read_region
-from nsdflow.store.schema import STIMULI
+from nsdflow.store.schema import STIMULI_GROUP
 from nsdflow.store.shards import open_sharded, write_shard
 from nsdflow.store.verify import check_whole
 
@@ -45,7 +45,7 @@ def select_images(source: Source, images: str, sessions: Mapping[str, Sequence[i
     source : Source
         Where NSD is.
     images : {"shown", "subjects", "all"}
-        Which, see :data:`nsdflow.ingestion.settings.IMAGES`.
+        Which, see :data:`nsdflow.ingestion.settings.IMAGE_CHOICES`.
     sessions : mapping
         Ingested sessions by subject.
     count : int
@@ -109,7 +109,7 @@ def write_images(job: ImageShardJob) -> dict[str, Any]:
 
 def _chunks(job: ImageJob, ids: NDArray[np.int64], chunk: int) -> Iterator[NDArray[np.uint8]]:
     """Chunks of resized images, read some chunks at a time."""
-    before = f"{job.before}/{STIMULI}"
+    before = f"{job.before}/{STIMULI_GROUP}"
     has_before = job.before is not None and exists(f"{before}/zarr.json")
     old_ids = read_coordinate(before, "nsd_id") if has_before else np.empty(0, np.int64)
     step = chunk * max(1, IMAGES_AT_ONCE // chunk)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nsdflow.io.paths import is_local
 from nsdflow.nsd.source import Source
-from nsdflow.store.schema import STIMULI, Cut
+from nsdflow.store.schema import STIMULI_GROUP, Cut
 
 __all__ = ["ImageJob", "ImageShardJob", "SessionJob", "SubjectJob", "TableJob", "VerifyJob"]
 
@@ -96,7 +96,7 @@ class ImageJob:
     source: Source
     built: str
     images: str
-    """Which images, one of :data:`nsdflow.ingestion.settings.IMAGES`."""
+    """Which images, one of :data:`nsdflow.ingestion.settings.IMAGE_CHOICES`."""
     sessions: Mapping[str, tuple[int, ...]]
     """Sessions by subject."""
     count: int
@@ -108,7 +108,7 @@ class ImageJob:
     @property
     def group(self) -> str:
         """Path or URL of the images' group."""
-        return f"{self.built}/{STIMULI}"
+        return f"{self.built}/{STIMULI_GROUP}"
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from nsdflow.nsd.annotations.crops import CroppedImage
     from nsdflow.nsd.source import Source
 
-__all__ = ["CAPTIONS", "KINDS", "LEAST_VISIBLE", "AnnotationFile", "Found", "annotation_files"]
+__all__ = ["CAPTIONS_PER_IMAGE", "ANNOTATION_KINDS", "LEAST_VISIBLE", "AnnotationFile", "Found", "annotation_files"]
 
 #: COCO's files: ``instances_train2017.json``, ...; keypoints belong to instances, which are read before them.
-KINDS: Final = ("instances", "stuff", "captions", "person_keypoints")
+ANNOTATION_KINDS: Final = ("instances", "stuff", "captions", "person_keypoints")
 #: An annotation of which less is left after the crop is dropped.
 LEAST_VISIBLE: Final = 0.1
 #: Captions kept per image; a few photographs have more than five.
-CAPTIONS: Final = 5
+CAPTIONS_PER_IMAGE: Final = 5
 
 def annotation_files(folder: Source, splits: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Names of the annotation files of each split in a folder.
@@ -40,9 +40,9 @@ def annotation_files(folder: Source, splits: Sequence[str]) -> dict[str, tuple[s
     names = folder.sizes()
     found = {}
     for split in sorted(set(splits)):
-        found[split] = tuple(name for kind in KINDS if (name := f"{kind}_{split}.json") in names)
+        found[split] = tuple(name for kind in ANNOTATION_KINDS if (name := f"{kind}_{split}.json") in names)
         if not found[split]:
-            expected = ", ".join(f"{kind}_{split}.json" for kind in KINDS)
+            expected = ", ".join(f"{kind}_{split}.json" for kind in ANNOTATION_KINDS)
             raise MissingDataError(
                 f"{folder.join('')}: none of {expected}; get them from cocodataset.org, or name their folder"
             )
@@ -146,7 +146,7 @@ class AnnotationFile:
 
     def _add_caption(self, image: CroppedImage, size: tuple[int, int], entry: Any) -> None:
         texts = self.found.captions[image.nsd_id]
-        if len(texts) < CAPTIONS:
+        if len(texts) < CAPTIONS_PER_IMAGE:
             texts.append(" ".join(entry["caption"].split()))
 
     def _add_instance(self, image: CroppedImage, size: tuple[int, int], entry: Any) -> None:

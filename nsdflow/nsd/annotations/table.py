@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from nsdflow.errors import SourceError
-from nsdflow.nsd.annotations.files import CAPTIONS, LEAST_VISIBLE, AnnotationFile, Found, annotation_files
+from nsdflow.nsd.annotations.files import CAPTIONS_PER_IMAGE, LEAST_VISIBLE, AnnotationFile, Found, annotation_files
 from nsdflow.nsd.annotations.masks import decode_rle
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _table(images: Sequence[CroppedImage], found: Found) -> xr.Dataset:
     if unknown := set(found.category) - set(found.categories):
         raise SourceError(f"annotations of category {min(unknown)}, which no file names; fetch the files again")
     counts, areas = _by_image(nsd_ids, len(ids), instances)
-    captions = np.full((len(images), CAPTIONS), "", object)
+    captions = np.full((len(images), CAPTIONS_PER_IMAGE), "", object)
     for nsd_id, texts in found.captions.items():
         captions[np.searchsorted(nsd_ids, nsd_id), : len(texts)] = texts
     columns = instances.pop("column")[1]

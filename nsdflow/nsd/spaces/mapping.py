@@ -12,7 +12,7 @@ import numpy as np
 from nsdflow.errors import SelectionError, SourceError, one_of
 from nsdflow.nsd.spaces.grids import GRIDS, LAYERS, Grid, affine_of, functional_offset, grid_named
 from nsdflow.nsd.spaces.sampling import KERNELS, Points, valid_points
-from nsdflow.nsd.spaces.steps import Flip, Gather, Missing, Resample, Sample, Splat, Step, vote
+from nsdflow.nsd.spaces.steps import Flip, Gather, Missing, Resample, Sample, Splat, MappingStep, vote
 from nsdflow.nsd.spaces.transforms import (
     HEMISPHERES,
     Shape,
@@ -54,7 +54,7 @@ class SpaceMap:
         Surfaces of the subject on the way; empty where there are none.
     affine : numpy.ndarray or None
         (4, 4), indices of the target volume to mm; None on a surface.
-    steps : tuple of Step
+    steps : tuple of MappingStep
         What is done.
     """
 
@@ -66,7 +66,7 @@ class SpaceMap:
     method: str
     layers: tuple[str, ...]
     affine: NDArray[np.float64] | None
-    steps: tuple[Step, ...]
+    steps: tuple[MappingStep, ...]
 
     @property
     def source_size(self) -> int:
@@ -218,11 +218,11 @@ class _Files:
     def path(self, origin: str, target: str, hemisphere: str | None = None) -> str:
         return transform_path(self.subject, origin, target, hemisphere)
 
-    def volume_to_volume(self, shape: Shape) -> tuple[tuple[Step, ...], Shape]:
+    def volume_to_volume(self, shape: Shape) -> tuple[tuple[MappingStep, ...], Shape]:
         points, reached = read_points(self.source, self.path(self.start.file_name, self.end.file_name), shape)
         return self._turned(Sample(shape, (points,), self.method, self.missing), shape, reached), reached
 
-    def volume_to_surface(self, shape: Shape) -> tuple[tuple[Step, ...], tuple[int, ...]]:
+    def volume_to_surface(self, shape: Shape) -> tuple[tuple[MappingStep, ...], tuple[int, ...]]:
         sets, counts = [], (0, 0)
         for layer in self.layers:
             parts = [read_points(self.source, self.path(self.start.file_name, layer, h), shape)[0] for h in HEMISPHERES]
@@ -235,13 +235,13 @@ class _Files:
         gather, reached = self._gather("white", "fsaverage", counts)
         return (*steps, gather), reached
 
-    def surface_to_surface_gather(self, counts: tuple[int, ...]) -> tuple[tuple[Step, ...], tuple[int, ...]]:
+    def surface_to_surface_gather(self, counts: tuple[int, ...]) -> tuple[tuple[MappingStep, ...], tuple[int, ...]]:
         gather, reached = self._gather(self.start.file_name, self.end.file_name, counts)
         return (gather,), reached
 
-    def surface_to_anatomy_splat(self, counts: tuple[int, ...]) -> tuple[tuple[Step, ...], Shape]:
+    def surface_to_anatomy_splat(self, counts: tuple[int, ...]) -> tuple[tuple[MappingStep, ...], Shape]:
         reached = self._volume_shape(self.end)
-        steps: list[Step] = []
+        steps: list[MappingStep] = []
         if self.start.name == "fsaverage":
             steps.append(self._gather("fsaverage", "white", counts)[0])
         coordinates = tuple(
@@ -252,18 +252,18 @@ class _Files:
         )
         return (*steps, Splat(reached, coordinates)), reached
 
-    def anatomy_to_anatomy(self, shape: Shape) -> tuple[tuple[Step, ...], Shape]:
+    def anatomy_to_anatomy(self, shape: Shape) -> tuple[tuple[MappingStep, ...], Shape]:
         reached = self._volume_shape(self.end)
         return (Resample(shape, reached),), reached
 
-    def functional_to_functional(self, shape: Shape) -> tuple[tuple[Step, ...], Shape]:
+    def functional_to_functional(self, shape: Shape) -> tuple[tuple[MappingStep, ...], Shape]:
         reached = self._volume_shape(self.end)
         to_low = self.end.name == "func1pt8mm"
         axes = functional_offset(*((reached, shape) if to_low else (shape, reached)), to_low)
         coordinates = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
         return (Sample(shape, (valid_points(coordinates, shape),), self.method, self.missing),), reached
 
-    def _turned(self, sample: Sample, shape: Shape, reached: Shape) -> tuple[Step, ...]:
+    def _turned(self, sample: Sample, shape: Shape, reached: Shape) -> tuple[MappingStep, ...]:
         before = (Flip(shape),) if self.start.kind == "template" else ()
         after = (Flip(reached),) if self.end.kind == "template" else ()
         return (*before, sample, *after)

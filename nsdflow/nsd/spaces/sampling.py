@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["KERNELS", "Kernel", "Points", "cast_values", "padded", "sample", "valid_points"]
 
 #: Gathered taps of one block, in bytes: what the second cache of a core holds is fastest.
-BLOCK_BYTES: Final = 1 << 20
+SAMPLE_BLOCK_BYTES: Final = 1 << 20
 #: Volumes that are padded at once, in bytes.
 FRAME_BYTES: Final = 64 << 20
 
@@ -154,7 +154,7 @@ def _frame_blocks(frames: int, voxels: int) -> Iterator[slice]:
 
 
 def _point_blocks(points: int, taps: int) -> Iterator[slice]:
-    size = max(1, BLOCK_BYTES // (8 * taps))
+    size = max(1, SAMPLE_BLOCK_BYTES // (8 * taps))
     return (slice(start, min(start + size, points)) for start in range(0, points, size))
 
 

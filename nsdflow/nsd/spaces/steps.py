@@ -14,7 +14,7 @@ from nsdflow.nsd.spaces.splatting import splat
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Flip", "Gather", "Missing", "Resample", "Sample", "Splat", "Step", "vote"]
+__all__ = ["Flip", "Gather", "Missing", "Resample", "Sample", "Splat", "MappingStep", "vote"]
 
 Shape = tuple[int, int, int]
 #: What a missing voxel does to its neighbours.
@@ -23,7 +23,7 @@ Missing = Literal["propagate", "ignore"]
 LEAST_SHARE = 0.5
 
 
-class Step(Protocol):
+class MappingStep(Protocol):
     """One linear operation; values are flat in C order, vertices of the left hemisphere first."""
 
     def apply(self, values: NDArray[Any]) -> NDArray[np.float64]:
@@ -114,12 +114,12 @@ class Flip:
         return np.asarray(values).reshape(*self.shape, -1)[::-1].reshape(len(values), -1)
 
 
-def vote(steps: tuple[Step, ...], labels: NDArray[Any]) -> NDArray[np.float64]:
+def vote(steps: tuple[MappingStep, ...], labels: NDArray[Any]) -> NDArray[np.float64]:
     """Winner takes all: the label whose map of 0 and 1 arrives with the largest value, the lowest one of equals.
 
     Parameters
     ----------
-    steps : tuple of Step
+    steps : tuple of MappingStep
         A linear mapping.
     labels : (source, frame)
         Finite labels.

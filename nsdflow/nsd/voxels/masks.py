@@ -26,7 +26,7 @@ __all__ = ["VOXEL_SETS", "VoxelSet", "default_voxel_set", "inflate", "voxel_set"
 
 
 @dataclass(frozen=True)
-class Grid:
+class VoxelSource:
     """The files of one subject in one space, from which a set is made."""
 
     source: Source
@@ -90,7 +90,7 @@ class VoxelSet:
     """
 
     rule: str
-    choose: Callable[[Grid], Mask]
+    choose: Callable[[VoxelSource], Mask]
     spaces: tuple[str, ...]
     atlases: tuple[str, ...] = ()
 
@@ -124,7 +124,7 @@ def inflate(mask: Mask, *, wrap: bool = True) -> Mask:
     return weight >= 1
 
 
-def _tight(grid: Grid) -> Mask:
+def _tight(grid: VoxelSource) -> Mask:
     aseg = grid.aseg()
     general, kastner = (grid.atlas(name, aseg.shape) for name in ("nsdgeneral", "Kastner2015"))
     return np.asarray((aseg != 0) | (general == 1) | (kastner >= 0), dtype=bool)
@@ -212,7 +212,7 @@ def voxel_set(
         A file is on another grid, or broken.
     """
     layout.is_surface(space)
-    grid = Grid(source, subject, space, tuple(shape) if shape is not None else None, wrap)
+    grid = VoxelSource(source, subject, space, tuple(shape) if shape is not None else None, wrap)
     record = VOXEL_SETS.get(name)
     if record is not None and record.available(space, grid.atlases):
         return record.choose(grid)

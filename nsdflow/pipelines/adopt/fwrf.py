@@ -14,7 +14,7 @@ from nsdflow.models.published_fwrf import load_fwrf_file
 from nsdflow.pipelines.adopt.voxels import match_voxels, subject_table
 from nsdflow.pipelines.fwrf.features import candidates_of, layer_names, origin_of, sizes_of
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline
-from nsdflow.runs.parts import Publication, publish_parts, write_part
+from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["adopt_fwrf"]
 
 #: Largest distance between equal fields of the file and of the grid.
-TOLERANCE = 1e-4
+RADIUS_TOLERANCE = 1e-4
 
 
 def adopt_fwrf(path: str, store: Store, folder: RunFolder) -> None:
@@ -77,7 +77,7 @@ def adopt_fwrf(path: str, store: Store, folder: RunFolder) -> None:
         }
         results = fitted.assign_coords(coords).assign_attrs({**attrs, "image_size": size})
         write_part(folder.path, subject, {subject: results})
-    publish_parts(Publication(folder.path, store.url, tuple(positions)))
+    publish_parts(PublishPartsJob(folder.path, store.url, tuple(positions)))
 
 
 def _results(
@@ -86,7 +86,7 @@ def _results(
     """Arrays of one subject. Fields of the grid replace those of the file, which are rounded."""
     distance = np.abs(fitted.rf[order, None, :] - grid[None]).max(-1)
     nearest = distance.argmin(1)
-    if distance.min(1).max() > TOLERANCE:
+    if distance.min(1).max() > RADIUS_TOLERANCE:
         raise SourceError(f"{path}: fields that are not in the grid of 2,680 candidates of AlexNet-fwRF")
     unknown = np.full(len(order), np.nan, np.float32)
     feature = ("voxel", "feature")

@@ -19,7 +19,7 @@ from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import readout_arrays
 from nsdflow.pipelines.gnet.settings import GNetPipeline
 from nsdflow.pipelines.transfer import TransferPipeline, TransferPublication, publish_transfer
-from nsdflow.runs.parts import Publication, publish_parts, write_part
+from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,7 +70,7 @@ def adopt_gnet(files: Sequence[PublishedFile], store: Store, folder: RunFolder) 
     for file in files:
         results, state = _part(store, file, positions[file.path])
         write_part(folder.path, file.part, results, state)
-    publish_parts(Publication(folder.path, store.url, tuple(groups)))
+    publish_parts(PublishPartsJob(folder.path, store.url, tuple(groups)))
 
 
 def adopt_transfer(

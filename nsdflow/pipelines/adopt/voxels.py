@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["match_voxels", "subject_table"]
 
 #: Largest number of voxels per subject in a message.
-LISTED = 5
+LISTED_VOXELS = 5
 
 
 def match_voxels(
@@ -61,8 +61,8 @@ def match_voxels(
         found = np.asarray(pd.Index(table["flat_index"].values).get_indexer(flat_index[subject]), np.intp)
         missing = flat_index[subject][found < 0]
         if len(missing):
-            first = ", ".join(map(str, missing[:LISTED]))
-            more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
+            first = ", ".join(map(str, missing[:LISTED_VOXELS]))
+            more = f" and {len(missing) - LISTED_VOXELS} more" if len(missing) > LISTED_VOXELS else ""
             problems.append(
                 f"{subject}: {len(missing)} of {len(found)} voxels are not in the store: flat_index {first}{more}"
             )

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from nsdflow.runs.folder import RunFolder
 
 __all__ = [
-    "BlockJob",
+    "ImageBlockJob",
     "LayersJob",
     "ShareJob",
     "compute_block",
@@ -71,7 +71,7 @@ class LayersJob:
 
 
 @dataclass(frozen=True)
-class BlockJob:
+class ImageBlockJob:
     """One block of images."""
 
     pipeline: FeaturesPipeline
@@ -120,7 +120,7 @@ def plan_features(pipeline: FeaturesPipeline, *, store: str, folder: RunFolder) 
             Task(
                 f"features-{start:06d}",
                 compute_block,
-                BlockJob(pipeline, store, folder.path, start),
+                ImageBlockJob(pipeline, store, folder.path, start),
                 "features",
                 after=before,
                 pool="gpu",
@@ -228,7 +228,7 @@ def fit_projections(job: LayersJob) -> dict[str, Any]:
 
 
 @task("features.block", version=1)
-def compute_block(job: BlockJob) -> None:
+def compute_block(job: ImageBlockJob) -> None:
     """Compute one block of images and write the files that hold its rows."""
     config, opened = job.pipeline, open_store(job.store)
     ids = image_ids(opened, config)[job.start : job.start + config.images_per_task]

@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 #: Images per call of the network.
-BATCH = 50
+BATCH_IMAGES = 50
 
 
 @dataclass(frozen=True)
@@ -224,8 +224,8 @@ def _merged_maps(
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """Levels of a block of images, and the moments of its channels, image by image on the CPU."""
     merged, means, squares = [], [], []
-    for start in range(0, len(images), BATCH):
-        layers = network(torch.from_numpy(images[start : start + BATCH]).to(device))
+    for start in range(0, len(images), BATCH_IMAGES):
+        layers = network(torch.from_numpy(images[start : start + BATCH_IMAGES]).to(device))
         mean, square = image_moments(layers, limit)
         means.append([layer.cpu() for layer in mean])
         squares.append([layer.cpu() for layer in square])

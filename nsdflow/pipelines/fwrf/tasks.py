@@ -23,7 +23,7 @@ from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.fwrf.features import FeatureFolder, layer_names, network_of, sizes_of
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.gnet.training import load_split
-from nsdflow.runs.parts import Publication, publish_parts, write_part
+from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
 from nsdflow.runs.tensors import load_tensors, save_tensors
 from nsdflow.store import Store, open_store
 
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["FeaturesJob", "FitJob", "compute_features", "create_features", "plan_fwrf", "search_block", "solve_subject"]
 
 #: Images per block of features.
-IMAGE_BLOCK = 256
+BLOCK_IMAGES = 256
 #: Largest number of bytes for the blocks of a search or a solution on a CPU. On a GPU they use the free memory.
-WORK_MEMORY = 2 << 30
+WORK_BYTES = 2 << 30
 
 
 def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
@@ -65,12 +65,12 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
             after=("create",),
             pool="gpu",
             memory=Memory.with_torch(
-                feature_maps=2 * IMAGE_BLOCK * features.sizes.map_bytes,
-                pooled_features=2 * IMAGE_BLOCK * features.sizes.pooled_bytes,
+                feature_maps=2 * BLOCK_IMAGES * features.sizes.map_bytes,
+                pooled_features=2 * BLOCK_IMAGES * features.sizes.pooled_bytes,
             ),
-            writes=min(IMAGE_BLOCK, images - start) * features.sizes.bytes,
+            writes=min(BLOCK_IMAGES, images - start) * features.sizes.bytes,
         )
-        for start in range(0, images, IMAGE_BLOCK)
+        for start in range(0, images, BLOCK_IMAGES)
     ]
     fits: list[Task] = []
     for subject in subjects:
@@ -78,7 +78,7 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
         check_voxels(opened, subject, query.shape[1], pipeline.selection())
         reads = query.bytes + shown[subject] * features.sizes.bytes
         memory = Memory.with_torch(
-            solver=WORK_MEMORY,
+            solver=WORK_BYTES,
             responses=3 * query.result_bytes,
             features=2 * shown[subject] * features.sizes.bytes,
         )
@@ -110,7 +110,7 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
     publish = Task(
         "publish",
         publish_parts,
-        Publication(folder.path, store, tuple(subjects)),
+        PublishPartsJob(folder.path, store, tuple(subjects)),
         "publish",
         after=tuple(f"solve-{subject}" for subject in subjects),
         memory=Memory.with_torch(),
@@ -149,7 +149,7 @@ def create_features(job: FeaturesJob) -> None:
     """Create the arrays that :func:`compute_features` fills."""
     config, opened = job.pipeline, open_store(job.store)
     images = feature_images(config, opened, select_subjects(opened.subjects, config.subjects))
-    _features(config, opened, job.folder).create(len(images), IMAGE_BLOCK)
+    _features(config, opened, job.folder).create(len(images), BLOCK_IMAGES)
 
 
 @task("fwrf.features", version=1)
@@ -157,7 +157,7 @@ def compute_features(job: FeaturesJob) -> None:
     """Compute and keep the features of one block of images."""
     config, opened = job.pipeline, open_store(job.store)
     whole = feature_images(config, opened, select_subjects(opened.subjects, config.subjects))
-    ids = whole[job.start : job.start + IMAGE_BLOCK]
+    ids = whole[job.start : job.start + BLOCK_IMAGES]
     images = load_images(opened, ids)
     with torch_threads(config.threads, share=2):
         _features(config, opened, job.folder).write(network_of(config), images, job.start, choose_device(config.device))
@@ -251,7 +251,7 @@ class _SubjectData:
             statistics=self.settings.statistics,
         )
         device = choose_device(config.device)
-        self.where: dict[str, Any] = {"device": device, "memory": WORK_MEMORY if device.type == "cpu" else None}
+        self.where: dict[str, Any] = {"device": device, "memory": WORK_BYTES if device.type == "cpu" else None}
 
     def predict(self, result: FwrfResult, nsd_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Predictions (image, voxel) of some of the subject's images."""

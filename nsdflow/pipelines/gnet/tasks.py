@@ -26,7 +26,7 @@ from nsdflow.pipelines.gnet.training import (
     report_activity,
     run_training,
 )
-from nsdflow.runs.parts import Publication, publish_parts, write_part
+from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
 from nsdflow.store import open_store
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
     publish = Task(
         key="publish",
         function=publish_parts,
-        job=Publication(folder.path, store, tuple(groups)),
+        job=PublishPartsJob(folder.path, store, tuple(groups)),
         stage="publish",
         after=tuple(task.key for task in trainings),
         memory=Memory.with_torch(),

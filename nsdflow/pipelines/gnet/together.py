@@ -27,25 +27,25 @@ from distributed import get_worker
 
 from nsdflow.errors import RunError
 from nsdflow.fit.checkpoint import load_state
-from nsdflow.fit.gnet.parallel import GroupLost, join_group
+from nsdflow.fit.gnet.parallel import RankLost, join_ranks
 from nsdflow.io.paths import filesystem
 from nsdflow.io.write import write_text
 from nsdflow.monitor.events import emit
 
 if TYPE_CHECKING:
     from nsdflow.fit.gnet import TrainResult
-    from nsdflow.fit.gnet.parallel import Backend, Group
+    from nsdflow.fit.gnet.parallel import Backend, Ranks
 
 __all__ = ["Seat", "train_together"]
 
 #: Seconds between two reads of the folder.
-LOOK_EVERY = 0.5
+FOLDER_CHECK_INTERVAL_S = 0.5
 #: Seconds until a process that waits for the others gives up. Their workers may wait in a queue.
-PATIENCE = 6 * 3600.0
+MEETING_TIMEOUT_S = 6 * 3600.0
 #: Seconds from the answer of the first process until all must connect; network file systems can be a minute late.
-COMING = 180.0
+JOIN_TIMEOUT_S = 180.0
 #: Largest number of meetings that fail or end early, per process.
-ROUNDS = 20
+MOST_MEETINGS = 20
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Seat:
 
 def train_together(
     seat: Seat,
-    train: Callable[[Group], TrainResult],
+    train: Callable[[Ranks], TrainResult],
     *,
     backend: Backend,
     told_to_leave: Callable[[], bool],
@@ -102,28 +102,28 @@ def train_together(
         The other processes do not connect, or are lost repeatedly.
     """
     answered: set[str] = set()
-    for _ in range(ROUNDS):
+    for _ in range(MOST_MEETINGS):
         address = _meet(seat, answered, told_to_leave)
         if address is None:
             leave()
         try:
-            with join_group(seat.rank, seat.size, address, backend=backend, timeout=COMING) as group:
-                result = train(group)
-        except GroupLost as lost:
+            with join_ranks(seat.rank, seat.size, address, backend=backend, timeout=JOIN_TIMEOUT_S) as ranks:
+                result = train(ranks)
+        except RankLost as lost:
             emit("note", text=f"{seat.name}: {lost}; all processes of this training meet again")
             continue
         if result.status == "done":
             return result
         if told_to_leave():
             leave()
-    raise RunError(f"{seat.name}: the processes met {ROUNDS} times and lost each other; run nsdflow doctor")
+    raise RunError(f"{seat.name}: the processes met {MOST_MEETINGS} times and lost each other; run nsdflow doctor")
 
 
 def _meet(seat: Seat, answered: set[str], told_to_leave: Callable[[], bool]) -> str | None:
     """Address of the next round, or None if the process must leave; ``answered`` holds the words already answered."""
     look = _convene if seat.rank == 0 else _answer
     word = secrets.token_hex(8)
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + MEETING_TIMEOUT_S
     try:
         while not told_to_leave():
             address = look(seat, answered, word)
@@ -131,10 +131,10 @@ def _meet(seat: Seat, answered: set[str], told_to_leave: Callable[[], bool]) -> 
                 return address
             if time.monotonic() > ends:
                 raise RunError(
-                    f"{seat.name}: the other {seat.size - 1} processes did not come within {PATIENCE / 3600:.0f} "
+                    f"{seat.name}: the other {seat.size - 1} processes did not come within {MEETING_TIMEOUT_S / 3600:.0f} "
                     "hours; see that as many GPU workers can run at once, or set processes=1"
                 )
-            time.sleep(LOOK_EVERY)
+            time.sleep(FOLDER_CHECK_INTERVAL_S)
     finally:
         if _read(seat.call(seat.rank)).get("word") == word:
             system, path = filesystem(seat.call(seat.rank))

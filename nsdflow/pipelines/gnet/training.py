@@ -14,7 +14,7 @@ from nsdflow.engine.compute import choose_device, gpu_memory
 from nsdflow.engine.training_lease import Lease
 from nsdflow.errors import SelectionError
 from nsdflow.fit.gnet import TrainResult, Trials, train
-from nsdflow.fit.gnet.parallel import Group
+from nsdflow.fit.gnet.parallel import Ranks
 from nsdflow.fit.gnet.settings import TrainSettings
 from nsdflow.fit.split import image_holdout, last_trials_holdout
 from nsdflow.fit.streams import seed_of, torch_stream
@@ -146,7 +146,7 @@ def run_training(
         lease.check()
         hand_over()
 
-    def run(group: Group) -> TrainResult:
+    def run(ranks: Ranks) -> TrainResult:
         return train(
             data.images,
             data.trials,
@@ -158,12 +158,12 @@ def run_training(
             should_stop=told_to_leave,
             on_epoch=lambda record: _report_epoch(config.name, part, record, device),
             on_batch=lambda done, total: report_activity(config, part, "training", done, total),
-            group=group,
+            ranks=ranks,
         )
 
     with reaching(folder):
         if processes == 1 or seat.complete(resolved.epochs):
-            result = run(Group())
+            result = run(Ranks())
         else:
             backend: Backend = "nccl" if device.type == "cuda" else "gloo"
             result = train_together(seat, run, backend=backend, told_to_leave=told_to_leave, leave=leave)

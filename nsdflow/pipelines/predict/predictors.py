@@ -176,11 +176,11 @@ class PredictorKind:
 
 
 #: Bytes of the maps of the Gabor pyramid for a batch of 100 images, and their copies: more than AlexNet needs.
-GABOR_MEMORY = 5 << 28
+GABOR_BYTES = 5 << 28
 
 GNET = PredictorKind(load_subject_model, 0)
 FPF = PredictorKind(load_fpf, NETWORKS["alexnet"].memory)
-FWRF = PredictorKind(load_fwrf, GABOR_MEMORY)
+FWRF = PredictorKind(load_fwrf, GABOR_BYTES)
 
 
 def predictor_kind(run: RunFolder) -> PredictorKind:

@@ -40,7 +40,7 @@ from nsdflow.store.verify import check_whole
 __all__ = [
     "CreateJob",
     "PredictJob",
-    "Publication",
+    "PublishPredictionsJob",
     "create_predictions",
     "plan_predict",
     "predict_block",
@@ -84,7 +84,7 @@ def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) ->
                 )
             )
     publish = Task(
-        "publish", publish_predictions, Publication(folder.path, subjects), "publish",
+        "publish", publish_predictions, PublishPredictionsJob(folder.path, subjects), "publish",
         after=("create", *(block.key for block in blocks)), memory=Memory.with_torch(),
     )  # fmt: skip
     note = f"with the networks of {model.path}; bytes and memory for all voxels of the store"
@@ -118,8 +118,8 @@ class PredictJob:
 
 
 @dataclass(frozen=True)
-class Publication:
-    """Publication of the predictions of all subjects."""
+class PublishPredictionsJob:
+    """PublishPredictionsJob of the predictions of all subjects."""
 
     folder: str
     subjects: tuple[str, ...]
@@ -176,7 +176,7 @@ def predict_block(job: PredictJob) -> None:
 
 
 @task("predict.publish", version=1)
-def publish_predictions(job: Publication) -> dict[str, Any]:
+def publish_predictions(job: PublishPredictionsJob) -> dict[str, Any]:
     """Check that no file is missing, and give the results their final name."""
     if has_results(job.folder):  # an earlier attempt published, and its worker died before it reported
         return {"subjects": list(job.subjects)}

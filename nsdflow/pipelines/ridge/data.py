@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from nsdflow.pipelines.ridge.settings import RidgePipeline
     from nsdflow.store import Store
 
-__all__ = ["Block", "Design", "read_block", "read_design"]
+__all__ = ["VoxelBlock", "TrialSplit", "read_block", "read_split"]
 
 
 @dataclass(frozen=True)
-class Design:
+class TrialSplit:
     """The image that each trial shows, and the use of the trial. It does not depend on voxels."""
 
     nsd_id: NDArray[np.int64]
@@ -50,7 +50,7 @@ class Design:
         return np.unique(self.nsd_id[self.shared])
 
 
-def read_design(config: RidgePipeline, store: Store, subject: str) -> Design:
+def read_split(config: RidgePipeline, store: Store, subject: str) -> TrialSplit:
     """Split a subject's trials.
 
     Raises
@@ -85,11 +85,11 @@ def read_design(config: RidgePipeline, store: Store, subject: str) -> Design:
     fitted_on = ~shared
     fitted_on[~shared] = ~held
     session = trials["session"].values.astype(np.int64)
-    return Design(nsd_id, session, shared, images, observation, observations, folds, fitted_on)
+    return TrialSplit(nsd_id, session, shared, images, observation, observations, folds, fitted_on)
 
 
 @dataclass(frozen=True)
-class Block:
+class VoxelBlock:
     """Responses of some voxels."""
 
     Y: torch.Tensor
@@ -102,7 +102,7 @@ class Block:
     attrs: dict[str, Any]
 
 
-def read_block(config: RidgePipeline, store: Store, subject: str, design: Design, voxels: slice) -> Block:
+def read_block(config: RidgePipeline, store: Store, subject: str, design: TrialSplit, voxels: slice) -> VoxelBlock:
     """Read some voxels of a subject and average training trials by observation."""
     published = config.protocol == "published"
     score = published and not store.attrs.get(SCORED, False)
@@ -123,7 +123,7 @@ def read_block(config: RidgePipeline, store: Store, subject: str, design: Design
     trials = torch.bincount(observation, minlength=count).double()
     total /= trials[:, None]
     within = (square - trials @ total.square()).clamp(min=0)
-    return Block(
+    return VoxelBlock(
         Y=total.float(),
         within=torch.zeros_like(within) if config.combine_trial else within,
         validation=responses[design.shared],

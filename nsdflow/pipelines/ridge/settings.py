@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from nsdflow.config.pipeline import ModelPipeline
-from nsdflow.fit.ridge import RidgeProblem, Selection
+from nsdflow.fit.ridge import RidgeProblem, LambdaSelection
 from nsdflow.pipelines.features.settings import runs_named
 
 __all__ = ["RidgePipeline"]
@@ -57,7 +57,7 @@ class RidgePipeline(ModelPipeline):
         """The fit of one layer."""
         return RidgeProblem(
             lambdas=tuple(np.geomspace(self.lambda_min, self.lambda_max, self.lambdas).tolist()),
-            selection=Selection(self.lambda_by, fraction=self.holdout_fraction, folds=self.folds, seed=self.seed),
+            selection=LambdaSelection(self.lambda_by, fraction=self.holdout_fraction, folds=self.folds, seed=self.seed),
             intercept=self.intercept,
             standardise=self.standardise,
             precision=self.precision,

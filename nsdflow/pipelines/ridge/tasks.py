@@ -27,7 +27,7 @@ from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import check_voxels
 from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.features.source import FeatureTable, open_features
-from nsdflow.pipelines.ridge.data import Design, read_block, read_design
+from nsdflow.pipelines.ridge.data import TrialSplit, read_block, read_split
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
 from nsdflow.pipelines.ridge.settings import RidgePipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.ridge.weights import create_weights, write_weights
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from nsdflow.fit.ridge.system import System
 
-__all__ = ["GramJob", "PublishJob", "SolveJob", "form_system", "plan_ridge", "publish_ridge", "solve_block"]
+__all__ = ["GramJob", "PublishRidgeJob", "SolveJob", "form_system", "plan_ridge", "publish_ridge", "solve_block"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class SolveJob:
 
 
 @dataclass(frozen=True)
-class PublishJob:
+class PublishRidgeJob:
     """The results of all blocks."""
 
     pipeline: RidgePipeline
@@ -91,7 +91,7 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
         query = opened.explain(subject, **pipeline.selection())
         check_voxels(opened, subject, query.shape[1], pipeline.selection())
         counts.append(query.shape[1])
-        design = read_design(pipeline, opened, subject)
+        design = read_split(pipeline, opened, subject)
         for number, (layer, table) in enumerate(tables.items()):
             table.rows_of(np.unique(design.nsd_id))  # raises if an image has no features
             memory = _memory(pipeline, design, table, query.shape[1])
@@ -112,7 +112,7 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
                         reads=int(share * query.bytes),
                     )
                 )
-    job = PublishJob(pipeline, store, folder.path, subjects, tuple(tables), tuple(counts))
+    job = PublishRidgeJob(pipeline, store, folder.path, subjects, tuple(tables), tuple(counts))
     solved = tuple(one.key for one in tasks if one.stage == "solve")
     tasks.append(Task("publish", publish_ridge, job, "publish", after=solved, memory=Memory.with_torch()))
     forms = {choose_form(len(design.images), table.count) for table in tables.values()}
@@ -127,7 +127,7 @@ def _units(lambdas: tuple[float, ...]) -> tuple[str, ...]:
     return (f"lambdas {lambdas[0]:g} to {lambdas[-1]:g}, in units of squared standardised features",)
 
 
-def _memory(pipeline: RidgePipeline, design: Design, table: FeatureTable, voxels: int) -> Memory:
+def _memory(pipeline: RidgePipeline, design: TrialSplit, table: FeatureTable, voxels: int) -> Memory:
     """Peak memory of a task: the larger of forming the system and of solving it."""
     held = max((int(fold.sum()) for fold in design.folds), default=0)
     shape = RidgeShape(
@@ -217,7 +217,7 @@ def solve_block(job: SolveJob) -> dict[str, Any]:
 
 
 @task("ridge.publish", version=1)
-def publish_ridge(job: PublishJob) -> dict[str, Any]:
+def publish_ridge(job: PublishRidgeJob) -> dict[str, Any]:
     """Join blocks and layers, choose each voxel's best layer by its holdout loss, and publish."""
     groups = {}
     for subject, count in zip(job.subjects, job.voxels, strict=True):
@@ -263,16 +263,16 @@ def best_of_layers(results: list[xr.Dataset], layers: tuple[str, ...], lambdas: 
 
 def _prepared(
     config: RidgePipeline, store: Store, job: GramJob | SolveJob
-) -> tuple[Design, FeatureTable, torch.Tensor, Observations]:
-    """Design, features, order of the images in the system, and observations in that order."""
-    design = read_design(config, store, job.subject)
+) -> tuple[TrialSplit, FeatureTable, torch.Tensor, Observations]:
+    """Split of the trials, features, order of the images in the system, and observations in that order."""
+    design = read_split(config, store, job.subject)
     table = open_features(config.features, RunFolder(job.folder), (job.layer,), store=store)[job.layer]
     order = fold_order(design.folds, design.observations)
     return design, table, order, replace(design.observations, image=torch.argsort(order)[design.observations.image])
 
 
 def _write_weights(
-    job: SolveJob, table: FeatureTable, design: Design, order: Tensor, statistics: Statistics, coefficients: Tensor
+    job: SolveJob, table: FeatureTable, design: TrialSplit, order: Tensor, statistics: Statistics, coefficients: Tensor
 ) -> None:
     """Write weights of raw features, by blocks of features."""
     config, rows = job.pipeline, table.rows_of(design.images)

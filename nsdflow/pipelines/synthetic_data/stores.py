@@ -25,7 +25,7 @@ from nsdflow.runs import open_run
 from nsdflow.runs.parts import open_parts
 from nsdflow.store import open_store
 from nsdflow.store.build import Workspace, create_subject, is_taken, publish, workspace_of
-from nsdflow.store.schema import SCHEMA_VERSION, STATISTICS, STIMULI, Cut
+from nsdflow.store.schema import SCHEMA_VERSION, STATISTICS, STIMULI_GROUP, Cut
 from nsdflow.store.shards import open_sharded, write_region
 from nsdflow.store.verify import check_whole
 from nsdflow.store.voxels import positions_of
@@ -110,7 +110,7 @@ def create_stores(job: StoresJob) -> dict[str, Any]:
                 attributes=store.voxels(subject).attrs
                 | {"sessions": list(range(1, dataset.repeats + 1)), "source": dataset.predictions},
             )
-        images[dataset.url] = share_files(f"{dataset.source}/{STIMULI}", f"{built}/{STIMULI}")
+        images[dataset.url] = share_files(f"{dataset.source}/{STIMULI_GROUP}", f"{built}/{STIMULI_GROUP}")
     return {"image_files": images}
 
 
@@ -169,9 +169,9 @@ def publish_stores(jobs: Sequence[StoreJob]) -> list[str]:
             check_whole(f"{group}/betas", shape)
             for name in STATISTICS:
                 check_whole(f"{group}/{name}", (job.repeats, shape[1]))
-        images = open_sharded(f"{workspace.built}/{STIMULI}/images")
+        images = open_sharded(f"{workspace.built}/{STIMULI_GROUP}/images")
         check_whole(images.url, images.shape)
-        files = {group: len(list_files(f"{workspace.built}/{group}")) for group in (*job.cuts, STIMULI)}
+        files = {group: len(list_files(f"{workspace.built}/{group}")) for group in (*job.cuts, STIMULI_GROUP)}
         manifest = {"schema": SCHEMA_VERSION, "nsdflow": nsdflow.__version__, "files": files, **job.attributes}
         created = {"created_with": f"nsdflow {nsdflow.__version__}"}
         publish(workspace, {"subjects": list(job.cuts), **job.attributes, **created}, manifest)

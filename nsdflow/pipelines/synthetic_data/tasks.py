@@ -39,7 +39,7 @@ from nsdflow.pipelines.synthetic_data.stores import (
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.parts import open_parts, write_part
 from nsdflow.store import Store, open_store
-from nsdflow.store.schema import STATISTICS, STIMULI, cut_subject
+from nsdflow.store.schema import STATISTICS, STIMULI_GROUP, cut_subject
 from nsdflow.store.voxels import positions_of
 
 if TYPE_CHECKING:
@@ -265,4 +265,4 @@ def _fixed_files(job: StoreJob, shapes: Mapping[str, tuple[int, int]]) -> int:
     """Files of the store besides betas and statistics."""
     filled = {name: job.repeats * _columns(job, name, voxels) for name, (_, voxels) in shapes.items()}
     groups = sum(cut.files - filled[name] - len(STATISTICS) for name, cut in job.cuts.items())
-    return 2 + groups + len(list_files(f"{job.source}/{STIMULI}"))
+    return 2 + groups + len(list_files(f"{job.source}/{STIMULI_GROUP}"))

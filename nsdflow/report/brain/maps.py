@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["MAPS", "BrainMap", "brain_maps", "centres_in_degrees", "layer_shares"]
+__all__ = ["BRAIN_MAPS", "BrainMap", "brain_maps", "centres_in_degrees", "layer_shares"]
 
 #: Where the noise ceiling is lower, a share of it says nothing.
 LEAST_CEILING: Final = 0.1
@@ -56,7 +56,7 @@ class BrainMap:
 
 def brain_maps(subject: xr.Dataset) -> list[BrainMap]:
     """All maps that the results of a subject hold."""
-    return [found for make in MAPS for found in make(subject)]
+    return [found for make in BRAIN_MAPS for found in make(subject)]
 
 
 def centres_in_degrees(subject: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
@@ -142,7 +142,7 @@ def _eccentricity(subject: xr.Dataset) -> Iterator[BrainMap]:
 
 
 #: How each map is made of the results of a subject; a new one is one function here.
-MAPS: Final[tuple[Callable[[Any], Iterator[BrainMap]], ...]] = (
+BRAIN_MAPS: Final[tuple[Callable[[Any], Iterator[BrainMap]], ...]] = (
     _accuracy, _over_ceiling, _ceiling, _preferred_layer, _eccentricity,
 )  # fmt: skip
 

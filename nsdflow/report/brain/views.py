@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["View", "best_view", "flat_view", "slice_view", "surface_view"]
 
 #: Pixels of a flat map from top to bottom.
-FLAT_HEIGHT: Final = 400
+FLAT_HEIGHT_PIXELS: Final = 400
 #: Pixels of one view of a surface from top to bottom.
-SURFACE_HEIGHT: Final = 240
+SURFACE_HEIGHT_PIXELS: Final = 240
 #: Layers in which the voxel of a vertex is looked for, in this order.
 LAYERS_TRIED: Final = ("layerB2", "layerB1", "layerB3", "white", "pial")
 #: Slices of a volume at most, and how many side by side.
@@ -106,7 +106,7 @@ def flat_view(array: xr.DataArray | xr.Dataset, source: str | Source | None = No
     flats = [read_flat(nsd, owner, h) for h in HEMISPHERES]
     voxel_of = _voxels_of_vertices(place, nsd, [len(flat.places) for flat in flats])
     height = max(float(np.ptp(flat.places[np.isfinite(flat.places[:, 0]), 1])) for flat in flats)
-    step = height / FLAT_HEIGHT
+    step = height / FLAT_HEIGHT_PIXELS
     panels = []
     for hemisphere, flat, own in zip(HEMISPHERES, flats, voxel_of, strict=True):
         inside = np.flatnonzero(np.isfinite(flat.places[:, 0]))
@@ -126,7 +126,7 @@ def surface_view(
     owner = _owner(place)
     meshes = [read_surface(nsd, owner, h, surface) for h in HEMISPHERES]
     voxel_of = _voxels_of_vertices(place, nsd, [len(mesh.vertices) for mesh in meshes])
-    step = max(float(np.ptp(mesh.vertices[:, 2])) for mesh in meshes) / SURFACE_HEIGHT
+    step = max(float(np.ptp(mesh.vertices[:, 2])) for mesh in meshes) / SURFACE_HEIGHT_PIXELS
     rows = []
     for hemisphere, mesh, own in zip(HEMISPHERES, meshes, voxel_of, strict=True):
         gyri, normals = _gyri(nsd, owner, hemisphere), _normals(mesh.vertices, mesh.faces)
@@ -152,7 +152,7 @@ def slice_view(array: xr.DataArray | xr.Dataset) -> View:
     grid = np.full(high - low, -1, np.int32)
     grid[tuple((index - low).T)] = np.arange(len(index))
     shown = np.unique(np.linspace(0, grid.shape[2] - 1, min(SLICES, grid.shape[2])).round().astype(int))
-    zoom = max(1, FLAT_HEIGHT // (2 * grid.shape[1]))
+    zoom = max(1, FLAT_HEIGHT_PIXELS // (2 * grid.shape[1]))
     panels = []
     for k in shown.tolist():
         plane = grid[:, ::-1, k].T.repeat(zoom, axis=0).repeat(zoom, axis=1)

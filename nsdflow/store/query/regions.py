@@ -41,7 +41,7 @@ __all__ = ["atlases_of", "no_such", "region_mask"]
 Labels = Mapping[str, tuple[int, ...]]
 
 #: A message lists all names where they are not more than this, and the nearest three otherwise.
-LISTED: Final = 12
+LISTED_AREAS: Final = 12
 
 
 def region_mask(voxels: xr.Dataset, name: str) -> Mask:
@@ -86,7 +86,7 @@ def atlases_of(voxels: xr.Dataset) -> dict[str, Labels]:
 def no_such(kind: str, asked: object, names: Iterable[object], where: str) -> SelectionError:
     """The error for an unknown name: all names if they are few, otherwise the nearest three and where all are."""
     known = list(dict.fromkeys(str(name) for name in names))
-    if len(known) <= LISTED:
+    if len(known) <= LISTED_AREAS:
         return SelectionError(f"unknown {kind} {str(asked)!r}; available: {', '.join(known) or 'none'}")
     folded = {name.casefold(): name for name in reversed(known)}
     near = [folded[name] for name in get_close_matches(str(asked).casefold(), folded, n=3, cutoff=0.4)]

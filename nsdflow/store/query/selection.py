@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from nsdflow.errors import SelectionError
 from nsdflow.store.query.regions import region_mask
 from nsdflow.store.query.where import select_where
-from nsdflow.store.schema import HEMISPHERES
+from nsdflow.store.schema import HEMISPHERE_CODES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,7 +24,7 @@ Index = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
 #: A message lists at most this many numbers.
-LISTED: Final = 50
+LISTED_VALUES: Final = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Selection:
         _check("shared", self.shared, self.shared is None or _is_bool(self.shared), "True, False or None (all trials)")
         least, side = self.ncsnr_min, self.hemisphere
         _check("ncsnr_min", least, least is None or _is_number(least), "a number, such as 0.2")
-        known = side is None or (isinstance(side, str) and side in HEMISPHERES)
+        known = side is None or (isinstance(side, str) and side in HEMISPHERE_CODES)
         _check("hemisphere", side, known, '"lh", "rh" or None (both)')
 
 
@@ -93,7 +93,7 @@ def select_voxels(voxels: xr.Dataset, selection: Selection) -> Index:
                 f"hemisphere={selection.hemisphere!r}: this store does not know the hemisphere of its voxels; ingest "
                 "again from a source with the ROI files lh.*.nii.gz and rh.*.nii.gz"
             )
-        chosen &= voxels["hemisphere"].values == HEMISPHERES[selection.hemisphere]
+        chosen &= voxels["hemisphere"].values == HEMISPHERE_CODES[selection.hemisphere]
     if selection.where is not None:
         chosen &= select_where(voxels, selection.where).get("voxel", True)
     if selection.voxels is None:
@@ -201,7 +201,7 @@ def _in_order(kind: str, values: NDArray[Any], asked: Any, among: Index) -> Inde
 
 
 def _unknown_number(kind: str, unknown: NDArray[Any], known: NDArray[Any]) -> SelectionError:
-    if known.size > LISTED:
+    if known.size > LISTED_VALUES:
         return SelectionError(
             f"{unknown.size} of the {kind} asked for do not occur here, the first is {unknown[0]}; "
             f"available: {known.size}, from {known[0]} to {known[-1]}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["summarise"]
 
-COLUMNS: Final = (
+SUMMARY_COLUMNS: Final = (
     "subject", "sessions", "trials", "images shown", "voxels", "responses", "ceiling, 1 trial", "ceiling, 3 trials",
 )  # fmt: skip
 
@@ -27,7 +27,7 @@ def summarise(store: Store) -> str:
     lines = [f"<strong>nsdflow.Store</strong> <code>{escape(store.url)}</code>"]
     lines += [escape(line) for line in (_images(store), _space(store)) if line]
     note = "responses: size as float32; ceiling: median noise ceiling (correlation) of the voxels that have an ncsnr"
-    return f"<div>{'<br>'.join(lines)}<table>{_row(COLUMNS, 'th')}{rows}</table><small>{note}</small></div>"
+    return f"<div>{'<br>'.join(lines)}<table>{_row(SUMMARY_COLUMNS, 'th')}{rows}</table><small>{note}</small></div>"
 
 
 def _row(cells: tuple[str, ...], tag: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from nsdflow.names import ROI_GROUPS
 from nsdflow.store.query.regions import atlases_of, region_mask
-from nsdflow.store.schema import HEMISPHERES
+from nsdflow.store.schema import HEMISPHERE_CODES
 from nsdflow.store.voxels import labels_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def list_rois(voxels: xr.Dataset) -> pd.DataFrame:
     }
     if "hemisphere" in voxels.variables:
         side = voxels["hemisphere"].values
-        for name, value in HEMISPHERES.items():
+        for name, value in HEMISPHERE_CODES.items():
             columns[name] = [int((mask & (side == value)).sum()) for mask in masks]
     return pd.DataFrame(columns).set_index("roi")
 

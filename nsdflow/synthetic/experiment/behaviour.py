@@ -12,9 +12,9 @@ from nsdflow.synthetic.experiment.design import Experiment, run_lengths
 if TYPE_CHECKING:
     from nsdflow.synthetic.spec import SyntheticSpec
 
-__all__ = ["COLUMNS", "responses", "responses_text"]
+__all__ = ["BEHAVIOUR_COLUMNS", "responses", "responses_text"]
 
-COLUMNS = (
+BEHAVIOUR_COLUMNS = (
     "SUBJECT", "SESSION", "RUN", "TRIAL", "73KID", "10KID", "TIME", "ISOLD", "ISCORRECT", "RT", "CHANGEMIND",
     "MEMORYRECENT", "MEMORYFIRST", "ISOLDCURRENT", "ISCORRECTCURRENT", "TOTAL1", "TOTAL2", "BUTTON", "MISSINGDATA",
 )  # fmt: skip
@@ -23,7 +23,7 @@ COLUMNS = (
 _NEEDS_A_PRESS = ("ISCORRECT", "RT", "CHANGEMIND", "ISCORRECTCURRENT", "BUTTON")
 _NEEDS_THE_RECORD = (*_NEEDS_A_PRESS, "TOTAL1", "TOTAL2")
 
-_DAY = 86_400.0  # seconds; TIME counts in days
+_DAY_S = 86_400.0  # seconds; TIME counts in days
 _HIT, _FALSE_ALARM, _NO_PRESS, _CHANGE = 0.85, 0.2, 0.03, 0.03
 
 
@@ -44,7 +44,7 @@ def responses(spec: SyntheticSpec, experiment: Experiment, subject: int) -> dict
         "TRIAL": within - np.cumsum([0, *lengths])[run] + 1,
         "73KID": experiment.images[subject - 1, shown] + 1,
         "10KID": shown + 1,
-        "TIME": 0.5 + 7 * session + (4.0 * within + 90.0 * run) / _DAY,
+        "TIME": 0.5 + 7 * session + (4.0 * within + 90.0 * run) / _DAY_S,
         "ISOLD": previous >= 0,
         "MEMORYRECENT": np.where(previous >= 0, trial - previous - 1, np.nan),
         "MEMORYFIRST": np.where(before >= 0, trial - before - 1, np.nan),
@@ -55,14 +55,14 @@ def responses(spec: SyntheticSpec, experiment: Experiment, subject: int) -> dict
     columns |= _presses(spec.generator("buttons", subject), columns)
     for name in _NEEDS_THE_RECORD:
         columns[name][columns["MISSINGDATA"] == 1] = np.nan
-    return {name: columns[name] for name in COLUMNS}
+    return {name: columns[name] for name in BEHAVIOUR_COLUMNS}
 
 
 def responses_text(columns: dict[str, npt.NDArray[np.float64]]) -> str:
     """The file as MATLAB's ``dlmwrite`` leaves it: tabs, ``%.20g``, ``NaN``."""
-    rows = np.column_stack([columns[name] for name in COLUMNS]).tolist()
+    rows = np.column_stack([columns[name] for name in BEHAVIOUR_COLUMNS]).tolist()
     lines = ("\t".join(f"{value:.20g}" for value in row) for row in rows)
-    return "\n".join(["\t".join(COLUMNS), *lines, ""]).replace("nan", "NaN")
+    return "\n".join(["\t".join(BEHAVIOUR_COLUMNS), *lines, ""]).replace("nan", "NaN")
 
 
 def _earlier_presentations(experiment: Experiment, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsdflow.errors import RunError
-from nsdflow.fit.ridge import RidgeProblem, Selection, fit
+from nsdflow.fit.ridge import RidgeProblem, LambdaSelection, fit
 from nsdflow.fit.ridge.cholesky import (
     add_products_,
     factor_,
@@ -75,7 +75,7 @@ def test_blocked_cholesky_with_rows_left_out() -> None:
 def test_against_the_normal_equations_of_trials(images: int, features: int, form: str, method: str) -> None:
     """Lambda by the plain definition of each method, weights by scipy, all on single trials."""
     X, shown, Y = planted(images, features, repeats=2.4)
-    selection = Selection(method, folds=4)
+    selection = LambdaSelection(method, folds=4)
     found = fit(X, Y, RidgeProblem(LAMBDAS, selection, form=form, precision="float64"), images=shown)
     loss = np.array([expected_loss(X, shown, Y, selection, strength) for strength in LAMBDAS])
     np.testing.assert_allclose(found.loss, loss, rtol=1e-8)
@@ -89,7 +89,7 @@ def test_against_the_normal_equations_of_trials(images: int, features: int, form
 
 
 def expected_loss(
-    X: torch.Tensor, shown: torch.Tensor, Y: torch.Tensor, selection: Selection, strength: float
+    X: torch.Tensor, shown: torch.Tensor, Y: torch.Tensor, selection: LambdaSelection, strength: float
 ) -> np.ndarray:
     """By refitting without what is held out; features standardised on all trials, as the module says."""
     everything = X[shown].numpy()
@@ -121,7 +121,7 @@ def test_trial_counts_are_the_trials() -> None:
     mean = torch.stack([Y[shown == image].mean(0) for image in range(40)])
     within = sum(((Y[shown == image] - mean[image]) ** 2).sum(0) for image in range(40))
     for method in ("loo", "gcv"):
-        problem = RidgeProblem(LAMBDAS, Selection(method), precision="float64")
+        problem = RidgeProblem(LAMBDAS, LambdaSelection(method), precision="float64")
         trials = fit(X, Y, problem, images=shown)
         averaged = fit(X, mean, problem, weights=torch.full((40,), 3.0), within=within)
         assert torch.equal(trials.lambda_, averaged.lambda_)
@@ -154,7 +154,7 @@ def test_blocks_order_and_form_change_no_lambda(
     seed: int, wide: bool, method: str, blocks: tuple[int, int, int]
 ) -> None:
     X, shown, Y = planted(24, 40 if wide else 10, voxels=7, repeats=1.7, seed=seed)
-    chosen = Selection(method, folds=3, fraction=0.25)
+    chosen = LambdaSelection(method, folds=3, fraction=0.25)
     whole = fit(X, Y, RidgeProblem(LAMBDAS, chosen, precision="float64"), images=shown)
     sizes = dict(zip(("features_at_once", "voxels_at_once", "lambdas_at_once"), blocks, strict=True))
     order, voxels = torch.randperm(len(shown)), torch.randperm(7)
@@ -167,7 +167,7 @@ def test_blocks_order_and_form_change_no_lambda(
         torch.testing.assert_close(found.predict(X, X), whole.predict(X, X)[:, voxels], rtol=1e-6, atol=1e-6)
 
 
-def make_folds_of(selection: Selection, shown: torch.Tensor, images: int) -> list[torch.Tensor] | None:
+def make_folds_of(selection: LambdaSelection, shown: torch.Tensor, images: int) -> list[torch.Tensor] | None:
     from nsdflow.fit.ridge.inputs import Observations
 
     return list(make_folds(selection, Observations.of(images, shown))) or None
@@ -179,10 +179,10 @@ def test_collinear_features_ask_for_float64() -> None:
     X = few @ torch.randn(4, 200, generator=generator) + 1e-3 * torch.randn(60, 200, generator=generator)
     Y = few[:, :2] + 0.1 * torch.randn(60, 2, generator=generator)
     lambdas = (1e-2, 1.0)
-    exact = fit(X.double(), Y.double(), RidgeProblem(lambdas, Selection("loo"), precision="float64"))
-    auto = fit(X, Y, RidgeProblem(lambdas, Selection("loo")))
+    exact = fit(X.double(), Y.double(), RidgeProblem(lambdas, LambdaSelection("loo"), precision="float64"))
+    auto = fit(X, Y, RidgeProblem(lambdas, LambdaSelection("loo")))
     torch.testing.assert_close(auto.loss, exact.loss, rtol=1e-3, atol=0)
-    plain = fit(X, Y, RidgeProblem(lambdas, Selection("loo"), precision="float32"))
+    plain = fit(X, Y, RidgeProblem(lambdas, LambdaSelection("loo"), precision="float32"))
     wrong = (plain.loss[0] / exact.loss[0] - 1).abs().max()
     assert wrong > 1e-3, "otherwise float32 would have been enough, and this test shows nothing"
     assert float32_is_enough(1e4, 1.0)

@@ -30,7 +30,7 @@ __all__ = ["explorer_data"]
 #: Pooling fields are averaged to at most this many pixels per side.
 FIELD_PIXELS: Final = 12
 #: Images that are predicted at once.
-BATCH: Final = 50
+BATCH_IMAGES: Final = 50
 
 
 def explorer_data(run: Run, subject: str, data: xr.Dataset, images: int, source: str | None) -> dict[str, Any]:
@@ -156,4 +156,4 @@ def _predicted(run: Run, subject: str, pixels: NDArray[np.uint8]) -> NDArray[np.
     predictor = load_predictor(RunFolder(run.folder), subject)
     images = torch.from_numpy(pixels)
     predictor.check_size(images)
-    return predictor.predict(images, batch_size=BATCH)
+    return predictor.predict(images, batch_size=BATCH_IMAGES)

@@ -17,11 +17,11 @@ from nsdflow.runs.contents import read_run
 __all__ = ["render_explorer", "write_explorer"]
 
 #: Validation images per page: 30,000 voxels take 8 MB for them.
-IMAGES: Final = 100
+SHOWN_IMAGES: Final = 100
 
 
 def write_explorer(
-    run: str | os.PathLike[str], subject: str | None = None, *, images: int = IMAGES, source: str | None = None
+    run: str | os.PathLike[str], subject: str | None = None, *, images: int = SHOWN_IMAGES, source: str | None = None
 ) -> Path | str:
     """Write ``explore_SUBJECT.html`` into the folder of a finished run.
 
@@ -55,7 +55,7 @@ def write_explorer(
 
 
 def render_explorer(
-    run: str | os.PathLike[str], subject: str | None = None, *, images: int = IMAGES, source: str | None = None
+    run: str | os.PathLike[str], subject: str | None = None, *, images: int = SHOWN_IMAGES, source: str | None = None
 ) -> tuple[str, str]:
     """Name of the subject, and the page as text."""
     contents = read_run(run)
