@@ -33,7 +33,7 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    tf32 = resolve_precision(precision, device) != "float32"
+    tf32 = precision != "float32"
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     try:

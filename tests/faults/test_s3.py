@@ -37,7 +37,7 @@ from nsdflow.cluster.deadline import DEADLINE
 from nsdflow.engine import driver_lock as holds
 from nsdflow.engine.driver_lock import holding
 from nsdflow.errors import MissingDataError, NsdflowError, RunError, SourceError, StoreError
-from nsdflow.fit.checkpoint import load_state, save_state
+from nsdflow.fit.state_files import load_state, save_state
 from nsdflow.ingestion.check import describe_source
 from nsdflow.ingestion.ingest import ingest, plan_ingest
 from nsdflow.io.read import read_bytes

@@ -10,27 +10,50 @@ import pytest
 import torch
 
 from nsdflow.errors import RunError, StoreError
-from nsdflow.fit.checkpoint import check_fingerprint, load_state, save_state
+from nsdflow.fit.gnet.checkpoint import (
+    CHECKPOINT_VERSION,
+    Checkpoint,
+    OptimizerStates,
+    Progress,
+    Snapshot,
+    check_fingerprint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from nsdflow.fit.state_files import load_state, save_state
+
+
+def checkpoint(**fingerprint: int) -> Checkpoint:
+    modules = Snapshot({"w": torch.arange(5)}, {"subj01": {"b": torch.zeros(2)}})
+    progress = Progress(1, 0, 0.5, modules, [{"epoch": 0}], {"subj01": [torch.ones(2)]})
+    return Checkpoint(fingerprint, "none", modules, OptimizerStates(None, {"subj01": {"step": 1}}), progress)
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    state = {"fingerprint": {"seed": 1}, "deep": {"x": torch.arange(5), "list": [1, "a", None, 0.5]}}
-    save_state(tmp_path / "new" / "checkpoint.pt", state)
-    loaded = load_state(tmp_path / "new" / "checkpoint.pt")
+    save_checkpoint(tmp_path / "new" / "checkpoint.pt", checkpoint(seed=1))
+    loaded = load_checkpoint(tmp_path / "new" / "checkpoint.pt")
     check_fingerprint("checkpoint.pt", loaded, {"seed": 1})
-    assert torch.equal(loaded["deep"].pop("x"), state["deep"].pop("x"))
-    assert loaded == state
+    assert repr(loaded) == repr(checkpoint(seed=1))
+    assert torch.equal(loaded.progress.best.encoder["w"], torch.arange(5))
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["checkpoint.pt"]
 
 
+@pytest.mark.parametrize(("version", "named"), [({}, "an earlier version"), ({"version": 99}, "version 99")])
+def test_another_version_is_refused_in_one_line(tmp_path: Path, version: dict[str, int], named: str) -> None:
+    save_state(tmp_path / "c.pt", {"fingerprint": {"seed": 1}, **version})
+    with pytest.raises(RunError, match=f"checkpoint of {named}, .* reads version {CHECKPOINT_VERSION}; .*delete") as refused:
+        load_checkpoint(tmp_path / "c.pt")
+    assert "\n" not in str(refused.value)
+
+
 def test_nothing_there(tmp_path: Path) -> None:
-    assert load_state(tmp_path / "absent.pt") is None
+    assert load_checkpoint(tmp_path / "absent.pt") is None
 
 
 def test_another_training(tmp_path: Path) -> None:
-    save_state(tmp_path / "c.pt", {"fingerprint": {"seed": 1, "same": 2}})
+    save_checkpoint(tmp_path / "c.pt", checkpoint(seed=1, same=2))
     with pytest.raises(RunError, match=r"another training \(new None -> 3, seed 1 -> 2\)"):
-        check_fingerprint("c.pt", load_state(tmp_path / "c.pt"), {"seed": 2, "same": 2, "new": 3})
+        check_fingerprint("c.pt", load_checkpoint(tmp_path / "c.pt"), {"seed": 2, "same": 2, "new": 3})
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped"])
@@ -48,7 +71,7 @@ def test_damaged(tmp_path: Path, damage: str) -> None:
 FULL_DISK = """
 import resource, signal, sys, torch
 from nsdflow.errors import StoreError
-from nsdflow.fit.checkpoint import save_state
+from nsdflow.fit.state_files import save_state
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 save_state(sys.argv[1], {"epoch": 1})
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -61,7 +61,7 @@ def predict(
         (row,) indices of the images, in output order. Default: all images.
     batch_size : int
         Number of images per batch.
-    precision : {"auto", "float32", "tf32", "bfloat16"}
+    precision : {"float32", "tf32", "bfloat16"}
         Precision of the encoder, see :mod:`nsdflow.fit.precision`.
 
     Returns

@@ -1,53 +1,42 @@
-"""Progress of a training: the state that a checkpoint stores between epochs."""
+"""State of the modules of a training: taken for a checkpoint, and loaded from one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nsdflow.fit.gnet.checkpoint import OptimizerStates, Snapshot
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from nsdflow.fit.gnet.checkpoint import Checkpoint
     from nsdflow.fit.gnet.step import TrainingModules
 
-__all__ = ["Progress", "gather", "restore", "snapshot"]
+__all__ = ["optimizer_states", "restore", "snapshot"]
 
 
-@dataclass
-class Progress:
-    """State besides the network. ``epoch`` is the next epoch, and ``best`` a :func:`snapshot` of the best one."""
-
-    epoch: int = 0
-    best_epoch: int | None = None
-    best_score: float = 0.0
-    best: dict[str, dict[str, Tensor]] | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
-    holdout_accuracy: dict[str, list[Tensor]] = field(default_factory=dict)
-
-
-def snapshot(network: TrainingModules) -> dict[str, dict[str, Tensor]]:
+def snapshot(modules: TrainingModules) -> Snapshot:
     """Copy all parameters and running statistics to the CPU."""
-    states: dict[str, Mapping[str, Tensor]] = {"encoder": network.encoder.state_dict()}
-    states |= {f"readout:{name}": readout.state_dict() for name, readout in network.readouts.items()}
-    return {part: {key: value.cpu().clone() for key, value in state.items()} for part, state in states.items()}
+    readouts = {name: _copied(readout) for name, readout in modules.readouts.items()}
+    return Snapshot(_copied(modules.encoder), readouts)
 
 
-def gather(network: TrainingModules, progress: Progress) -> dict[str, Any]:
-    """Collect the full state of a training between two epochs, for :func:`restore`."""
-    optimizers = {f"readout:{name}": optimizer.state_dict() for name, optimizer in network.readout_optimizers.items()}
-    if network.encoder_optimizer is not None:
-        optimizers["encoder"] = network.encoder_optimizer.state_dict()
-    now = {name.name: getattr(progress, name.name) for name in fields(progress)}
-    return {"network": snapshot(network), "optimizers": optimizers, "progress": now}
+def optimizer_states(modules: TrainingModules) -> OptimizerStates:
+    """Collect the states of all optimizers."""
+    encoder = modules.encoder_optimizer
+    readouts = {name: optimizer.state_dict() for name, optimizer in modules.readout_optimizers.items()}
+    return OptimizerStates(None if encoder is None else encoder.state_dict(), readouts)
 
 
-def restore(state: Mapping[str, Any], network: TrainingModules) -> Progress:
-    """Load a state from :func:`gather` into ``network``, and return its progress."""
-    network.encoder.load_state_dict(state["network"]["encoder"])
-    for name, readout in network.readouts.items():
-        readout.load_state_dict(state["network"][f"readout:{name}"])
-        network.readout_optimizers[name].load_state_dict(state["optimizers"][f"readout:{name}"])
-    if network.encoder_optimizer is not None:
-        network.encoder_optimizer.load_state_dict(state["optimizers"]["encoder"])
-    return Progress(**state["progress"])
+def restore(checkpoint: Checkpoint, modules: TrainingModules) -> None:
+    """Load the states of a checkpoint into the modules and optimizers of a training."""
+    modules.encoder.load_state_dict(checkpoint.modules.encoder)
+    for name, readout in modules.readouts.items():
+        readout.load_state_dict(checkpoint.modules.readouts[name])
+        modules.readout_optimizers[name].load_state_dict(checkpoint.optimizers.readouts[name])
+    if modules.encoder_optimizer is not None and checkpoint.optimizers.encoder is not None:
+        modules.encoder_optimizer.load_state_dict(checkpoint.optimizers.encoder)
+
+
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {key: value.cpu().clone() for key, value in module.state_dict().items()}

@@ -12,7 +12,7 @@ from torch.optim import Adam
 from nsdflow.errors import RunError
 from nsdflow.fit.gnet.loss import backpropagate
 from nsdflow.fit.gnet.parallel import Ranks, share_batches
-from nsdflow.fit.precision import encoder_arithmetic, resolve_precision
+from nsdflow.fit.precision import encoder_arithmetic
 from nsdflow.models.compiled_readout import compiled_read_out, compiles
 from nsdflow.models.compiled_trunk import TrunkFunction, compiled_trunk, trunk_compiles
 from nsdflow.models.flexible_pooling import read_out
@@ -160,49 +160,49 @@ def choose_step(settings: TrainSettings) -> TrainStep:
     return _published_step if settings.protocol == "published" else _joint_step
 
 
-def _published_step(network: TrainingModules, batch: TrialBatch, settings: TrainSettings) -> Tensor:
+def _published_step(modules: TrainingModules, batch: TrialBatch, settings: TrainSettings) -> Tensor:
     """Update the trunk; then update the readout with a second pass through the updated trunk."""
-    encoder, trunk = cast(Encoder, network.encoder), cast(TrunkFunction, network.trunk)
+    encoder, trunk = cast(Encoder, modules.encoder), cast(TrunkFunction, modules.trunk)
     with torch.set_grad_enabled(settings.train_prefilter):
         maps = _run(encoder.prefilter, settings, batch.images)
     levels = _run(trunk, settings, maps, batch.generator)
-    _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=False)
-    _update(network.encoder_optimizer, network.ranks)
+    _backpropagate(modules, batch, levels, settings, into_encoder=True, into_readout=False)
+    _update(modules.encoder_optimizer, modules.ranks)
     with torch.no_grad():
         if settings.train_prefilter:  # the update changed the prefilter
             maps = _run(encoder.prefilter, settings, batch.images)
         levels = _run(trunk, settings, maps, batch.generator)
-    errors = _backpropagate(network, batch, levels, settings, into_encoder=False, into_readout=True)
-    _update(network.readout_optimizers[batch.subject], network.ranks)
+    errors = _backpropagate(modules, batch, levels, settings, into_encoder=False, into_readout=True)
+    _update(modules.readout_optimizers[batch.subject], modules.ranks)
     return errors
 
 
-def _joint_step(network: TrainingModules, batch: TrialBatch, settings: TrainSettings) -> Tensor:
+def _joint_step(modules: TrainingModules, batch: TrialBatch, settings: TrainSettings) -> Tensor:
     """Update the encoder and the readout with one pass."""
-    encoder, trunk = cast(Encoder, network.encoder), cast(TrunkFunction, network.trunk)
+    encoder, trunk = cast(Encoder, modules.encoder), cast(TrunkFunction, modules.trunk)
     levels = _run(trunk, settings, _run(encoder.prefilter, settings, batch.images), batch.generator)
-    errors = _backpropagate(network, batch, levels, settings, into_encoder=True, into_readout=True)
-    _update(network.encoder_optimizer, network.ranks)
-    _update(network.readout_optimizers[batch.subject], network.ranks)
+    errors = _backpropagate(modules, batch, levels, settings, into_encoder=True, into_readout=True)
+    _update(modules.encoder_optimizer, modules.ranks)
+    _update(modules.readout_optimizers[batch.subject], modules.ranks)
     return errors
 
 
-def _readout_step(network: TrainingModules, batch: TrialBatch, settings: TrainSettings) -> Tensor:
+def _readout_step(modules: TrainingModules, batch: TrialBatch, settings: TrainSettings) -> Tensor:
     """Update only the readout, on a frozen encoder."""
     with torch.no_grad():
-        levels = _run(network.encoder, settings, batch.images, batch.generator)
-    errors = _backpropagate(network, batch, levels, settings, into_encoder=False, into_readout=True)
-    _update(network.readout_optimizers[batch.subject], network.ranks)
+        levels = _run(modules.encoder, settings, batch.images, batch.generator)
+    errors = _backpropagate(modules, batch, levels, settings, into_encoder=False, into_readout=True)
+    _update(modules.readout_optimizers[batch.subject], modules.ranks)
     return errors
 
 
 def _run(module: Callable[..., Any], settings: TrainSettings, x: Tensor, *generator: torch.Generator) -> Any:
-    with encoder_arithmetic(resolve_precision(settings.precision, x.device), x.device):
+    with encoder_arithmetic(settings.precision, x.device):
         return module(x, *generator)
 
 
 def _backpropagate(
-    network: TrainingModules,
+    modules: TrainingModules,
     batch: TrialBatch,
     levels: Sequence[Tensor],
     settings: TrainSettings,
@@ -211,14 +211,14 @@ def _backpropagate(
     into_readout: bool,
 ) -> Tensor:
     return backpropagate(
-        network.readouts[batch.subject],
+        modules.readouts[batch.subject],
         levels,
         batch.responses,
         into_encoder=into_encoder,
         into_readout=into_readout,
         l1=settings.l1,
-        ranks=network.ranks,
-        pointwise=network.pointwise,
+        ranks=modules.ranks,
+        pointwise=modules.pointwise,
     )
 
 

@@ -34,11 +34,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nsdflow.fit.checkpoint import check_fingerprint, load_state, save_state
+from nsdflow.fit.gnet.checkpoint import Checkpoint, Progress, Snapshot, check_fingerprint, load_checkpoint, save_checkpoint
 from nsdflow.fit.gnet.evaluate import evaluate
 from nsdflow.fit.gnet.inputs import PrefilterCache, choose_cache, load_inputs
 from nsdflow.fit.gnet.parallel import Ranks
-from nsdflow.fit.gnet.progress import Progress, gather, restore, snapshot
+from nsdflow.fit.gnet.progress import optimizer_states, restore, snapshot
 from nsdflow.fit.gnet.settings import TrainSettings
 from nsdflow.fit.gnet.step import TrialBatch, TrainingModules, build_modules, choose_step
 from nsdflow.fit.gnet.trials import DeviceTrials, Trials, check_trials, digest, to_device
@@ -150,63 +150,63 @@ def train(
     RunError
         Trials do not match or are not finite, or the checkpoint is damaged or belongs to another training.
     """
-    settings = TrainSettings() if settings is None else settings
     device = torch.device(device)
     check_trials(images, trials, readouts)
-    precision = resolve_precision(settings.precision, device)
     ranks = ranks or Ranks()
+    settings = TrainSettings() if settings is None else settings
+    settings = replace(settings, precision=resolve_precision(settings.precision, device))
     copies = {subject: copy.deepcopy(readouts[subject]) for subject in trials}
-    network = build_modules(copy.deepcopy(encoder), copies, settings, device, ranks)
-    subjects = {subject: to_device(trials[subject], network.readouts[subject], device) for subject in trials}
-    state = None if checkpoint is None else load_state(checkpoint)
-    cache = _cache(settings, network, images, device, precision, state)
-    fingerprint = _fingerprint(replace(settings, prefilter_cache=cache), precision, images, trials, encoder, readouts)
+    modules = build_modules(copy.deepcopy(encoder), copies, settings, device, ranks)
+    subjects = {subject: to_device(trials[subject], modules.readouts[subject], device) for subject in trials}
+    found = None if checkpoint is None else load_checkpoint(checkpoint)
+    settings = replace(settings, prefilter_cache=_cache(settings, modules, images, device, found))
+    fingerprint = _fingerprint(settings, images, trials, encoder, readouts)
     progress = Progress()
-    if checkpoint is not None and state is not None:
-        check_fingerprint(checkpoint, state, fingerprint)
-        progress = restore(state, network)
+    if checkpoint is not None and found is not None:
+        check_fingerprint(checkpoint, found, fingerprint)
+        restore(found, modules)
+        progress = found.progress
 
     status: Literal["done", "stopped"] = "done"
-    with arithmetic(precision, device):
-        images = load_inputs(network.encoder, images, cache, device, settings.batch_size)
+    with arithmetic(settings.precision, device):
+        images = load_inputs(modules.encoder, images, settings.prefilter_cache, device, settings.batch_size)
         while progress.epoch < settings.epochs:
             started = time.perf_counter()
-            errors = _train_epoch(network, images, subjects, settings, progress.epoch, should_stop, on_batch)
+            errors = _train_epoch(modules, images, subjects, settings, progress.epoch, should_stop, on_batch)
             if errors is None:
                 status = "stopped"
                 break
-            record = _evaluate_epoch(network, images, subjects, settings, progress, errors)
+            record = _evaluate_epoch(modules, images, subjects, settings, progress, errors)
             record["seconds"] = time.perf_counter() - started
             progress.history.append(record)
             progress.epoch += 1
             if checkpoint is not None and ranks.rank == 0:
-                save_state(checkpoint, gather(network, progress) | {"fingerprint": fingerprint})
+                state = snapshot(modules), optimizer_states(modules)
+                save_checkpoint(checkpoint, Checkpoint(fingerprint, settings.prefilter_cache, *state, progress))
             if ranks.rank == 0:
                 on_epoch({**record, "epochs": settings.epochs, "best_epoch": progress.best_epoch})
     ranks.any(False, device)  # all processes wait for the first to write the last checkpoint
-    return _result(status, encoder, network, progress, precision, cache)
+    return _result(status, encoder, modules, progress, settings)
 
 
 def _cache(
     settings: TrainSettings,
-    network: TrainingModules,
+    modules: TrainingModules,
     images: Tensor,
     device: torch.device,
-    precision: Precision,
-    state: Mapping[str, Any] | None,
+    found: Checkpoint | None,
 ) -> PrefilterCache:
     """Resolve ``auto``: the cache of the checkpoint if it exists; else "half" only if all processes can use it."""
     if settings.prefilter_cache != "auto":
         return settings.prefilter_cache
-    if state is not None:
-        found: PrefilterCache = state["fingerprint"]["prefilter_cache"]
-        return found
-    here = choose_cache(network.encoder, images, device, precision)
-    return "none" if network.ranks.any(here == "none", device) else here
+    if found is not None:
+        return found.prefilter_cache
+    here = choose_cache(modules.encoder, images, device, settings.precision)
+    return "none" if modules.ranks.any(here == "none", device) else here
 
 
 def _train_epoch(
-    network: TrainingModules,
+    modules: TrainingModules,
     images: Tensor,
     subjects: Mapping[str, DeviceTrials],
     settings: TrainSettings,
@@ -215,7 +215,7 @@ def _train_epoch(
     on_batch: Callable[[int, int], None],
 ) -> dict[str, float] | None:
     """Train on every batch once; return squared errors per subject (voxel mean, trial sum), or None if stopped."""
-    step, ranks = choose_step(settings), network.ranks
+    step, ranks = choose_step(settings), modules.ranks
     batches = _batches(subjects, settings, epoch)
     generator = torch.Generator(images.device)
     errors = {subject: torch.zeros((), dtype=torch.float64, device=images.device) for subject in subjects}
@@ -240,7 +240,7 @@ def _train_epoch(
                 seed_of(settings.seed, *settings.stream, "dropout", name, epoch, trials.start)
             ),
         )
-        errors[name] += step(network, batch, settings).mean()
+        errors[name] += step(modules, batch, settings).mean()
     return {subject: float(ranks.sum(error)) for subject, error in errors.items()}
 
 
@@ -262,7 +262,7 @@ def _batches(subjects: Mapping[str, DeviceTrials], settings: TrainSettings, epoc
 
 
 def _evaluate_epoch(
-    network: TrainingModules,
+    modules: TrainingModules,
     images: Tensor,
     subjects: Mapping[str, DeviceTrials],
     settings: TrainSettings,
@@ -270,23 +270,22 @@ def _evaluate_epoch(
     errors: Mapping[str, float],
 ) -> dict[str, Any]:
     """Evaluate the epoch on the holdout, keep a snapshot if it is the best, and return its record."""
-    precision = resolve_precision(settings.precision, images.device)
     holdout = {
         name: evaluate(
-            network.encoder,
-            network.readouts[name],
+            modules.encoder,
+            modules.readouts[name],
             images,
             subject.holdout_rows,
             subject.holdout_responses,
             batch_size=settings.batch_size,
-            precision=precision,
-            ranks=network.ranks,
+            precision=settings.precision,
+            ranks=modules.ranks,
         )
         for name, subject in subjects.items()
     }
     score = _median(torch.cat([holdout[name].correlation for name in subjects]))
     if score > progress.best_score:
-        progress.best_epoch, progress.best_score, progress.best = progress.epoch, score, snapshot(network)
+        progress.best_epoch, progress.best_score, progress.best = progress.epoch, score, snapshot(modules)
     for name in subjects:
         progress.holdout_accuracy.setdefault(name, []).append(holdout[name].correlation)
     training_trials = {name: len(subject.rows) for name, subject in subjects.items()}
@@ -315,7 +314,6 @@ def _median(values: Tensor) -> float:
 
 def _fingerprint(
     settings: TrainSettings,
-    precision: Precision,
     images: Tensor,
     trials: Mapping[str, Trials],
     encoder: nn.Module,
@@ -329,20 +327,19 @@ def _fingerprint(
     rates = [module.share for module in encoder.modules() if isinstance(module, ChannelDropout)]
     digests["encoder"] = hashlib.blake2b(repr((shapes, rates)).encode(), digest_size=8).hexdigest()
     dtypes = {f"{name} dtype": str(readout.bias.dtype) for name, readout in readouts.items()}
-    return fixed | {"precision": precision} | digests | dtypes
+    return fixed | digests | dtypes
 
 
 def _result(
     status: Literal["done", "stopped"],
     encoder: nn.Module,
-    network: TrainingModules,
+    modules: TrainingModules,
     progress: Progress,
-    precision: Precision,
-    cache: PrefilterCache,
+    settings: TrainSettings,
 ) -> TrainResult:
-    now = snapshot(network)
-    final_encoder, final_readouts = _modules(encoder, network, now)
-    best_encoder, best_readouts = _modules(encoder, network, progress.best or now)
+    now = snapshot(modules)
+    final_encoder, final_readouts = _modules(encoder, modules, now)
+    best_encoder, best_readouts = _modules(encoder, modules, progress.best or now)
     return TrainResult(
         status=status,
         encoder=best_encoder,
@@ -353,18 +350,18 @@ def _result(
         best_score=progress.best_score,
         history=progress.history,
         holdout_accuracy={name: torch.stack(epochs) for name, epochs in progress.holdout_accuracy.items()},
-        precision=precision,
-        prefilter_cache=cache,
+        precision=settings.precision,
+        prefilter_cache=settings.prefilter_cache,
     )
 
 
 def _modules(
-    encoder: nn.Module, network: TrainingModules, state: Mapping[str, Mapping[str, Any]]
+    encoder: nn.Module, modules: TrainingModules, state: Snapshot
 ) -> tuple[nn.Module, dict[str, Readout]]:
     """Load a snapshot into copies of the modules."""
     encoder = copy.deepcopy(encoder).cpu().eval()
-    encoder.load_state_dict(state["encoder"])
-    readouts = {name: copy.deepcopy(readout).cpu().eval() for name, readout in network.readouts.items()}
+    encoder.load_state_dict(state.encoder)
+    readouts = {name: copy.deepcopy(readout).cpu().eval() for name, readout in modules.readouts.items()}
     for name, readout in readouts.items():
-        readout.load_state_dict(state[f"readout:{name}"])
+        readout.load_state_dict(state.readouts[name])
     return encoder, readouts

@@ -16,7 +16,7 @@ import torch
 import zarr
 
 from nsdflow.engine.compute import weights_cache
-from nsdflow.fit.checkpoint import load_state, save_state
+from nsdflow.fit.state_files import load_state, save_state
 from nsdflow.fit.fwrf.features import MapFeatures, PooledFeatures
 from nsdflow.io.folders import list_files
 from nsdflow.models.networks import open_network, record_of, sketch_network

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from distributed import get_worker
 
 from nsdflow.errors import RunError
-from nsdflow.fit.checkpoint import load_state
+from nsdflow.fit.gnet.checkpoint import load_checkpoint
 from nsdflow.fit.gnet.parallel import RankLost, join_ranks
 from nsdflow.io.paths import filesystem
 from nsdflow.io.write import write_text
@@ -79,8 +79,8 @@ class Seat:
 
     def complete(self, epochs: int) -> bool:
         """Whether the checkpoint has all epochs, so that no meeting is needed."""
-        state = load_state(self.checkpoint)
-        return state is not None and state["progress"]["epoch"] >= epochs
+        found = load_checkpoint(self.checkpoint)
+        return found is not None and found.progress.epoch >= epochs
 
 
 def train_together(

@@ -1,4 +1,4 @@
-"""Training checkpoints. A write is atomic, and a read executes no code from the file."""
+"""Files of tensors and numbers, in the format of torch. A write is atomic, and a read executes no code from the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nsdflow.io.reach import writing
 from nsdflow.io.read import read_bytes
 from nsdflow.io.write import atomic_file
 
-__all__ = ["check_fingerprint", "load_state", "save_state"]
+__all__ = ["load_state", "save_state"]
 
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
@@ -59,21 +59,6 @@ def load_state(path: str | Path) -> dict[str, Any] | None:
         return dict(torch.load(source, map_location="cpu", weights_only=True))
     except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise RunError(f"{path}: damaged checkpoint ({error}); delete it to start again") from error
-
-
-def check_fingerprint(path: str | Path, state: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> None:
-    """Check that ``fingerprint`` equals the one in ``state``, under the key ``"fingerprint"``.
-
-    Raises
-    ------
-    RunError
-        The fingerprints differ. The message lists the differing keys.
-    """
-    found = state.get("fingerprint", {})
-    differing = sorted(key for key in {*fingerprint, *found} if fingerprint.get(key) != found.get(key))
-    if differing:
-        changes = ", ".join(f"{key} {found.get(key)!r} -> {fingerprint.get(key)!r}" for key in differing)
-        raise RunError(f"{path}: checkpoint of another training ({changes}); delete it or use another folder")
 
 
 def _find(path: str | Path) -> Path | io.BytesIO | None:
