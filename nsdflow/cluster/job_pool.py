@@ -173,8 +173,10 @@ def _quoted_python(system: BatchSystem, python: str | None) -> str:
     """
     path = python or sys.executable
     quoted = shlex.quote(path) if python is None or Path(python).exists() else path
-    if system.name == "htcondor" and quoted != path:  # its submit files have quotes and macros of their own
-        raise PlanError(f"{path}: HTCondor's submit files cannot hold this path; install nsdflow under a plain path")
+    if system.plain_paths and quoted != path:
+        raise PlanError(
+            f"{path}: the submit files of {system.name} cannot hold this path; install nsdflow under a plain path"
+        )
     return quoted
 
 

@@ -60,6 +60,8 @@ class BatchSystem:
     """Variables in a job that hold its memory in MiB, and whether that is per core."""
     synonyms: Mapping[str, str] = field(default_factory=dict)
     """Words of the batch system's manual that users write for a key of ``jobqueue.yaml``."""
+    plain_paths: bool = False
+    """Whether its submit files cannot hold a path that the shell needs quotes for."""
 
     @property
     def jobs(self) -> Any:
@@ -126,7 +128,13 @@ BATCH_SYSTEMS: Final[Mapping[str, BatchSystem]] = {
             job_id="LSB_JOBID",
             cores=("LSB_DJOB_NUMPROC",),
         ),
-        BatchSystem("htcondor", "HTCondorJob", status=("condor_q", "-format", "%d", "JobStatus"), walltime=None),
+        BatchSystem(
+            "htcondor",
+            "HTCondorJob",
+            status=("condor_q", "-format", "%d", "JobStatus"),
+            walltime=None,
+            plain_paths=True,  # submit files have quotes and macros
+        ),
         BatchSystem("moab", "MoabJob", status=("checkjob",)),  # its jobs have the variables of PBS
         BatchSystem(
             "oar",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,10 @@ from nsdflow.errors import MissingDataError, RunError, one_of
 from nsdflow.models.gnet import Encoder, LevelShape, Prefilter, Readout
 from nsdflow.models.networks.weights import ALEXNET_SHAPES
 
-__all__ = ["SavedModel", "below", "build_encoder", "load_model", "load_readouts"]
+__all__ = ["LOADABLE_KINDS", "SavedModel", "below", "build_encoder", "load_model", "load_readouts"]
+
+#: Kinds of runs whose networks :func:`load_model` rebuilds.
+LOADABLE_KINDS: Final = ("gnet",)
 
 
 class SavedModel(nn.Module):
@@ -83,7 +87,7 @@ def load_model(run: str | os.PathLike[str], subject: str | None = None) -> Saved
     parts = [""] if any(name.startswith("encoder.") for name in state) else _parts(state)
     subjects = sorted({name.split("readouts.")[1].split(".")[0] for name in state if "readouts." in name})
     if not parts or not subjects:
-        raise RunError(f"{file}: no encoder and readouts in it; load_model takes runs of kind gnet")
+        raise RunError(f"{file}: no encoder and readouts in it; load_model takes runs of kind {", ".join(LOADABLE_KINDS)}")
     if subject is None and len(subjects) == 1:
         subject = subjects[0]
     if subject not in subjects:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from nsdflow.io.write import write_text
+from nsdflow.models.saved import LOADABLE_KINDS
 from nsdflow.runs.folder import read_record
 from nsdflow.runs.results import open_run
 
@@ -56,7 +57,7 @@ def describe_run(run: str) -> str:
             *table,
         ]
         lines += ["", "Accuracy is the correlation with single trials of images that were not used for training."]
-    if kind == "gnet":
+    if kind in LOADABLE_KINDS:
         lines += [
             "",
             "```python",

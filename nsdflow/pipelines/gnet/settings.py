@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from nsdflow.config.pipeline import RoiGroups, TrainedPipeline
+from nsdflow.models.prefilters import PREFILTERS
 
 __all__ = ["GNetPipeline"]
+
+
+def _known(name: str) -> str:
+    if name not in PREFILTERS:
+        raise ValueError(f"{name!r} is not one of {', '.join(PREFILTERS)}")
+    return name
+
+
+#: A prefilter of the table.
+PrefilterName = Annotated[str, AfterValidator(_known)]
 
 
 class GNetPipeline(TrainedPipeline):
@@ -18,7 +29,7 @@ class GNetPipeline(TrainedPipeline):
     kind: Literal["gnet"] = "gnet"
     roi_groups: RoiGroups = None
     """ROI groups with one trunk each (GNet8r); a single joint trunk if null (GNet8j)."""
-    prefilter: Literal["alexnet", "gabor"] = "alexnet"
+    prefilter: PrefilterName = "alexnet"
     """First two layers: those of AlexNet, or seeded Gabor filters, which need no download."""
     prefilter_weights: str | None = None
     """File with AlexNet's published weights; fetched and checked against its hash if null."""
@@ -39,4 +50,5 @@ class GNetPipeline(TrainedPipeline):
         return self
 
     def pretrained(self) -> Mapping[str, str]:
-        return {"prefilter_weights": "alexnet"} if self.prefilter == "alexnet" else {}
+        network = PREFILTERS[self.prefilter].network
+        return {} if network is None else {"prefilter_weights": network}

@@ -11,9 +11,8 @@ from nsdflow.engine.compute import torch_threads, weights_cache
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.fit.streams import torch_stream
-from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
 from nsdflow.models.gnet import Encoder, Prefilter, layer_slices, level_shapes
-from nsdflow.models.networks.weights import load_alexnet_weights
+from nsdflow.models.prefilters import PREFILTERS
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.gnet.input_mean import JOINT, choose_input_mean
 from nsdflow.pipelines.gnet.prefilter_cache import cache_note, half_bytes, worker_bytes
@@ -148,8 +147,5 @@ def _rois(group: str) -> tuple[str, ...]:
 
 
 def _prefilter(config: GNetPipeline, mean: Tensor) -> Prefilter:
-    if config.prefilter == "gabor":
-        weights = gabor_prefilter_weights(config.seed)
-    else:
-        weights = load_alexnet_weights(config.prefilter_weights, cache=weights_cache())
+    weights = PREFILTERS[config.prefilter].load(config.seed, config.prefilter_weights, weights_cache())
     return Prefilter(weights, mean.tolist())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nsdflow.store.query.blocks import cut_rows, cut_table
 from nsdflow.store.query.responses import SubjectArrays, read_images, read_responses
 from nsdflow.store.query.selection import select_images
-from nsdflow.store.schema import UNITS
+from nsdflow.store.query.zscoring import ZSCORINGS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -27,13 +27,6 @@ __all__ = ["Explanation", "explain", "lazy_images", "lazy_responses"]
 
 #: A lazy block of images holds about this many bytes.
 IMAGE_BLOCK_BYTES: Final = 16 << 20
-
-#: Attributes of responses by what they are z-scored with.
-ATTRIBUTES: Final[Mapping[str | bool, Mapping[str, str]]] = {
-    "session": {"units": "1", "long_name": "response, z-scored within session"},
-    "training": {"units": "1", "long_name": "response, z-scored with the session's training trials"},
-    False: {"units": UNITS, "long_name": "response"},
-}
 
 #: Positions of trials and of voxels.
 Positions = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -64,7 +57,7 @@ def explain(arrays: SubjectArrays, table: xr.Dataset, positions: Positions, zsco
     """What :func:`lazy_responses` with the same arguments would read."""
     rows, columns = positions
     reads = [(arrays.betas, rows)]
-    if zscore == "session":
+    if ZSCORINGS[zscore].stored_statistics:
         session = rows // arrays.betas.chunk[0]
         reads += [(arrays.mean, session), (arrays.std, session)]
     chunks = [array.count_chunks(where, columns) for array, where in reads]
@@ -104,7 +97,8 @@ def lazy_responses(arrays: SubjectArrays, table: xr.Dataset, positions: Position
         meta=np.empty((0, 0), np.float32),
     )
     chosen = table.isel(trial=rows, voxel=columns)
-    attrs = {**table.attrs, **ATTRIBUTES[zscore]}
+    scoring = ZSCORINGS[zscore]
+    attrs = {**table.attrs, "units": scoring.units, "long_name": scoring.long_name}
     return chosen.assign(responses=(("trial", "voxel"), values, attrs))["responses"]  # coordinates are not copied
 
 

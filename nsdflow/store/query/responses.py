@@ -14,6 +14,7 @@ from nsdflow.io.read import read_metadata
 from nsdflow.names import BETAS_SCALE
 from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import read_coordinate
+from nsdflow.store.query.zscoring import ZSCORINGS
 from nsdflow.store.shards import open_sharded
 
 if TYPE_CHECKING:
@@ -21,11 +22,7 @@ if TYPE_CHECKING:
 
     from nsdflow.store.shards import Index, ShardedArray
 
-__all__ = ["EPSILON", "SubjectArrays", "read_images", "read_responses"]
-
-#: Added to the standard deviation, as published; percent signal change.
-EPSILON: Final = np.float32(1e-6)
-
+__all__ = ["SubjectArrays", "read_images", "read_responses"]
 
 @dataclass(frozen=True)
 class SubjectArrays:
@@ -93,8 +90,7 @@ def read_responses(rows: Index, columns: Index, *, arrays: SubjectArrays, zscore
     arrays : SubjectArrays
         The arrays to which the positions belong.
     zscore : {"session", "training", False}
-        ``"session"``: with the stored mean and standard deviation of all trials of a session, as published.
-        ``"training"``: with those of the trials of a session that show no shared image.
+        Key of :data:`nsdflow.store.query.zscoring.ZSCORINGS`.
 
     Returns
     -------
@@ -117,15 +113,7 @@ def read_responses(rows: Index, columns: Index, *, arrays: SubjectArrays, zscore
 def _read(rows: Index, columns: Index, arrays: SubjectArrays, zscore: str | bool) -> NDArray[np.float32]:
     trials, trial_order = _ascending(rows)
     voxels, voxel_order = _ascending(columns)
-    betas = arrays.betas
-    if zscore == "training":
-        values = _scored_on_training(arrays, trials, voxels)
-    else:
-        values = _percent(betas, trials, voxels)
-        if zscore == "session":
-            _score(values, trials // betas.chunk[0], voxels, arrays)
-            if betas.dtype.kind == "f":  # integers have no NaN
-                np.nan_to_num(values, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    values = ZSCORINGS[zscore].read(arrays, trials, voxels)
     if trial_order is not None:
         values = values[trial_order]
     return values if voxel_order is None else values[:, voxel_order]
@@ -136,50 +124,6 @@ def _ascending(positions: Index) -> tuple[Index, Index | None]:
     if (np.diff(positions) > 0).all():
         return positions, None
     return np.unique(positions, return_inverse=True)
-
-
-def _percent(betas: ShardedArray, trials: Index, voxels: Index) -> NDArray[np.float32]:
-    """Percent signal change: stored integers divided by 300, in float32."""
-    values = read_region(betas, (trials, voxels), dtype=np.float32)
-    if betas.dtype.kind == "i":
-        values /= np.float32(round(1 / BETAS_SCALE))
-    return values
-
-
-def _score(values: NDArray[np.float32], session: Index, voxels: Index, arrays: SubjectArrays) -> None:
-    """Z-score in place; ``session`` (trial,) are rows of the statistics."""
-    if not values.size:
-        return
-    numbers = np.unique(session)
-    means = read_region(arrays.mean, (numbers, voxels))
-    stds = read_region(arrays.std, (numbers, voxels)) + EPSILON
-    for where, mean, std in zip(_runs(session), means, stds, strict=True):
-        values[where] -= mean
-        values[where] /= std
-
-
-def _runs(session: Index) -> Iterator[slice]:
-    """The stretches of ascending numbers that are the same."""
-    bounds = [0, *(np.flatnonzero(np.diff(session)) + 1).tolist(), len(session)]
-    return (slice(first, last) for first, last in pairwise(bounds) if first < last)
-
-
-def _scored_on_training(arrays: SubjectArrays, trials: Index, voxels: Index) -> NDArray[np.float32]:
-    """Z-scored session by session, in float64; zeros in a session without a training trial."""
-    training = np.flatnonzero(~read_coordinate(arrays.group, "shared").astype(bool))
-    betas, length = arrays.betas, arrays.betas.chunk[0]
-    scored = np.zeros((len(trials), len(voxels)), np.float32)
-    for where in _runs(trials // length):
-        wanted = trials[where]
-        first = wanted[0] // length * length
-        fitted = training[(training >= first) & (training < first + length)]
-        read = np.union1d(wanted, fitted)
-        values = _percent(betas, read, voxels)
-        seen = values[np.isin(read, fitted)].astype(np.float64)
-        if len(seen):
-            shown = (values[np.isin(read, wanted)] - seen.mean(axis=0)) / (seen.std(axis=0) + 1e-6)
-            scored[where] = np.nan_to_num(shown, nan=0.0, posinf=np.inf, neginf=-np.inf)
-    return scored
 
 
 def read_images(rows: Index, ids: Index, *, images: ShardedArray) -> NDArray[np.uint8]:

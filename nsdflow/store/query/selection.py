@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from nsdflow.errors import SelectionError
 from nsdflow.store.query.regions import region_mask
 from nsdflow.store.query.where import select_where
+from nsdflow.store.query.zscoring import ZSCORINGS
 from nsdflow.store.schema import HEMISPHERE_CODES
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ class Selection:
 
     def __post_init__(self) -> None:
         zscore = "session" if _is_bool(self.zscore) and self.zscore else self.zscore
-        named = isinstance(zscore, str) and zscore in ("session", "training")
-        _check("zscore", zscore, named or _is_bool(zscore), '"session" (the same as True), "training" or False')
+        named = isinstance(zscore, str) and zscore in ZSCORINGS
+        names = ", ".join(f'"{name}"' for name in ZSCORINGS if name)
+        _check("zscore", zscore, named or _is_bool(zscore), f'{names}, True (the same as "session") or False')
         object.__setattr__(self, "zscore", zscore if named else False)
         _check("shared", self.shared, self.shared is None or _is_bool(self.shared), "True, False or None (all trials)")
         least, side = self.ncsnr_min, self.hemisphere

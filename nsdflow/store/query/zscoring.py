@@ -1,0 +1,106 @@
+"""Ways to z-score responses: one record per way, with its arithmetic and the attributes of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from nsdflow.names import BETAS_SCALE
+from nsdflow.store.chunks import read_region
+from nsdflow.store.coordinates import read_coordinate
+from nsdflow.store.schema import UNITS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nsdflow.store.query.responses import SubjectArrays
+    from nsdflow.store.shards import Index, ShardedArray
+
+__all__ = ["ZSCORINGS", "ZScoring"]
+
+#: Added to the standard deviation, as published; percent signal change.
+EPSILON: Final = np.float32(1e-6)
+
+
+@dataclass(frozen=True)
+class ZScoring:
+    """One way to z-score the responses of a query."""
+
+    read: Callable[[SubjectArrays, Index, Index], NDArray[np.float32]]
+    """Read (trial, voxel) responses at ascending positions of trials and of voxels."""
+    long_name: str
+    """Attribute of the result."""
+    units: str = "1"
+    """Attribute of the result."""
+    stored_statistics: bool = False
+    """Whether ``beta_mean`` and ``beta_std`` are read, which :meth:`nsdflow.store.Store.explain` counts."""
+
+
+def _unscored(arrays: SubjectArrays, trials: Index, voxels: Index) -> NDArray[np.float32]:
+    """Percent signal change."""
+    return _percent(arrays.betas, trials, voxels)
+
+
+def _within_session(arrays: SubjectArrays, trials: Index, voxels: Index) -> NDArray[np.float32]:
+    """(x - mean) / (std + 1e-6) with the stored statistics of each session, and NaN -> 0."""
+    values = _percent(arrays.betas, trials, voxels)
+    _score(values, trials // arrays.betas.chunk[0], voxels, arrays)
+    if arrays.betas.dtype.kind == "f":  # integers have no NaN
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    return values
+
+
+def _on_training_trials(arrays: SubjectArrays, trials: Index, voxels: Index) -> NDArray[np.float32]:
+    """Z-score session by session, in float64; zeros in a session without a training trial."""
+    training = np.flatnonzero(~read_coordinate(arrays.group, "shared").astype(bool))
+    betas, length = arrays.betas, arrays.betas.chunk[0]
+    scored = np.zeros((len(trials), len(voxels)), np.float32)
+    for where in _runs(trials // length):
+        wanted = trials[where]
+        first = wanted[0] // length * length
+        fitted = training[(training >= first) & (training < first + length)]
+        read = np.union1d(wanted, fitted)
+        values = _percent(betas, read, voxels)
+        seen = values[np.isin(read, fitted)].astype(np.float64)
+        if len(seen):
+            shown = (values[np.isin(read, wanted)] - seen.mean(axis=0)) / (seen.std(axis=0) + 1e-6)
+            scored[where] = np.nan_to_num(shown, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    return scored
+
+
+#: Ways to z-score by the value of ``zscore`` in a query.
+ZSCORINGS: Final[Mapping[str | bool, ZScoring]] = {
+    "session": ZScoring(_within_session, "response, z-scored within session", stored_statistics=True),
+    "training": ZScoring(_on_training_trials, "response, z-scored with the session's training trials"),
+    False: ZScoring(_unscored, "response", units=UNITS),
+}
+
+
+def _percent(betas: ShardedArray, trials: Index, voxels: Index) -> NDArray[np.float32]:
+    """Percent signal change: stored integers divided by 300, in float32."""
+    values = read_region(betas, (trials, voxels), dtype=np.float32)
+    if betas.dtype.kind == "i":
+        values /= np.float32(round(1 / BETAS_SCALE))
+    return values
+
+
+def _score(values: NDArray[np.float32], session: Index, voxels: Index, arrays: SubjectArrays) -> None:
+    """Z-score in place; ``session`` (trial,) are rows of the statistics."""
+    if not values.size:
+        return
+    numbers = np.unique(session)
+    means = read_region(arrays.mean, (numbers, voxels))
+    stds = read_region(arrays.std, (numbers, voxels)) + EPSILON
+    for where, mean, std in zip(_runs(session), means, stds, strict=True):
+        values[where] -= mean
+        values[where] /= std
+
+
+def _runs(session: Index) -> Iterator[slice]:
+    """Slices of equal values in an ascending array."""
+    bounds = [0, *(np.flatnonzero(np.diff(session)) + 1).tolist(), len(session)]
+    return (slice(first, last) for first, last in pairwise(bounds) if first < last)
