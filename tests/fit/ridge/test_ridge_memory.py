@@ -15,7 +15,7 @@ from nsdflow.fit.ridge import RidgeProblem, RidgeShape, plan_memory
 MEASURE = """
 import json, sys
 import numpy as np, torch
-from nsdflow.fit.ridge import RidgeProblem, RidgeShape, Selection, fit, plan_memory
+from nsdflow.fit.ridge import LambdaSelection, RidgeProblem, RidgeShape, fit, plan_memory
 
 torch.set_num_threads(1)
 
@@ -32,7 +32,7 @@ def status(name):
 n, p, v, repeats, keep, precision, method, sizes = json.loads(sys.argv[1])
 
 def run(n, p, v):
-    problem = RidgeProblem((1e3, 1e4, 1e5), Selection(method, folds=2), precision=precision, **sizes)
+    problem = RidgeProblem((1e3, 1e4, 1e5), LambdaSelection(method, folds=2), precision=precision, **sizes)
     write = None if keep else (lambda voxels, coefficients: None)
     fit(Drawn(n, p), Drawn(n * repeats, v), problem, images=torch.arange(n).repeat(repeats), write=write)
     held = {"holdout": round(0.1 * n), "kfold": n // 2}.get(method, 0)
