@@ -87,7 +87,8 @@ def load_model(run: str | os.PathLike[str], subject: str | None = None) -> Saved
     parts = [""] if any(name.startswith("encoder.") for name in state) else _parts(state)
     subjects = sorted({name.split("readouts.")[1].split(".")[0] for name in state if "readouts." in name})
     if not parts or not subjects:
-        raise RunError(f"{file}: no encoder and readouts in it; load_model takes runs of kind {", ".join(LOADABLE_KINDS)}")
+        kinds = ", ".join(LOADABLE_KINDS)
+        raise RunError(f"{file}: no encoder and readouts in it; load_model takes runs of kind {kinds}")
     if subject is None and len(subjects) == 1:
         subject = subjects[0]
     if subject not in subjects:
