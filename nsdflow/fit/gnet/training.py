@@ -153,19 +153,17 @@ def train(
     device = torch.device(device)
     check_trials(images, trials, readouts)
     ranks = ranks or Ranks()
-    settings = TrainSettings() if settings is None else settings
-    settings = replace(settings, precision=resolve_precision(settings.precision, device))
+    settings = _on_device(settings or TrainSettings(), device)
     copies = {subject: copy.deepcopy(readouts[subject]) for subject in trials}
     modules = build_modules(copy.deepcopy(encoder), copies, settings, device, ranks)
     subjects = {subject: to_device(trials[subject], modules.readouts[subject], device) for subject in trials}
     found = None if checkpoint is None else load_checkpoint(checkpoint)
     settings = replace(settings, prefilter_cache=_cache(settings, modules, images, device, found))
     fingerprint = _fingerprint(settings, images, trials, encoder, readouts)
-    progress = Progress()
     if checkpoint is not None and found is not None:
         check_fingerprint(checkpoint, found, fingerprint)
         restore(found, modules)
-        progress = found.progress
+    progress = Progress() if found is None else found.progress
 
     status: Literal["done", "stopped"] = "done"
     with arithmetic(settings.precision, device):
@@ -187,6 +185,10 @@ def train(
                 on_epoch({**record, "epochs": settings.epochs, "best_epoch": progress.best_epoch})
     ranks.any(False, device)  # all processes wait for the first to write the last checkpoint
     return _result(status, encoder, modules, progress, settings)
+
+
+def _on_device(settings: TrainSettings, device: torch.device) -> TrainSettings:
+    return replace(settings, precision=resolve_precision(settings.precision, device))
 
 
 def _cache(
