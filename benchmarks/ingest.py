@@ -98,7 +98,9 @@ def write_hdf5_twin(path: Path, volumes: np.ndarray) -> None:
 def prepare(folder: Path, trials: int) -> dict[str, Any]:
     """The source with its one session, and the store's group; returns the task's arguments."""
     import xarray as xr
+    from pydantic import TypeAdapter
 
+    from nsdflow.ingestion.settings import IngestSettings
     from nsdflow.ingestion.stamps import session_stamps
     from nsdflow.ingestion.tasks.jobs import SessionJob, SubjectJob
     from nsdflow.nsd.source import open_source
@@ -120,12 +122,13 @@ def prepare(folder: Path, trials: int) -> dict[str, Any]:
         place.built, "subj01", trials=trial, voxels=voxels, sessions=1, dtype="int16", cut=cut, attributes={}
     )
     job = SubjectJob(
-        source=source, built=place.built, folder=place.folder, subject="subj01", space="func1pt8mm",
-        betas=BETAS, voxels="brain", voxel_count=BRAIN_VOXELS, sessions=(1,), trials=trials, shape=SHAPE,
+        source=source, built=place.built, folder=place.folder, subject="subj01",
+        settings=IngestSettings(betas=BETAS, voxels="brain"), voxel_count=BRAIN_VOXELS, sessions=(1,), trials=trials, shape=SHAPE,
         affine=None, dtype="int16", cut=cut,
     )  # fmt: skip
     stamps = session_stamps(source.stamps(str(betas.relative_to(folder / "nsd"))), 1, "func1pt8mm", "nii.gz")
-    return asdict(SessionJob(job, 1, "nii.gz", stamps))
+    arguments: dict[str, Any] = TypeAdapter(SessionJob).dump_python(SessionJob(job, 1, "nii.gz", stamps), mode="json")
+    return arguments
 
 
 def igzip(path: Path, scratch: Path) -> Callable[[], object]:

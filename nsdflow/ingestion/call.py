@@ -47,8 +47,8 @@ def ingest(
     listen : callable, optional
         Receives events of progress.
     **options
-        ``subjects``, ``sessions``, ``betas``, ``space``, ``voxels``, ``image_size``, ``images``, ``layout``: as for
-        :func:`nsdflow.ingestion.plan.plan_ingest`.
+        Fields of :class:`~nsdflow.ingestion.settings.IngestSettings`: ``subjects``, ``sessions``, ``betas``, ``space``,
+        ``voxels``, ``image_size``, ``images``, ``layout``.
 
     Returns
     -------

@@ -34,7 +34,7 @@ from nsdflow.store.schema import STATISTICS, count_coordinates, cut_images, cut_
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from nsdflow.config.storage import Layout
+    from nsdflow.ingestion.settings import IngestSettings
     from nsdflow.nsd.design import Design
     from nsdflow.nsd.inventory import Inventory, SubjectInventory
     from nsdflow.nsd.source import Source
@@ -47,7 +47,7 @@ STAGES: Final = ("coordinates", "betas", "images", "statistics", "verification")
 
 
 def subject_job(
-    origin: Source, workspace: Workspace, found: SubjectInventory, voxels: str, design: Design, layout: Layout
+    origin: Source, workspace: Workspace, settings: IngestSettings, found: SubjectInventory, design: Design
 ) -> SubjectJob:
     """The record that the tasks of a subject share.
 
@@ -67,6 +67,7 @@ def subject_job(
             f"{origin.join(paths.EXPERIMENT_DESIGN)}: sessions of {', '.join(map(str, sorted(lengths)))} trials where "
             f"the betas of {found.subject} have {found.trials}; take both from the same release"
         )
+    voxels = settings.voxels
     count = int(voxel_set(origin, found.subject, voxels, space=found.space, shape=found.shape).sum())
     if not count:
         raise SourceError(f"{found.subject}: no voxel in {voxels}; choose another voxel set")
@@ -77,16 +78,14 @@ def subject_job(
         voxels=count,
         itemsize=4 if dtype == "float32" else 2,
         arrays=count_coordinates("trial", "voxel") + len(BEHAVIOUR) + len(found.atlases) + len(found.maps),
-        layout=layout,
+        layout=settings.layout,
     )
     return SubjectJob(
         source=origin,
         built=workspace.built,
         folder=workspace.folder,
         subject=found.subject,
-        space=found.space,
-        betas=found.betas,
-        voxels=voxels,
+        settings=settings,
         voxel_count=count,
         sessions=found.sessions,
         trials=found.trials,
@@ -194,11 +193,9 @@ def _session_tasks(
 def image_job(
     origin: Source,
     workspace: Workspace,
-    images: str,
+    settings: IngestSettings,
     sessions: Mapping[str, tuple[int, ...]],
     inventory: Inventory,
-    size: int,
-    layout: Layout,
     before: str | None = None,
 ) -> ImageJob:
     """The record that the tasks of the images share.
@@ -214,14 +211,15 @@ def image_job(
         raise MissingDataError(
             f"{origin.join(paths.STIMULI)}: no images there; fetch them, or ingest without: --images none"
         )
-    ids = select_images(origin, images, sessions, inventory.image_count)
+    ids = select_images(origin, settings.images, sessions, inventory.image_count)
     if ids[-1] >= inventory.image_count:
         raise SourceError(
             f"{origin.join(paths.STIMULI)}: {inventory.image_count} images where the design shows "
             f"nsd_id {ids[-1]}; take both from the same release"
         )
-    cut = cut_images(images=len(ids), size=size, arrays=count_coordinates("image"), layout=layout)
-    return ImageJob(origin, workspace.built, images, sessions, len(ids), size, cut, before)
+    arrays = count_coordinates("image")
+    cut = cut_images(images=len(ids), size=settings.image_size, arrays=arrays, layout=settings.layout)
+    return ImageJob(origin, workspace.built, settings, sessions, len(ids), cut, before)
 
 
 def image_tasks(job: ImageJob, inventory: Inventory) -> list[Task]:
@@ -229,7 +227,7 @@ def image_tasks(job: ImageJob, inventory: Inventory) -> list[Task]:
     shard_images = job.cut.shard[0]
     original = math.prod(inventory.image_shape)
     shards = -(-job.count // shard_images)
-    memory = Memory.with_numpy(images=IMAGES_AT_ONCE * (original + 3 * job.size**2))
+    memory = Memory.with_numpy(images=IMAGES_AT_ONCE * (original + 3 * job.settings.image_size**2))
     create = Task(
         key="coordinates-images",
         function=create_images,
@@ -248,7 +246,7 @@ def image_tasks(job: ImageJob, inventory: Inventory) -> list[Task]:
             after=(create.key,),
             memory=memory,
             reads=count * original,
-            writes=count * 3 * job.size**2,
+            writes=count * 3 * job.settings.image_size**2,
             files=1,
         )
         for shard, count in enumerate(sizes)

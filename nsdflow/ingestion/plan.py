@@ -22,7 +22,6 @@ from nsdflow.store.build import Workspace, is_taken, workspace_of
 from nsdflow.store.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from nsdflow.config.storage import Layout
     from nsdflow.ingestion.tasks.jobs import SubjectJob
 
 __all__ = ["IngestPlan", "plan_ingest"]
@@ -47,69 +46,37 @@ class IngestPlan(Plan):
         return self.growth is not None and self.growth.complete
 
 
-def plan_ingest(
-    source: str | Source,
-    store: str,
-    *,
-    subjects: str | Iterable[int | str] | None = None,
-    sessions: str | int | Iterable[int | str] | None = None,
-    betas: str | None = None,
-    space: str | None = None,
-    voxels: str | None = None,
-    image_size: int | None = None,
-    images: str | None = None,
-    layout: Layout | None = None,
-) -> IngestPlan:
+def plan_ingest(source: str | Source, store: str, **options: Any) -> IngestPlan:
     """Plan an ingestion: tasks, bytes, memory and files, without reading betas.
 
     Parameters
     ----------
     source : str or Source
-        Where NSD is: a folder or an fsspec URL.
+        Folder or fsspec URL of NSD.
     store : str
-        Where the store will be. If it exists, the subjects and sessions that it lacks are added to it.
-    subjects : optional
-        ``"1,2"``, ``[1, 2]`` or names; all subjects of the source by default.
-    sessions : optional
-        ``"1-37"`` or numbers, the same for all subjects; subjects with fewer have those that exist. All by default.
-    betas, space : str, optional
-        Version and space of the betas; by default betas_fithrf_GLMdenoise_RR (MNI: betas_fithrf) and func1pt8mm.
-    voxels : str, optional
-        A voxel set: evc, visual, nsdgeneral, tight, inflated, brain or an atlas. By default evc, on fsaverage visual,
-        in MNI brain.
-    image_size : int, optional
-        Pixels per side to which the images are resized; 227 by default.
-    images : {"shown", "subjects", "all", "none"}, optional
-        Images of the ingested trials (default), all images in the lists of the ingested subjects, all of NSD, or none.
-    layout : Layout, optional
-        Chunks, shards, codec and file budget.
+        Path or URL of the store. Subjects and sessions are added to a store that exists.
+    **options
+        Fields of :class:`~nsdflow.ingestion.settings.IngestSettings`, as users write them. None means the default.
 
     Returns
     -------
     IngestPlan
-        Without tasks where the store holds everything already.
+        Plan without tasks if the store holds everything already.
 
     Raises
     ------
     StoreError
         The store exists with other settings, or the files would exceed the budget.
+    ConfigError
+        A subject, session or size makes no sense.
     SelectionError
-        No such subject, space, version or voxel set; the message lists those that exist.
+        No such option, subject, space, version or voxel set; the message lists those that exist.
     MissingDataError
         A subject has none of the sessions, or a file that is needed does not exist.
     SourceError
         Files of the source contradict each other.
     """
-    settings = IngestSettings.of(
-        subjects=subjects,
-        sessions=sessions,
-        betas=betas,
-        space=space,
-        voxels=voxels,
-        image_size=image_size,
-        images=images,
-        layout=layout,
-    )
+    settings = IngestSettings.of(**options)
     workspace = workspace_of(store)
     origin = source if isinstance(source, Source) else open_source(source)
     inventory = take_inventory(
@@ -162,7 +129,7 @@ def _plan(
     before = None if growth is None else workspace.store
     planned, records, sessions = [], {}, {}
     for found in inventory.subjects:
-        job = subject_job(origin, workspace, found, settings.voxels, design, layout)
+        job = subject_job(origin, workspace, settings, found, design)
         coordinates = coordinate_stamps(origin, found.subject, found.space, found.betas)
         listing = session_listing(origin, found.subject, found.space, found.betas)
         stamps = {n: session_stamps(listing, n, found.space, format) for n, format in found.formats.items()}
@@ -171,7 +138,7 @@ def _plan(
         records[found.subject] = _record(job, coordinates, stamps)
         sessions[found.subject] = job.sessions
     if settings.images != "none":
-        images = image_job(origin, workspace, settings.images, sessions, inventory, settings.image_size, layout, before)
+        images = image_job(origin, workspace, settings, sessions, inventory, before)
         planned += image_tasks(images, inventory)
     return IngestPlan(
         title=f"ingest {public(origin.url)} into {workspace.store}",

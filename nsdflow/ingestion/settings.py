@@ -27,16 +27,25 @@ GROWING: Final = ("subjects", "sessions")
 
 @dataclass(frozen=True)
 class IngestSettings:
-    """Options of :func:`nsdflow.ingestion.ingest.plan_ingest`; its keyword arguments are these fields."""
+    """Options of an ingestion. Tasks hold this record, the store keeps it, and resuming compares every field of it."""
 
     subjects: tuple[str, ...] | None = None
+    """Users write ``"1,2"``, ``[1, 2]`` or names. By default all subjects of the source."""
     sessions: tuple[int, ...] | None = None
+    """Users write ``"1-37"`` or numbers, the same for all subjects. By default all that can be read."""
     betas: str = DEFAULT_BETAS
+    """Version of the betas; in MNI space betas_fithrf by default."""
     space: str = DEFAULT_SPACE
+    """Space of the betas."""
     voxels: str = "evc"
+    """Voxel set: evc, visual, nsdgeneral, tight, inflated, brain or an atlas. By default evc, on fsaverage visual, in
+    MNI brain."""
     image_size: int = 227
+    """Pixels per side to which the images are resized."""
     images: str = "shown"
+    """Key of :data:`IMAGE_CHOICES`."""
     layout: Layout = field(default_factory=Layout)
+    """Chunks, shards, codec and file budget."""
 
     @classmethod
     def of(cls, **options: Any) -> IngestSettings:

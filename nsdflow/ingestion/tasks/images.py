@@ -64,7 +64,7 @@ def select_images(source: Source, images: str, sessions: Mapping[str, Sequence[i
 @task("ingest.images_table", version=1)
 def create_images(job: ImageJob) -> dict[str, Any]:
     """Create the group of the images with their coordinates, and the array without values."""
-    ids = select_images(job.source, job.images, job.sessions, job.count)
+    ids = select_images(job.source, job.settings.images, job.sessions, job.count)
     if len(ids) != job.count:
         raise SourceError(
             f"{public(job.source.url)}: {len(ids)} images where {job.count} were planned; the source changed, "
@@ -84,7 +84,7 @@ def create_images(job: ImageJob) -> dict[str, Any]:
         "resize": "PIL bilinear, antialiased, on uint8",
         "list_length": design.subjectim.shape[1],
     }
-    create_stimuli(job.built, xr.Dataset(coords=table), size=job.size, cut=job.cut, attributes=attributes)
+    create_stimuli(job.built, xr.Dataset(coords=table), size=job.settings.image_size, cut=job.cut, attributes=attributes)
     return {"images": len(ids)}
 
 
@@ -116,21 +116,21 @@ def _chunks(job: ImageJob, ids: NDArray[np.int64], chunk: int) -> Iterator[NDArr
     for first in range(0, len(ids), step):
         wanted = ids[first : first + step]
         known = np.isin(wanted, old_ids)
-        images = np.empty((len(wanted), 3, job.size, job.size), np.uint8)
+        images = np.empty((len(wanted), 3, job.settings.image_size, job.settings.image_size), np.uint8)
         if known.any():
             rows = np.flatnonzero(np.isin(old_ids, wanted))  # both ascend, so the order is the same
             images[known] = read_region(open_sharded(f"{before}/images"), (rows, None, None, None))
         if not known.all():
-            images[~known] = resize_images(read_images(job.source, wanted[~known]), job.size)
+            images[~known] = resize_images(read_images(job.source, wanted[~known]), job.settings.image_size)
         yield from (images[start : start + chunk] for start in range(0, len(images), chunk))
 
 
 @task("ingest.verify_images", version=1)
 def verify_images(job: ImageJob) -> dict[str, Any]:
     """Check that no image is missing, and compare some with a second read of the source."""
-    chunks = check_whole(f"{job.group}/images", (job.count, 3, job.size, job.size))
+    chunks = check_whole(f"{job.group}/images", (job.count, 3, job.settings.image_size, job.settings.image_size))
     rows = np.sort(np.random.default_rng(job.count).permutation(job.count)[:SAMPLED_IMAGES])
-    again = resize_images(read_images(job.source, read_coordinate(job.group, "nsd_id")[rows]), job.size)
+    again = resize_images(read_images(job.source, read_coordinate(job.group, "nsd_id")[rows]), job.settings.image_size)
     if not np.array_equal(again, read_region(open_sharded(f"{job.group}/images"), (rows, None, None, None))):
         raise StoreError(
             f"{job.group}/images: differs from a second read of {public(job.source.url)}; ingest again with --no-resume"

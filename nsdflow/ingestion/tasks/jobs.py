@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nsdflow.ingestion.settings import IngestSettings
 from nsdflow.io.paths import is_local
 from nsdflow.nsd.source import Source
 from nsdflow.store.schema import STIMULI_GROUP, Cut
@@ -25,10 +26,8 @@ class SubjectJob:
     folder: str
     """Workspace, for intermediate files."""
     subject: str
-    space: str
-    betas: str
-    voxels: str
-    """Name of the voxel set."""
+    settings: IngestSettings
+    """Options of the ingestion."""
     voxel_count: int
     sessions: tuple[int, ...]
     """All sessions of the store, ascending."""
@@ -39,6 +38,16 @@ class SubjectJob:
     """Row by row."""
     dtype: str
     cut: Cut
+
+    @property
+    def space(self) -> str:
+        """Space of the betas."""
+        return self.settings.space
+
+    @property
+    def betas(self) -> str:
+        """Version of the betas."""
+        return self.settings.betas
 
     @property
     def group(self) -> str:
@@ -95,12 +104,11 @@ class ImageJob:
 
     source: Source
     built: str
-    images: str
-    """Which images, one of :data:`nsdflow.ingestion.settings.IMAGE_CHOICES`."""
+    settings: IngestSettings
+    """Options of the ingestion."""
     sessions: Mapping[str, tuple[int, ...]]
     """Sessions by subject."""
     count: int
-    size: int
     cut: Cut
     before: str | None = None
     """A published store that has some of the images already."""

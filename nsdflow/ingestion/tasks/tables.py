@@ -51,7 +51,7 @@ def create_subject_group(job: TableJob) -> dict[str, Any]:
     trials = trial_table(source, subject.subject, subject.sessions)
     if voxels.sizes["voxel"] != subject.voxel_count:
         raise SourceError(
-            f"{subject.subject}: {voxels.sizes['voxel']} voxels in {subject.voxels} where {subject.voxel_count} were "
+            f"{subject.subject}: {voxels.sizes['voxel']} voxels in {subject.settings.voxels} where {subject.voxel_count} were "
             "planned; the source changed, run the same command again"
         )
     create_subject(
@@ -66,7 +66,7 @@ def create_subject_group(job: TableJob) -> dict[str, Any]:
             "subject": subject.subject,
             "space": subject.space,
             "betas_version": subject.betas,
-            "voxel_set": subject.voxels,
+            "voxel_set": subject.settings.voxels,
             "sessions": list(subject.sessions),
             "shape": list(subject.shape),
             "source": public(source.url),
@@ -81,7 +81,7 @@ def create_subject_group(job: TableJob) -> dict[str, Any]:
 def _read_voxels(source: Source, job: TableJob) -> tuple[xr.Dataset, list[str]]:
     """Coordinates of the voxels of a set in the order of the store, and a line per map that cannot be read."""
     subject, space, shape = job.subject.subject, job.subject.space, job.subject.shape
-    mask = voxel_set(source, subject, job.subject.voxels, space=space, shape=shape)
+    mask = voxel_set(source, subject, job.subject.settings.voxels, space=space, shape=shape)
     atlases = {name: read_atlas(source, subject, name, space, shape=shape) for name in job.atlases}
     if atlases.keys().isdisjoint(("prf-visualrois", "Kastner2015")):
         roi = np.full(mask.shape, -1, np.int16)  # no file tells what is cortex
