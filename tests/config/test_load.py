@@ -50,7 +50,7 @@ def test_all_mistakes_are_listed_with_line_and_remedy(tmp_path: Path) -> None:
     assert "line 4: train.epoch: no such key; did you mean 'epochs'?" in text
     assert "line 5: train.batch_size:" in text
     assert "write for example batch_size: 100" in text
-    assert "line 6: prefilter: Input should be 'alexnet' or 'gabor', got 'vgg'" in text
+    assert "line 6: prefilter: must be one of alexnet, gabor, got 'vgg'" in text
     assert "line 7: roi_groups: 'V9' is not an ROI group; available: V1, V2" in text
 
 

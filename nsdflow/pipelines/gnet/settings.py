@@ -15,7 +15,7 @@ __all__ = ["GNetPipeline"]
 
 def _known(name: str) -> str:
     if name not in PREFILTERS:
-        raise ValueError(f"{name!r} is not one of {', '.join(PREFILTERS)}")
+        raise ValueError(f"must be one of {', '.join(PREFILTERS)}")
     return name
 
 
