@@ -195,7 +195,7 @@ def test_images(store, images) -> None:
         ({"subject": 1, "roi": 3}, r"unknown ROI '3'; .*store.rois\(subject\)"),
         ({"subject": 1, "roi": ["V1", None]}, "unknown ROI 'None'; "),
         ({"subject": 1, "voxels": "tight"}, "unknown ROI 'tight'; "),
-        ({"subject": 1, "zscore": "train"}, r"zscore='train': .*write \"session\" .*, \"training\" or False"),
+        ({"subject": 1, "zscore": "train"}, r'zscore=\'train\': .*write "session", "training", True .* or False'),
         ({"subject": 1, "zscore": None}, "zscore=None: unknown value"),
         ({"subject": 1, "zscore": 1}, "zscore=1: unknown value"),
         ({"subject": 1, "shared": "yes"}, "shared='yes': unknown value; write True, False or None"),
