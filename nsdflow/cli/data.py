@@ -28,6 +28,9 @@ AnnotationFolder: TypeAlias = Annotated[
     Path | None,
     typer.Option(help="Folder of COCO's annotation files (JSON), also for a store that is finished."),
 ]
+Experiments: TypeAlias = Annotated[
+    str | None, typer.Option(help="Sister experiments too: `synthetic,imagery`, or one of them.")
+]
 
 
 def synth(
@@ -46,6 +49,7 @@ def synth(
     annotations: Annotated[
         bool, typer.Option("--annotations", help="Write COCO's annotation files too; areas beyond hV4 respond to them.")
     ] = False,
+    experiments: Experiments = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     size: Annotated[
         str, typer.Option(help="Defaults of the options above: `small`, `demo`, or `published` (300 GB).")
@@ -77,6 +81,7 @@ def synth(
         "formats": formats and tuple(formats.split(",")),
         "hierarchy": hierarchy,
         "annotations": annotations or None,
+        "experiments": experiments and tuple(experiments.split(",")),
     }
     spec = sizes[size](seed=seed, **{name: value for name, value in given.items() if value is not None})
     with TerminalProgress() as progress:
@@ -153,6 +158,7 @@ def ingest(
     images: Annotated[
         str, typer.Option(help="`shown` (those of the trials), `subjects` (their whole lists), `all`, `none`.")
     ] = "shown",
+    experiments: Experiments = None,
     annotations: AnnotationFolder = None,
     storage: Profile = "local",
     cluster: Cluster = "local",
@@ -188,6 +194,7 @@ def ingest(
         voxels=voxels or profile.voxels,
         image_size=image_size or profile.image_size,
         images=images,
+        experiments=experiments,
         sessions=sessions,
         layout=profile.layout,
     )

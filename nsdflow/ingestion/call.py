@@ -48,7 +48,7 @@ def ingest(
         Receives events of progress.
     **options
         Fields of :class:`~nsdflow.ingestion.settings.IngestSettings`: ``subjects``, ``sessions``, ``betas``, ``space``,
-        ``voxels``, ``image_size``, ``images``, ``layout``.
+        ``voxels``, ``image_size``, ``images``, ``experiments``, ``layout``.
 
     Returns
     -------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from nsdflow.ingestion.experiments import describe_experiments
 from nsdflow.io.text import format_bytes
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, number_ranges
 from nsdflow.nsd.inventory import Inventory, SubjectInventory, list_betas, take_inventory
@@ -54,6 +55,7 @@ def describe_source(
     others = [name for name in list_betas(origin, first.subject) if name != f"{first.space}/{first.betas}"]
     if others:
         lines.append(f"other betas of {first.subject}, for --space and --betas: {', '.join(others)}")
+    lines += describe_experiments(origin, first.subject, first.space, first.betas)
     lines += [f"left out: {line}" for line in inventory.left_out]
     lines += [f"missing: {path}" for path in inventory.missing]
     if not inventory.missing and not inventory.left_out:

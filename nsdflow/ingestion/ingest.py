@@ -100,11 +100,16 @@ def _publish(plan: IngestPlan, results: Mapping[str, Any]) -> None:
     settings = plan.manifest["settings"]
     groups = [*plan.manifest["subjects"], *([STIMULI_GROUP] if settings["images"] != "none" else [])]
     budget = settings["layout"]["file_budget"]
-    files = {group: check_files(f"{plan.workspace.built}/{group}", budget) for group in groups}
+    sisters = {name: list(record.get("experiments", ())) for name, record in plan.manifest["subjects"].items()}
+    files = {
+        group: check_files(f"{plan.workspace.built}/{group}", budget * (1 + len(sisters.get(group, ()))))
+        for group in groups
+    }
     attributes = {
         "subjects": list(plan.manifest["subjects"]),
         "source": plan.manifest["source"],
         **{name: settings[name] for name in ("space", "betas", "voxels")},
+        **({"experiments": sisters} if any(sisters.values()) else {}),
         "created_with": f"nsdflow {nsdflow.__version__}",
     }
     maps = [line for result in results.values() if isinstance(result, dict) for line in result.get("left_out", ())]
@@ -138,9 +143,12 @@ def _begin(plan: IngestPlan, *, resume: bool) -> None:
         remove(plan.workspace.built)
         local_path(f"{plan.folder}/grown").rename(local_path(plan.workspace.built))
     missing = {task.key for task in plan.missing()}
-    for subject in plan.manifest["subjects"]:
-        if f"coordinates-{subject}" in missing:  # made from a file that was replaced meanwhile, or not made at all
-            remove(f"{plan.workspace.built}/{subject}")
+    for subject, made in plan.manifest["subjects"].items():
+        groups = {subject: f"coordinates-{subject}"}
+        groups |= {f"{subject}/{name}": f"coordinates-{subject}-{name}" for name in made.get("experiments", ())}
+        for group, key in groups.items():
+            if key in missing:  # made from a file that was replaced meanwhile, or not made at all
+                remove(f"{plan.workspace.built}/{group}")
     with atomic_file(record) as file:
         file.write(json.dumps(plan.manifest, indent=1).encode())
 

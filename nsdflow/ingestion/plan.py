@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nsdflow.engine.plan import Plan
 from nsdflow.errors import MissingDataError
 from nsdflow.ingestion.costs import STAGES, image_job, image_tasks, subject_job, subject_tasks
+from nsdflow.ingestion.experiments import plan_experiment
 from nsdflow.ingestion.growth import Growth, compare_with_store
 from nsdflow.ingestion.settings import IngestSettings
 from nsdflow.ingestion.stamps import coordinate_stamps, file_stamp, session_listing, session_stamps
@@ -136,6 +137,11 @@ def _plan(
         stored = () if growth is None else growth.stored(found.subject)
         planned += subject_tasks(job, found, coordinates, stamps, before=before, stored=stored)
         records[found.subject] = _record(job, coordinates, stamps)
+        size = settings.image_size if settings.images != "none" else 0
+        sisters = {name: plan_experiment(job, name, layout, image_size=size) for name in settings.experiments}
+        planned += [task for sister in sisters.values() for task in sister.tasks]
+        if sisters:
+            records[found.subject]["experiments"] = {name: sister.record for name, sister in sisters.items()}
         sessions[found.subject] = job.sessions
     if settings.images != "none":
         images = image_job(origin, workspace, settings, sessions, inventory, before)
@@ -144,7 +150,8 @@ def _plan(
         title=f"ingest {public(origin.url)} into {workspace.store}",
         folder=workspace.folder,
         tasks=tuple(sorted(planned, key=lambda task: STAGES.index(task.stage))),
-        file_budget=2 + layout.file_budget * (len(records) + (settings.images != "none")),
+        file_budget=2
+        + layout.file_budget * (len(records) * (1 + len(settings.experiments)) + (settings.images != "none")),
         notes=(
             f"at most {layout.file_budget} files per subject, and as many for the images",
             *(growth.notes if growth is not None else ()),

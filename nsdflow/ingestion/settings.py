@@ -9,6 +9,7 @@ from typing import Any, Final
 from nsdflow.config.storage import Layout
 from nsdflow.errors import ConfigError, one_of
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, parse_sessions, parse_subjects
+from nsdflow.nsd.experiments import parse_experiments
 from nsdflow.nsd.layout import BETAS_IN_SPACE, is_surface
 from nsdflow.nsd.voxels.masks import default_voxel_set
 
@@ -44,6 +45,8 @@ class IngestSettings:
     """Pixels per side to which the images are resized."""
     images: str = "shown"
     """Key of :data:`IMAGE_CHOICES`."""
+    experiments: tuple[str, ...] = ()
+    """Sister experiments; users write ``"synthetic,imagery"`` or a sequence."""
     layout: Layout = field(default_factory=Layout)
     """Chunks, shards, codec and file budget."""
 
@@ -71,6 +74,8 @@ class IngestSettings:
             given["subjects"] = parse_subjects(given["subjects"])
         if "sessions" in given:
             given["sessions"] = parse_sessions(given["sessions"])
+        if "experiments" in given:
+            given["experiments"] = parse_experiments(given["experiments"])
         if given.get("images", "shown") not in IMAGE_CHOICES:
             raise one_of("choice of images", given["images"], IMAGE_CHOICES)
         size = given.get("image_size", 227)
@@ -86,11 +91,11 @@ class IngestSettings:
 def settings_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Source, settings and voxel counts that a manifest states, to be compared; also of stores of version 0.1.0."""
     if "settings" in manifest:
-        settings = dict(manifest["settings"])
+        settings = {"experiments": [], **manifest["settings"]}
     else:
         images = manifest.get("images", {})
         settings = {name: manifest.get(name) for name in ("space", "betas", "voxels", "layout")}
-        settings |= {"images": images.get("which"), "image_size": images.get("size")}
+        settings |= {"images": images.get("which"), "image_size": images.get("size"), "experiments": []}
     return {"schema": manifest.get("schema"), "source": manifest.get("source"), **settings}
 
 

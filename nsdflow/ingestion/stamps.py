@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from nsdflow.nsd import layout as paths
+from nsdflow.nsd.experiments import EXPERIMENTS
 from nsdflow.nsd.voxels.hemispheres import hemisphere_files
 from nsdflow.nsd.voxels.maps import MAPS, map_paths
 from nsdflow.nsd.voxels.rois import list_atlases
@@ -13,7 +14,7 @@ from nsdflow.nsd.voxels.rois import list_atlases
 if TYPE_CHECKING:
     from nsdflow.nsd.source import Source
 
-__all__ = ["coordinate_stamps", "file_stamp", "session_listing", "session_stamps"]
+__all__ = ["coordinate_stamps", "experiment_stamps", "file_stamp", "session_listing", "session_stamps"]
 
 
 def file_stamp(source: Source, path: str) -> str | None:
@@ -28,7 +29,7 @@ def session_listing(source: Source, subject: str, space: str, betas: str) -> dic
     return maps | source.stamps(paths.betas_folder(subject, space, betas))
 
 
-def session_stamps(listing: Mapping[str, str], session: int, space: str, format: str) -> tuple[str, ...]:
+def session_stamps(listing: Mapping[str, str], session: int | str, space: str, format: str) -> tuple[str, ...]:
     """Name and stamp of each file of a session that is read."""
     files = [*paths.betas_paths("", session, space, "", format)]
     if not paths.is_surface(space):
@@ -50,6 +51,15 @@ def coordinate_stamps(source: Source, subject: str, space: str, betas: str) -> d
     if not paths.is_surface(space):
         files += [paths.volume_path(subject, space, name) for name in ("brainmask", "aseg")]
     return _stamps(source, files)
+
+
+def experiment_stamps(source: Source, subject: str, experiment: str) -> dict[str, str]:
+    """Stamps of the files that trials and images of a sister experiment come from, by path."""
+    record = EXPERIMENTS[experiment]
+    design = _stamps(source, record.design_files(subject))
+    if design.keys() != set(record.design_files(subject)):
+        return design  # without the design, nothing says what the images are
+    return design | _stamps(source, record.image_files(source, subject))
 
 
 def _stamps(source: Source, files: Iterable[str]) -> dict[str, str]:

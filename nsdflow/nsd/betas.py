@@ -74,7 +74,7 @@ class SessionHeader:
 def read_session_header(
     source: Source,
     subject: str,
-    session: int,
+    session: int | str,
     *,
     space: str = DEFAULT_SPACE,
     betas: str = DEFAULT_BETAS,
@@ -119,7 +119,7 @@ def read_session_header(
 def read_session(
     source: Source,
     subject: str,
-    session: int,
+    session: int | str,
     voxels: ArrayLike | None = None,
     *,
     space: str = DEFAULT_SPACE,
@@ -135,7 +135,7 @@ def read_session(
     subject : str
         ``"subj01"``.
     session : int
-        1-based.
+        1-based; the name in files of a sister experiment, such as ``"nsdsynthetic"``.
     voxels : array of int, optional
         Flat C-order indices into the volume (vertices: left hemisphere, then right), in any order; all when None.
     space, betas : str
@@ -198,7 +198,7 @@ def iter_session(source: Source, header: SessionHeader, voxels: ArrayLike | None
 def stream_session(
     source: Source,
     subject: str,
-    session: int,
+    session: int | str,
     *,
     space: str = DEFAULT_SPACE,
     betas: str = DEFAULT_BETAS,
@@ -281,7 +281,7 @@ def is_saturated(
     return found
 
 
-def _choose_format(source: Source, subject: str, session: int, space: str, betas: str, format: str | None) -> str:
+def _choose_format(source: Source, subject: str, session: int | str, space: str, betas: str, format: str | None) -> str:
     layout.is_surface(space)  # an unknown space is an error before any file is looked for
     formats = layout.BETAS_FORMATS[space]
     if format is not None and format not in formats:

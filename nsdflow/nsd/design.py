@@ -23,6 +23,7 @@ from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
 from nsdflow.names import SPACES, subject_name, subject_number
 from nsdflow.nsd import layout
 from nsdflow.nsd.betas import read_session_header
+from nsdflow.nsd.formats.mat import read_whole_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,22 +47,6 @@ BEHAVIOUR: Final = (
     ("TOTAL2", "presses of button 2, old", "1"),
     ("BUTTON", "button that counts, 1 new or 2 old", "1"),
     ("MISSINGDATA", "responses of the run were lost", "1"),
-)
-
-
-#: Values of the largest variable of a design; NSD's largest has 80,000.
-LARGEST_VARIABLE_VALUES: Final = 10_000_000
-
-#: Errors of scipy's reader for a file that is cut short or of another kind.
-_UNREADABLE: Final = (
-    MatReadError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    zlib.error,
 )
 
 
@@ -125,24 +110,12 @@ def read_design(source: Source) -> Design:
         Not readable, or it contradicts itself.
     """
     url = source.join(layout.EXPERIMENT_DESIGN)
-    content = source.read(layout.EXPERIMENT_DESIGN)
     wanted = ("masterordering", "subjectim", "sharedix")
-    try:
-        file_like: Any = io.BytesIO(content)  # scipy-stubs know only paths
-        _check_sizes(scipy.io.whosmat(file_like), url)
-        file_like.seek(0)
-        found = scipy.io.loadmat(file_like, variable_names=(*wanted, "stimpattern"))
-    except _UNREADABLE as error:
-        raise SourceError(f"{url}: not a readable MAT file ({error}); fetch it again") from error
-    absent = [name for name in wanted if name not in found]
-    if absent:
-        raise SourceError(f"{url}: no variable {', '.join(absent)}; fetch it again")
-    # the stored class is whatever MATLAB had, perhaps unsigned: cast before subtracting
-    ordering = _whole_numbers(found, "masterordering", url).ravel() - 1
-    subjectim = np.atleast_2d(_whole_numbers(found, "subjectim", url)) - 1
-    shared = _whole_numbers(found, "sharedix", url).ravel() - 1
+    found = read_whole_numbers(source, layout.EXPERIMENT_DESIGN, wanted, optional=("stimpattern",))
+    ordering, shared = (found[name].ravel() - 1 for name in ("masterordering", "sharedix"))
+    subjectim = np.atleast_2d(found["subjectim"]) - 1
     if "stimpattern" in found:
-        pattern = _whole_numbers(found, "stimpattern", url)
+        pattern = found["stimpattern"]
         if pattern.ndim != 3:
             raise SourceError(f"{url}: stimpattern is not by session, run and trial; fetch it again")
         runs = pattern.sum(axis=2)
@@ -155,23 +128,6 @@ def read_design(source: Source) -> Design:
     design = Design(ordering, subjectim, shared, trials.astype(np.int64), run.astype(np.int64))
     _check_design(design, url)
     return design
-
-
-def _check_sizes(variables: Sequence[tuple[str, tuple[int, ...], str]], url: str) -> None:
-    """Refuse variables that would fill the memory when they are decompressed."""
-    for name, shape, _ in variables:
-        if math.prod(shape) > LARGEST_VARIABLE_VALUES:
-            raise SourceError(
-                f"{url}: {name} has {math.prod(shape):,} values, more than any design; copy the published file"
-            )
-
-
-def _whole_numbers(found: Mapping[str, Any], name: str, url: str) -> NDArray[np.int64]:
-    """A variable of the MAT file that counts something."""
-    values = np.asarray(found[name])
-    if values.dtype.kind not in "biuf" or not values.size or not np.isfinite(values).all() or (values % 1).any():
-        raise SourceError(f"{url}: {name} is not whole numbers; fetch it again")
-    return values.astype(np.int64)
 
 
 def trial_table(source: Source, subject: str, sessions: Sequence[int], *, design: Design | None = None) -> xr.Dataset:

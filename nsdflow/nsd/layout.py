@@ -23,6 +23,7 @@ __all__ = [
     "missing_halves",
     "responses_path",
     "roi_paths",
+    "session_name",
     "sessions_of",
     "statistic_paths",
     "subject_folder",
@@ -79,9 +80,18 @@ def betas_folder(subject: str, space: str, betas: str) -> str:
     return f"nsddata_betas/ppdata/{subject}/{space}/{betas}"
 
 
-def betas_paths(subject: str, session: int, space: str, betas: str, format: str) -> tuple[str, ...]:
+def session_name(session: int | str) -> str:
+    """A session in file names; that of a sister experiment is called by the experiment.
+
+    >>> session_name(3), session_name("nsdsynthetic")
+    ('session03', 'nsdsynthetic')
+    """
+    return session if isinstance(session, str) else f"session{session:02d}"
+
+
+def betas_paths(subject: str, session: int | str, space: str, betas: str, format: str) -> tuple[str, ...]:
     """The file of a session (volumes) or its two, lh and rh (surfaces)."""
-    return _by_hemisphere(betas_folder(subject, space, betas), f"betas_session{session:02d}.{format}", space)
+    return _by_hemisphere(betas_folder(subject, space, betas), f"betas_{session_name(session)}.{format}", space)
 
 
 def sessions_of(names: Iterable[str], space: str) -> dict[int, tuple[str, ...]]:
@@ -126,11 +136,12 @@ def volume_path(subject: str, space: str, name: str) -> str:
     return f"{subject_folder(subject, space)}/{name}.nii.gz"
 
 
-def valid_path(subject: str, session: int, space: str) -> str:
+def valid_path(subject: str, session: int | str, space: str) -> str:
     """Map of the voxels with data in every volume of a session; in MNI beside the betas."""
+    name = f"valid_{session_name(session)}"
     if space == "MNI":
-        return f"{betas_folder(subject, space, BETAS_IN_SPACE[space][0])}/valid_session{session:02d}.nii.gz"
-    return volume_path(subject, space, f"valid_session{session:02d}")
+        return f"{betas_folder(subject, space, BETAS_IN_SPACE[space][0])}/{name}.nii.gz"
+    return volume_path(subject, space, name)
 
 
 def atlas_folder(subject: str, space: str) -> str | None:

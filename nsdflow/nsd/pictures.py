@@ -51,7 +51,7 @@ def list_pictures(folder: Path) -> list[str]:
     return names
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_picture(path: str | Path, content: bytes | None = None) -> NDArray[np.uint8]:
     """A picture as a viewer shows it.
 
     The orientation of the camera (EXIF) is applied, colours are converted to sRGB by the profile of the file, and
@@ -59,8 +59,10 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
     Parameters
     ----------
-    path : Path
-        The file.
+    path : str or Path
+        The file, or (with ``content``) its address in messages.
+    content : bytes, optional
+        Content of a file that is read already.
 
     Returns
     -------
@@ -75,7 +77,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
+            with Image.open(path if content is None else io.BytesIO(content)) as opened:
                 _check(opened, path)
                 return _as_shown(opened, path)
     except UnidentifiedImageError:
@@ -111,7 +113,7 @@ def read_pictures(folder: Path, names: Sequence[str], size: int) -> NDArray[np.u
     return images
 
 
-def _check(opened: Image.Image, path: Path) -> None:
+def _check(opened: Image.Image, path: str | Path) -> None:
     """Refuse pictures that viewers show in different ways."""
     frames = getattr(opened, "n_frames", 1)
     if frames > 1 and opened.format not in _FIRST_IS_THE_PICTURE:
@@ -120,7 +122,7 @@ def _check(opened: Image.Image, path: Path) -> None:
         raise SourceError(f"{path}: pixels of 32 bits, whose white is not defined; save it with 8 bits per channel")
 
 
-def _as_shown(opened: Image.Image, path: Path) -> NDArray[np.uint8]:
+def _as_shown(opened: Image.Image, path: str | Path) -> NDArray[np.uint8]:
     picture = ImageOps.exif_transpose(opened)
     if picture.mode in _SIXTEEN_BITS or picture.mode == "I":  # Pillow would cut at 255
         grey = np.asarray(picture).astype(np.int64)
@@ -133,7 +135,7 @@ def _as_shown(opened: Image.Image, path: Path) -> NDArray[np.uint8]:
     return np.asarray(_in_srgb(picture, opened.info.get("icc_profile"), path))
 
 
-def _in_srgb(picture: Image.Image, profile: bytes | None, path: Path) -> Image.Image:
+def _in_srgb(picture: Image.Image, profile: bytes | None, path: str | Path) -> Image.Image:
     """Colours in sRGB, by the profile of the file where it has one."""
     if picture.mode == "P":
         picture = picture.convert("RGB")

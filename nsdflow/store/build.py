@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Workspace",
     "create_annotations",
+    "create_experiment",
     "create_stimuli",
     "create_subject",
     "is_taken",
@@ -125,32 +126,87 @@ def create_subject(
     attributes : mapping
         Subject, space, version of the betas, shape and affine of the volume, sessions.
     """
-    size = voxels.sizes["voxel"]
-    kind = np.dtype(dtype)
     with _new_group(root, subject, _typed(xr.merge([trials, voxels])), attributes) as group:
+        _create_responses(group, trials.sizes["trial"], sessions, voxels.sizes["voxel"], dtype, cut)
+
+
+def create_experiment(
+    root: str,
+    subject: str,
+    experiment: str,
+    *,
+    trials: xr.Dataset,
+    voxels: xr.Dataset,
+    dtype: str,
+    cut: Cut,
+    attributes: Mapping[str, Any],
+) -> None:
+    """Create the group of a sister experiment in that of a subject: coordinates with their values, arrays without.
+
+    Dimensions except ``voxel`` are called after the experiment (``synthetic_trial``), since a group shares the sizes of
+    dimensions with the group that holds it.
+
+    Parameters
+    ----------
+    root, subject : str
+        As for :func:`create_subject`.
+    experiment : str
+        ``"synthetic"``.
+    trials, voxels : xr.Dataset
+        Coordinates of the trials of its one session, and ``flat_index`` of the voxels. Their ``ncsnr`` is an array
+        without values: it is measured when the betas are there.
+    dtype : str
+        Of the betas.
+    cut : Cut
+        Chunks and shards of the betas.
+    attributes : mapping
+        Subject, experiment, space, version of the betas.
+    """
+    prefix = f"{experiment}_"
+    coordinates = xr.merge([trials.rename(trial=f"{prefix}trial"), voxels])
+    with _new_group(f"{root}/{subject}", experiment, _typed(coordinates), attributes) as group:
+        size = voxels.sizes["voxel"]
+        _create_responses(group, trials.sizes["trial"], 1, size, dtype, cut, prefix)
         _create_array(
             group,
-            "betas",
-            dims={"trial": trials.sizes["trial"], "voxel": size},
-            dtype=dtype,
-            chunk=cut.chunk,
-            shard=cut.shard,
-            fill_value=FILL_VALUE if kind.kind == "i" else np.nan,
-            attributes=scale_attributes(kind),
-            codec=cut.codec,
+            "ncsnr",
+            dims={"voxel": size},
+            dtype="float32",
+            chunk=(size,),
+            shard=(size,),
+            fill_value=np.nan,
+            attributes=COORDINATES["ncsnr"].attributes(),
         )
-        chunk = cut.statistics_chunk
-        for name, statistic in STATISTICS.items():
-            _create_array(
-                group,
-                name,
-                dims={"session": sessions, "voxel": size},
-                dtype=statistic.dtype,
-                chunk=(1, chunk),
-                shard=(sessions, -(-size // chunk) * chunk),
-                fill_value=statistic.fill_value,
-                attributes=statistic.attributes,
-            )
+
+
+def _create_responses(
+    group: zarr.Group, trials: int, sessions: int, voxels: int, dtype: str, cut: Cut, prefix: str = ""
+) -> None:
+    """Betas and statistics, without values; ``prefix`` is that of all dimensions but ``voxel``."""
+    kind = np.dtype(dtype)
+    _create_array(
+        group,
+        "betas",
+        dims={f"{prefix}trial": trials, "voxel": voxels},
+        dtype=dtype,
+        chunk=cut.chunk,
+        shard=cut.shard,
+        fill_value=FILL_VALUE if kind.kind == "i" else np.nan,
+        attributes=scale_attributes(kind),
+        codec=cut.codec,
+    )
+    chunk = cut.statistics_chunk
+    for name, statistic in STATISTICS.items():
+        _create_array(
+            group,
+            name,
+            dims={f"{prefix}session": sessions, "voxel": voxels},
+            dtype=statistic.dtype,
+            chunk=(1, chunk),
+            shard=(sessions, -(-voxels // chunk) * chunk),
+            fill_value=statistic.fill_value,
+            attributes=statistic.attributes,
+        )
 
 
 def create_annotations(
@@ -174,7 +230,10 @@ def create_annotations(
 
 
 def create_stimuli(root: str, images: xr.Dataset, *, size: int, cut: Cut, attributes: Mapping[str, Any]) -> None:
-    """Create the group of the images: coordinates with their values, pixels without."""
+    """Create the group of the images: coordinates with their values, pixels without.
+
+    ``root`` is that of the hierarchy, or the group of a sister experiment.
+    """
     with _new_group(root, STIMULI_GROUP, _typed(images), attributes) as group:
         _create_array(
             group,

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from nsdflow.errors import ConfigError, MissingDataError, StoreError, one_of
+from nsdflow.errors import ConfigError, MissingDataError, SelectionError, StoreError, one_of
 from nsdflow.io.folders import exists
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.read import read_metadata
 from nsdflow.names import subject_name, subject_number
 from nsdflow.store.annotations import images_showing, read_annotations
 from nsdflow.store.coordinates import read_coordinates
+from nsdflow.store.experiments import check_selection, read_experiment
 from nsdflow.store.query.forks import survive_forks
 from nsdflow.store.query.indexes import TRIAL_KEY, index_images, index_trials
 from nsdflow.store.query.lazy import Explanation, Positions, explain, lazy_images, lazy_responses
@@ -60,21 +61,36 @@ class Store:
     def __repr__(self) -> str:
         return f"<nsdflow.Store {self.url}: {', '.join(self.subjects)}>"
 
-    def trials(self, subject: str | int) -> xr.Dataset:
+    def experiments(self, subject: str | int) -> tuple[str, ...]:
+        """Sister experiments that the store has of a subject: ``"synthetic"``, ``"imagery"``."""
+        return tuple(self.attrs.get("experiments", {}).get(self._subject(subject), ()))
+
+    def trials(self, subject: str | int, experiment: str | None = None) -> xr.Dataset:
         """The trials of a subject in the order of presentation: session, run, nsd_id, repetition, ..."""
-        return self._table(self._subject(subject), "trial")
+        return self._table(self._place(subject, experiment), "trial")
 
-    def voxels(self, subject: str | int) -> xr.Dataset:
-        """The voxels of a subject in the order of the store: flat_index, roi, ncsnr, one label per atlas, maps."""
-        return self._table(self._subject(subject), "voxel")
+    def voxels(self, subject: str | int, experiment: str | None = None) -> xr.Dataset:
+        """The voxels of a subject in the order of the store: flat_index, roi, ncsnr, one label per atlas, maps.
 
-    def images(self, nsd_id: ArrayLike | None = None) -> xr.DataArray:
+        Those of a sister experiment are the same; their ``ncsnr`` is that of the experiment.
+        """
+        return self._table(self._place(subject, experiment), "voxel")
+
+    def images(
+        self,
+        nsd_id: ArrayLike | None = None,
+        *,
+        subject: str | int | None = None,
+        experiment: str | None = None,
+    ) -> xr.DataArray:
         """The images, lazily.
 
         Parameters
         ----------
         nsd_id : int or sequence of int, optional
             Which images, in which order, repeats included; all by ascending ``nsd_id`` if not given.
+        subject, experiment : optional
+            Images of a sister experiment of a subject, which have no ``nsd_id``: all of them, in their order.
 
         Returns
         -------
@@ -91,8 +107,16 @@ class Store:
         """
         if not self.has_images:
             raise MissingDataError(f"{self.url}: ingested without images; ingest again with --images shown, or all")
-        table = self._group(STIMULI_GROUP)
-        return lazy_images(self._arrays[STIMULI_GROUP], table, nsd_id)
+        group = STIMULI_GROUP
+        if experiment is not None:
+            if subject is None or nsd_id is not None:
+                raise SelectionError(
+                    f"images of {experiment}: name the subject, and no nsd_id: "
+                    f"images(subject={self.subjects[0]!r}, experiment={experiment!r})"
+                )
+            group = f"{self._place(subject, experiment)}/{STIMULI_GROUP}"
+        table = self._group(group)
+        return lazy_images(self._arrays[group], table, nsd_id)
 
     def responses(
         self,
@@ -108,6 +132,7 @@ class Store:
         repetition: int | Iterable[int] | None = None,
         category: str | Iterable[str] | Mapping[str, float] | None = None,
         where: str | None = None,
+        experiment: str | None = None,
     ) -> xr.DataArray:
         """Single-trial responses of a subject, lazily; conditions are combined with "and".
 
@@ -147,6 +172,9 @@ class Store:
         where : str, optional
             Further conditions on coordinates of voxels and of trials: ``"prf_eccentricity < 4.2 and rt < 1500"``,
             ``"roi in ('V1', 'V2')"``. It is parsed, and never evaluated as code.
+        experiment : {"synthetic", "imagery"}, optional
+            Responses in a sister experiment, whose trials have ``condition``, ``image_class``, ``task`` instead of
+            ``nsd_id``.
 
         Returns
         -------
@@ -166,7 +194,7 @@ class Store:
             roi=roi, voxels=voxels, ncsnr_min=ncsnr_min, sessions=sessions, shared=shared, zscore=zscore,
             nsd_id=nsd_id, hemisphere=hemisphere, repetition=repetition, category=category, where=where,
         )  # fmt: skip
-        return lazy_responses(*self._positions(subject, selection))
+        return lazy_responses(*self._positions(subject, selection, experiment))
 
     def explain(
         self,
@@ -182,13 +210,14 @@ class Store:
         repetition: int | Iterable[int] | None = None,
         category: str | Iterable[str] | Mapping[str, float] | None = None,
         where: str | None = None,
+        experiment: str | None = None,
     ) -> Explanation:
         """What :meth:`responses` with the same arguments would read, without reading it."""
         selection = Selection(
             roi=roi, voxels=voxels, ncsnr_min=ncsnr_min, sessions=sessions, shared=shared, zscore=zscore,
             nsd_id=nsd_id, hemisphere=hemisphere, repetition=repetition, category=category, where=where,
         )  # fmt: skip
-        return explain(*self._positions(subject, selection))
+        return explain(*self._positions(subject, selection, experiment))
 
     def rois(self, subject: str | int) -> pd.DataFrame:
         """Names that ``roi=`` accepts for a subject, with numbers of voxels, by hemisphere where it is known.
@@ -276,10 +305,12 @@ class Store:
         return summarise(self)
 
     def _positions(
-        self, subject: str | int, selection: Selection
+        self, subject: str | int, selection: Selection, experiment: str | None
     ) -> tuple[SubjectArrays, xr.Dataset, Positions, str | bool]:
         """Where a query reads: the subject's arrays, its coordinates, positions, and what it is z-scored with."""
-        name = self._subject(subject)
+        name = self._place(subject, experiment)
+        if experiment is not None:
+            check_selection(selection, experiment)
         table = self._group(name)
         shown = None if selection.category is None else images_showing(self.annotations(), selection.category)
         positions = select_trials(table, selection, shown), select_voxels(table, selection)
@@ -292,6 +323,18 @@ class Store:
                 return name
         raise one_of("subject", subject, self.subjects)
 
+    def _place(self, subject: str | int, experiment: str | None) -> str:
+        """Group of a subject, or of a sister experiment of the subject."""
+        name = self._subject(subject)
+        if experiment is None:
+            return name
+        if experiment not in (there := self.experiments(name)):
+            raise SelectionError(
+                f"{name} has no experiment {experiment!r} in this store, which has: {', '.join(there) or 'none'}; "
+                "ingest with --experiments synthetic,imagery"
+            )
+        return f"{name}/{experiment}"
+
     def _table(self, group: str, dim: str) -> xr.Dataset:
         coordinates = self._group(group)
         names = [name for name, variable in coordinates.variables.items() if dim in variable.dims]
@@ -301,13 +344,20 @@ class Store:
     def _group(self, group: str) -> xr.Dataset:
         """Coordinates of a group with their index, in memory, read once, and beside them the arrays they belong to."""
         while group not in self._coordinates:
-            url = f"{self.url}/{group}"
-            arrays = open_sharded(f"{url}/images") if group == STIMULI_GROUP else SubjectArrays.open(url)
-            table = read_coordinates(self.url, group)
+            url, is_images = f"{self.url}/{group}", group.endswith(STIMULI_GROUP)
+            arrays = open_sharded(f"{url}/images") if is_images else SubjectArrays.open(url)
+            subject, _, experiment = group.partition("/")
+            if experiment and not is_images:
+                table = read_experiment(self.url, subject, experiment, self._group(subject))
+            else:
+                table = read_coordinates(self.url, group)
             if isinstance(arrays, SubjectArrays) and arrays.current() != arrays:
                 continue  # the store has grown meanwhile
             table.attrs.pop("sessions", None)  # it would stay after a selection of some of them
-            self._coordinates[group] = index_images(table) if group == STIMULI_GROUP else index_trials(table)
+            if is_images:
+                self._coordinates[group] = index_images(table) if group == STIMULI_GROUP else table
+            else:
+                self._coordinates[group] = index_trials(table)
             self._arrays[group] = arrays
         return self._coordinates[group]
 

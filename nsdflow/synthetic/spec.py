@@ -13,7 +13,7 @@ from nsdflow.errors import ConfigError
 from nsdflow.names import BETAS_VERSIONS, DEFAULT_BETAS, DEFAULT_SPACE, SPACES
 from nsdflow.synthetic.brain.cortex.spheres import ICOSAHEDRA
 
-__all__ = ["FORMATS", "HIERARCHIES", "VERSION_SNR", "SyntheticSpec"]
+__all__ = ["FORMATS", "HIERARCHIES", "SISTERS", "VERSION_SNR", "SyntheticSpec"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ HIERARCHIES: Final[Mapping[str, Hierarchy]] = {
 
 #: Files in which the volume betas of a session are written; "mat" is the early releases' MAT v7.3.
 FORMATS: Final = ("nii.gz", "hdf5", "mat")
+
+#: Sister experiments, as users name them; their files are called nsdsynthetic and nsdimagery.
+SISTERS: Final = ("synthetic", "imagery")
 
 #: ncsnr of each version of the betas as a share of the planted one: each version denoises a little more.
 VERSION_SNR: Final[Mapping[str, float]] = dict(zip(BETAS_VERSIONS, (0.75, 0.85, 1.0), strict=True))
@@ -92,6 +95,8 @@ class SyntheticSpec:
         What the areas read of the planted network, a key of `HIERARCHIES`.
     noise_correlation : float
         Share of the noise variance, in [0, 1), that comes from a few sources spread smoothly over the brain.
+    experiments : tuple of str
+        Sister experiments to write as well: ``"synthetic"``, ``"imagery"``.
     behaviour : bool
         Write ``responses.tsv``.
     annotations : bool
@@ -124,6 +129,7 @@ class SyntheticSpec:
     ncsnr: tuple[float, float] = (0.6, 1.5)
     hierarchy: str = "mild"
     noise_correlation: float = 0.0
+    experiments: tuple[str, ...] = ()
     behaviour: bool = True
     annotations: bool = False
     lost_runs: tuple[tuple[int, int, int], ...] = ((1, 1, 10),)
@@ -168,6 +174,7 @@ class SyntheticSpec:
             "shapes": _PUBLISHED_SHAPES[:subjects],
             "evc_voxels": 4000,
             "vertices": 163_842,
+            "experiments": SISTERS,
             "ncsnr": (0.1, 0.9),
             "lost_runs": ((6, 19, 10), (4, 23, 3)),
         }
@@ -256,6 +263,8 @@ def _problems(spec: SyntheticSpec) -> Iterator[str]:
         asked = getattr(spec, name)
         if not asked or not set(asked) <= set(known):
             yield f"{name}: one or more of {', '.join(known)}, not {', '.join(asked) or 'none'}"
+    if unknown := [name for name in spec.experiments if name not in SISTERS]:
+        yield f"experiments: {', '.join(SISTERS)}, or none, not {', '.join(unknown)}"
     if not (len(spec.ncsnr) == 2 and 0 < spec.ncsnr[0] <= spec.ncsnr[1]):
         yield f"ncsnr: a positive low and high, not {spec.ncsnr}"
     if spec.hierarchy not in HIERARCHIES:

@@ -29,6 +29,7 @@ from nsdflow.synthetic.published.maps import (
     write_surface_maps,
     write_volume_maps,
 )
+from nsdflow.synthetic.sisters.write import write_sisters
 from nsdflow.synthetic.truth import save_spec, save_truth, signal_path
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def _write_all(root: Path, spec: SyntheticSpec, report: Progress) -> None:
         if session == 1:
             write_summaries(root, spec, who, version)
         report("betas", done, len(sessions))
+    write_sisters(root, spec, experiment, everyone, report)
 
 
 def _cast(spec: SyntheticSpec) -> list[Participant]:

@@ -27,6 +27,7 @@ OTHER = {
     "voxels": "visual",
     "image_size": 64,
     "images": "all",
+    "experiments": "synthetic",
     "layout": Layout(codec="zstd"),
 }
 #: Parameters of the command that say where and how, not what; annotations are added to a store that is published.

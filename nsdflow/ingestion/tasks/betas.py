@@ -60,9 +60,10 @@ def write_session(job: SessionJob) -> dict[str, Any]:
     """
     subject, source = job.subject, job.subject.source
     listing = session_listing(source, subject.subject, subject.space, subject.betas)
-    if (now := session_stamps(listing, job.session, subject.space, job.format)) != job.stamps:
+    called = subject.in_files(job.session)
+    if (now := session_stamps(listing, called, subject.space, job.format)) != job.stamps:
         raise SourceError(
-            f"{subject.subject} session {job.session}: its files changed since the ingestion was planned "
+            f"{subject.name} session {job.session}: its files changed since the ingestion was planned "
             f"({', '.join(job.stamps)} before, {', '.join(now)} now); run the same command again"
         )
     flat = read_coordinate(subject.group, "flat_index")
@@ -70,7 +71,7 @@ def write_session(job: SessionJob) -> dict[str, Any]:
     header = read_session_header(
         source,
         subject.subject,
-        job.session,
+        called,
         space=subject.space,
         betas=subject.betas,
         expected=(subject.shape, subject.trials),
@@ -222,12 +223,10 @@ def _valid(
     job: SessionJob, flat: NDArray[np.int64], mean: NDArray[np.float32], std: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
     """Voxels with data in every volume: from the published file, or those neither constant zero nor NaN."""
-    subject = job.subject
-    path = None if paths.is_surface(subject.space) else paths.valid_path(subject.subject, job.session, subject.space)
+    subject, called = job.subject, job.subject.in_files(job.session)
+    path = None if paths.is_surface(subject.space) else paths.valid_path(subject.subject, called, subject.space)
     if path is not None and subject.source.find(path):
-        volume = read_valid(
-            subject.source, subject.subject, job.session, space=subject.space, shape=subject.shape
-        ).values
+        volume = read_valid(subject.source, subject.subject, called, space=subject.space, shape=subject.shape).values
         return np.asarray(volume.ravel()[flat])
     valid: NDArray[np.bool_] = np.isfinite(mean) & ((mean != 0) | (std != 0))
     return valid
@@ -246,8 +245,9 @@ def _read_again(
 ) -> NDArray[Any]:
     """Some trials of a session: volume by volume where the format is one of volumes, else with the whole session."""
     which: dict[str, Any] = {"space": job.space, "betas": job.betas, "format": format}
+    called = job.in_files(session)
     if not format.startswith("nii"):
-        return read_session(job.source, job.subject, session, flat, **which)[trials]
-    volumes = islice(stream_session(job.source, job.subject, session, **which), int(trials[-1]) + 1)
+        return read_session(job.source, job.subject, called, flat, **which)[trials]
+    volumes = islice(stream_session(job.source, job.subject, called, **which), int(trials[-1]) + 1)
     wanted = set(trials.tolist())
     return np.stack([volume.ravel()[flat] for number, volume in enumerate(volumes) if number in wanted])

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from nsdflow.ingestion.settings import IngestSettings
 from nsdflow.io.paths import is_local
+from nsdflow.nsd.experiments import EXPERIMENTS
 from nsdflow.nsd.source import Source
 from nsdflow.store.schema import STIMULI_GROUP, Cut
 
-__all__ = ["ImageJob", "ImageShardJob", "SessionJob", "SubjectJob", "TableJob", "VerifyJob"]
+__all__ = ["ExperimentJob", "ImageJob", "ImageShardJob", "SessionJob", "SubjectJob", "TableJob", "VerifyJob"]
 
 #: Shards of a session that are put into an object store at the same time: one travels while another is measured.
 UPLOADS_AT_ONCE = 2
@@ -38,6 +39,13 @@ class SubjectJob:
     """Row by row."""
     dtype: str
     cut: Cut
+    experiment: str = ""
+    """A sister experiment, whose only session is 1; empty for the main experiment."""
+
+    @property
+    def name(self) -> str:
+        """The subject, and the sister experiment if it is one: ``subj01-synthetic``."""
+        return f"{self.subject}-{self.experiment}" if self.experiment else self.subject
 
     @property
     def space(self) -> str:
@@ -46,13 +54,14 @@ class SubjectJob:
 
     @property
     def betas(self) -> str:
-        """Version of the betas."""
-        return self.settings.betas
+        """Version of the betas: the folder that holds them."""
+        version = self.settings.betas
+        return EXPERIMENTS[self.experiment].betas(version) if self.experiment else version
 
     @property
     def group(self) -> str:
-        """Path or URL of the subject's group."""
-        return f"{self.built}/{self.subject}"
+        """Path or URL of the group of the subject, or of its sister experiment."""
+        return "/".join([self.built, self.subject, *([self.experiment] if self.experiment else [])])
 
     @property
     def shards_at_once(self) -> int:
@@ -61,7 +70,11 @@ class SubjectJob:
 
     def statistics_url(self, session: int) -> str:
         """Where the statistics of a session wait until those of all sessions exist."""
-        return f"{self.folder}/statistics/{self.subject}-session{session:02d}.npz"
+        return f"{self.folder}/statistics/{self.name}-session{session:02d}.npz"
+
+    def in_files(self, session: int) -> int | str:
+        """What a session is called in the names of NSD's files."""
+        return EXPERIMENTS[self.experiment].file_name if self.experiment else session
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,19 @@ class TableJob:
     maps: tuple[str, ...]
     stamps: Mapping[str, str]
     """Of the files that coordinates come from, when the ingestion was planned."""
+
+
+@dataclass(frozen=True)
+class ExperimentJob:
+    """The group of a sister experiment with its coordinates, images and ceilings."""
+
+    subject: SubjectJob
+    image_size: int
+    """Pixels per side of its images."""
+    image_cut: Cut | None
+    """None without images."""
+    stamps: Mapping[str, str]
+    """Of the files that trials and images come from, when the ingestion was planned."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def _smooth_loadings(rng: np.random.Generator, positions: Floats) -> npt.NDArray
 
 
 def session_betas(
-    spec: SyntheticSpec, who: Participant, version: str, session: int, signal: Floats
+    spec: SyntheticSpec, who: Participant, version: str, session: int | str, signal: Floats
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Betas of a session, one trial after the other, (b,) percent signal change; NaN where there are no data.
 
@@ -114,15 +114,16 @@ def session_betas(
         Subject and space.
     version : str
         Version of the betas; their noise differs, and their ncsnr.
-    session : int
-        One-based.
+    session : int or str
+        One-based, or the name of a sister experiment, in which places that fail in any session have no data.
     signal : (trial, v) float32
         Noiseless responses of the planted voxels on the trials of the session.
     """
     recording, rng = who.recording, spec.generator("betas", who.subject, who.space, version, session)
     gain = recording.gain * np.float32(np.exp(rng.normal(0, 0.1)))
     offset = recording.offset + recording.gain * rng.normal(0, 0.3, recording.gain.size).astype(np.float32)
-    offset[~recording.valid[session - 1]] = np.nan
+    valid = recording.valid.all(axis=0) if isinstance(session, str) else recording.valid[session - 1]
+    offset[~valid] = np.nan
     loudness = (VERSION_SNR[version] * recording.ncsnr).astype(np.float32)
     sees = np.flatnonzero(recording.seen >= 0)
     own = np.float32(np.sqrt(1 - spec.noise_correlation))

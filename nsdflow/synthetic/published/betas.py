@@ -31,33 +31,38 @@ def betas_folder(root: Path, who: Participant, version: str) -> Path:
 
 
 def write_session(
-    root: Path, spec: SyntheticSpec, who: Participant, version: str, session: int, signal: npt.NDArray[Any]
+    root: Path, spec: SyntheticSpec, who: Participant, version: str, session: int | str, signal: npt.NDArray[Any]
 ) -> None:
-    """All files of a session (1-based); ``signal`` (trial, v) are the noiseless responses on its trials."""
-    folder = betas_folder(root, who, version)
+    """All files of a session; ``signal`` (trial, v) are the noiseless responses on its trials.
+
+    ``session`` is 1-based, or the name of a sister experiment, such as ``"nsdsynthetic"``.
+    """
+    sister = isinstance(session, str)
+    called = session if isinstance(session, str) else f"session{session:02d}"
+    folder = betas_folder(root, who, f"{session}{version}" if sister else version)
     folder.mkdir(parents=True, exist_ok=True)
     trials = session_betas(spec, who, version, session, signal)
     if who.space == "fsaverage":
-        _write_frames(folder, f"betas_session{session:02d}.mgh", who, trials, len(signal))
+        _write_frames(folder, f"betas_{called}.mgh", who, trials, len(signal))
         return
     betas = np.empty((len(signal), who.recording.places.size), dtype=np.int16)
     for row, trial in zip(betas, trials, strict=True):
         row[:] = quantise(trial)
     if who.space == "nativesurface":
-        _write_vertices(folder, f"betas_session{session:02d}.hdf5", who, betas)
+        _write_vertices(folder, f"betas_{called}.hdf5", who, betas)
         return
     if who.space == "MNI":
-        _write_volumes(folder / f"betas_session{session:02d}.nii.gz", who, betas)
+        _write_volumes(folder / f"betas_{called}.nii.gz", who, betas)
         return
     if "nii.gz" in spec.formats:
-        _write_volumes(folder / f"betas_session{session:02d}.nii.gz", who, betas)
+        _write_volumes(folder / f"betas_{called}.nii.gz", who, betas)
     for suffix in set(spec.formats) & set(_WRITERS):
         shape = (len(betas), *reversed(who.anatomy.shape))
-        _WRITERS[suffix](folder / f"betas_session{session:02d}.{suffix}", shape, _slices(who, betas))
+        _WRITERS[suffix](folder / f"betas_{called}.{suffix}", shape, _slices(who, betas))
     mean = who.recorded(betas.mean(axis=0, dtype=np.float32), np.float32, fill=0)
-    write_nifti(folder / f"meanbeta_session{session:02d}.nii.gz", mean, who.voxel_size)
+    write_nifti(folder / f"meanbeta_{called}.nii.gz", mean, who.voxel_size)
     for name, volume in _fit_maps(spec, who, version, session).items():
-        write_nifti(folder / f"{name}_session{session:02d}.nii.gz", volume, who.voxel_size)
+        write_nifti(folder / f"{name}_{called}.nii.gz", volume, who.voxel_size)
 
 
 def write_summaries(root: Path, spec: SyntheticSpec, who: Participant, version: str) -> None:
@@ -78,7 +83,7 @@ def write_summaries(root: Path, spec: SyntheticSpec, who: Participant, version: 
         write_nifti(folder / "meanbeta.nii.gz", mean, who.voxel_size)
 
 
-def _fit_maps(spec: SyntheticSpec, who: Participant, version: str, session: int) -> dict[str, npt.NDArray[Any]]:
+def _fit_maps(spec: SyntheticSpec, who: Participant, version: str, session: int | str) -> dict[str, npt.NDArray[Any]]:
     """What the GLM reports beside the betas: R2, and the chosen response shape and ridge fraction where it chooses."""
     rng = spec.generator("glm", who.subject, session)
     places = who.recording.places.size

@@ -1,0 +1,70 @@
+"""Sister experiments of a store: their coordinates, and the conditions that a query of them may have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from nsdflow.errors import SelectionError, StoreError
+from nsdflow.store.chunks import read_region
+from nsdflow.store.coordinates import read_coordinates
+from nsdflow.store.schema import COORDINATES
+from nsdflow.store.shards import open_sharded
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from nsdflow.store.query.selection import Selection
+
+__all__ = ["check_selection", "read_experiment"]
+
+#: Conditions about the main experiment's images.
+OF_THE_MAIN_EXPERIMENT: Final = ("shared", "nsd_id", "category", "sessions")
+
+
+def read_experiment(url: str, subject: str, experiment: str, main: xr.Dataset) -> xr.Dataset:
+    """Coordinates of a sister experiment: its trials, and the subject's voxels with the ncsnr measured in it.
+
+    Parameters
+    ----------
+    url : str
+        Path or URL of the store.
+    subject, experiment : str
+        ``"subj01"``, ``"synthetic"``.
+    main : Dataset
+        Coordinates of the subject's main experiment.
+
+    Raises
+    ------
+    StoreError
+        Its voxels are not those of the subject, or a file is missing or damaged.
+    """
+    group = f"{subject}/{experiment}"
+    table = read_coordinates(url, group).rename({f"{experiment}_trial": "trial"})
+    voxels = main[[name for name, variable in main.variables.items() if variable.dims == ("voxel",)]]
+    if not np.array_equal(table["flat_index"].values, voxels["flat_index"].values):
+        raise StoreError(f"{url}/{group}: other voxels than those of {subject}; ingest again")
+    ncsnr = read_region(open_sharded(f"{url}/{group}/ncsnr"), (None,))
+    attributes = COORDINATES["ncsnr"].attributes()
+    attributes["long_name"] += f" in {table.attrs.get('experiment', experiment)}"
+    joined = table.drop_vars("flat_index").assign_coords(voxels.coords).assign_coords(ncsnr=("voxel", ncsnr, attributes))
+    return joined.assign_attrs({**main.attrs, **table.attrs})
+
+
+def check_selection(selection: Selection, experiment: str) -> None:
+    """Refuse conditions on the main experiment's images and sessions.
+
+    Raises
+    ------
+    SelectionError
+        The condition, and what to write instead.
+    """
+    for name in OF_THE_MAIN_EXPERIMENT:
+        if (value := getattr(selection, name)) is not None:
+            raise SelectionError(
+                f"{name}={value!r}: the experiment {experiment} has one session and images of its own; write for "
+                "example where=\"image_class == 'noise'\""
+            )
+    if selection.zscore == "training":
+        raise SelectionError(f'zscore="training": the experiment {experiment} trains nothing; write "session" or False')

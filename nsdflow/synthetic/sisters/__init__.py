@@ -1,0 +1,1 @@
+"""The sister experiments of a synthetic NSD: other images shown to the same voxels."""
