@@ -12,6 +12,7 @@ from nsdflow.analysis.features.bands import variance_partition
 from nsdflow.analysis.features.partitions import tuning, variance_shares
 from nsdflow.analysis.features.transfer import transfer_asymmetry, transfer_matrices, transfer_matrix
 from nsdflow.analysis.fields.pooling import pooling_field_fits, pooling_fields
+from nsdflow.analysis.images.classes import accuracy_by_class, explained_share
 from nsdflow.analysis.images.dissimilarity import dissimilarities, rsa
 from nsdflow.analysis.images.identify import identification
 from nsdflow.analysis.metrics import (
@@ -33,6 +34,7 @@ __all__ = [
     "METRICS",
     "SummaryRow",
     "accuracy",
+    "accuracy_by_class",
     "accuracy_table",
     "advantage",
     "annotation_features",
@@ -46,6 +48,7 @@ __all__ = [
     "evaluate",
     "explainable_table",
     "explainable_variance",
+    "explained_share",
     "identification",
     "noise_ceiling",
     "noise_model",

@@ -113,6 +113,11 @@ KINDS: Final[Mapping[str, Kind]] = {
             planner_at=f"{_PIPELINES}.predict.tasks:plan_predict",
         ),
         Kind(
+            "evaluate",
+            settings_at=f"{_PIPELINES}.predict.evaluate:EvaluatePipeline",
+            planner_at=f"{_PIPELINES}.predict.evaluate:plan_evaluate",
+        ),
+        Kind(
             "synthetic_data",
             settings_at=f"{_PIPELINES}.synthetic_data.settings:SyntheticDataPipeline",
             planner_at=f"{_PIPELINES}.synthetic_data.tasks:plan_synthetic_data",

@@ -13,7 +13,7 @@ from nsdflow.io.read import read_metadata
 from nsdflow.names import subject_name, subject_number
 from nsdflow.store.annotations import images_showing, read_annotations
 from nsdflow.store.coordinates import read_coordinates
-from nsdflow.store.experiments import check_selection, read_experiment
+from nsdflow.store.query.experiments import check_known, check_selection, read_experiment
 from nsdflow.store.query.forks import survive_forks
 from nsdflow.store.query.indexes import TRIAL_KEY, index_images, index_trials
 from nsdflow.store.query.lazy import Explanation, Positions, explain, lazy_images, lazy_responses
@@ -328,11 +328,7 @@ class Store:
         name = self._subject(subject)
         if experiment is None:
             return name
-        if experiment not in (there := self.experiments(name)):
-            raise SelectionError(
-                f"{name} has no experiment {experiment!r} in this store, which has: {', '.join(there) or 'none'}; "
-                "ingest with --experiments synthetic,imagery"
-            )
+        check_known(name, experiment, self.experiments(name))
         return f"{name}/{experiment}"
 
     def _table(self, group: str, dim: str) -> xr.Dataset:

@@ -162,6 +162,7 @@ IMAGERY: Final = SisterExperiment(
     file_name="nsdimagery",
     classes=_CLASSES,
     within=frozenset({"vision B"}),
+    together={f"all {task}": tuple(f"{task} {name}" for name in _SETS) for task in ("vision", "imagery")},
     read_trials=_read_trials,
     list_images=_list_images,
     read_images=_read_images,

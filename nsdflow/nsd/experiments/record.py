@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +40,8 @@ class SisterExperiment:
     """Classes of its trials; the number of a class is its place."""
     within: frozenset[str]
     """Classes of photographs such as those of the main experiment."""
+    together: Mapping[str, tuple[str, ...]]
+    """Classes that are also looked at together, by the name of the whole."""
     read_trials: Callable[[Source, str], xr.Dataset]
     """Trials of a subject in order: ``run``, ``condition``, ``target``, ``image_class``, ``repetition``, ``task``."""
     list_images: Callable[[Source, str], xr.Dataset]

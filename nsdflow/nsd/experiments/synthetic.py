@@ -133,6 +133,7 @@ SYNTHETIC: Final = SisterExperiment(
     file_name="nsdsynthetic",
     classes=_CLASSES,
     within=frozenset({"natural scenes"}),
+    together={"all images": _CLASSES},
     read_trials=_read_trials,
     list_images=_list_images,
     read_images=_read_images,

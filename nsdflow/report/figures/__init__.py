@@ -7,7 +7,7 @@ from nsdflow.report.figures.comparison import explained_variance, joint_distribu
 from nsdflow.report.figures.distributions import accuracy_against_ceiling, accuracy_histograms, sorted_accuracy
 from nsdflow.report.figures.fields import pooling_field_examples, receptive_fields, size_by_eccentricity
 from nsdflow.report.figures.first_picture import overview
-from nsdflow.report.figures.images import image_mosaic
+from nsdflow.report.figures.images import accuracy_of_classes, image_mosaic
 from nsdflow.report.figures.regression import candidate_fields, chosen_lambdas, features_by_layer, layer_weights
 from nsdflow.report.figures.slices import accuracy_map, category_map, roi_map
 from nsdflow.report.figures.training import holdout_violins, learning_curves
@@ -20,6 +20,7 @@ __all__ = [
     "accuracy_by_roi",
     "accuracy_histograms",
     "accuracy_map",
+    "accuracy_of_classes",
     "band_variance",
     "candidate_fields",
     "category_map",

@@ -1,19 +1,21 @@
-"""Images beside what was predicted for them."""
+"""Images beside what was predicted for them, and accuracy by class of image."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsdflow.report.style import PALETTE, empty_figure, styled
+from nsdflow.analysis.summary import subject_results
+from nsdflow.report.style import CEILING, INK, PALETTE, empty_figure, styled
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-__all__ = ["image_mosaic"]
+__all__ = ["accuracy_of_classes", "image_mosaic"]
 
 
 @styled
@@ -51,6 +53,60 @@ def image_mosaic(images: xr.DataArray, values: xr.DataArray, *, columns: int = 6
         row[0].set_ylabel(name, fontweight="bold")
     figure.supxlabel(label or str(values.name or ""), fontsize=9)
     return figure
+
+
+@styled
+def accuracy_of_classes(results: xr.DataTree, *, minimum: float = 0.1) -> Figure:
+    """Median accuracy of every class of images by subject, under the median ceiling of the class.
+
+    Parameters
+    ----------
+    results : xr.DataTree
+        Of every subject ``class_accuracy`` and ``class_ceiling`` (image_class, voxel), with the coordinates
+        ``experiment`` and ``distribution`` (image_class,) and the numbers ``conditions`` (image_class,).
+    minimum : float
+        Voxels whose ceiling in the first class, the shared images, is lower are left out.
+    """
+    subjects = {name: data for name, data in subject_results(results) if "class_accuracy" in data}
+    rows: dict[tuple[str, str], list[Any]] = {}
+    for data in subjects.values():
+        for key, within, count in zip(
+            zip(data["experiment"].values.tolist(), data["image_class"].values.tolist(), strict=True),
+            data["distribution"].values.tolist(), data["conditions"].values.tolist(), strict=True,
+        ):  # fmt: skip
+            rows.setdefault(key, [within, count])
+    place = _places([experiment for experiment, _ in rows])
+    figure = empty_figure(6.6, 0.6 + 0.23 * (max(place) + 1))
+    axes = figure.subplots()
+    step = 0.7 / len(subjects)
+    for number, (colour, (name, data)) in enumerate(zip(PALETTE * 2, subjects.items(), strict=False)):
+        used = np.asarray(data["class_ceiling"].isel(image_class=0)) >= minimum
+        keys = list(zip(data["experiment"].values.tolist(), data["image_class"].values.tolist(), strict=True))
+        height = np.array([place[list(rows).index(key)] for key in keys]) + step * (number - (len(subjects) - 1) / 2)
+        accuracy, ceiling = (
+            np.nanmedian(np.where(used.any(), np.asarray(data[f"class_{what}"])[:, used], np.nan), axis=1)
+            for what in ("accuracy", "ceiling")
+        )
+        axes.barh(height, ceiling, 0.8 * step, color=CEILING, alpha=0.35)
+        axes.plot(accuracy, height, "o", color=colour, markersize=4.5, label=name)
+    axes.axvline(0, color=INK, linewidth=0.7, zorder=0)
+    axes.set_yticks(place, [f"{name}  (n={count})" for (_, name), (_, count) in rows.items()])
+    for text, (within, _) in zip(axes.get_yticklabels(), rows.values(), strict=True):
+        text.set_fontweight("bold" if within == "within" else "normal")
+    for experiment in dict.fromkeys(experiment for experiment, _ in rows):
+        first = min(p for p, (name, _) in zip(place, rows, strict=True) if name == experiment)
+        axes.text(1.01, first, f"NSD-{experiment}" if experiment != "main" else "NSD", fontsize=8.5, va="center",
+                  transform=axes.get_yaxis_transform())  # fmt: skip
+    axes.set(ylim=(max(place) + 0.7, -0.7), xlabel="correlation r, averages over repetitions (bars: ceiling)")
+    axes.tick_params(axis="y", length=0)
+    axes.legend(loc="lower left", bbox_to_anchor=(1.01, 0))
+    return figure
+
+
+def _places(experiments: list[str]) -> list[float]:
+    """Heights of the rows, from 0 downward, with a gap where another experiment begins."""
+    gaps = np.cumsum([0, *(0.6 * (a != b) for a, b in pairwise(experiments))])
+    return [float(place) for place in np.arange(len(experiments)) + gaps]
 
 
 def _picture(images: xr.DataArray, row: int) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Predictions of images."""
+"""Predictions of images, and their accuracy by class of image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsdflow.analysis import explained_share
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.errors import NsdflowError
 from nsdflow.report import figures, markup
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from nsdflow.runs.contents import Run
 
 __all__ = ["SECTIONS"]
+
+#: Voxels with a lower ceiling for the shared images are left out of medians.
+MINIMUM = 0.1
 
 
 def _predictions(run: Run) -> str:
@@ -46,7 +50,40 @@ def _mosaics(run: Run) -> str:
     return first[1] + "".join(markup.details(roi, picture) for roi, picture in others)
 
 
+def _classes(run: Run) -> str:
+    """The figure, and below it the medians of every subject and class."""
+    rows = []
+    for name, data in run.subjects().items():
+        if "class_accuracy" not in data:
+            continue
+        used = np.asarray(data["class_ceiling"].isel(image_class=0)) >= MINIMUM
+        chosen = data[["class_accuracy", "class_ceiling"]].isel(voxel=np.flatnonzero(used))
+        share = explained_share(chosen["class_accuracy"], chosen["class_ceiling"], minimum=MINIMUM)
+        for row, one in enumerate(data["image_class"].values.tolist()):
+            medians = (
+                float(values.isel(image_class=row).median())
+                for values in (chosen["class_accuracy"], chosen["class_ceiling"], share)
+            )
+            counts = (int(data[what][row]) for what in ("conditions", "trials"))
+            kind = str(data["distribution"].values[row])
+            rows.append((name, str(data["experiment"].values[row]), one, kind, *counts, *medians))
+    header = ("subject", "experiment", "class", "distribution", "conditions", "trials", "r", "ceiling", "share of R²")
+    figure = figures.accuracy_of_classes(run.results, minimum=MINIMUM)
+    return markup.picture(figure, "Accuracy and ceiling by class of image and subject") + markup.details(
+        "numbers", markup.table(header, rows)
+    )
+
+
 SECTIONS = (
+    Section(
+        "Accuracy by class of image",
+        "Correlation over the images of a class between predictions and responses averaged over repetitions (dots: "
+        "medians over voxels), under the ceiling that the repetitions of the class allow (grey bars). Bold: images "
+        "within the distribution that the model was trained on, photographs. A class of few images (n) has a wide "
+        "scatter. Voxels whose ceiling for the shared images is at least 0.1.",
+        ("class_accuracy", "class_ceiling", "distribution"),
+        _classes,
+    ),
     Section(
         "Predictions",
         "Responses predicted for images by voxel, z-scored within session like the responses the model was trained on.",

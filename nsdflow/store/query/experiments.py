@@ -13,11 +13,13 @@ from nsdflow.store.schema import COORDINATES
 from nsdflow.store.shards import open_sharded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import xarray as xr
 
     from nsdflow.store.query.selection import Selection
 
-__all__ = ["check_selection", "read_experiment"]
+__all__ = ["check_known", "check_selection", "read_experiment"]
 
 #: Conditions about the main experiment's images.
 OF_THE_MAIN_EXPERIMENT: Final = ("shared", "nsd_id", "category", "sessions")
@@ -50,6 +52,21 @@ def read_experiment(url: str, subject: str, experiment: str, main: xr.Dataset) -
     attributes["long_name"] += f" in {table.attrs.get('experiment', experiment)}"
     joined = table.drop_vars("flat_index").assign_coords(voxels.coords).assign_coords(ncsnr=("voxel", ncsnr, attributes))
     return joined.assign_attrs({**main.attrs, **table.attrs})
+
+
+def check_known(subject: str, experiment: str, there: Sequence[str]) -> None:
+    """Refuse an experiment that a store does not have of a subject.
+
+    Raises
+    ------
+    SelectionError
+        The experiments that are there, and how to add others.
+    """
+    if experiment not in there:
+        raise SelectionError(
+            f"{subject} has no experiment {experiment!r} in this store, which has: {', '.join(there) or 'none'}; "
+            "ingest with --experiments synthetic,imagery"
+        )
 
 
 def check_selection(selection: Selection, experiment: str) -> None:
