@@ -38,7 +38,7 @@ from nsdflow.fit.fwrf.trials import sum_trials
 from nsdflow.fit.ridge import floating_point_work
 from nsdflow.fit.split import last_trials_holdout
 from nsdflow.models.networks.alexnet import AlexNet, imagenet_normalised
-from nsdflow.models.networks.levels import Levels, channel_moments, extract_levels, select_channels
+from nsdflow.models.networks.levels import Levels, channel_moments, fit_levels, select_channels
 from nsdflow.models.networks.weights import ALEXNET_SHAPES
 from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pool, pooling_weights
 
@@ -87,7 +87,7 @@ def simulate(images: int, voxels: int, candidates: int) -> Data:
     grid = candidate_grid(log_spaced_sizes())
     grid = grid[np.linspace(0, len(grid) - 1, candidates).round().astype(int)]
     weights, pictures = random_weights(0), random_images(images, 1)
-    levels = extract_levels(AlexNet(weights), pictures)
+    levels = fit_levels(AlexNet(weights), pictures)
     generator = torch.Generator().manual_seed(2)
     chosen = torch.randint(candidates, (voxels,), generator=generator)
     shown = torch.arange(images).repeat(REPEATS)[torch.randperm(images * REPEATS, generator=generator)]
@@ -286,7 +286,7 @@ def compared(arguments: argparse.Namespace) -> dict[str, object]:
     rate = matrix_product_rate("cpu", 3000)
 
     def ours() -> tuple[Levels, Cost]:
-        levels, network = timed(lambda: extract_levels(AlexNet(data.weights), data.images))
+        levels, network = timed(lambda: fit_levels(AlexNet(data.weights), data.images))
         fit(levels.maps, data.shown, data.responses, data.holdout, data.candidates)
         return levels, network
 
@@ -351,7 +351,7 @@ def full_size(
     network = AlexNet(data.weights).to(device)
 
     def ours() -> Levels:
-        levels = extract_levels(network, data.images, batch=500, device=device, keep_on=device)
+        levels = fit_levels(network, data.images, batch=500, device=device, keep_on=device)
         fit(levels.maps, data.shown, data.responses, data.holdout, data.candidates, device=device)
         return levels
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nsdflow.models.networks.alexnet import AlexNet
-from nsdflow.models.networks.levels import channel_moments, extract_levels, group_layers, merge_layers, select_channels
+from nsdflow.models.networks.levels import channel_moments, fit_levels, group_layers, merge_layers, select_channels
 from nsdflow.models.networks.weights import ALEXNET_SHAPES
 
 Arrays = dict[str, np.ndarray]
@@ -50,7 +50,7 @@ def test_layers(published: Arrays, images: torch.Tensor, network: AlexNet) -> No
 
 def test_channels_kept_in_one_pass(published: Arrays, images: torch.Tensor, network: AlexNet) -> None:
     count, batch = int(published["select_images"]), int(published["select_batch"])
-    levels = extract_levels(network, images[:count], limit=int(published["select_max"]), batch=batch)
+    levels = fit_levels(network, images[:count], limit=int(published["select_max"]), batch=batch)
     np.testing.assert_array_equal(levels.layer_of_feature, published["layer_of_feature"])
     layers = network(images[:count])
     kept, _ = select_channels(channel_moments(layers), group_layers(layers), int(published["select_max"]))

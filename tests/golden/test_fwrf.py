@@ -63,7 +63,7 @@ def test_losses(case: Case) -> None:
 
 def test_predictions(case: Case) -> None:
     published, settings, features, result = case
-    predictions = predict(result, features, nonlinearity=settings.nonlinearity).numpy()
+    predictions = predict(result, features).numpy()
     error = np.abs(predictions - published["pred"]).max(axis=0)
     assert (error <= 1e-3 * published["pred"].std(axis=0)).all()
 
@@ -78,7 +78,7 @@ def test_weights_where_the_file_holds_the_voxels_own(case: Case) -> None:
             "bias": torch.from_numpy(published.get("bias", np.zeros(len(result.rf), np.float32))),
         }
     )
-    given = predict(theirs, features, nonlinearity=settings.nonlinearity).numpy()
+    given = predict(theirs, features).numpy()
     own = np.abs(given - published["pred"]).max(axis=0) <= 1e-3 * published["pred"].std(axis=0)
     assert own.any()
     scale = np.abs(published["weights"]).max(axis=1, keepdims=True)

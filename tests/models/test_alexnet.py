@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS, AlexNet, imagenet_normalised
-from nsdflow.models.networks.levels import channel_moments, extract_levels, group_layers, merge_layers, select_channels
+from nsdflow.models.networks.levels import channel_moments, extract_levels, fit_levels, group_layers, merge_layers, select_channels
 from nsdflow.models.networks.weights import ALEXNET_SHAPES
 
 
@@ -105,7 +105,7 @@ def test_levels_join_maps_of_equal_size_in_order() -> None:
 @pytest.mark.parametrize("batch", [1, 4, 100])
 def test_extraction_does_not_depend_on_batches(batch: int) -> None:
     images = small_images(9)
-    levels = extract_levels(network, images, limit=2, batch=batch)
+    levels = fit_levels(network, images, limit=2, batch=batch)
     layers = network(torch.from_numpy(images))
     kept, origin = select_channels(channel_moments(layers), group_layers(layers), 2)
     np.testing.assert_array_equal(levels.layer_of_feature, [0, 0, 2, 2, 3, 3, 1, 1])

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import nsdflow
 from nsdflow.models.flexible_pooling import compress
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS, AlexNet
-from nsdflow.models.networks.levels import extract_levels
+from nsdflow.models.networks.levels import extract_levels, fit_levels
 
 
 def test_results_are_those_of_the_readout_on_alexnets_levels(
@@ -38,8 +38,8 @@ def test_results_are_those_of_the_readout_on_alexnets_levels(
     training = ~np.isin(ids, store.trials("subj02")["nsd_id"].values[store.trials("subj02")["shared"].values])
     network = AlexNet(torch.load(alexnet, weights_only=True))
     # the channels that vary most over the training images, then the formula of the readout, spelled out
-    chosen = extract_levels(lambda x: network(x)[:5], images[training], limit=100)
-    everything = extract_levels(lambda x: network(x)[:5], images, limit=None)
+    chosen = fit_levels(lambda x: network(x)[:5], images[training], limit=100)
+    everything = extract_levels(lambda x: network(x)[:5], images)
     assert list(chosen.layer_of_feature) == [ALEXNET_LAYERS.index(name) for name in results["layer"].values]
     predicted = results["bias"].values[None].repeat(len(ids), 0)
     first = 0

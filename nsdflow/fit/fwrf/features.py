@@ -19,6 +19,8 @@ from nsdflow.models.pooling import pool
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nsdflow.models.networks.levels import ChannelSelection
+
 __all__ = [
     "CandidateFeatures",
     "MapFeatures",
@@ -43,6 +45,10 @@ class CandidateFeatures(Protocol):
     @property
     def candidates(self) -> NDArray[np.floating]:
         """Grid of candidates (candidate, 3): x, y, sigma."""
+
+    @property
+    def channels(self) -> ChannelSelection | None:
+        """Origin of the features, where known."""
 
     @property
     def images(self) -> int:
@@ -72,6 +78,8 @@ class MapFeatures:
 
     maps: Sequence[Tensor | NDArray[Any]]
     candidates: NDArray[np.floating]
+    channels: ChannelSelection | None = None
+    """Origin of the features, where known."""
 
     @property
     def images(self) -> int:
@@ -91,7 +99,7 @@ class MapFeatures:
 
     def resident(self, rows: Tensor, device: torch.device) -> MapFeatures:
         index = rows.numpy()
-        return MapFeatures([torch.as_tensor(level[index]).to(device) for level in self.maps], self.candidates)
+        return MapFeatures([torch.as_tensor(level[index]).to(device) for level in self.maps], self.candidates, self.channels)
 
     def block(self, block: range, rows: Tensor, device: torch.device) -> Tensor:
         return pool(self.maps, self.candidates, block, rows, device=device)
@@ -103,6 +111,8 @@ class PooledFeatures:
 
     pooled: Tensor | NDArray[Any]
     candidates: NDArray[np.floating]
+    channels: ChannelSelection | None = None
+    """Origin of the features, where known."""
 
     @property
     def images(self) -> int:

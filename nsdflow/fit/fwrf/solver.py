@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -34,10 +34,13 @@ from nsdflow.fit.fwrf.tiles import score, voxel_tiles
 from nsdflow.fit.fwrf.trials import TrialSums, sum_trials
 from nsdflow.fit.precision import arithmetic
 from nsdflow.fit.ridge import Form, cheaper_form, float32_suffices, scorer
+from nsdflow.models.networks.levels import Levels
 from nsdflow.models.pooling import CANDIDATE_TILE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from nsdflow.models.networks.levels import ChannelSelection
 
 __all__ = [
     "PUBLISHED",
@@ -84,6 +87,12 @@ class FwrfResult:
         (voxel,) float32, 0 in a model without bias.
     feature_mean, feature_std : torch.Tensor
         (voxel, feature) float32, mean and divisor of z-scoring, 0 and 1 without z-scoring.
+    candidates : numpy.ndarray, optional
+        (candidate, 3) the grid. :func:`predict` needs it to pool feature maps.
+    channels : ChannelSelection, optional
+        Origin of the features, where the fit knew it. :func:`predict` refuses features of other channels.
+    nonlinearity : {"none", "log"} or callable
+        Nonlinearity of the fit.
     """
 
     rf: Tensor
@@ -95,10 +104,31 @@ class FwrfResult:
     bias: Tensor
     feature_mean: Tensor
     feature_std: Tensor
+    candidates: NDArray[np.floating] | None = None
+    channels: ChannelSelection | None = None
+    nonlinearity: Nonlinearity = "none"
+
+    def arrays(self) -> dict[str, tuple[tuple[str, ...], NDArray[np.float32]]]:
+        """Dimensions and float32 values by name, as a run holds them: ``xarray.Dataset(result.arrays())``."""
+        by_feature = ("voxel", "feature")
+        named: dict[str, tuple[tuple[str, ...], Tensor]] = {
+            "rf": (("voxel", "parameter"), self.rf),
+            "lambda": (("voxel",), self.lambda_),
+            "holdout_loss": (("voxel",), self.holdout_loss),
+            "weights": (by_feature, self.weights),
+            "bias": (("voxel",), self.bias),
+            "feature_mean": (by_feature, self.feature_mean),
+            "feature_std": (by_feature, self.feature_std),
+        }
+        return {name: (dims, values.cpu().numpy().astype(np.float32)) for name, (dims, values) in named.items()}
+
+
+#: What a fit and a prediction take: levels, their maps alone, or a source of pooled features.
+Maps: TypeAlias = Levels | Sequence["Tensor | NDArray[np.floating]"] | CandidateFeatures
 
 
 def fit(
-    maps: Sequence[Tensor | NDArray[np.floating]] | CandidateFeatures,
+    maps: Maps,
     images: Tensor,
     responses: Tensor,
     holdout: Tensor,
@@ -112,8 +142,9 @@ def fit(
 
     Parameters
     ----------
-    maps : sequence of torch.Tensor or numpy.ndarray, or CandidateFeatures
-        Feature maps (image, channel, y, x), one array per level, or a source of pooled features.
+    maps : Levels, sequence of torch.Tensor or numpy.ndarray, or CandidateFeatures
+        Feature maps (image, channel, y, x) from :func:`nsdflow.models.networks.levels.fit_levels`, one array per level
+        without the origin of the features, or a source of pooled features.
     images : torch.Tensor
         (trial,) int64, row of the maps shown in each trial.
     responses : torch.Tensor
@@ -122,7 +153,7 @@ def fit(
         (trial,) bool, trials that select candidate and lambda. See :func:`nsdflow.fit.split.last_trials_holdout`
         (published) and :func:`nsdflow.fit.split.image_holdout` (strict).
     candidates : numpy.ndarray, optional
-        (candidate, 3) grid from :func:`nsdflow.models.pooling.candidate_grid`. Required if ``maps`` is a sequence.
+        (candidate, 3) grid from :func:`nsdflow.models.pooling.candidate_grid`. Required unless ``maps`` has it.
     settings : FwrfSettings
         Settings of the model.
     device : torch.device or str
@@ -278,14 +309,16 @@ def _solve(
         bias=weights[:, -1],
         feature_mean=mean,
         feature_std=std,
+        candidates=features.candidates,
+        channels=features.channels,
+        nonlinearity=settings.nonlinearity,
     )
 
 
 def predict(
     result: FwrfResult,
-    features: CandidateFeatures,
+    maps: Maps,
     *,
-    nonlinearity: Nonlinearity = "none",
     images: Tensor | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
@@ -294,20 +327,25 @@ def predict(
     Parameters
     ----------
     result : FwrfResult
-        A fitted model. Its ``candidate`` indexes the grid of ``features``.
-    features : CandidateFeatures
-        Maps or pooled features of any images.
-    nonlinearity : {"none", "log"} or callable
-        Nonlinearity of the fit.
+        A fitted model.
+    maps : Levels, sequence of torch.Tensor or numpy.ndarray, or CandidateFeatures
+        Features of any images, from the same channels as those of the fit.
     images : torch.Tensor, optional
-        (row,) int64, rows of the images in ``features``. Default: all images.
+        (row,) int64, rows of the images in ``maps``. Default: all images.
 
     Returns
     -------
     torch.Tensor
         (row, voxel) float32 predictions on the CPU.
+
+    Raises
+    ------
+    ValueError
+        The features are not those of the fit: other channels, another number of them, or another grid.
     """
     device = torch.device(device)
+    features = _features(maps, result.candidates)
+    _check_channels(result, features)
     if not np.array_equal(features.candidates[result.candidate.numpy()], result.rf.numpy()):
         raise ValueError("the features' grid of candidates is not the one of the fit; give both the same")
     rows = torch.arange(features.images) if images is None else images
@@ -317,7 +355,7 @@ def predict(
             voxels = (result.candidate == index).nonzero()[:, 0]
             # all voxels of a candidate share its mean and std
             mean, std = (values[voxels[0]].to(device) for values in (result.feature_mean, result.feature_std))
-            values = (transformed(pooled, nonlinearity) - mean) / std
+            values = (transformed(pooled, result.nonlinearity) - mean) / std
             weights, bias = result.weights[voxels].to(device), result.bias[voxels].to(device)
             predictions[:, voxels] = torch.addmm(bias, values, weights.T).cpu()
     return predictions
@@ -389,11 +427,19 @@ def _on_device(
     return features.resident(trials.images, device), torch.arange(len(trials.images))
 
 
-def _features(
-    maps: Sequence[Tensor | NDArray[np.floating]] | CandidateFeatures, candidates: NDArray[np.floating] | None
-) -> CandidateFeatures:
-    if isinstance(maps, Sequence):
-        if candidates is None:
-            raise ValueError("feature maps need a grid of candidates; make one with candidate_grid")
-        return MapFeatures(maps, candidates)
-    return maps
+def _features(maps: Maps, candidates: NDArray[np.floating] | None) -> CandidateFeatures:
+    if not isinstance(maps, Levels | Sequence):
+        return maps
+    if candidates is None:
+        raise ValueError("feature maps need a grid of candidates; make one with candidate_grid")
+    return MapFeatures(maps.maps, candidates, maps.channels) if isinstance(maps, Levels) else MapFeatures(maps, candidates)
+
+
+def _check_channels(result: FwrfResult, features: CandidateFeatures) -> None:
+    fitted, given = result.channels, features.channels
+    differ = fitted is not None and given is not None and not fitted.same_as(given)
+    if differ or features.features != result.weights.shape[1]:
+        raise ValueError(
+            f"these {features.features} features are not the {result.weights.shape[1]} channels of the fit; "
+            "extract them with extract_levels(network, images, channels=levels.channels) of the training levels"
+        )

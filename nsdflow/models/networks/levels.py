@@ -7,8 +7,11 @@ or a custom network, in two lines::
     backbone = create_feature_extractor(resnet18(weights=...), ["layer1", "layer2", "layer3"])   # torchvision
     network = lambda images: list(backbone(imagenet_normalised(images)).values())
 
-A *level* joins the layers whose maps have the same size, along the channels. :func:`select_channels` drops the
-channels of each layer that vary least over images. Every channel keeps its layer of origin.
+A *level* joins the layers whose maps have the same size, along the channels. :func:`fit_levels` drops the channels of
+each layer that vary least over training images, and :func:`extract_levels` applies that choice to any images::
+
+    training = fit_levels(network, training_images, limit=512)
+    test = extract_levels(network, test_images, channels=training.channels)
 """
 
 from __future__ import annotations
@@ -16,18 +19,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = [
     "ChannelMoments",
+    "ChannelSelection",
     "FeatureNetwork",
     "Levels",
     "channel_moments",
     "extract_levels",
+    "fit_levels",
     "group_layers",
     "image_moments",
     "merge_layers",
@@ -42,16 +50,73 @@ class FeatureNetwork(Protocol):
     def __call__(self, images: Tensor, /) -> list[Tensor]: ...
 
 
+@dataclass(frozen=True, eq=False)
+class ChannelSelection:
+    """Channels that are the features of a model: chosen once, kept, and applied to any images.
+
+    Parameters
+    ----------
+    layer : numpy.ndarray
+        (feature,) int64, number of the layer. Features are sorted by level, then by layer.
+    channel : numpy.ndarray
+        (feature,) int64, number of the channel in its layer, ascending within a layer.
+
+    Examples
+    --------
+    >>> images = torch.zeros(2, 3, 8, 8)
+    >>> channels = ChannelSelection(np.array([0, 0]), np.array([0, 2]))
+    >>> channels.of([images])[0].shape
+    torch.Size([2, 2, 8, 8])
+    """
+
+    layer: NDArray[np.int64]
+    channel: NDArray[np.int64]
+
+    def of(self, layers: list[Tensor]) -> list[Tensor]:
+        """Levels (image, channel, y, x) of the selected channels, from the maps of all layers.
+
+        Raises
+        ------
+        ValueError
+            The network has fewer layers, or a layer has fewer channels, than were chosen from.
+        """
+        sizes = [maps.shape[1] for maps in layers]
+        if any(number >= len(sizes) or channel >= sizes[number] for number, channel in self._last().items()):
+            raise ValueError(f"channels were chosen from another network than this one with layers of {sizes} channels")
+        return merge_layers([self._only(number, maps) for number, maps in enumerate(layers)])
+
+    def same_as(self, other: ChannelSelection) -> bool:
+        """Whether both select the same channels in the same order."""
+        return np.array_equal(self.layer, other.layer) and np.array_equal(self.channel, other.channel)
+
+    def _last(self) -> dict[int, int]:
+        """Largest number of a selected channel, by layer."""
+        return {int(number): int(self.channel[self.layer == number].max()) for number in np.unique(self.layer)}
+
+    def _only(self, number: int, maps: Tensor) -> Tensor:
+        index = self.channel[self.layer == number]
+        return maps if len(index) == maps.shape[1] else maps[:, torch.from_numpy(index).to(maps.device)]
+
+
 @dataclass(frozen=True)
 class Levels:
     """Feature maps of a set of images.
 
-    ``maps`` holds one array (image, channel, y, x) per level, in memory or memory-mapped. ``layer_of_feature`` holds
-    the layer of origin of every channel, with the levels in order.
+    Parameters
+    ----------
+    maps : tuple of torch.Tensor or numpy.ndarray
+        One array (image, channel, y, x) per level, in memory or memory-mapped.
+    channels : ChannelSelection
+        Layer and channel of origin of every feature.
     """
 
-    maps: tuple[Tensor | np.ndarray[Any, Any], ...]
-    layer_of_feature: np.ndarray[Any, np.dtype[np.int64]]
+    maps: tuple[Tensor | NDArray[Any], ...]
+    channels: ChannelSelection
+
+    @property
+    def layer_of_feature(self) -> NDArray[np.int64]:
+        """(feature,) number of the layer of every feature."""
+        return self.channels.layer
 
     @property
     def images(self) -> int:
@@ -117,20 +182,14 @@ def group_layers(layers: list[Tensor]) -> list[list[int]]:
     return list(groups.values())
 
 
-def merge_layers(layers: list[Tensor], into: list[Tensor] | None = None) -> list[Tensor]:
-    """Concatenate maps of equal size along their channels, into the tensors given or new ones."""
-    groups = [[layers[index] for index in group] for group in group_layers(layers)]
-    if into is None:
-        return [torch.cat(group, dim=1) for group in groups]
-    for level, group in zip(into, groups, strict=True):
-        for part, maps in zip(level.split([maps.shape[1] for maps in group], dim=1), group, strict=True):
-            part.copy_(maps)
-    return into
+def merge_layers(layers: list[Tensor]) -> list[Tensor]:
+    """Concatenate maps of equal size along their channels."""
+    return [torch.cat([layers[index] for index in group], dim=1) for group in group_layers(layers)]
 
 
 def select_channels(
     moments: ChannelMoments, groups: list[list[int]], limit: int | None
-) -> tuple[list[Tensor], np.ndarray[Any, np.dtype[np.int64]]]:
+) -> tuple[list[Tensor], NDArray[np.int64]]:
     """Keep the ``limit`` most variable channels of every layer that has more.
 
     Returns
@@ -154,59 +213,128 @@ def select_channels(
     return kept, np.concatenate(origin)
 
 
-def extract_levels(
+def fit_levels(
     network: FeatureNetwork,
-    images: Tensor | np.ndarray[Any, Any],
+    images: Tensor | NDArray[Any],
     *,
-    limit: int | None = 512,
+    limit: int = 512,
     batch: int = 50,
     device: torch.device | str = "cpu",
     keep_on: torch.device | str = "cpu",
 ) -> Levels:
-    """Maps of all images in one pass, merged by size, with at most ``limit`` channels per layer.
+    """Maps of training images, which choose at most ``limit`` channels per layer: those that vary most over them.
 
     Parameters
     ----------
     network : FeatureNetwork
         Computes the maps. The caller moves it to ``device``.
-    images : Tensor or ndarray
+    images : torch.Tensor or numpy.ndarray
         (image, 3, y, x) uint8, in memory or memory-mapped. It is read by batches.
-    limit : int or None
-        Largest number of channels per layer: those with the largest variance over ``images`` are kept. None keeps all.
+    limit : int
+        Largest number of channels per layer.
+    batch, device, keep_on
+        As for :func:`extract_levels`.
+
+    Returns
+    -------
+    Levels
+        Maps of the chosen channels. Give its ``channels`` to :func:`extract_levels` for every other set of images. The
+        call holds every channel of every image, so that the choice needs no second pass.
+
+    Raises
+    ------
+    ValueError
+        There is no image.
+
+    Examples
+    --------
+    >>> network = torch.nn.Conv2d(3, 8, 3)
+    >>> training = fit_levels(lambda images: [network(images)], torch.rand(6, 3, 8, 8), limit=2)
+    >>> test = extract_levels(lambda images: [network(images)], torch.rand(4, 3, 8, 8), channels=training.channels)
+    >>> training.features, test.features
+    (2, 2)
+    """
+    totals: list[ChannelMoments] = []
+    groups: list[list[int]] = []
+
+    def counted(some: Tensor) -> list[Tensor]:
+        layers = network(some)
+        totals.append(channel_moments(layers, limit))
+        groups[:] = group_layers(layers)
+        return layers
+
+    whole = extract_levels(counted, images, batch=batch, device=device, keep_on=keep_on)
+    kept, _ = select_channels(reduce(add, totals), groups, limit)
+    firsts = np.cumsum([0, *(level.shape[1] for level in whole.maps)])
+    features = np.concatenate([index.numpy() + first for index, first in zip(kept, firsts[:-1], strict=True)])
+    channels = ChannelSelection(whole.channels.layer[features], whole.channels.channel[features])
+    pairs = zip(whole.maps, kept, strict=True)
+    return Levels(tuple(level if len(index) == level.shape[1] else level[:, index] for level, index in pairs), channels)
+
+
+def extract_levels(
+    network: FeatureNetwork,
+    images: Tensor | NDArray[Any],
+    *,
+    channels: ChannelSelection | None = None,
+    batch: int = 50,
+    device: torch.device | str = "cpu",
+    keep_on: torch.device | str = "cpu",
+) -> Levels:
+    """Maps of all images in one pass, merged by size: of all channels, or of those that were chosen.
+
+    Parameters
+    ----------
+    network : FeatureNetwork
+        Computes the maps. The caller moves it to ``device``.
+    images : torch.Tensor or numpy.ndarray
+        (image, 3, y, x) uint8, in memory or memory-mapped. It is read by batches.
+    channels : ChannelSelection, optional
+        The channels to keep, as chosen by :func:`fit_levels` on training images. Default: all.
     batch : int
         Images per call of the network. Small batches are enough on the CPU: AlexNet's fully connected layers take as
         long for 25 images as for 50, whose largest activation is 40 MB. A GPU needs hundreds of images per batch.
-    device : device
+    device : torch.device or str
         Device that receives the batches.
-    keep_on : device
+    keep_on : torch.device or str
         Device that holds the maps of all images.
 
     Returns
     -------
     Levels
-        Maps in memory, float32, on ``keep_on``. The call holds every channel of every image, so that the selection
-        needs no second pass.
+        Maps in memory, float32, on ``keep_on``.
+
+    Raises
+    ------
+    ValueError
+        There is no image.
+
+    Examples
+    --------
+    >>> extract_levels(lambda images: [images], torch.zeros(2, 3, 8, 8)).features
+    3
     """
     if len(images) == 0:
-        raise ValueError("extract_levels needs at least one image")
+        raise ValueError("no images; feature maps need at least one image")
     levels: list[Tensor] = []
-    totals: list[ChannelMoments] = []
     with torch.no_grad():
         for start in range(0, len(images), batch):
             layers = network(torch.as_tensor(images[start : start + batch]).to(device))
-            totals.append(channel_moments(layers, limit))
+            if channels is None:
+                channels = _every_channel(layers)
+            parts = channels.of(layers)
             if not levels:
-                groups = group_layers(layers)
-                levels = [_room(len(images), [layers[index] for index in group], keep_on) for group in groups]
-            merge_layers(layers, [level[start : start + batch] for level in levels])
-    moments = reduce(add, totals)
-    kept, origin = select_channels(moments, groups, limit)
-    chosen = (
-        level if len(index) == level.shape[1] else level[:, index] for level, index in zip(levels, kept, strict=True)
+                levels = [torch.empty(len(images), *part.shape[1:], device=keep_on) for part in parts]
+            for level, part in zip(levels, parts, strict=True):
+                level[start : start + batch] = part
+    assert channels is not None
+    return Levels(tuple(levels), channels)
+
+
+def _every_channel(layers: list[Tensor]) -> ChannelSelection:
+    order = [(number, layers[number].shape[1]) for group in group_layers(layers) for number in group]
+    return ChannelSelection(
+        np.concatenate([np.full(count, number) for number, count in order]),
+        np.concatenate([np.arange(count) for _, count in order]),
     )
-    return Levels(tuple(chosen), origin)
 
-
-def _room(images: int, layers: list[Tensor], device: torch.device | str) -> Tensor:
-    """Allocate the merged maps of all images."""
-    return torch.empty(images, sum(maps.shape[1] for maps in layers), *layers[0].shape[2:], device=device)

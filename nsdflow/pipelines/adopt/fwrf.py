@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nsdflow.models.published_fwrf import PublishedFwrfSubject
-    from nsdflow.pipelines.fwrf.features import FeatureOrigin, Sizes
+    from nsdflow.models.networks.levels import ChannelSelection
+    from nsdflow.pipelines.fwrf.features import Sizes
     from nsdflow.runs.folder import RunFolder
     from nsdflow.store import Store
 
@@ -110,6 +111,6 @@ def _layers(sizes: Sizes, group: tuple[int, ...], channels: torch.Tensor) -> NDA
     return layers
 
 
-def _feature_coordinates(config: FwrfPipeline, origin: FeatureOrigin) -> dict[str, tuple[str, NDArray[np.generic]]]:
+def _feature_coordinates(config: FwrfPipeline, origin: ChannelSelection) -> dict[str, tuple[str, NDArray[np.generic]]]:
     names = np.asarray(layer_names(config))
     return {"layer": ("feature", names[origin.layer]), "channel": ("feature", origin.channel)}

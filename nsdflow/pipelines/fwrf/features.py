@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from nsdflow.io.folders import list_files
 from nsdflow.models.networks import open_network, record_of, sketch_network
 from nsdflow.models.networks.levels import (
     ChannelMoments,
+    ChannelSelection,
     group_layers,
     image_moments,
     merge_layers,
@@ -42,10 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FeatureFolder",
-    "FeatureOrigin",
     "Sizes",
     "candidates_of",
-    "kept_channels",
     "layer_names",
     "network_of",
     "origin_of",
@@ -89,28 +88,13 @@ class Sizes:
         return min(self.map_bytes, self.pooled_bytes)
 
 
-class FeatureOrigin(NamedTuple):
-    """Origin of features: (feature,) the number of the layer, and of the channel in it."""
-
-    layer: NDArray[np.int64]
-    channel: NDArray[np.int64]
-
-
-def kept_channels(sizes: Sizes, layer: NDArray[np.int64], channel: NDArray[np.int64]) -> list[Tensor]:
-    """Indices into each merged level of the features that come from these layers and channels."""
-    return [
-        torch.from_numpy(np.concatenate([channel[layer == number] + first for number, first in _offsets(sizes, group)]))
-        for group in sizes.groups
-    ]
-
-
-def origin_of(sizes: Sizes, kept: Sequence[Tensor], layer: NDArray[np.int64]) -> FeatureOrigin:
-    """The inverse of :func:`kept_channels`."""
+def origin_of(sizes: Sizes, kept: Sequence[Tensor], layer: NDArray[np.int64]) -> ChannelSelection:
+    """Layer and channel of features, from the layer of each and the indices of the kept ones in every merged level."""
     first = np.zeros(len(sizes.layers), np.int64)
     for group in sizes.groups:
         for number, offset in _offsets(sizes, group):
             first[number] = offset
-    return FeatureOrigin(layer, torch.cat(list(kept)).numpy() - first[layer])
+    return ChannelSelection(layer, torch.cat(list(kept)).numpy() - first[layer])
 
 
 def _offsets(sizes: Sizes, group: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -186,7 +170,7 @@ class FeatureFolder:
 
     def read(
         self, rows: NDArray[np.int64], selected_on: NDArray[np.int64] | None = None
-    ) -> tuple[CandidateFeatures, FeatureOrigin]:
+    ) -> tuple[CandidateFeatures, ChannelSelection]:
         """Features of some images (ascending rows), and the origin of every feature.
 
         Layers with too many channels keep those that vary most over the images ``selected_on``, or over all if None.

@@ -193,7 +193,7 @@ def solve_subject(job: FitJob) -> dict[str, Any]:
         predictions = data.predict(result, shown)
         held_out = data.holdout_accuracy(result)
     trials = data.trials
-    variables = fwrf_arrays(result) | validation_accuracy(
+    variables = {**xr.Dataset(result.arrays()).data_vars} | validation_accuracy(
         predictions, shown, trials.responses[shared], trials.nsd_id[shared], trials.voxels.get("ncsnr"),
         resamples=config.bootstrap, seed=seed_of(config.seed, config.kind, "bootstrap", job.subject),
         repetitions=None if trials.repetitions is None else trials.repetitions[shared],
@@ -256,8 +256,7 @@ class _SubjectData:
     def predict(self, result: FwrfResult, nsd_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Predictions (image, voxel) of some of the subject's images."""
         rows = torch.from_numpy(np.searchsorted(self.nsd_ids, nsd_ids))
-        nonlinearity, device = self.settings.nonlinearity, self.where["device"]
-        return predict(result, self.features, nonlinearity=nonlinearity, images=rows, device=device).numpy()
+        return predict(result, self.features, images=rows, device=self.where["device"]).numpy()
 
     def holdout_accuracy(self, result: FwrfResult) -> NDArray[np.float32]:
         """Correlation (voxel,) over holdout trials."""
@@ -266,23 +265,6 @@ class _SubjectData:
         predicted = torch.from_numpy(self.predict(result, images)[of_trial])
         measured = torch.from_numpy(self.trials.responses[rows])
         return correlation(predicted, measured).numpy().astype(np.float32)
-
-
-def fwrf_arrays(result: FwrfResult) -> dict[str, xr.DataArray]:
-    """Arrays of a fitted model by voxel, under the names in the results."""
-    voxel, feature = ("voxel",), ("voxel", "feature")
-    named = {
-        "rf": (("voxel", "parameter"), result.rf),
-        "lambda": (voxel, result.lambda_),
-        "holdout_loss": (voxel, result.holdout_loss),
-        "weights": (feature, result.weights),
-        "bias": (voxel, result.bias),
-        "feature_mean": (feature, result.feature_mean),
-        "feature_std": (feature, result.feature_std),
-    }
-    return {
-        name: xr.DataArray(tensor.cpu().numpy().astype(np.float32), dims=dims) for name, (dims, tensor) in named.items()
-    }
 
 
 def feature_images(config: FwrfPipeline, store: Store, subjects: tuple[str, ...]) -> NDArray[np.int64]:

@@ -14,13 +14,12 @@ from nsdflow.fit.fwrf import FwrfResult, predict
 from nsdflow.fit.fwrf.features import MapFeatures
 from nsdflow.models.gnet import FrozenEncoder
 from nsdflow.models.networks import NETWORKS
-from nsdflow.models.networks.levels import merge_layers
+from nsdflow.models.networks.levels import ChannelSelection
 from nsdflow.pipelines.common.earlier import recorded_pipeline, run_settings, voxels_of
 from nsdflow.pipelines.fpf import FpfPipeline
 from nsdflow.pipelines.fpf import network_of as fpf_network
 from nsdflow.pipelines.fwrf.features import (
     candidates_of,
-    kept_channels,
     layer_names,
     network_of,
     sizes_of,
@@ -70,11 +69,8 @@ class FwrfModel:
 
     name: str
     network: nn.Module
-    kept: list[Tensor]
-    """(feature of the level,) the channels that are features, as indices into the merged level."""
-    candidates: NDArray[np.floating]
+    channels: ChannelSelection
     result: FwrfResult
-    settings: FwrfPipeline
     image_size: int
     voxels: xr.Dataset
     device: torch.device
@@ -93,14 +89,8 @@ class FwrfModel:
     def predict(self, images: Tensor, *, batch_size: int) -> NDArray[np.float32]:
         whole = np.empty((len(images), len(self.result.rf)), np.float32)
         for start in range(0, len(images), batch_size):
-            levels = merge_layers(self.network(images[start : start + batch_size].to(self.device)))
-            maps = [level[:, kept.to(self.device)] for level, kept in zip(levels, self.kept, strict=True)]
-            whole[start : start + batch_size] = predict(
-                self.result,
-                MapFeatures(maps, self.candidates),
-                nonlinearity=self.settings.nonlinearity,
-                device=self.device,
-            ).numpy()
+            maps = self.channels.of(self.network(images[start : start + batch_size].to(self.device)))
+            whole[start : start + batch_size] = predict(self.result, maps, device=self.device).numpy()
         return whole
 
 
@@ -139,10 +129,11 @@ def load_fwrf(run: RunFolder, subject: str) -> FwrfModel:
         bias=values("bias"),
         feature_mean=values("feature_mean"),
         feature_std=values("feature_std"),
+        candidates=grid,
+        nonlinearity=config.nonlinearity,
     )
-    kept = kept_channels(sizes_of(config, size), layer, results["channel"].values)
-    network = network_of(config)
-    return FwrfModel(config.name, network, kept, grid, fitted, config, size, voxels, torch.device("cpu"))
+    channels = ChannelSelection(layer, results["channel"].values)
+    return FwrfModel(config.name, network_of(config), channels, fitted, size, voxels, torch.device("cpu"))
 
 
 def load_fpf(run: RunFolder, subject: str) -> SubjectModel:
