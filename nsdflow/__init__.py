@@ -30,8 +30,13 @@ _HOME = {
     "run": "nsdflow.pipelines.run",
 }
 
+#: Packages that ``import nsdflow`` is enough for: ``nsdflow.analysis.accuracy(...)``.
+_PACKAGES = ("analysis", "errors", "fit", "loaders", "models", "report", "runs", "store")
+
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"nsdflow.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'nsdflow' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

@@ -7,6 +7,7 @@ expect, so that ``except FileNotFoundError`` works too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -74,6 +75,12 @@ def one_of(kind: str, asked: object, available: Iterable[object]) -> SelectionEr
     unknown ROI 'v1'; available: V1, V2
     """
     names = [str(name) for name in available]
-    near = get_close_matches(str(asked), names, n=1)
+    near = [] if _names_number(str(asked), names) else get_close_matches(str(asked), names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return SelectionError(f"unknown {kind} {str(asked)!r}; available: {', '.join(names) or 'none'}{hint}")
+
+
+def _names_number(asked: str, names: Iterable[str]) -> bool:
+    """Whether an unknown name differs from a known one in its number only: none of the others is meant."""
+    bare = re.sub(r"\d+", "", asked)
+    return bare != asked and any(bare == re.sub(r"\d+", "", name) for name in names)

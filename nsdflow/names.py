@@ -66,7 +66,7 @@ def subject_name(number: int) -> str:
 
 def subject_number(name: str) -> int:
     """``"subj01" -> 1``; also accepts ``"1"`` and ``"S1"``."""
-    match = re.fullmatch(r"(?:subj|sub|s)?-?0*([1-9][0-9]?)", str(name).strip(), flags=re.IGNORECASE)
+    match = re.fullmatch(r"(?:(?:subj|sub|s)-?)?0*([1-9][0-9]?)", str(name).strip(), flags=re.IGNORECASE)
     if match is None:
         raise ConfigError("subject", [f"{name!r} is not a subject; write subj01 or 1"])
     return int(match.group(1))

@@ -97,7 +97,8 @@ def accuracy(predictions: xr.DataArray, responses: xr.DataArray, *, metric: str 
     -------
     xr.DataArray, (voxel,)
         Lazy if an input is. Correlations lie in [-1, 1] and are 0 where either side is constant or holds a NaN, as
-        published; ``r2`` and ``explained_variance`` are at most 1, and NaN where responses are constant or NaN.
+        published; ``r2`` and ``explained_variance`` are at most 1, and NaN where responses are constant or NaN. The
+        attribute ``trials_per_image`` of a score on averages is the harmonic mean of their numbers of trials.
 
     Raises
     ------
@@ -123,7 +124,8 @@ def accuracy(predictions: xr.DataArray, responses: xr.DataArray, *, metric: str 
         dask="parallelized",
         output_dtypes=[np.float64],
     )
-    return result.rename(chosen.variable).assign_attrs(long_name=chosen.long_name, units="1")
+    attrs = {"long_name": chosen.long_name, "units": "1"} | _averaged(responses)
+    return result.rename(chosen.variable).assign_attrs(attrs)
 
 
 def uncertainty(
@@ -176,8 +178,8 @@ def evaluate(predictions: xr.DataArray, responses: xr.DataArray, *, resamples: i
     ----------
     predictions : xr.DataArray, (image, voxel)
         With coordinate ``nsd_id``.
-    responses : xr.DataArray, (trial, voxel)
-        With coordinate ``nsd_id`` and, for the ceiling, ``ncsnr`` (voxel,).
+    responses : xr.DataArray, (trial, voxel) or (image, voxel)
+        With coordinate ``nsd_id`` and, for the ceiling, ``ncsnr`` (voxel,); by image also ``repetitions``.
     resamples : int
         Bootstrap resamples of the trials; 0 leaves out ``accuracy_std``.
     seed : int
@@ -187,8 +189,13 @@ def evaluate(predictions: xr.DataArray, responses: xr.DataArray, *, resamples: i
     -------
     xr.Dataset
         (voxel,) float32: ``accuracy`` and the other stored metrics, ``accuracy_std``, ``accuracy_shuffled`` (the
-        control: predictions of other images), ``noise_ceiling`` of single trials; attributes count validation trials
-        and images.
+        control: predictions of other images), ``noise_ceiling`` of single trials or of the averages; attributes count
+        validation trials and images.
+
+    Raises
+    ------
+    SelectionError
+        As for :func:`accuracy`, or averages lack the coordinate ``repetitions``.
     """
     variables = {
         metric.variable: accuracy(predictions, responses, metric=name)
@@ -201,9 +208,11 @@ def evaluate(predictions: xr.DataArray, responses: xr.DataArray, *, resamples: i
         control = accuracy(shuffle_images(predictions, seed), responses)
         variables["accuracy_shuffled"] = control.assign_attrs(long_name="control: accuracy with images shuffled")
     if "ncsnr" in responses.coords:
-        ceiling = noise_ceiling(responses["ncsnr"])
-        variables["noise_ceiling"] = ceiling.assign_attrs(long_name="noise ceiling of single trials (correlation)")
-    counts = {"validation_trials": responses.sizes["trial"], "validation_images": np.unique(responses["nsd_id"]).size}
+        of = "averaged trials" if "image" in responses.dims else "single trials"
+        ceiling = noise_ceiling(responses)
+        variables["noise_ceiling"] = ceiling.assign_attrs(long_name=f"noise ceiling of {of} (correlation)")
+    trials = responses["repetitions"].sum() if "repetitions" in responses.coords else responses["nsd_id"].size
+    counts = {"validation_trials": int(trials), "validation_images": np.unique(responses["nsd_id"]).size}
     bare = {name: values.reset_coords(drop=True).astype(np.float32) for name, values in variables.items()}
     return xr.Dataset(bare, attrs=counts)
 
@@ -237,7 +246,8 @@ def normalised_accuracy(
     accuracy : xr.DataArray, (voxel,)
         Correlations, or shares of variance if ``ceiling`` is one, too.
     ceiling : xr.DataArray, (voxel,), optional
-        By default the single-trial noise ceiling from the coordinate ``ncsnr`` of ``accuracy``.
+        By default the noise ceiling from the coordinate ``ncsnr`` of ``accuracy``, for single trials, or for averages of
+        as many trials as the attribute ``trials_per_image`` of ``accuracy`` says.
     minimum : float
         Voxels with a lower ceiling become NaN: the ratio has no bound near 0. Summarise by the median, or divide the
         medians.
@@ -247,9 +257,17 @@ def normalised_accuracy(
     xr.DataArray, (voxel,)
         1 is a perfect model. Values above 1 occur by chance, since both sides are estimates.
     """
-    limit = noise_ceiling(accuracy["ncsnr"]) if ceiling is None else ceiling
+    trials = accuracy.attrs.get("trials_per_image", 1)
+    limit = noise_ceiling(accuracy["ncsnr"], trials) if ceiling is None else ceiling
     share = accuracy / limit.where(limit >= minimum)
     return share.rename("normalised_accuracy").assign_attrs(long_name="accuracy over noise ceiling", units="1")
+
+
+def _averaged(responses: xr.DataArray) -> dict[str, float]:
+    """Attribute of scores on averages: trials per image, 1 / mean(1 / k)."""
+    if "image" not in responses.dims or "repetitions" not in responses.coords:
+        return {}
+    return {"trials_per_image": float(1 / (1 / responses["repetitions"].values).mean())}
 
 
 def _metric(name: str) -> Metric:

@@ -163,7 +163,7 @@ def _demand(
     try:
         size = parse_bytes(memory) if isinstance(memory, str) else memory
     except ValueError as error:
-        raise PlanError(f"memory: {memory!r} is no size; write for example 8GiB") from error
+        raise PlanError(f"memory: {memory!r} is no size; write for example 8GiB") from None
     demand = Demand(workers, threads_per_worker, size, gpus, scratch, dashboard, times)
     demand.check()
     return demand
@@ -179,7 +179,7 @@ def _client(cluster: str, demand: Demand, stack: ExitStack) -> Client:
             reason = "" if isinstance(error, OSError) else f" ({' '.join(str(error).split())})"
             raise RunError(
                 f"no scheduler answers at {cluster}{reason}; start one (dask scheduler), or write --cluster local"
-            ) from error
+            ) from None
     starters = {"local": local_cluster, "threads": threads_cluster}
     if cluster not in CLUSTERS:
         raise one_of("cluster", cluster, (*CLUSTERS, "tcp://HOST:PORT"))

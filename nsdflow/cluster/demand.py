@@ -78,7 +78,7 @@ class Demand:
                     raise PlanError(
                         f"the dashboard cannot listen on {self.dashboard} ({error.strerror}); "
                         "give an address of this machine, such as 127.0.0.1"
-                    ) from error
+                    ) from None
 
     def http(self) -> dict[str, Any]:
         """Options of the scheduler's HTTP server: the dashboard on port 8787 if that is free, else on any port."""

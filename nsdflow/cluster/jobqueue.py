@@ -168,7 +168,7 @@ def import_jobqueue(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"dask_jobqueue.{name}")
     except ModuleNotFoundError as error:
-        raise PlanError(f"--cluster {name} needs dask-jobqueue; install it with: pip install 'nsdflow[hpc]'") from error
+        raise PlanError(f"--cluster {name} needs dask-jobqueue; install it with: pip install 'nsdflow[hpc]'") from None
     finally:
         if in_main:
             signal.signal(signal.SIGINT, handler)

@@ -201,9 +201,9 @@ def _read(
     except FileNotFoundError:
         raise ConfigError(str(path), [f"no such file; give a path or one of: {', '.join(names)}"]) from None
     except OSError as error:
-        raise ConfigError(str(path), [f"cannot be read ({error.strerror})"]) from error
+        raise ConfigError(str(path), [f"cannot be read ({error.strerror})"]) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(str(path), [f"not UTF-8 ({error}); save it as UTF-8"]) from error
+        raise ConfigError(str(path), [f"not UTF-8 ({error}); save it as UTF-8"]) from None
 
 
 class _NoKeyTwice(BoundedLoader):

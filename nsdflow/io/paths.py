@@ -130,7 +130,7 @@ def require_file_system(url: str) -> None:
     except (ImportError, ValueError) as error:
         how = "; pip install '.[s3]' in the clone of nsdflow" if protocol == "s3" else ""
         reason = " ".join(str(error).split())
-        raise ConfigError(public(url), [f"cannot read {protocol}:// URLs: {reason}{how}"]) from error
+        raise ConfigError(public(url), [f"cannot read {protocol}:// URLs: {reason}{how}"]) from None
 
 
 def _retry_broken_connections() -> None:

@@ -49,14 +49,14 @@ def reaching(url: str | os.PathLike[str]) -> Iterator[None]:
     except (NsdflowError, *_ABOUT_THE_PATH):
         raise
     except PermissionError as error:
-        raise StoreError(f"{where}: access denied ({_line(error)}); check the credentials and the address") from error
+        raise StoreError(f"{where}: access denied ({_line(error)}); check the credentials and the address") from None
     except Exception as error:
         if not isinstance(error, (OSError, *store_errors())):
             raise
         raise StoreError(
             f"{where}: cannot be reached ({_line(error)}); check network, address and credentials, "
             "then run the same command again: what is done stays done"
-        ) from error
+        ) from None
 
 
 @contextmanager
@@ -77,15 +77,15 @@ def writing(url: str | os.PathLike[str]) -> Iterator[None]:
             raise StoreError(
                 f"{where}: no space left ({error.strerror}); free some and run the same command again, "
                 "what is done stays done"
-            ) from error
+            ) from None
         if error.errno in _NO_PERMISSION or isinstance(error, PermissionError):
             raise StoreError(
                 f"{where}: may not be written ({error.strerror or error}); choose another place"
-            ) from error
+            ) from None
         if error.errno in _NO_PLACE:
-            raise StoreError(f"{where}: cannot be made ({error.strerror}); choose another place") from error
+            raise StoreError(f"{where}: cannot be made ({error.strerror}); choose another place") from None
         if error.errno in _NO_WRITE:
-            raise StoreError(f"{where}: cannot be written ({error.strerror}); choose another place") from error
+            raise StoreError(f"{where}: cannot be written ({error.strerror}); choose another place") from None
         raise
 
 

@@ -68,7 +68,7 @@ def read_yaml(url: str, advice: str) -> dict[str, Any]:
     try:
         value = yaml.load(read_bytes(url, limit_bytes=YAML_BYTES), Loader=BoundedLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise StoreError(f"{url} is not YAML ({' '.join(str(error).split())}); {advice}") from error
+        raise StoreError(f"{url} is not YAML ({' '.join(str(error).split())}); {advice}") from None
     if not isinstance(value, dict):
         raise StoreError(f"{url}: damaged, no settings in it; {advice}")
     return value

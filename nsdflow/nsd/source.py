@@ -240,24 +240,24 @@ class Source:
         except (SourceError, MissingDataError):
             raise
         except PermissionError as error:
-            raise MissingDataError(f"{self.join(path)}: not public, or no permission to read it") from error
+            raise MissingDataError(f"{self.join(path)}: not public, or no permission to read it") from None
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingDataError(
                 f"{self.join(path)}: no such file; `nsdflow check {public(self.url)}` lists the files that are there"
-            ) from error
+            ) from None
         except EOFError as error:
-            raise SourceError(f"{self.join(path)}: truncated; fetch it again") from error
+            raise SourceError(f"{self.join(path)}: truncated; fetch it again") from None
         except _CORRUPT as error:
-            raise SourceError(f"{self.join(path)}: corrupt ({error}); fetch it again") from error
+            raise SourceError(f"{self.join(path)}: corrupt ({error}); fetch it again") from None
         except Exception as error:
             if not isinstance(error, (OSError, *store_errors())):
                 raise
             reason = " ".join(str(error).split()) or type(error).__name__
             if is_local(self.url):
-                raise SourceError(f"{self.join(path)}: cannot be read ({reason}); {_advice(reason)}") from error
+                raise SourceError(f"{self.join(path)}: cannot be read ({reason}); {_advice(reason)}") from None
             raise SourceError(
                 f"{self.join(path)}: cannot be reached ({reason}); check the network, or copy NSD to a folder first"
-            ) from error
+            ) from None
 
     def _entries(self, path: str) -> dict[str, Mapping[str, Any]]:
         """fsspec's record of each name in a folder; nothing if the folder does not exist."""

@@ -178,7 +178,7 @@ def solver() -> Any:
     try:
         from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
     except ImportError as error:
-        raise MissingDataError("banded_ridge needs himalaya; pip install 'nsdflow[banded]'") from error
+        raise MissingDataError("banded_ridge needs himalaya; pip install 'nsdflow[banded]'") from None
     return solve_multiple_kernel_ridge_random_search
 
 

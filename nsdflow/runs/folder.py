@@ -121,7 +121,7 @@ def read_record(run: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise MissingDataError(f"{url}: not there; the folder of a run has run.yaml beside results.zarr") from None
     except StoreError as error:
-        raise RunError(str(error)) from error
+        raise RunError(str(error)) from None
 
 
 def _differences(said: dict[str, Any], says: dict[str, Any], chosen: Mapping[str, Any]) -> list[str]:

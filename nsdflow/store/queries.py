@@ -389,11 +389,11 @@ def open_store(url: str) -> Store:
 def _root_attributes(url: str) -> dict[str, Any]:
     try:
         metadata = read_metadata(f"{url}/zarr.json")
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError):
         building = f"{url}.building"
         unfinished = exists(building)
         hint = f"{building} is an unfinished build of it, `nsdflow ingest` with the same settings continues"
         raise MissingDataError(
             f"{url}: no store there; {hint if unfinished else '`nsdflow ingest` makes one'}"
-        ) from error
+        ) from None
     return dict(metadata.get("attributes", {}))

@@ -187,6 +187,11 @@ def test_averaged_images_are_paired_by_image_and_have_the_ceiling_of_their_repet
     np.testing.assert_allclose(accuracy(predictions, trials), noise_ceiling(trials), atol=0.03)
     assert (noise_ceiling(averaged) > noise_ceiling(trials) + 0.05).all()
     np.testing.assert_allclose(normalised_accuracy(reached, noise_ceiling(averaged)), 1, atol=0.04)
+    np.testing.assert_allclose(normalised_accuracy(reached), normalised_accuracy(reached, noise_ceiling(averaged)))
+    scores = evaluate(predictions, averaged, resamples=0)
+    np.testing.assert_allclose(scores["noise_ceiling"], noise_ceiling(averaged), rtol=1e-6)
+    assert scores["noise_ceiling"].attrs["long_name"] == "noise ceiling of averaged trials (correlation)"
+    assert scores.attrs == {"validation_trials": shown.size, "validation_images": images}
     with pytest.raises(SelectionError, match="repetitions"):
         noise_ceiling(averaged.drop_vars("repetitions"))
 

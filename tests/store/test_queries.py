@@ -180,6 +180,10 @@ def test_images(store, images) -> None:
     [
         ({"subject": 2}, "unknown subject '2'; available: subj01"),
         ({"subject": "foo"}, "unknown subject 'foo'; available: subj01"),
+        ({"subject": "subj99"}, "unknown subject 'subj99'; available: subj01$"),
+        ({"subject": -1}, "unknown subject '-1'; available: subj01"),
+        ({"subject": True}, "unknown subject 'True'; available: subj01"),
+        ({"subject": 1, "roi": b"V1"}, "unknown ROI "),
         (
             {"subject": 1, "roi": "nsdgenral"},
             r"unknown ROI 'nsdgenral'; nearest: nsdgeneral, .*\(of \d+; store.rois\(subject\) lists them\)",
@@ -210,8 +214,10 @@ def test_images(store, images) -> None:
     ],
 )
 def test_unknown_names_list_what_there_is(store, query: dict, message: str) -> None:
-    with pytest.raises(SelectionError, match=message):
+    with pytest.raises(SelectionError, match=message) as error:
         store.responses(**query)
+    assert error.value.__suppress_context__ or error.value.__context__ is None
+    assert len(str(error.value)) <= 200
 
 
 def test_voxels_by_position_and_by_set(store, recording) -> None:

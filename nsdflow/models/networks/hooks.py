@@ -86,7 +86,7 @@ def load_weights(module: nn.Module, weights: str) -> None:
         module.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
         first = str(error).splitlines()[-1].strip()
-        raise SourceError(f"{weights}: not the weights of this network ({first}); give its own state dict") from error
+        raise SourceError(f"{weights}: not the weights of this network ({first}); give its own state dict") from None
 
 
 def open_own(name: str, weights: str | None, seed: int, layers: Sequence[str] | None) -> Network:
@@ -103,7 +103,7 @@ def open_own(name: str, weights: str | None, seed: int, layers: Sequence[str] | 
     try:
         build = getattr(import_module(path), function)
     except (ImportError, AttributeError) as error:
-        raise MissingDataError(f"network {name!r}: {error}; write package.module:function") from error
+        raise MissingDataError(f"network {name!r}: {error}; write package.module:function") from None
     with seeded(seed):
         module = build()
     if not isinstance(module, nn.Module):

@@ -33,7 +33,7 @@ def library(name: str) -> Any:
         return import_module(name)
     except (ImportError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MissingDataError(f"{name} cannot be imported ({reason}); pip install 'nsdflow[networks]'") from error
+        raise MissingDataError(f"{name} cannot be imported ({reason}); pip install 'nsdflow[networks]'") from None
 
 
 def open_transformers(name: str, weights: str | None, seed: int, layers: Sequence[str] | None) -> Network:
@@ -101,7 +101,7 @@ def _offline(fetch: Any, name: str) -> Any:
         raise MissingDataError(
             f"{name}: neither on this machine nor to be fetched ({str(error).splitlines()[0][:120]}); download it "
             "where there is a network and give its folder, or take random weights of a type (transformers:dinov2)"
-        ) from error
+        ) from None
 
 
 def _preprocessing(transformers: Any, source: str, config: Any, weights: str | None) -> Preprocessing:

@@ -113,7 +113,7 @@ def _download(url: str, cache: Path) -> Path:
         raise MissingDataError(
             f"{url}: cannot be downloaded ({error}); where there is a network, put the file into {cache} "
             "or give its path, or use the seeded prefilter: gabor"
-        ) from error
+        ) from None
     return file
 
 

@@ -222,7 +222,7 @@ def _labelled(engine: Literal["zarr"] | None) -> Callable[[Path], _Read]:
         except (ValueError, ImportError) as error:
             raise SourceError(
                 f"{path}: cannot be opened ({str(error).splitlines()[0]}); pip install h5netcdf"
-            ) from error
+            ) from None
         with opened as dataset:
             ids = dataset["nsd_id"].values if "nsd_id" in dataset.variables else None
             first = dataset["nsd_id"].dims if ids is not None else ()

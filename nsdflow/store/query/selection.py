@@ -107,7 +107,7 @@ def select_voxels(voxels: xr.Dataset, selection: Selection) -> Index:
 
 
 def _in_any_region(voxels: xr.Dataset, roi: Any) -> Mask:
-    names = [roi] if isinstance(roi, str) or not isinstance(roi, Iterable) else list(roi)
+    names = [roi] if isinstance(roi, str | bytes) or not isinstance(roi, Iterable) else list(roi)
     inside = np.zeros(voxels.sizes["voxel"], bool)
     for name in names:
         inside |= region_mask(voxels, str(name))
@@ -130,7 +130,7 @@ def _positions(asked: slice | ArrayLike, size: int) -> Index:
     try:
         return np.atleast_1d(np.arange(size)[wanted])
     except IndexError as error:
-        raise SelectionError(f"voxels: {error}; available: {size} voxels, positions 0 to {size - 1}") from error
+        raise SelectionError(f"voxels: {error}; available: {size} voxels, positions 0 to {size - 1}") from None
 
 
 def select_trials(trials: xr.Dataset, selection: Selection, shown: NDArray[np.int64] | None = None) -> Index:
