@@ -79,4 +79,4 @@ def _crop(text: object, nsd_id: int) -> tuple[float, float, float, float]:
         raise SourceError(
             f"nsd_stim_info_merged: cropBox of image {nsd_id} is {text!r}, not (top, bottom, left, right); "
             "copy the published file"
-        ) from error
+        ) from None

@@ -109,7 +109,7 @@ class AnnotationFile:
         except (SourceError, MissingDataError):
             raise
         except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
-            raise SourceError(f"{where}: not an annotation file of COCO ({error!r}); fetch it again") from error
+            raise SourceError(f"{where}: not an annotation file of COCO ({error!r}); fetch it again") from None
 
     def _refuse(self, where: str) -> None:
         if not self.others:
@@ -142,7 +142,7 @@ class AnnotationFile:
             try:
                 add(self.own[entry["image_id"]], self.sizes[entry["image_id"]], entry)
             except SourceError as error:
-                raise SourceError(f"{self.folder.join(self.name)}: {error}") from error
+                raise SourceError(f"{self.folder.join(self.name)}: {error}") from None
 
     def _add_caption(self, image: CroppedImage, size: tuple[int, int], entry: Any) -> None:
         texts = self.found.captions[image.nsd_id]
