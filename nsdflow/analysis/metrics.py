@@ -246,8 +246,8 @@ def normalised_accuracy(
     accuracy : xr.DataArray, (voxel,)
         Correlations, or shares of variance if ``ceiling`` is one, too.
     ceiling : xr.DataArray, (voxel,), optional
-        By default the noise ceiling from the coordinate ``ncsnr`` of ``accuracy``, for single trials, or for averages of
-        as many trials as the attribute ``trials_per_image`` of ``accuracy`` says.
+        By default the noise ceiling from the coordinate ``ncsnr`` of ``accuracy``, for single trials, or for averages
+        of as many trials as the attribute ``trials_per_image`` of ``accuracy`` says.
     minimum : float
         Voxels with a lower ceiling become NaN: the ratio has no bound near 0. Summarise by the median, or divide the
         medians.

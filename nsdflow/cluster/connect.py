@@ -162,7 +162,7 @@ def _demand(
 ) -> Demand:
     try:
         size = parse_bytes(memory) if isinstance(memory, str) else memory
-    except ValueError as error:
+    except ValueError:
         raise PlanError(f"memory: {memory!r} is no size; write for example 8GiB") from None
     demand = Demand(workers, threads_per_worker, size, gpus, scratch, dashboard, times)
     demand.check()

@@ -34,7 +34,7 @@ def new_credentials() -> Security:
     """
     try:
         security: Security = Security.temporary()
-    except ImportError as error:
+    except ImportError:
         raise PlanError("TLS needs the package cryptography; install it with: pip install 'nsdflow[hpc]'") from None
     return security
 

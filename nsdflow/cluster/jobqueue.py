@@ -167,7 +167,7 @@ def import_jobqueue(name: str) -> ModuleType:
     handler = signal.getsignal(signal.SIGINT)
     try:
         return importlib.import_module(f"dask_jobqueue.{name}")
-    except ModuleNotFoundError as error:
+    except ModuleNotFoundError:
         raise PlanError(f"--cluster {name} needs dask-jobqueue; install it with: pip install 'nsdflow[hpc]'") from None
     finally:
         if in_main:

@@ -79,9 +79,7 @@ def writing(url: str | os.PathLike[str]) -> Iterator[None]:
                 "what is done stays done"
             ) from None
         if error.errno in _NO_PERMISSION or isinstance(error, PermissionError):
-            raise StoreError(
-                f"{where}: may not be written ({error.strerror or error}); choose another place"
-            ) from None
+            raise StoreError(f"{where}: may not be written ({error.strerror or error}); choose another place") from None
         if error.errno in _NO_PLACE:
             raise StoreError(f"{where}: cannot be made ({error.strerror}); choose another place") from None
         if error.errno in _NO_WRITE:

@@ -34,7 +34,7 @@ def read_torch_file(path: Path, *, allowed: Sequence[Any] = ()) -> Any:
                 raise zipfile.BadZipFile(f"bad checksum of {damaged}")
         with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # its message advises to execute the file
+    except pickle.UnpicklingError:  # its message advises to execute the file
         raise SourceError(f"{path}: refused, it is not a file of tensors and plain values alone") from None
     except _DAMAGED as error:
         raise SourceError(f"{path}: not a torch file, or damaged ({_line(error)})") from None

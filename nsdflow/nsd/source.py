@@ -239,13 +239,13 @@ class Source:
             yield
         except (SourceError, MissingDataError):
             raise
-        except PermissionError as error:
+        except PermissionError:
             raise MissingDataError(f"{self.join(path)}: not public, or no permission to read it") from None
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError):
             raise MissingDataError(
                 f"{self.join(path)}: no such file; `nsdflow check {public(self.url)}` lists the files that are there"
             ) from None
-        except EOFError as error:
+        except EOFError:
             raise SourceError(f"{self.join(path)}: truncated; fetch it again") from None
         except _CORRUPT as error:
             raise SourceError(f"{self.join(path)}: corrupt ({error}); fetch it again") from None

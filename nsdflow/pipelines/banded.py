@@ -34,9 +34,9 @@ from nsdflow.store import Store, open_store
 __all__ = [
     "Band",
     "BandedRidgePipeline",
-    "VoxelBlockJob",
     "KernelsJob",
     "PublishBandedJob",
+    "VoxelBlockJob",
     "form_kernels",
     "plan_banded",
     "publish_banded",
@@ -177,7 +177,7 @@ def solver() -> Any:
     """
     try:
         from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
-    except ImportError as error:
+    except ImportError:
         raise MissingDataError("banded_ridge needs himalaya; pip install 'nsdflow[banded]'") from None
     return solve_multiple_kernel_ridge_random_search
 

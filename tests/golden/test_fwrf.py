@@ -62,7 +62,7 @@ def test_losses(case: Case) -> None:
 
 
 def test_predictions(case: Case) -> None:
-    published, settings, features, result = case
+    published, _settings, features, result = case
     predictions = predict(result, features).numpy()
     error = np.abs(predictions - published["pred"]).max(axis=0)
     assert (error <= 1e-3 * published["pred"].std(axis=0)).all()
@@ -70,7 +70,7 @@ def test_predictions(case: Case) -> None:
 
 def test_weights_where_the_file_holds_the_voxels_own(case: Case) -> None:
     """On the CPU the published code saves some voxels' weights over others': those do not give its own predictions."""
-    published, settings, features, result = case
+    published, _settings, features, result = case
     theirs = FwrfResult(
         **{
             **vars(result),

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS, AlexNet, imagenet_normalised
-from nsdflow.models.networks.levels import channel_moments, extract_levels, fit_levels, group_layers, merge_layers, select_channels
+from nsdflow.models.networks.levels import (
+    channel_moments,
+    extract_levels,
+    fit_levels,
+    group_layers,
+    merge_layers,
+    select_channels,
+)
 from nsdflow.models.networks.weights import ALEXNET_SHAPES
 
 

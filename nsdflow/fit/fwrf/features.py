@@ -99,7 +99,9 @@ class MapFeatures:
 
     def resident(self, rows: Tensor, device: torch.device) -> MapFeatures:
         index = rows.numpy()
-        return MapFeatures([torch.as_tensor(level[index]).to(device) for level in self.maps], self.candidates, self.channels)
+        return MapFeatures(
+            [torch.as_tensor(level[index]).to(device) for level in self.maps], self.candidates, self.channels
+        )
 
     def block(self, block: range, rows: Tensor, device: torch.device) -> Tensor:
         return pool(self.maps, self.candidates, block, rows, device=device)

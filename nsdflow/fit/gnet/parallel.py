@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, distributed, nn
 
 from nsdflow.errors import RunError
-from nsdflow.models.gnet import NORM_MOMENTUM, ConvBlock, ChannelDropout
+from nsdflow.models.gnet import NORM_MOMENTUM, ChannelDropout, ConvBlock
 
-__all__ = ["Backend", "Ranks", "RankLost", "join_ranks", "share_batches"]
+__all__ = ["Backend", "RankLost", "Ranks", "join_ranks", "share_batches"]
 
 Backend = Literal["gloo", "nccl"]
 
@@ -101,9 +101,7 @@ def join_ranks(
             backend, init_method=address, rank=rank, world_size=size, timeout=timedelta(seconds=timeout)
         )
     except (RuntimeError, ValueError) as error:  # errors of torch are subclasses of RuntimeError
-        raise RankLost(
-            f"{address}: process {rank} of {size} did not meet the others ({_first_line(error)})"
-        ) from error
+        raise RankLost(f"{address}: process {rank} of {size} did not meet the others ({_first_line(error)})") from error
     try:
         yield Ranks(rank, size)
     finally:

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from nsdflow.models.flexible_pooling import Pointwise
     from nsdflow.models.gnet import Readout
 
-__all__ = ["TrialBatch", "TrainingModules", "TrainStep", "build_modules", "choose_pointwise", "choose_step", "choose_trunk"]
+__all__ = [
+    "TrainStep",
+    "TrainingModules",
+    "TrialBatch",
+    "build_modules",
+    "choose_pointwise",
+    "choose_step",
+    "choose_trunk",
+]
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nsdflow.fit.gnet.checkpoint import Checkpoint, Progress, Snapshot, check_fingerprint, load_checkpoint, save_checkpoint
+from nsdflow.fit.gnet.checkpoint import (
+    Checkpoint,
+    Progress,
+    Snapshot,
+    check_fingerprint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from nsdflow.fit.gnet.evaluate import evaluate
 from nsdflow.fit.gnet.inputs import PrefilterCache, choose_cache, load_inputs
 from nsdflow.fit.gnet.parallel import Ranks
 from nsdflow.fit.gnet.progress import optimizer_states, restore, snapshot
 from nsdflow.fit.gnet.settings import TrainSettings
-from nsdflow.fit.gnet.step import TrialBatch, TrainingModules, build_modules, choose_step
+from nsdflow.fit.gnet.step import TrainingModules, TrialBatch, build_modules, choose_step
 from nsdflow.fit.gnet.trials import DeviceTrials, Trials, check_trials, digest, to_device
 from nsdflow.fit.precision import Precision, arithmetic, resolve_precision
 from nsdflow.fit.streams import numpy_stream, seed_of
@@ -357,9 +364,7 @@ def _result(
     )
 
 
-def _modules(
-    encoder: nn.Module, modules: TrainingModules, state: Snapshot
-) -> tuple[nn.Module, dict[str, Readout]]:
+def _modules(encoder: nn.Module, modules: TrainingModules, state: Snapshot) -> tuple[nn.Module, dict[str, Readout]]:
     """Load a snapshot into copies of the modules."""
     encoder = copy.deepcopy(encoder).cpu().eval()
     encoder.load_state_dict(state.encoder)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DualScorer",
     "Form",
+    "LambdaSelection",
     "PrimalScorer",
     "RidgeCV",
     "RidgeFit",
@@ -36,7 +37,6 @@ __all__ = [
     "RidgeShape",
     "RidgeSystem",
     "Scorer",
-    "LambdaSelection",
     "cheaper_form",
     "fit",
     "float32_suffices",

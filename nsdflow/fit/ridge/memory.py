@@ -12,9 +12,8 @@ The coefficients add 4 n v if they are kept. In the primal form, the system has 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
-from nsdflow.errors import PlanError
 from nsdflow.fit.ridge.cholesky import TILE_ROWS
 from nsdflow.fit.ridge.solver import RidgeProblem, choose_form
 from nsdflow.fit.ridge.system import COLUMNS_AT_ONCE

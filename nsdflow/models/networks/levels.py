@@ -232,8 +232,10 @@ def fit_levels(
         (image, 3, y, x) uint8, in memory or memory-mapped. It is read by batches.
     limit : int
         Largest number of channels per layer.
-    batch, device, keep_on
-        As for :func:`extract_levels`.
+    batch : int
+        Images per call of the network.
+    device, keep_on : torch.device or str
+        Devices that receive the batches, and hold the maps.
 
     Returns
     -------
@@ -337,4 +339,3 @@ def _every_channel(layers: list[Tensor]) -> ChannelSelection:
         np.concatenate([np.full(count, number) for number, count in order]),
         np.concatenate([np.arange(count) for _, count in order]),
     )
-

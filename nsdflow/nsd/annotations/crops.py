@@ -75,7 +75,7 @@ def _crop(text: object, nsd_id: int) -> tuple[float, float, float, float]:
     try:
         top, bottom, left, right = ast.literal_eval(text) if isinstance(text, str) else text  # type: ignore[misc]
         return float(top), float(bottom), float(left), float(right)
-    except (ValueError, TypeError, SyntaxError) as error:
+    except (ValueError, TypeError, SyntaxError):
         raise SourceError(
             f"nsd_stim_info_merged: cropBox of image {nsd_id} is {text!r}, not (top, bottom, left, right); "
             "copy the published file"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nsdflow.nsd.annotations.crops import CroppedImage
     from nsdflow.nsd.source import Source
 
-__all__ = ["CAPTIONS_PER_IMAGE", "ANNOTATION_KINDS", "LEAST_VISIBLE", "AnnotationFile", "Found", "annotation_files"]
+__all__ = ["ANNOTATION_KINDS", "CAPTIONS_PER_IMAGE", "LEAST_VISIBLE", "AnnotationFile", "Found", "annotation_files"]
 
 #: COCO's files: ``instances_train2017.json``, ...; keypoints belong to instances, which are read before them.
 ANNOTATION_KINDS: Final = ("instances", "stuff", "captions", "person_keypoints")
@@ -28,6 +28,7 @@ ANNOTATION_KINDS: Final = ("instances", "stuff", "captions", "person_keypoints")
 LEAST_VISIBLE: Final = 0.1
 #: Captions kept per image; a few photographs have more than five.
 CAPTIONS_PER_IMAGE: Final = 5
+
 
 def annotation_files(folder: Source, splits: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Names of the annotation files of each split in a folder.

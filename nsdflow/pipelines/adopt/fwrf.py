@@ -19,8 +19,8 @@ from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nsdflow.models.published_fwrf import PublishedFwrfSubject
     from nsdflow.models.networks.levels import ChannelSelection
+    from nsdflow.models.published_fwrf import PublishedFwrfSubject
     from nsdflow.pipelines.fwrf.features import Sizes
     from nsdflow.runs.folder import RunFolder
     from nsdflow.store import Store

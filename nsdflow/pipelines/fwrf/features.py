@@ -16,8 +16,8 @@ import torch
 import zarr
 
 from nsdflow.engine.compute import weights_cache
-from nsdflow.fit.state_files import load_state, save_state
 from nsdflow.fit.fwrf.features import MapFeatures, PooledFeatures
+from nsdflow.fit.state_files import load_state, save_state
 from nsdflow.io.folders import list_files
 from nsdflow.models.networks import open_network, record_of, sketch_network
 from nsdflow.models.networks.levels import (

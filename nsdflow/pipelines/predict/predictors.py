@@ -11,7 +11,6 @@ import torch
 
 from nsdflow.errors import MissingDataError, RunError
 from nsdflow.fit.fwrf import FwrfResult, predict
-from nsdflow.fit.fwrf.features import MapFeatures
 from nsdflow.models.gnet import FrozenEncoder
 from nsdflow.models.networks import NETWORKS
 from nsdflow.models.networks.levels import ChannelSelection
@@ -22,7 +21,6 @@ from nsdflow.pipelines.fwrf.features import (
     candidates_of,
     layer_names,
     network_of,
-    sizes_of,
 )
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline
 from nsdflow.pipelines.gnet.saved import SubjectModel, TrunkReadout, load_readouts, load_subject_model
