@@ -108,6 +108,11 @@ KINDS: Final[Mapping[str, Kind]] = {
             planner_at=f"{_PIPELINES}.banded:plan_banded",
         ),
         Kind(
+            "semantic",
+            settings_at=f"{_PIPELINES}.semantic.settings:SemanticPipeline",
+            planner_at=f"{_PIPELINES}.semantic.tasks:plan_semantic",
+        ),
+        Kind(
             "predict",
             settings_at=f"{_PIPELINES}.predict.settings:PredictPipeline",
             planner_at=f"{_PIPELINES}.predict.tasks:plan_predict",

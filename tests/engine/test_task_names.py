@@ -39,6 +39,8 @@ NAMES: dict[str, int] = {
     "ridge.publish": 1,
     "ridge.solve": 2,
     "runs.publish": 1,
+    "semantic.fit": 1,
+    "semantic.publish": 1,
     "synthetic_data.create": 2,
     "synthetic_data.noise_model": 2,
     "synthetic_data.publish": 1,

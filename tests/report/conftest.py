@@ -23,6 +23,7 @@ from nsdflow.analysis import (
 )
 from nsdflow.analysis.fields.gaussians import gaussian
 from nsdflow.names import LAYER_NAMES
+from nsdflow.pipelines.semantic.tasks import category_weights
 from nsdflow.runs import write_results
 
 AREAS = ("V1", "V2", "V3", "hV4")
@@ -198,6 +199,17 @@ def banded(voxels: int = 120, subjects: tuple[str, ...] = SUBJECTS) -> Results:
     return tree
 
 
+def semantic(voxels: int = 120, subjects: tuple[str, ...] = SUBJECTS) -> Results:
+    """Thirty categories, of which each area prefers its own."""
+    tree, names = {}, [f"thing {number}" for number in range(30)]
+    for number, name in enumerate(subjects):
+        data = cortex(voxels, number)
+        values = np.random.default_rng(number).random((40, len(names)))
+        weights = np.eye(len(names))[np.clip(data["roi"].values, 0, 29)]
+        tree[name] = data.merge(category_weights(weights, values, names))
+    return tree
+
+
 def tables(subjects: tuple[str, ...] = SUBJECTS) -> Results:
     trees = {
         name: xr.DataTree.from_dict(make(subjects=subjects))
@@ -247,6 +259,7 @@ KINDS: dict[str, Callable[..., Results]] = {
     "transfer": transfer,
     "tuning": tuned,
     "banded_ridge": banded,
+    "semantic": semantic,
     "tables": tables,
     "predict": predicted,
     "synthetic_data": synthetic,

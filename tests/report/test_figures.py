@@ -72,6 +72,7 @@ DRAW: dict[str, Callable[[Trees], Figure]] = {
     "image_mosaic": lambda _: figures.image_mosaic(pictures(), responses_to(pictures()), label="predicted (degrees)"),
     "tuning_violins": lambda t: figures.tuning_violins(t["tuning"]),
     "band_variance": lambda t: figures.band_variance(t["banded_ridge"]),
+    "category_weights": lambda t: figures.category_weights(t["semantic"]["subj01"].to_dataset()),
     "layer_map": lambda t: figures.layer_map(t["tuning"]["subj01"].to_dataset()),
     "variance_by_layer": lambda t: figures.variance_by_layer(t["tuning"]),
     "variance_by_layer of halves": lambda t: figures.variance_by_layer(t["tuning"], prefix="half_", partition="half"),

@@ -74,6 +74,7 @@ EXPECTED = {
         "One trunk or four",
     },
     "banded_ridge": SCORED | {"Variance by band of features"},
+    "semantic": SCORED | {"Categories by area"},
     "predict": {"Predictions", "Images that drive a region"},
     "synthetic_data": {"Noise model"},
 }

@@ -19,6 +19,9 @@ __all__ = ["BRAIN_MAPS", "BrainMap", "brain_maps", "centres_in_degrees", "layer_
 
 #: Where the noise ceiling is lower, a share of it says nothing.
 LEAST_CEILING: Final = 0.1
+#: A preference is drawn where the model predicts better, and of so many categories.
+LEAST_ACCURACY: Final = 0.055
+MOST_CATEGORIES: Final = 8
 #: Eccentricities are drawn up to the border of NSD's images.
 MOST_DEGREES: Final = IMAGE_DEGREES / 2
 
@@ -125,6 +128,24 @@ def _preferred_layer(subject: xr.Dataset) -> Iterator[BrainMap]:
         )  # fmt: skip
 
 
+def _preferred_category(subject: xr.Dataset) -> Iterator[BrainMap]:
+    """The categories that most voxels prefer, by name; all others together."""
+    if "preferred_category" in subject and "accuracy" in subject:
+        preferred = np.asarray(subject["preferred_category"])
+        sure = (np.nan_to_num(_values(subject["accuracy"])) > LEAST_ACCURACY) & (preferred >= 0)
+        numbers, counts = np.unique(preferred[sure], return_counts=True)
+        common = np.sort(numbers[np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]])
+        names = [str(name) for name in subject["preferred_category"].attrs["flag_meanings"]]
+        place = np.searchsorted(common, preferred).astype(np.float64)
+        place[~np.isin(preferred, common)] = len(common)
+        others = ("others",) if len(numbers) > len(common) else ()
+        yield BrainMap(
+            "preferred category", np.where(sure, place, np.nan), "category",
+            f"The category with the largest weight, of voxels with an accuracy above {LEAST_ACCURACY}.",
+            categories=(*(names[number] for number in common), *others),
+        )  # fmt: skip
+
+
 def _eccentricity(subject: xr.Dataset) -> Iterator[BrainMap]:
     centres = centres_in_degrees(subject)
     if centres is not None:
@@ -143,7 +164,7 @@ def _eccentricity(subject: xr.Dataset) -> Iterator[BrainMap]:
 
 #: How each map is made of the results of a subject; a new one is one function here.
 BRAIN_MAPS: Final[tuple[Callable[[Any], Iterator[BrainMap]], ...]] = (
-    _accuracy, _over_ceiling, _ceiling, _preferred_layer, _eccentricity,
+    _accuracy, _over_ceiling, _ceiling, _preferred_layer, _preferred_category, _eccentricity,
 )  # fmt: skip
 
 

@@ -25,8 +25,15 @@ from nsdflow.report.style import (
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
-__all__ = ["accuracy_by_layer", "candidate_fields", "chosen_lambdas", "features_by_layer", "layer_weights"]
+__all__ = ["accuracy_by_layer", "candidate_fields", "category_weights", "chosen_lambdas", "features_by_layer",
+           "layer_weights"]
+
+#: Categories that fit beside each other with their names.
+MOST_COLUMNS = 24
+#: Coordinates of the localizer begin with this.
+LOCALIZER = "floc_"
 
 
 @styled
@@ -184,3 +191,48 @@ def accuracy_by_layer(results: xr.Dataset) -> Figure:
     if masks:
         left.legend(frameon=False, fontsize=7, title="area (voxels)", title_fontsize=7)
     return figure
+
+
+@styled
+def category_weights(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure:
+    """Mean weight of each category in each area; of many categories those with the largest weights.
+
+    Parameters
+    ----------
+    subject : xr.Dataset
+        One subject of a semantic run: ``category_weight`` (category, voxel), ``accuracy``, and coordinates ``roi`` and
+        ``floc_faces``, ... where they are known.
+    threshold : float
+        Voxels with a lower accuracy are left out.
+    """
+    masks = _areas(subject, threshold)
+    if not masks:
+        return nothing_to_show(f"no voxel is predicted better than r = {threshold:g}")
+    weights = np.asarray(subject["category_weight"].transpose("voxel", "category"), np.float64)
+    means = np.stack([weights[mask].mean(axis=0) for mask in masks.values()])
+    names = np.asarray(subject["category"].values).astype(str)
+    shown = np.sort(np.argsort(-np.abs(means).max(axis=0), kind="stable")[:MOST_COLUMNS])
+    figure = empty_figure(2.4 + 0.36 * len(shown), max(3.6, 1.6 + 0.28 * len(masks)))
+    axes = figure.subplots()
+    largest = float(np.abs(means).max()) or 1.0
+    drawn = axes.imshow(means[:, shown], cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
+    axes.set_xticks(range(len(shown)), names[shown], rotation=50, ha="right")
+    axes.set_yticks(range(len(masks)), [f"{name} ({int(mask.sum())})" for name, mask in masks.items()])
+    axes.tick_params(length=0)
+    axes.set(xlabel="category", ylabel="area (voxels)")
+    bar = figure.colorbar(drawn, ax=axes, pad=0.02)
+    bar.set_label("mean weight")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _areas(subject: xr.Dataset, threshold: float) -> dict[str, NDArray[np.bool_]]:
+    """Well-predicted voxels of each visual area, and of each area of the localizer."""
+    masks = {name: np.asarray(mask) for name, mask in roi_masks(subject["roi"]).items()}
+    masks |= {
+        str(name).removeprefix(LOCALIZER): np.asarray(labels) > 0
+        for name, labels in subject.coords.items()
+        if str(name).startswith(LOCALIZER) and "flag_values" in labels.attrs
+    }
+    good = np.nan_to_num(np.asarray(subject["accuracy"])) > threshold
+    return {name: mask & good for name, mask in masks.items() if (mask & good).any()}

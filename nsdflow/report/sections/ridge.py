@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsdflow.report import markup
-from nsdflow.report.figures.regression import accuracy_by_layer
+from nsdflow.report.figures.regression import accuracy_by_layer, category_weights
 from nsdflow.report.sections.record import Section, each_subject
 
 if TYPE_CHECKING:
@@ -45,5 +45,14 @@ SECTIONS = (
         "voxels without signal.",
         ("layer_lambda", "lambda"),
         lambdas,
+    ),
+    Section(
+        "Categories by area",
+        "How much the response changes with a category, in standard deviations of both, the other categories held "
+        "constant; averaged over the voxels of an area with an accuracy above 0.055 (their number in brackets). Red: "
+        "the area responds more where the category is shown. Categories occur together, so weights are not the mean "
+        "response to a category.",
+        ("category_weight", "accuracy", "roi"),
+        each_subject(category_weights, "Mean weight of each category by area", "category_weight", raster=False),
     ),
 )

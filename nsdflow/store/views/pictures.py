@@ -23,6 +23,10 @@ IMAGE_INCHES: Final = 2.4
 CAPTION_INCHES: Final = 0.8
 #: Characters of a line of a caption, and lines.
 CAPTION_COLUMNS, CAPTION_LINES = 36, 4
+#: COCO's numbers of things end before this one: stuff, such as sky, and crowds have no box that would say anything.
+FIRST_STUFF: Final = 92
+#: Height of a name as a share of the image; where there is no room above a box, its name is inside.
+LABEL_SHARE: Final = 0.06
 #: Colours of boxes that can be told apart with colour blindness (Okabe and Ito), by category in turn.
 BOX_COLOURS: Final = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 
@@ -59,17 +63,23 @@ def _draw_boxes(axes: Axes, annotations: xr.Dataset, nsd_id: int, size: tuple[in
 
     if "box" not in annotations:
         raise MissingDataError("boxes=True: the annotations of this store have no boxes; leave boxes out")
-    here = np.flatnonzero(annotations["instance_nsd_id"].values == nsd_id)
+    here = annotations["instance_nsd_id"].values == nsd_id
+    if "crowd" in annotations:
+        here &= ~annotations["crowd"].values
+    if "category_id" in annotations.coords:
+        stuff = annotations["category"].values[annotations["category_id"].values >= FIRST_STUFF]
+        here &= ~np.isin(annotations["instance_category"].values, stuff)
     height, width = size
     names = annotations["category"].values.tolist()
-    for row in here.tolist():
+    for row in np.flatnonzero(here).tolist():
         left, top, wide, high = annotations["box"].values[row].tolist()
         name = str(annotations["instance_category"].values[row])
         colour = BOX_COLOURS[names.index(name) % len(BOX_COLOURS)]
         corner = (left * width - 0.5, top * height - 0.5)
         axes.add_patch(Rectangle(corner, wide * width, high * height, fill=False, edgecolor=colour, linewidth=1.5))
         style: dict[str, Any] = {"facecolor": colour, "edgecolor": "none", "pad": 1}
-        axes.text(*corner, name, fontsize=6, color="black", va="bottom", bbox=style, clip_on=True)
+        inside = top < LABEL_SHARE
+        axes.text(*corner, name, fontsize=6, color="black", va="top" if inside else "bottom", bbox=style, clip_on=True)
 
 
 def _write_caption(axes: Axes, annotations: xr.Dataset, nsd_id: int) -> None:

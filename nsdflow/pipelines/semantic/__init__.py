@@ -1,0 +1,1 @@
+"""Which categories of objects drive each voxel."""
