@@ -32,6 +32,6 @@ fast = store.responses("subj01", roi=["V1", "V2"], where="ncsnr > 0.5 and rt < 9
 print(fast.sizes)
 
 # %%
-# Coordinates are in memory, so that xarray's own selections work. Here are the trials of session 2.
+# Coordinates need no ``compute``, so that xarray's own selections work. Here are the trials of session 2.
 
 responses.sel(session=2)

@@ -15,7 +15,7 @@ means = store.responses("subj01", roi="V1").nsd.mean_over_repetitions()
 means
 
 # %%
-# Coordinates remain in memory: masks, ``groupby`` and ``where`` work without computing responses.
+# Coordinates need no ``compute``: masks, ``groupby`` and ``where`` work without computing responses.
 
 good = means[:, means.ncsnr > 0.5]
 print(good.sizes, "of", means.sizes)

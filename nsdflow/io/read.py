@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from nsdflow.errors import StoreError
-from nsdflow.io.paths import filesystem, is_local, local_path
+from nsdflow.io.paths import filesystem, is_local, local_name
 from nsdflow.io.reach import reaching
 
 __all__ = ["METADATA_BYTES", "open_ranges", "parse_metadata", "read_all", "read_bytes", "read_json", "read_metadata"]
@@ -43,7 +43,7 @@ def read_bytes(url: str, *, limit_bytes: int | None = None) -> bytes:
                 raise _too_large(url, size, limit_bytes)
             return bytes(system.cat_file(path))
     # a pipe without a writer would block in open
-    descriptor = os.open(local_path(url), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(local_name(url), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
@@ -131,13 +131,15 @@ def read_all(urls: Sequence[str]) -> list[bytes]:
 
 
 @contextmanager
-def open_ranges(url: str) -> Iterator[Callable[[int, int], bytes]]:
+def open_ranges(url: str) -> Iterator[tuple[Callable[[int, int], bytes], int | None]]:
     """Open one file for reading byte ranges.
 
     Yields
     ------
     read : callable
         ``read(start, count)``; a negative ``start`` counts from the end.
+    size : int or None
+        Bytes of the file; not known for an object in a bucket.
 
     Raises
     ------
@@ -145,10 +147,10 @@ def open_ranges(url: str) -> Iterator[Callable[[int, int], bytes]]:
         There is no such file.
     """
     if is_local(url):
-        with local_path(url).open("rb", buffering=0) as file:
+        with open(local_name(url), "rb", buffering=0) as file:  # noqa: PTH123
             descriptor = file.fileno()
             size = os.fstat(descriptor).st_size
-            yield lambda start, count: os.pread(descriptor, count, start if start >= 0 else max(0, size + start))
+            yield lambda start, count: os.pread(descriptor, count, start if start >= 0 else max(0, size + start)), size
     else:
         system, path = filesystem(url)
 
@@ -156,4 +158,4 @@ def open_ranges(url: str) -> Iterator[Callable[[int, int], bytes]]:
             with reaching(url):
                 return bytes(system.cat_file(path, start=start, end=start + count or None))
 
-        yield read
+        yield read, None

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nsdflow.errors import MissingDataError, NsdflowError, one_of
-from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, SPACES, atlas_coordinate, number_ranges
+from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, SPACES, number_ranges
 from nsdflow.nsd import layout
 from nsdflow.nsd.betas import read_session_header
-from nsdflow.nsd.design import BEHAVIOUR
 from nsdflow.nsd.formats.frames import read_header
 from nsdflow.nsd.images import images_shape
 from nsdflow.nsd.sessions import choose_sessions
-from nsdflow.nsd.voxels.maps import MAPS, list_maps, map_paths
+from nsdflow.nsd.voxels.atlas_names import atlas_trouble
+from nsdflow.nsd.voxels.maps import list_maps, map_paths
 from nsdflow.nsd.voxels.rois import list_atlases, read_atlas
 
 if TYPE_CHECKING:
@@ -26,15 +26,6 @@ __all__ = ["Inventory", "SubjectInventory", "list_betas", "take_inventory"]
 _BETAS_ROOT = "nsddata_betas/ppdata"
 #: Affine of NSD's volumes in MNI space, 182 x 218 x 182 of 1 mm, first axis left to right.
 MNI_AFFINE = ((1.0, 0.0, 0.0, -91.0), (0.0, 1.0, 0.0, -126.0), (0.0, 0.0, 1.0, -72.0), (0.0, 0.0, 0.0, 1.0))
-#: Coordinates and arrays of a subject's group that no atlas may replace.
-RESERVED_NAMES = frozenset(
-    {
-        *("trial", "trial_in_session", "session", "run"),
-        *("nsd_id", "subject_image", "repetition", "shared", "coco_id", "voxel"),
-        *("flat_index", "i", "j", "k", "hemisphere", "ncsnr", "roi", *MAPS),
-        *("betas", "beta_mean", "beta_std", "valid", "saturated", *(name.lower() for name, _, _ in BEHAVIOUR)),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -237,17 +228,17 @@ def _usable_atlases(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Atlases that can be read on the grid of the betas, and a line for each of the others."""
 
+    names = list_atlases(source, subject, space)
+
     def problem(atlas: str) -> str | None:
-        if atlas_coordinate(atlas) in RESERVED_NAMES:
-            path = source.join(layout.roi_paths(subject, atlas, space)[0])
-            return f"{path}: the atlas has the name of a coordinate of the store; rename the file"
+        if (trouble := atlas_trouble(atlas, names[: names.index(atlas)])) is not None:
+            return f"{source.join(layout.roi_paths(subject, atlas, space)[0])}: {trouble}; rename the file"
         try:
             read_atlas(source, subject, atlas, space, shape=shape)
         except NsdflowError as error:
             return str(error)
         return None
 
-    names = list_atlases(source, subject, space)
     with ThreadPoolExecutor(max_workers=4) as pool:
         problems = dict(zip(names, pool.map(problem, names), strict=True))
     lines = (f"{line}; the atlas is left out" for line in problems.values() if line)

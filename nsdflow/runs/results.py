@@ -27,6 +27,7 @@ from nsdflow.io.folders import exists, remove
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.reach import reaching, writing
 from nsdflow.io.read import read_bytes
+from nsdflow.io.seal import SEAL, sealed
 from nsdflow.io.write import put_files
 from nsdflow.runs.trust import check_results
 
@@ -37,6 +38,8 @@ __all__ = ["RESULTS", "has_results", "open_run", "write_results"]
 
 #: Name of the tree in the folder of a run.
 RESULTS: Final = "results.zarr"
+#: Metadata of the whole tree.
+ROOT: Final = "zarr.json"
 #: Connections to S3 at most; aiobotocore's ten run out where many answers break.
 MOST_CONNECTIONS: Final = 200
 #: Larger arrays are cut along their first axis.
@@ -66,13 +69,16 @@ def write_results(run: str | os.PathLike[str], tree: xr.DataTree) -> None:
             remove(url)
             hierarchy: dict[str, Buffer] = {}
             _write_tree(MemoryStore(hierarchy), tree)
-            put_files(url, {path: buffer.to_bytes() for path, buffer in hierarchy.items()}, last="zarr.json")
+            files = {path: buffer.to_bytes() for path, buffer in hierarchy.items()}
+            put_files(url, {**files, ROOT: _sealed(files[ROOT])}, last=ROOT)
 
 
 def _write_aside(target: Path, tree: xr.DataTree) -> None:
     aside = target.with_name(f".{RESULTS}.{uuid4().hex[:8]}")
     try:
         _write_tree(aside, tree)
+        root = aside / ROOT
+        root.write_bytes(_sealed(root.read_bytes()))
         if target.exists():
             old = target.with_name(f".{RESULTS}.{uuid4().hex[:8]}")
             target.rename(old)
@@ -82,6 +88,10 @@ def _write_aside(target: Path, tree: xr.DataTree) -> None:
             publish(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sealed(root: bytes) -> bytes:
+    return json.dumps(sealed(json.loads(root)), indent=2).encode()
 
 
 def _write_tree(place: Path | MemoryStore, tree: xr.DataTree) -> None:
@@ -144,6 +154,7 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
         )
         if not is_local(run):
             _load_coordinates(tree)
+    tree.attrs.pop(SEAL, None)
     return tree
 
 

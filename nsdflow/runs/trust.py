@@ -19,8 +19,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from nsdflow.errors import RunError, StoreError
-from nsdflow.io.paths import is_local, local_path
+from nsdflow.io.paths import filesystem, is_local, local_path
+from nsdflow.io.reach import reaching
 from nsdflow.io.read import read_json
+from nsdflow.io.seal import check_seal
 
 __all__ = ["check_results", "require_own_file"]
 
@@ -33,6 +35,10 @@ TEXT_CHUNK_BYTES: Final = 256 << 20
 ARRAY_BYTES: Final = 1 << 42
 #: Folder of chunks within that of their array.
 _CHUNK_FOLDER: Final = re.compile(r"/c(/[0-9]+)*$")
+#: Bytes of a chunk that say how large it is after decompression.
+HEAD_BYTES: Final = 18
+#: Chunks of results in a bucket at most: the head of each is fetched.
+MOST_OBJECTS: Final = 20_000
 #: First bytes of a zstd frame.
 ZSTD_MAGIC: Final = 0xFD2FB528
 
@@ -60,6 +66,12 @@ def check_results(url: str) -> None:
     arrays = {path: _check_array(f"{url}/{path}", node) for path, node in _arrays(url, root)}
     if is_local(url):
         _check_files(local_path(url), arrays)
+    else:
+        _check_objects(url, arrays)
+    try:  # after what says more
+        check_seal(root, f"{url}/zarr.json", _ADVICE)
+    except StoreError as error:
+        raise RunError(str(error)) from error
 
 
 _ADVICE: Final = "these are not results of nsdflow, or damaged; remove the folder and run again"
@@ -85,8 +97,15 @@ class _Expected(NamedTuple):
 
     chunk_bytes: int
     """Largest size of a decoded chunk."""
-    files: int | None
-    """Number of chunk files; None if empty chunks were not written, as by version 0.1.0."""
+    grid: tuple[int, ...]
+    """Number of chunk files along each axis."""
+    complete: bool
+    """Whether every chunk has a file; version 0.1.0 did not write empty ones."""
+
+    @property
+    def files(self) -> int:
+        """Number of chunk files."""
+        return prod(self.grid)
 
 
 def _check_array(url: str, node: Mapping[str, Any]) -> _Expected:
@@ -104,8 +123,8 @@ def _check_array(url: str, node: Mapping[str, Any]) -> _Expected:
     if min([*shape, *chunk, 0]) < 0 or size > DECODED_CHUNK_BYTES or prod(shape) * (itemsize or 1) > ARRAY_BYTES:
         raise RunError(f"{url}: shape {shape} in chunks of {chunk} is too large; {_ADVICE}")
     complete = names[-1:] == ["crc32c"] and "sharding_indexed" not in names
-    files = prod(-(-length // step) for length, step in zip(shape, chunk, strict=True)) if complete else None
-    return _Expected(size if itemsize else TEXT_CHUNK_BYTES, files)
+    grid = tuple(-(-length // max(1, step)) for length, step in zip(shape, chunk, strict=True))
+    return _Expected(size if itemsize else TEXT_CHUNK_BYTES, grid, complete)
 
 
 def _itemsize(data_type: Any) -> int | None:
@@ -137,16 +156,44 @@ def _check_files(root: Path, arrays: Mapping[str, _Expected]) -> None:
                 raise RunError(f"{file}: a pipe or a device where a file is expected; {_ADVICE}")
             if array in arrays and name != "zarr.json":
                 found[array] += 1
-                _check_frame(file, arrays[array].chunk_bytes)
+                with file.open("rb") as stream:
+                    _check_frame(str(file), stream.read(HEAD_BYTES), arrays[array].chunk_bytes)
+    _check_counts(str(root), arrays, found)
+
+
+def _check_objects(url: str, arrays: Mapping[str, _Expected]) -> None:
+    """The same for results in a bucket: the head of every chunk is fetched, many at a time."""
+    if (count := sum(expected.files for expected in arrays.values())) > MOST_OBJECTS:
+        raise RunError(f"{url}: {count} chunks where at most {MOST_OBJECTS} are expected; {_ADVICE}")
+    chunks = [
+        (array, "/".join([url, *array.split("/"), "c", *map(str, position)]))
+        for array, expected in arrays.items()
+        for position in np.ndindex(expected.grid)
+    ]
+    system, _ = filesystem(url)
+    with reaching(url):
+        paths = [filesystem(chunk)[1] for _, chunk in chunks]
+        heads = system.cat_ranges(paths, 0, HEAD_BYTES, on_error="return") if paths else []
+    found: Counter[str] = Counter()
+    for (array, chunk), head in zip(chunks, heads, strict=True):
+        if isinstance(head, FileNotFoundError):
+            continue
+        if isinstance(head, Exception):
+            with reaching(chunk):
+                raise head
+        found[array] += 1
+        _check_frame(chunk, head, arrays[array].chunk_bytes)
+    _check_counts(url, arrays, found)
+
+
+def _check_counts(root: str, arrays: Mapping[str, _Expected], found: Mapping[str, int]) -> None:
     for array, expected in arrays.items():
-        if expected.files is not None and found[array] < expected.files:
-            missing = expected.files - found[array]
-            raise RunError(f"{root / array}: {missing} of {expected.files} chunks are missing; {_ADVICE}")
+        missing = expected.files - found[array]
+        if expected.complete and missing > 0:
+            raise RunError(f"{root}/{array}: {missing} of {expected.files} chunks are missing; {_ADVICE}")
 
 
-def _check_frame(file: Path, limit: int) -> None:
-    with file.open("rb") as stream:
-        head = stream.read(18)
+def _check_frame(file: str, head: bytes, limit: int) -> None:
     size = zstd_content_size(head)
     if size is not None and size > limit:
         raise RunError(f"{file}: decompresses to more than the {limit} bytes of a chunk; {_ADVICE}")

@@ -28,6 +28,7 @@ from nsdflow.io.folders import exists, remove, sweep
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.reach import writing
 from nsdflow.io.read import read_bytes
+from nsdflow.io.seal import sealed
 from nsdflow.io.write import TEMPORARY, atomic_file, put_files
 from nsdflow.store.locations import zarr_store
 from nsdflow.store.schema import (
@@ -354,7 +355,7 @@ def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mappi
         metadata = json.loads(read_bytes(root))
         metadata["attributes"] = {SCHEMA: SCHEMA_VERSION, **attributes}
         _write_json(record, manifest)
-        _write_json(root, metadata)  # last: without it this is no store
+        _write_json(root, sealed(metadata))  # last: without it this is no store
         if workspace.built != workspace.store:
             flush.publish(local_path(workspace.built), local_path(workspace.store))
     remove(workspace.folder)

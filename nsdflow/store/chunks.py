@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsdflow.errors import StoreError
-from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.read import open_ranges
 from nsdflow.store.memory import fresh_array
 from nsdflow.store.shards import ABSENT, CODECS, verified
@@ -24,7 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["read_region", "read_spans"]
 
 
-def read_region(array: ShardedArray, selection: Sequence[Index | None], dtype: DTypeLike | None = None) -> NDArray[Any]:
+def read_region(
+    array: ShardedArray,
+    selection: Sequence[Index | None],
+    dtype: DTypeLike | None = None,
+    finish: Callable[[NDArray[Any], int], None] | None = None,
+) -> NDArray[Any]:
     """The selected values, reading only the chunks that they are in.
 
     Parameters
@@ -35,6 +39,9 @@ def read_region(array: ShardedArray, selection: Sequence[Index | None], dtype: D
         For each axis the indices to take, ascending and each once, or None for all; axes are selected independently.
     dtype : dtype, optional
         Type of the result; that of the array if not given.
+    finish : callable, optional
+        ``finish(values, first)`` works in place on the values of one chunk along the first axis when all of them are
+        there; ``first`` is their place in the result.
 
     Raises
     ------
@@ -44,19 +51,29 @@ def read_region(array: ShardedArray, selection: Sequence[Index | None], dtype: D
     indices = [
         np.arange(size) if chosen is None else chosen for chosen, size in zip(selection, array.shape, strict=True)
     ]
-    axes = [_axis_pieces(wanted, chunk) for wanted, chunk in zip(indices, array.chunk, strict=True)]
+    pieces = [_axis_pieces(wanted, chunk) for wanted, chunk in zip(indices, array.chunk, strict=True)]
     values = fresh_array([len(wanted) for wanted in indices], dtype or array.dtype.newbyteorder("="))
-    by_shard: dict[tuple[int, ...], list[tuple[_AxisPiece, ...]]] = {}
-    for pieces in product(*axes):
-        position = tuple(piece.chunk // count for piece, count in zip(pieces, array.chunks_per_shard, strict=True))
-        by_shard.setdefault(position, []).append(pieces)
-    for position, wanted in by_shard.items():
-        numbers = [tuple(p.chunk % n for p, n in zip(pieces, array.chunks_per_shard, strict=True)) for pieces in wanted]
-        for pieces, chunk in zip(wanted, _read_chunks(array, position, numbers), strict=True):
-            for axis, piece in enumerate(pieces):
-                chunk = chunk[(slice(None),) * axis + (piece.inside,)]
-            values[tuple(piece.where for piece in pieces)] = chunk
+    by_shard = [_by_shard(some, count) for some, count in zip(pieces, array.chunks_per_shard, strict=True)]
+    for first, rows in by_shard[0].items():
+        for position in product((first,), *by_shard[1:]):
+            inside = [axis[number] for axis, number in zip(by_shard, position, strict=True)]
+            _fill(values, array, position, list(product(*inside)))
+        if finish is not None:
+            for piece in rows:
+                finish(values[piece.where], piece.where.start)
     return values
+
+
+def _fill(
+    values: NDArray[Any], array: ShardedArray, position: Sequence[int], wanted: list[tuple[_AxisPiece, ...]]
+) -> None:
+    """Put the wanted parts of one shard into their places."""
+    counts = array.chunks_per_shard
+    numbers = [tuple(p.chunk % n for p, n in zip(pieces, counts, strict=True)) for pieces in wanted]
+    for pieces, chunk in zip(wanted, _read_chunks(array, position, numbers), strict=True):
+        for axis, piece in enumerate(pieces):
+            chunk = chunk[(slice(None),) * axis + (piece.inside,)]
+        values[tuple(piece.where for piece in pieces)] = chunk
 
 
 @dataclass(frozen=True)
@@ -83,6 +100,14 @@ def _axis_pieces(indices: Index, size: int) -> list[_AxisPiece]:
         contiguous = last - first + 1 == high - low
         pieces.append(_AxisPiece(number, slice(first, last + 1) if contiguous else inside, slice(low, high)))
     return pieces
+
+
+def _by_shard(pieces: list[_AxisPiece], count: int) -> dict[int, list[_AxisPiece]]:
+    """Pieces along one axis by the number of their shard, which has ``count`` chunks there."""
+    shards: dict[int, list[_AxisPiece]] = {}
+    for piece in pieces:
+        shards.setdefault(piece.chunk // count, []).append(piece)
+    return shards
 
 
 def _read_chunks(
@@ -131,8 +156,7 @@ def _open_shard(
     """A shard's byte ranges and its index, checked."""
     url = array.shard_url(position)
     try:
-        with open_ranges(url) as read:
-            size = local_path(url).stat().st_size if is_local(url) else None
+        with open_ranges(url) as (read, size):
             if size is not None and size < array.index_bytes:  # before memory for the index is asked for
                 raise StoreError(f"{url}: damaged (truncated to {size} bytes); ingest again")
             data = read(-array.index_bytes, array.index_bytes)

@@ -1,11 +1,12 @@
-"""Coordinates of a group, in memory: small arrays of one chunk each, read together.
+"""Coordinates of a group: small arrays of one chunk each, read together, or each when it is first used.
 
 Through zarr and xarray, the forty coordinates of a subject take ten times as long to read as all responses of V1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
@@ -19,13 +20,14 @@ from nsdflow.errors import StoreError
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.read import parse_metadata, read_all
 from nsdflow.store.memory import fresh_array
+from nsdflow.store.query.late import LateArray
 from nsdflow.store.schema import COORDINATES
 from nsdflow.store.shards import CODECS, verified
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["read_coordinate", "read_coordinates"]
+__all__ = ["late_coordinates", "read_coordinate", "read_coordinates"]
 
 #: Every array begins at a multiple of this, one line of the processor's cache.
 ALIGNMENT_BYTES: Final = 64
@@ -41,7 +43,7 @@ LARGEST_BYTES: Final = 1 << 30
 
 
 def read_coordinates(url: str, group: str) -> xr.Dataset:
-    """Coordinates of a group with their attributes, those of the schema first.
+    """Coordinates of a group in memory with their attributes, those of the schema first.
 
     Raises
     ------
@@ -50,17 +52,61 @@ def read_coordinates(url: str, group: str) -> xr.Dataset:
     """
     root = f"{url}/{group}"
     (head,) = _metadata([root])
-    attributes = dict(head.get("attributes", {}))
+    attributes, names = _names(head)
+    metadata = _metadata([f"{root}/{name}" for name in names])
+    arrays = _read([f"{root}/{name}" for name in names], metadata)
+    return xr.Dataset(coords=_variables(dict(zip(names, arrays, strict=True)), metadata), attrs=attributes)
+
+
+def late_coordinates(
+    group: str,
+    node: Mapping[str, Any],
+    nodes: Mapping[str, Mapping[str, Any]],
+    read: Callable[[str, Mapping[str, Any]], NDArray[Any]],
+) -> tuple[dict[str, xr.Variable], dict[str, Any]]:
+    """Coordinates of a group that are read when they are first used, and the attributes of the group.
+
+    Parameters
+    ----------
+    group : str
+        Path or URL of the group.
+    node : mapping
+        Metadata of the group.
+    nodes : mapping
+        Metadata of its arrays, by name.
+    read : callable
+        ``read(name, metadata)`` reads one coordinate.
+
+    Raises
+    ------
+    StoreError
+        The metadata are not those of a coordinate.
+    """
+    attributes, names = _names(node)
+    late: dict[str, LateArray] = {}
+    for name in names:
+        if name not in nodes:
+            raise StoreError(f"{group}/{name}: missing; the store is incomplete, ingest again")
+        _check(f"{group}/{name}", meta := nodes[name])
+        if len(meta["shape"]) != 1:
+            raise StoreError(f"{group}/{name}: not a coordinate of nsdflow (shape {meta['shape']}); ingest again")
+        late[name] = LateArray(cache(partial(read, name, meta)), meta["shape"][0], meta["data_type"])
+    return _variables(late, [nodes[name] for name in names]), attributes
+
+
+def _names(node: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Attributes of a group without the list of its coordinates, and this list."""
+    attributes = dict(node.get("attributes", {}))
     found = set(str(attributes.pop("coordinates", "")).split())
-    names = [*(name for name in COORDINATES if name in found), *sorted(found - COORDINATES.keys())]
-    urls = [f"{root}/{name}" for name in names]
-    metadata = _metadata(urls)
-    arrays = _read(urls, metadata)
-    coordinates: dict[str, Any] = {}
-    for name, array, meta in zip(names, arrays, metadata, strict=True):
+    return attributes, [*(name for name in COORDINATES if name in found), *sorted(found - COORDINATES.keys())]
+
+
+def _variables(arrays: Mapping[str, Any], metadata: Sequence[Mapping[str, Any]]) -> dict[str, xr.Variable]:
+    variables: dict[str, xr.Variable] = {}
+    for (name, array), meta in zip(arrays.items(), metadata, strict=True):
         attrs = {key: value for key, value in meta["attributes"].items() if key != "_FillValue"}
-        coordinates[name] = (tuple(meta["dimension_names"]), array, attrs)
-    return xr.Dataset(coords=coordinates, attrs=attributes)
+        variables[name] = xr.Variable(tuple(meta["dimension_names"]), array, attrs)
+    return variables
 
 
 def read_coordinate(group: str, name: str) -> NDArray[Any]:
@@ -90,7 +136,7 @@ def _files(urls: list[str]) -> list[bytes]:
         raise StoreError(f"{error.filename or error}: missing; the store is incomplete, ingest again") from error
 
 
-def _read(urls: list[str], metadata: list[dict[str, Any]]) -> list[NDArray[Any]]:
+def _read(urls: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> list[NDArray[Any]]:
     """Arrays of one chunk each."""
     for url, meta in zip(urls, metadata, strict=True):
         _check(url, meta)
@@ -135,7 +181,7 @@ def _check(url: str, metadata: Mapping[str, Any]) -> None:
         raise StoreError(f"{url}: not a coordinate of nsdflow ({described}); ingest again")
 
 
-def _allocate(metadata: list[dict[str, Any]]) -> list[NDArray[Any]]:
+def _allocate(metadata: Sequence[Mapping[str, Any]]) -> list[NDArray[Any]]:
     """Arrays to be filled, side by side in one piece of memory: each alone would be too small for huge pages."""
     kinds = [np.dtype(meta["data_type"]).newbyteorder("<") for meta in metadata]
     sizes = [prod(meta["shape"]) * kind.itemsize for meta, kind in zip(metadata, kinds, strict=True)]

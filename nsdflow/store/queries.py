@@ -6,19 +6,23 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+import xarray as xr
+
 from nsdflow.errors import ConfigError, MissingDataError, SelectionError, StoreError, one_of
-from nsdflow.io.folders import exists
+from nsdflow.io.folders import exists, list_folder
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.read import read_metadata
+from nsdflow.io.seal import SEAL, check_seal
 from nsdflow.names import subject_name, subject_number
 from nsdflow.store.annotations import images_showing, read_annotations
-from nsdflow.store.coordinates import read_coordinates
+from nsdflow.store.coordinates import late_coordinates, read_coordinates
 from nsdflow.store.query.experiments import check_known, check_selection, read_experiment
 from nsdflow.store.query.forks import survive_forks
-from nsdflow.store.query.indexes import TRIAL_KEY, index_images, index_trials
+from nsdflow.store.query.indexes import TRIAL_KEY, index_images, trial_coordinates
+from nsdflow.store.query.late import in_memory
 from nsdflow.store.query.lazy import Explanation, Positions, explain, lazy_images, lazy_responses
 from nsdflow.store.query.masks import add_masks
-from nsdflow.store.query.responses import SubjectArrays
+from nsdflow.store.query.responses import SubjectArrays, read_node
 from nsdflow.store.query.selection import Selection, select_trials, select_voxels
 from nsdflow.store.schema import ANNOTATIONS, SCHEMA, SCHEMA_VERSION, STIMULI_GROUP
 from nsdflow.store.shards import open_sharded
@@ -28,7 +32,6 @@ from nsdflow.store.views.tables import list_maps, list_rois
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
@@ -53,8 +56,15 @@ class Store:
         What the store says about itself.
     """
 
-    def __init__(self, url: str, subjects: tuple[str, ...], attrs: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        url: str,
+        subjects: tuple[str, ...],
+        attrs: Mapping[str, Any],
+        nodes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self.url, self.subjects, self.attrs = url, subjects, dict(attrs)
+        self._nodes: Mapping[str, Mapping[str, Any]] = nodes or {}
         self._coordinates: dict[str, xr.Dataset] = {}
         self._arrays: dict[str, Any] = {}
 
@@ -179,8 +189,8 @@ class Store:
         Returns
         -------
         xr.DataArray
-            (trial, voxel) float32 with the coordinates of both in memory, and an index of (session,
-            trial_in_session).
+            (trial, voxel) float32 with the coordinates of both, which are read when they are first used, and an index of
+            (session, trial_in_session).
 
         Raises
         ------
@@ -334,28 +344,55 @@ class Store:
     def _table(self, group: str, dim: str) -> xr.Dataset:
         coordinates = self._group(group)
         names = [name for name, variable in coordinates.variables.items() if dim in variable.dims]
-        table = coordinates.reset_coords()[names]
+        table = in_memory(coordinates.reset_coords()[names])
         return table.set_coords([name for name in LABELS if name in names])
 
     def _group(self, group: str) -> xr.Dataset:
-        """Coordinates of a group with their index, in memory, read once, and beside them the arrays they belong to."""
-        while group not in self._coordinates:
-            url, is_images = f"{self.url}/{group}", group.endswith(STIMULI_GROUP)
-            arrays = open_sharded(f"{url}/images") if is_images else SubjectArrays.open(url)
+        """Coordinates of a group with their index, and beside them the arrays they belong to."""
+        if group not in self._coordinates:
             subject, _, experiment = group.partition("/")
-            if experiment and not is_images:
-                table = read_experiment(self.url, subject, experiment, self._group(subject))
-            else:
-                table = read_coordinates(self.url, group)
-            if isinstance(arrays, SubjectArrays) and arrays.current() != arrays:
-                continue  # the store has grown meanwhile
-            table.attrs.pop("sessions", None)  # it would stay after a selection of some of them
-            if is_images:
+            if group.endswith(STIMULI_GROUP):
+                array, table = open_sharded(f"{self.url}/{group}/images"), read_coordinates(self.url, group)
+                if table.sizes.get("image") != array.shape[0]:  # the store has grown between the two
+                    array = open_sharded(array.url)
+                self._arrays[group] = array
                 self._coordinates[group] = index_images(table) if group == STIMULI_GROUP else table
+            elif experiment:
+                arrays = SubjectArrays.open(f"{self.url}/{group}")
+                table = read_experiment(self.url, subject, experiment, self._group(subject))
+                self._arrays[group] = arrays
+                self._coordinates[group] = xr.Dataset(coords=trial_coordinates(table.variables), attrs=table.attrs)
             else:
-                self._coordinates[group] = index_trials(table)
-            self._arrays[group] = arrays
+                self._arrays[group], self._coordinates[group] = self._subject_group(group)
         return self._coordinates[group]
+
+    def _subject_group(self, group: str) -> tuple[SubjectArrays, xr.Dataset]:
+        """Arrays and coordinates of a subject by the metadata in the root, read again if the store has grown."""
+        url = f"{self.url}/{group}"
+        for _ in range(3):
+            nodes: dict[str, Any] = _below(self._nodes, group)
+            arrays = SubjectArrays.parse(url, nodes) if nodes else SubjectArrays.open(url)
+            if not nodes:  # metadata that are not consolidated
+                names = [name for name in list_folder(url) if exists(f"{url}/{name}/zarr.json")]
+                nodes = {name: read_node(f"{url}/{name}".rstrip("/")) for name in ("", *names)}
+            if arrays.current() is arrays:
+                variables, attributes = late_coordinates(url, nodes[""], nodes, arrays.read_coordinate)
+                attributes.pop("sessions", None)  # it would stay after a selection of some of them
+                return arrays, xr.Dataset(coords=trial_coordinates(variables), attrs=attributes)
+            self._nodes = _nodes_of(_root_metadata(self.url))
+        raise StoreError(f"{self.url}: its root does not describe {group}; it is damaged, ingest again")
+
+
+def _below(nodes: Mapping[str, Mapping[str, Any]], group: str) -> dict[str, Mapping[str, Any]]:
+    """Metadata of a group (by the name ``""``) and of what is in it, by name."""
+    found = {path.removeprefix(group).lstrip("/"): node for path, node in nodes.items() if path.startswith(f"{group}/")}
+    return {"": nodes[group], **found} if group in nodes else {}
+
+
+def _nodes_of(root: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The consolidated metadata of a root; empty where it has none."""
+    consolidated = root.get("consolidated_metadata") or {}
+    return dict(consolidated.get("metadata") or {})
 
 
 def open_store(url: str) -> Store:
@@ -374,7 +411,8 @@ def open_store(url: str) -> Store:
         Not a store of nsdflow, or one of a newer schema.
     """
     where = str(local_path(url)) if is_local(str(url)) else str(url).rstrip("/")
-    attributes = _root_attributes(where)
+    root = _root_metadata(where)
+    attributes = {name: value for name, value in root.get("attributes", {}).items() if name != SEAL}
     if SCHEMA not in attributes:
         raise StoreError(f"{where}: a Zarr group, but not an nsdflow store; `nsdflow ingest` makes one")
     if attributes[SCHEMA] > SCHEMA_VERSION:
@@ -383,12 +421,12 @@ def open_store(url: str) -> Store:
             "upgrade nsdflow, or ingest again with this one"
         )
     survive_forks()
-    return Store(where, tuple(attributes["subjects"]), attributes)
+    return Store(where, tuple(attributes["subjects"]), attributes, _nodes_of(root))
 
 
-def _root_attributes(url: str) -> dict[str, Any]:
+def _root_metadata(url: str) -> dict[str, Any]:
     try:
-        metadata = read_metadata(f"{url}/zarr.json")
+        root = read_metadata(f"{url}/zarr.json")
     except (FileNotFoundError, NotADirectoryError):
         building = f"{url}.building"
         unfinished = exists(building)
@@ -396,4 +434,5 @@ def _root_attributes(url: str) -> dict[str, Any]:
         raise MissingDataError(
             f"{url}: no store there; {hint if unfinished else '`nsdflow ingest` makes one'}"
         ) from None
-    return dict(metadata.get("attributes", {}))
+    check_seal(root, f"{url}/zarr.json", "ingest again")
+    return root

@@ -29,7 +29,6 @@ __all__ = [
     "COORDINATES",
     "FILL_VALUE",
     "HEMISPHERE_CODES",
-    "RESERVED",
     "SCHEMA",
     "SCHEMA_VERSION",
     "STATISTICS",
@@ -124,10 +123,6 @@ COORDINATES: Final[Mapping[str, Coordinate]] = {
     "ncsnr": Coordinate(VOXEL, "float32", "noise ceiling signal-to-noise ratio"),
     "roi": Coordinate(VOXEL, "int16", "visual area: prf-visualrois over Kastner2015; -1 is not cortex, 0 in none"),
 }
-
-#: Names in a subject's group that no atlas or map may take; ``trial_in_session`` is added when a store is opened.
-RESERVED: Final = frozenset({*COORDINATES, *STATISTICS, "betas", "trial_in_session"})
-
 
 def count_coordinates(*dims: str) -> int:
     """Number of known coordinates that a group with some dimensions can have, for its file budget.

@@ -11,7 +11,8 @@ import xarray as xr
 
 from nsdflow.errors import SelectionError
 from nsdflow.names import ROI_LABELS, atlas_coordinate
-from nsdflow.store.schema import HEMISPHERE_CODES, RESERVED
+from nsdflow.nsd.voxels.atlas_names import atlas_trouble
+from nsdflow.store.schema import HEMISPHERE_CODES
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -111,7 +112,8 @@ def labels_of(attributes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def _free_name(name: str, taken: Container[str]) -> str:
     """A name that is neither reserved nor taken: ``ncsnr -> atlas_ncsnr``."""
-    while name in RESERVED or name in taken:
+    name = "_".join(name.split())
+    while atlas_trouble(name) is not None or name in taken:
         name = f"atlas_{name}"
     return name
 
@@ -181,5 +183,5 @@ def voxel_table(
         attributes = flag_attributes(labels) | {"long_name": f"label in the atlas {name}"}
         table[name] = ("voxel", np.ravel(values)[flat].astype(np.int16), attributes)
     for name, (values, described) in (maps or {}).items():
-        table[_free_name(name, table)] = ("voxel", np.ravel(values)[flat].astype(np.float32), dict(described))
+        table[name] = ("voxel", np.ravel(values)[flat].astype(np.float32), dict(described))
     return xr.Dataset(coords=table)

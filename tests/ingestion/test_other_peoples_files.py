@@ -106,13 +106,26 @@ def test_a_broken_atlas_that_nobody_asked_for(own_source, plan, client, tmp_path
 
 
 def test_an_atlas_with_the_name_of_a_coordinate(own_source, plan, client, tmp_path: Path) -> None:
-    for name in ("ncsnr", "roi", "prf_size", "beta_std"):
-        shutil.copy(own_source / FUNC / "roi/streams.nii.gz", own_source / FUNC / f"roi/{name}.nii.gz")
+    """One rule for all names: the published array keeps its name, and the atlas is left out with a line."""
+    left_out = {
+        "has the name of a coordinate": (
+            "ncsnr", "roi", "prf_size", "beta_std", "rt", "Session", "valid", "voxel", "responses",
+        ),
+        "other characters than": ("my atlas", "a:b", "__x"),
+        "the name of a region": ("V1", "visual"),
+        "the same coordinate as": ("floc_faces",),
+    }  # fmt: skip
+    for name in (name for names in left_out.values() for name in names):
+        (own_source / FUNC / f"roi/{name}.nii.gz").hardlink_to(own_source / FUNC / "roi/streams.nii.gz")
+    (own_source / FUNC / "roi/mine.v2.nii.gz").hardlink_to(own_source / FUNC / "roi/streams.nii.gz")
     planned = plan(own_source, tmp_path / "nsd.zarr", **SETTINGS)
-    assert sum("has the name of a coordinate of the store" in note for note in planned.notes) == 4
-    ncsnr = ingest(planned, client).voxels(1)["ncsnr"]
-    assert ncsnr.dtype == np.float32
-    assert 0 < float(ncsnr.max()) < 5
+    lines = planned.manifest["left_out"]
+    for says, names in left_out.items():
+        assert [sum(says in line and f"/{name}.nii.gz:" in line for line in lines) for name in names] == [1] * len(names)
+    voxels = ingest(planned, client).voxels(1)
+    assert voxels["ncsnr"].dtype == np.float32
+    assert 0 < float(voxels["ncsnr"].max()) < 5
+    assert {"floc_faces", "mine.v2"} <= set(voxels)
 
 
 def test_names_that_occur_twice_and_comments(own_source, plan, client, tmp_path: Path) -> None:

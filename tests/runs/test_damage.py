@@ -6,11 +6,13 @@ import random
 import shutil
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
+from numcodecs import zstd
 
 import nsdflow
-from nsdflow.errors import RunError
+from nsdflow.errors import MissingDataError, RunError
 from nsdflow.runs.export import export_maps
 from nsdflow.runs.tensors import load_tensors, save_tensors
 from tests.same_run import assert_same_run
@@ -46,6 +48,43 @@ def test_every_flipped_bit_of_a_chunk_is_noticed(finished, tmp_path):
             noticed += 1
         shutil.rmtree(copy)
     assert noticed == 25
+
+
+def test_every_flipped_bit_of_the_metadata_is_noticed(finished, tmp_path):
+    whole, draw = nsdflow.open_run(finished).load(), random.Random(1)
+    shutil.copytree(finished, tmp_path / "run")
+    root = tmp_path / "run/results.zarr/zarr.json"
+    data = root.read_bytes()
+    for _ in range(60):
+        flip(root, draw.randrange(len(data)))
+        try:
+            assert nsdflow.open_run(tmp_path / "run").load().identical(whole), "other values, in silence"
+        except MissingDataError as error:
+            assert "consolidated" in str(error) or "no results" in str(error)
+        except RunError as error:
+            assert "\n" not in str(error)
+        root.write_bytes(data)
+
+
+def test_results_in_a_bucket_are_checked_as_those_in_a_folder(finished):
+    """A chunk that is gone, one that grows in memory, a changed root: one line each."""
+    system = fsspec.filesystem("memory")
+    system.put(str(finished), "/bucket/run", recursive=True)
+    url = "memory://bucket/run"
+    assert nsdflow.open_run(url).load().identical(nsdflow.open_run(finished).load())
+    chunk, root = "/bucket/run/results.zarr/subj01/accuracy/c/0", "/bucket/run/results.zarr/zarr.json"
+    kept = {name: system.cat_file(name) for name in (chunk, root)}
+    changed = kept[root].replace(b'"voxel"', b'"boxel"', 1)
+    for name, content, says in (
+        (chunk, None, "1 of 1 chunks are missing"),
+        (chunk, zstd.compress(bytes(1 << 20), 1), "decompresses to more than"),
+        (root, changed, "does not match its checksum"),
+    ):
+        system.rm_file(name) if content is None else system.pipe_file(name, content)
+        with pytest.raises(RunError, match=says) as error:
+            nsdflow.open_run(url)
+        assert "\n" not in str(error.value)
+        system.pipe_file(name, kept[name])
 
 
 def test_a_missing_chunk_is_an_error_and_never_zeros(finished, tmp_path):

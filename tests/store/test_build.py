@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 
 from nsdflow.config.storage import Layout
@@ -253,3 +255,19 @@ def test_statistics_are_one_file_each(store) -> None:
     for name in STATISTICS:
         assert list_files(f"{store.url}/subj01/{name}") == ["c/0/0", "zarr.json"]
     assert np.prod(check_whole(f"{store.url}/subj01/valid", (3, store.voxels(1).sizes["voxel"]))) > 0
+
+
+def test_a_changed_root_is_noticed(store, tmp_path: Path) -> None:
+    """The root describes every array; a flipped bit in it never gives other values."""
+    shutil.copytree(store.url, tmp_path / "nsd.zarr")
+    root = tmp_path / "nsd.zarr/zarr.json"
+    data, draw = root.read_bytes(), np.random.default_rng(0)
+    expected = store.responses(1, roi="V1").compute(scheduler="synchronous")
+    for _ in range(40):
+        place = int(draw.integers(len(data)))
+        root.write_bytes(data[:place] + bytes([data[place] ^ 1 << int(draw.integers(8))]) + data[place + 1 :])
+        try:
+            read = open_store(str(tmp_path / "nsd.zarr")).responses(1, roi="V1").compute(scheduler="synchronous")
+            xr.testing.assert_identical(read, expected)
+        except StoreError as error:
+            assert "\n" not in str(error)

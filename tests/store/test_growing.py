@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 import nsdflow
 from nsdflow.errors import StoreError
@@ -58,3 +60,42 @@ def test_images_are_found_by_their_id(build_store, record, images, tmp_path: Pat
     (tmp_path / "nsd.zarr").rename(tmp_path / "old.zarr")
     (tmp_path / "more.zarr").rename(tmp_path / "nsd.zarr")
     np.testing.assert_array_equal(lazy.values, images[[2, 0]])
+
+
+def swap(folder: Path) -> None:
+    (folder / "nsd.zarr").rename(folder / "old.zarr")
+    (folder / "more.zarr").rename(folder / "nsd.zarr")
+
+
+def test_images_of_another_store_are_an_error(build_store, record, images, tmp_path: Path) -> None:
+    """As many images as before, but others."""
+    lazy = build_store(tmp_path / "nsd.zarr", record(), images[:4]).images([14])
+    build_store(tmp_path / "more.zarr", record(), images[:4])
+    ids = tmp_path / "more.zarr/stimuli/nsd_id"
+    zarr.open_array(ids, mode="r+")[...] = [1, 2, 3, 4]
+    swap(tmp_path)
+    with pytest.raises(StoreError, match="was replaced after this query was made"):
+        lazy.compute()
+
+
+def test_coordinates_of_a_query_are_those_of_its_time(build_store, record, tmp_path: Path) -> None:
+    """They are read after the store grew, and belong to the trials that were asked for."""
+    recording = record(0, sessions=(1, 2, 4))
+    old = build_store(tmp_path / "nsd.zarr", part_of(recording, (1, 4)))
+    expected = nsdflow.open_store(old.url).responses(1, shared=False)
+    expected = expected.assign_coords({name: expected[name].copy(deep=True) for name in ("nsd_id", "roi")})
+    lazy = old.responses(1, shared=False)
+    build_store(tmp_path / "more.zarr", recording)
+    swap(tmp_path)
+    for name in ("nsd_id", "roi", "session"):
+        np.testing.assert_array_equal(lazy[name], expected[name])
+
+
+def test_a_store_without_a_name_for_a_moment(build_store, record, tmp_path: Path) -> None:
+    """Two renames, where the file system cannot exchange names: a reader waits."""
+    lazy = build_store(tmp_path / "nsd.zarr", record()).responses(1)
+    (tmp_path / "nsd.zarr").rename(tmp_path / "aside")
+    timer = threading.Timer(0.1, (tmp_path / "aside").rename, [tmp_path / "nsd.zarr"])
+    timer.start()
+    assert lazy.compute(scheduler="synchronous").notnull().all()
+    timer.join()

@@ -10,6 +10,11 @@ from hypothesis.extra import numpy as hnp
 
 from nsdflow.errors import SelectionError
 from nsdflow.names import ROI_GROUPS, ROI_LABELS
+from nsdflow.nsd.design import BEHAVIOUR
+from nsdflow.nsd.voxels.atlas_names import atlas_trouble
+from nsdflow.nsd.voxels.maps import MAPS
+from nsdflow.store.query.regions import atlases_of
+from nsdflow.store.schema import COORDINATES, STATISTICS
 from nsdflow.store.voxels import flag_attributes, labels_of, morton_code, positions_of, voxel_order, voxel_table
 
 SHAPE = (5, 6, 7)
@@ -111,3 +116,13 @@ def test_table_of_a_surface() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
 def test_morton_code_of_any_integers(dtype) -> None:
     assert morton_code(np.array([[255, 255, 255]], dtype)).tolist() == [2**24 - 1]
+
+
+def test_no_name_of_a_store_or_of_results_is_free_for_an_atlas(store) -> None:
+    """Every name that a store has, but those of the atlases themselves."""
+    names = {*store.responses(1).coords, *store.responses(1).dims, *store.images().coords, *store.images().dims}
+    names |= {*COORDINATES, *STATISTICS, *(name.lower() for name, _, _ in BEHAVIOUR), *MAPS}
+    atlases = atlases_of(store.voxels(1))
+    assert len(names) > 40
+    assert {name for name in names if atlas_trouble(str(name)) is None} <= set(atlases)
+    assert all(atlas_trouble(name) is None for name in atlases)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["BLOCK_BYTES", "cut_rows", "cut_table"]
 
 #: A lazy block of float32 responses holds about this many bytes at most.
-BLOCK_BYTES: Final = 128 << 20
+BLOCK_BYTES: Final = 256 << 20
 #: Sessions that a block holds at least where it cannot hold all voxels: a selection that takes different numbers of
 #: trials from the sessions does not fit their boundaries, and reads the session at each boundary twice.
 BLOCK_SESSIONS: Final = 8
@@ -46,8 +46,8 @@ def cut_table(rows: NDArray[np.intp], columns: int, chunk: tuple[int, int]) -> t
 
     Examples
     --------
-    >>> cut_table(np.arange(30_000), 1350, (750, 1000))  # V1 of 40 sessions
-    ((15000, 15000), (1350,))
+    >>> cut_table(np.arange(30_000), 1350, (750, 1000))  # V1 of 40 sessions: nothing to put together
+    ((30000,), (1350,))
     """
     count = len(rows)
     ascending = bool((np.diff(rows) > 0).all())

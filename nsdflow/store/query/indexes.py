@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from xarray.core.indexing import IndexSelResult
 
-__all__ = ["TRIAL_KEY", "TrialIndex", "index_images", "index_trials"]
+__all__ = ["TRIAL_KEY", "TrialIndex", "index_images", "trial_coordinates"]
 
 Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 
@@ -27,20 +27,19 @@ Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 TRIAL_KEY: Final = ("session", "trial_in_session")
 
 
-def index_trials(labelled: Labelled) -> Labelled:
-    """Add ``trial_in_session`` (from 1) where it is missing, and the index of :data:`TRIAL_KEY`.
+def trial_coordinates(variables: Mapping[Any, xr.Variable]) -> xr.Coordinates:
+    """Variables as coordinates, with ``trial_in_session`` (from 1), and the index of :data:`TRIAL_KEY`.
 
-    Parameters
-    ----------
-    labelled : Dataset or DataArray
-        With the coordinate ``session`` (trial,); all trials of a session in their order of presentation.
+    xarray neither compares nor aligns what it gets in this form.
     """
-    session = np.asarray(labelled["session"].values)
-    if TRIAL_KEY[1] not in labelled.coords:
-        number = pd.Series(session).groupby(session).cumcount().to_numpy(np.int64) + 1
-        attributes = {"long_name": "trial within the session, from 1"}
-        labelled = labelled.assign_coords({TRIAL_KEY[1]: ("trial", number, attributes)})
-    return labelled.set_xindex(list(TRIAL_KEY), TrialIndex)
+    session = np.asarray(variables["session"].values)
+    number = variables.get(TRIAL_KEY[1])
+    if number is None:
+        counts = pd.Series(session).groupby(session).cumcount().to_numpy(np.int64) + 1
+        number = xr.Variable("trial", counts, {"long_name": "trial within the session, from 1"})
+    keys = dict(zip(TRIAL_KEY, (variables["session"], number), strict=True))
+    index = TrialIndex.from_variables(keys, options={})
+    return xr.Coordinates({**variables, **index.create_variables(keys)}, indexes=dict.fromkeys(TRIAL_KEY, index))
 
 
 def index_images(labelled: Labelled) -> Labelled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from dask.utils import format_bytes
 from numpy.typing import NDArray
 
 from nsdflow.store.query.blocks import cut_rows, cut_table
+from nsdflow.store.query.collection import query_array
 from nsdflow.store.query.responses import SubjectArrays, read_images, read_responses
 from nsdflow.store.query.selection import select_images
 from nsdflow.store.query.zscoring import ZSCORINGS
@@ -71,7 +73,7 @@ def explain(arrays: SubjectArrays, table: xr.Dataset, positions: Positions, zsco
 
 
 def lazy_responses(arrays: SubjectArrays, table: xr.Dataset, positions: Positions, zscore: str | bool) -> xr.DataArray:
-    """Responses (trial, voxel) float32 on Dask, with coordinates in memory.
+    """Responses (trial, voxel) float32 on Dask, with coordinates that are read when they are first used.
 
     Parameters
     ----------
@@ -85,20 +87,12 @@ def lazy_responses(arrays: SubjectArrays, table: xr.Dataset, positions: Position
         As checked by :class:`~nsdflow.store.query.selection.Selection`.
     """
     rows, columns = positions
-    row_sizes, column_sizes = cut_table(rows, len(columns), (arrays.betas.chunk[0], arrays.betas.chunk[1]))
-    values = da.map_blocks(
-        read_responses,
-        da.from_array(rows[:, None], chunks=(row_sizes, 1)),
-        da.from_array(columns[None, :], chunks=(1, column_sizes)),
-        arrays=arrays,
-        zscore=zscore,
-        chunks=(row_sizes, column_sizes),
-        dtype=np.float32,
-        meta=np.empty((0, 0), np.float32),
-    )
-    chosen = table.isel(trial=rows, voxel=columns)
+    sizes = cut_table(rows, len(columns), (arrays.betas.chunk[0], arrays.betas.chunk[1]))
+    read = partial(read_responses, arrays=arrays, zscore=zscore)
+    values = query_array(read, positions, sizes, arrays, zscore)
     scoring = ZSCORINGS[zscore]
     attrs = {**table.attrs, "units": scoring.units, "long_name": scoring.long_name}
+    chosen = table.isel(trial=rows, voxel=columns)
     return chosen.assign(responses=(("trial", "voxel"), values, attrs))["responses"]  # coordinates are not copied
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from time import sleep
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
@@ -15,14 +17,21 @@ from nsdflow.names import BETAS_SCALE
 from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.query.zscoring import ZSCORINGS
-from nsdflow.store.shards import open_sharded
+from nsdflow.store.shards import open_sharded, parse_sharded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nsdflow.store.shards import Index, ShardedArray
 
-__all__ = ["SubjectArrays", "read_images", "read_responses"]
+__all__ = ["SubjectArrays", "read_images", "read_node", "read_responses"]
+
+Read = TypeVar("Read")
+State = TypeVar("State")
+
+#: Arrays of a subject's group that a query reads.
+ARRAYS: Final = ("betas", "beta_mean", "beta_std")
+
 
 @dataclass(frozen=True)
 class SubjectArrays:
@@ -36,6 +45,8 @@ class SubjectArrays:
     """Path or URL of the group."""
     sessions: tuple[int, ...]
     """Session numbers in the order of their rows; empty where the group does not say."""
+    origin: str
+    """The other attributes of the group: subject, space, betas, voxel set, volume."""
     betas: ShardedArray
     """(trial, voxel); a chunk holds one session."""
     mean: ShardedArray
@@ -46,12 +57,20 @@ class SubjectArrays:
     @classmethod
     def open(cls, group: str) -> SubjectArrays:
         """Read the metadata of a group."""
-        arrays = (open_sharded(f"{group}/{name}") for name in ("betas", "beta_mean", "beta_std"))
-        return cls(group, _sessions(group), *arrays)
+        return cls.parse(group, {name: read_node(f"{group}/{name}".rstrip("/")) for name in ("", *ARRAYS)})
+
+    @classmethod
+    def parse(cls, group: str, nodes: Mapping[str, Mapping[str, Any]]) -> SubjectArrays:
+        """Take the metadata of a group (the name ``""``) and of its arrays as they are."""
+        if absent := [name for name in ("", *ARRAYS) if name not in nodes]:
+            raise StoreError(f"{group}/{absent[0]}: missing; the store is incomplete, ingest again")
+        sessions, origin = _state(nodes[""])
+        return cls(group, sessions, origin, *(parse_sharded(f"{group}/{name}", nodes[name]) for name in ARRAYS))
 
     def current(self) -> SubjectArrays:
         """The same if nothing changed, otherwise the arrays as they are now."""
-        return self if _sessions(self.group) == self.sessions else SubjectArrays.open(self.group)
+        same = _state(read_node(self.group)) == (self.sessions, self.origin)
+        return self if same else SubjectArrays.open(self.group)
 
     def translate(self, trials: Index, now: SubjectArrays) -> Index:
         """Where trials of these arrays are in the arrays of a store that has grown.
@@ -64,18 +83,85 @@ class SubjectArrays:
         if now is self:
             return trials
         length = self.betas.chunk[0]
-        same = (now.betas.chunk[0], now.betas.shape[1]) == (length, self.betas.shape[1])
+        same = (now.origin, now.betas.chunk[0], now.betas.shape[1]) == (self.origin, length, self.betas.shape[1])
         if not same or not set(self.sessions) <= set(now.sessions):
             raise StoreError(f"{self.group}: was replaced after this query was made; open the store again")
         row = np.array([now.sessions.index(session) for session in self.sessions], np.intp)
         return row[trials // length] * length + trials % length
 
+    def steady(self, read: Callable[[SubjectArrays], Read]) -> Read:
+        """Call ``read`` with the arrays as they are now, again if the store grew meanwhile."""
+        return _steady(self.current, read)
 
-def _sessions(group: str) -> tuple[int, ...]:
+    def read_coordinate(self, name: str, metadata: Mapping[str, Any]) -> NDArray[Any]:
+        """A coordinate of the group as it was.
+
+        Parameters
+        ----------
+        name : str
+            Of the coordinate.
+        metadata : mapping
+            Its metadata when these arrays were opened.
+
+        Raises
+        ------
+        StoreError
+            Its file is missing or damaged, or holds something else by now.
+        """
+
+        def read(now: SubjectArrays) -> NDArray[Any]:
+            values = read_coordinate(now.group, name)
+            if now is not self and metadata["dimension_names"] == ["trial"]:
+                values = values[self.translate(np.arange(self.betas.shape[0]), now)]
+            if (list(values.shape), values.dtype.name) != (metadata["shape"], metadata["data_type"]):
+                raise StoreError(f"{now.group}/{name}: not what it was when the store was made; ingest again")
+            return values
+
+        return self.steady(read)
+
+
+def _steady(look: Callable[[], State], read: Callable[[State], Read]) -> Read:
+    """Read what ``look`` finds, again where it finds something else afterwards: a store that grew meanwhile.
+
+    Where a file system cannot exchange two names at once, a store has no name for a moment.
+    """
+    for pause_s in (0.05, 0.2, None):
+        try:
+            now = look()
+        except StoreError:
+            if pause_s is None:
+                raise
+            sleep(pause_s)
+            continue
+        try:
+            values = read(now)
+        except StoreError:
+            if pause_s is None or look() == now:
+                raise
+            continue
+        if pause_s is None or look() == now:
+            return values
+    raise StoreError("the store changes all the time; run again when nothing is added to it")
+
+
+def read_node(url: str) -> dict[str, Any]:
+    """Metadata of a group or an array.
+
+    Raises
+    ------
+    StoreError
+        They are missing or damaged.
+    """
     try:
-        return tuple(read_metadata(f"{group}/zarr.json").get("attributes", {}).get("sessions", ()))
+        return read_metadata(f"{url}/zarr.json")
     except FileNotFoundError as error:
-        raise StoreError(f"{group}: missing; the store is incomplete, ingest again") from error
+        raise StoreError(f"{url}: missing; the store is incomplete, ingest again") from error
+
+
+def _state(node: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
+    attributes = dict(node.get("attributes", {}))
+    sessions = tuple(attributes.pop("sessions", ()))
+    return sessions, json.dumps(attributes, sort_keys=True)
 
 
 def read_responses(rows: Index, columns: Index, *, arrays: SubjectArrays, zscore: str | bool) -> NDArray[np.float32]:
@@ -83,9 +169,9 @@ def read_responses(rows: Index, columns: Index, *, arrays: SubjectArrays, zscore
 
     Parameters
     ----------
-    rows : (trial, 1) int
+    rows : (trial,) int
         Positions of trials.
-    columns : (1, voxel) int
+    columns : (voxel,) int
         Positions of voxels.
     arrays : SubjectArrays
         The arrays to which the positions belong.
@@ -97,17 +183,7 @@ def read_responses(rows: Index, columns: Index, *, arrays: SubjectArrays, zscore
     (trial, voxel) float32
         (x - mean) / (std + 1e-6) with NaN -> 0; x in percent signal change without z-scoring.
     """
-    for last in (False, False, True):
-        now = arrays.current()
-        try:
-            values = _read(arrays.translate(rows.ravel(), now), columns.ravel(), now, zscore)
-        except StoreError:
-            if last or arrays.current() == now:
-                raise
-            continue
-        if last or arrays.current() == now:  # the store did not grow meanwhile
-            return values
-    raise AssertionError("unreachable")
+    return arrays.steady(lambda now: _read(arrays.translate(rows, now), columns, now, zscore))
 
 
 def _read(rows: Index, columns: Index, arrays: SubjectArrays, zscore: str | bool) -> NDArray[np.float32]:
@@ -134,16 +210,28 @@ def read_images(rows: Index, ids: Index, *, images: ShardedArray) -> NDArray[np.
     rows : (image, 1, 1, 1) int
         Positions of the images when the query was made.
     ids : (image, 1, 1, 1) int
-        Their ``nsd_id``, by which they are found when the store has other images by now.
+        Their ``nsd_id``, by which they are found when the store has other images by now; their positions where images
+        have no ``nsd_id``.
     images : ShardedArray
         The images as they were when the query was made.
     """
-    wanted, now = rows.ravel(), open_sharded(images.url)
-    if now.shape != images.shape:
-        known = read_coordinate(images.url.rpartition("/")[0], "nsd_id")
-        wanted = np.searchsorted(known, ids.ravel())
-        if (known[np.minimum(wanted, len(known) - 1)] != ids.ravel()).any():
-            raise StoreError(f"{images.url}: was replaced after this query was made; open the store again")
-    positions, order = _ascending(wanted)
-    values = read_region(now, (positions, None, None, None))
-    return values if order is None else values[order]
+    group = images.url.rpartition("/")[0]
+
+    def look() -> tuple[ShardedArray, bytes]:
+        now = open_sharded(images.url)
+        named = "nsd_id" in str(read_node(group).get("attributes", {}).get("coordinates", "")).split()
+        known = read_coordinate(group, "nsd_id") if named else np.arange(now.shape[0])
+        return now, known.tobytes()
+
+    def read(state: tuple[ShardedArray, bytes]) -> NDArray[np.uint8]:
+        now, known = state[0], np.frombuffer(state[1], np.int64)
+        wanted, asked = rows.ravel(), ids.ravel()
+        if now != images or not np.array_equal(known[wanted], asked):
+            wanted = np.searchsorted(known, asked)
+            if now.shape[1:] != images.shape[1:] or (known[np.minimum(wanted, len(known) - 1)] != asked).any():
+                raise StoreError(f"{images.url}: was replaced after this query was made; open the store again")
+        positions, order = _ascending(wanted)
+        values = read_region(now, (positions, None, None, None))
+        return values if order is None else values[order]
+
+    return _steady(look, read)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nsdflow.store.query.responses import SubjectArrays
-    from nsdflow.store.shards import Index, ShardedArray
+    from nsdflow.store.shards import Index
 
 __all__ = ["ZSCORINGS", "ZScoring"]
 
@@ -42,29 +42,36 @@ class ZScoring:
 
 def _unscored(arrays: SubjectArrays, trials: Index, voxels: Index) -> NDArray[np.float32]:
     """Percent signal change."""
-    return _percent(arrays.betas, trials, voxels)
+    return _percent(arrays, trials, voxels)
 
 
 def _within_session(arrays: SubjectArrays, trials: Index, voxels: Index) -> NDArray[np.float32]:
     """(x - mean) / (std + 1e-6) with the stored statistics of each session, and NaN -> 0."""
-    values = _percent(arrays.betas, trials, voxels)
-    _score(values, trials // arrays.betas.chunk[0], voxels, arrays)
-    if arrays.betas.dtype.kind == "f":  # integers have no NaN
-        np.nan_to_num(values, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
-    return values
+    session = trials // arrays.betas.chunk[0]
+    statistics = _statistics(arrays, np.unique(session), voxels)
+    is_float = arrays.betas.dtype.kind == "f"
+
+    def score(values: NDArray[np.float32], first: int) -> None:
+        mean, std = statistics[int(session[first])]
+        values -= mean
+        values /= std
+        if is_float:  # integers have no NaN
+            np.nan_to_num(values, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
+
+    return _percent(arrays, trials, voxels, score)
 
 
 def _on_training_trials(arrays: SubjectArrays, trials: Index, voxels: Index) -> NDArray[np.float32]:
     """Z-score session by session, in float64; zeros in a session without a training trial."""
     training = np.flatnonzero(~read_coordinate(arrays.group, "shared").astype(bool))
-    betas, length = arrays.betas, arrays.betas.chunk[0]
+    length = arrays.betas.chunk[0]
     scored = np.zeros((len(trials), len(voxels)), np.float32)
     for where in _runs(trials // length):
         wanted = trials[where]
         first = wanted[0] // length * length
         fitted = training[(training >= first) & (training < first + length)]
         read = np.union1d(wanted, fitted)
-        values = _percent(betas, read, voxels)
+        values = _percent(arrays, read, voxels)
         seen = values[np.isin(read, fitted)].astype(np.float64)
         if len(seen):
             shown = (values[np.isin(read, wanted)] - seen.mean(axis=0)) / (seen.std(axis=0) + 1e-6)
@@ -80,24 +87,35 @@ ZSCORINGS: Final[Mapping[str | bool, ZScoring]] = {
 }
 
 
-def _percent(betas: ShardedArray, trials: Index, voxels: Index) -> NDArray[np.float32]:
-    """Percent signal change: stored integers divided by 300, in float32."""
-    values = read_region(betas, (trials, voxels), dtype=np.float32)
-    if betas.dtype.kind == "i":
-        values /= np.float32(round(1 / BETAS_SCALE))
-    return values
+def _percent(
+    arrays: SubjectArrays,
+    trials: Index,
+    voxels: Index,
+    then: Callable[[NDArray[np.float32], int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Percent signal change: stored integers divided by 300, in float32.
+
+    ``then(values, first)`` goes on with the trials of one session, the first of which is the trial ``first`` of the
+    result. All is done in place as soon as a session is read, while the processor's cache holds it.
+    """
+    is_integer = arrays.betas.dtype.kind == "i"
+
+    def finish(values: NDArray[np.float32], first: int) -> None:
+        if is_integer:
+            values /= np.float32(round(1 / BETAS_SCALE))
+        if then is not None:
+            then(values, first)
+
+    return read_region(arrays.betas, (trials, voxels), dtype=np.float32, finish=finish)
 
 
-def _score(values: NDArray[np.float32], session: Index, voxels: Index, arrays: SubjectArrays) -> None:
-    """Z-score in place; ``session`` (trial,) are rows of the statistics."""
-    if not values.size:
-        return
-    numbers = np.unique(session)
+def _statistics(arrays: SubjectArrays, numbers: Index, voxels: Index) -> dict[int, tuple[NDArray[np.float32], ...]]:
+    """Means, and standard deviations + 1e-6, of some sessions by their row."""
+    if not len(numbers):
+        return {}
     means = read_region(arrays.mean, (numbers, voxels))
     stds = read_region(arrays.std, (numbers, voxels)) + EPSILON
-    for where, mean, std in zip(_runs(session), means, stds, strict=True):
-        values[where] -= mean
-        values[where] /= std
+    return dict(zip(numbers.tolist(), zip(means, stds, strict=True), strict=True))
 
 
 def _runs(session: Index) -> Iterator[slice]:
