@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 import xarray as xr
 
 from nsdflow.errors import ConfigError, MissingDataError, SelectionError, StoreError, one_of
-from nsdflow.io.folders import exists, list_folder
+from nsdflow.io.folders import exists
 from nsdflow.io.paths import is_local, local_path
-from nsdflow.io.read import read_metadata
-from nsdflow.io.seal import SEAL, check_seal
+from nsdflow.io.seal import SEAL
 from nsdflow.names import subject_name, subject_number
 from nsdflow.store.annotations import images_showing, read_annotations
-from nsdflow.store.coordinates import late_coordinates, read_coordinates
+from nsdflow.store.coordinates import read_coordinates
 from nsdflow.store.query.experiments import check_known, check_selection, read_experiment
 from nsdflow.store.query.forks import survive_forks
 from nsdflow.store.query.indexes import TRIAL_KEY, index_images, trial_coordinates
 from nsdflow.store.query.late import in_memory
 from nsdflow.store.query.lazy import Explanation, Positions, explain, lazy_images, lazy_responses
 from nsdflow.store.query.masks import add_masks
-from nsdflow.store.query.responses import SubjectArrays, read_node
+from nsdflow.store.query.responses import SubjectArrays, open_subject, read_root
 from nsdflow.store.query.selection import Selection, select_trials, select_voxels
 from nsdflow.store.schema import ANNOTATIONS, SCHEMA, SCHEMA_VERSION, STIMULI_GROUP
 from nsdflow.store.shards import open_sharded
@@ -61,10 +60,10 @@ class Store:
         url: str,
         subjects: tuple[str, ...],
         attrs: Mapping[str, Any],
-        nodes: Mapping[str, Mapping[str, Any]] | None = None,
+        root: Mapping[str, Any] | None = None,
     ) -> None:
         self.url, self.subjects, self.attrs = url, subjects, dict(attrs)
-        self._nodes: Mapping[str, Mapping[str, Any]] = nodes or {}
+        self._root = root or {}
         self._coordinates: dict[str, xr.Dataset] = {}
         self._arrays: dict[str, Any] = {}
 
@@ -363,36 +362,8 @@ class Store:
                 self._arrays[group] = arrays
                 self._coordinates[group] = xr.Dataset(coords=trial_coordinates(table.variables), attrs=table.attrs)
             else:
-                self._arrays[group], self._coordinates[group] = self._subject_group(group)
+                self._arrays[group], self._coordinates[group] = open_subject(self._root, self.url, group)
         return self._coordinates[group]
-
-    def _subject_group(self, group: str) -> tuple[SubjectArrays, xr.Dataset]:
-        """Arrays and coordinates of a subject by the metadata in the root, read again if the store has grown."""
-        url = f"{self.url}/{group}"
-        for _ in range(3):
-            nodes: dict[str, Any] = _below(self._nodes, group)
-            arrays = SubjectArrays.parse(url, nodes) if nodes else SubjectArrays.open(url)
-            if not nodes:  # metadata that are not consolidated
-                names = [name for name in list_folder(url) if exists(f"{url}/{name}/zarr.json")]
-                nodes = {name: read_node(f"{url}/{name}".rstrip("/")) for name in ("", *names)}
-            if arrays.current() is arrays:
-                variables, attributes = late_coordinates(url, nodes[""], nodes, arrays.read_coordinate)
-                attributes.pop("sessions", None)  # it would stay after a selection of some of them
-                return arrays, xr.Dataset(coords=trial_coordinates(variables), attrs=attributes)
-            self._nodes = _nodes_of(_root_metadata(self.url))
-        raise StoreError(f"{self.url}: its root does not describe {group}; it is damaged, ingest again")
-
-
-def _below(nodes: Mapping[str, Mapping[str, Any]], group: str) -> dict[str, Mapping[str, Any]]:
-    """Metadata of a group (by the name ``""``) and of what is in it, by name."""
-    found = {path.removeprefix(group).lstrip("/"): node for path, node in nodes.items() if path.startswith(f"{group}/")}
-    return {"": nodes[group], **found} if group in nodes else {}
-
-
-def _nodes_of(root: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The consolidated metadata of a root; empty where it has none."""
-    consolidated = root.get("consolidated_metadata") or {}
-    return dict(consolidated.get("metadata") or {})
 
 
 def open_store(url: str) -> Store:
@@ -411,7 +382,7 @@ def open_store(url: str) -> Store:
         Not a store of nsdflow, or one of a newer schema.
     """
     where = str(local_path(url)) if is_local(str(url)) else str(url).rstrip("/")
-    root = _root_metadata(where)
+    root = read_root(where)
     attributes = {name: value for name, value in root.get("attributes", {}).items() if name != SEAL}
     if SCHEMA not in attributes:
         raise StoreError(f"{where}: a Zarr group, but not an nsdflow store; `nsdflow ingest` makes one")
@@ -421,18 +392,4 @@ def open_store(url: str) -> Store:
             "upgrade nsdflow, or ingest again with this one"
         )
     survive_forks()
-    return Store(where, tuple(attributes["subjects"]), attributes, _nodes_of(root))
-
-
-def _root_metadata(url: str) -> dict[str, Any]:
-    try:
-        root = read_metadata(f"{url}/zarr.json")
-    except (FileNotFoundError, NotADirectoryError):
-        building = f"{url}.building"
-        unfinished = exists(building)
-        hint = f"{building} is an unfinished build of it, `nsdflow ingest` with the same settings continues"
-        raise MissingDataError(
-            f"{url}: no store there; {hint if unfinished else '`nsdflow ingest` makes one'}"
-        ) from None
-    check_seal(root, f"{url}/zarr.json", "ingest again")
-    return root
+    return Store(where, tuple(attributes["subjects"]), attributes, root)

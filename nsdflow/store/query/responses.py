@@ -10,12 +10,16 @@ from time import sleep
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
+import xarray as xr
 
-from nsdflow.errors import StoreError
+from nsdflow.errors import MissingDataError, StoreError
+from nsdflow.io.folders import exists, list_folder
 from nsdflow.io.read import read_metadata
+from nsdflow.io.seal import check_seal
 from nsdflow.names import BETAS_SCALE
 from nsdflow.store.chunks import read_region
-from nsdflow.store.coordinates import read_coordinate
+from nsdflow.store.coordinates import late_coordinates, read_coordinate
+from nsdflow.store.query.indexes import trial_coordinates
 from nsdflow.store.query.zscoring import ZSCORINGS
 from nsdflow.store.shards import open_sharded, parse_sharded
 
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
     from nsdflow.store.shards import Index, ShardedArray
 
-__all__ = ["SubjectArrays", "read_images", "read_node", "read_responses"]
+__all__ = ["SubjectArrays", "open_subject", "read_images", "read_responses", "read_root"]
 
 Read = TypeVar("Read")
 State = TypeVar("State")
@@ -57,7 +61,7 @@ class SubjectArrays:
     @classmethod
     def open(cls, group: str) -> SubjectArrays:
         """Read the metadata of a group."""
-        return cls.parse(group, {name: read_node(f"{group}/{name}".rstrip("/")) for name in ("", *ARRAYS)})
+        return cls.parse(group, {name: _read_node(f"{group}/{name}".rstrip("/")) for name in ("", *ARRAYS)})
 
     @classmethod
     def parse(cls, group: str, nodes: Mapping[str, Mapping[str, Any]]) -> SubjectArrays:
@@ -69,7 +73,7 @@ class SubjectArrays:
 
     def current(self) -> SubjectArrays:
         """The same if nothing changed, otherwise the arrays as they are now."""
-        same = _state(read_node(self.group)) == (self.sessions, self.origin)
+        same = _state(_read_node(self.group)) == (self.sessions, self.origin)
         return self if same else SubjectArrays.open(self.group)
 
     def translate(self, trials: Index, now: SubjectArrays) -> Index:
@@ -144,7 +148,7 @@ def _steady(look: Callable[[], State], read: Callable[[State], Read]) -> Read:
     raise StoreError("the store changes all the time; run again when nothing is added to it")
 
 
-def read_node(url: str) -> dict[str, Any]:
+def _read_node(url: str) -> dict[str, Any]:
     """Metadata of a group or an array.
 
     Raises
@@ -162,6 +166,70 @@ def _state(node: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
     attributes = dict(node.get("attributes", {}))
     sessions = tuple(attributes.pop("sessions", ()))
     return sessions, json.dumps(attributes, sort_keys=True)
+
+
+def read_root(url: str) -> dict[str, Any]:
+    """Metadata of a store, which hold those of all its groups and arrays.
+
+    Raises
+    ------
+    MissingDataError
+        Nothing is there, or only an unfinished build.
+    StoreError
+        They are damaged.
+    """
+    try:
+        root = read_metadata(f"{url}/zarr.json")
+    except (FileNotFoundError, NotADirectoryError):
+        building = f"{url}.building"
+        hint = f"{building} is an unfinished build of it, `nsdflow ingest` with the same settings continues"
+        raise MissingDataError(
+            f"{url}: no store there; {hint if exists(building) else '`nsdflow ingest` makes one'}"
+        ) from None
+    check_seal(root, f"{url}/zarr.json", "ingest again")
+    return root
+
+
+def open_subject(root: Mapping[str, Any], store: str, group: str) -> tuple[SubjectArrays, xr.Dataset]:
+    """Arrays and coordinates of a subject, by the metadata in the root; they are read again if the store has grown.
+
+    Parameters
+    ----------
+    root : mapping
+        Metadata of the store when it was opened.
+    store : str
+        Path or URL of the store.
+    group : str
+        ``"subj01"``.
+
+    Raises
+    ------
+    StoreError
+        The group is missing or damaged, or the root describes another one.
+    """
+    url = f"{store}/{group}"
+    for _ in range(3):
+        nodes = _nodes_below(root, group) or _nodes_of_folder(url)
+        arrays = SubjectArrays.parse(url, nodes)
+        if arrays.current() is arrays:
+            variables, attributes = late_coordinates(url, nodes[""], nodes, arrays.read_coordinate)
+            attributes.pop("sessions", None)  # it would stay after a selection of some of them
+            return arrays, xr.Dataset(coords=trial_coordinates(variables), attrs=attributes)
+        root = read_root(store)
+    raise StoreError(f"{store}: its root does not describe {group}; it is damaged, ingest again")
+
+
+def _nodes_below(root: Mapping[str, Any], group: str) -> dict[str, Mapping[str, Any]]:
+    """Consolidated metadata of a group (by the name ``""``) and of what is in it, by name; empty where there are none."""
+    nodes = (root.get("consolidated_metadata") or {}).get("metadata") or {}
+    found = {path.removeprefix(f"{group}/"): node for path, node in nodes.items() if path.startswith(f"{group}/")}
+    return {"": nodes[group], **found} if group in nodes else {}
+
+
+def _nodes_of_folder(url: str) -> dict[str, Mapping[str, Any]]:
+    """The same of a store without consolidated metadata."""
+    names = [name for name in list_folder(url) if exists(f"{url}/{name}/zarr.json")]
+    return {name: _read_node(f"{url}/{name}".rstrip("/")) for name in ("", *names)}
 
 
 def read_responses(rows: Index, columns: Index, *, arrays: SubjectArrays, zscore: str | bool) -> NDArray[np.float32]:
@@ -219,7 +287,7 @@ def read_images(rows: Index, ids: Index, *, images: ShardedArray) -> NDArray[np.
 
     def look() -> tuple[ShardedArray, bytes]:
         now = open_sharded(images.url)
-        named = "nsd_id" in str(read_node(group).get("attributes", {}).get("coordinates", "")).split()
+        named = "nsd_id" in str(_read_node(group).get("attributes", {}).get("coordinates", "")).split()
         known = read_coordinate(group, "nsd_id") if named else np.arange(now.shape[0])
         return now, known.tobytes()
 
