@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file that needs no network, no script and no other file."""
+"""The page of a run: one HTML file that needs no network and no other file."""
 
 from __future__ import annotations
 

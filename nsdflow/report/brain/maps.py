@@ -56,6 +56,15 @@ class BrainMap:
     limits: tuple[float, float] | None = None
     categories: tuple[str, ...] = field(default=())
 
+    def colour_limits(self) -> tuple[float, float]:
+        """Ends of the colours: ``limits``, or 0 (the 1st percentile if that is lower) to the 99th percentile."""
+        if self.limits is not None:
+            return self.limits
+        finite = self.values[np.isfinite(self.values)]
+        low, high = (float(end) for end in np.percentile(finite, [1, 99])) if finite.size else (0.0, 1.0)
+        low = min(0.0, low)
+        return low, high if high > low else low + 1
+
 
 def brain_maps(subject: xr.Dataset) -> list[BrainMap]:
     """All maps that the results of a subject hold."""

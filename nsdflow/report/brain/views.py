@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nsdflow.nsd.source import Source
 
-__all__ = ["View", "best_view", "flat_view", "slice_view", "surface_view"]
+__all__ = ["SurfaceMesh", "View", "best_view", "flat_view", "slice_view", "surface_meshes", "surface_view"]
 
 #: Pixels of a flat map from top to bottom.
 FLAT_HEIGHT_PIXELS: Final = 400
@@ -122,24 +122,64 @@ def surface_view(
     sides: tuple[str, ...] = ("lateral", "medial", "posterior", "ventral"),
 ) -> View:
     """A surface of both hemispheres, seen from several sides, one row per hemisphere."""
-    place, nsd = place_of(_one(array)), source_of(_one(array), source)
-    owner = _owner(place)
-    meshes = [read_surface(nsd, owner, h, surface) for h in HEMISPHERES]
-    voxel_of = _voxels_of_vertices(place, nsd, [len(mesh.vertices) for mesh in meshes])
+    meshes = surface_meshes(array, source, surface)
     step = max(float(np.ptp(mesh.vertices[:, 2])) for mesh in meshes) / SURFACE_HEIGHT_PIXELS
     rows = []
-    for hemisphere, mesh, own in zip(HEMISPHERES, meshes, voxel_of, strict=True):
-        gyri, normals = _gyri(nsd, owner, hemisphere), _normals(mesh.vertices, mesh.faces)
+    for hemisphere, mesh in zip(HEMISPHERES, meshes, strict=True):
+        normals = _normals(mesh.vertices, mesh.faces)
         row = []
         for side in sides:
             right, up = (np.array(axis, np.float64) for axis in _SIDES[side][hemisphere])
             facing = normals @ np.cross(right, up)
             seen = np.flatnonzero(facing > 0)
             plane = np.stack([mesh.vertices[seen] @ right, mesh.vertices[seen] @ up], axis=1)
-            light = gyri[seen] * (0.55 + 0.45 * facing[seen].astype(np.float32))
-            row.append(_Panel(plane, own[seen], light, f"{hemisphere} {side}", step).draw())
+            light = mesh.light[seen] * (0.55 + 0.45 * facing[seen].astype(np.float32))
+            row.append(_Panel(plane, mesh.voxel[seen], light, f"{hemisphere} {side}", step).draw())
         rows.append(row)
+    owner = _owner(place_of(_one(array)))
     return _compose(rows, f"The {surface} surface of {owner}; sulci are darker than gyri.")
+
+
+@dataclass(frozen=True)
+class SurfaceMesh:
+    """A surface of one hemisphere with what its vertices show.
+
+    Attributes
+    ----------
+    vertices, faces : numpy.ndarray
+        (vertex, 3) mm; (face, 3) int32.
+    voxel : numpy.ndarray
+        (vertex,) int32, position of the voxel in the array; -1 for none.
+    light : numpy.ndarray
+        (vertex,) float32: 1 on gyri, 0.75 in sulci.
+    """
+
+    vertices: NDArray[np.float64]
+    faces: NDArray[np.int32]
+    voxel: NDArray[np.int32]
+    light: NDArray[np.float32]
+
+
+def surface_meshes(
+    array: xr.DataArray | xr.Dataset, source: str | Source | None = None, surface: str = "inflated"
+) -> tuple[SurfaceMesh, ...]:
+    """A surface of the left and of the right hemisphere, with the voxel of each vertex.
+
+    Raises
+    ------
+    MissingDataError
+        A surface or a transform is missing.
+    SourceError
+        The surface has other vertices than the array.
+    """
+    place, nsd = place_of(_one(array)), source_of(_one(array), source)
+    owner = _owner(place)
+    meshes = [read_surface(nsd, owner, h, surface) for h in HEMISPHERES]
+    voxels = _voxels_of_vertices(place, nsd, [len(mesh.vertices) for mesh in meshes])
+    return tuple(
+        SurfaceMesh(mesh.vertices, mesh.faces, own, _gyri(nsd, owner, hemisphere))
+        for hemisphere, mesh, own in zip(HEMISPHERES, meshes, voxels, strict=True)
+    )
 
 
 def slice_view(array: xr.DataArray | xr.Dataset) -> View:

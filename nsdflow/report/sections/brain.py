@@ -9,6 +9,7 @@ from nsdflow.errors import NsdflowError
 from nsdflow.report import markup
 from nsdflow.report.brain.maps import brain_maps
 from nsdflow.report.brain.pictures import draw_map
+from nsdflow.report.brain.turning import turning_surface
 from nsdflow.report.brain.views import best_view
 from nsdflow.report.sections.record import Section
 
@@ -54,6 +55,17 @@ def _subject(name: str, data: xr.Dataset) -> str:
     return f"<p>{escape(view.note)}</p>{shown}{rest}"
 
 
+def _to_turn(run: Run) -> str:
+    """The surface of the first subject whose surface can be read."""
+    for name, data in run.subjects().items():
+        if "accuracy" in data and "flat_index" in data.coords:
+            try:
+                return f"<h3>{name}</h3>{turning_surface(data, brain_maps(data))}"
+            except NsdflowError:
+                continue  # the section above says what is missing
+    return ""
+
+
 SECTIONS = (
     Section(
         "On the brain",
@@ -61,5 +73,12 @@ SECTIONS = (
         "borders of visual areas. `nsdflow explore` opens the same maps with everything known of a voxel.",
         ("accuracy", "flat_index"),
         _on_the_brain,
+    ),
+    Section(
+        "The brain to turn",
+        "The inflated cortex of one subject, coarser than NSD's surfaces: each vertex shows one voxel of those that it "
+        "stands for. Grey: no voxel of the run; darker in sulci.",
+        ("accuracy", "flat_index"),
+        _to_turn,
     ),
 )

@@ -77,14 +77,12 @@ def _view(view: View) -> dict[str, Any]:
 
 
 def _map(found: BrainMap) -> dict[str, Any]:
-    finite = found.values[np.isfinite(found.values)]
     if found.categories:
         colours = [mpl.colors.to_rgb(colour) for colour in [*PALETTE, *PALETTE][: len(found.categories)]]
         limits = (0.0, float(len(found.categories)))
     else:
         colours = mpl.colormaps[found.cmap](np.arange(256))[:, :3].tolist()
-        low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
-        limits = found.limits or (min(0.0, float(low)), float(high) if high > low else float(low) + 1)
+        limits = found.colour_limits()
     return {
         "name": found.name, "label": found.label, "text": found.text, "limits": limits,
         "categories": list(found.categories), "values": pack(found.values.astype(np.float32)),
