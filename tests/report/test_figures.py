@@ -33,6 +33,25 @@ def pictures() -> xr.DataArray:
     return xr.DataArray(images, dims=("image", "channel", "y", "x"), coords={"nsd_id": ("image", np.arange(20) * 7)})
 
 
+def classes() -> xr.DataTree:
+    """Accuracy by class of image of two subjects; one class has too few images for a correlation."""
+    rng = np.random.default_rng(3)
+    names = ["shared images", "noise", "natural scenes", "imagery B"]
+    coords = {
+        "image_class": names, "experiment": ("image_class", ["main", "synthetic", "synthetic", "imagery"]),
+        "distribution": ("image_class", ["within", "outside", "within", "outside"]),
+    }  # fmt: skip
+    accuracy = rng.uniform(0, 0.6, (4, 9))
+    accuracy[2] = np.nan
+    variables = {
+        "class_accuracy": (("image_class", "voxel"), accuracy),
+        "class_ceiling": (("image_class", "voxel"), rng.uniform(0.5, 0.9, (4, 9))),
+        "conditions": ("image_class", [80, 12, 2, 6]),
+    }
+    subject = xr.Dataset(variables, coords)
+    return xr.DataTree.from_dict({"subj01": subject, "subj02": subject})
+
+
 def responses_to(images: xr.DataArray) -> xr.DataArray:
     order = np.random.default_rng(1).permutation(images.sizes["image"])
     return xr.DataArray(order * 0.1, dims="image", coords={"nsd_id": ("image", images["nsd_id"].values[order])})
@@ -69,6 +88,7 @@ DRAW: dict[str, Callable[[Trees], Figure]] = {
     "candidate_fields": lambda t: figures.candidate_fields(t["fwrf"]["candidates"]["rf"]),
     "chosen_lambdas": lambda t: figures.chosen_lambdas(t["fwrf"], tuple(np.geomspace(1e3, 1e6, 9))),
     "features_by_layer": lambda t: figures.features_by_layer(t["fwrf"]["subj01"].to_dataset()),
+    "accuracy_of_classes": lambda _: figures.accuracy_of_classes(classes()),
     "image_mosaic": lambda _: figures.image_mosaic(pictures(), responses_to(pictures()), label="predicted (degrees)"),
     "tuning_violins": lambda t: figures.tuning_violins(t["tuning"]),
     "band_variance": lambda t: figures.band_variance(t["banded_ridge"]),

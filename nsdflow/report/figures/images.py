@@ -83,10 +83,7 @@ def accuracy_of_classes(results: xr.DataTree, *, minimum: float = 0.1) -> Figure
         used = np.asarray(data["class_ceiling"].isel(image_class=0)) >= minimum
         keys = list(zip(data["experiment"].values.tolist(), data["image_class"].values.tolist(), strict=True))
         height = np.array([place[list(rows).index(key)] for key in keys]) + step * (number - (len(subjects) - 1) / 2)
-        accuracy, ceiling = (
-            np.nanmedian(np.where(used.any(), np.asarray(data[f"class_{what}"])[:, used], np.nan), axis=1)
-            for what in ("accuracy", "ceiling")
-        )
+        accuracy, ceiling = (_medians(np.asarray(data[f"class_{what}"])[:, used]) for what in ("accuracy", "ceiling"))
         axes.barh(height, ceiling, 0.8 * step, color=CEILING, alpha=0.35)
         axes.plot(accuracy, height, "o", color=colour, markersize=4.5, label=name)
     axes.axvline(0, color=INK, linewidth=0.7, zorder=0)
@@ -101,6 +98,12 @@ def accuracy_of_classes(results: xr.DataTree, *, minimum: float = 0.1) -> Figure
     axes.tick_params(axis="y", length=0)
     axes.legend(loc="lower left", bbox_to_anchor=(1.01, 0))
     return figure
+
+
+def _medians(rows: NDArray[Any]) -> list[float]:
+    """Median of the finite values of each row; NaN where there are none."""
+    finite = (row[np.isfinite(row)] for row in rows)
+    return [float(np.median(row)) if row.size else float("nan") for row in finite]
 
 
 def _places(experiments: list[str]) -> list[float]:
