@@ -28,6 +28,8 @@ import numpy as np
 IMAGES, FEATURES, VOXELS, REPEATS = 9_000, 20_000, 5_000, 3
 FULL = (10_000, 148_000, 52_000)
 LAMBDAS = np.geomspace(1e2, 1e6, 10)
+#: The same per feature, which are 7.4 times as many.
+LAMBDAS_FULL = np.geomspace(7.4e2, 7.4e6, 10)
 HOLDOUT = 0.1
 #: Features, or voxels, that are drawn and written at once.
 BLOCK = 2_000
@@ -86,8 +88,8 @@ def full(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     result = run("full", folder, 1, options)
     held = round(HOLDOUT * images)
     shape = RidgeShape(images, features, voxels, images, held)
-    planned = plan_memory(shape, problem(RidgeProblem, 1), double=False).bytes
-    train, count = images - held, len(LAMBDAS)
+    planned = plan_memory(shape, problem(RidgeProblem, LAMBDAS_FULL), double=False).bytes
+    train, count = images - held, len(LAMBDAS_FULL)
     work = 1.0 * images**2 * features  # the Gram matrix, half of a product
     work += count * (train**3 / 3 + 2.0 * train**2 * held + 2.0 * train * held * voxels)
     work += count * images**3 / 3 + 2.0 * images**2 * voxels
@@ -149,10 +151,10 @@ def write_trials(folder: Path) -> None:
     trials.flush()
 
 
-def problem(kind: Any, repeats: int) -> Any:
+def problem(kind: Any, lambdas: np.ndarray) -> Any:
     """Our settings: no intercept and no standardisation, as the data are standardised and the others do neither."""
     return kind(
-        tuple(LAMBDAS.tolist()), intercept=False, standardise=False, features_at_once=1024, voxels_at_once=1024,
+        tuple(lambdas.tolist()), intercept=False, standardise=False, features_at_once=1024, voxels_at_once=1024,
         lambdas_at_once=4,
     )  # fmt: skip
 
@@ -231,7 +233,7 @@ def ours(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     features, responses = OnDisk(place / "X.npy"), OnDisk(place / ("Y3.npy" if repeats > 1 else "Y.npy"))
     images = torch.arange(len(X)).repeat_interleave(repeats)
     folds = [images >= len(X) - held]
-    fitted = fit(features, responses, problem(RidgeProblem, repeats), images=images, folds=folds)
+    fitted = fit(features, responses, problem(RidgeProblem, LAMBDAS), images=images, folds=folds)
     few = np.ascontiguousarray(X[:50])
     return fitted.lambda_.numpy(), fitted.predict(few, features, features_at_once=1024).numpy()
 
@@ -253,7 +255,7 @@ def ours_full(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
                 file.write(memoryview(column).cast("B"))
 
         sources = OnDisk(folder / "X.npy"), OnDisk(folder / "Y.npy")
-        fitted = fit(*sources, problem(RidgeProblem, 1), folds=folds, write=write)
+        fitted = fit(*sources, problem(RidgeProblem, LAMBDAS_FULL), folds=folds, write=write)
     return fitted.lambda_.numpy(), np.empty(0)
 
 

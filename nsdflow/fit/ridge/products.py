@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -11,9 +12,9 @@ from nsdflow.errors import RunError
 from nsdflow.fit.ridge.cholesky import add_products_, make_tiles
 from nsdflow.fit.ridge.inputs import Columns, Statistics, as_tensor, blocks, standardised_columns
 
-__all__ = ["Precision", "accumulate", "cross_products", "float32_is_enough", "upper_norm"]
+__all__ = ["Precision", "accumulate", "cross_products", "float32_limit", "upper_norm"]
 
-#: ``auto`` is float32 if :func:`float32_is_enough`, else float64.
+#: ``auto`` is float32 if the norm is below :func:`float32_limit`, else float64.
 Precision = Literal["auto", "float32", "float64"]
 
 #: Largest float32 rounding error of the largest eigenvalue, in units of lambda, for predictions of a holdout.
@@ -32,6 +33,7 @@ def accumulate(
     dtype: torch.dtype,
     at_once: int,
     keep: bool = False,
+    limit: float = math.inf,
 ) -> tuple[Tensor | None, Statistics, Tensor | None]:
     """Accumulate X X' of all images over blocks of features, without holding X; or return X.
 
@@ -53,11 +55,14 @@ def accumulate(
         Features per block.
     keep : bool
         Return the standardised X instead of the products (the primal form).
+    limit : float
+        Frobenius norm of X X' above which the products are given up. The norm grows with every block of features, so
+        that a part of them can show that it exceeds the limit.
 
     Returns
     -------
     S : torch.Tensor or None
-        (image, image), with X X' in its upper triangle; None with ``keep``.
+        (image, image), with X X' in its upper triangle; None with ``keep``, and above the limit.
     statistics : Statistics
         Mean and standard deviation (feature,).
     X : torch.Tensor or None
@@ -75,7 +80,7 @@ def accumulate(
     mean, std = torch.empty(count, dtype=kind), torch.empty(count, dtype=kind)
     tiles = make_tiles(torch.ones(images, dtype=torch.bool))
     straight = bool((order == torch.arange(images)).all())
-    for columns in blocks(count, at_once):
+    for number, columns in enumerate(blocks(count, at_once), 1):
         values = as_tensor(features[:, columns])
         values = values.clone() if straight else values[order]
         if not bool(values.sum().isfinite()) and not bool(values.isfinite().all()):
@@ -88,6 +93,9 @@ def accumulate(
             X[:, columns] = values
         if S is not None:
             add_products_(S, values.to(dtype), tiles)
+            power_of_two = number & (number - 1) == 0
+            if (columns.stop == count or power_of_two) and limit < math.inf and upper_norm(S) > limit:
+                return None, Statistics(mean, std), X
     return S, Statistics(mean, std), X
 
 
@@ -112,12 +120,12 @@ def upper_norm(S: Tensor) -> float:
     return float((total + float(S.diagonal().double().square().sum())) ** 0.5)
 
 
-def float32_is_enough(norm: float, smallest: float, *, closed: bool = False) -> bool:
-    """Whether a system with this norm can be factored in float32 with ``smallest``, the smallest lambda.
+def float32_limit(smallest: float, *, closed: bool = False) -> float:
+    """Return the largest norm of a system that can be factored in float32 with ``smallest``, the smallest lambda.
 
     The rounding error of a factorisation is relative to the largest eigenvalue, which the norm bounds. The error must
     be well below lambda, which dominates the small directions. ``closed`` applies the stricter limit of leave-one-out
     and generalised cross-validation.
     """
     allowed = FLOAT32_ROUNDING_CLOSED if closed else FLOAT32_ROUNDING
-    return torch.finfo(torch.float32).eps * norm <= allowed * smallest
+    return allowed * smallest / torch.finfo(torch.float32).eps

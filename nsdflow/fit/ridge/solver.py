@@ -8,6 +8,7 @@ request.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nsdflow.fit.ridge.inputs import Columns, Observations, Statistics, as_tensor, blocks, take_columns
-from nsdflow.fit.ridge.products import Precision, accumulate, cross_products, float32_is_enough, upper_norm
+from nsdflow.fit.ridge.products import Precision, accumulate, cross_products, float32_limit
 from nsdflow.fit.ridge.selection import (
     CLOSED,
     Folds,
@@ -233,7 +234,7 @@ def make_system(
     smallest = min(problem.lambdas) / float(counts.max())
     closed = problem.selection.method in CLOSED
 
-    def gather(dtype: torch.dtype) -> tuple[Tensor | None, Statistics, Tensor | None]:
+    def gather(dtype: torch.dtype, limit: float = math.inf) -> tuple[Tensor | None, Statistics, Tensor | None]:
         return accumulate(
             features,
             order,
@@ -243,16 +244,16 @@ def make_system(
             dtype=dtype,
             at_once=problem.features_at_once,
             keep=form == "primal",
+            limit=limit,
         )
 
     dtype = torch.float64 if problem.precision == "float64" else torch.float32
-    S, statistics, X = gather(dtype)
-    norm = upper_norm(S) if S is not None else float(X.square().sum(dtype=torch.float64)) if X is not None else 0.0
-    if problem.precision == "auto" and not float32_is_enough(norm, smallest, closed=closed):
+    limit = float32_limit(smallest, closed=closed) if problem.precision == "auto" else math.inf
+    S, statistics, X = gather(dtype, limit)
+    if S is None and X is None:
+        S, statistics, X = gather(dtype := torch.float64)
+    elif X is not None and float(X.square().sum(dtype=torch.float64)) > limit:
         dtype = torch.float64
-        if S is not None:
-            del S
-            S, statistics, X = gather(dtype)
     if X is not None:
         return PrimalSystem(X, dtype, intercept=problem.intercept), statistics
     assert S is not None

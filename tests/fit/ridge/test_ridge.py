@@ -22,7 +22,7 @@ from nsdflow.fit.ridge.cholesky import (
     solve_,
     symmetric_times,
 )
-from nsdflow.fit.ridge.products import float32_is_enough
+from nsdflow.fit.ridge.products import float32_limit
 from nsdflow.fit.ridge.selection import make_folds
 
 LAMBDAS = tuple(float(strength) for strength in np.geomspace(1.0, 1e4, 9))
@@ -185,9 +185,8 @@ def test_collinear_features_ask_for_float64() -> None:
     plain = fit(X, Y, RidgeProblem(lambdas, LambdaSelection("loo"), precision="float32"))
     wrong = (plain.loss[0] / exact.loss[0] - 1).abs().max()
     assert wrong > 1e-3, "otherwise float32 would have been enough, and this test shows nothing"
-    assert float32_is_enough(1e4, 1.0)
-    assert not float32_is_enough(1e6, 1.0)
-    assert not float32_is_enough(1e5, 1.0, closed=True)
+    assert 1e4 < float32_limit(1.0) < 1e6
+    assert float32_limit(1.0, closed=True) < 1e5
 
 
 def test_against_himalaya() -> None:
@@ -245,3 +244,24 @@ def test_constant_features_have_no_weight() -> None:
     X[:, 4] = 7.3
     weights, _ = fit(X, Y, RidgeProblem(LAMBDAS)).weights(X)
     assert (weights[4] == 0).all()
+
+
+def test_float32_products_are_given_up_as_soon_as_they_cannot_do() -> None:
+    X, _, Y = planted(30, 64)
+    read: list[int] = []
+
+    class Counted:
+        shape = tuple(X.shape)
+
+        def __getitem__(self, key: tuple[slice, slice]) -> torch.Tensor:
+            read.append(len(range(*key[1].indices(64))))
+            return X.float()[key]
+
+    problem = RidgeProblem((1e-5, 1.0), features_at_once=8, form="dual")
+    found = fit(Counted(), Y.float(), problem)
+    assert read.count(8) == 9, "eight blocks in float64, after one in float32"
+    read.clear()
+    fit(Counted(), Y.float(), RidgeProblem((10.0, 1e3), features_at_once=8, form="dual"))
+    assert read.count(8) == 8
+    exact = fit(X, Y, RidgeProblem((1e-5, 1.0), precision="float64", form="dual"))
+    assert torch.equal(found.lambda_, exact.lambda_)
