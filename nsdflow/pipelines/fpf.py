@@ -19,18 +19,20 @@ from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.models.gnet import FrozenEncoder, level_shapes
 from nsdflow.models.networks import open_network, record_of, sketch_network
 from nsdflow.models.networks.levels import channel_moments, group_layers, select_channels
+from nsdflow.models.networks.travel import pack_network
+from nsdflow.models.saved.parts import pack_about
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.networks import NetworkName, pretrained
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, report_activity, run_training
+from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
 from nsdflow.store import open_store
 
 if TYPE_CHECKING:
     from nsdflow.models.networks.network import Network
     from nsdflow.pipelines.gnet.training import TrainingData
-    from nsdflow.runs.folder import RunFolder
 
 __all__ = ["FpfPipeline", "build_encoder", "plan_fpf", "train_fpf"]
 
@@ -99,11 +101,11 @@ class FpfJob:
     folder: str
 
 
-@task("fpf.train", version=1)
+@task("fpf.train", version=2)
 def train_fpf(job: FpfJob) -> dict[str, Any]:
     """Train every voxel's pooling fields and weights on the frozen features.
 
-    The run keeps the channels that it read: ``channels.0`` ..., one tensor per level.
+    The run keeps the channels that it read, ``channels.0`` ..., one tensor per level, and the network.
     """
     config = job.pipeline
     report_activity(config, JOINT, "reading data")
@@ -121,6 +123,10 @@ def train_fpf(job: FpfJob) -> dict[str, Any]:
         if name.startswith(("readouts.", "final.readouts."))
     }
     state |= {f"channels.{level}": channels for level, channels in enumerate(encoder.channels or ())}
+    network = network_of(config)
+    about, tensors = pack_network(network)
+    state |= pack_about({"kind": "fpf", "network": about}) | {f"network.{name}": one for name, one in tensors.items()}
+    RunFolder(job.folder).add_to_record(network=network.identity())
     write_part(job.folder, JOINT, results, state)
     return {"best_epoch": result.best_epoch, "best_score": result.best_score, "precision": result.precision}
 

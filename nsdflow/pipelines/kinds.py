@@ -101,11 +101,13 @@ KINDS: Final[Mapping[str, Kind]] = {
             "ridge",
             settings_at=f"{_PIPELINES}.ridge.settings:RidgePipeline",
             planner_at=f"{_PIPELINES}.ridge.tasks:plan_ridge",
+            predictor_at=f"{_PREDICTORS}:RIDGE",
         ),
         Kind(
             "banded_ridge",
-            settings_at=f"{_PIPELINES}.banded:BandedRidgePipeline",
-            planner_at=f"{_PIPELINES}.banded:plan_banded",
+            settings_at=f"{_PIPELINES}.banded.settings:BandedRidgePipeline",
+            planner_at=f"{_PIPELINES}.banded.tasks:plan_banded",
+            predictor_at=f"{_PREDICTORS}:BANDED",
         ),
         Kind(
             "semantic",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from nsdflow.io.folders import exists
 from nsdflow.io.write import write_text
-from nsdflow.models.saved import LOADABLE_KINDS
 from nsdflow.runs.folder import read_record
 from nsdflow.runs.results import open_run
 
@@ -45,7 +45,8 @@ def describe_run(run: str) -> str:
         f"- store: {record.get('store', {}).get('identity', 'unknown')}",
     ]
     if pipeline.get("features"):
-        lines.append(f"- features: {pipeline['features']}, weights {pipeline.get('feature_weights') or 'published'}")
+        lines.append(f"- features: {pipeline['features']}")
+    lines += [_network_line(network) for network in _networks(record.get("network"))]
     if protocol := pipeline.get("protocol"):
         lines.append(f"- protocol `{protocol}`: {LEAKS.get(str(protocol), 'see the documentation')}")
     subjects = {key: node.to_dataset() for key, node in tree.children.items() if "voxel" in node.sizes}
@@ -57,7 +58,7 @@ def describe_run(run: str) -> str:
             *table,
         ]
         lines += ["", "Accuracy is the correlation with single trials of images that were not used for training."]
-    if kind in LOADABLE_KINDS:
+    if exists(f"{run.rstrip('/')}/model.safetensors"):
         lines += [
             "",
             "```python",
@@ -72,6 +73,18 @@ def describe_run(run: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _networks(said: Any) -> list[dict[str, Any]]:
+    """The networks that a run recorded: none, one, or several by the name of their features."""
+    if not isinstance(said, dict):
+        return []
+    return [said] if "name" in said else [one for one in said.values() if isinstance(one, dict)]
+
+
+def _network_line(network: dict[str, Any]) -> str:
+    layers, sha = ", ".join(map(str, network.get("layers", ()))), str(network.get("weights_sha256", ""))[:12]
+    return f"- network: {network['name']} ({network.get('version')}), layers {layers}, weights {network.get('weights')}, SHA-256 {sha}..."
 
 
 def _row(subject: str, data: xr.Dataset) -> str:

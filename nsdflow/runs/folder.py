@@ -26,7 +26,8 @@ __all__ = ["RunFolder", "read_record"]
 
 #: What tasks and drivers write in the folder, by which a link could lead out of it.
 WRITTEN: Final = (
-    "run.yaml", "results.zarr", "model.safetensors", "checkpoint", "parts", "features", "tasks", "plan.json",
+    "run.yaml", "results.zarr", "model.safetensors", "projection.safetensors", "coefficients", "weights.zarr",
+    "checkpoint", "parts", "features", "tasks", "plan.json",
     "log.jsonl", "performance.html", "report.html",
 )  # fmt: skip
 
@@ -80,6 +81,17 @@ class RunFolder:
                 f"{url}: damaged, no pipeline or store in it; restore it, or delete the folder and run again"
             )
         return record
+
+    def add_to_record(self, **entries: Any) -> None:
+        """Add entries to ``run.yaml``, such as the network that a task has opened; without the file, do nothing.
+
+        Raises
+        ------
+        RunError
+            ``run.yaml`` is damaged.
+        """
+        if self.exists("run.yaml"):
+            write_text(self.url("run.yaml"), yaml.safe_dump({**self.record(), **entries}, sort_keys=False))
 
     def begin(self, pipeline: PipelineBase, store: str) -> None:
         """Write ``run.yaml``, or check that the existing one describes the same run.

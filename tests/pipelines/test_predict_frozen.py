@@ -23,6 +23,7 @@ from nsdflow.models.networks.weights import ALEXNET_SHAPES
 from nsdflow.models.pooling import pooling_weights
 from nsdflow.pipelines.predict.predictors import load_predictor
 from nsdflow.runs.folder import RunFolder
+from tests.alone import predict_alone
 
 BLOCKS: Mapping[str, Any] = {"images_per_task": 40, "batch_size": 20, "threads": 1}
 FWRF: Mapping[str, Any] = {
@@ -141,7 +142,7 @@ def test_mistakes_are_one_clear_line(runs: dict[str, xr.DataTree], small_store: 
     with pytest.raises(RunError, match=r"fitted on images of 67 pixels, not 99; use the store"):
         predictor.check_size(torch.zeros(1, 3, 99, 99, dtype=torch.uint8))
     nsdflow.run("predict", **where, name="first", model="gabor_fwrf", subjects=[2], **BLOCKS)
-    with pytest.raises(RunError, match="is a run of kind predict; one of kind gnet or fpf or fwrf is needed"):
+    with pytest.raises(RunError, match="is a run of kind predict; one of kind gnet or fpf or fwrf or ridge or "):
         nsdflow.run("predict", **where, name="second", model="first", **BLOCKS)
 
 
@@ -155,3 +156,17 @@ def test_runs_of_before_say_what_they_lack(
     )
     with pytest.raises(RunError, match="does not say which channels it reads; run it again"):
         load_predictor(RunFolder(f"{folder}/gabor_fwrf"), "subj01")
+
+
+@pytest.mark.parametrize("name", ["gabor_fwrf", "alexnet_fwrf", "alexnet_fpf"])
+def test_a_saved_model_predicts_alone(
+    name: str, runs: dict[str, xr.DataTree], small_store: str, tmp_path: Path
+) -> None:
+    run = f"{runs[name].attrs['folder']}/{name}"
+    images = torch.from_numpy(nsdflow.open_store(small_store).images().values[:6])
+    expected = load_predictor(RunFolder(run), "subj01").predict(images, batch_size=6)
+    np.testing.assert_allclose(predict_alone(run, "subj01", images, tmp_path), expected, atol=1e-3 * expected.std())
+    network = RunFolder(run).record()["network"]
+    assert network["name"] == name.partition("_")[0]
+    assert len(network["weights_sha256"]) == 64
+    assert "nsdflow.load_model" in Path(run, "README.md").read_text()

@@ -139,7 +139,7 @@ def test_a_plan_that_cannot_fit_says_what_would(small_store: str, tmp_path: Path
 def test_a_planted_layer_and_its_weights_are_found() -> None:
     """Responses are linear in one layer of a random network: that layer wins, and its weights come back."""
     from nsdflow.models.networks import open_network
-    from nsdflow.pipelines.features.reduce import reduce_output
+    from nsdflow.models.networks.reduce import reduce_output
 
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (400, 3, 63, 63), dtype=torch.uint8, generator=generator)

@@ -18,7 +18,7 @@ __all__ = ["default_layers", "hooked", "load_weights", "open_own"]
 
 
 def hooked(
-    name: str, module: nn.Module, layers: Sequence[str] | None, preprocessing: Preprocessing, **about: str
+    name: str, module: nn.Module, layers: Sequence[str] | None, preprocessing: Preprocessing, **about: Any
 ) -> Network:
     """Build a network whose layers are modules by their dotted names; :func:`default_layers` if None.
 
@@ -113,4 +113,4 @@ def open_own(name: str, weights: str | None, seed: int, layers: Sequence[str] | 
     preprocessing = getattr(module, "preprocessing", IMAGENET)
     own_layers = layers or getattr(module, "layers", None)
     own_layers = own_layers if isinstance(own_layers, list | tuple) else None
-    return hooked(name, module, own_layers, preprocessing, weights=weights or "its own", version=torch.__version__)
+    return hooked(name, module, own_layers, preprocessing, weights=weights or "its own", version=f"torch {torch.__version__}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from nsdflow.errors import MissingDataError, one_of
 from nsdflow.models.networks.hooks import hooked, load_weights
 from nsdflow.models.networks.network import Network, Preprocessing, seeded
 
-__all__ = ["open_open_clip", "open_timm", "open_torchvision", "open_transformers"]
+__all__ = ["open_open_clip", "open_timm", "open_torchvision", "open_transformers", "rebuild_transformers"]
 
 #: Resampling filters of Pillow, as preprocessor files number them.
 PILLOW = {2: "bilinear", 3: "bicubic"}
@@ -59,23 +59,37 @@ def open_transformers(name: str, weights: str | None, seed: int, layers: Sequenc
         if weights != "random":
             load_weights(module, weights)
     preprocessing = _preprocessing(transformers, source, vision, weights)
+    return _transformers_network(name, module, vision, preprocessing, weights or source).only(layers)
+
+
+def rebuild_transformers(name: str, config: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> Network:
+    """Build the network of a saved model from its configuration and preprocessing, with any weights."""
+    transformers = library("transformers")
+    vision = transformers.AutoConfig.for_model(**config)
+    module = transformers.AutoModel.from_config(vision)
+    return _transformers_network(name, module, vision, Preprocessing(**preprocessing), "of a saved model")
+
+
+def _transformers_network(
+    name: str, module: nn.Module, config: Any, preprocessing: Preprocessing, weights: str
+) -> Network:
+    transformers = library("transformers")
 
     def run(module: nn.Module, images: Tensor) -> list[Tensor]:
         output = module(pixel_values=preprocessing(images), output_hidden_states=True)
         pooled = getattr(output, "pooler_output", None)
         return [*output.hidden_states, *([pooled.flatten(1)] if pooled is not None else [])]
 
-    names = _layer_names(vision, run, preprocessing, transformers)
-    network = Network(
+    return Network(
         name,
         module,
-        names,
+        _layer_names(config, run, preprocessing, transformers),
         run,
         preprocessing=preprocessing,
-        weights=weights or source,
+        weights=weights,
         version=f"transformers {transformers.__version__}",
+        config=json.loads(config.to_json_string(use_diff=False)),
     )
-    return network.only(layers)
 
 
 def _configuration(transformers: Any, source: str, weights: str | None) -> Any:

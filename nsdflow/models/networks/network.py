@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -78,6 +78,8 @@ class Network(nn.Module):
         Source of the weights.
     version : str
         Name and version of the library.
+    config : mapping, optional
+        Configuration of the module as JSON values, where its name alone does not determine its shape.
     """
 
     def __init__(
@@ -90,10 +92,11 @@ class Network(nn.Module):
         preprocessing: Preprocessing | None = None,
         weights: str = "none",
         version: str = "",
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.name, self.layers, self.preprocessing = name, tuple(layers), preprocessing
-        self.weights, self.version = weights, version
+        self.weights, self.version, self.config = weights, version, config
         self.module, self._run = module.eval().requires_grad_(False), run
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -131,6 +134,7 @@ class Network(nn.Module):
             preprocessing=self.preprocessing,
             weights=self.weights,
             version=self.version,
+            config=self.config,
         )
 
     def shapes(self, image_size: int) -> dict[str, tuple[int, ...]]:

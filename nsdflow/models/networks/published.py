@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from nsdflow.models.networks.gabor import PUBLISHED_FREQUENCIES, GaborPyramid
 from nsdflow.models.networks.network import Network, seeded
 from nsdflow.models.networks.weights import ALEXNET_SHAPES, ALEXNET_URL, load_alexnet_weights
 
-__all__ = ["open_alexnet", "open_gabor", "random_alexnet_weights"]
+__all__ = ["alexnet_of", "open_alexnet", "open_gabor", "random_alexnet_weights"]
 
 
 def open_alexnet(
@@ -22,9 +22,12 @@ def open_alexnet(
     """AlexNet with published, local or random weights."""
     random = weights == "random"
     state = random_alexnet_weights(seed) if random else load_alexnet_weights(weights, cache=cache)
-    source = weights or ALEXNET_URL
-    network = Network(name, AlexNet(state), ALEXNET_LAYERS, _call, weights=source, version="torchvision 1 (owt)")
-    return network.only(layers)
+    return alexnet_of(state, weights or ALEXNET_URL).only(layers)
+
+
+def alexnet_of(state: Mapping[str, Tensor], source: str) -> Network:
+    """AlexNet with the weights of a state dict in torchvision's key names."""
+    return Network("alexnet", AlexNet(state), ALEXNET_LAYERS, _call, weights=source, version="torchvision 1 (owt)")
 
 
 def open_gabor(name: str, weights: str | None, seed: int, layers: Sequence[str] | None) -> Network:

@@ -26,10 +26,11 @@ from nsdflow.io.folders import exists, list_folder, share_files
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.read import read_json
 from nsdflow.models.networks import open_network, record_of, sketch_network
+from nsdflow.models.networks.reduce import FeatureRows, Projection, feature_count, fit_pca
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import load_images
-from nsdflow.pipelines.features.reduce import Projection, feature_count, fit_pca, make_projection, reduce_output
 from nsdflow.pipelines.features.settings import FeaturesPipeline  # noqa: TC001  # a field of jobs
+from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.results import RESULTS, has_results
 from nsdflow.runs.tensors import load_tensors, save_tensors
 from nsdflow.store import Store, open_store
@@ -39,8 +40,7 @@ from nsdflow.store.verify import check_whole
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nsdflow.models.networks.network import Network
-    from nsdflow.runs.folder import RunFolder
+    from torch import Tensor
 
 __all__ = [
     "ImageBlockJob",
@@ -50,11 +50,14 @@ __all__ = [
     "create_arrays",
     "fit_projections",
     "group_of",
+    "open_rows",
     "plan_features",
     "publish_features",
     "share_features",
 ]
 
+#: A fitted PCA in the folder of the run. Features of other images need it.
+PROJECTION = "projection.safetensors"
 #: Features per inner chunk. A solver reads a multiple of it at once.
 CHUNK_FEATURES = 1024
 
@@ -99,9 +102,9 @@ def plan_features(pipeline: FeaturesPipeline, *, store: str, folder: RunFolder) 
         return Plan(title, folder.path, (share,), notes=(f"{twin} holds the same features; its files are linked",))
     counts = _counts(pipeline, opened)
     job = LayersJob(pipeline, store, folder.path, content)
-    files = sum(2 for _ in counts) + 2
-    tasks = [Task("create", create_arrays, job, "create", memory=Memory.with_torch(), files=files)]
-    network = record_of(pipeline.features).memory
+    network, files = record_of(pipeline.features).memory, 2 * len(counts) + 2
+    created = Memory.with_torch(network=network)
+    tasks = [Task("create", create_arrays, job, "create", memory=created, files=files)]
     width = 4 * sum(raw for raw, _ in counts.values())
     row = np.dtype(pipeline.dtype).itemsize * sum(kept for _, kept in counts.values())
     pixels = 3 * opened.images().sizes["x"] ** 2
@@ -173,10 +176,11 @@ def group_of(layer: str) -> str:
     return layer.replace("/", " per ")
 
 
-@task("features.create", version=1)
+@task("features.create", version=2)
 def create_arrays(job: LayersJob) -> dict[str, int]:
-    """Create each layer's group, with an array (image, feature) without values."""
+    """Record the network, and create each layer's group, with an array (image, feature) without values."""
     config, opened = job.pipeline, open_store(job.store)
+    RunFolder(job.folder).add_to_record(network=open_rows(config, None).network.identity())
     ids = image_ids(opened, config)
     counts = {layer: kept for layer, (_, kept) in _counts(config, opened).items()}
     path = _building(job.folder)
@@ -206,7 +210,7 @@ def create_arrays(job: LayersJob) -> dict[str, int]:
     return counts
 
 
-@task("features.project", version=1)
+@task("features.project", version=2)
 def fit_projections(job: LayersJob) -> dict[str, Any]:
     """Fit the PCA of each layer on images that no subject is validated on."""
     config, opened = job.pipeline, open_store(job.store)
@@ -216,14 +220,14 @@ def fit_projections(job: LayersJob) -> dict[str, Any]:
     training = np.setdiff1d(ids, np.concatenate(shared))
     drawn = np.random.default_rng(config.seed).permutation(training)[: config.pca_images]
     with torch_threads(config.threads, share=2):
-        features = _features(config, opened, np.sort(drawn), None)
+        features = _features(config, opened, np.sort(drawn), open_rows(config, None))
         components = int(config.projection[4:-1])
         state = {}
         for number, values in enumerate(features.values()):
             fitted = fit_pca(values, components)
             state[f"matrix.{number}"] = fitted.matrix
             state[f"mean.{number}"] = fitted.mean if fitted.mean is not None else values.new_zeros(values.shape[1])
-    save_tensors(f"{job.folder}/parts/projection.safetensors", state)
+    save_tensors(f"{job.folder}/{PROJECTION}", state)
     return {"images": len(drawn)}
 
 
@@ -232,9 +236,8 @@ def compute_block(job: ImageBlockJob) -> None:
     """Compute one block of images and write the files that hold its rows."""
     config, opened = job.pipeline, open_store(job.store)
     ids = image_ids(opened, config)[job.start : job.start + config.images_per_task]
-    state = load_tensors(f"{job.folder}/parts/projection.safetensors") if config.projection.startswith("pca") else None
     with torch_threads(config.threads, share=2):
-        features = _features(config, opened, ids, state, project=True)
+        features = _features(config, opened, ids, open_rows(config, job.folder))
     for layer, values in features.items():
         if not bool(values.isfinite().all()):
             row = int((~values.isfinite()).any(1).nonzero()[0, 0])
@@ -262,10 +265,14 @@ def publish_features(job: LayersJob) -> dict[str, Any]:
     return {"layers": layers}
 
 
-@task("features.share", version=1)
+@task("features.share", version=2)
 def share_features(job: ShareJob) -> dict[str, Any]:
     """Link the files of a finished run of the same content."""
     if not has_results(job.folder):
+        source, target = RunFolder(job.source), RunFolder(job.folder)
+        if source.exists(PROJECTION):
+            save_tensors(target.url(PROJECTION), load_tensors(source.url(PROJECTION)))
+        target.add_to_record(network=source.record().get("network"))
         aside = f"{job.folder}/parts/{RESULTS}" if is_local(job.folder) else f"{job.folder}/{RESULTS}"
         _share_tree(f"{job.source}/{RESULTS}", aside)
         if is_local(aside):
@@ -293,36 +300,41 @@ def _counts(config: FeaturesPipeline, store: Store) -> dict[str, tuple[int, int]
     return counts
 
 
-def _network(config: FeaturesPipeline) -> Network:
-    weights, cache = config.feature_weights, weights_cache()
-    return open_network(config.features, weights, layers=config.layers, seed=config.seed, cache=cache)
+def open_rows(config: FeaturesPipeline, folder: str | None) -> FeatureRows:
+    """The network of a features pipeline with its reductions, as a module from images to rows of features.
+
+    Parameters
+    ----------
+    config : FeaturesPipeline
+        Settings.
+    folder : str or None
+        Folder of the run, which holds a fitted PCA; None leaves the projection out.
+    """
+    network = open_network(
+        config.features, config.feature_weights, layers=config.layers, seed=config.seed, cache=weights_cache()
+    )
+    fitted = None
+    if folder is not None and config.projection.startswith("pca"):
+        state = load_tensors(f"{folder}/{PROJECTION}")
+        fitted = [Projection(state[f"matrix.{n}"], state[f"mean.{n}"]) for n in range(len(network.layers))]
+    return FeatureRows(
+        network,
+        spatial=config.spatial,
+        tokens=config.tokens,
+        projection="none" if folder is None else config.projection,
+        seed=config.seed,
+        fitted=fitted,
+        rounded=folder is not None and config.dtype == "float16",
+    )
 
 
 @torch.inference_mode()
-def _features(
-    config: FeaturesPipeline, store: Store, ids: NDArray[np.int64], state: Any, *, project: bool = False
-) -> dict[str, torch.Tensor]:
+def _features(config: FeaturesPipeline, store: Store, ids: NDArray[np.int64], rows: FeatureRows) -> dict[str, Tensor]:
     """Features (image, feature) float32 of some images by layer, on the CPU."""
     device = choose_device(config.device)
-    network = _network(config).to(device)
-    parts: list[list[torch.Tensor]] = [[] for _ in network.layers]
-    projections: list[Projection | None] | None = None
-    for batch in _batches(ids, config.batch_size):
-        outputs = network.outputs(torch.from_numpy(load_images(store, batch)).to(device))
-        values = [reduce_output(output, config.spatial, config.tokens).cpu() for output in outputs]
-        if project and projections is None:
-            projections = [
-                make_projection(config.projection, one.shape[1], config.seed + number, _fitted(state, number))[1]
-                for number, one in enumerate(values)
-            ]
-        for number, (part, one) in enumerate(zip(parts, values, strict=True)):
-            projection = None if projections is None else projections[number]
-            part.append(one if projection is None else projection(one))
-    return {layer: torch.cat(part) for layer, part in zip(network.layers, parts, strict=True)}
-
-
-def _fitted(state: Any, number: int) -> Projection | None:
-    return None if state is None else Projection(state[f"matrix.{number}"], state[f"mean.{number}"])
+    rows.to(device)
+    parts = [rows(torch.from_numpy(load_images(store, some)).to(device)) for some in _batches(ids, config.batch_size)]
+    return {layer: torch.cat(part) for layer, part in zip(rows.layers, zip(*parts, strict=True), strict=True)}
 
 
 def _batches(ids: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:

@@ -34,6 +34,7 @@ from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pool
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import xarray as xr
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FeatureFolder",
     "Sizes",
+    "candidate_numbers",
     "candidates_of",
     "layer_names",
     "network_of",
@@ -116,6 +118,13 @@ def candidates_of(config: FwrfPipeline) -> NDArray[np.floating[Any]]:
     """(candidate, 3) x, y, sigma."""
     grid = config.candidates
     return candidate_grid(log_spaced_sizes(grid.sizes, grid.smallest, grid.largest), spacing=grid.spacing)
+
+
+def candidate_numbers(config: FwrfPipeline, results: xr.Dataset) -> Tensor:
+    """(voxel,) number of each voxel's field in the grid; results hold fields rounded to float32."""
+    grid = candidates_of(config).astype(np.float32).tolist()
+    number = {tuple(field): index for index, field in enumerate(grid)}
+    return torch.tensor([number[tuple(field)] for field in results["rf"].values.tolist()])
 
 
 def sizes_of(config: FwrfPipeline, image_size: int) -> Sizes:

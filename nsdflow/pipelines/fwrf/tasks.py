@@ -17,13 +17,24 @@ from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, pre
 from nsdflow.fit.fwrf.trials import sum_trials
 from nsdflow.fit.statistics import correlation
 from nsdflow.fit.streams import seed_of
+from nsdflow.models.networks import record_of
+from nsdflow.models.networks.travel import pack_network
+from nsdflow.models.saved.parts import pack_about
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import check_voxels, listed_images, load_images
 from nsdflow.pipelines.common.evaluation import validation_accuracy
-from nsdflow.pipelines.fwrf.features import FeatureFolder, layer_names, network_of, sizes_of
+from nsdflow.pipelines.fwrf.features import (
+    FeatureFolder,
+    candidate_numbers,
+    candidates_of,
+    layer_names,
+    network_of,
+    sizes_of,
+)
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.gnet.training import load_split
-from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
+from nsdflow.runs.folder import RunFolder
+from nsdflow.runs.parts import PublishPartsJob, open_parts, publish_parts, write_part
 from nsdflow.runs.tensors import load_tensors, save_tensors
 from nsdflow.store import Store, open_store
 
@@ -31,10 +42,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nsdflow.pipelines.common.data import SubjectTrials
-    from nsdflow.runs.folder import RunFolder
 
-__all__ = ["FeaturesJob", "FitJob", "compute_features", "create_features", "plan_fwrf", "search_block", "solve_subject"]
+__all__ = [
+    "FeaturesJob",
+    "FitJob",
+    "PublishFwrfJob",
+    "compute_features",
+    "create_features",
+    "plan_fwrf",
+    "publish_fwrf",
+    "search_block",
+    "solve_subject",
+]
 
+#: Arrays of the results that a saved model consists of, besides the fields.
+WEIGHTS = ("weights", "bias", "feature_mean", "feature_std")
 #: Images per block of features.
 BLOCK_IMAGES = 256
 #: Largest number of bytes for the blocks of a search or a solution on a CPU. On a GPU they use the free memory.
@@ -109,11 +131,11 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
         fits += [*searches, solution]
     publish = Task(
         "publish",
-        publish_parts,
-        PublishPartsJob(folder.path, store, tuple(subjects)),
+        publish_fwrf,
+        PublishFwrfJob(pipeline, store, folder.path, tuple(subjects)),
         "publish",
         after=tuple(f"solve-{subject}" for subject in subjects),
-        memory=Memory.with_torch(),
+        memory=Memory.with_torch(network=record_of(pipeline.features).memory),
     )
     note = (
         f"{features.sizes.candidates} candidates x {pipeline.lambdas} lambdas, features kept as {features.sizes.kept}"
@@ -142,6 +164,36 @@ class FitJob:
     subject: str
     start: int = 0
     """First candidate of the block."""
+
+
+@dataclass(frozen=True)
+class PublishFwrfJob:
+    """The results of all subjects."""
+
+    pipeline: FwrfPipeline
+    store: str
+    folder: str
+    subjects: tuple[str, ...]
+
+
+@task("fwrf.publish", version=1)
+def publish_fwrf(job: PublishFwrfJob) -> dict[str, Any]:
+    """Keep network and readouts of all subjects in ``model.safetensors``, and publish."""
+    config, folder = job.pipeline, RunFolder(job.folder)
+    network, names = network_of(config), layer_names(config)
+    about, tensors = pack_network(network)
+    said = {"kind": "fwrf", "subjects": list(job.subjects), "nonlinearity": config.nonlinearity, "network": about}
+    state = pack_about(said) | {f"network.{name}": tensor for name, tensor in tensors.items()}
+    for subject, tree in open_parts(job.folder, job.subjects).items():
+        results = tree[subject].to_dataset().load()
+        fields = torch.from_numpy(candidates_of(config))[candidate_numbers(config, results)]
+        values = {name: torch.from_numpy(results[name].values) for name in WEIGHTS}
+        layer = torch.tensor([names.index(name) for name in results["layer"].values.tolist()])
+        channels = {"layer": layer, "channel": torch.from_numpy(results["channel"].values)}
+        state |= {f"{subject}.{name}": tensor for name, tensor in {"rf": fields, **values, **channels}.items()}
+    save_tensors(folder.url("model.safetensors"), state)
+    folder.add_to_record(network=network.identity())
+    return publish_parts(PublishPartsJob(job.folder, job.store, job.subjects))
 
 
 @task("fwrf.create", version=1)

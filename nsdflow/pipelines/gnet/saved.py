@@ -11,7 +11,8 @@ import numpy as np
 from nsdflow.errors import MissingDataError, RunError, one_of
 from nsdflow.fit.gnet.evaluate import predict
 from nsdflow.models.gnet import level_shapes
-from nsdflow.models.saved import below, build_encoder, load_readouts
+from nsdflow.models.saved.gnet import build_encoder, load_readouts
+from nsdflow.models.saved.parts import below
 from nsdflow.pipelines.common.earlier import run_settings, voxels_of
 from nsdflow.pipelines.gnet.settings import GNetPipeline
 from nsdflow.runs.tensors import load_tensors
@@ -53,7 +54,9 @@ class SubjectModel:
             trunk.readout.to(device)
         return self
 
-    def predict(self, images: torch.Tensor, *, batch_size: int = 100) -> NDArray[np.float32]:
+    def predict(
+        self, images: torch.Tensor, *, batch_size: int = 100, nsd_id: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         """Predictions (image, voxel) of images (image, 3, y, x), uint8, for all voxels of the run."""
         whole = np.empty((len(images), self.voxels.sizes["voxel"]), np.float32)
         for trunk in self.trunks:

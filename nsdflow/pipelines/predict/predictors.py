@@ -14,28 +14,42 @@ from nsdflow.fit.fwrf import FwrfResult, predict
 from nsdflow.models.gnet import FrozenEncoder
 from nsdflow.models.networks import NETWORKS
 from nsdflow.models.networks.levels import ChannelSelection
+from nsdflow.pipelines.banded.settings import BandedRidgePipeline
+from nsdflow.pipelines.banded.tasks import banded_model
 from nsdflow.pipelines.common.earlier import recorded_pipeline, run_settings, voxels_of
+from nsdflow.pipelines.features.settings import ANNOTATIONS
 from nsdflow.pipelines.fpf import FpfPipeline
 from nsdflow.pipelines.fpf import network_of as fpf_network
-from nsdflow.pipelines.fwrf.features import (
-    candidates_of,
-    layer_names,
-    network_of,
-)
+from nsdflow.pipelines.fwrf.features import candidate_numbers, candidates_of, layer_names, network_of
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline
 from nsdflow.pipelines.gnet.saved import SubjectModel, TrunkReadout, load_readouts, load_subject_model
 from nsdflow.pipelines.kinds import KINDS
+from nsdflow.pipelines.ridge.publish import linear_model
+from nsdflow.pipelines.ridge.settings import RidgePipeline
 from nsdflow.runs import open_run
 from nsdflow.runs.tensors import load_tensors
+from nsdflow.store import open_store
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from nsdflow.pipelines.ridge.coefficients import LinearModel
     from nsdflow.runs.folder import RunFolder
+    from nsdflow.store import Store
 
-__all__ = ["FwrfModel", "Predictor", "PredictorKind", "load_fpf", "load_fwrf", "load_predictor", "predictor_kind"]
+__all__ = [
+    "FwrfModel",
+    "Predictor",
+    "PredictorKind",
+    "load_banded",
+    "load_fpf",
+    "load_fwrf",
+    "load_predictor",
+    "load_ridge",
+    "predictor_kind",
+]
 
 
 _NO_CHANNELS: Final = "{}: made by an older nsdflow, and does not say which channels it reads; run it again"
@@ -54,10 +68,12 @@ class Predictor(Protocol):
     def check_size(self, images: Tensor) -> None:
         """Raise a RunError for images of another size than those of the training."""
 
-    def predict(self, images: Tensor, *, batch_size: int) -> NDArray[np.float32]:
+    def predict(
+        self, images: Tensor, *, batch_size: int, nsd_id: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         """Predictions (image, voxel) of images (image, 3, y, x), uint8, for all voxels of the run.
 
-        Images pass in batches of ``batch_size``. A batch gives the same bits wherever it begins in a longer list.
+        ``nsd_id`` (image,) are their ids if they are images of NSD; a run on features from a file needs them. Images pass in batches of ``batch_size``. A batch gives the same bits wherever it begins in a longer list.
         """
 
 
@@ -84,7 +100,9 @@ class FwrfModel:
             )
 
     @torch.no_grad()
-    def predict(self, images: Tensor, *, batch_size: int) -> NDArray[np.float32]:
+    def predict(
+        self, images: Tensor, *, batch_size: int, nsd_id: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         whole = np.empty((len(images), len(self.result.rf)), np.float32)
         for start in range(0, len(images), batch_size):
             maps = self.channels.of(self.network(images[start : start + batch_size].to(self.device)))
@@ -108,11 +126,9 @@ def load_fwrf(run: RunFolder, subject: str) -> FwrfModel:
     results = open_run(run.path)[subject].to_dataset().load()
     if "channel" not in results.coords:
         raise RunError(_NO_CHANNELS.format(run.path))
-    size, grid, names = int(results.attrs["image_size"]), candidates_of(config), layer_names(config)
+    size, grid = int(results.attrs["image_size"]), candidates_of(config)
+    candidate, names = candidate_numbers(config, results), layer_names(config)
     layer = np.array([names.index(name) for name in results["layer"].values.tolist()])
-    # results hold fields rounded to float32; the grid has the exact ones
-    number = {tuple(field): index for index, field in enumerate(grid.astype(np.float32).tolist())}
-    candidate = torch.tensor([number[tuple(field)] for field in results["rf"].values.tolist()])
 
     def values(name: str) -> Tensor:
         return torch.from_numpy(results[name].values)
@@ -155,6 +171,43 @@ def load_fpf(run: RunFolder, subject: str) -> SubjectModel:
     return SubjectModel((TrunkReadout(config.name, encoder, readout, np.arange(voxels.sizes["voxel"])),), voxels)
 
 
+def load_ridge(run: RunFolder, subject: str) -> LinearModel:
+    """Load the coefficients of one subject of a finished ridge, with the networks of its features.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such run, or it is not finished; or the run of its features is gone.
+    RunError
+        If it is a run of another kind, or of an older nsdflow, which kept no coefficients.
+    SelectionError
+        If the run lacks the subject.
+    """
+    config, voxels = run_settings(run, RidgePipeline), voxels_of(run, subject)
+    _has_coefficients(run)
+    results = open_run(run.path)[subject].to_dataset().load()
+    return replace(linear_model(config, run, subject, results, _annotated(run, config.features)), voxels=voxels)
+
+
+def load_banded(run: RunFolder, subject: str) -> LinearModel:
+    """Load the coefficients of one subject of a finished banded ridge; see :func:`load_ridge`."""
+    config, voxels = run_settings(run, BandedRidgePipeline), voxels_of(run, subject)
+    _has_coefficients(run)
+    results = open_run(run.path)[subject].to_dataset().load()
+    store = _annotated(run, *(band.features for band in config.bands.values()))
+    return replace(banded_model(config, run, subject, results, store), voxels=voxels)
+
+
+def _annotated(run: RunFolder, *features: str) -> Store | None:
+    """The store of a run if its annotations are features."""
+    return open_store(run.record()["store"]["url"]) if ANNOTATIONS in features else None
+
+
+def _has_coefficients(run: RunFolder) -> None:
+    if not run.exists("coefficients"):
+        raise RunError(f"{run.path}: made by an older nsdflow, and keeps no coefficients; run it again")
+
+
 @dataclass(frozen=True)
 class PredictorKind:
     """Functions and memory with which runs of one kind predict."""
@@ -166,10 +219,14 @@ class PredictorKind:
 
 #: Bytes of the maps of the Gabor pyramid for a batch of 100 images, and their copies: more than AlexNet needs.
 GABOR_BYTES = 5 << 28
+#: Bytes of a network, blocks of features of the training images, and a block of coefficients.
+LINEAR_BYTES = 3 << 30
 
 GNET = PredictorKind(load_subject_model, 0)
 FPF = PredictorKind(load_fpf, NETWORKS["alexnet"].memory)
 FWRF = PredictorKind(load_fwrf, GABOR_BYTES)
+RIDGE = PredictorKind(load_ridge, LINEAR_BYTES)
+BANDED = PredictorKind(load_banded, LINEAR_BYTES)
 
 
 def predictor_kind(run: RunFolder) -> PredictorKind:

@@ -16,7 +16,7 @@ class PredictPipeline(PipelineBase):
 
     kind: Literal["predict"] = "predict"
     model: str = "gnet8j"
-    """The run that predicts, of kind gnet, fwrf or fpf: its name among the runs, or a path."""
+    """The run that predicts, of kind gnet, fwrf, fpf, ridge or banded_ridge: its name among the runs, or a path."""
     images: str = Field("subject", min_length=1)
     """``subject``: all images of each subject's list if the store holds them, otherwise those that the subject saw.
     ``all``: all images of the store. Otherwise a folder of PNG or JPEG files."""

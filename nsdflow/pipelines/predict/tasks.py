@@ -158,20 +158,23 @@ def create_predictions(job: CreateJob) -> dict[str, Any]:
     return {subject: dict(table.sizes) for subject, table in tables.items()}
 
 
-@task("predict.block", version=1)
+@task("predict.block", version=2)
 def predict_block(job: PredictJob) -> None:
     """Predict one block of images for one subject and write the file that holds its rows."""
     config, opened = job.pipeline, open_store(job.store)
     table = _image_table(config, opened, job.subject).isel(image=slice(job.start, job.start + config.images_per_task))
     if "file" in table:
-        pixels = read_pictures(Path(config.images), table["file"].values.tolist(), opened.images().sizes["x"])
+        ids, pixels = None, read_pictures(Path(config.images), table["file"].values.tolist(), opened.images().sizes["x"])
     else:
-        pixels = load_images(opened, table["nsd_id"].values)
+        ids = table["nsd_id"].values
+        pixels = load_images(opened, ids)
     images = torch.from_numpy(pixels)
     predictor = load_predictor(RunFolder(job.model), job.subject)
     predictor.check_size(images)
     with torch_threads(config.threads, share=2):
-        values = predictor.to(choose_device(config.device)).predict(images, batch_size=config.batch_size)
+        values = predictor.to(choose_device(config.device)).predict(
+            images, batch_size=config.batch_size, nsd_id=ids
+        )
     write_region(open_sharded(f"{_building(job.folder)}/{job.subject}/predictions"), (job.start, 0), values)
 
 

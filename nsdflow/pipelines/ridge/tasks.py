@@ -26,14 +26,16 @@ from nsdflow.fit.ridge.system import DualSystem, PrimalSystem
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import check_voxels
 from nsdflow.pipelines.common.evaluation import validation_accuracy
+from nsdflow.pipelines.features.settings import runs_named
 from nsdflow.pipelines.features.source import FeatureTable, open_features
+from nsdflow.pipelines.ridge.coefficients import MODEL_BYTES, TermPlace
 from nsdflow.pipelines.ridge.data import TrialSplit, read_block, read_split
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
+from nsdflow.pipelines.ridge.publish import PublishRidgeJob, part_name, publish_ridge, safe_name
 from nsdflow.pipelines.ridge.settings import RidgePipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.ridge.weights import create_weights, write_weights
-from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.parts import open_parts, write_part
+from nsdflow.runs.parts import write_part
 from nsdflow.runs.tensors import load_tensors, save_tensors
 from nsdflow.store import Store, open_store
 
@@ -42,7 +44,13 @@ if TYPE_CHECKING:
 
     from nsdflow.fit.ridge.system import System
 
-__all__ = ["GramJob", "PublishRidgeJob", "SolveJob", "form_system", "plan_ridge", "publish_ridge", "solve_block"]
+__all__ = [
+    "GramJob",
+    "SolveJob",
+    "form_system",
+    "plan_ridge",
+    "solve_block",
+]
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class GramJob:
     folder: str
     subject: str
     layer: str
+    number: int
+    """Number of the layer among those of the run."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +76,6 @@ class SolveJob:
     subject: str
     layer: str
     start: int
-
-
-@dataclass(frozen=True)
-class PublishRidgeJob:
-    """The results of all blocks."""
-
-    pipeline: RidgePipeline
-    store: str
-    folder: str
-    subjects: tuple[str, ...]
-    layers: tuple[str, ...]
-    voxels: tuple[int, ...]
-    """Voxels of each subject."""
 
 
 def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Plan:
@@ -98,7 +95,7 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
             where = (pipeline, store, folder.path, subject, layer)
             key = f"gram-{subject}-{number:03d}"
             reads = 4 * len(np.unique(design.nsd_id)) * table.count
-            tasks.append(Task(key, form_system, GramJob(*where), "gram", memory=memory, reads=reads))
+            tasks.append(Task(key, form_system, GramJob(*where, number), "gram", memory=memory, reads=reads))
             for start in range(0, query.shape[1], pipeline.voxels_per_task):
                 share = min(pipeline.voxels_per_task, query.shape[1] - start) / query.shape[1]
                 tasks.append(
@@ -112,9 +109,13 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
                         reads=int(share * query.bytes),
                     )
                 )
-    job = PublishRidgeJob(pipeline, store, folder.path, subjects, tuple(tables), tuple(counts))
+    size = 4 * sum(counts) * max(table.count for table in tables.values())
+    model = bool(runs_named(pipeline.features)) and (pipeline.weights or size <= MODEL_BYTES)
+    job = PublishRidgeJob(pipeline, store, folder.path, subjects, tuple(tables), tuple(counts), model)
     solved = tuple(one.key for one in tasks if one.stage == "solve")
-    tasks.append(Task("publish", publish_ridge, job, "publish", after=solved, memory=Memory.with_torch()))
+    images, block = len(design.images), min(pipeline.voxels_per_task, max(counts))
+    published = Memory.with_torch(coefficients=8 * images * block, model=4 * size if model else 0)
+    tasks.append(Task("publish", publish_ridge, job, "publish", after=solved, memory=published))
     forms = {choose_form(len(design.images), table.count) for table in tables.values()}
     note = (
         f"{' and '.join(sorted(forms))} form, {pipeline.lambdas} lambdas by {pipeline.lambda_by}; a task that does not "
@@ -169,6 +170,8 @@ def form_system(job: GramJob) -> dict[str, Any]:
     double = system.dtype == torch.float64
     state = {"mean": statistics.mean, "std": statistics.std, "double": torch.tensor(double)}
     save_tensors(f"{place}/statistics.safetensors", state)
+    images = design.images[order.numpy()]
+    TermPlace(job.folder, job.subject, job.number).keep_statistics(statistics, images, dual=form == "dual")
     return {"form": form, "precision": "float64" if double else "float32", "features": table.count}
 
 
@@ -199,6 +202,7 @@ def solve_block(job: SolveJob) -> dict[str, Any]:
         solve_voxels(system, observations, block.Y, problem, lambda_, receive)
         del system
         predictions = read_matrix(f"{place}/validation").float() @ coefficients + bias
+        write_matrix(f"{job.folder}/parts/coefficients/{part_name(job.subject, job.layer, job.start)}", coefficients)
         if config.weights:
             statistics = Statistics(state["mean"], state["std"])
             _write_weights(job, table, design, order, statistics, coefficients)
@@ -211,54 +215,9 @@ def solve_block(job: SolveJob) -> dict[str, Any]:
     for name, tensor in values.items():
         variables[name] = xr.DataArray(tensor.numpy().astype(np.float32), dims="voxel")
     results = xr.Dataset(variables).assign_coords(block.voxels.coords).assign_attrs(block.attrs)
-    write_part(job.folder, _part(job.subject, job.layer, job.start), {job.subject: results})
+    write_part(job.folder, part_name(job.subject, job.layer, job.start), {job.subject: results})
     at_bounds = int(((best == 0) | (best == len(problem.lambdas) - 1)).sum())
     return {"median_accuracy": float(results["accuracy"].median()), "lambdas_at_bounds": at_bounds}
-
-
-@task("ridge.publish", version=1)
-def publish_ridge(job: PublishRidgeJob) -> dict[str, Any]:
-    """Join blocks and layers, choose each voxel's best layer by its holdout loss, and publish."""
-    groups = {}
-    for subject, count in zip(job.subjects, job.voxels, strict=True):
-        starts = range(0, count, job.pipeline.voxels_per_task)
-        layers = []
-        for layer in job.layers:
-            parts = open_parts(job.folder, [_part(subject, layer, start) for start in starts])
-            datasets = [tree[subject].to_dataset().load() for tree in parts.values()]
-            layers.append(
-                datasets[0]
-                if len(datasets) == 1
-                else xr.concat(datasets, dim="voxel", data_vars="all", coords="minimal", combine_attrs="override")
-            )
-        groups[subject] = best_of_layers(layers, job.layers, job.pipeline.problem().lambdas)
-    write_results(job.folder, xr.DataTree.from_dict(groups))
-    return {"subjects": list(job.subjects)}
-
-
-def best_of_layers(results: list[xr.Dataset], layers: tuple[str, ...], lambdas: tuple[float, ...]) -> xr.Dataset:
-    """Results of each voxel's best layer, chosen by holdout loss, and scores of all layers.
-
-    Variables by voxel are those of the best layer. ``layer_accuracy``, ``layer_lambda`` and ``layer_holdout_loss``
-    (layer, voxel) have the values of all layers.
-    """
-    loss = np.stack([one["holdout_loss"].values for one in results])  # (layer, voxel)
-    best = np.nanargmin(np.nan_to_num(loss, nan=np.inf), axis=0)
-    chosen = {}
-    for name, variable in results[0].data_vars.items():
-        values = np.stack([one[name].values for one in results])
-        picked = np.take_along_axis(values, best.reshape(1, *([1] * (values.ndim - 2)), -1), axis=0)[0]
-        chosen[name] = xr.DataArray(picked, dims=variable.dims, attrs=variable.attrs)
-    for name in ("accuracy", "lambda", "holdout_loss"):
-        values = np.stack([one[name].values for one in results])
-        chosen[f"layer_{name}"] = xr.DataArray(values, dims=("layer", "voxel"), attrs=results[0][name].attrs)
-    coords = {
-        **results[0].coords,
-        "layer": ("layer", np.asarray(layers)),
-        "best_layer": ("voxel", np.asarray(layers)[best]),
-    }
-    attrs = {**results[0].attrs, "lambdas": list(lambdas)}
-    return xr.Dataset(chosen).assign_coords(coords).assign_attrs(attrs)
 
 
 def _prepared(
@@ -287,13 +246,4 @@ def _write_weights(
 
 
 def _place(job: GramJob | SolveJob) -> str:
-    return f"{job.folder}/parts/systems/{job.subject}-{_safe(job.layer)}"
-
-
-def _part(subject: str, layer: str, start: int) -> str:
-    return f"{subject}-{_safe(layer)}-{start:06d}"
-
-
-def _safe(layer: str) -> str:
-    """A layer's name as part of a file name."""
-    return "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in layer)
+    return f"{job.folder}/parts/systems/{job.subject}-{safe_name(job.layer)}"

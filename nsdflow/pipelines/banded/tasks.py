@@ -1,91 +1,49 @@
-"""Banded ridge: one regularisation per feature space, by himalaya's solvers, in blocks of voxels."""
+"""Banded ridge as tasks: kernels once per subject, then voxels in blocks.
+
+With c_i trials of image i, weighted means mu (feature,) and nu (voxel,) over trials, and Q = diag(sqrt(c)), himalaya
+gets the kernels Q (X_b - mu)(X_b - mu)' Q and the responses Q (Y - nu). Its squared errors, also those of its folds of
+images, are then those of single trials, apart from what trials of one image differ among themselves.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from pydantic import Field, model_validator
 
 from nsdflow.analysis import variance_partition
-from nsdflow.config.base import Frozen
-from nsdflow.config.pipeline import ModelPipeline
 from nsdflow.engine.compute import torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.errors import MissingDataError, SelectionError
 from nsdflow.fit.ridge.products import accumulate, cross_products
 from nsdflow.names import select_subjects
+from nsdflow.pipelines.banded.settings import BandedRidgePipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.common.data import check_voxels
 from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.features.settings import runs_named
 from nsdflow.pipelines.features.source import FeatureTable, open_features
+from nsdflow.pipelines.ridge.coefficients import MODEL_BYTES, LinearModel, TermPlace, keep_model, open_rows_of, open_term
 from nsdflow.pipelines.ridge.data import read_block, read_split
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
-from nsdflow.pipelines.ridge.settings import RidgePipeline
 from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import open_parts, write_part
 from nsdflow.store import Store, open_store
 
 __all__ = [
-    "Band",
-    "BandedRidgePipeline",
+    "VoxelBlockJob",
     "KernelsJob",
     "PublishBandedJob",
-    "VoxelBlockJob",
+    "banded_model",
     "form_kernels",
     "plan_banded",
     "publish_banded",
     "solve_banded",
 ]
-
-
-class Band(Frozen):
-    """A feature space."""
-
-    features: str = Field(min_length=1)
-    """A run of kind ``features``, a file, or ``annotations``, as in a ridge pipeline."""
-    layer: str | None = None
-    """Layer, array, or space of the annotations to use, if there are several."""
-
-
-class BandedRidgePipeline(ModelPipeline):
-    """Ridge on several feature spaces together, with one regularisation per space and voxel."""
-
-    kind: Literal["banded_ridge"] = "banded_ridge"
-    bands: dict[str, Band] = Field(min_length=1)
-    """Feature spaces by name."""
-    lambda_min: float = Field(1.0, gt=0)
-    lambda_max: float = Field(1e7, gt=0)
-    lambdas: int = Field(10, ge=1)
-    """Overall regularisations, log-spaced; himalaya calls them alphas."""
-    iterations: int = Field(100, ge=1)
-    """Number of random weightings of the bands to try, the same for all voxels."""
-    folds: int = Field(5, ge=2)
-    """Folds of images in which weighting and regularisation are chosen."""
-    standardise: bool = True
-    predictions: bool = False
-    """Whether to keep predictions of the validation images by band (band, image, voxel), for variance partitioning."""
-    voxels_per_task: int = Field(4096, ge=1)
-    features_at_once: int = Field(2048, ge=1)
-
-    @model_validator(mode="after")
-    def _names(self) -> BandedRidgePipeline:
-        if self.lambda_min > self.lambda_max:
-            raise ValueError(f"lambda_min {self.lambda_min:g} is larger than lambda_max {self.lambda_max:g}")
-        return self
-
-    def earlier_runs(self) -> tuple[str, ...]:
-        return runs_named(*(band.features for band in self.bands.values()))
-
-    def as_ridge(self) -> RidgePipeline:
-        """Settings that average trials by image, as a ridge pipeline with folds of images does."""
-        shared = {name: getattr(self, name) for name in ModelPipeline.model_fields if name not in ("kind", "name")}
-        return RidgePipeline(name=self.name, lambda_by="kfold", folds=self.folds, **shared)
 
 
 @dataclass(frozen=True)
@@ -115,8 +73,11 @@ class PublishBandedJob:
 
     pipeline: BandedRidgePipeline
     folder: str
+    store: str
     parts: dict[str, tuple[str, ...]]
     """Blocks of each subject, in the order of its voxels."""
+    model: bool
+    """Whether to keep the weights in ``model.safetensors``."""
 
 
 def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder) -> Plan:
@@ -127,9 +88,11 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
     tables = _tables(pipeline, folder, opened)
     tasks: list[Task] = []
     parts: dict[str, tuple[str, ...]] = {}
+    voxels = 0
     for subject in subjects:
         query = opened.explain(subject, **pipeline.selection())
         check_voxels(opened, subject, query.shape[1], pipeline.selection())
+        voxels += query.shape[1]
         design = read_split(pipeline.as_ridge(), opened, subject)
         for table in tables.values():
             table.rows_of(np.unique(design.nsd_id))
@@ -160,8 +123,11 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
                 )
             )
     solved = tuple(one.key for one in tasks if one.stage == "solve")
-    publication = PublishBandedJob(pipeline, folder.path, parts)
-    tasks.append(Task("publish", publish_banded, publication, "publish", after=solved, memory=Memory.with_torch()))
+    size = 4 * sum(table.count for table in tables.values()) * voxels
+    model = size <= MODEL_BYTES and all(runs_named(band.features) for band in pipeline.bands.values())
+    publication = PublishBandedJob(pipeline, folder.path, store, parts, model)
+    published = Memory.with_torch(model=4 * size if model else 0)
+    tasks.append(Task("publish", publish_banded, publication, "publish", after=solved, memory=published))
     tried = f"{pipeline.iterations} weightings x {pipeline.lambdas} lambdas, {pipeline.folds} folds"
     note = f"bands {', '.join(tables)}; {tried}"
     return Plan(f"{pipeline.name}: fit and publish", folder.path, tuple(tasks), notes=(note,))
@@ -182,7 +148,7 @@ def solver() -> Any:
     return solve_multiple_kernel_ridge_random_search
 
 
-def _tables(config: BandedRidgePipeline, folder: RunFolder, store: Store) -> dict[str, FeatureTable]:
+def _tables(config: BandedRidgePipeline, folder: RunFolder, store: Store | None) -> dict[str, FeatureTable]:
     """Features of each band."""
     tables = {}
     for name, band in config.bands.items():
@@ -194,12 +160,12 @@ def _tables(config: BandedRidgePipeline, folder: RunFolder, store: Store) -> dic
     return tables
 
 
-@task("banded_ridge.kernels", version=1)
+@task("banded_ridge.kernels", version=2)
 def form_kernels(job: KernelsJob) -> dict[str, int]:
     """Accumulate each band's kernel of the training images, and with the validation images."""
     config, opened = job.pipeline, open_store(job.store)
     design = read_split(config.as_ridge(), opened, job.subject)
-    order, weight = torch.arange(len(design.images)), torch.ones(len(design.images), dtype=torch.float64)
+    order, weight = torch.arange(len(design.images)), design.observations.counts()
     tables = _tables(config, RunFolder(job.folder), opened)
     with torch_threads(config.threads, share=2):
         for number, table in enumerate(tables.values()):
@@ -212,10 +178,11 @@ def form_kernels(job: KernelsJob) -> dict[str, int]:
             write_matrix(f"{_place(job)}/kernel-{number}", S)
             cross = cross_products(rows, order, others, statistics, at_once=at_once)
             write_matrix(f"{_place(job)}/validation-{number}", cross)
+            TermPlace(job.folder, job.subject, number).keep_statistics(statistics, design.images, dual=True)
     return {name: table.count for name, table in tables.items()}
 
 
-@task("banded_ridge.solve", version=1)
+@task("banded_ridge.solve", version=2)
 def solve_banded(job: VoxelBlockJob) -> dict[str, Any]:
     """Choose weightings and regularisations of one block of voxels, and evaluate."""
     config, opened = job.pipeline, open_store(job.store)
@@ -224,14 +191,19 @@ def solve_banded(job: VoxelBlockJob) -> dict[str, Any]:
     block = read_block(ridge, opened, job.subject, design, slice(job.start, job.start + config.voxels_per_task))
     names, place = list(config.bands), _place(job)
     Ks = torch.stack([read_matrix(f"{place}/kernel-{number}") for number in range(len(names))])
-    mean = block.Y.mean(0)
+    c = design.observations.counts()
+    q, share = c.sqrt().float(), (c / c.sum()).float()  # (image,)
+    nu = share @ block.Y  # (voxel,)
     with torch_threads(config.threads, share=2):
-        deltas, dual = run_himalaya(Ks, block.Y - mean, config)
+        Ks.mul_(q[:, None]).mul_(q)
+        deltas, dual = run_himalaya(Ks, q[:, None] * (block.Y - nu), config)
         del Ks
+        dual *= q[:, None]
+        TermPlace(job.folder, job.subject, 0).keep(job.start, dual)
         crosses = [read_matrix(f"{place}/validation-{number}") for number in range(len(names))]
         # (band, image, voxel)
         parts = torch.stack([cross @ dual * torch.exp(delta) for cross, delta in zip(crosses, deltas, strict=True)])
-    predictions = parts.sum(0) + mean
+    predictions = parts.sum(0) + nu
     variables = validation_accuracy(
         predictions.numpy(), design.shown, block.validation, design.nsd_id[design.shared], block.voxels.get("ncsnr"),
         resamples=config.bootstrap, seed=config.seed,
@@ -239,6 +211,7 @@ def solve_banded(job: VoxelBlockJob) -> dict[str, Any]:
     variables["delta"] = xr.DataArray(
         deltas.numpy(), dims=("band", "voxel"), attrs={"long_name": "log weight of the band's kernel (himalaya)"}
     )
+    variables["bias"] = xr.DataArray(nu.numpy(), dims="voxel")
     contributions = xr.DataArray(
         parts.numpy(), dims=("band", "image", "voxel"), coords={"nsd_id": ("image", design.shown)}
     )
@@ -256,7 +229,7 @@ def solve_banded(job: VoxelBlockJob) -> dict[str, Any]:
     return {"median_accuracy": float(results["accuracy"].median())}
 
 
-@task("banded_ridge.publish", version=1)
+@task("banded_ridge.publish", version=2)
 def publish_banded(job: PublishBandedJob) -> dict[str, Any]:
     """Join the blocks of each subject, name the bands, and publish."""
     groups = {}
@@ -264,8 +237,38 @@ def publish_banded(job: PublishBandedJob) -> dict[str, Any]:
         blocks = [tree[subject].to_dataset().load() for tree in open_parts(job.folder, parts).values()]
         whole = xr.concat(blocks, dim="voxel", data_vars="minimal", coords="minimal", combine_attrs="override")
         groups[subject] = whole.assign_coords(band=list(job.pipeline.bands))
+    config, folder, opened = job.pipeline, RunFolder(job.folder), open_store(job.store)
+    if job.model:
+        rows = {name: open_rows_of(name, folder) for name in config.earlier_runs()}
+        models = {subject: banded_model(config, folder, subject, results, opened) for subject, results in groups.items()}
+        terms = [(band.features, layer) for band, (_, layer) in zip(config.bands.values(), models[next(iter(models))].sources)]
+        keep_model(folder, {name: one for name, one in rows.items() if one is not None}, terms, models)
+        networks = {name: folder.sibling(name).record().get("network") for name in rows}
+        folder.add_to_record(network=networks)
     write_results(job.folder, xr.DataTree.from_dict(groups))
     return {"subjects": list(groups)}
+
+
+def banded_model(
+    config: BandedRidgePipeline, folder: RunFolder, subject: str, results: xr.Dataset, store: Store | None
+) -> LinearModel:
+    """The coefficients of a run for one subject, with the features that they multiply: one term per band.
+
+    All bands share the dual coefficients, which each multiplies by the weight of its kernel.
+    """
+    tables, count = _tables(config, folder, store), results.sizes["voxel"]
+    rows = {name: open_rows_of(name, folder) for name in config.earlier_runs()}
+    step = config.voxels_per_task
+    columns = {start: torch.arange(start, min(start + step, count)) for start in range(0, count, step)}
+    shared = tuple(f"{TermPlace(folder.path, subject, 0).url}/{start:06d}" for start in columns)
+    terms, sources = [], []
+    for number, (band, table) in enumerate(tables.items()):
+        scale = torch.exp(torch.from_numpy(results["delta"].values[number]))
+        term = open_term(TermPlace(folder.path, subject, number), table, columns, scale)
+        terms.append(replace(term, urls=shared))
+        sources.append((rows.get(config.bands[band].features), table.name))
+    bias = torch.from_numpy(results["bias"].values)
+    return LinearModel(config.name, tuple(terms), tuple(sources), bias, results[[]])
 
 
 def run_himalaya(Ks: torch.Tensor, Y: torch.Tensor, config: BandedRidgePipeline) -> tuple[torch.Tensor, torch.Tensor]:

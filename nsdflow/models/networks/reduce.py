@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Projection", "feature_count", "fit_pca", "make_projection", "reduce_output", "sparse_random"]
+from nsdflow.models.networks.network import Network
+
+__all__ = ["FeatureRows", "Projection", "feature_count", "fit_pca", "make_projection", "reduce_output", "sparse_random"]
 
 
 def _grid(maps: Tensor, cells: int) -> Tensor:
@@ -107,3 +109,57 @@ def make_projection(text: str, features: int, seed: int, fitted: Projection | No
     if name == "pca":
         return components, fitted
     return components, sparse_random(features, components, own[0] if own else seed)
+
+
+class FeatureRows(nn.Module):
+    """Images to rows of features: the layers of a network, reduced over space or tokens, and projected.
+
+    Parameters
+    ----------
+    network : Network
+        Network with the layers of the features.
+    spatial, tokens, projection : str
+        As in a pipeline of kind ``features``.
+    seed : int
+        Seed of that pipeline, for random projections.
+    fitted : sequence of Projection, optional
+        Fitted projection of each layer, for a PCA; ``none`` as projection leaves all projections out.
+    rounded : bool
+        Round features to float16, as a run with ``dtype: float16`` does.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        spatial: str = "keep",
+        tokens: str = "keep",
+        projection: str = "none",
+        seed: int = 0,
+        fitted: Sequence[Projection] | None = None,
+        rounded: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network, self.spatial, self.tokens = network, spatial, tokens
+        self.projection, self.seed, self.fitted, self.rounded = projection, seed, fitted, rounded
+        self._projections: list[Projection | None] | None = None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers."""
+        return self.network.layers
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features (image, feature) float32 on the CPU, one tensor per layer, of images (image, 3, y, x)."""
+        values = [reduce_output(output, self.spatial, self.tokens).cpu() for output in self.network.outputs(images)]
+        if self._projections is None:
+            fitted: Sequence[Projection | None] = self.fitted or [None] * len(values)
+            self._projections = [
+                make_projection(self.projection, one.shape[1], self.seed + number, fitted[number])[1]
+                for number, one in enumerate(values)
+            ]
+        rows = [
+            one if projection is None else projection(one)
+            for one, projection in zip(values, self._projections, strict=True)
+        ]
+        return [one.half().float() for one in rows] if self.rounded else rows

@@ -1,0 +1,58 @@
+"""Settings of pipelines that regress voxels on several feature spaces at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from nsdflow.config.base import Frozen
+from nsdflow.config.pipeline import ModelPipeline
+from nsdflow.pipelines.features.settings import runs_named
+from nsdflow.pipelines.ridge.settings import RidgePipeline
+
+__all__ = ["Band", "BandedRidgePipeline"]
+
+
+class Band(Frozen):
+    """A feature space."""
+
+    features: str = Field(min_length=1)
+    """A run of kind ``features``, a file, or ``annotations``, as in a ridge pipeline."""
+    layer: str | None = None
+    """Layer, array, or space of the annotations to use, if there are several."""
+
+
+class BandedRidgePipeline(ModelPipeline):
+    """Ridge on several feature spaces together, with one regularisation per space and voxel."""
+
+    kind: Literal["banded_ridge"] = "banded_ridge"
+    bands: dict[str, Band] = Field(min_length=1)
+    """Feature spaces by name."""
+    lambda_min: float = Field(1.0, gt=0)
+    lambda_max: float = Field(1e7, gt=0)
+    lambdas: int = Field(10, ge=1)
+    """Overall regularisations, log-spaced; himalaya calls them alphas."""
+    iterations: int = Field(100, ge=1)
+    """Number of random weightings of the bands to try, the same for all voxels."""
+    folds: int = Field(5, ge=2)
+    """Folds of images in which weighting and regularisation are chosen."""
+    standardise: bool = True
+    predictions: bool = False
+    """Whether to keep predictions of the validation images by band (band, image, voxel), for variance partitioning."""
+    voxels_per_task: int = Field(4096, ge=1)
+    features_at_once: int = Field(2048, ge=1)
+
+    @model_validator(mode="after")
+    def _names(self) -> BandedRidgePipeline:
+        if self.lambda_min > self.lambda_max:
+            raise ValueError(f"lambda_min {self.lambda_min:g} is larger than lambda_max {self.lambda_max:g}")
+        return self
+
+    def earlier_runs(self) -> tuple[str, ...]:
+        return runs_named(*(band.features for band in self.bands.values()))
+
+    def as_ridge(self) -> RidgePipeline:
+        """Settings that average trials by image, as a ridge pipeline with folds of images does."""
+        shared = {name: getattr(self, name) for name in ModelPipeline.model_fields if name not in ("kind", "name")}
+        return RidgePipeline(name=self.name, lambda_by="kfold", folds=self.folds, **shared)
