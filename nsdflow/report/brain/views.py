@@ -94,6 +94,8 @@ def best_view(array: xr.DataArray | xr.Dataset, source: str | Source | None = No
 def flat_view(array: xr.DataArray | xr.Dataset, source: str | Source | None = None) -> View:
     """The flattened hemispheres, the left one on the left; sulci are dark.
 
+    Without NSD's patches, data in fsaverage are drawn on nilearn's fsaverage5, whose vertices are the first of fsaverage.
+
     Raises
     ------
     MissingDataError
@@ -103,7 +105,12 @@ def flat_view(array: xr.DataArray | xr.Dataset, source: str | Source | None = No
     """
     place, nsd = place_of(_one(array)), source_of(_one(array), source)
     owner = _owner(place)
-    flats = [read_flat(nsd, owner, h) for h in HEMISPHERES]
+    try:
+        flats = [read_flat(nsd, owner, h) for h in HEMISPHERES]
+    except MissingDataError as missing:
+        if place.space != "fsaverage":
+            raise
+        return _shipped_flat_view(place, missing)
     voxel_of = _voxels_of_vertices(place, nsd, [len(flat.places) for flat in flats])
     height = max(float(np.ptp(flat.places[np.isfinite(flat.places[:, 0]), 1])) for flat in flats)
     step = height / FLAT_HEIGHT_PIXELS
@@ -138,6 +145,36 @@ def surface_view(
         rows.append(row)
     owner = _owner(place_of(_one(array)))
     return _compose(rows, f"The {surface} surface of {owner}; sulci are darker than gyri.")
+
+
+def _shipped_flat_view(place: Place, missing: MissingDataError) -> View:
+    """Data in fsaverage on the flat fsaverage5 that comes with nilearn.
+
+    Raises
+    ------
+    MissingDataError
+        ``missing``, where nilearn is not installed or the data have fewer vertices.
+    """
+    try:
+        from nilearn.datasets import fetch_surf_fsaverage
+        from nilearn.surface import load_surf_data, load_surf_mesh
+    except ImportError:
+        raise missing from None
+    files = fetch_surf_fsaverage("fsaverage5")  # part of nilearn: no network
+    position = np.full(place.size, -1, np.int32)
+    position[place.flat_index] = np.arange(len(place.flat_index))
+    halves, panels, step = np.split(position, [place.shape[0]]), [], 0.0
+    for hemisphere, side, own in zip(HEMISPHERES, ("left", "right"), halves, strict=True):
+        mesh = load_surf_mesh(files[f"flat_{side}"])
+        if len(own) < len(mesh.coordinates):
+            raise missing
+        inside = np.unique(mesh.faces)  # vertices of no face lie anywhere
+        plane = np.asarray(mesh.coordinates, np.float64)[inside, :2]
+        light = np.where(np.asarray(load_surf_data(files[f"sulc_{side}"]))[inside] > 0, 0.75, 1.0).astype(np.float32)
+        step = step or float(np.ptp(plane[:, 1])) / FLAT_HEIGHT_PIXELS
+        panels.append(_Panel(plane, own[inside], light, hemisphere, step))
+    note = f"Flat maps of nilearn's fsaverage5, one vertex in 16 of fsaverage, because of: {missing}."
+    return _compose([[panel.draw() for panel in panels]], note)
 
 
 @dataclass(frozen=True)

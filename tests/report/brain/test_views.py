@@ -111,3 +111,37 @@ def test_figures_have_outlines_names_and_a_colour_bar(subject: xr.Dataset) -> No
     assert accuracy.nsd.plot_slices(rois=None).axes[0].images
     legend = draw_map(flat_view(subject), np.zeros(subject.sizes["voxel"]), categories=("one", "two")).axes[0]
     assert [text.get_text() for text in legend.get_legend().get_texts()] == ["one", "two"]
+
+
+def test_fsaverage_without_nsds_patches_is_drawn_on_nilearns_fsaverage5(tmp_path: Path) -> None:
+    """Its vertices are the first of fsaverage; each pixel shows the value of the vertex nearest to it."""
+    from nilearn.datasets import fetch_surf_fsaverage
+    from nilearn.surface import load_surf_mesh
+
+    (tmp_path / "nsddata").mkdir()
+    count = 40962
+    flat = np.arange(2 * count)
+    values = np.concatenate([flat[:count], -flat[:count]]).astype(float)
+    array = xr.DataArray(
+        values,
+        {"flat_index": ("voxel", flat, {"shape": [count, count]})},
+        ("voxel",),
+        attrs={"subject": "subj01", "space": "fsaverage", "source": str(tmp_path)},
+    )
+    view = flat_view(array)
+    assert "nilearn's fsaverage5" in view.note
+    assert "full.flat.patch.3d" in view.note
+    shown = view.image(values)
+    middle = view.voxel.shape[1] // 2
+    assert np.nanmin(shown[:, :middle]) >= 0 >= np.nanmax(shown[:, middle:])
+    assert np.nanmax(np.abs(shown)) < 10242
+    mesh = load_surf_mesh(fetch_surf_fsaverage("fsaverage5")["flat_left"])
+    inside = np.unique(mesh.faces)
+    assert set(np.unique(view.voxel[:, :middle])) - {-1} <= set(inside.tolist())
+    # the vertex at the far left of the flat map is near the left border of the picture
+    first = inside[mesh.coordinates[inside, 0].argmin()]
+    columns = np.flatnonzero((view.voxel == first).any(axis=0))
+    assert columns.max() < 40
+    with pytest.raises(MissingDataError, match=r"full\.flat\.patch\.3d"):
+        few = array.isel(voxel=slice(0, 642)).assign_coords(flat_index=("voxel", flat[:642], {"shape": [321, 321]}))
+        flat_view(few)
