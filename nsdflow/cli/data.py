@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -21,6 +21,10 @@ from nsdflow.cli.options import (
     normalized_folder,
 )
 from nsdflow.names import DEFAULT_SPACE
+
+if TYPE_CHECKING:
+    from nsdflow.ingestion.ingest import IngestPlan
+    from nsdflow.nsd.source import Source
 
 __all__ = ["check", "ingest", "masks", "synth"]
 
@@ -185,8 +189,9 @@ def ingest(
     source = source or profile.source
     if source is None:
         raise ConfigError("ingest", ["no source; write --source FOLDER or --source s3://natural-scenes-dataset"])
+    origin = open_source(source, profile.source_options)
     plan = plan_ingest(
-        open_source(source, profile.source_options),
+        origin,
         store or profile.store,
         subjects=subjects,
         betas=betas or profile.betas,
@@ -198,11 +203,10 @@ def ingest(
         sessions=sessions,
         layout=profile.layout,
     )
+    _announce(plan, origin, annotations)
     if plan.finished:
-        print("\n".join(plan.notes))
-        _annotate(plan.workspace.store, source, profile.source_options, None if dry_run else annotations)
+        _annotate(plan.workspace.store, origin, None if dry_run else annotations)
         return
-    print(plan.describe())
     if dry_run:
         check_plans([plan], cluster, workers)
         return
@@ -212,15 +216,23 @@ def ingest(
     ):
         opened = run_ingestion(plan, client, resume=resume, listen=progress)
     print(f"{opened.url}: published, with {', '.join(opened.subjects)}")
-    _annotate(opened.url, source, profile.source_options, annotations)
+    _annotate(opened.url, origin, annotations)
 
 
-def _annotate(store: str, source: str, options: Mapping[str, Any], folder: Path | None) -> None:
+def _announce(plan: IngestPlan, source: Source, annotations: Path | None) -> None:
+    """Show what is to be done; a wrong folder of annotations is said before anything is ingested."""
+    print("\n".join(plan.notes) if plan.finished else plan.describe())
+    if annotations is not None:
+        from nsdflow.ingestion.annotations import plan_annotations
+
+        print(plan_annotations(source, annotations).describe())
+
+
+def _annotate(store: str, source: Source, folder: Path | None) -> None:
     """Add COCO's annotations to a finished store, where a folder of them is given."""
     if folder is None:
         return
     from nsdflow.ingestion.annotations import add_annotations
-    from nsdflow.nsd.source import open_source
 
-    table = add_annotations(store, open_source(source, options), folder).annotations()
+    table = add_annotations(store, source, folder).annotations()
     print(f"{store}: annotations of {table.sizes['image']} images, {table.sizes['category']} categories")

@@ -26,6 +26,7 @@ def ingest(
     client: Client | None = None,
     resume: bool = True,
     listen: Listener | None = None,
+    annotations: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Store:
     """Turn NSD's files into a store and open it: what ``nsdflow ingest`` does.
@@ -46,6 +47,8 @@ def ingest(
         Continue an interrupted ingestion; otherwise begin again.
     listen : callable, optional
         Receives events of progress.
+    annotations : str or path, optional
+        Folder of COCO's annotation files, added to the finished store.
     **options
         Fields of :class:`~nsdflow.ingestion.settings.IngestSettings`: ``subjects``, ``sessions``, ``betas``, ``space``,
         ``voxels``, ``image_size``, ``images``, ``experiments``, ``layout``.
@@ -66,13 +69,19 @@ def ingest(
     >>> store.responses(1, roi="V1")  # doctest: +SKIP
     """
     from nsdflow.ingestion import ingest as carried_out
+    from nsdflow.ingestion.annotations import add_annotations, plan_annotations
     from nsdflow.ingestion.plan import plan_ingest
+    from nsdflow.nsd.source import Source, open_source
+    from nsdflow.store import open_store
 
     place: Any = normalize(source) if isinstance(source, str | os.PathLike) else source
     plan = plan_ingest(place, normalize(store), **options)
+    origin = place if isinstance(place, Source) else open_source(place)
+    if annotations is not None:
+        plan_annotations(origin, annotations)  # raises before anything is read
     if plan.finished:
-        from nsdflow.store import open_store
-
-        return open_store(plan.workspace.store)
-    with clients(cluster, client, listen=listen) as get_client:
-        return carried_out.ingest(plan, get_client(), resume=resume, listen=listen)
+        opened = open_store(plan.workspace.store)
+    else:
+        with clients(cluster, client, listen=listen) as get_client:
+            opened = carried_out.ingest(plan, get_client(), resume=resume, listen=listen)
+    return opened if annotations is None else add_annotations(opened.url, origin, annotations)

@@ -12,10 +12,12 @@ from typing import Any, Final
 
 from nsdflow.errors import StoreError
 from nsdflow.ingestion.settings import GROWING, IngestSettings, differences, settings_of
+from nsdflow.io.folders import exists
 from nsdflow.io.flush import flush_folder, flush_tree
 from nsdflow.io.paths import is_local
 from nsdflow.io.read import read_bytes
 from nsdflow.names import number_ranges
+from nsdflow.store.schema import ANNOTATIONS
 
 __all__ = ["Growth", "compare_with_store", "exchange"]
 
@@ -117,7 +119,9 @@ def compare_with_store(
     added = {name: sorted(set(all_) - set(before.get(name, ()))) for name, all_ in in_the_end.items()}
     lines = (f"{name} sessions {number_ranges(new)}" for name, new in added.items() if new)
     note = f"added to the store, which keeps what it has: {'; '.join(lines)}"
-    return Growth(before, notes=(note,)), in_the_end
+    lost = "annotations are not carried over: give --annotations again, which describes the new images too"
+    notes = (note, lost) if exists(f"{store}/{ANNOTATIONS}") else (note,)
+    return Growth(before, notes=notes), in_the_end
 
 
 def _together(store: str, subject: str, before: tuple[int, ...], asked: tuple[int, ...]) -> tuple[int, ...]:

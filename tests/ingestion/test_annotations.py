@@ -2,55 +2,100 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import nsdflow
-from nsdflow.errors import StoreError
-from nsdflow.ingestion.annotations import add_annotations
+from nsdflow.cli.app import app
+from nsdflow.config.storage import Layout
+from nsdflow.errors import MissingDataError, StoreError
+from nsdflow.ingestion.annotations import add_annotations, plan_annotations
 from nsdflow.nsd.design import read_stimulus_info
 from nsdflow.nsd.source import open_source
 from nsdflow.store import Store
+from nsdflow.synthetic.experiment.design import plan_experiment, stim_info
+from nsdflow.synthetic.experiment.scenes import CATEGORIES, Scene, category_areas
+from nsdflow.synthetic.published.coco import annotating
+from nsdflow.synthetic.truth import read_spec
+
+#: As the store was made.
+SETTINGS: dict[str, Any] = {"voxels": "brain", "image_size": 32, "layout": Layout(chunk_voxels=256, shard_voxels=1024, shard_images=20)}
+NAMES = [category.name for category in CATEGORIES]
 
 
-def test_a_store_knows_what_its_images_show(whole: Store, source: Path, tmp_path: Path) -> None:
-    """A dog covers the whole photograph of every second image: the whole of NSD's crop, whatever the crop."""
-    store = tmp_path / "nsd.zarr"
-    shutil.copytree(whole.url, store)
-    info = read_stimulus_info(open_source(source))
-    assert info is not None
-    for split in ("train2017", "val2017"):
-        rows = info[info["cocoSplit"] == split]
-        everything = [[0, 0, 90, 0, 90, 90, 0, 90]]
-        content = {
-            "images": [
-                {"id": int(coco), "height": round(40 / (1 - top - bottom)), "width": round(40 / (1 - left - right))}
-                for coco, (top, bottom, left, right) in zip(
-                    rows["cocoId"], rows["cropBox"].map(ast.literal_eval), strict=True
-                )
-            ],
-            "annotations": [
-                {"image_id": int(coco), "category_id": 18, "segmentation": everything}
-                for nsd, coco in zip(rows["nsdId"], rows["cocoId"], strict=True) if nsd % 2
-            ],
-            "categories": [{"id": 18, "name": "dog", "supercategory": "animal"}],
-        }  # fmt: skip
-        (tmp_path / f"instances_{split}.json").write_text(json.dumps(content))
-    opened = add_annotations(str(store), open_source(source), tmp_path)
-    table = opened.annotations()
-    odd = table["nsd_id"].values % 2 == 1
-    np.testing.assert_array_equal(table["instances"].values[:, 0], odd)
-    np.testing.assert_allclose(table["area"].values[odd, 0], 1, rtol=1e-6)
-    masks = opened.annotations(masks=True)["mask"]
-    assert masks.shape == (odd.sum(), 32, 32)
-    assert masks[[0, 3]].values.all()
-    responses = nsdflow.open_store(str(store)).responses(opened.subjects[0], category={"dog": 0.9})
-    assert (responses["nsd_id"].values % 2 == 1).all()
-    assert responses.sizes["trial"] > 0
-    with pytest.raises(StoreError, match="has annotations; remove its folder annotations"):
-        add_annotations(str(store), open_source(source), tmp_path)
+@pytest.fixture(scope="module")
+def coco(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Annotation files of all images of ``source``."""
+    spec, folder = read_spec(source), tmp_path_factory.mktemp("annotated")
+    with annotating(folder, stim_info(spec, plan_experiment(spec)), spec.image_size) as annotator:
+        for image in range(spec.image_count):
+            annotator.add(image, Scene.of(spec.seed, image, spec.image_size))
+    return folder / "coco/annotations"
+
+
+@pytest.fixture
+def store(whole: Store, tmp_path: Path) -> str:
+    """A copy of a finished store."""
+    return str(shutil.copytree(whole.url, tmp_path / "nsd.zarr"))
+
+
+def test_a_store_knows_what_its_images_show(store: str, source: Path, coco: Path, contents) -> None:
+    spec, before = read_spec(source), contents(store)
+    opened = nsdflow.ingest(source, store, annotations=coco, **SETTINGS)
+    table = opened.annotations(masks=True)
+    areas = category_areas(spec.seed, table["nsd_id"].values.tolist(), spec.image_size)
+    np.testing.assert_allclose(table["area"].sel(category=NAMES), areas, atol=1e-6)
+    assert table["mask"].shape[1:] == (32, 32)
+    assert table["mask"][:9].any(("y", "x")).values.sum() > 5
+    responses = opened.responses(opened.subjects[0], category={"soil": 0.3})
+    soil = table["area"].sel(category="soil", nsd_id=responses["nsd_id"].values)
+    assert 0 < responses.sizes["trial"] < opened.trials(1).sizes["trial"]
+    assert (soil.values >= 0.3).all()
+    after = contents(store)
+    assert before.items() <= after.items(), "nothing that was there changes"
+    assert {Path(name).parts[0] for name in after.keys() - before.keys()} == {"annotations"}
+    assert len(after) - len(before) < 60
+    again = add_annotations(store, open_source(source), coco)
+    assert contents(again.url) == after
+
+
+def test_a_store_in_a_bucket_gets_the_same(store: str, source: Path, coco: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(store, "/annotated/nsd.zarr", recursive=True)
+    try:
+        there = add_annotations("memory://annotated/nsd.zarr", open_source(source), coco)
+        here = add_annotations(store, open_source(source), coco)
+        assert here.annotations().identical(there.annotations())
+        np.testing.assert_array_equal(*(one.annotations(masks=16)["mask"][:5].values for one in (here, there)))
+    finally:
+        memory.rm("/annotated", recursive=True)
+
+
+def test_one_line_before_anything_is_read(store: str, source: Path, coco: Path, tmp_path: Path) -> None:
+    line = plan_annotations(open_source(source), coco).describe()
+    assert line.startswith("annotations: 8 files of COCO (")
+    with pytest.raises(MissingDataError, match="none of instances_train2017.json, .*name their folder"):
+        plan_annotations(open_source(source), tmp_path)
+    arguments = ["ingest", "--source", str(source), "--store", str(tmp_path / "new.zarr"), "--dry-run"]
+    shown = CliRunner().invoke(app, [*arguments, "--annotations", str(coco)])
+    assert shown.exit_code == 0
+    assert line in shown.output
+    assert not (tmp_path / "new.zarr").exists()
+    add_annotations(store, open_source(source), coco)
+    other = shutil.copytree(coco, tmp_path / "other")
+    (other / "captions_val2017.json").unlink()
+    with pytest.raises(StoreError, match="has annotations from other files; remove its folder annotations"):
+        add_annotations(store, open_source(source), other)
+
+
+def test_a_folder_without_crops(own_source: Path, coco: Path) -> None:
+    (own_source / "nsddata/experiments/nsd/nsd_stim_info_merged.csv").unlink()
+    assert read_stimulus_info(open_source(own_source)) is None
+    with pytest.raises(MissingDataError, match="no nsd_stim_info_merged.csv, which has the crop of every image"):
+        plan_annotations(open_source(own_source), coco)
