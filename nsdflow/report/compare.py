@@ -13,7 +13,8 @@ from nsdflow.analysis.comparison.winners import common_voxels, compare_many
 from nsdflow.analysis.published import beside_published, why_not_comparable
 from nsdflow.errors import SelectionError
 from nsdflow.io.write import write_text
-from nsdflow.report import figures, markup
+from nsdflow.report import markup
+from nsdflow.report.figures.slices import category_map
 from nsdflow.report.html import page_of
 from nsdflow.report.sections.comparison import compared_pair
 from nsdflow.report.style import PALETTE
@@ -145,7 +146,7 @@ def _winners(trees: dict[str, xr.DataTree]) -> str:
         if {"i", "j", "k"} <= set(data[0].coords):
             values = np.stack([np.nan_to_num(np.asarray(one["accuracy"], float), nan=-2) for one in data])
             best = np.where((values == values.max(0)).sum(0) == 1, values.argmax(0), -1)
-            figure = figures.category_map(data[0], best, names, colours=colours, title="best run\n(voxels)")
+            figure = category_map(data[0], best, names, colours=colours, title="best run\n(voxels)")
             picture = markup.picture(figure, f"Run that predicts each voxel best, {subject}", raster=True)
             pictures.append((subject, picture))
     if not pictures:

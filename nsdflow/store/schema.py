@@ -181,8 +181,8 @@ def cut_subject(
     while chunk > 1 and trials * chunk * itemsize > CHUNK_BYTES:
         chunk //= 2
     chunks = max(1, ceil(voxels / chunk))
-    # the group, its betas and four statistics (metadata each, one file each statistic), coordinates (two each)
-    fixed = 1 + 1 + 2 * 4 + 2 * arrays
+    # metadata of the group and of its betas; statistics and coordinates have two files each
+    fixed = 2 + 2 * len(STATISTICS) + 2 * arrays
     if layout.shard_voxels is None:
         columns = max(1, (layout.file_budget - fixed) // sessions)
         usual = ceil(SHARD_BYTES / (trials * chunk * itemsize))

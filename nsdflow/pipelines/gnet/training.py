@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 
 from nsdflow.cluster.deadline import hand_over, should_stop
+from nsdflow.config.pipeline import TrainSection
 from nsdflow.engine.compute import choose_device, gpu_memory
 from nsdflow.engine.training_lease import Lease
 from nsdflow.errors import SelectionError
@@ -125,17 +126,14 @@ def run_training(
     seat = Seat(f"{folder}/checkpoint", part, rank, processes)
     lease = Lease.claim(seat.folder, seat.name)
     device = choose_device(config.device)
+    section = {field.name for field in fields(TrainSettings)} & TrainSection.model_fields.keys()
     resolved = TrainSettings(
+        **{name: getattr(config.train, name) for name in section},
         protocol=config.protocol,
-        epochs=config.train.epochs,
-        batch_size=config.train.batch_size,
-        learning_rate=config.train.learning_rate,
         l1=config.train.weight_penalty,
         seed=config.seed,
         stream=(config.kind, part, *(("trained prefilter",) if settings.get("train_prefilter") else ())),
         precision=config.precision or "auto",
-        prefilter_cache=config.train.prefilter_cache,
-        kernels=config.train.kernels,
         **settings,
     )
 

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGES_AT_ONCE",
-    "TRIAL_COORDINATES",
     "ResponsesJob",
     "StoreJob",
     "StoresJob",
@@ -49,8 +48,6 @@ __all__ = [
 
 #: Number of images whose predictions are in memory at once.
 IMAGES_AT_ONCE = 500
-#: Coordinates of a trial: session, run, nsd_id, repetition, subject_image, shared.
-TRIAL_COORDINATES = 6
 
 
 @dataclass(frozen=True)

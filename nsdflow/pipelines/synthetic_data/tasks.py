@@ -27,7 +27,6 @@ from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import SCORED, listed_images
 from nsdflow.pipelines.synthetic_data.stores import (
     IMAGES_AT_ONCE,
-    TRIAL_COORDINATES,
     ResponsesJob,
     StoreJob,
     StoresJob,
@@ -39,7 +38,7 @@ from nsdflow.pipelines.synthetic_data.stores import (
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.parts import open_parts, write_part
 from nsdflow.store import Store, open_store
-from nsdflow.store.schema import STATISTICS, STIMULI_GROUP, cut_subject
+from nsdflow.store.schema import STATISTICS, STIMULI_GROUP, count_coordinates, cut_subject
 from nsdflow.store.voxels import positions_of
 
 if TYPE_CHECKING:
@@ -232,7 +231,7 @@ def _job(
             trials=images,
             voxels=voxels,
             itemsize=4,
-            arrays=TRIAL_COORDINATES + len(store.voxels(subject).variables),
+            arrays=count_coordinates("trial") + len(store.voxels(subject).variables),
             layout=pipeline.layout,
         )
         for subject, (images, voxels) in shapes.items()

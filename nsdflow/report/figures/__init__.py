@@ -1,4 +1,7 @@
-"""Figures: functions of labelled results that return a matplotlib figure, drawn without any window."""
+"""Figures: functions of labelled results that return a matplotlib figure, drawn without any window.
+
+The names here are those for notebooks. Sections of the report import figures from their modules.
+"""
 
 from __future__ import annotations
 

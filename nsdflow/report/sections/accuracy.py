@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 from nsdflow.analysis import accuracy_table
 from nsdflow.analysis.rois import roi_masks
-from nsdflow.report import figures, markup
+from nsdflow.report import markup
+from nsdflow.report.figures.by_roi import accuracy_bars, accuracy_by_roi
+from nsdflow.report.figures.distributions import accuracy_histograms, sorted_accuracy
+from nsdflow.report.figures.slices import accuracy_map, roi_map
 from nsdflow.report.sections.record import Section, each_subject, whole
 
 if TYPE_CHECKING:
@@ -28,8 +31,8 @@ def _by_area(run: Run) -> str:
             ceiling, explained = (float(value) for value in percent.sel(subject=name, roi=area).values)
             rows.append((name, area, size, explained, ceiling, 100 * explained / ceiling if ceiling else float("nan")))
     header = ("subject", "ROI", "voxels", "explained variance (%)", "noise ceiling (%)", "share of the ceiling (%)")
-    medians = markup.picture(figures.accuracy_by_roi(run.results), "Accuracy by region of interest and subject")
-    bars = markup.picture(figures.accuracy_bars(run.results), "Mean accuracy by region, with errors")
+    medians = markup.picture(accuracy_by_roi(run.results), "Accuracy by region of interest and subject")
+    bars = markup.picture(accuracy_bars(run.results), "Mean accuracy by region, with errors")
     table = markup.details("Explained variance by subject and ROI, as a table", markup.table(header, rows))
     return medians + markup.details("Means with errors, as bars", bars) + table
 
@@ -48,25 +51,25 @@ SECTIONS = (
         "Distributions over voxels. Where the outlines of accuracy and ceiling part, there is signal that the model "
         "does not predict; where accuracy and control overlap, there is no evidence of a prediction.",
         ("accuracy",),
-        whole(figures.accuracy_histograms, "Histograms of accuracy, control and noise ceiling by subject"),
+        whole(accuracy_histograms, "Histograms of accuracy, control and noise ceiling by subject"),
     ),
     Section(
         "Accuracy from best to worst voxel",
         "Voxels sorted by accuracy, best first. The band is one standard error from the bootstrap over trials.",
         ("accuracy", "accuracy_std"),
-        whole(figures.sorted_accuracy, "Sorted accuracy with its error by subject"),
+        whole(sorted_accuracy, "Sorted accuracy with its error by subject"),
     ),
     Section(
         "Accuracy in the brain",
         "Slices across the third axis of the functional volume, cut to the voxels of the run.",
         ("accuracy", "i", "j", "k"),
-        each_subject(figures.accuracy_map, "Slices of accuracy", "accuracy"),
+        each_subject(accuracy_map, "Slices of accuracy", "accuracy"),
     ),
     Section(
         "Regions in the brain",
         "The voxels of the run and the region that each belongs to.",
         ("accuracy", "roi", "i", "j", "k"),
-        each_subject(figures.roi_map, "Slices of regions of interest", "accuracy"),
+        each_subject(roi_map, "Slices of regions of interest", "accuracy"),
     ),
     Section(
         "Signal-to-noise ratio in the brain",
@@ -74,7 +77,7 @@ SECTIONS = (
         "noise of one trial. 0 means that no model of the image can predict the voxel.",
         ("accuracy", "ncsnr", "i", "j", "k"),
         each_subject(
-            partial(figures.accuracy_map, variable="ncsnr", label="ncsnr (ratio)", cmap="magma"),
+            partial(accuracy_map, variable="ncsnr", label="ncsnr (ratio)", cmap="magma"),
             "Slices of the signal-to-noise ratio",
             "accuracy",
         ),

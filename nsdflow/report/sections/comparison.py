@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsdflow.analysis import compare_runs
-from nsdflow.report import figures, markup
+from nsdflow.report import markup
+from nsdflow.report.figures.comparison import explained_variance, joint_distribution, model_against_model
 from nsdflow.report.sections.record import Section, table_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ __all__ = ["SECTIONS", "compared_pair"]
 
 def _explained_variance(run: Run) -> str:
     table = run.results["accuracy"].to_dataset()["explained_variance"].load()
-    picture = markup.picture(figures.explained_variance(table), "Explained variance by model, area and subject")
+    picture = markup.picture(explained_variance(table), "Explained variance by model, area and subject")
     return picture + table_of("accuracy", "explained_variance")(run)
 
 
@@ -30,9 +31,9 @@ def _joint_against_roiwise(run: Run) -> str:
 def compared_pair(first: xr.DataTree, second: xr.DataTree, names: tuple[str, str]) -> str:
     """Pictures and table of two runs on the same voxels."""
     one, two = names
-    by_roi = figures.joint_distribution(first, second, names=names)
-    by_subject = figures.joint_distribution(first, second, names=names, by="subject")
-    against = figures.model_against_model(first, second, names=names)
+    by_roi = joint_distribution(first, second, names=names)
+    by_subject = joint_distribution(first, second, names=names, by="subject")
+    against = model_against_model(first, second, names=names)
     frame = compare_runs(first, second).to_dataframe(dim_order=["subject", "roi"]).dropna().reset_index()
     header = (
         "subject", "ROI", "voxels", f"{one} better (%)", f"{two} better (%)", "mean difference", "median difference",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsdflow.analysis import METRICS, summary_table
-from nsdflow.report import figures, markup
+from nsdflow.report import markup
+from nsdflow.report.figures.distributions import accuracy_against_ceiling
+from nsdflow.report.figures.first_picture import overview
 from nsdflow.report.sections.record import Section, whole
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def _summary(run: Run) -> str:
         table = [(*line, row.control) for line, row in zip(table, rows, strict=True)]  # type: ignore[misc]
     header += [f"median {long_names[name]}" for name in others]
     lines = [(*line, *(row.metrics[name] for name in others)) for line, row in zip(table, rows, strict=True)]
-    picture = markup.picture(figures.overview(run.results), "Accuracy at a glance", raster=True)
+    picture = markup.picture(overview(run.results), "Accuracy at a glance", raster=True)
     return picture + markup.table(header, lines)
 
 
@@ -67,6 +69,6 @@ SECTIONS = (
         "Every voxel: the line is a perfect model. Voxels near the bottom with a high ceiling respond to something "
         "that the model does not have.",
         ("accuracy", "ncsnr"),
-        whole(figures.accuracy_against_ceiling, "Accuracy against noise ceiling by subject", raster=True),
+        whole(accuracy_against_ceiling, "Accuracy against noise ceiling by subject", raster=True),
     ),
 )

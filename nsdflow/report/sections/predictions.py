@@ -10,7 +10,8 @@ import numpy as np
 from nsdflow.analysis import explained_share
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.errors import NsdflowError
-from nsdflow.report import figures, markup
+from nsdflow.report import markup
+from nsdflow.report.figures.images import image_mosaic
 from nsdflow.report.sections.record import Section
 from nsdflow.store import open_store
 
@@ -44,7 +45,7 @@ def _mosaics(run: Run) -> str:
         mean = data["predictions"].isel(voxel=np.flatnonzero(np.asarray(mask))).mean("voxel").load()
         if "nsd_id" in mean.coords:
             label = f"predicted response of {roi}, {name} (mean over voxels, z)"
-            figure = figures.image_mosaic(images, mean, label=label)
+            figure = image_mosaic(images, mean, label=label)
             pictures.append((roi, markup.picture(figure, f"Images by {label}", raster=True)))
     first, *others = pictures or [("", "")]
     return first[1] + "".join(markup.details(roi, picture) for roi, picture in others)

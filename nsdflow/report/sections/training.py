@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nsdflow.report import figures, markup
+from nsdflow.report import markup
+from nsdflow.report.figures.training import holdout_violins, learning_curves
 from nsdflow.report.sections.record import Section, whole
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ __all__ = ["SECTIONS"]
 def _learning_curves(run: Run) -> str:
     """The curves, and the choices of a training that depend on where it ran."""
     history = run.results["history"].to_dataset().load()
-    drawn = markup.picture(figures.learning_curves(history), "Losses and holdout accuracy by epoch")
+    drawn = markup.picture(learning_curves(history), "Losses and holdout accuracy by epoch")
     named = {"arithmetic": "precision", "prefilter's output kept": "prefilter_cache"}
     return drawn + markup.facts({name: history.attrs.get(key) for name, key in named.items()})
 
@@ -33,6 +34,6 @@ SECTIONS = (
         "Holdout accuracy of all voxels by epoch",
         "Distribution over voxels of the correlation on holdout trials after each epoch.",
         ("holdout_accuracy_history",),
-        whole(figures.holdout_violins, "Violins of holdout accuracy by epoch and subject"),
+        whole(holdout_violins, "Violins of holdout accuracy by epoch and subject"),
     ),
 )

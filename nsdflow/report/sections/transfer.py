@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsdflow.report import figures, markup
+from nsdflow.report import markup
+from nsdflow.report.figures.transfer import planted_signal, transfer_asymmetries, transfer_matrices
 from nsdflow.report.sections.record import Section, group, table_of
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ __all__ = ["SECTIONS"]
 
 def _asymmetries(run: Run) -> str:
     table = run.results["transfer"].to_dataset().load()
-    picture = markup.picture(figures.transfer_asymmetries(table), "Asymmetry of transfer by subject and set")
+    picture = markup.picture(transfer_asymmetries(table), "Asymmetry of transfer by subject and set")
     return picture + markup.details("By set and subject, as a table", table_of("transfer")(run))
 
 
@@ -32,7 +33,7 @@ def _noise_models(run: Run) -> str:
         "subject", "voxels", "components", "median gain b", "median noise", "median r with measured trials",
         "with synthetic trials", "residual (% of target)",
     )  # fmt: skip
-    picture = markup.picture(figures.planted_signal(run.results), "Accuracy of the signal on both kinds of trials")
+    picture = markup.picture(planted_signal(run.results), "Accuracy of the signal on both kinds of trials")
     return picture + markup.table(header, rows)
 
 
@@ -44,7 +45,7 @@ SECTIONS = (
         "lower ones better than the reverse; below 0: worse. The accuracies on this page are those of the areas' own "
         "models.",
         ("transfer/transfer", "transfer/alpha"),
-        group("transfer", figures.transfer_matrices, "Transfer matrices and their asymmetry"),
+        group("transfer", transfer_matrices, "Transfer matrices and their asymmetry"),
     ),
     Section(
         "Asymmetry of transfer",
