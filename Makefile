@@ -1,9 +1,9 @@
-# `make help` lists what there is. Everything is installed into .venv; but for the SLURM of `make slurm`, nothing outside is touched.
+# `make help` lists the targets. Everything is installed into .venv; but for the SLURM of `make slurm`, nothing outside is touched.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# what a user needs, and what someone who changes nsdflow needs beside it
+# what a user needs, and what someone who changes nsdflow needs in addition
 USER_READY := $(VENV)/.ready-user
 DEV_READY  := $(VENV)/.ready-dev
 PYTEST     := $(BIN)/python -m pytest
@@ -24,7 +24,7 @@ test: $(DEV_READY) ## all tests but the marked ones (slow, slurm, gpu, browser; 
 nightly: $(DEV_READY) ## the slow tests that `make test` leaves out
 	$(PYTEST) -m "slow" $(PYTEST_ARGS)
 
-slurm: $(DEV_READY) ## the tests on real batch jobs, beside a SLURM of their own that it starts (root on Debian)
+slurm: $(DEV_READY) ## the tests on real batch jobs, on a SLURM that it starts (root on Debian)
 	sh tests/slurm/with_slurm.sh $(PYTEST) -m slurm tests/slurm $(PYTEST_ARGS)
 
 user: .venv-user/.ready ## every command in the environment of a user, which holds less than the developers'

@@ -2,7 +2,7 @@
 
     python benchmarks/faults.py --kills 5 --mutations 100 --seed 0
 
-A command runs in a process of its own and is killed with signal 9 at a random moment; the same command then runs to its
+A command runs in a separate process and is killed with signal 9 at a random moment; the same command then runs to its
 end, and every byte of the store (every bit of the model and results) is compared with those of an uninterrupted run.
 Files of a finished run are mutated (a bit flipped, cut, emptied, removed), and the run is read: the values must be
 those of the whole run, or there must be one line. The output is the table of ``docs/what-happens-when.md``.
@@ -57,7 +57,7 @@ def work(kind: str, folder: Path) -> None:
 
 
 def start(kind: str, folder: Path) -> subprocess.Popen[str]:
-    """Start :func:`work` in a process of its own."""
+    """Start :func:`work` in a separate process."""
     return subprocess.Popen(
         [sys.executable, __file__, "--work", kind, str(folder)],
         stdout=subprocess.DEVNULL,

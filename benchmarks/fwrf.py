@@ -83,7 +83,7 @@ def random_images(count: int, seed: int) -> Tensor:
 
 
 def simulate(images: int, voxels: int, candidates: int) -> Data:
-    """Each voxel follows the features of one candidate; three trials an image, in random order."""
+    """Each voxel follows the features of one candidate; three trials per image, in random order."""
     grid = candidate_grid(log_spaced_sizes())
     grid = grid[np.linspace(0, len(grid) - 1, candidates).round().astype(int)]
     weights, pictures = random_weights(0), random_images(images, 1)

@@ -40,7 +40,7 @@ PUBLISHED_VOXELS = (4627, 3765, 3778, 3027, 3685, 4024, 3201, 3490)
 #: training trials, the last tenth of which is holdout: 172,692 and 19,190 of all subjects together
 PUBLISHED_TRIALS = (27000, 27000, 21647, 20294, 27000, 21647, 27000, 20294)
 PUBLISHED_SECONDS = 201.6  # an epoch on one A100 40 GB
-#: peak of matrix products in TF32 (operations a second, dense) and of memory (bytes a second), from the data sheets
+#: peak of matrix products in TF32 (operations per second, dense) and of memory (bytes per second), from the data sheets
 PEAKS = {"H100": (494.7e12, 3.35e12), "H200": (494.7e12, 4.8e12), "A100": (156e12, 1.555e12)}
 
 
@@ -296,7 +296,7 @@ def full_epoch(
     epoch = result.history[-1]["seconds"]
     training = [(voxels, count - math.ceil(0.1 * count)) for voxels, count in sizes]
     operations, moved = epoch_work(encoder, training, cached=result.prefilter_cache != "none")
-    print(f"  {epoch:.1f} s an epoch ({result.precision}, prefilter cache {result.prefilter_cache})")
+    print(f"  {epoch:.1f} s per epoch ({result.precision}, prefilter cache {result.prefilter_cache})")
     print(f"  published {PUBLISHED_SECONDS} s on an A100; {operations / epoch / 1e12:.1f} TFLOP/s")
     if device == "cuda":
         for known in (name for name in PEAKS if name in torch.cuda.get_device_name()):

@@ -2,7 +2,7 @@
 
 ``python benchmarks/ingest.py [--full] [--repeats N]``. In the same run: decompressing the file and nothing else
 (isal's igzip), our task of one session (whole-brain mask, shards, statistics, CRC), and the obvious way (nibabel, the
-whole array in memory, masked). Each runs in a process of its own that is set up as a worker is, in turn, and medians
+whole array in memory, masked). Each runs in a separate process that is set up as a worker is, in turn, and medians
 are compared; each is done twice there and the second time counts, for a worker does many sessions. Then two workers
 at once against one, and, once, the task on the session's .hdf5 twin. The session is synthetic: smooth int16 noise in
 the 53 % of voxels that NSD's brain mask has, zeros elsewhere, so that it compresses as real betas do (468 MB).

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 V1_VOXELS = 1350
 SESSIONS = 40
-#: So many sessions are streamed from .nii.gz unless --full: each takes as long as the first.
+#: Number of sessions that are streamed from .nii.gz unless --full: each takes as long as the first.
 STREAMED = 4
 EPSILON = np.float32(1e-6)
 
@@ -130,7 +130,7 @@ def from_store(folder: Path, v1: np.ndarray) -> np.ndarray:
 
 
 def from_hdf5(folder: Path, v1: np.ndarray) -> np.ndarray:
-    """Voxel by voxel: each is a chunk of its own."""
+    """Voxel by voxel: each is a separate chunk."""
     import h5py
 
     parts = []

@@ -160,7 +160,7 @@ def problem(kind: Any, lambdas: np.ndarray) -> Any:
 
 
 def run(name: str, folder: Path, repeats: int, options: argparse.Namespace) -> dict[str, Any] | None:
-    """Run a contender in a process of its own."""
+    """Run a contender in a separate process."""
     threads = {key: str(options.threads) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     command = [sys.executable, __file__, "--contender", f"{name}:{repeats}:{options.threads}", "--folder", str(folder)]
     try:

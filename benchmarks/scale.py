@@ -1,10 +1,10 @@
-"""What 10,000 tasks cost beyond their own work: the plan, the scheduler's memory, the overhead a task.
+"""What 10,000 tasks cost beyond their own work: the plan, the scheduler's memory, the overhead per task.
 
 ``python benchmarks/scale.py [--tasks N] [--workers N]``. A plan of three stages (nine tenths of the tasks; a tenth of
 them, ten each; the rest, nine each) whose tasks return at once is built, looked at, executed on worker processes
-of this machine, and executed again when all is done. The overhead a task is the wall time over the number of tasks:
+of this machine, and executed again when all is done. The overhead per task is the wall time over the number of tasks:
 it holds Dask's own part, a marker file written by the worker and read by the driver, and an event. Dask's own part is
-measured beside it: the same number of the same empty calls, submitted in one ``client.map``, and submitted as the
+measured with it: the same number of the same empty calls, submitted in one ``client.map``, and submitted as the
 engine does, two ahead of each worker. Driver and scheduler are one process here, as they are in a run; memory is
 that process's, beyond what it held with the cluster up and idle, the largest seen; ``cpu`` is its processor time, which
 depends little on what else the machine does.

@@ -19,7 +19,7 @@ FWRF: dict[str, Any] = {"candidates": {"sizes": 3, "smallest": 0.1}, "lambdas": 
 
 
 def make(demo: Path) -> None:
-    """Write a synthetic NSD, its store and three runs into ``demo``, without what is there already."""
+    """Write a synthetic NSD, its store and three runs into ``demo``, unless they exist."""
     import nsdflow
     from nsdflow.cluster.connect import connect
     from nsdflow.ingestion.ingest import ingest, plan_ingest

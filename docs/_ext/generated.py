@@ -51,7 +51,7 @@ code. The commands are on [their own page](commands.md).
 
 
 def api(package: Path) -> str:
-    """The page that lists every module with public names, by layer; the commands have a page of their own."""
+    """The page that lists every module with public names, by layer; the commands have another page."""
     modules = {}
     for path in sorted(package.rglob("*.py")):
         tree = ast.parse(path.read_text())
@@ -72,7 +72,7 @@ def _public_section(title: str, names: list[str]) -> str:
 
 
 def _home(name: str) -> str:
-    """The full name of what a short public name stands for: ``nsdflow.run`` is a function of another module."""
+    """The full name of a short public name: ``nsdflow.run`` is a function of another module."""
     package, _, last = name.rpartition(".")
     thing = getattr(import_module(package), last, None) or import_module(name)
     return name if isinstance(thing, ModuleType) else f"{thing.__module__}.{thing.__qualname__}"

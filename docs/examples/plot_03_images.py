@@ -1,6 +1,6 @@
 """
-Images beside responses
-=======================
+Images and responses
+====================
 
 Which images drive a voxel most, and which least?
 """

@@ -6,7 +6,7 @@ Any array with one row per image can predict responses. Here the features are th
 """
 
 # %%
-# Features stand in the order of the responses: :meth:`~nsdflow.store.Store.images` keeps the order of ``nsd_id``.
+# Features are in the order of the responses: :meth:`~nsdflow.store.Store.images` keeps the order of ``nsd_id``.
 
 import numpy as np
 from sklearn.linear_model import RidgeCV

@@ -18,7 +18,7 @@ subject = run["subj01"].to_dataset()
 print(roi_summary(subject["accuracy"]))
 
 # %%
-# Accuracy beside the ceiling of each voxel. A perfect model lies on the diagonal; this one had three epochs.
+# Accuracy and ceiling of each voxel. A perfect model lies on the diagonal; this one had three epochs.
 
 fig, ax = plt.subplots(layout="constrained")
 ax.scatter(subject["noise_ceiling"], subject["accuracy"], s=8)

@@ -1,4 +1,4 @@
-"""``nsdflow compare``: runs on the same voxels beside each other, or a run beside the published numbers."""
+"""``nsdflow compare``: runs compared on the same voxels, or a run compared with the published numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def compare(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="File of the page with figures; `compare.html` beside the first run.", callback=_normalized),
+        typer.Option(help="File of the page with figures; `compare.html` next to the first run.", callback=_normalized),
     ] = None,
 ) -> None:
     """Compare two or more runs on the same voxels: who predicts which voxels better, by how much, with figures.

@@ -59,7 +59,7 @@ def synth(
         str, typer.Option(help="Defaults of the options above: `small`, `demo`, or `published` (300 GB).")
     ] = "small",
 ) -> None:
-    """Write a synthetic NSD in the published layout, with planted responses and the truth in files beside it.
+    """Write a synthetic NSD in the published layout, with planted responses, and files with the truth.
 
     Example: `nsdflow synth nsd --subjects 2 --sessions 3`
     """
@@ -95,11 +95,11 @@ def synth(
 
 def check(
     source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.", callback=normalized)],
-    pipeline: Annotated[str | None, typer.Option(help="Check only its subjects, and what it needs beside NSD.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Check only its subjects, and its inputs other than NSD.")] = None,
     space: Annotated[str | None, typer.Option(help="Space of the betas.")] = None,
     betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
     parity: Annotated[
-        bool, typer.Option("--parity", help="Count the voxels of each set and ROI beside the published numbers.")
+        bool, typer.Option("--parity", help="Compare the voxel counts of each set and ROI with the published numbers.")
     ] = False,
 ) -> None:
     """List the NSD files of a source, what is missing, and their sizes; reads no betas.
@@ -128,7 +128,7 @@ def masks(
         bool, typer.Option("--wrap/--no-wrap", help="Whether inflating wraps around at the borders, as published.")
     ] = True,
 ) -> None:
-    """Write the voxel sets of each subject as NIfTI files, and count them beside NSD's own brain mask.
+    """Write the voxel sets of each subject as NIfTI files, and compare their counts with NSD's brain mask.
 
     Example: `nsdflow masks nsd masks --subjects 1`
     """

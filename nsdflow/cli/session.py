@@ -59,7 +59,7 @@ def check_plans(plans: Iterable[Plan], cluster: str, workers: int | None) -> Non
 
 
 def print_summary(runs: Sequence[str], title: str = "validation accuracy of single trials") -> None:
-    """Print the median validation accuracy beside the noise ceiling, by run and subject."""
+    """Print the median validation accuracy and noise ceiling by run and subject."""
     from rich.console import Console
     from rich.table import Table
 

@@ -88,7 +88,7 @@ class Demand:
 
 
 def free_port(host: str, port: int = DASHBOARD_PORT) -> int:
-    """``port`` if no process listens there on ``host``, else 0, which stands for any free port."""
+    """``port`` if no process listens there on ``host``, else 0, which means any free port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -2,7 +2,7 @@
 
 Two sections make the two pools. For SLURM, ``jobqueue.slurm`` is the CPU pool and ``jobqueue.slurm-gpu``, which needs
 only the keys that differ, the GPU pool; the same for other batch systems. Without the second section training runs on
-CPU workers. Beside dask-jobqueue's keys a section may have ``maximum-jobs``.
+CPU workers. In addition to dask-jobqueue's keys, a section may have ``maximum-jobs``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LARGEST_POOL_JOBS: Final = 4
 LOG_FOLDER: Final = "nsdflow-jobs"
 #: Explains the parts of a job script that are only known when a run starts.
 PLACEHOLDERS: Final = "SCHEDULER:PORT and KEYS stand for the address and the credentials of each run"
-#: Stands for the credentials that each connection creates.
+#: Placeholder for the credentials that each connection creates.
 CREDENTIALS_PLACEHOLDER: Final = Security(
     tls_ca_file="KEYS/ca_file.pem", tls_worker_cert="KEYS/cert.pem", tls_worker_key="KEYS/key.pem"
 )

@@ -26,7 +26,7 @@ RENAMED: Final = {
     "job-extra": "job-extra-directives",
     "header-skip": "job-directives-skip",
 }
-#: nsdflow's own key beside those of dask-jobqueue.
+#: Key of nsdflow, in addition to those of dask-jobqueue.
 MAXIMUM_JOBS_KEY: Final = "maximum-jobs"
 #: Words that users write for a key of any batch system.
 SYNONYMS: Final = {

@@ -104,7 +104,7 @@ def holding(target: str, *, tell: Callable[[str], None] | None = None) -> Iterat
     Parameters
     ----------
     target : str
-        Path or URL without an ending; the file is created beside it.
+        Path or URL without an ending; the file is created next to it.
     tell : callable, optional
         Receives a line when this has to wait, or takes over from a dead driver.
 

@@ -5,7 +5,7 @@ A planner writes what a task holds at its peak, term by term::
     Memory.with_torch(images=..., responses=3 * ..., network=...)
 
 The sum is an ``int`` of bytes. The terms are shown where a plan is refused, so that a user sees what is large. Measured
-peaks stand in the done-markers (``peak_memory``); a test holds them against the plans.
+peaks are recorded in the done-markers (``peak_memory``); a test compares them with the plans.
 """
 
 from __future__ import annotations

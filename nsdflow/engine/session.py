@@ -84,7 +84,7 @@ def check_main_guard() -> None:
 
 
 def _is_guarded(file: Path, line: int) -> bool:
-    """Whether a line of a script stands in ``if __name__ == ...``; True if the file cannot be parsed."""
+    """Whether a line of a script is inside ``if __name__ == ...``; True if the file cannot be parsed."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):

@@ -30,7 +30,7 @@ def describe_source(
     subjects : sequence of str, optional
         Names of the subjects to check; all by default.
     needs : iterable of str
-        Lines to append, one per input of a pipeline beside NSD.
+        Lines to append, one per input of a pipeline other than NSD.
     space, betas : str, optional
         Space and version of the betas; func1pt8mm and betas_fithrf_GLMdenoise_RR by default.
 

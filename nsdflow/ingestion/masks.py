@@ -1,4 +1,4 @@
-"""``nsdflow masks``: the voxel sets of every subject as NIfTI files, counted beside NSD's own brain mask."""
+"""``nsdflow masks``: the voxel sets of every subject as NIfTI files, with counts compared with NSD's brain mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nsdflow check --parity``: voxel counts of a source beside the ones that the published notebooks print."""
+"""``nsdflow check --parity``: voxel counts of a source compared with those that the published notebooks print."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Single-trial betas of one session, from whichever of NSD's formats is there.
 
 Everything is int16, percent signal change times 300, except in ``fsaverage`` (float32, percent signal change).
-Files are read once, block by block: one trial, or the trials of some voxels, is in memory beside the result. A "voxel"
+Files are read once, block by block: one trial, or the trials of some voxels, is in memory in addition to the result. A "voxel"
 of a surface is a vertex, counted first through the left hemisphere, then the right.
 """
 

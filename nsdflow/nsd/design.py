@@ -261,7 +261,7 @@ def _trials_of_betas(source: Source) -> int:
                 for session in layout.sessions_of(names, space):
                     return read_session_header(source, subject, session, space=space, betas=betas).trials
     raise MissingDataError(
-        f"{source.join(layout.EXPERIMENT_DESIGN)}: no stimpattern, and no betas beside it to count trials in; "
+        f"{source.join(layout.EXPERIMENT_DESIGN)}: no stimpattern, and no betas to count trials in; "
         "fetch the published design file"
     )
 

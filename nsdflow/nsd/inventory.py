@@ -299,7 +299,7 @@ def _affine_beside(
 
 
 def _missing(source: Source, subjects: Iterable[SubjectInventory]) -> tuple[str, ...]:
-    """Files beside the betas that ingestion reads and that do not exist."""
+    """Files other than betas that ingestion reads and that do not exist."""
     wanted = [layout.EXPERIMENT_DESIGN, layout.STIMULI]
     for subject in subjects:
         name, space = subject.subject, subject.space

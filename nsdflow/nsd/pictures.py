@@ -27,7 +27,7 @@ ENDINGS: Final = frozenset(
 )
 #: Formats of phones that keep the picture first, and thumbnails or depth after it.
 _FIRST_IS_THE_PICTURE: Final = ("MPO",)
-#: Modes of 16 bits per channel, and the number that stands for white.
+#: Modes of 16 bits per channel, and the value of white.
 _SIXTEEN_BITS: Final = ("I;16", "I;16B", "I;16L", "I;16N")
 
 

@@ -1,4 +1,4 @@
-"""Inputs of a pipeline besides NSD, for ``nsdflow check --pipeline``: earlier runs and files of weights."""
+"""Inputs of a pipeline other than NSD, for ``nsdflow check --pipeline``: earlier runs and files of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``nsdflow compare`` prints and writes: runs beside each other, or beside the published numbers."""
+"""Text and page of ``nsdflow compare``: runs compared with each other or with the published numbers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["compare_published", "compare_run_folders"]
 
 
 def compare_published(folder: str) -> str:
-    """A run beside the numbers of the paper, as text.
+    """Compare a run with the numbers of the paper, as text.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def compare_published(folder: str) -> str:
     ]
     notes = [f"note: {note}" for note in dict.fromkeys(cell.note for cell in cells) if note]
     header = ("quantity", "subject", "ROI", "this run", "published", "difference", "in std. errors")
-    return "\n".join([f"{run.name} beside the published numbers", _aligned(header, rows), *notes])
+    return "\n".join([f"{run.name} and the published numbers", _aligned(header, rows), *notes])
 
 
 def compare_run_folders(folders: Sequence[str], out: Path | None = None) -> tuple[str, Path]:
@@ -65,7 +65,7 @@ def compare_run_folders(folders: Sequence[str], out: Path | None = None) -> tupl
     folders : sequence of str
         Folders of two or more finished runs.
     out : pathlib.Path, optional
-        The page with figures; by default ``compare.html`` beside the first run.
+        The page with figures; by default ``compare.html`` next to the first run.
 
     Returns
     -------

@@ -131,7 +131,7 @@ def read_record(run: str) -> dict[str, Any]:
     try:
         return read_yaml(url, "restore it, or delete the folder and run again")
     except FileNotFoundError:
-        raise MissingDataError(f"{url}: not there; the folder of a run has run.yaml beside results.zarr") from None
+        raise MissingDataError(f"{url}: no run there; the folder of a run has run.yaml and results.zarr") from None
     except StoreError as error:
         raise RunError(str(error)) from None
 

@@ -1,6 +1,6 @@
 """Building a store: groups with all their metadata first, regions after, visible under its name when complete.
 
-A store is built in a workspace beside its final place, ``nsd.zarr.building/store``, and renamed when it is verified.
+A store is built in a workspace next to its final path, ``nsd.zarr.building/store``, and renamed when it is verified.
 Object stores cannot rename: there it is built in place, and the root metadata that make it a store are written last.
 A build that stops at any point never leaves half a store under the name of a whole one. Each group is created by one
 process before anything is written into its large arrays; afterwards writers fill whole shards and never touch metadata.
@@ -72,7 +72,7 @@ class Workspace:
     store: str
     """Final path or URL of the store."""
     folder: str
-    """``<store>.building`` beside it, for done-markers and intermediate files; removed after publication."""
+    """``<store>.building``, for done-markers and intermediate files; removed after publication."""
     built: str
     """The root of the hierarchy while it is being built."""
 

@@ -49,7 +49,7 @@ SCHEMA_VERSION: Final = 1
 SCHEMA: Final = "nsdflow_schema"
 #: The group of the images.
 STIMULI_GROUP: Final = "stimuli"
-#: The group of what is known about the images' content.
+#: Group of the annotations of the images.
 ANNOTATIONS: Final = "annotations"
 #: Values of the coordinate ``hemisphere``.
 HEMISPHERE_CODES: Final[Mapping[str, int]] = {"lh": 0, "rh": 1}

@@ -1,4 +1,4 @@
-"""The truth beside a synthetic NSD: what was planted, in ``truth/``, which is no part of NSD's layout."""
+"""The planted truth of a synthetic NSD, in the folder ``truth/``, which is not part of NSD's layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`write_nsd`: from a specification to a folder in the published layout, with the truth beside it."""
+"""`write_nsd`: from a specification to a folder in the published layout, with the planted truth."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MAT_HEADER = b"MATLAB 5.0 MAT-file, written by nsdflow"  # in place of the date
 
 
 def write_nsd(folder: str | Path, spec: SyntheticSpec, *, progress: Progress | None = None) -> Path:
-    """Write a synthetic NSD in exactly the published layout, and the truth beside it.
+    """Write a synthetic NSD in exactly the published layout, and the planted truth.
 
     The folder appears under its name only when it is complete. At most one session of betas and one block of images
     are in memory, at any size.

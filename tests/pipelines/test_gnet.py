@@ -259,7 +259,7 @@ def test_the_plan_says_whether_the_prefilter_output_is_kept(small_store: str, ru
         return plan.describe().splitlines()[-1], plan.tasks[0].memory
 
     nothing, least = planned(**{"train.prefilter_cache": "none"})
-    assert nothing == "prefilter: computed once a batch"
+    assert nothing == "prefilter: computed once per batch"
     said, memory = planned()
     assert f"kept in float16 ({format_bytes(half)}) on a GPU where that takes at most 75%" in said
     assert memory == least

@@ -36,7 +36,7 @@ SCORED = {
     "On the brain",
 }
 #: Kinds of runs that have published counterparts.
-PUBLISHED = {"Beside the published numbers"}
+PUBLISHED = {"Comparison with the published numbers"}
 EXPECTED = {
     "gnet": SCORED
     | PUBLISHED

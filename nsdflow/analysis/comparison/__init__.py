@@ -1,1 +1,1 @@
-"""Models beside each other, and the tables of the paper."""
+"""Comparisons of models, and the tables of the paper."""

@@ -1,4 +1,4 @@
-"""Two models beside each other on the same voxels."""
+"""Comparison of two models on the same voxels."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 St-Yves, Allen, Wu, Kay and Naselaris (2023), Nature Communications 14, 3329, published three tables: explained
 variance, share of the explainable variance, and asymmetry of transfer. Tables are labelled xarray; :func:`table_frame`
-gives them the published header, so that a CSV file can be laid beside the published one.
+gives them the published header, so that a CSV file can be compared with the published one.
 """
 
 from __future__ import annotations

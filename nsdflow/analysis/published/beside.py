@@ -1,4 +1,4 @@
-"""Lay the results of a run beside the published numbers, cell by cell."""
+"""Compare the results of a run with the published numbers, cell by cell."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COUNT_TOLERANCE = 0.03
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a run beside the published one."""
+    """One number of a run and the published one."""
 
     quantity: str
     subject: str
@@ -84,7 +84,7 @@ def why_not_comparable(results: xr.DataTree, record: Mapping[str, Any] | None = 
 
 
 def beside_published(results: xr.DataTree, model: str) -> tuple[Cell, ...]:
-    """Every number of a run that has a published counterpart, beside it.
+    """Pair every number of a run with its published counterpart.
 
     Parameters
     ----------

@@ -54,9 +54,9 @@ for number in published.find("median_accuracy", model="gnet8j", subject="subj01"
     print(number.value, number.unit, number.source)
 ```
 
-`nsdflow compare RUN --published` and a section of each report lay a run on the real NSD beside these numbers, with the
+`nsdflow compare RUN --published` and a section of each report compare a run on the real NSD with these numbers, with the
 difference in units of its standard error. On synthetic data they say that the comparison means nothing.
-`nsdflow check SOURCE --parity` counts the voxels of every set and ROI of a source beside the published numbers.
+`nsdflow check SOURCE --parity` compares the voxel counts of every set and ROI of a source with the published numbers.
 """
 
 

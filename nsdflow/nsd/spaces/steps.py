@@ -135,7 +135,7 @@ def vote(steps: tuple[MappingStep, ...], labels: NDArray[Any]) -> NDArray[np.flo
         A label is NaN or infinite.
     """
     if not np.isfinite(labels).all():
-        raise ValueError("labels must be finite; replace missing ones by a label of their own, such as -1")
+        raise ValueError("labels must be finite; replace missing ones by a separate label, such as -1")
     best: NDArray[np.float64] | None = None
     for label in np.unique(labels):
         mapped = np.asarray(labels == label, np.float64)

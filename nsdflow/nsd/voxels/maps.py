@@ -36,7 +36,7 @@ class PublishedMap:
     long_name, units : str
         Attributes of the coordinate.
     volume : str or None
-        Name of the file beside the other volumes of the subject, without ending.
+        Name of the file, in the folder of the other volumes of the subject, without ending.
     label : str or None
         Name of the two files among the labels of the subject's own surface, without hemisphere and ending.
     statistic : str or None

@@ -111,8 +111,8 @@ def open_features(
     Parameters
     ----------
     features : str
-        A features run beside ``folder``, its path, or a file: ``.npy`` or ``.npz`` (with ``nsd_id``, or with a file
-        ``NAME.nsd_id.npy`` beside it), ``.zarr`` or ``.nc`` with a coordinate ``nsd_id``, or ``annotations``: the
+        A features run next to ``folder``, its path, or a file: ``.npy`` or ``.npz`` (with ``nsd_id``, or with a file
+        ``NAME.nsd_id.npy`` next to it), ``.zarr`` or ``.nc`` with a coordinate ``nsd_id``, or ``annotations``: the
         spaces of :data:`nsdflow.analysis.ANNOTATION_SPACES`.
     folder : RunFolder
         Folder of the run that reads the features.

@@ -160,7 +160,7 @@ def content_hash(store: Store, pipeline: FeaturesPipeline) -> str:
 
 
 def find_twin(folder: RunFolder, content: str) -> str | None:
-    """A finished run beside this one that holds the same features."""
+    """A finished run in the same folder that holds the same features."""
     runs = folder.path.rpartition("/")[0] or "."
     for name in list_folder(runs) if exists(runs) else []:
         path = f"{runs}/{name}"

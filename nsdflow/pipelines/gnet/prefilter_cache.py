@@ -37,9 +37,9 @@ def cache_note(config: GNetPipeline, half: int) -> str:
     if cache == "auto" and not (config.train_prefilter or config.precision == "float32" or config.device == "cpu"):
         return (
             f"prefilter: output kept in float16 ({format_bytes(half)}) on a GPU where that takes at most "
-            f"{CACHE_SHARE:.0%} of its free memory; else, and on CPUs, computed once a batch"
+            f"{CACHE_SHARE:.0%} of its free memory; else, and on CPUs, computed once per batch"
         )
     if cache in ("half", "full"):
         kind, size = ("float16", half) if cache == "half" else ("float32", 2 * half)
         return f"prefilter: output of all images kept in {kind} ({format_bytes(size)})"
-    return "prefilter: computed once a batch"
+    return "prefilter: computed once per batch"

@@ -1,6 +1,6 @@
 """Weights of raw features, ``weights.zarr`` in the run folder: one array (voxel, feature) per subject and layer.
 
-The array is created with the system of the layer. Each block of voxels writes rows of its own, by blocks of features.
+The array is created with the system of the layer. Each block of voxels writes its own rows, by blocks of features.
 """
 
 from __future__ import annotations

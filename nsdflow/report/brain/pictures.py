@@ -148,7 +148,7 @@ def _extend(image: np.ma.MaskedArray[Any, Any], low: float, high: float) -> str:
 
 
 def _outline(axes: Axes, view: View, roi: xr.DataArray) -> None:
-    """Outlines and names of the regions but "other"; a name stands in each hemisphere, where most of its pixels are."""
+    """Outlines and names of the regions but "other"; each hemisphere has the name where most of its pixels are."""
     masks = {name: mask for name, mask in roi_masks(roi).items() if name != "other"}
     columns, middle = np.arange(view.voxel.shape[1]), view.voxel.shape[1] / 2
     for name, mask in masks.items():

@@ -1,4 +1,4 @@
-"""Models beside each other."""
+"""Models compared with each other."""
 
 from __future__ import annotations
 

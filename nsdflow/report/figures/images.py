@@ -1,4 +1,4 @@
-"""Images beside what was predicted for them, and accuracy by class of image."""
+"""Images with the responses predicted for them."""
 
 from __future__ import annotations
 

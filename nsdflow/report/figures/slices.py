@@ -161,7 +161,7 @@ def _slices(k: NDArray[np.integer[Any]], count: int) -> list[int]:
 
 
 def _mark_sides(axes: Axes, subject: xr.Dataset) -> None:
-    """L and R beside the first slice, where the volume's affine says which side is which."""
+    """Label the sides of the first slice L and R, where the volume's affine says which side is which."""
     affine = np.asarray(subject["flat_index"].attrs.get("affine", []) if "flat_index" in subject.coords else [])
     if affine.size != 16:
         return

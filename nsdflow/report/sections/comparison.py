@@ -1,4 +1,4 @@
-"""Models beside each other, in the rows and columns of the paper."""
+"""Models compared with each other, in the rows and columns of the paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run beside the published numbers."""
+"""A run compared with the published numbers."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def _beside(run: Run) -> str:
 
 SECTIONS = (
     Section(
-        "Beside the published numbers",
-        "The numbers that the notebooks of the paper print, and its tables, beside those of this run. The error of a "
+        "Comparison with the published numbers",
+        "Numbers that the notebooks and tables of the paper give, with those of this run. The error of a "
         "median or mean is the bootstrap error over trials of a voxel, averaged over the voxels: an upper bound, since "
         "errors of voxels are correlated. Differences within one or two of it are expected.",
         ("accuracy",),

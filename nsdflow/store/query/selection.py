@@ -1,4 +1,4 @@
-"""Which voxels, trials and images a query means: conditions become positions, in the order asked for."""
+"""Selection of voxels, trials and images: conditions become positions, in the requested order."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ class _Condition:
         return dim, np.asarray(COMPARISONS[type(kind)](one, two))
 
     def meant(self, side: ast.expr, constant: Any) -> tuple[Any, ...]:
-        """The values that a constant means beside a coordinate: for a text those of the label of this name."""
+        """The values of a constant that is compared with a coordinate; a text means the label of this name."""
         if not isinstance(constant, str):
             return (constant,)
         name = self.name(side) if isinstance(side, ast.Name) else None

@@ -33,7 +33,7 @@ Labels = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 
 _BRAIN, _PIAL, _WHITE = 0.97, 0.87, 0.72  # radii of the ellipsoids
-#: aseg's numbers of what is outside, cortex, thalamus, hippocampus and white matter.
+#: aseg's numbers of background, cortex, thalamus, hippocampus and white matter.
 _LEFT_TISSUE, _RIGHT_TISSUE = np.array([[0, 3, 10, 17, 2], [0, 42, 49, 53, 41]], dtype=np.int16)
 _AREA_SHARES = {"V1": 0.25, "V2": 0.25, "V3": 0.25}  # of early visual cortex; hV4 has as much
 _KASTNER_SHRINKS = 0.92  # the atlas never agrees with the subject's own maps

@@ -31,7 +31,7 @@ __all__ = ["FOLDER", "Annotator", "annotating"]
 FOLDER: Final = "coco/annotations"
 _SPLITS: Final = ("train2017", "val2017")
 _KINDS: Final = ("instances", "captions", "stuff", "person_keypoints")
-#: Leaves of a category below this share of the image are a crowd, if there are at least so many of them.
+#: Leaves of a category below this share of the image are a crowd, if there are at least this many.
 _CROWD_SHARE: Final = 0.015
 _CROWD_LEAVES: Final = 3
 #: The place of the category that has keypoints among all, and the corners of its outline at which a leaf has its ends.

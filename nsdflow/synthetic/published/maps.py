@@ -50,7 +50,7 @@ def write_volume_maps(root: Path, spec: SyntheticSpec, who: Participant) -> None
 
 
 def write_mni_maps(root: Path, spec: SyntheticSpec, who: Participant) -> None:
-    """``MNI/betas_fithrf/valid_sessionBB.nii.gz``; NSD publishes nothing else in MNI beside betas."""
+    """``MNI/betas_fithrf/valid_sessionBB.nii.gz``; NSD publishes only this and the betas in MNI."""
     folder = root / "nsddata_betas/ppdata" / who.name / who.space / MNI_BETAS
     for session in range(1, spec.sessions_done[who.subject - 1] + 1):
         volume = who.recorded(who.recording.valid[session - 1], np.int16, fill=0)

@@ -45,7 +45,7 @@ def icosahedron(vertices: int) -> Mesh:
 
 
 def even_sphere(vertices: int) -> Mesh:
-    """So many points spread evenly over the unit sphere, with the faces of their convex hull."""
+    """Points spread evenly over the unit sphere, with the faces of their convex hull."""
     height = 1 - 2 * (np.arange(vertices) + 0.5) / vertices
     turn = np.pi * (1 + 5**0.5) * np.arange(vertices)
     ring = np.sqrt(1 - height**2)

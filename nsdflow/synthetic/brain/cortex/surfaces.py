@@ -111,7 +111,7 @@ class Hemisphere:
 
 
 def hemispheres(spec: SyntheticSpec, subject: int | None) -> tuple[Hemisphere, Hemisphere]:
-    """Both hemispheres of a subject (1-based), or of fsaverage (None), which has folds of its own."""
+    """Both hemispheres of a subject (1-based), or of fsaverage (None), whose folds differ."""
     rng = spec.generator("cortex", "average" if subject is None else subject)
     waves = rng.normal(size=(3, _WAVES))
     waves *= _FREQUENCY * rng.uniform(0.7, 1.3, _WAVES) / np.linalg.norm(waves, axis=0)
