@@ -121,7 +121,7 @@ class TrialDataset(IterableDataset[Batch]):
         return sum(-(-len(data.nsd_id) // self.batch_size) for data in self._data.values())
 
     def state_dict(self) -> dict[str, int]:
-        """What :meth:`load_state_dict` needs to go on with the batch after the last one handed out."""
+        """Return the state that :meth:`load_state_dict` needs to continue after the last batch."""
         return {"epoch": self.epoch, "position": self._position, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

@@ -78,7 +78,7 @@ def centred(x: Floats) -> Floats:
 
 
 def resample_counts(trials: int, resamples: int, seed: int) -> Floats:
-    """How often each bootstrap resample drew each trial: (resample, trial), float32, rows sum to ``trials``."""
+    """Draw bootstrap resamples: counts (resample, trial) in float32, whose rows sum to ``trials``."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(trials, np.full(trials, 1 / trials), size=resamples).astype(np.float32)
 

@@ -74,7 +74,7 @@ def complete_storage(incomplete: str) -> list[str]:
 
 
 def complete_thing(incomplete: str) -> list[str]:
-    """What ``nsdflow info`` describes by name."""
+    """Names that ``nsdflow info`` describes."""
     return complete_pipeline(incomplete)
 
 

@@ -1,4 +1,4 @@
-"""What ``run``, ``ingest`` and ``demo`` share: a cluster, progress on the terminal, a summary of finished runs."""
+"""Functions of ``run``, ``ingest`` and ``demo``: a cluster, progress on the terminal, a summary of finished runs."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def connect(
 
 @dataclass(frozen=True)
 class Capacity:
-    """What the workers of a cluster can take."""
+    """Resources of the workers of a cluster."""
 
     memory: int | None
     """Bytes of the smallest worker; None: unlimited or unknown."""
@@ -116,7 +116,7 @@ def capacity(
     memory: int | str | None = None,
     gpus: int | None = None,
 ) -> Capacity:
-    """What :func:`connect` with the same arguments would provide, without starting anything.
+    """Return the resources that :func:`connect` would provide for the same arguments, without starting anything.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a caller of :func:`~nsdflow.cluster.connect.connect` asks for, whatever kind of cluster answers."""
+"""Requirements of a caller of :func:`~nsdflow.cluster.connect.connect`, for every kind of cluster."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ POOL_TIMES: Final = PoolTimes()
 
 @dataclass(frozen=True)
 class Demand:
-    """What a connection is asked for; None: as much as the machine or the sections of ``jobqueue.yaml`` allow."""
+    """Requirements of a connection. None means as much as the machine or the sections of ``jobqueue.yaml`` allow."""
 
     workers: int | None = None
     threads_per_worker: int = 1

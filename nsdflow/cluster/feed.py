@@ -66,7 +66,7 @@ class Feed:
         future.add_done_callback(self._done.put)
 
     def room(self, pool: str) -> int:
-        """How many more tasks of a pool may be submitted now."""
+        """Number of tasks of a pool that may be submitted now."""
         self._count_slots()
         resource = pool.upper()
         return TASKS_PER_SLOT[resource] * self._slots[resource] - self._in_flight[resource]

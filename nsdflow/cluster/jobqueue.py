@@ -33,7 +33,7 @@ HMS: Final = ((1,), (60, 1), (3600, 60, 1), (86400, 3600, 60, 1))
 
 @dataclass(frozen=True)
 class BatchSystem:
-    """How one batch system differs from the others, as far as nsdflow is concerned."""
+    """Properties of one batch system that nsdflow depends on."""
 
     name: str
     """The word after ``--cluster``, and the name of its dask_jobqueue module and ``jobqueue.yaml`` section."""

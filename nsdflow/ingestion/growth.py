@@ -28,7 +28,7 @@ _AT_FDCWD: Final = -100
 
 @dataclass(frozen=True)
 class Growth:
-    """What an ingestion adds to a published store.
+    """Additions of an ingestion to a published store.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ def compare_with_store(
     schema: int,
     found: Mapping[str, tuple[int, ...]],
 ) -> tuple[Growth, dict[str, tuple[int, ...]]]:
-    """What a published store lacks of an ingestion.
+    """Find what a published store lacks.
 
     Parameters
     ----------

@@ -166,7 +166,7 @@ def _read_record(url: str) -> dict[str, Any]:
 
 
 def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be the same to continue: every setting, the design, the images, sessions and voxels.
+    """Values that must be equal to continue: every setting, the design, the images, sessions and voxels.
 
     Stamps of a subject's files are not: where a file was replaced, its tasks run again.
     """

@@ -275,7 +275,7 @@ def pooled_prediction(maps: Sequence[Tensor], fields: Sequence[Tensor], weights:
 def contributions(
     maps: Sequence[Tensor], fields: Sequence[Tensor], weights: Tensor, partitions: Sequence[slice]
 ) -> Tensor:
-    """What each partition of the features adds to the predictions: (image, voxel, partition), in one loop.
+    """Compute the part of each partition of the features in the predictions: (image, voxel, partition), in one loop.
 
     Partitions that cover all features sum to the prediction minus the bias. Arguments as in :func:`sweep`.
     """

@@ -1,4 +1,4 @@
-"""What a source holds, from listings, headers and small files alone."""
+"""Contents of a source, from listings, headers and small files only."""
 
 from __future__ import annotations
 

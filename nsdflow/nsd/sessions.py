@@ -1,4 +1,4 @@
-"""Which files of a session are read: the best format that is whole, and what is left out because none is."""
+"""Choice of the files of a session: the best format that is whole, and the sessions without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where NSD is: a folder, a bucket, anything fsspec can address.
+"""Source of NSD: a folder, a bucket, or any URL that fsspec can open.
 
 A :class:`Source` is two plain values, so it travels to a worker as it is; every file system and every file is
 opened inside the function that reads it. A listed file that may not be read (NSD's held-out sessions answer 403, an

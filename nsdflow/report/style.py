@@ -1,4 +1,4 @@
-"""How every figure looks: sizes, colours that colour-blind readers tell apart, and what axes have in common.
+"""Style of all figures: sizes, colours that colour-blind readers can distinguish, and axes.
 
 Figures do not depend on the user's matplotlib (a matplotlibrc, ``MPLBACKEND``, a dark style, ``text.usetex``): they are
 drawn and saved with matplotlib's defaults and the settings below, on a canvas that belongs to no window.

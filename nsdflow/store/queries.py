@@ -221,7 +221,7 @@ class Store:
         where: str | None = None,
         experiment: str | None = None,
     ) -> Explanation:
-        """What :meth:`responses` with the same arguments would read, without reading it."""
+        """Return what :meth:`responses` would read for the same arguments, without reading it."""
         selection = Selection(
             roi=roi, voxels=voxels, ncsnr_min=ncsnr_min, sessions=sessions, shared=shared, zscore=zscore,
             nsd_id=nsd_id, hemisphere=hemisphere, repetition=repetition, category=category, where=where,
@@ -244,7 +244,7 @@ class Store:
         return list_maps(self.voxels(subject))
 
     def annotations(self, *, masks: bool | int = False) -> xr.Dataset:
-        """What COCO says of the images: categories, captions, boxes; in memory, but for masks.
+        """COCO's annotations of the images: categories, captions, boxes. All but the masks are in memory.
 
         Parameters
         ----------
@@ -316,10 +316,8 @@ class Store:
     def _positions(
         self, subject: str | int, selection: Selection, experiment: str | None
     ) -> tuple[SubjectArrays, xr.Dataset, Positions, str | bool]:
-        """Where a query reads: the subject's arrays, its coordinates, positions, and what it is z-scored with."""
-        name = self._place(subject, experiment)
-        if experiment is not None:
-            check_selection(selection, experiment)
+        """Resolve a query: the subject's arrays, its coordinates, positions and z-scoring."""
+        name = self._subject(subject)
         table = self._group(name)
         shown = None if selection.category is None else images_showing(self.annotations(), selection.category)
         positions = select_trials(table, selection, shown), select_voxels(table, selection)

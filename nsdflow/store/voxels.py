@@ -40,7 +40,7 @@ def morton_code(ijk: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
 def positions_of(
     flat_index: NDArray[np.integer[Any]], there: NDArray[np.integer[Any]], subject: str
 ) -> NDArray[np.intp]:
-    """Where voxels of a run are among others, both by ``flat_index``.
+    """Positions of the voxels of a run among others, by ``flat_index``.
 
     Raises
     ------

@@ -18,7 +18,7 @@ __all__ = ["FORMATS", "HIERARCHIES", "SISTERS", "VERSION_SNR", "SyntheticSpec"]
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """What V1, V2, V3 and hV4 (with every area beyond) read of the planted network.
+    """Layers of the planted network that V1, V2, V3 and hV4 (with every area beyond) read.
 
     Parameters
     ----------

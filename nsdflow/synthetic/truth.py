@@ -140,7 +140,7 @@ def save_truth(root: Path, who: Participant, nsd_ids: npt.NDArray[np.int64]) -> 
 
 
 def signal_path(root: Path, subject: str, space: str) -> Path:
-    """Where the noiseless responses are, (image, voxel) float32."""
+    """Path of the noiseless responses (image, voxel) float32."""
     return root / "truth" / space / f"{subject}_signal.npy"
 
 

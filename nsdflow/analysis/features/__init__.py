@@ -1,1 +1,1 @@
-"""What parts of a model's features contribute: layers, bands, and transfer between areas."""
+"""Contributions of layers and bands to predictions, and transfer between areas."""

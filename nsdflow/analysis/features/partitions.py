@@ -130,7 +130,7 @@ def _argmax(profile: Floats) -> NDArray[np.int64]:
 
 
 def _spread(profile: Floats) -> Floats:
-    """Where the profile (..., partition), sorted from the largest and scaled to [0, 1], falls through 1/2."""
+    """Position at which the profile (..., partition), sorted from the largest and scaled to [0, 1], crosses 1/2."""
     falling = -np.sort(-profile, axis=-1)
     height = falling[..., :1] - falling[..., -1:]
     with np.errstate(divide="ignore", invalid="ignore"):

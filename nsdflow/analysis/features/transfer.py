@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 def transfer_matrix(
     transferred: xr.DataArray, own: xr.DataArray, roi: xr.DataArray, *, areas: tuple[str, ...] = EARLY_AREAS
 ) -> xr.DataArray:
-    r"""What each area loses (below 0) when it is predicted from the trunk of another.
+    r"""Loss of accuracy (below 0) of each area that is predicted from the trunk of another.
 
     .. math:: m_{ij} = \operatorname{mean}_{v \in \text{area } j} (c^{(i)}_v - c^{\text{own}}_v)
 

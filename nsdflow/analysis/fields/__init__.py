@@ -1,1 +1,1 @@
-"""Where a voxel looks: pooling fields and the Gaussians fitted to them."""
+"""Pooling fields of voxels, and Gaussians fitted to them."""

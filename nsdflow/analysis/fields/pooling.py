@@ -1,4 +1,4 @@
-"""Where a voxel looks: Gaussians fitted to its pooling field."""
+"""Gaussians fitted to the pooling fields of voxels."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def pooling_field_fits(fields: xr.DataArray) -> xr.Dataset:
 
 
 def _describe(parameters: xr.DataArray) -> xr.Dataset:
-    """What the parameters mean: place, size and orientation."""
+    """Compute position, size and orientation from the parameters."""
     x, y, log_x, log_y, angle = (
         parameters.sel(parameter=name, drop=True) for name in ("x", "y", "log_sigma_x", "log_sigma_y", "angle")
     )

@@ -1,1 +1,1 @@
-"""What patterns over voxels say about images: dissimilarities and identification."""
+"""Analyses of patterns over voxels: dissimilarities and identification of images."""

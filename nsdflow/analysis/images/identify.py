@@ -1,4 +1,4 @@
-"""Which image was seen: identification from predicted responses."""
+"""Identification of the seen image from predicted responses."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How much of a response is noise: ceilings, reliability, and synthetic noise like the measured one."""
+"""Noise of responses: ceilings, reliability, and synthetic noise that resembles measured noise."""

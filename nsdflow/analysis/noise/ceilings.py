@@ -1,4 +1,4 @@
-"""How much of a response can be predicted at all, from NSD's noise-ceiling signal-to-noise ratio."""
+"""Noise ceilings from NSD's noise-ceiling signal-to-noise ratio."""
 
 from __future__ import annotations
 

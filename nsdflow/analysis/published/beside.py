@@ -162,7 +162,7 @@ def _explained(results: xr.DataTree, model: str) -> Iterator[Cell]:
 
 
 def _asymmetries(results: xr.DataTree) -> Iterator[Cell]:
-    """Of a transfer run: against the notebook's numbers and against the CSV, which disagree."""
+    """Compare a transfer run with the numbers of the notebook and of the CSV file, which disagree."""
     if "transfer" not in results.children or "alpha" not in results["transfer"].dataset:
         return
     transfer = results["transfer"].dataset

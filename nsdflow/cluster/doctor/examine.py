@@ -144,7 +144,7 @@ def _makes_readable() -> bool:
 
 
 def _network(client: Client) -> Finding:
-    """How workers reach the scheduler, and whether other users could."""
+    """Examine how workers reach the scheduler, and whether other users could."""
     address = str(client.scheduler_info(n_workers=1)["address"])
     here = f" ({interface_of(address)})" if client.cluster is not None and "inproc" not in address else ""
     if address.startswith("tls://"):

@@ -1,4 +1,4 @@
-"""What one machine offers: gathered on the driver and, as a task, on a worker of each pool."""
+"""Properties of one machine, gathered on the driver and, as a task, on a worker of each pool."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def interface_of(address: str) -> str:
 
 
 def open_to_others(path: str | Path) -> str:
-    """What users outside the owner's group may do with a folder: ``write``, ``read``, or an empty string.
+    """Return the access of users outside the owner's group to a folder: ``write``, ``read``, or an empty string.
 
     A folder below one that others cannot enter is closed, whatever its own mode.
     """

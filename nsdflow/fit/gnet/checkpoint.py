@@ -55,7 +55,7 @@ class OptimizerStates:
 
 @dataclass
 class Progress:
-    """What a training has found so far, apart from the state of its modules."""
+    """Results of a training so far, apart from the state of its modules."""
 
     epoch: int = 0
     """Next epoch."""

@@ -1,4 +1,4 @@
-"""What NSD's images show: COCO's annotation files, moved into the part of the photograph that NSD kept."""
+"""Content of NSD's images: COCO's annotations, moved into the part of the photograph that NSD kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which part of which photograph of COCO each image of NSD is."""
+"""Photograph of COCO, and its part, that each image of NSD shows."""
 
 from __future__ import annotations
 

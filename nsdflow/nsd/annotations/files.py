@@ -52,7 +52,7 @@ def annotation_files(folder: Source, splits: Sequence[str]) -> dict[str, tuple[s
 
 @dataclass
 class Found:
-    """What the files say, gathered: columns of numbers, since NSD's images show close to a million instances."""
+    """Contents of the files as columns of numbers, since NSD's images show close to a million instances."""
 
     categories: dict[int, tuple[str, str]] = field(default_factory=dict)
     captions: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))

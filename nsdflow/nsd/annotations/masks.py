@@ -57,7 +57,7 @@ def annotation_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bo
 
 
 def _crossings(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.int64]:
-    """Where a polygon begins or ends along the columns of an image: flat positions down the columns, ascending.
+    """Boundaries of a polygon along the columns of an image: flat positions down the columns, ascending.
 
     The outline is followed on a grid five times as fine. It is crossed where it steps from one column of that grid to
     the next, at the middle of a pixel.

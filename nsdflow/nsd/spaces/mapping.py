@@ -181,7 +181,7 @@ def open_map(
 
 
 def _way(start: Grid, end: Grid) -> str | None:
-    """Which method of `_Files` leads from one kind of space to another."""
+    """Name of the method of `_Files` that maps one kind of space to another."""
     kinds = (start.kind, end.kind)
     if start.is_volume and not end.is_volume:
         return "volume_to_surface"

@@ -27,7 +27,7 @@ JOINED: Final = "roi"
 
 @dataclass(frozen=True)
 class PublishedAtlas:
-    """What is known of an atlas before its files are read.
+    """Properties of an atlas that are known before its files are read.
 
     Attributes
     ----------

@@ -71,7 +71,7 @@ class Sizes:
 
     @property
     def kept(self) -> Literal["maps", "pooled"]:
-        """Which features of an image are kept: the smaller ones."""
+        """Kind of features that are kept per image: the smaller ones."""
         return "maps" if self.map_bytes <= self.pooled_bytes else "pooled"
 
     @property

@@ -72,7 +72,7 @@ def brain_maps(subject: xr.Dataset) -> list[BrainMap]:
 
 
 def centres_in_degrees(subject: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Where each voxel of a model looks, x and y (voxel,) in degrees, y upwards; None where the model does not say.
+    """Centres of the fields of a model, x and y (voxel,) in degrees, y upwards; None for models without fields.
 
     Receptive fields of fwRF have a centre. Of a pooling field it is the mean position of what lies above an even field.
     """

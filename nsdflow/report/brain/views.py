@@ -288,7 +288,7 @@ def _compose(rows: list[list[_Drawn]], note: str) -> View:
 
 
 def _voxels_of_vertices(place: Place, nsd: Source, counts: list[int]) -> list[NDArray[np.int32]]:
-    """For each vertex of both hemispheres the position of its voxel in the array, -1 where it has none."""
+    """Position in the array of the voxel of each vertex of both hemispheres; -1 for a vertex without a voxel."""
     if place.is_surface:
         if tuple(counts) != place.shape:
             raise SourceError(

@@ -1,4 +1,4 @@
-"""Where voxels look: pooling fields and receptive fields."""
+"""Figures of pooling fields and receptive fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several figures share: the choice of voxels, scatter plots of many points, and violins."""
+"""Parts of several figures: the choice of voxels, scatter plots of many points, and violins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a training went, by epoch."""
+"""Figures of a training by epoch."""
 
 from __future__ import annotations
 

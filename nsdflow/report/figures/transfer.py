@@ -18,7 +18,7 @@ __all__ = ["planted_signal", "transfer_asymmetries", "transfer_matrices"]
 
 @styled
 def transfer_matrices(transfer: xr.Dataset, *, limit: float = 0.05) -> Figure:
-    """What each area loses on the features of another, by subject and over all, with the asymmetry.
+    """Loss of each area on the features of another, by subject and over all, with the asymmetry.
 
     As published, rows are trunks and columns ROIs with the first area (V1) at the bottom left, and red is a gain.
 
@@ -92,7 +92,7 @@ def transfer_asymmetries(table: xr.Dataset) -> Figure:
 
 @styled
 def planted_signal(results: xr.DataTree) -> Figure:
-    """How well the signal predicts synthetic trials, against how well it predicts measured ones, by subject.
+    """Accuracy of the signal on synthetic trials against its accuracy on measured trials, by subject.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What each layer contributes to the voxels of an area."""
+"""Contributions of each layer to the voxels of an area."""
 
 from __future__ import annotations
 

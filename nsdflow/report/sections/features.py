@@ -1,4 +1,4 @@
-"""What a model's features contribute, and where voxels look."""
+"""Sections on the contributions of features, and on the fields of voxels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a section of a run's page is, and how to make one from a figure."""
+"""Record of a section of a run's page, and its construction from a figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a training went."""
+"""Sections on a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a query is cut into lazy blocks: by bytes, in whole sessions where the selection allows it.
+"""Lazy blocks of a query: cut by bytes, in whole sessions if the selection allows it.
 
 Few large blocks keep graphs small and leave Dask little to put together. All blocks of an axis have the same size
 (the last may be smaller), since Zarr accepts nothing else when a query is written.

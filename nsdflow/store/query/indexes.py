@@ -139,7 +139,7 @@ class TrialIndex(xr.Index):
         )
 
     def reindex_like(self, other: Self) -> dict[Hashable, NDArray[np.intp]]:
-        """Where the labels of another index are in this one; -1 where they are not.
+        """Positions in this index of the labels of another; -1 for labels that it lacks.
 
         Raises
         ------

@@ -37,7 +37,7 @@ Positions = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 @dataclass(frozen=True)
 class Explanation:
-    """What computing a query would read."""
+    """Reads of a query."""
 
     shape: tuple[int, int]
     """(trial, voxel) of the result."""
@@ -57,7 +57,7 @@ class Explanation:
 
 
 def explain(arrays: SubjectArrays, table: xr.Dataset, positions: Positions, zscore: str | bool) -> Explanation:
-    """What :func:`lazy_responses` with the same arguments would read."""
+    """Return what :func:`lazy_responses` would read for the same arguments."""
     rows, columns = positions
     reads = [(arrays.betas, rows)]
     if ZSCORINGS[zscore].stored_statistics:

@@ -1,4 +1,4 @@
-"""What the name of a region means, in one place.
+"""Meaning of the names of regions.
 
 ======================  ============================================================================================
 name                    voxels
@@ -45,7 +45,7 @@ LISTED_AREAS: Final = 12
 
 
 def region_mask(voxels: xr.Dataset, name: str) -> Mask:
-    """Where a region is, (voxel,) bool.
+    """Mask (voxel,) of a region.
 
     Raises
     ------

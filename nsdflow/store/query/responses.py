@@ -77,7 +77,7 @@ class SubjectArrays:
         return self if same else SubjectArrays.open(self.group)
 
     def translate(self, trials: Index, now: SubjectArrays) -> Index:
-        """Where trials of these arrays are in the arrays of a store that has grown.
+        """Positions of trials of these arrays in the arrays of a store that has grown.
 
         Raises
         ------

@@ -38,7 +38,7 @@ ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
 
 
 def select_where(table: xr.Dataset, condition: object) -> dict[str, NDArray[np.bool_]]:
-    """Where a condition holds, along ``trial`` and along ``voxel``.
+    """Evaluate a condition along ``trial`` and along ``voxel``.
 
     Parameters
     ----------

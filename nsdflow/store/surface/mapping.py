@@ -75,7 +75,7 @@ def to_space(
 
 @dataclass(frozen=True)
 class _Options:
-    """What opens a mapping in any process: paths and settings, no arrays."""
+    """Paths and settings that open a mapping in any process, without arrays."""
 
     nsd: Source
     subject: str
@@ -133,7 +133,7 @@ def _reached(mapping: SpaceMap, place: Place) -> NDArray[np.int64]:
 def _coordinates(
     array: xr.DataArray, options: _Options, mapping: SpaceMap, place: Place, there: NDArray[np.int64]
 ) -> dict[str, Any]:
-    """Where the targets are, and the labels of atlases there, by the nearest voxel."""
+    """Coordinates of the targets, and labels of atlases by the nearest voxel."""
     grid: dict[str, Any] = {"shape": list(mapping.target_shape)}
     coordinates: dict[str, Any] = {}
     if mapping.affine is not None:

@@ -21,7 +21,7 @@ __all__ = ["Place", "place_of", "source_of"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where the voxels (vertices) of an array are.
+    """Space and positions of the voxels (vertices) of an array.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""What a notebook shows of a store: tables, pictures and a summary as HTML."""
+"""Views of a store for notebooks: tables, pictures and a summary as HTML."""

@@ -78,7 +78,7 @@ SURFACE_ATLASES = tuple(name for name in ATLAS_LABELS if name not in ("thalamus"
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What is where in one subject and space; n = voxels of the volume, or vertices of both hemispheres.
+    """Labels and positions in one subject and space; n = voxels of the volume, or vertices of both hemispheres.
 
     Attributes
     ----------
@@ -187,7 +187,7 @@ def _anatomy(shape: tuple[int, ...], positions: Floats, evc_voxels: int, rng: np
 
 
 def _sectors(positions: Floats) -> npt.NDArray[np.str_]:
-    """Which stream each place belongs to: below, beside or above the axis from pole to pole."""
+    """Stream of each place: below, lateral to or above the axis from pole to pole."""
     elevation = np.arctan2(positions[:, 2], np.abs(positions[:, 0]))
     return np.select([elevation < -0.35, elevation > 0.45], ["ventral", "dorsal"], default="lateral")
 

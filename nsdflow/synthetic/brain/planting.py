@@ -136,7 +136,7 @@ def plant(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy) -> Pl
 
 
 def _preferred_categories(anatomy: Anatomy, flat_index: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """What the areas of the localizer prefer, (v, category); an area of two atlases has the sum."""
+    """Preferences (v, category) of the areas of the localizer; an area of two atlases has the sum."""
     weights = np.zeros((flat_index.size, len(CATEGORIES)), dtype=np.float32)
     for atlas, preferred in _PREFERENCES.items():
         inside = anatomy.atlases[atlas][flat_index] > 0

@@ -1,4 +1,4 @@
-"""What the scanner makes of the planted responses: noise, scale, drifts between sessions, and the voxels that fail."""
+"""Measurement of the planted responses: noise, scale, drifts between sessions, and failing voxels."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def draw_image(seed: int, image: int, size: int) -> npt.NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class LeafPile:
-    """What an image is painted from."""
+    """Shapes from which an image is painted."""
 
     direction: float
     """Radians, in which most leaves and the texture's grain lie."""

@@ -1,4 +1,4 @@
-"""What an invented image shows: which leaf each pixel belongs to, and the category of every leaf."""
+"""Content of a synthetic image: the leaf of each pixel, and the category of every leaf."""
 
 from __future__ import annotations
 

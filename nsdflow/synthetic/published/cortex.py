@@ -101,7 +101,7 @@ def _write_between_volumes(folder: Path, grids: dict[str, VolumeGrid]) -> None:
 
 
 def _invalid(origin: VolumeGrid, target: VolumeGrid, grids: dict[str, VolumeGrid]) -> Floats:
-    """What a transform holds where there are no data: the published files were made from one another by arithmetic."""
+    """Value of a transform without data: the published files were made from one another by arithmetic."""
     pair = {origin.name[:4], target.name[:4]}
     if pair == {"anat", "MNI"}:
         return np.zeros(3)

@@ -1,4 +1,4 @@
-"""What the page knows of every voxel of one subject."""
+"""Data of the page about every voxel of one subject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the grids of a synthetic subject lie: every volume is an affine map of the places in its brain.
+"""Grids of a synthetic subject: every volume is an affine map of the places in its brain.
 
 The anatomy is turned and shifted against the functional volumes, as after a registration, so that a mistake in axes,
 origins or rounding shows.
