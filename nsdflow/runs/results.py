@@ -7,22 +7,27 @@ written in place, and last the consolidated metadata, without which it does not 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import xarray as xr
+import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import UnstableSpecificationWarning
 from zarr.storage import LocalStore, MemoryStore
 
 from nsdflow.errors import MissingDataError, RunError
-from nsdflow.io.flush import publish
+from nsdflow.io.flush import keep_tree, publish
 from nsdflow.io.folders import exists, remove
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.reach import reaching, writing
@@ -30,11 +35,22 @@ from nsdflow.io.read import read_bytes
 from nsdflow.io.seal import SEAL, sealed
 from nsdflow.io.write import put_files
 from nsdflow.runs.trust import check_results
+from nsdflow.store.shards import open_sharded
+from nsdflow.store.verify import check_whole
 
 if TYPE_CHECKING:
     from zarr.abc.buffer import Buffer
 
-__all__ = ["RESULTS", "has_results", "open_run", "write_results"]
+__all__ = [
+    "RESULTS",
+    "ResultArray",
+    "create_results",
+    "has_results",
+    "open_run",
+    "publish_results",
+    "unpublished",
+    "write_results",
+]
 
 #: Name of the tree in the folder of a run.
 RESULTS: Final = "results.zarr"
@@ -73,6 +89,87 @@ def write_results(run: str | os.PathLike[str], tree: xr.DataTree) -> None:
             put_files(url, {**files, ROOT: _sealed(files[ROOT])}, last=ROOT)
 
 
+@dataclass(frozen=True)
+class ResultArray:
+    """An array (image, column) of results that tasks write by rows of whole shards."""
+
+    name: str
+    column: str
+    """Name of the second dimension."""
+    shape: tuple[int, int]
+    chunk: tuple[int, int]
+    """A shard holds one chunk of images, and all columns."""
+    dtype: str
+    attributes: Mapping[str, str]
+
+
+def unpublished(folder: str) -> str:
+    """Path or URL of results that tasks still write: in ``parts`` where they can be renamed, else the final one."""
+    return f"{folder}/parts/{RESULTS}" if is_local(folder) else f"{folder}/{RESULTS}"
+
+
+def create_results(folder: str, tables: Mapping[str, xr.Dataset], arrays: Mapping[str, ResultArray]) -> None:
+    """Create unpublished results with their coordinates, and with arrays without values.
+
+    Parameters
+    ----------
+    folder : str
+        Folder of the run.
+    tables : mapping
+        Coordinates and attributes of each group.
+    arrays : mapping
+        Array of some of the groups.
+    """
+    path = unpublished(folder)
+    # empty chunks are written too, so that a missing chunk is an error and never zeros
+    with _extensions():
+        xr.DataTree.from_dict(tables).to_zarr(
+            path, mode="w", zarr_format=3, consolidated=False, write_empty_chunks=True
+        )
+    for group, array in arrays.items():
+        rows, columns = array.chunk
+        zarr.open_group(f"{path}/{group}", mode="r+", use_consolidated=False).create_array(
+            array.name,
+            shape=array.shape,
+            dtype=array.dtype,
+            chunks=array.chunk,
+            shards=(rows, math.ceil(array.shape[1] / columns) * columns),
+            fill_value=math.nan,
+            compressors=None,
+            dimension_names=("image", array.column),
+            attributes=dict(array.attributes),
+        )
+    if is_local(path):
+        keep_tree(local_path(path))
+
+
+def publish_results(folder: str, arrays: Iterable[str]) -> None:
+    """Check that no shard of the arrays (``group/name``) is missing, and give the results their final name.
+
+    Raises
+    ------
+    StoreError
+        A shard is missing.
+    """
+    path = unpublished(folder)
+    for name in arrays:
+        array = open_sharded(f"{path}/{name}")
+        check_whole(array.url, array.shape)
+    with _extensions():
+        zarr.consolidate_metadata(path, zarr_format=3)
+    if is_local(path):
+        publish(local_path(path), local_path(f"{folder}/{RESULTS}"))
+
+
+@contextmanager
+def _extensions() -> Iterator[None]:
+    """Fixed-length strings and consolidated metadata are extensions of Zarr v3 that zarr and xarray agree on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnstableSpecificationWarning)
+        warnings.filterwarnings("ignore", "Consolidated metadata")
+        yield
+
+
 def _write_aside(target: Path, tree: xr.DataTree) -> None:
     aside = target.with_name(f".{RESULTS}.{uuid4().hex[:8]}")
     try:
@@ -103,10 +200,7 @@ def _write_tree(place: Path | MemoryStore, tree: xr.DataTree) -> None:
         }
         for node in tree.subtree
     }
-    with warnings.catch_warnings():
-        # fixed-length strings and consolidated metadata are extensions of Zarr v3 that zarr and xarray agree on
-        warnings.simplefilter("ignore", UnstableSpecificationWarning)
-        warnings.filterwarnings("ignore", "Consolidated metadata")
+    with _extensions():
         tree.to_zarr(
             place, mode="w", zarr_format=3, consolidated=True, encoding=encoding, write_inherited_coords=False,
             write_empty_chunks=True,  # so that a missing chunk is an error and never zeros

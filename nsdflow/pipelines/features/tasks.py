@@ -183,30 +183,21 @@ def create_arrays(job: LayersJob) -> dict[str, int]:
     RunFolder(job.folder).add_to_record(network=open_rows(config, None).network.identity())
     ids = image_ids(opened, config)
     counts = {layer: kept for layer, (_, kept) in _counts(config, opened).items()}
-    path = _building(job.folder)
     table = xr.Dataset(coords={"nsd_id": ("image", ids)})
     root = xr.Dataset(attrs={"content": job.content, "network": config.features, "layers": list(counts)})
-    # empty chunks are written too, so that a missing chunk is an error and never zeros
-    with _extensions():
-        groups = {"/": root} | {f"/{group_of(layer)}": table.assign_attrs(layer=layer) for layer in counts}
-        xr.DataTree.from_dict(groups).to_zarr(
-            path, mode="w", zarr_format=3, consolidated=False, write_empty_chunks=True
-        )
-    for layer, count in counts.items():
-        chunk = (min(config.images_per_task, len(ids)), min(CHUNK_FEATURES, count))
-        zarr.open_group(f"{path}/{group_of(layer)}", mode="r+", use_consolidated=False).create_array(
+    tables = {"/": root} | {f"/{group_of(layer)}": table.assign_attrs(layer=layer) for layer in counts}
+    arrays = {
+        group_of(layer): ResultArray(
             "features",
+            "feature",
             shape=(len(ids), count),
+            chunk=(min(config.images_per_task, len(ids)), min(CHUNK_FEATURES, count)),
             dtype=config.dtype,
-            chunks=chunk,
-            shards=(chunk[0], math.ceil(count / chunk[1]) * chunk[1]),
-            fill_value=math.nan,
-            compressors=None,
-            dimension_names=("image", "feature"),
             attributes={"long_name": f"features of {layer}", "units": "1"},
         )
-    if is_local(path):
-        flush.keep_tree(local_path(path))
+        for layer, count in counts.items()
+    }
+    create_results(job.folder, tables, arrays)
     return counts
 
 
@@ -245,7 +236,7 @@ def compute_block(job: ImageBlockJob) -> None:
                 f"{layer} of {config.features} is not finite for image {ids[row]} in {config.dtype}; "
                 "use dtype: float32, or look at the network's weights"
             )
-        array = open_sharded(f"{_building(job.folder)}/{group_of(layer)}/features")
+        array = open_sharded(f"{unpublished(job.folder)}/{group_of(layer)}/features")
         write_region(array, (job.start, 0), values.numpy().astype(config.dtype))
 
 
@@ -254,14 +245,7 @@ def publish_features(job: LayersJob) -> dict[str, Any]:
     """Check that no file is missing, and give the results their final name."""
     layers = list(_counts(job.pipeline, open_store(job.store)))
     if not has_results(job.folder):
-        path = _building(job.folder)
-        for layer in layers:
-            array = open_sharded(f"{path}/{group_of(layer)}/features")
-            check_whole(array.url, array.shape)
-        with _extensions():
-            zarr.consolidate_metadata(path, zarr_format=3)
-        if is_local(path):
-            flush.publish(local_path(path), local_path(f"{job.folder}/{RESULTS}"))
+        publish_results(job.folder, [f"{group_of(layer)}/features" for layer in layers])
     return {"layers": layers}
 
 
@@ -339,17 +323,3 @@ def _features(config: FeaturesPipeline, store: Store, ids: NDArray[np.int64], ro
 
 def _batches(ids: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     return (ids[start : start + size] for start in range(0, len(ids), size))
-
-
-def _building(folder: str) -> str:
-    """Folder of unpublished results: a separate folder where it can be renamed, else the final one."""
-    return f"{folder}/parts/{RESULTS}" if is_local(folder) else f"{folder}/{RESULTS}"
-
-
-@contextmanager
-def _extensions() -> Iterator[None]:
-    """Fixed-length strings and consolidated metadata are extensions of Zarr v3 that zarr and xarray agree on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnstableSpecificationWarning)
-        warnings.filterwarnings("ignore", "Consolidated metadata")
-        yield

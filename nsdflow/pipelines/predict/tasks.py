@@ -32,7 +32,7 @@ from nsdflow.pipelines.common.earlier import input_subjects, voxels_of
 from nsdflow.pipelines.predict.predictors import load_predictor, predictor_kind
 from nsdflow.pipelines.predict.settings import PredictPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.results import RESULTS, has_results
+from nsdflow.runs.results import ResultArray, create_results, has_results, publish_results, unpublished
 from nsdflow.store import Store, open_store
 from nsdflow.store.shards import open_sharded, write_region
 from nsdflow.store.verify import check_whole
@@ -133,28 +133,19 @@ def create_predictions(job: CreateJob) -> dict[str, Any]:
     for subject in job.subjects:
         images = _image_table(config, opened, subject)
         tables[subject] = voxels_of(RunFolder(job.model), subject).merge(images, combine_attrs="override")
-    path = _building(job.folder)
-    # empty chunks are written too, so that a missing chunk is an error and never zeros
-    with _extensions():
-        xr.DataTree.from_dict(tables).to_zarr(
-            path, mode="w", zarr_format=3, consolidated=False, write_empty_chunks=True
-        )
-    for subject, table in tables.items():
-        shape = (table.sizes["image"], table.sizes["voxel"])
-        chunk = (min(config.images_per_task, shape[0]), min(CHUNK_VOXELS, shape[1]))
-        zarr.open_group(f"{path}/{subject}", mode="r+", use_consolidated=False).create_array(
+    arrays = {
+        subject: ResultArray(
             "predictions",
-            shape=shape,
+            "voxel",
+            shape=(images, voxels),
+            chunk=(min(config.images_per_task, images), min(CHUNK_VOXELS, voxels)),
             dtype="float32",
-            chunks=chunk,
-            shards=(chunk[0], math.ceil(shape[1] / chunk[1]) * chunk[1]),
-            fill_value=math.nan,
-            compressors=None,
-            dimension_names=("image", "voxel"),
             attributes={"long_name": "predicted response, z-scored within session", "units": "1"},
         )
-    if is_local(path):
-        flush.keep_tree(local_path(path))
+        for subject, table in tables.items()
+        for images, voxels in [(table.sizes["image"], table.sizes["voxel"])]
+    }
+    create_results(job.folder, tables, arrays)
     return {subject: dict(table.sizes) for subject, table in tables.items()}
 
 
@@ -183,14 +174,7 @@ def publish_predictions(job: PublishPredictionsJob) -> dict[str, Any]:
     """Check that no file is missing, and give the results their final name."""
     if has_results(job.folder):  # an earlier attempt published, and its worker died before it reported
         return {"subjects": list(job.subjects)}
-    path = _building(job.folder)
-    for subject in job.subjects:
-        array = open_sharded(f"{path}/{subject}/predictions")
-        check_whole(array.url, array.shape)
-    with _extensions():
-        zarr.consolidate_metadata(path, zarr_format=3)
-    if is_local(path):
-        flush.publish(local_path(path), local_path(f"{job.folder}/{RESULTS}"))
+    publish_results(job.folder, [f"{subject}/predictions" for subject in job.subjects])
     return {"subjects": list(job.subjects)}
 
 
@@ -201,17 +185,3 @@ def _image_table(config: PredictPipeline, store: Store, subject: str) -> xr.Data
     if config.images == "all":
         return xr.Dataset(coords={"nsd_id": ("image", store.images()["nsd_id"].values.astype(np.int64))})
     return xr.Dataset(coords={"file": ("image", np.array(list_pictures(Path(config.images))))})
-
-
-def _building(folder: str) -> str:
-    """Folder of unpublished results: a separate folder where it can be renamed, else the final one."""
-    return f"{folder}/parts/{RESULTS}" if is_local(folder) else f"{folder}/{RESULTS}"
-
-
-@contextmanager
-def _extensions() -> Iterator[None]:
-    """Fixed-length strings and consolidated metadata are extensions of Zarr v3 that zarr and xarray agree on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnstableSpecificationWarning)
-        warnings.filterwarnings("ignore", "Consolidated metadata")
-        yield
