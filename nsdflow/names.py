@@ -87,7 +87,7 @@ def parse_subjects(text: str | Iterable[int | str]) -> tuple[str, ...]:
         if dash and low.isdigit() and high.isdigit():
             first, last = subject_number(low), subject_number(high)
             if first > last:
-                raise ConfigError("subjects", [f"{part.strip()!r} is no range; write the lower number first"])
+                raise ConfigError("subjects", [f"{part.strip()!r} is not a range; write the lower number first"])
             numbers.update(range(first, last + 1))
         else:
             numbers.add(subject_number(part))
@@ -114,7 +114,7 @@ def parse_sessions(text: str | int | Iterable[int | str]) -> tuple[int, ...]:
     for part in map(str, parts):
         match = re.fullmatch(r"\s*([1-9]\d*)(?:\s*-\s*([1-9]\d*))?\s*", part)
         if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise ConfigError("sessions", [f"{part.strip()!r} is no session and no range; write for example 1-37"])
+            raise ConfigError("sessions", [f"{part.strip()!r} is neither a session nor a range; write for example 1-37"])
         numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     if not numbers:
         raise ConfigError("sessions", ["none given; write for example 1-37"])

@@ -172,7 +172,7 @@ def uncertainty(
 
 
 def evaluate(predictions: xr.DataArray, responses: xr.DataArray, *, resamples: int = 64, seed: int = 0) -> xr.Dataset:
-    """Everything that the results of a run say about its predictions of validation trials.
+    """Compute all scores of predictions of validation trials that the results of a run hold.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""``nsdflow list`` and ``info``: which pipelines, stores and runs exist, and what one of them contains."""
+"""``nsdflow list`` and ``info``: existing pipelines, stores and runs, and the contents of one of them."""
 
 from __future__ import annotations
 

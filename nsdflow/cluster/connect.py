@@ -163,7 +163,7 @@ def _demand(
     try:
         size = parse_bytes(memory) if isinstance(memory, str) else memory
     except ValueError:
-        raise PlanError(f"memory: {memory!r} is no size; write for example 8GiB") from None
+        raise PlanError(f"memory: {memory!r} is not a memory size; write for example 8GiB") from None
     demand = Demand(workers, threads_per_worker, size, gpus, scratch, dashboard, times)
     demand.check()
     return demand

@@ -52,7 +52,7 @@ class Feed:
         self._address = client.scheduler_info()["address"]
 
     def submit(self, pool: str, function: Callable[..., Any], *arguments: Any, key: str, priority: int = 0) -> None:
-        """Submit a task to a worker of a pool; :meth:`room` tells whether one is free."""
+        """Submit a task to a worker of a pool; :meth:`room` returns how many more may be submitted."""
         resource = pool.upper()
         future = self.client.submit(
             function,

@@ -1,4 +1,4 @@
-"""Pools of batch jobs on one scheduler: they grow with the work, replace jobs that die, and give up if all of them do.
+"""Pools of batch jobs on one scheduler: they grow with the work, replace jobs that die, and stop if all jobs die.
 
 :class:`JobPools` is a Dask ``SpecCluster`` whose workers are dask-jobqueue's jobs, of one kind per pool. A keeper
 checks each pool every second: how many tasks the feed reports (:meth:`JobPools.request`), and which jobs are queued,

@@ -103,7 +103,7 @@ def walltime_seconds(walltime: Any, system: BatchSystem | None = None) -> int | 
     Raises
     ------
     PlanError
-        If it is no walltime of that batch system, or a number: YAML reads ``12:00:00`` without quotes as 43200.
+        If it is not a walltime of that batch system, or a number: YAML reads ``12:00:00`` without quotes as 43200.
 
     Examples
     --------
@@ -124,7 +124,7 @@ def walltime_seconds(walltime: Any, system: BatchSystem | None = None) -> int | 
     numbers = clock.split(":")
     units = (3600, 60, 1) if dash else dict(enumerate(units_by_parts, start=1)).get(len(numbers), ())
     if not all(number.isdigit() for number in (*numbers, days or "0")) or len(numbers) > len(units):
-        raise PlanError(f"walltime: {walltime!r} is no walltime; write for example walltime: '{example}'")
+        raise PlanError(f"walltime: {walltime!r} is not a walltime; write for example walltime: '{example}'")
     clocked = sum(int(number) * unit for number, unit in zip(numbers, units, strict=False))
     return int(days or 0) * 86400 + clocked
 
@@ -198,7 +198,7 @@ def _check(system: BatchSystem, section: str, settings: dict[str, Any], problems
 def _count(key: str, value: Any) -> int:
     number = int(value) if isinstance(value, int) or (isinstance(value, str) and value.strip().isdigit()) else 0
     if isinstance(value, bool) or number < 1:
-        raise ValueError(f"{key}: {value!r} is no number of {key}; write a whole number from 1, {key}: 4")
+        raise ValueError(f"{key}: {value!r} is not a number of {key}; write a whole number from 1, {key}: 4")
     return number
 
 
@@ -210,7 +210,7 @@ def _memory(key: str, value: Any) -> str:
     if size < LEAST_MEMORY_BYTES:
         digits = str(value).strip()
         meant = f"{digits}GiB" if digits.isdigit() and int(digits) > 0 else "32GiB"
-        raise ValueError(f"{key}: {value!r} is no memory of a job, its unit included; write for example {key}: {meant}")
+        raise ValueError(f"{key}: {value!r} is not a memory size with its unit; write for example {key}: {meant}")
     return str(value)
 
 
@@ -221,19 +221,19 @@ def _list(key: str, value: Any) -> Any:
     if isinstance(value, str):
         return [line for line in value.splitlines() if line.strip()]
     if not isinstance(value, list | tuple) or any(isinstance(line, Mapping | list | tuple) for line in value):
-        raise ValueError(f"{key}: {value!r} is no list of lines; write {key}: ['first line', 'second line']")
+        raise ValueError(f"{key}: {value!r} is not a list of lines; write {key}: ['first line', 'second line']")
     return [str(line) for line in value if line is not None]
 
 
 def _mapping(key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{key}: {value!r} is no mapping; write {key}: {{interface: eth0}}")
+        raise ValueError(f"{key}: {value!r} is not a mapping; write {key}: {{interface: eth0}}")
     return dict(value)
 
 
 def _text(key: str, value: Any) -> Any:
     if isinstance(value, Mapping | list | tuple):
-        raise ValueError(f"{key}: {value!r} is no single value; write {key}: VALUE")
+        raise ValueError(f"{key}: {value!r} is not a single value; write {key}: VALUE")
     if isinstance(value, str) and "\n" in value.strip():
         raise ValueError(f"{key}: {value!r} has several lines; write it on one")
     return value

@@ -95,7 +95,7 @@ def compare_with_store(
     """
     manifest = read_manifest(store)
     if manifest is None:
-        raise StoreError(f"{store}: exists and is no store that ingest made; remove it, or choose another store")
+        raise StoreError(f"{store}: exists and is not a store that ingest made; remove it, or choose another store")
     now = settings_of({"settings": settings.record(), "source": source, "schema": schema})
     if changed := differences(settings_of(manifest), json.loads(json.dumps(now)), ignore=GROWING):
         raise StoreError(

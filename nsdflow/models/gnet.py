@@ -89,7 +89,7 @@ class Prefilter(nn.Module):
 
 
 class ChannelDropout(nn.Module):
-    """Whole channels of an image set to zero with probability ``share``, the others scaled so that the mean stays.
+    """Set whole channels of an image to zero with probability ``share``, and scale the others to keep the mean.
 
     Unlike torch's dropout, it draws from a given generator, and in a separate call: ``forward`` is a plain function of
     tensors, which can be compiled.
@@ -278,7 +278,7 @@ def bipartite_slices(width: int = 64) -> dict[str, slice]:
 
 @torch.no_grad()
 def level_shapes(encoder: nn.Module, images: Tensor) -> tuple[LevelShape, ...]:
-    """Shapes of the levels that ``encoder`` returns for images of this size, from the first image alone."""
+    """Return the shapes of the levels that ``encoder`` returns for images of this size, from the first image only."""
     training = encoder.training
     encoder.eval()
     levels = encoder(images[:1])

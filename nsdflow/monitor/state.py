@@ -43,7 +43,7 @@ class Stage:
 
     @property
     def label(self) -> str:
-        """``gnet8j: train``, or the name of the stage alone."""
+        """``gnet8j: train``, or only the name of the stage."""
         return f"{self.run}: {self.name}" if self.run else self.name
 
     def seconds_left(self, now: float) -> float | None:

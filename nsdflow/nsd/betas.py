@@ -1,4 +1,4 @@
-"""Single-trial betas of one session, from whichever of NSD's formats is there.
+"""Single-trial betas of one session, from any format of NSD.
 
 Everything is int16, percent signal change times 300, except in ``fsaverage`` (float32, percent signal change).
 Files are read once, block by block: one trial, or the trials of some voxels, is in memory in addition to the result. A "voxel"
@@ -41,7 +41,7 @@ _STATISTICS_BLOCK: Final = 1024
 
 @dataclass(frozen=True)
 class SessionHeader:
-    """Content of the files of a session, from their headers alone.
+    """Content of the files of a session, from their headers only.
 
     Attributes
     ----------

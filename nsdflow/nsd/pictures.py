@@ -1,4 +1,4 @@
-"""One's own pictures, as a viewer shows them: turned as the camera says, in sRGB, 8 bits per channel."""
+"""Pictures of users, as a viewer shows them: rotated by their EXIF data, in sRGB, 8 bits per channel."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def grid_of(count: int, most: int = 4) -> tuple[int, int]:
 
 
 def nothing_to_show(reason: str) -> Figure:
-    """A figure that says why there is nothing to draw."""
+    """Figure with the reason why there is nothing to draw."""
     figure = empty_figure(6.4, 0.5)
     figure.text(0.5, 0.5, reason, ha="center", va="center", color="#666666")
     return figure

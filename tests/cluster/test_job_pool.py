@@ -166,7 +166,7 @@ def test_walltimes_are_read_as_their_queue_reads_them(queue, walltime, seconds):
 
 @pytest.mark.parametrize(("queue", "walltime"), [("slurm", "4h"), ("lsf", "04:00:00"), ("pbs", ""), ("slurm", "x-1")])
 def test_what_is_no_walltime_is_refused(queue, walltime):
-    with pytest.raises(PlanError, match="is no walltime; write for example"):
+    with pytest.raises(PlanError, match="is not a walltime; write for example"):
         walltime_seconds(walltime, BATCH_SYSTEMS[queue])
 
 

@@ -110,7 +110,7 @@ def test_the_capacity_of_each_kind_of_cluster_is_known_before_it_starts(tmp_path
     assert capacity("tcp://10.0.0.1:8786").memory is None
     with pytest.raises(SelectionError, match="did you mean 'slurm'"):
         capacity("slrum")
-    with pytest.raises(PlanError, match="'many' is no size; write for example 8GiB"):
+    with pytest.raises(PlanError, match="'many' is not a memory size; write for example 8GiB"):
         capacity("local", memory="many")
 
 

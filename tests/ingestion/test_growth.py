@@ -126,7 +126,7 @@ def test_a_store_that_was_made_by_another_program(source, plan, tmp_path: Path) 
     target = tmp_path / "nsd.zarr"
     target.mkdir()
     (target / "manifest.json").write_text("{")
-    with pytest.raises(StoreError, match="is no store that ingest made"):
+    with pytest.raises(StoreError, match="is not a store that ingest made"):
         plan(source, target, **SMALL)
     shutil.rmtree(target)
     assert not plan(source, target, subjects=[1], **SMALL).finished

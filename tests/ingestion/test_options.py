@@ -58,7 +58,7 @@ def test_what_may_grow_is_compared_by_its_effect() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"sessions": "3-1"}, ConfigError, "'3-1' is no session and no range; write for example 1-37"),
+        ({"sessions": "3-1"}, ConfigError, "'3-1' is neither a session nor a range; write for example 1-37"),
         ({"sessions": "0"}, ConfigError, "'0' is no session"),
         ({"sessions": []}, ConfigError, "none given"),
         ({"image_size": 0}, ConfigError, "image_size is 0; write a number of pixels"),

@@ -1,4 +1,4 @@
-"""Variance partitioning: what each band of features explains alone, and what bands share."""
+"""Variance partitioning: unique and shared variance of bands of features."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def search(
     plan, form, device = _plan(features, trials, settings, device, memory)
     block = range(len(features.candidates)) if block is None else block
     if not 0 <= block.start < block.stop <= len(features.candidates):
-        raise ValueError(f"{block} is no block of {len(features.candidates)} candidates")
+        raise ValueError(f"{block} is not a block of {len(features.candidates)} candidates")
     return _search(features, trials, settings, block, plan, form, device)
 
 

@@ -135,7 +135,7 @@ def open_network(
 
 
 def sketch_network(name: str, *, layers: Sequence[str] | None = None) -> Network:
-    """Build a network of shapes alone (torch's ``meta`` device); it downloads at most a configuration."""
+    """Build a network without values (torch's ``meta`` device). At most a configuration is downloaded."""
     import torch
 
     with torch.device("meta"):

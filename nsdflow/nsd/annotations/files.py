@@ -83,7 +83,7 @@ class AnnotationFile:
     others: int = 0
 
     def read(self) -> None:
-        """Add what the file says to what was found.
+        """Add the contents of the file to those found before.
 
         Raises
         ------

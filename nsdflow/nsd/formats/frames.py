@@ -75,7 +75,7 @@ class FrameHeader:
 
 
 def read_header(source: Source, path: str) -> FrameHeader:
-    """The header alone, from the first bytes of the file.
+    """Read only the header, from the first bytes of the file.
 
     Raises
     ------

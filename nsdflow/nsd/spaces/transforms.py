@@ -1,4 +1,4 @@
-"""NSD's transform files: where the voxels and vertices of one space lie in another."""
+"""NSD's transform files: positions of the voxels and vertices of one space in another."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Shape = tuple[int, int, int]
 
 
 def transform_path(subject: str, origin: str, target: str, hemisphere: str | None = None) -> str:
-    """The file that lies on the grid of ``target`` and says where in ``origin`` to look, both as in file names."""
+    """Path of the file on the grid of ``target`` with positions in ``origin``, both named as in file names."""
     folder = f"nsddata/ppdata/{subject}/transforms"
     if hemisphere is None:
         return f"{folder}/{origin}-to-{target}.nii.gz"
@@ -41,7 +41,7 @@ def transform_path(subject: str, origin: str, target: str, hemisphere: str | Non
 
 
 def read_points(source: Source, path: str, shape: Shape) -> tuple[Points, Shape]:
-    """The valid points of a transform, and the grid that it lies on.
+    """Read the valid points of a transform, and the shape of its grid.
 
     The three coordinates are one volume after the other. Each is reduced to the points that are still valid before the
     next is read, so that memory stays near one coordinate of the whole grid.
@@ -104,12 +104,12 @@ def read_index(source: Source, path: str, count: int) -> NDArray[np.intp]:
 
 
 def vertex_count(source: Source, path: str) -> int:
-    """Vertices of the surface that a transform file lies on."""
+    """Number of vertices of the surface of a transform file."""
     return read_header(source, path).shape[0]
 
 
 def grid_shape(source: Source, subject: str, grid: Grid) -> Shape | None:
-    """Shape of a volume space, from any transform that lies on it; None where there is no such transform."""
+    """Shape of a volume space, from any transform on its grid; None without such a transform."""
     for origin in ("anat1pt0", "func1pt8", "func1pt0", "MNI", "anat0pt8", "anat0pt5"):
         if origin != grid.file_name:
             try:

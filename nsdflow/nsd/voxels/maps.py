@@ -69,7 +69,7 @@ class PublishedMap:
         return {"long_name": self.long_name, "units": self.units, "comment": self.valid, **circular}
 
     def clean(self, stored: NDArray[Any]) -> NDArray[np.float32]:
-        """Stored values in units, NaN where they say nothing."""
+        """Convert stored values to units, with NaN for missing values."""
         values = stored.astype(np.float32) * np.float32(self.scale)
         values[(stored >= self.cap) | (stored <= self.floor)] = np.nan
         return values

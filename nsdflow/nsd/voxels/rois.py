@@ -87,7 +87,7 @@ class Atlas:
 
 
 def list_atlases(source: Source, subject: str, space: str) -> tuple[str, ...]:
-    """Names of the atlases that are there, sorted, whether or not their files can be read.
+    """Sorted names of the atlases of the source, whether or not their files can be read.
 
     On a surface, whose label folder also holds maps, an atlas is what has a label table.
     """

@@ -153,7 +153,7 @@ class ImageList:
 
 
 def listed_images(store: Store, subject: str) -> ImageList:
-    """Images of a subject's list: all of them where the store holds them, otherwise those that were shown.
+    """Images of a subject's list: all that the store holds, or else those that were shown.
 
     Parameters
     ----------

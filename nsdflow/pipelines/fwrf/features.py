@@ -128,7 +128,7 @@ def candidate_numbers(config: FwrfPipeline, results: xr.Dataset) -> Tensor:
 
 
 def sizes_of(config: FwrfPipeline, image_size: int) -> Sizes:
-    """Sizes for images of ``image_size`` pixels, from shapes alone: nothing is computed or downloaded."""
+    """Sizes for images of ``image_size`` pixels, from shapes; nothing is computed or downloaded."""
     network = sketch_network(config.features)
     layers = network(torch.zeros(1, 3, image_size, image_size, device="meta"))
     groups = group_layers(layers)

@@ -1,4 +1,4 @@
-"""One training in several tasks with one GPU each: they meet, train, and meet again when one of them is lost.
+"""One training in several tasks with one GPU each. The tasks meet, train, and meet again when one is lost.
 
 Every process is a task of the plan. The processes find each other through two kinds of small files in the folder of
 their checkpoint, which all of them can read. Each process but the first *calls*, with a word that it uses once. When

@@ -1,4 +1,4 @@
-"""One figure that says how a run went."""
+"""Overview figure of a run."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ __all__ = ["Section", "each_subject", "group", "table_of", "whole"]
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a text that says how to read what follows, and the content.
+    """A heading, an explanatory text, and the content.
 
     The page shows a section when the results have everything it needs.
     """

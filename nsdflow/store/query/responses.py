@@ -1,4 +1,4 @@
-"""The tasks of a query: they read chunks and return responses. Their arguments are paths and positions alone."""
+"""Tasks of a query: they read chunks and return responses. Their arguments are paths and positions."""
 
 from __future__ import annotations
 

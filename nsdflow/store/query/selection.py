@@ -30,7 +30,7 @@ LISTED_VALUES: Final = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The conditions of a query, checked; :meth:`nsdflow.store.Store.responses` says what they mean.
+    """Checked conditions of a query; :meth:`nsdflow.store.Store.responses` explains them.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def select_trials(trials: xr.Dataset, selection: Selection, shown: NDArray[np.in
 
 
 def select_images(images: xr.Dataset, nsd_id: ArrayLike | None = None) -> Index:
-    """Positions of images in the order asked for, repeats included; all of them in the order of the store."""
+    """Positions of images in the requested order, with repeats; by default all, in the order of the store."""
     everything = np.arange(images.sizes["image"])
     return everything if nsd_id is None else _in_order("nsd_id", images["nsd_id"].values, nsd_id, everything)
 

@@ -114,7 +114,7 @@ def surface_image(array: xr.DataArray, surface: str, source: str | Source | None
 
 
 def write_surfaces(array: xr.DataArray, folder: Path, prefix: str, source: str | Source | None = None) -> list[Path]:
-    """Write the surfaces on which an array lies as ``hemi-L_PREFIX_white.surf.gii``, ``..._inflated.surf.gii``, ...
+    """Write the surfaces of an array as ``hemi-L_PREFIX_white.surf.gii``, ``..._inflated.surf.gii``, ...
 
     Surfaces that NSD's folder lacks are left out. Those of a subject are in mm of its anatomical volumes.
     """

@@ -1,4 +1,4 @@
-"""Images of a store as one figure, with what the annotations say of them."""
+"""Images of a store as one figure, with their annotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The planted network: what the synthetic voxels compute, in numpy alone.
+"""The planted network that synthetic voxels compute, in numpy.
 
 Level 1 is a bank of oriented energies: quadrature pairs of log-Gabor filters at a few spatial frequencies, amplitude
 compressed by a square root. Level 2 blurs these maps, takes away what the channels have in common, divides by the

@@ -29,7 +29,7 @@ _DEAD_SHARE, _PARTLY_DEAD_SHARE, _SATURATED_SHARE = 0.002, 0.01, 0.02
 
 @dataclass(frozen=True)
 class Recording:
-    """Everything but the signal, for the b places of one subject and space that have data at all.
+    """All parts of a recording but the signal, for the b places of one subject and space that have data.
 
     Attributes
     ----------

@@ -28,7 +28,7 @@ _TEXTURE_STRENGTH = 50.0  # grey levels, standard deviation on a leaf of full te
 
 
 def draw_image(seed: int, image: int, size: int) -> npt.NDArray[np.uint8]:
-    """Draw one image; it depends on ``(seed, image, size)`` alone, so any image can be drawn by itself.
+    """Draw one image. It depends only on ``(seed, image, size)``.
 
     Parameters
     ----------

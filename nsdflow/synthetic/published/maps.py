@@ -36,7 +36,7 @@ def write_label_tables(root: Path, subject: str) -> None:
 
 
 def write_volume_maps(root: Path, spec: SyntheticSpec, who: Participant) -> None:
-    """Everything in ``ppdata/subjAA/func*``: the masks and maps, and ``roi/`` with both hemispheres and each alone."""
+    """Write all of ``ppdata/subjAA/func*``: masks, maps, and ``roi/`` with both hemispheres and with each."""
     folder = root / "nsddata/ppdata" / who.name / who.space
     done = range(1, spec.sessions_done[who.subject - 1] + 1)
     for name, volume in _maps(spec, who).items():
