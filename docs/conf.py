@@ -21,7 +21,6 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.viewcode",
     "numpydoc",
-    "short_sections",  # docs/_ext: parameters described on one line
     "generated",  # docs/_ext: the API and the commands
     "example_store",  # docs/_ext: the store that the examples read
     "sphinx_gallery.gen_gallery",
