@@ -13,16 +13,16 @@ import torch
 from pydantic import Field
 
 from nsdflow.config.pipeline import TrainedPipeline
-from nsdflow.engine.compute import choose_device, torch_threads, weights_cache
+from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.models.gnet import FrozenEncoder, level_shapes
-from nsdflow.models.networks import open_network, record_of, sketch_network
+from nsdflow.models.networks import record_of, sketch_network
 from nsdflow.models.networks.levels import channel_moments, group_layers, select_channels
 from nsdflow.models.networks.travel import pack_network
 from nsdflow.models.saved.parts import pack_about
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.common.networks import NetworkName, pretrained
+from nsdflow.pipelines.common.networks import NetworkName, network_of, pretrained
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, report_activity, run_training
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nsdflow.models.networks.network import Network
     from nsdflow.pipelines.gnet.training import TrainingData
 
-__all__ = ["FpfPipeline", "build_encoder", "plan_fpf", "train_fpf"]
+__all__ = ["FpfPipeline", "build_frozen_encoder", "plan_fpf", "train_fpf"]
 
 
 class FpfPipeline(TrainedPipeline):
@@ -111,7 +111,7 @@ def train_fpf(job: FpfJob) -> dict[str, Any]:
     report_activity(config, JOINT, "reading data")
     data = load_training_data(config, open_store(job.store))
     with torch_threads(config.threads):
-        encoder, layers = build_encoder(config, data)
+        encoder, layers = build_frozen_encoder(config, data)
         readouts = initial_readouts(config, data, JOINT, level_shapes(encoder, data.images))
         result = run_training(
             config, data, encoder, readouts, folder=job.folder, part=JOINT, train_encoder=False, frozen_encoder="eval"
@@ -131,15 +131,9 @@ def train_fpf(job: FpfJob) -> dict[str, Any]:
     return {"best_epoch": result.best_epoch, "best_score": result.best_score, "precision": result.precision}
 
 
-def network_of(config: FpfPipeline) -> Network:
-    """The layers of the network that a pipeline names, with its weights."""
-    weights, cache = config.feature_weights, weights_cache()
-    return open_network(config.features, weights, layers=config.layers, seed=config.seed, cache=cache)
-
-
-def build_encoder(config: FpfPipeline, data: TrainingData) -> tuple[FrozenEncoder, dict[str, slice]]:
+def build_frozen_encoder(config: FpfPipeline, data: TrainingData) -> tuple[FrozenEncoder, dict[str, slice]]:
     """Build an encoder with the most variable channels of each layer, and the slice of each layer's features."""
-    network = network_of(config)
+    network = network_of(config, config.layers)
     rows = torch.cat(data.image_rows(training_only=config.protocol == "strict")).unique()
     device, limit = choose_device(config.device), config.max_features_per_layer
     network.to(device)

@@ -1,16 +1,19 @@
-"""Names of networks in pipelines."""
+"""Networks that pipelines name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import AfterValidator
 
 from nsdflow.errors import SelectionError
-from nsdflow.models.networks import record_of
+from nsdflow.models.networks import open_network, record_of
 
-__all__ = ["NetworkName", "pretrained"]
+if TYPE_CHECKING:
+    from nsdflow.models.networks.network import Network
+
+__all__ = ["NetworkName", "network_of", "pretrained"]
 
 
 def _known(name: str) -> str:
@@ -28,3 +31,25 @@ NetworkName = Annotated[str, AfterValidator(_known)]
 def pretrained(network: str, weights: str | None) -> Mapping[str, str]:
     """Network with published weights, by the setting that can name a local file of its weights."""
     return {} if record_of(network).weightless or weights == "random" else {"feature_weights": network}
+
+
+class _NamesNetwork(Protocol):
+    """Settings of a pipeline that computes features."""
+
+    @property
+    def features(self) -> str: ...
+
+    @property
+    def feature_weights(self) -> str | None: ...
+
+    @property
+    def seed(self) -> int: ...
+
+
+def network_of(config: _NamesNetwork, layers: Sequence[str] | None = None) -> Network:
+    """Open the network that a pipeline names, with its weights; all layers by default."""
+    from nsdflow.engine.compute import weights_cache  # loads torch, which settings do not need
+
+    return open_network(
+        config.features, config.feature_weights, layers=layers, seed=config.seed, cache=weights_cache()
+    )

@@ -17,7 +17,7 @@ import xarray as xr
 import zarr
 from zarr.errors import UnstableSpecificationWarning
 
-from nsdflow.engine.compute import choose_device, torch_threads, weights_cache
+from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.errors import RunError

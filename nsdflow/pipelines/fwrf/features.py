@@ -15,11 +15,10 @@ import numpy as np
 import torch
 import zarr
 
-from nsdflow.engine.compute import weights_cache
 from nsdflow.fit.fwrf.features import MapFeatures, PooledFeatures
 from nsdflow.fit.state_files import load_state, save_state
 from nsdflow.io.folders import list_files
-from nsdflow.models.networks import open_network, record_of, sketch_network
+from nsdflow.models.networks import record_of, sketch_network
 from nsdflow.models.networks.levels import (
     ChannelMoments,
     ChannelSelection,
@@ -48,7 +47,6 @@ __all__ = [
     "candidate_numbers",
     "candidates_of",
     "layer_names",
-    "network_of",
     "origin_of",
     "sizes_of",
 ]
@@ -102,11 +100,6 @@ def origin_of(sizes: Sizes, kept: Sequence[Tensor], layer: NDArray[np.int64]) ->
 def _offsets(sizes: Sizes, group: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Each layer of a level, and its first channel there."""
     return zip(group, accumulate((sizes.layers[number] for number in group), initial=0), strict=False)
-
-
-def network_of(config: FwrfPipeline) -> Network:
-    """The network that a pipeline names, with its weights."""
-    return open_network(config.features, config.feature_weights, seed=config.seed, cache=weights_cache())
 
 
 def layer_names(config: FwrfPipeline) -> tuple[str, ...]:

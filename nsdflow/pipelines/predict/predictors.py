@@ -167,7 +167,7 @@ def load_fpf(run: RunFolder, subject: str) -> SubjectModel:
     channels = [state[name] for name in sorted(state) if name.startswith("channels.")]
     if not channels:
         raise RunError(_NO_CHANNELS.format(run.path))
-    encoder, readout = FrozenEncoder(fpf_network(config), channels), load_readouts(state)[subject]
+    encoder, readout = FrozenEncoder(network_of(config, config.layers), channels), load_readouts(state)[subject]
     return SubjectModel((TrunkReadout(config.name, encoder, readout, np.arange(voxels.sizes["voxel"])),), voxels)
 
 
