@@ -120,7 +120,7 @@ def test_walltimes_without_quotes_are_refused_with_the_line_in_quotes(queue, wri
     [
         ("memory: 32", "memory: 32 is not a memory size with its unit; write for example memory: 32GiB"),
         ("memory: 0", "write for example memory: 32GiB"),
-        ("memory: lots", "'lots' is no memory"),
+        ("memory: lots", "'lots' is not a memory"),
         ("memory: [1GB]", "is not a memory"),
         ("cores: two", "cores: 'two' is not a number of cores; write a whole number from 1, cores: 4"),
         ("cores: 0", "cores: 0 is not a number"),
@@ -258,7 +258,7 @@ def test_variables_in_a_local_directory_are_filled_in_on_the_node(tmp_path, monk
 
 def test_htcondor_refuses_a_path_that_its_submit_files_cannot_hold(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/my envs/$(x)/python")
-    with settings(f"jobqueue: {{htcondor: {{{COMPLETE}, disk: 1GB}}}}"), pytest.raises(PlanError, match="HTCondor"):
+    with settings(f"jobqueue: {{htcondor: {{{COMPLETE}, disk: 1GB}}}}"), pytest.raises(PlanError, match="submit files of htcondor"):
         read_pools("htcondor", Demand())
 
 

@@ -59,7 +59,7 @@ def test_what_may_grow_is_compared_by_its_effect() -> None:
     ("options", "error", "says"),
     [
         ({"sessions": "3-1"}, ConfigError, "'3-1' is neither a session nor a range; write for example 1-37"),
-        ({"sessions": "0"}, ConfigError, "'0' is no session"),
+        ({"sessions": "0"}, ConfigError, "'0' is neither a session"),
         ({"sessions": []}, ConfigError, "none given"),
         ({"image_size": 0}, ConfigError, "image_size is 0; write a number of pixels"),
         ({"image_size": True}, ConfigError, "image_size is True"),
