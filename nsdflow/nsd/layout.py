@@ -136,8 +136,9 @@ def volume_path(subject: str, space: str, name: str) -> str:
     return f"{subject_folder(subject, space)}/{name}.nii.gz"
 
 
-def valid_path(subject: str, session: int, space: str) -> str:
-    """Map of the voxels with data in every volume of a session; in MNI it is in the folder of the betas."""
+def valid_path(subject: str, session: int | str, space: str) -> str:
+    """Map of the voxels with data in every volume of a session; in MNI beside the betas."""
+    name = f"valid_{session_name(session)}"
     if space == "MNI":
         return f"{betas_folder(subject, space, BETAS_IN_SPACE[space][0])}/{name}.nii.gz"
     return volume_path(subject, space, name)

@@ -317,7 +317,9 @@ class Store:
         self, subject: str | int, selection: Selection, experiment: str | None
     ) -> tuple[SubjectArrays, xr.Dataset, Positions, str | bool]:
         """Resolve a query: the subject's arrays, its coordinates, positions and z-scoring."""
-        name = self._subject(subject)
+        name = self._place(subject, experiment)
+        if experiment is not None:
+            check_selection(selection, experiment)
         table = self._group(name)
         shown = None if selection.category is None else images_showing(self.annotations(), selection.category)
         positions = select_trials(table, selection, shown), select_voxels(table, selection)

@@ -69,8 +69,12 @@ class SubjectJob:
         return 1 if is_local(self.built) else UPLOADS_AT_ONCE
 
     def statistics_url(self, session: int) -> str:
-        """Path or URL of the statistics of a session, until those of all sessions exist."""
-        return f"{self.folder}/statistics/{self.subject}-session{session:02d}.npz"
+        """Where the statistics of a session wait until those of all sessions exist."""
+        return f"{self.folder}/statistics/{self.name}-session{session:02d}.npz"
+
+    def in_files(self, session: int) -> int | str:
+        """What a session is called in the names of NSD's files."""
+        return EXPERIMENTS[self.experiment].file_name if self.experiment else session
 
 
 @dataclass(frozen=True)

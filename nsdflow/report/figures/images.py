@@ -1,4 +1,4 @@
-"""Images with the responses predicted for them."""
+"""Images beside what was predicted for them, and accuracy by class of image."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from nsdflow.analysis import explained_share
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.errors import NsdflowError
 from nsdflow.report import markup
-from nsdflow.report.figures.images import image_mosaic
+from nsdflow.report.figures.images import accuracy_of_classes, image_mosaic
 from nsdflow.report.sections.record import Section
 from nsdflow.store import open_store
 
@@ -69,7 +69,7 @@ def _classes(run: Run) -> str:
             kind = str(data["distribution"].values[row])
             rows.append((name, str(data["experiment"].values[row]), one, kind, *counts, *medians))
     header = ("subject", "experiment", "class", "distribution", "conditions", "trials", "r", "ceiling", "share of R²")
-    figure = figures.accuracy_of_classes(run.results, minimum=MINIMUM)
+    figure = accuracy_of_classes(run.results, minimum=MINIMUM)
     return markup.picture(figure, "Accuracy and ceiling by class of image and subject") + markup.details(
         "numbers", markup.table(header, rows)
     )

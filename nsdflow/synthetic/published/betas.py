@@ -83,8 +83,8 @@ def write_summaries(root: Path, spec: SyntheticSpec, who: Participant, version: 
         write_nifti(folder / "meanbeta.nii.gz", mean, who.voxel_size)
 
 
-def _fit_maps(spec: SyntheticSpec, who: Participant, version: str, session: int) -> dict[str, npt.NDArray[Any]]:
-    """Other results of the GLM: R2, and the chosen response shape and ridge fraction where it chooses."""
+def _fit_maps(spec: SyntheticSpec, who: Participant, version: str, session: int | str) -> dict[str, npt.NDArray[Any]]:
+    """What the GLM reports beside the betas: R2, and the chosen response shape and ridge fraction where it chooses."""
     rng = spec.generator("glm", who.subject, session)
     places = who.recording.places.size
     maps = {"R2": _explained(who, version)}
