@@ -292,7 +292,7 @@ def compared(arguments: argparse.Namespace) -> dict[str, object]:
 
     (levels, network), cost_ours = timed(ours)
     print(f"(c) nsdflow: {cost_ours} for {len(data.candidates)} candidates, network and weights included")
-    print(f"    of which the network, once an image: {network}", flush=True)
+    print(f"    of which the network, once per image: {network}", flush=True)
 
     with himalaya_on_torch():
         by_himalaya, cost = timed(lambda: himalaya_loop(data, levels, some))

@@ -186,7 +186,7 @@ def trial_table(source: Source, subject: str, sessions: Sequence[int], *, design
 
 
 def read_stimulus_info(source: Source) -> pd.DataFrame | None:
-    """``nsd_stim_info_merged.csv`` as published, one row an image (row = ``nsd_id``); None where it is not there."""
+    """``nsd_stim_info_merged.csv`` as published, one row per image (row = ``nsd_id``); None if it does not exist."""
     if not source.exists(layout.STIMULUS_INFO):
         return None
     url = source.join(layout.STIMULUS_INFO)

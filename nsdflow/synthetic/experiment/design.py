@@ -124,7 +124,7 @@ def _stimulus_pattern(spec: SyntheticSpec) -> Integers:
 
 
 def stim_info(spec: SyntheticSpec, experiment: Experiment) -> pd.DataFrame:
-    """``nsd_stim_info_merged``: one row an image, 40 columns and the index; trial numbers are one-based, 0 = never."""
+    """``nsd_stim_info_merged``: one row per image, 40 columns and the index; trial numbers are one-based, 0 = never."""
     rng = spec.generator("stimulus table")
     count = spec.image_count
     table: dict[str, npt.ArrayLike] = {

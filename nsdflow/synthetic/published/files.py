@@ -78,13 +78,13 @@ def open_mgh(path: Path, vertices: int, frames: int) -> Iterator[BinaryIO]:
 
 
 def write_mgh(path: Path, values: Array) -> None:
-    """One value a vertex."""
+    """One value per vertex."""
     with open_mgh(path, values.size, 1) as stream:
         stream.write(values.astype(">f4").tobytes())
 
 
 def write_hdf5(path: Path, shape: tuple[int, ...], slabs: Iterable[Array]) -> None:
-    """Betas as ``.hdf5``: int16 ``/betas`` (trial, ...), uncompressed, one chunk a voxel with all its trials.
+    """Betas as ``.hdf5``: int16 ``/betas`` (trial, ...), uncompressed, one chunk per voxel with all its trials.
 
     Parameters
     ----------
