@@ -123,7 +123,7 @@ def train_fpf(job: FpfJob) -> dict[str, Any]:
         if name.startswith(("readouts.", "final.readouts."))
     }
     state |= {f"channels.{level}": channels for level, channels in enumerate(encoder.channels or ())}
-    network = network_of(config)
+    network = network_of(config, config.layers)
     about, tensors = pack_network(network)
     state |= pack_about({"kind": "fpf", "network": about}) | {f"network.{name}": one for name, one in tensors.items()}
     RunFolder(job.folder).add_to_record(network=network.identity())

@@ -25,13 +25,14 @@ from nsdflow.io import flush
 from nsdflow.io.folders import exists, list_folder, share_files
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.read import read_json
-from nsdflow.models.networks import open_network, record_of, sketch_network
+from nsdflow.models.networks import record_of, sketch_network
 from nsdflow.models.networks.reduce import FeatureRows, Projection, feature_count, fit_pca
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import load_images
+from nsdflow.pipelines.common.networks import network_of
 from nsdflow.pipelines.features.settings import FeaturesPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.results import RESULTS, has_results
+from nsdflow.runs.results import RESULTS, ResultArray, create_results, has_results, publish_results, unpublished
 from nsdflow.runs.tensors import load_tensors, save_tensors
 from nsdflow.store import Store, open_store
 from nsdflow.store.shards import open_sharded, write_region
@@ -294,9 +295,7 @@ def open_rows(config: FeaturesPipeline, folder: str | None) -> FeatureRows:
     folder : str or None
         Folder of the run, which holds a fitted PCA; None leaves the projection out.
     """
-    network = open_network(
-        config.features, config.feature_weights, layers=config.layers, seed=config.seed, cache=weights_cache()
-    )
+    network = network_of(config, config.layers)
     fitted = None
     if folder is not None and config.projection.startswith("pca"):
         state = load_tensors(f"{folder}/{PROJECTION}")

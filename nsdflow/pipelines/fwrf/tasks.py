@@ -23,12 +23,12 @@ from nsdflow.models.saved.parts import pack_about
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import check_voxels, listed_images, load_images
 from nsdflow.pipelines.common.evaluation import validation_accuracy
+from nsdflow.pipelines.common.networks import network_of
 from nsdflow.pipelines.fwrf.features import (
     FeatureFolder,
     candidate_numbers,
     candidates_of,
     layer_names,
-    network_of,
     sizes_of,
 )
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline  # noqa: TC001  # a field of jobs

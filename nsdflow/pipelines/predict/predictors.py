@@ -17,10 +17,10 @@ from nsdflow.models.networks.levels import ChannelSelection
 from nsdflow.pipelines.banded.settings import BandedRidgePipeline
 from nsdflow.pipelines.banded.tasks import banded_model
 from nsdflow.pipelines.common.earlier import recorded_pipeline, run_settings, voxels_of
+from nsdflow.pipelines.common.networks import network_of
 from nsdflow.pipelines.features.settings import ANNOTATIONS
 from nsdflow.pipelines.fpf import FpfPipeline
-from nsdflow.pipelines.fpf import network_of as fpf_network
-from nsdflow.pipelines.fwrf.features import candidate_numbers, candidates_of, layer_names, network_of
+from nsdflow.pipelines.fwrf.features import candidate_numbers, candidates_of, layer_names
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline
 from nsdflow.pipelines.gnet.saved import SubjectModel, TrunkReadout, load_readouts, load_subject_model
 from nsdflow.pipelines.kinds import KINDS

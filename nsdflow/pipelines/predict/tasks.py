@@ -166,7 +166,7 @@ def predict_block(job: PredictJob) -> None:
         values = predictor.to(choose_device(config.device)).predict(
             images, batch_size=config.batch_size, nsd_id=ids
         )
-    write_region(open_sharded(f"{_building(job.folder)}/{job.subject}/predictions"), (job.start, 0), values)
+    write_region(open_sharded(f"{unpublished(job.folder)}/{job.subject}/predictions"), (job.start, 0), values)
 
 
 @task("predict.publish", version=1)
