@@ -30,7 +30,9 @@ def test_results_are_those_of_the_readout_on_alexnets_levels(
     assert tree["history"].sizes["epoch"] == 1
     state = load_file(tmp_path / "alexnet_fpf" / "model.safetensors")
     kept = {name for name in state if not name.removeprefix("final.").startswith("readouts.subj02.")}
-    assert kept == {"channels.0", "channels.1"}, "AlexNet's own weights are not copied"
+    network_state = {name for name in kept if name.startswith("network.features.")}
+    assert kept - network_state == {"about", "channels.0", "channels.1"}, "fully connected layers are not copied"
+    assert len(network_state) == 10
 
     store = nsdflow.open_store(small_store)
     ids = np.unique(store.trials("subj02")["nsd_id"])
