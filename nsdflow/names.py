@@ -18,6 +18,7 @@ __all__ = [
     "ROI_GROUPS",
     "ROI_LABELS",
     "SPACES",
+    "SYNTHETIC_DESIGN",
     "atlas_coordinate",
     "number_ranges",
     "parse_sessions",
@@ -57,6 +58,10 @@ ROI_GROUPS: Final[Mapping[str, tuple[int, ...]]] = {
 
 #: The seven layers that feed GNet's readout, in feature order.
 LAYER_NAMES: Final = ("c3", "c4a", "c4b", "c5a", "c5b", "c6a", "c6b")
+
+
+#: First bytes of the experiment's design in a synthetic NSD: the mark by which a copy of it is recognised.
+SYNTHETIC_DESIGN: Final = b"MATLAB 5.0 MAT-file, written by nsdflow"
 
 
 def subject_name(number: int) -> str:

@@ -112,6 +112,8 @@ def _publish(plan: IngestPlan, results: Mapping[str, Any]) -> None:
         **({"experiments": sisters} if any(sisters.values()) else {}),
         "created_with": f"nsdflow {nsdflow.__version__}",
     }
+    if plan.manifest["synthetic"]:
+        attributes["synthetic"] = {"made_by": "nsdflow synth"}
     maps = [line for result in results.values() if isinstance(result, dict) for line in result.get("left_out", ())]
     manifest = {**plan.manifest, "nsdflow": nsdflow.__version__, "files": files, "results": results}
     manifest["left_out"] = [*plan.manifest["left_out"], *maps]

@@ -16,7 +16,7 @@ from nsdflow.ingestion.stamps import coordinate_stamps, file_stamp, session_list
 from nsdflow.io.paths import public
 from nsdflow.names import number_ranges
 from nsdflow.nsd import layout as paths
-from nsdflow.nsd.design import read_design
+from nsdflow.nsd.design import is_synthetic, read_design
 from nsdflow.nsd.inventory import Inventory, SubjectInventory, take_inventory
 from nsdflow.nsd.source import Source, open_source
 from nsdflow.store.build import Workspace, is_taken, workspace_of
@@ -162,6 +162,7 @@ def _plan(
         manifest={
             "schema": SCHEMA_VERSION,
             "source": public(origin.url),
+            "synthetic": is_synthetic(origin),
             "settings": settings.record(),
             "design": file_stamp(origin, paths.EXPERIMENT_DESIGN),
             "stimuli": file_stamp(origin, paths.STIMULI) if settings.images != "none" else None,

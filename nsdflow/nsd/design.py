@@ -20,7 +20,7 @@ import xarray as xr
 from scipy.io.matlab import MatReadError
 
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
-from nsdflow.names import SPACES, subject_name, subject_number
+from nsdflow.names import SPACES, SYNTHETIC_DESIGN, subject_name, subject_number
 from nsdflow.nsd import layout
 from nsdflow.nsd.betas import read_session_header
 from nsdflow.nsd.formats.mat import read_whole_numbers
@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 
     from nsdflow.nsd.source import Source
 
-__all__ = ["BEHAVIOUR", "Design", "read_coco_ids", "read_design", "read_stimulus_info", "trial_table"]
+__all__ = [
+    "BEHAVIOUR",
+    "Design",
+    "is_synthetic",
+    "read_coco_ids",
+    "read_design",
+    "read_stimulus_info",
+    "trial_table",
+]
 
 #: Columns of responses.tsv that say what the subject did: (name, meaning, units).
 BEHAVIOUR: Final = (
@@ -128,6 +136,17 @@ def read_design(source: Source) -> Design:
     design = Design(ordering, subjectim, shared, trials.astype(np.int64), run.astype(np.int64))
     _check_design(design, url)
     return design
+
+
+def is_synthetic(source: Source) -> bool:
+    """Whether ``nsdflow synth`` wrote a source, by the header of its design.
+
+    Raises
+    ------
+    MissingDataError
+        No design file.
+    """
+    return source.head(layout.EXPERIMENT_DESIGN, len(SYNTHETIC_DESIGN)) == SYNTHETIC_DESIGN
 
 
 def trial_table(source: Source, subject: str, sessions: Sequence[int], *, design: Design | None = None) -> xr.Dataset:

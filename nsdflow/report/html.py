@@ -119,6 +119,7 @@ def _what_ran(run: Run) -> str:
         "protocol": _protocol(pipeline),
         "subjects": f"{', '.join(subjects)}; {voxels:,} voxels" if subjects else None,
         "store": f"{store['url']} (identity {store.get('identity', 'unknown')})" if "url" in store else None,
+        "responses": "synthetic" if store.get("synthetic") else None,
         "started": str(record.get("created", "")).replace("T", " ").replace("+00:00", " UTC"),
         "duration": _duration(run),
         "machine": _machine(record.get("machine", {})),

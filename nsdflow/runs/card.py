@@ -44,6 +44,8 @@ def describe_run(run: str) -> str:
         f"{record.get('versions', {}).get('nsdflow', '')}",
         f"- store: {record.get('store', {}).get('identity', 'unknown')}",
     ]
+    if record.get("store", {}).get("synthetic"):
+        lines.append("- responses: synthetic, so that accuracies say nothing about brains")
     if pipeline.get("features"):
         lines.append(f"- features: {pipeline['features']}")
     lines += [_network_line(network) for network in _networks(record.get("network"))]

@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nsdflow.errors import StoreError
+import numpy as np
+
+from nsdflow.errors import SelectionError, StoreError
 from nsdflow.io.paths import public
 from nsdflow.io.read import read_json
 from nsdflow.store import open_store
 
-__all__ = ["is_same_store", "store_identity"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["is_same_store", "same_voxels", "store_identity"]
 
 
 def store_identity(store: str) -> dict[str, Any]:
@@ -27,7 +32,8 @@ def store_identity(store: str) -> dict[str, Any]:
     -------
     dict
         ``url``; ``identity``, a hash of the attributes; ``content``, a hash of the attributes and of the manifest:
-        source files, sessions, voxels, layout and what each task of the ingestion found.
+        source files, sessions, voxels, layout and what each task of the ingestion found; ``synthetic``, only where the
+        responses are not measured ones.
     """
     attributes = dict(open_store(store).attrs)
     try:
@@ -37,13 +43,37 @@ def store_identity(store: str) -> dict[str, Any]:
     except StoreError as error:
         raise StoreError(f"{store}: its manifest cannot be read ({error})") from error
     content = {key: value for key, value in manifest.items() if key != "nsdflow"}
-    return {"url": public(store), "identity": _hash(attributes), "content": _hash([attributes, content])}
+    marked = {"synthetic": True} if attributes.get("synthetic") else {}
+    return {"url": public(store), "identity": _hash(attributes), "content": _hash([attributes, content]), **marked}
 
 
 def is_same_store(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether two identities are of stores with the same content; runs of version 0.1.0 recorded attributes only."""
     key = "content" if "content" in before else "identity"
     return before.get(key) == now.get(key)
+
+
+def same_voxels(store: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two pipelines select the same voxels, in the same order, of every subject of a store.
+
+    Parameters
+    ----------
+    store : str
+        Path or URL.
+    before, now : mapping
+        Settings of the pipelines; ``rois`` and ``voxels`` count.
+    """
+    opened = open_store(store)
+
+    def chosen(settings: Mapping[str, Any], subject: str) -> NDArray[np.int64]:
+        query = {"roi": settings.get("rois"), "voxels": settings.get("voxels")}
+        index: NDArray[np.int64] = opened.responses(subject, **query)["flat_index"].values
+        return index
+
+    try:
+        return all(np.array_equal(chosen(before, name), chosen(now, name)) for name in opened.subjects)
+    except SelectionError:  # the store has no such voxels
+        return False
 
 
 def _hash(value: Any) -> str:

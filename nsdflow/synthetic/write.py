@@ -13,7 +13,7 @@ import scipy.io
 
 from nsdflow.errors import ConfigError
 from nsdflow.io.reach import writing
-from nsdflow.names import subject_name
+from nsdflow.names import SYNTHETIC_DESIGN, subject_name
 from nsdflow.synthetic.brain.participant import Participant
 from nsdflow.synthetic.brain.planting import plant, subject_anatomy
 from nsdflow.synthetic.brain.recording import prepare_recording
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["write_nsd"]
-
-_MAT_HEADER = b"MATLAB 5.0 MAT-file, written by nsdflow"  # in place of the date: the same seed gives the same bytes
 
 
 def write_nsd(folder: str | Path, spec: SyntheticSpec, *, progress: Progress | None = None) -> Path:
@@ -136,7 +134,8 @@ def _write_design(root: Path, spec: SyntheticSpec, experiment: Experiment) -> No
     folder.mkdir(parents=True)
     design = folder / "nsd_expdesign.mat"
     scipy.io.savemat(str(design), expdesign(spec, experiment), format="5")
-    design.write_bytes(_MAT_HEADER.ljust(116) + design.read_bytes()[116:])
+    # in place of the date: the same seed gives the same bytes
+    design.write_bytes(SYNTHETIC_DESIGN.ljust(116) + design.read_bytes()[116:])
     table = stim_info(spec, experiment)
     table.to_csv(folder / "nsd_stim_info_merged.csv")
     table.to_pickle(folder / "nsd_stim_info_merged.pkl")

@@ -39,6 +39,20 @@ def test_a_run_is_not_continued_on_a_swapped_store(small_store, threads_client, 
         run()
 
 
+def test_a_run_on_a_synthetic_nsd_says_so(small_nsd, small_store, threads_client, tmp_path):
+    assert nsdflow.open_store(small_store).attrs["synthetic"] == {"made_by": "nsdflow synth"}
+    assert store_identity(small_store)["synthetic"] is True
+    measured = tmp_path / "nsd"
+    shutil.copytree(small_nsd, measured)
+    design = measured / "nsddata/experiments/nsd/nsd_expdesign.mat"
+    header = b"MATLAB 5.0 MAT-file, Platform: GLNXA64, Created on: Mon Jul 20 10:05:45 2020".ljust(116)
+    design.write_bytes(header + design.read_bytes()[116:])
+    plan = plan_ingest(str(measured), str(tmp_path / "nsd.zarr"), subjects=[1], sessions=1, images="none")
+    store = ingest(plan, threads_client)
+    assert "synthetic" not in store.attrs
+    assert "synthetic" not in store_identity(store.url)
+
+
 def test_what_version_0_1_0_recorded_still_counts(small_store):
     now = store_identity(small_store)
     assert is_same_store({"url": now["url"], "identity": now["identity"]}, now)
