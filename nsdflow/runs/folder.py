@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +14,7 @@ from nsdflow.errors import MissingDataError, RunError, StoreError
 from nsdflow.io.folders import exists
 from nsdflow.io.write import write_text
 from nsdflow.io.yaml_files import read_yaml
-from nsdflow.runs.identity import is_same_store, store_identity
+from nsdflow.runs.identity import is_same_store, same_voxels, store_identity
 from nsdflow.runs.provenance import provenance
 from nsdflow.runs.results import has_results
 from nsdflow.runs.trust import require_own_file
@@ -109,8 +109,11 @@ class RunFolder:
             record = {"created": created, **says, **provenance()}
             write_text(self.url("run.yaml"), yaml.safe_dump(record, sort_keys=False))
             return
-        chosen = _flat(pipeline.model_dump(mode="json", exclude_defaults=True))
-        if differs := _differences(self.record(), says, chosen):
+        said = self.record()
+        chosen = set(_flat(pipeline.model_dump(mode="json", exclude_defaults=True)))
+        if self.finished and "voxels" not in said["pipeline"] and same_voxels(store, said["pipeline"], says["pipeline"]):
+            chosen.discard("voxels")
+        if differs := _differences(said, says, chosen):
             raise RunError(
                 f"{self.path} holds a run with other settings ({'; '.join(differs)}); "
                 "choose another name with --set name=..., or delete the folder"
@@ -136,7 +139,7 @@ def read_record(run: str) -> dict[str, Any]:
         raise RunError(str(error)) from None
 
 
-def _differences(said: dict[str, Any], says: dict[str, Any], chosen: Mapping[str, Any]) -> list[str]:
+def _differences(said: dict[str, Any], says: dict[str, Any], chosen: Container[str]) -> list[str]:
     """Settings that differ. A run of an earlier version lacks newer settings, which then are those at their default."""
     old, new = _flat(said["pipeline"]), _flat(says["pipeline"])
     changed = [key for key in new if (old[key] != new[key] if key in old else key in chosen)]

@@ -65,13 +65,13 @@ def same_voxels(store: str, before: Mapping[str, Any], now: Mapping[str, Any]) -
     """
     opened = open_store(store)
 
-    def chosen(settings: Mapping[str, Any], subject: str) -> NDArray[np.int64]:
-        query = {"roi": settings.get("rois"), "voxels": settings.get("voxels")}
-        index: NDArray[np.int64] = opened.responses(subject, **query)["flat_index"].values
+    def index_of(settings: Mapping[str, Any], subject: str) -> NDArray[np.int64]:
+        chosen = opened.responses(subject, roi=settings.get("rois"), voxels=settings.get("voxels"))
+        index: NDArray[np.int64] = chosen["flat_index"].values
         return index
 
     try:
-        return all(np.array_equal(chosen(before, name), chosen(now, name)) for name in opened.subjects)
+        return all(np.array_equal(index_of(before, name), index_of(now, name)) for name in opened.subjects)
     except SelectionError:  # the store has no such voxels
         return False
 

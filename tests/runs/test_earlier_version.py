@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 import nsdflow
+from nsdflow.errors import RunError
 from nsdflow.report import write_report
 from nsdflow.runs.export import export_maps
 
@@ -54,9 +56,26 @@ def test_models_predict_what_they_predicted(folder, model, threads_client):
     np.testing.assert_allclose(new["subj01"]["predictions"], old["subj01"]["predictions"], rtol=1e-4, atol=1e-6)
 
 
-def test_a_finished_run_is_not_run_again(folder, threads_client):
-    settings = {"prefilter": "gabor", "width": 2, "train": {"epochs": 2, "batch_size": 12}}
-    settings["voxels"] = None  # which the pipeline of version 0.1.0 did not set
-    before = Path("runs/gnet8j/log.jsonl").read_bytes()
-    nsdflow.run("gnet8j", store="nsd.zarr", runs="runs", client=threads_client, **settings)
-    assert Path("runs/gnet8j/log.jsonl").read_bytes() == before
+#: Commands of version 0.1.0, beside the finished runs that they made.
+SETTINGS = {
+    "gnet8j": {"prefilter": "gabor", "width": 2, "train": {"epochs": 2, "batch_size": 12}},
+    "gabor_fwrf": {"candidates": {"sizes": 2, "smallest": 0.2}, "lambdas": 3},
+}
+
+
+@pytest.mark.parametrize("run", SETTINGS)
+def test_a_finished_run_is_not_run_again(folder, threads_client, run):
+    before = Path(f"runs/{run}/log.jsonl").read_bytes()
+    nsdflow.run(run, store="nsd.zarr", runs="runs", client=threads_client, **SETTINGS[run])
+    assert Path(f"runs/{run}/log.jsonl").read_bytes() == before
+
+
+def test_a_finished_run_on_other_voxels_is_refused(folder, threads_client):
+    """The shipped pipeline now says voxels: evc. Here the store's evc lacks a voxel that the run has."""
+    results = Path("runs/gnet8j/results.zarr")
+    before = sorted(file.stat().st_mtime_ns for file in results.rglob("*"))
+    labels = zarr.open_array("nsd.zarr/subj01/prf_visualrois", mode="r+")
+    labels[0] = 0
+    with pytest.raises(RunError, match=r"voxels was null, now \"evc\""):
+        nsdflow.run("gnet8j", store="nsd.zarr", runs="runs", client=threads_client, **SETTINGS["gnet8j"])
+    assert sorted(file.stat().st_mtime_ns for file in results.rglob("*")) == before
