@@ -99,18 +99,30 @@ def check(
     space: Annotated[str | None, typer.Option(help="Space of the betas.")] = None,
     betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
     parity: Annotated[
-        bool, typer.Option("--parity", help="Compare the voxel counts of each set and ROI with the published numbers.")
+        bool, typer.Option("--parity", help="Compare counts and input means with the published numbers.")
     ] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(help="With --parity: a store, for exact means and predictions.", callback=normalized),
+    ] = None,
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="With --parity: a published file, whose correlations are compared.")
+    ] = None,
 ) -> None:
     """List the NSD files of a source, what is missing, and their sizes; reads no betas.
 
     Example: `nsdflow check s3://natural-scenes-dataset`
     """
     if parity:
-        from nsdflow.ingestion.parity import check_parity, describe_parity
+        from nsdflow.pipelines.parity import check_parity, describe_parity
 
-        print(describe_parity(check_parity(source)))
+        files = [normalized_folder(path) for path in checkpoint or ()]
+        print(describe_parity(source, check_parity(source, store=store, checkpoints=files)))
         return
+    if store or checkpoint:
+        from nsdflow.errors import ConfigError
+
+        raise ConfigError("check", ["--store and --checkpoint are for --parity; add it, or leave them out"])
     from nsdflow.pipelines.needs import check_source
 
     print(check_source(source, pipeline=pipeline, space=space, betas=betas))

@@ -55,6 +55,8 @@ class PublishedFwrf:
         Shape of the subject's volume.
     flat_index : mapping of str to numpy.ndarray
         (voxel,) index in the volume, C order.
+    roi : mapping of str to numpy.ndarray
+        (voxel,) ROI label; empty where the file has none.
     validation_accuracy : mapping of str to numpy.ndarray
         (voxel,) correlation over validation trials.
     holdout_frac : float
@@ -66,6 +68,7 @@ class PublishedFwrf:
     kept: tuple[NDArray[np.int64], ...]
     volume_shape: Mapping[str, tuple[int, ...]]
     flat_index: Mapping[str, NDArray[np.int64]]
+    roi: Mapping[str, NDArray[np.number]]
     validation_accuracy: Mapping[str, NDArray[np.floating]]
     holdout_frac: float
 
@@ -96,6 +99,7 @@ def load_fwrf_file(path: str | Path) -> PublishedFwrf:
             kept=tuple(np.asarray(kept).astype(np.int64) for kept in content["fmask"]),
             volume_shape=by_subject(content.get("brain_nii_shape", {}), lambda shape: tuple(int(n) for n in shape)),
             flat_index=by_subject(content["voxel_index"], lambda index: np.asarray(index).astype(np.int64)),
+            roi=by_subject(content.get("voxel_roi", {}), np.asarray),
             validation_accuracy=by_subject(content["val_cc"], np.asarray),
             holdout_frac=float(content["holdout_frac"]),
         )

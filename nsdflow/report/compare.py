@@ -10,7 +10,8 @@ import numpy as np
 
 import nsdflow
 from nsdflow.analysis.comparison.winners import common_voxels, compare_many
-from nsdflow.analysis.published import beside_published, why_not_comparable
+from nsdflow.analysis.published import beside_published, cells_text, why_not_comparable
+from nsdflow.analysis.published.lines import aligned, as_text
 from nsdflow.errors import SelectionError
 from nsdflow.io.write import write_text
 from nsdflow.report import markup
@@ -48,13 +49,7 @@ def compare_published(folder: str) -> str:
     cells = beside_published(run.results, str(run.record.get("pipeline", {}).get("name", run.name)))
     if not cells:
         return f"{run.name}: no number of this run has a published counterpart"
-    rows = [
-        (c.quantity, c.subject, c.roi, _text(c.ours), _text(c.published), _text(c.difference), _text(c.in_errors, 1))
-        for c in cells
-    ]
-    notes = [f"note: {note}" for note in dict.fromkeys(cell.note for cell in cells) if note]
-    header = ("quantity", "subject", "ROI", "this run", "published", "difference", "in std. errors")
-    return "\n".join([f"{run.name} and the published numbers", _aligned(header, rows), *notes])
+    return f"{run.name} and the published numbers\n{cells_text(cells, ours='this run')}"
 
 
 def compare_run_folders(folders: Sequence[str], out: Path | None = None) -> tuple[str, Path]:
@@ -94,7 +89,7 @@ def compare_run_folders(folders: Sequence[str], out: Path | None = None) -> tupl
     page = page_of(f"Comparison of {', '.join(names)}", "On the voxels that all runs have.", parts, nsdflow.__version__)
     target = out or Path(runs[names[0]].folder).parent / "compare.html"
     write_text(str(target), page)
-    return _aligned(header, [tuple(_text(value) for value in row) for row in rows]), target
+    return aligned(header, [tuple(as_text(value) for value in row) for row in rows]), target
 
 
 def _named(runs: Sequence[Run]) -> dict[str, Run]:
@@ -153,21 +148,3 @@ def _winners(trees: dict[str, xr.DataTree]) -> str:
         return "<p>These runs have no volume to show slices of.</p>"
     (first, picture), *others = pictures
     return f"<h3>{first}</h3>{picture}" + "".join(markup.details(name, other) for name, other in others)
-
-
-def _text(value: object, digits: int = 3) -> str:
-    if isinstance(value, float):
-        if np.isnan(value):
-            return "-"
-        return f"{value:,.0f}" if value.is_integer() and abs(value) >= 10 else f"{value:.{digits}f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of text: the first column to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    lines = []
-    for row in (header, *rows):
-        cells = [cell.ljust(w) if n < 2 else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -6,15 +6,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import scipy.stats
+import torch
 import xarray as xr
 
 import nsdflow
+from nsdflow.models.published import load_checkpoint
+from nsdflow.names import PRF_VISUALROIS
 from nsdflow.nsd.betas import session_statistics
 from nsdflow.store.build import STATISTICS, create_stimuli, create_subject, publish, workspace_of
 from nsdflow.store.schema import STIMULI_GROUP, cut_images, cut_subject
 from nsdflow.store.shards import open_sharded, write_region
+from nsdflow.store.voxels import flag_attributes
 
-__all__ = ["make_store"]
+__all__ = ["make_store", "store_for"]
 
 TRIALS, SHARED = 60, 10
 
@@ -41,7 +46,7 @@ def make_store(
         shown = random.permutation(shown)
         table = xr.Dataset(coords={
             "flat_index": ("voxel", flat_index), "roi": ("voxel", roi.astype(np.int16)),
-            "prf_visualrois": ("voxel", roi.astype(np.int16)),
+            "prf_visualrois": ("voxel", roi.astype(np.int16), flag_attributes(PRF_VISUALROIS)),
             "ncsnr": ("voxel", random.uniform(0.2, 1, len(roi)).astype(np.float32)),
         })  # fmt: skip
         trials = xr.Dataset(coords={
@@ -73,3 +78,24 @@ def make_store(
     write_region(open_sharded(f"{workspace.built}/{STIMULI_GROUP}/images"), (0, 0, 0, 0), pixels)
     publish(workspace, {"subjects": list(voxels)}, {"schema": 1, "nsdflow": nsdflow.__version__, "files": {}})
     return str(path)
+
+
+def store_for(path: Path, checkpoint: Path, *, without: int = 0) -> str:
+    """A store that holds the voxels of a checkpoint among others, in another order."""
+    model, random = load_checkpoint(checkpoint), np.random.default_rng(1)
+    voxels = {}
+    for subject, own in model.all_flat_index.items():
+        shape = model.volume_shape[subject]
+        others = np.setdiff1d(np.arange(int(np.prod(shape))), own)[:5]
+        index = np.concatenate([own[without:], others])
+        roi = np.concatenate([model.all_roi[subject][without:], np.zeros(len(others))])
+        order = random.permutation(len(index))
+        voxels[subject] = (index[order], roi[order], shape)
+
+    def signal(subject: str, images: np.ndarray) -> np.ndarray:
+        """What the checkpoint predicts, scored; noise alone in voxels that it does not model."""
+        predictions = model.predict(torch.from_numpy(images), subject).numpy()
+        by_index = dict(zip(model.flat_index[subject].tolist(), scipy.stats.zscore(predictions).T, strict=True))
+        return np.array([by_index.get(index, np.zeros(len(images))) for index in voxels[subject][0].tolist()]).T
+
+    return make_store(path, voxels, size=227, signal=signal)

@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 import torch
 from distributed import Client
+from torch import nn
 
 import nsdflow
 from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.models.networks import open_network
 from nsdflow.nsd.design import read_design
 from nsdflow.nsd.source import open_source
 from nsdflow.pipelines.common.data import listed_images
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline
 from nsdflow.pipelines.fwrf.tasks import feature_images
 from nsdflow.pipelines.gnet.saved import load_gnet
+from nsdflow.pipelines.parity.means import store_means
 from nsdflow.runs.folder import RunFolder
 
 SMALL: Mapping[str, Any] = {
@@ -73,6 +76,19 @@ def test_input_mean_and_predictions_take_the_whole_lists(
     assert isinstance(prefilter.mean, torch.Tensor)
 
 
+def test_parity_takes_exact_means_from_whole_lists(whole_lists: str, small_store: str, small_nsd: Path) -> None:
+    store, lists = nsdflow.open_store(whole_lists), lists_of(small_nsd)
+    shared = read_design(open_source(str(small_nsd))).sharedix
+    cells = {(cell.quantity, cell.roi): cell for cell in store_means(store, store.subjects)}
+    for model, left_out in (("gnet8j", []), ("gnet8r", shared)):
+        own = [np.setdiff1d(lists[subject], left_out) for subject in store.subjects]
+        expected = np.mean([store.images(ids).values.mean((0, 2, 3)) / 255 for ids in own], axis=0)
+        found = [cells[f"input mean, {model}", channel].ours for channel in ("red", "green", "blue")]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    seen_only = nsdflow.open_store(small_store)
+    assert list(store_means(seen_only, seen_only.subjects)) == []
+
+
 def test_channels_are_selected_over_whole_lists(whole_lists: str, small_nsd: Path) -> None:
     store = nsdflow.open_store(whole_lists)
     everything = np.unique(np.concatenate(list(lists_of(small_nsd).values())))
@@ -81,3 +97,30 @@ def test_channels_are_selected_over_whole_lists(whole_lists: str, small_nsd: Pat
     np.testing.assert_array_equal(feature_images(alexnet, store, store.subjects), everything)
     for config in (alexnet.model_copy(update={"protocol": "strict"}), FwrfPipeline(name="x", features="gabor")):
         np.testing.assert_array_equal(feature_images(config, store, store.subjects), shown)
+
+
+def many_channels() -> nn.Module:
+    """A network of one layer with more channels than the pipeline keeps."""
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Conv2d(3, 24, 9, stride=8), nn.ReLU())
+
+
+def test_shared_images_count_once_per_subject_in_the_choice_of_channels(
+    whole_lists: str, small_nsd: Path, tmp_path: Path, threads_client: Client
+) -> None:
+    """Variance over the lists one after the other, from a plain mean over their images."""
+    settings = {"candidates": {"sizes": 1, "smallest": 0.4}, "lambdas": 2, "bootstrap": 0, "threads": 1}
+    network = f"{__name__}:many_channels"
+    tree = nsdflow.run(
+        "alexnet_fwrf", store=whole_lists, runs=str(tmp_path), client=threads_client, features=network,
+        max_features_per_layer=10, **settings,
+    )  # fmt: skip
+    store, lists = nsdflow.open_store(whole_lists), lists_of(small_nsd)
+    listed = np.concatenate([lists[subject] for subject in store.subjects])
+    assert len(np.unique(listed)) < len(listed), "shared images are there more than once"
+    chosen = {subject: sorted(tree[subject]["channel"].values.tolist()) for subject in store.subjects}
+    (layer,) = open_network(network, None)(torch.from_numpy(store.images(np.unique(listed)).values))
+    maps = layer.detach().double().numpy()[np.searchsorted(np.unique(listed), listed)]
+    variance = (maps**2).mean((0, 2, 3)) - maps.mean((0, 2, 3)) ** 2
+    expected = sorted(np.argsort(-variance)[:10].tolist())
+    assert chosen == dict.fromkeys(store.subjects, expected)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from nsdflow.analysis.published.beside import Cell, beside_published, why_not_comparable
 from nsdflow.analysis.published.document import page
+from nsdflow.analysis.published.lines import cells_text
 from nsdflow.analysis.published.numbers import ALEXNET_CAVEAT, ASYMMETRY_CAVEAT, NUMBERS, Number
 from nsdflow.analysis.published.tables import SOURCE_TABLES, find, source_table, value_of
 
@@ -20,6 +21,7 @@ __all__ = [
     "Cell",
     "Number",
     "beside_published",
+    "cells_text",
     "find",
     "page",
     "source_table",

@@ -125,7 +125,8 @@ def _medians(results: xr.DataTree, model: str) -> Iterator[Cell]:
         parts = [_values(data, number.roi) for data in chosen if data is not None]
         accuracy, error = (np.concatenate(side) for side in zip(*parts, strict=True)) if parts else (np.empty(0),) * 2
         if accuracy.size:
-            ours, spread = float(np.nanmedian(accuracy)), float(np.nanmean(error))
+            known = error[np.isfinite(error)]  # none in a run without bootstrap
+            ours, spread = float(np.nanmedian(accuracy)), float(known.mean()) if known.size else float("nan")
             note = ALEXNET_CAVEAT if model == "alexnet_fwrf" else ""
             yield Cell("median accuracy r", number.subject, number.roi, ours, number.value, spread, note)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nsdflow.analysis.rois import EARLY_AREAS
 from nsdflow.errors import ConfigError, MissingDataError, RunError
@@ -16,7 +17,10 @@ from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import remove_parts
 from nsdflow.store import open_store
 
-__all__ = ["adopt"]
+if TYPE_CHECKING:
+    from nsdflow.models.published import PublishedModel
+
+__all__ = ["adopt", "kind_of_model"]
 
 
 def adopt(
@@ -72,7 +76,7 @@ def adopt(
             fwrf.append(path)
             continue
         file = PublishedFile(path, load_checkpoint(path), load_checkpoint(path, which="final"))
-        kinds.setdefault(_kind(file), []).append(file)
+        kinds.setdefault(kind_of_model(file.best), []).append(file)
     count = len(kinds) + len(fwrf)
     if name is not None and count > 1:
         raise ConfigError("adopt", [f"--name {name} is for one run, and these files give {count}; leave it out"])
@@ -98,11 +102,11 @@ def adopt(
     return [folder.path for folder in folders.values()]
 
 
-def _kind(file: PublishedFile) -> str:
-    """Name of the run that a file belongs to."""
-    if file.best.group is None:
+def kind_of_model(model: PublishedModel) -> str:
+    """Name of the run that a published GNet belongs to: ``gnet8j``, ``gnet8r`` or ``transfer``."""
+    if model.group is None:
         return "gnet8j"
-    return "gnet8r" if file.best.group_mask else "transfer"
+    return "gnet8r" if model.group_mask else "transfer"
 
 
 def _check(kinds: dict[str, list[PublishedFile]], fwrf: list[str], folders: dict[str, RunFolder]) -> None:

@@ -12,14 +12,17 @@ from nsdflow.fit.statistics import channel_mean, channel_sums
 from nsdflow.pipelines.common.data import listed_images, load_images
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from nsdflow.pipelines.common.data import ImageList
     from nsdflow.pipelines.gnet.settings import GNetPipeline
     from nsdflow.pipelines.gnet.training import TrainingData
     from nsdflow.store import Store
 
-__all__ = ["JOINT", "InputMean", "choose_input_mean"]
+__all__ = ["JOINT", "InputMean", "choose_input_mean", "image_sums", "list_mean"]
 
 #: The single group of a model that is trained on all its voxels jointly.
 JOINT: Final = "joint"
@@ -63,24 +66,46 @@ def choose_input_mean(config: GNetPipeline, store: Store, data: TrainingData, gr
         mean = channel_mean(channel_sums(data.images), data.image_rows(training_only=True), data.images[0, 0].numel())
         return InputMean(mean, "images of training trials, without the holdout")
     lists = [listed_images(store, subject.subject) for subject in data.subjects]
-    ids = [one.nsd_id if group == JOINT else one.nsd_id[~one.shared] for one in lists]
-    wanted = np.unique(np.concatenate(ids))
-    sums = _sums(store, data, wanted)
-    rows = [torch.from_numpy(np.searchsorted(wanted, one)) for one in ids]
+    wanted = np.unique(np.concatenate([one.nsd_id for one in lists]))
+    sums = image_sums(store, wanted, data)
     kind = "all images" if group == JOINT else "all images but the shared ones"
     seen = "" if all(one.complete for one in lists) else " that its trials show (the store lacks the others)"
     return InputMean(
-        channel_mean(sums, rows, data.images[0, 0].numel()),
+        list_mean(sums, wanted, lists, data.images[0, 0].numel(), own_only=group != JOINT),
         f"{kind} of each subject's list{seen}, then over subjects",
     )
 
 
-def _sums(store: Store, data: TrainingData, wanted: NDArray[np.int64]) -> Tensor:
-    """(image, 3) sums of the pixels of each channel; images that are not in memory are read block by block."""
+def list_mean(
+    sums: Tensor, wanted: NDArray[np.int64], lists: Sequence[ImageList], pixels: int, *, own_only: bool
+) -> Tensor:
+    """Compute the published mean (3,), over the images of each list and then over the lists.
+
+    Parameters
+    ----------
+    sums : Tensor
+        (image, 3) pixel sums.
+    wanted : array of int
+        (image,) ``nsd_id`` of their images, ascending.
+    lists : sequence of ImageList
+        Lists of the subjects.
+    pixels : int
+        Pixels per image.
+    own_only : bool
+        Whether to leave the shared images out.
+    """
+    ids = [one.nsd_id[~one.shared] if own_only else one.nsd_id for one in lists]
+    return channel_mean(sums, [torch.from_numpy(np.searchsorted(wanted, one)) for one in ids], pixels)
+
+
+def image_sums(store: Store, wanted: NDArray[np.int64], data: TrainingData | None = None) -> Tensor:
+    """Sum the pixels (image, 3) of each channel; images that are not in ``data`` are read block by block."""
     sums = torch.zeros(len(wanted), 3, dtype=torch.int64)
-    position = np.searchsorted(data.nsd_ids, wanted)
-    known = data.nsd_ids[np.minimum(position, len(data.nsd_ids) - 1)] == wanted
-    sums[known] = channel_sums(data.images, torch.from_numpy(position[known]))
+    known = np.zeros(len(wanted), bool)
+    if data is not None:
+        position = np.searchsorted(data.nsd_ids, wanted)
+        known = data.nsd_ids[np.minimum(position, len(data.nsd_ids) - 1)] == wanted
+        sums[known] = channel_sums(data.images, torch.from_numpy(position[known]))
     others = np.flatnonzero(~known)
     for start in range(0, len(others), IMAGES_AT_ONCE):
         block = others[start : start + IMAGES_AT_ONCE]
