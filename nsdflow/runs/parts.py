@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nsdflow.store import Store
 
-__all__ = ["PublishPartsJob", "open_parts", "publish_parts", "remove_parts", "write_part"]
+__all__ = ["PublishPartsJob", "join_parts", "load_parts", "open_parts", "publish_parts", "remove_parts", "write_part"]
 
 
 def write_part(
@@ -60,6 +60,11 @@ class PublishPartsJob:
 @task("runs.publish", version=1)
 def publish_parts(job: PublishPartsJob) -> dict[str, Any]:
     """Join the voxels of all parts in the order of the store; write ``model.safetensors``, then ``results.zarr``."""
+    return join_parts(job)
+
+
+def join_parts(job: PublishPartsJob, beside: Mapping[str, xr.Dataset] | None = None) -> dict[str, Any]:
+    """Publish the parts of a run, and further groups ``beside`` those of the parts."""
     folder, store, parts = job.folder, job.store, job.parts
     opened = open_store(store)
     trees = open_parts(folder, parts)
@@ -68,17 +73,21 @@ def publish_parts(job: PublishPartsJob) -> dict[str, Any]:
     for group in groups:
         having = {part: tree for part, tree in trees.items() if group in tree.children}
         joined[group] = join_history(having, group) if group == "history" else join_voxels(opened, group, having)
+    if state := load_parts(folder, parts):
+        save_tensors(f"{folder}/model.safetensors", state)
+    write_results(folder, xr.DataTree.from_dict({**joined, **(beside or {})}))
+    return {"subjects": [group for group in joined if group != "history"]}
+
+
+def load_parts(folder: str, parts: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Tensors of all parts that have a model. Where there are several parts, a name begins with that of its part."""
     models = {part: f"{_part(folder, part)}/model.safetensors" for part in parts}
-    state = {
+    return {
         name if len(parts) == 1 else f"{part}.{name}": tensor
         for part, path in models.items()
         if exists(path)
         for name, tensor in load_tensors(path).items()
     }
-    if state:
-        save_tensors(f"{folder}/model.safetensors", state)
-    write_results(folder, xr.DataTree.from_dict(joined))
-    return {"subjects": [group for group in joined if group != "history"]}
 
 
 def join_voxels(store: Store, subject: str, trees: Mapping[str, xr.DataTree]) -> xr.Dataset:

@@ -20,6 +20,7 @@ from nsdflow.models.networks.gabor import GaborPyramid
 from nsdflow.models.networks.levels import extract_levels
 from nsdflow.models.pooling import candidate_grid, log_spaced_sizes
 from nsdflow.pipelines.fwrf import features
+from nsdflow.report import write_report
 
 SMALL: Mapping[str, Any] = {
     "candidates": {"sizes": 2, "smallest": 0.2, "largest": 0.4},
@@ -41,7 +42,13 @@ def fitted(
 def test_results_are_labelled_as_designed(fitted: tuple[Path, xr.DataTree], small_store: str) -> None:
     runs, tree = fitted
     store = nsdflow.open_store(small_store)
-    assert set(tree.children) == {"subj01", "subj02"}
+    assert set(tree.children) == {"subj01", "subj02", "candidates"}
+    candidates = tree["candidates"]["rf"]
+    grid = candidate_grid(log_spaced_sizes(2, 0.2, 0.4), spacing=1.4)
+    np.testing.assert_array_equal(candidates, grid.astype(np.float32))
+    known = set(map(tuple, candidates.values.tolist()))
+    assert all(tuple(field) in known for field in tree["subj01"]["rf"].values.tolist())
+    assert 'alt="Candidates by size' in write_report(runs / "gabor_fwrf").read_text()
     for subject in store.subjects:
         results = tree[subject].to_dataset()
         assert results["rf"].dims == ("voxel", "parameter")
@@ -74,6 +81,34 @@ def test_tasks_give_what_one_call_of_the_solver_gives(fitted: tuple[Path, xr.Dat
     # the sums over trials run over other images before the shared ones are left out: equal but for rounding
     np.testing.assert_allclose(ours["holdout_loss"], result.holdout_loss, rtol=1e-4)
     assert (ours["rf"].values == result.rf.numpy().astype(np.float32)).all(axis=1).mean() > 0.95
+
+
+def test_trials_of_an_image_can_be_averaged(small_store: str, tmp_path: Path, threads_client: Client) -> None:
+    """The solver on one row per image, in the order of the subject's list; validation on averages."""
+    settings = {**SMALL, "subjects": [2], "bootstrap": 0, "combine_trial": True}
+    tree = nsdflow.run("gabor_fwrf", store=small_store, runs=str(tmp_path), client=threads_client, **settings)
+    ours, lazy = tree["subj02"].to_dataset(), nsdflow.open_store(small_store).responses("subj02").compute()
+    place, shared = lazy["subject_image"].values, lazy["shared"].values.astype(bool)
+    rows = [np.flatnonzero(place == image) for image in np.unique(place)]
+    means = np.stack([lazy.values[trials].mean(0) for trials in rows])
+    first = [trials[0] for trials in rows]
+    ids, validates = lazy["nsd_id"].values[first], shared[first]
+    known = np.unique(ids[~validates])
+    levels = extract_levels(GaborPyramid(), nsdflow.open_store(small_store).images(known).values)
+    result = fit(
+        levels.maps,
+        torch.from_numpy(np.searchsorted(known, ids[~validates])),
+        torch.from_numpy(means[~validates]),
+        torch.from_numpy(last_trials_holdout(int((~validates).sum()), 0.1)),
+        candidate_grid(log_spaced_sizes(2, 0.2, 0.4), spacing=1.4),
+        FwrfSettings(lambdas=tuple(np.geomspace(1, 1e5, 3))),
+    )
+    np.testing.assert_allclose(ours["holdout_loss"], result.holdout_loss, rtol=1e-4)
+    counts = np.array([len(trials) for trials in rows])[validates]
+    ncsnr = ours["ncsnr"].values.astype(np.float64)
+    ceiling = np.sqrt(ncsnr**2 / (ncsnr**2 + (1 / counts).mean()))
+    np.testing.assert_allclose(ours["noise_ceiling"], ceiling, rtol=1e-5)
+    assert ours.attrs["validation_trials"] == ours.attrs["validation_images"] == len(counts)
 
 
 def test_blocks_of_candidates_and_what_is_kept_change_nothing(

@@ -12,9 +12,9 @@ from nsdflow.analysis import noise_ceiling
 from nsdflow.errors import SourceError
 from nsdflow.models.published_fwrf import load_fwrf_file
 from nsdflow.pipelines.adopt.voxels import match_voxels, subject_table
-from nsdflow.pipelines.fwrf.features import candidates_of, layer_names, origin_of, sizes_of
+from nsdflow.pipelines.fwrf.features import candidate_table, candidates_of, layer_names, origin_of, sizes_of
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline
-from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
+from nsdflow.runs.parts import PublishPartsJob, join_parts, write_part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def adopt_fwrf(path: str, store: Store, folder: RunFolder) -> None:
         }
         results = fitted.assign_coords(coords).assign_attrs({**attrs, "image_size": size})
         write_part(folder.path, subject, {subject: results})
-    publish_parts(PublishPartsJob(folder.path, store.url, tuple(positions)))
+    join_parts(PublishPartsJob(folder.path, store.url, tuple(positions)), {"candidates": candidate_table(config)})
 
 
 def _results(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+import xarray as xr
 import zarr
 
 from nsdflow.fit.fwrf.features import MapFeatures, PooledFeatures
@@ -45,6 +46,7 @@ __all__ = [
     "FeatureFolder",
     "Sizes",
     "candidate_numbers",
+    "candidate_table",
     "candidates_of",
     "layer_names",
     "origin_of",
@@ -118,6 +120,15 @@ def candidate_numbers(config: FwrfPipeline, results: xr.Dataset) -> Tensor:
     grid = candidates_of(config).astype(np.float32).tolist()
     number = {tuple(field): index for index, field in enumerate(grid)}
     return torch.tensor([number[tuple(field)] for field in results["rf"].values.tolist()])
+
+
+def candidate_table(config: FwrfPipeline) -> xr.Dataset:
+    """``rf`` (candidate, parameter): x, y and sigma of every candidate, in image widths."""
+    grid = candidates_of(config).astype(np.float32)
+    attrs = {"long_name": "centre and size of a candidate", "units": "image widths"}
+    return xr.Dataset(
+        {"rf": (("candidate", "parameter"), grid, attrs)}, coords={"parameter": ["x", "y", "sigma"]}
+    )
 
 
 def sizes_of(config: FwrfPipeline, image_size: int) -> Sizes:

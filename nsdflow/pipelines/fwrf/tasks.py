@@ -27,6 +27,7 @@ from nsdflow.pipelines.common.networks import network_of
 from nsdflow.pipelines.fwrf.features import (
     FeatureFolder,
     candidate_numbers,
+    candidate_table,
     candidates_of,
     layer_names,
     sizes_of,
@@ -34,7 +35,7 @@ from nsdflow.pipelines.fwrf.features import (
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.gnet.training import load_split
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.parts import PublishPartsJob, open_parts, publish_parts, write_part
+from nsdflow.runs.parts import PublishPartsJob, join_parts, open_parts, write_part
 from nsdflow.runs.tensors import load_tensors, save_tensors
 from nsdflow.store import Store, open_store
 
@@ -193,7 +194,9 @@ def publish_fwrf(job: PublishFwrfJob) -> dict[str, Any]:
         state |= {f"{subject}.{name}": tensor for name, tensor in {"rf": fields, **values, **channels}.items()}
     save_tensors(folder.url("model.safetensors"), state)
     folder.add_to_record(network=network.identity())
-    return publish_parts(PublishPartsJob(job.folder, job.store, job.subjects))
+    return join_parts(
+        PublishPartsJob(job.folder, job.store, job.subjects), {"candidates": candidate_table(config)}
+    )
 
 
 @task("fwrf.create", version=1)
@@ -266,6 +269,12 @@ def solve_subject(job: FitJob) -> dict[str, Any]:
     results = xr.Dataset(variables).assign_coords(coords).assign_attrs(attrs)
     write_part(job.folder, job.subject, {job.subject: results})
     return {"median_accuracy": float(results["accuracy"].median())}
+
+
+@task("fwrf.publish", version=1)
+def publish_fwrf(job: PublishFwrfJob) -> dict[str, Any]:
+    """Join the subjects, and put the grid of candidates beside them in ``/candidates``."""
+    return join_parts(job.parts, {"candidates": candidate_table(job.pipeline)})
 
 
 class _SubjectData:

@@ -18,6 +18,8 @@ __all__ = ["SECTIONS", "TUNING"]
 
 
 def _lambdas(run: Run) -> str:
+    if not any(data["lambda"].notnull().any() for data in run.subjects().values() if "lambda" in data):
+        return ""  # an adopted file does not say them
     tried = next((data.attrs.get("lambdas") for data in run.subjects().values() if "lambdas" in data.attrs), None)
     figure = chosen_lambdas(run.results, None if tried is None else tuple(float(value) for value in tried))
     return markup.picture(figure, "Chosen ridge penalties by subject")
@@ -28,7 +30,7 @@ TUNING = (
         "Shared and unique variance by layer",
         "Shared: what a layer alone predicts. Unique: what is lost without it. Both in percent of the variance that "
         "the whole model explains, averaged over voxels with an accuracy above 0.055 with weight r², as in the paper. "
-        "Bars are one standard error of a voxel.",
+        "Thin: subjects; bold: their mean, with the root of their mean squared errors over the root of their number.",
         ("shared", "unique", "accuracy", "roi"),
         whole(variance_by_layer, "Shared and unique variance by layer and region"),
     ),
