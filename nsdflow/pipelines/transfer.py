@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 import xarray as xr
 
 from nsdflow.analysis import transfer_asymmetry, transfer_matrices
@@ -15,14 +16,21 @@ from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.models.gnet import layer_slices, level_shapes
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.gnet.results import group_results
+from nsdflow.pipelines.gnet.results import group_results, model_state, readout_bytes
 from nsdflow.pipelines.gnet.saved import load_gnet
 from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, report_activity, run_training
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.parts import open_parts, write_part
+from nsdflow.runs.parts import load_parts, open_parts, write_part
+from nsdflow.runs.tensors import save_tensors
 from nsdflow.store import open_store
 from nsdflow.store.voxels import positions_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 __all__ = [
     "TransferJob",
@@ -74,7 +82,9 @@ def plan_transfer(pipeline: TransferPipeline, *, store: str, folder: RunFolder) 
         job=TransferPublication(folder.path, trunks.path, pipeline.trunk_rois),
         stage="publish",
         after=tuple(task.key for task in fits),
-        memory=Memory.with_torch(),
+        memory=Memory.with_torch(
+            readouts=len(fits) * sum(readout_bytes(query.shape[1]) for query in queries)
+        ),
     )
     note = f"on the trunks of {trunks.path}, in {pipeline.frozen_trunk} mode"
     return Plan(f"{pipeline.name}: transfer", folder.path, (*fits, publish), notes=(note,))
@@ -93,7 +103,7 @@ class TransferJob:
     """ROI group of the trunk."""
 
 
-@task("transfer.fit", version=1)
+@task("transfer.fit", version=2)
 def fit_on_trunk(job: TransferJob) -> dict[str, Any]:
     """Fit readouts of all voxels on the trunk that one ROI trained; the trunk takes no optimizer step."""
     config = job.pipeline
@@ -107,7 +117,7 @@ def fit_on_trunk(job: TransferJob) -> dict[str, Any]:
             train_encoder=False, frozen_encoder=config.frozen_trunk,
         )  # fmt: skip
         results = group_results(config, data, result, layer_slices(saved.config.width))
-    write_part(job.folder, job.trunk, results)
+    write_part(job.folder, job.trunk, results, model_state(result))
     return {"best_epoch": result.best_epoch, "best_score": result.best_score}
 
 
@@ -122,32 +132,55 @@ class TransferPublication:
     """ROI groups of the trunks."""
 
 
-@task("transfer.publish", version=1)
+@task("transfer.publish", version=2)
 def publish_transfer(job: TransferPublication) -> dict[str, Any]:
-    """Publish ``transfer_accuracy`` (model, voxel) by subject, accuracy of the ROI's own model, and ``/transfer``."""
+    """Publish the accuracies on each trunk by subject, those of the ROI's own model, ``/transfer`` and the networks.
+
+    ``transfer_accuracy`` is (model, voxel), ``transfer_holdout_accuracy_history`` (model, epoch, voxel).
+    ``model.safetensors`` holds trunks with drifted statistics and readouts, of the best and of the last epoch, under
+    the name of the trunk.
+    """
     own = open_run(job.trunks)
     trees = open_parts(job.folder, job.parts)
     model = xr.Variable("model", list(job.parts))
+    state = load_parts(job.folder, job.parts)
     subjects: dict[str, xr.Dataset] = {}
     for subject in (name for name in next(iter(trees.values())).children if name != "history"):
         datasets = [tree[subject].to_dataset() for tree in trees.values()]
-        accuracies = xr.concat([dataset["accuracy"] for dataset in datasets], dim=model, combine_attrs="override")
         kept = [name for name in ("accuracy", "noise_ceiling") if name in own[subject]]
         baseline = own[subject].to_dataset()[kept].load()
-        subjects[subject] = _same_voxels(subject, baseline, accuracies).assign_attrs(datasets[0].attrs)
+        index = datasets[0]["flat_index"].values
+        rows = positions_of(baseline["flat_index"].values, index, subject)
+        subjects[subject] = _same_voxels(baseline, datasets, model, rows).assign_attrs(datasets[0].attrs)
+        _reorder_readouts(state, subject, rows)
     matrix = transfer_matrices(subjects, areas=job.parts)
     history = xr.concat(
         [tree["history"].to_dataset() for tree in trees.values()], dim=model, combine_attrs="drop_conflicts"
     )
     transfer = transfer_asymmetry(matrix).assign(transfer=matrix)
+    if state:
+        save_tensors(f"{job.folder}/model.safetensors", state)
     write_results(job.folder, xr.DataTree.from_dict({**subjects, "transfer": transfer, "history": history}))
     overall = transfer.sel(subject="all")
     return {"alpha": float(overall["alpha"]), "alpha_error": float(overall["alpha_error"])}
 
 
-def _same_voxels(subject: str, own: xr.Dataset, transferred: xr.DataArray) -> xr.Dataset:
-    """Accuracies on the other trunks and on the own trunk, for the same voxels."""
-    rows = positions_of(own["flat_index"].values, transferred["flat_index"].values, subject)
-    return own.assign(transfer_accuracy=(("model", "voxel"), transferred.values[:, rows])).assign_coords(
-        model=transferred["model"].values
-    )
+def _same_voxels(
+    own: xr.Dataset, datasets: Sequence[xr.Dataset], model: xr.Variable, rows: NDArray[np.intp]
+) -> xr.Dataset:
+    """What was kept of the readouts on each trunk, and of the own trunk, for the same voxels."""
+    transferred = own.assign_coords(model=model)
+    for name in ("accuracy", "holdout_accuracy", "holdout_accuracy_history"):
+        if all(name in dataset for dataset in datasets):
+            values = np.stack([dataset[name].values for dataset in datasets])[..., rows]
+            transferred[f"transfer_{name}"] = (("model", *datasets[0][name].dims), values)
+    if "transfer_holdout_accuracy_history" in transferred:
+        transferred = transferred.assign_coords(epoch=datasets[0]["epoch"].values)
+    return transferred
+
+
+def _reorder_readouts(state: dict[str, Tensor], subject: str, rows: NDArray[np.intp]) -> None:
+    """Put the readouts of a subject in the order of its results."""
+    for name in state:
+        if f".readouts.{subject}." in f".{name}":
+            state[name] = state[name][torch.from_numpy(rows)].contiguous()

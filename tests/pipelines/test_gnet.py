@@ -19,12 +19,15 @@ from nsdflow.errors import ConfigError, RunError, SelectionError
 from nsdflow.fit.gnet.evaluate import predict
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
 from nsdflow.models.gnet import Prefilter
+from nsdflow.models.saved import below, build_encoder, load_readouts
 from nsdflow.monitor.events import emit, read_log
 from nsdflow.pipelines.gnet import training
 from nsdflow.pipelines.gnet.saved import load_gnet
 from nsdflow.pipelines.gnet.tasks import plan_gnet
 from nsdflow.pipelines.run import resolve
+from nsdflow.report import write_report
 from nsdflow.runs.folder import RunFolder
+from nsdflow.runs.tensors import load_tensors
 from tests.same_run import assert_same_run
 
 SMALL: Mapping[str, Any] = {
@@ -198,6 +201,40 @@ def test_transfer_compares_with_the_own_trunk(
     v2 = np.isin(subject["roi"], nsdflow.names.ROI_GROUPS["V2"])
     expected = (subject["transfer_accuracy"].sel(model="V1").values[v2] - subject["accuracy"].values[v2]).mean()
     np.testing.assert_allclose(matrix, expected, rtol=1e-5)
+
+
+def test_transfer_keeps_its_networks_and_every_epoch(
+    gnet8r: xr.DataTree, small_store: str, tmp_path: Path, runs: str, threads_client: Client
+) -> None:
+    """What is kept predicts what is reported; the trunk has the statistics that drifted in train mode."""
+    settings = {name: value for name, value in SMALL.items() if name not in ("prefilter", "width")}
+    where: dict[str, Any] = {"store": small_store, "runs": str(tmp_path), "client": threads_client}
+    results = nsdflow.run(
+        "transfer", **where, **settings, trunks=f"{runs}/gnet8r", trunk_rois=["V1", "hV4"], subjects=[2]
+    )
+    store, data = nsdflow.open_store(small_store), results["subj02"].to_dataset()
+    assert data["transfer_holdout_accuracy_history"].dims == ("model", "epoch", "voxel")
+    assert data.sizes["epoch"] == SMALL["train"]["epochs"]
+    state = load_tensors(f"{tmp_path}/transfer/model.safetensors")
+    trials = store.responses("subj02", shared=True).compute()
+    images = torch.from_numpy(store.images(trials["nsd_id"].values).values)
+    for trunk in data["model"].values:
+        kept = below(state, trunk)
+        encoder, readout = build_encoder(kept, dropout=0.5), load_readouts(kept)["subj02"]
+        predicted = predict(encoder, readout, images).numpy()
+        expected = [np.corrcoef(p, r)[0, 1] for p, r in zip(predicted.T, trials.values.T, strict=True)]
+        np.testing.assert_allclose(data["transfer_accuracy"].sel(model=trunk), expected, atol=1e-4)
+        best = int(np.argmax(results["history"].sel(model=trunk)["holdout_accuracy"].values))
+        np.testing.assert_array_equal(
+            data["transfer_holdout_accuracy"].sel(model=trunk),
+            data["transfer_holdout_accuracy_history"].sel(model=trunk).isel(epoch=best),
+        )
+        own = load_gnet(RunFolder(f"{runs}/gnet8r"), trunk).encoder.state_dict()
+        assert {name for name, value in encoder.state_dict().items() if not torch.equal(value, own[name])} == {
+            name for name in own if name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        }
+        assert set(below(kept, "final.readouts.subj02")) == set(below(kept, "readouts.subj02"))
+    assert "on the trunk of hV4" in write_report(tmp_path / "transfer").read_text()
 
 
 def test_strict_protocol_and_shuffled_control_run(small_store: str, tmp_path: Path, threads_client: Client) -> None:

@@ -150,7 +150,10 @@ def transfer(voxels: int = 150, epochs: int = 8, subjects: tuple[str, ...] = SUB
         loss = np.where(steps > 0, 0.02 * steps, -0.008 * steps)
         noise = np.random.default_rng(number).normal(0, 0.02, loss.shape)
         data["transfer_accuracy"] = (("model", "voxel"), data["accuracy"].values - loss + noise)
-        tree[name] = data.assign_coords(model=list(AREAS))
+        growth = (1 - np.exp(-np.arange(1, epochs + 1) / (epochs / 5)))[None, :, None]
+        by_epoch = growth * data["transfer_accuracy"].values[:, None]
+        data["transfer_holdout_accuracy_history"] = (("model", "epoch", "voxel"), by_epoch.astype(np.float32))
+        tree[name] = data.assign_coords(model=list(AREAS), epoch=np.arange(1, epochs + 1))
     matrix = transfer_matrices(tree)
     histories = [history(epochs, subjects, seed) for seed in range(4)]
     joined = xr.concat(histories, xr.Variable("model", list(AREAS)), combine_attrs="drop_conflicts")

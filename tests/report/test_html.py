@@ -57,7 +57,9 @@ EXPECTED = {
         "Ridge penalties",
         "Candidate receptive fields",
     },
-    "transfer": SCORED | PUBLISHED | {"Learning curves", "Transfer between areas"},
+    "transfer": SCORED
+    | PUBLISHED
+    | {"Learning curves", "Transfer between areas", "Holdout accuracy on each trunk by epoch"},
     "tuning": SCORED
     | {
         "Shared and unique variance by layer",

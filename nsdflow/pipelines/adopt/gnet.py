@@ -110,8 +110,8 @@ def adopt_transfer(
     )
     folder.begin(config, store.url)
     for file in files:
-        results, _ = _part(store, file, positions[file.path])
-        write_part(folder.path, file.part, results)
+        results, state = _part(store, file, positions[file.path])
+        write_part(folder.path, file.part, results, state)
     publish_transfer(TransferPublication(folder.path, trunks.path, parts))
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nsdflow.models.gnet import Readout
     from nsdflow.pipelines.gnet.training import TrainingData
 
-__all__ = ["group_results", "model_state", "readout_arrays"]
+__all__ = ["group_results", "model_state", "readout_arrays", "readout_bytes"]
 
 
 def group_results(
@@ -71,6 +71,12 @@ def group_results(
         tree[subject.subject] = xr.Dataset(variables).assign_coords(coords).assign_attrs(subject.attrs | counts)
     tree["history"] = history(result, noted or {})
     return tree
+
+
+def readout_bytes(voxels: int) -> int:
+    """Bytes while the readouts of some voxels are published: best and last epoch, three copies, published sizes."""
+    weights, pixels, itemsize = 512, 25 * 25 + 13 * 13, 4
+    return 2 * 3 * itemsize * voxels * (weights + pixels)
 
 
 def readout_arrays(readout: Readout) -> dict[str, xr.DataArray]:

@@ -16,7 +16,7 @@ from nsdflow.models.prefilters import PREFILTERS
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.gnet.input_mean import JOINT, choose_input_mean
 from nsdflow.pipelines.gnet.prefilter_cache import cache_note, half_bytes, worker_bytes
-from nsdflow.pipelines.gnet.results import group_results, model_state
+from nsdflow.pipelines.gnet.results import group_results, model_state, readout_bytes
 from nsdflow.pipelines.gnet.settings import GNetPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.gnet.training import (
     TrainingData,
@@ -44,10 +44,11 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
     groups = pipeline.roi_groups or (JOINT,)
     count, _, *pixels = opened.images().shape
     images, maps = int(np.prod(opened.images().shape)), half_bytes(count, *pixels)
-    trainings = []
+    trainings, published = [], []
     for group in groups:
         queries = [opened.explain(subject, **pipeline.selection(*_rois(group))) for subject in subjects]
         responses = sum(query.result_bytes for query in queries)
+        published += [readout_bytes(query.shape[1]) for query in queries]
         for rank in range(pipeline.processes):
             trainings.append(
                 Task(
@@ -70,7 +71,7 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
         job=PublishPartsJob(folder.path, store, tuple(groups)),
         stage="publish",
         after=tuple(task.key for task in trainings),
-        memory=Memory.with_torch(),
+        memory=Memory.with_torch(readouts=sum(published)),
     )
     notes = (
         f"{pipeline.train.epochs} epochs on {len(subjects)} subjects, protocol {pipeline.protocol}",

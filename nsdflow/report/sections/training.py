@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import xarray as xr
+
 from nsdflow.report import markup
 from nsdflow.report.figures.training import holdout_violins, learning_curves
 from nsdflow.report.sections.record import Section, whole
@@ -22,6 +24,23 @@ def _learning_curves(run: Run) -> str:
     return drawn + markup.facts({name: history.attrs.get(key) for name, key in named.items()})
 
 
+def _violins_by_trunk(run: Run) -> str:
+    """Violins of the readouts on each trunk, under its name."""
+    name = "transfer_holdout_accuracy_history"
+    subjects = {key: data[name] for key, data in run.subjects().items() if name in data}
+    pictures = []
+    for trunk in next(iter(subjects.values()))["model"].values:
+        chosen = {
+            key: values.sel(model=trunk).rename("holdout_accuracy_history").to_dataset().drop_vars("model")
+            for key, values in subjects.items()
+        }
+        figure = holdout_violins(xr.DataTree.from_dict(chosen))
+        described = f"Violins of holdout accuracy by epoch and subject, readouts on the trunk of {trunk}"
+        pictures.append((f"on the trunk of {trunk}", markup.picture(figure, described)))
+    (first, picture), *others = pictures
+    return f"<h3>{first}</h3>{picture}" + "".join(markup.details(title, other) for title, other in others)
+
+
 SECTIONS = (
     Section(
         "Learning curves",
@@ -35,5 +54,12 @@ SECTIONS = (
         "Distribution over voxels of the correlation on holdout trials after each epoch.",
         ("holdout_accuracy_history",),
         whole(holdout_violins, "Violins of holdout accuracy by epoch and subject"),
+    ),
+    Section(
+        "Holdout accuracy on each trunk by epoch",
+        "Distribution over voxels of the correlation on holdout trials after each epoch, for new readouts on the trunk "
+        "of one area.",
+        ("transfer_holdout_accuracy_history",),
+        _violins_by_trunk,
     ),
 )
