@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,9 +13,9 @@ import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.ingestion.ingest import ingest, plan_ingest
 from nsdflow.synthetic import SyntheticSpec, write_nsd
+from tests.pipelines.made_store import store_for
 
-if TYPE_CHECKING:
-    from pathlib import Path
+GOLDEN = Path(os.environ.get("NSDFLOW_GOLDEN", Path(__file__).parents[1] / "golden" / "data"))
 
 
 @pytest.fixture(scope="session")
@@ -29,4 +32,14 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             nsdflow.run(pipeline, store=store, runs=runs, client=client, **small)
         few = {"sizes": 1, "smallest": 0.3, "largest": 0.3}
         nsdflow.run("gabor_fwrf", store=store, runs=runs, client=client, candidates=few, lambdas=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def published_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with published files, ``nsd.zarr`` with the voxels of GNet8j, and ``areas.zarr`` with those of GNet8r."""
+    folder = tmp_path_factory.mktemp("published")
+    for file, store in (("gnet8j_model_params.pt", "nsd.zarr"), ("gnet8r_model_params.pt", "areas.zarr")):
+        shutil.copy(GOLDEN / file, folder / file)
+        store_for(folder / store, folder / file)
     return folder

@@ -34,6 +34,8 @@ LANGUAGES = ("python", "bash", "yaml", "text")
 DIRECTIVE = re.compile(r"\{(toctree|eval-rst|include|math|figure|image)\}.*", re.DOTALL)
 OPTED_OUT = re.compile(r"(python|bash|yaml) no-run: (\S+ ){2,}\S+")
 SECONDS = 240
+#: Fixtures of the folders in which pages run that need other files than the demo leaves behind.
+FOLDERS = {"adopt.md": "published_folder"}
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,9 @@ def run_page(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_page(page: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(demo_folder)
+def test_page(page: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder: Path = request.getfixturevalue(FOLDERS.get(page.name, "demo_folder"))
+    monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "120")
     run_page(page)
 

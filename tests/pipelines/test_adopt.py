@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 import xarray as xr
 from distributed import Client
@@ -17,33 +16,17 @@ import nsdflow
 from nsdflow.errors import ConfigError, MissingDataError, RunError, SelectionError
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS
 from nsdflow.models.published import load_checkpoint
+from nsdflow.names import LAYER_NAMES, subject_number
 from nsdflow.pipelines.adopt import adopt
+from nsdflow.pipelines.gnet.saved import load_gnet
 from nsdflow.report import write_report
-from tests.pipelines.made_store import make_store
+from nsdflow.report.compare import compare_published, compare_run_folders
+from nsdflow.runs.folder import RunFolder
+from nsdflow.runs.tensors import load_tensors
+from tests.pipelines.made_store import make_store, store_for
 
 GOLDEN = Path(os.environ.get("NSDFLOW_GOLDEN", Path(__file__).parents[1] / "golden" / "data"))
 JOINT, ONE_AREA = GOLDEN / "gnet8j_model_params.pt", GOLDEN / "gnet8r_model_params.pt"
-
-
-def store_for(path: Path, checkpoint: Path, *, without: int = 0) -> str:
-    """A store that holds the voxels of a checkpoint among others, in another order."""
-    model, random = load_checkpoint(checkpoint), np.random.default_rng(1)
-    voxels = {}
-    for subject, own in model.all_flat_index.items():
-        shape = model.volume_shape[subject]
-        others = np.setdiff1d(np.arange(int(np.prod(shape))), own)[:5]
-        index = np.concatenate([own[without:], others])
-        roi = np.concatenate([model.all_roi[subject][without:], np.zeros(len(others))])
-        order = random.permutation(len(index))
-        voxels[subject] = (index[order], roi[order], shape)
-
-    def signal(subject: str, images: np.ndarray) -> np.ndarray:
-        """What the checkpoint predicts, scored; noise alone in voxels that it does not model."""
-        predictions = model.predict(torch.from_numpy(images), subject).numpy()
-        by_index = dict(zip(model.flat_index[subject].tolist(), scipy.stats.zscore(predictions).T, strict=True))
-        return np.array([by_index.get(index, np.zeros(len(images))) for index in voxels[subject][0].tolist()]).T
-
-    return make_store(path, voxels, size=227, signal=signal)
 
 
 @pytest.fixture(scope="module")
@@ -146,13 +129,21 @@ def transfer_file(path: Path, trunk: Path) -> Path:
     return path
 
 
-def test_gnet8r_and_its_transfer(tmp_path: Path, threads_client: Client) -> None:
-    store, runs = store_for(tmp_path / "nsd.zarr", ONE_AREA), str(tmp_path / "runs")
-    files = [ONE_AREA, other_area(tmp_path / "model_params_other")]
-    transfers = [transfer_file(tmp_path / f"transfer_{i}", file) for i, file in enumerate(files)]
+@pytest.fixture(scope="module")
+def areas(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A store, and a folder with the runs of two trunks of GNet8r and of the readouts on them."""
+    folder = tmp_path_factory.mktemp("areas")
+    store, runs = store_for(folder / "nsd.zarr", ONE_AREA), str(folder / "runs")
+    files = [ONE_AREA, other_area(folder / "model_params_other")]
+    transfers = [transfer_file(folder / f"transfer_{i}", file) for i, file in enumerate(files)]
     with pytest.raises(MissingDataError, match="adopt the files of GNet8r with these"):
         adopt(transfers, store=store, runs=runs)
     assert adopt([*transfers, *files], store=store, runs=runs) == [f"{runs}/transfer", f"{runs}/gnet8r"]
+    return store, runs
+
+
+def test_gnet8r_and_its_transfer(areas: tuple[str, str], threads_client: Client) -> None:
+    store, runs = areas
     model, run = load_checkpoint(ONE_AREA), nsdflow.open_run(f"{runs}/gnet8r")
     for subject, index in model.all_flat_index.items():
         results = run[subject].to_dataset()
@@ -167,10 +158,65 @@ def test_gnet8r_and_its_transfer(tmp_path: Path, threads_client: Client) -> None
     rows = [list(model.flat_index[subject]).index(value) for value in found["flat_index"].values]
     np.testing.assert_allclose(found, model.predict(images, subject).numpy()[:, rows], rtol=1e-4, atol=1e-5)
     transfer = nsdflow.open_run(f"{runs}/transfer")
-    accuracy = transfer[subject].to_dataset()["transfer_accuracy"].sel(model=model.group)
+    data = transfer[subject].to_dataset()
+    accuracy = data["transfer_accuracy"].sel(model=model.group)
     place = [list(model.all_flat_index[subject]).index(value) for value in accuracy["flat_index"].values]
     np.testing.assert_allclose(accuracy, np.linspace(0, 1, len(place), dtype=np.float32)[place])
+    assert data["transfer_holdout_accuracy_history"].sizes["epoch"] == len(model.train_loss)
+    kept = load_tensors(f"{runs}/transfer/model.safetensors")
+    readout = torch.load(Path(runs).parent / "transfer_0", weights_only=False)["best_params"]["fwrfs"]
+    np.testing.assert_array_equal(
+        kept[f"{model.group}.readouts.{subject}.bias"], readout[subject_number(subject)]["b"].float()[place]
+    )
     assert {"alpha", "transfer"} <= set(transfer["transfer"].to_dataset())
+
+
+def test_tuning_of_adopted_trunks(areas: tuple[str, str], threads_client: Client) -> None:
+    """The store's responses are what the golden trunk predicts, and noise; the other trunk's readouts predict none."""
+    store, runs = areas
+    small: dict[str, Any] = {"store": store, "runs": runs, "client": threads_client}
+    tuned = nsdflow.run("tuning", **small, model="gnet8r", bootstrap=4)
+    model = load_checkpoint(ONE_AREA)
+    for subject, index in model.flat_index.items():
+        data = tuned[subject].to_dataset()
+        np.testing.assert_array_equal(data["flat_index"], nsdflow.open_run(f"{runs}/gnet8r")[subject]["flat_index"])
+        inside = np.isin(data["flat_index"], index)
+        assert np.median(data["accuracy"].values[inside]) > 0.5 > np.median(data["accuracy"].values[~inside])
+        assert list(data["partition"].values) == list(LAYER_NAMES)
+    assert "Shared and unique variance by layer" in Path(write_report(f"{runs}/tuning")).read_text()
+
+
+def test_transfer_on_adopted_trunks(areas: tuple[str, str], threads_client: Client) -> None:
+    """New readouts on the trunks of the files, which no step changes."""
+    store, runs = areas
+    model = load_checkpoint(ONE_AREA)
+    trunks = [str(name) for name in nsdflow.open_run(f"{runs}/gnet8r")["history"]["part"].values]
+    fitted = nsdflow.run(
+        "transfer", store=store, runs=runs, client=threads_client, name="again", trunk_rois=trunks, bootstrap=0,
+        threads=1, train={"epochs": 1},
+    )  # fmt: skip
+    subject = next(iter(model.readouts))
+    assert fitted[subject].to_dataset()["transfer_accuracy"].sizes["model"] == len(trunks)
+    kept = load_tensors(f"{runs}/again/model.safetensors")
+    for name, tensor in model.encoder.state_dict().items():
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            assert torch.equal(kept[f"{model.group}.encoder.{name}"], tensor.float()), name
+    assert "Transfer matrices" in Path(write_report(f"{runs}/again")).read_text()
+
+
+def test_adopted_runs_are_compared(areas: tuple[str, str]) -> None:
+    store, runs = areas
+    adopt([ONE_AREA], store=store, runs=runs, name="one_trunk")
+    text, page = compare_run_folders([f"{runs}/gnet8r", f"{runs}/one_trunk"])
+    model = load_checkpoint(ONE_AREA)
+    count = sum(len(index) for index in model.flat_index.values())
+    (line,) = [line for line in text.splitlines() if line.split()[:2] == ["all", model.group]]
+    assert line.split()[2] == str(count)
+    assert "+0.000 (+0.000 to +0.000)" in line
+    assert page.exists()
+    assert "means nothing" in compare_published(f"{runs}/gnet8r")
+    encoder = load_gnet(RunFolder(f"{runs}/one_trunk"), model.group).encoder
+    assert torch.equal(encoder.trunk.c3.conv.weight, model.encoder.trunk.c3.conv.weight.float())
 
 
 def test_alexnet_fwrf(tmp_path: Path, alexnet: Path, threads_client: Client) -> None:

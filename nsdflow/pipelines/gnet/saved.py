@@ -120,10 +120,11 @@ def load_gnet(run: RunFolder, part: str | None = None, *, which: Literal["best",
         raise MissingDataError(f"{run.path}: no finished run; do nsdflow run first")
     config = run_settings(run, GNetPipeline)
     groups = config.roi_groups or ()
-    if (part is None) != (len(groups) < 2) or (part is not None and part not in groups):
+    several = len(groups) > 1
+    if (several and part is None) or (part is not None and part not in groups):
         raise one_of(f"trunk in {run.path}", part, groups)
     state = load_tensors(run.url("model.safetensors"))
-    if part is not None:
+    if several and part is not None:
         state = below(state, part)
     if which == "final":
         state = below(state, "final")

@@ -125,4 +125,5 @@ def _has_label(voxels: xr.Dataset, coordinate: str, values: Iterable[int]) -> Ma
 
 def _names(joined: Labels, atlases: Mapping[str, Labels]) -> list[str]:
     inside = [label for labels in atlases.values() for label in labels if label != "Unknown"]
-    return [*ROI_GROUPS, *joined, "visual", "evc", *atlases, *inside]
+    sets = ["visual", *(["evc"] if "prf_visualrois" in atlases else [])]
+    return [*ROI_GROUPS, *joined, *sets, *atlases, *inside]
