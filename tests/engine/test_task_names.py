@@ -51,8 +51,8 @@ NAMES: dict[str, int] = {
     "synthetic_data.publish": 1,
     "synthetic_data.responses": 2,
     "tables.make": 2,
-    "transfer.fit": 1,
-    "transfer.publish": 1,
+    "transfer.fit": 2,
+    "transfer.publish": 2,
     "tuning.publish": 1,
     "tuning.subject": 1,
 }

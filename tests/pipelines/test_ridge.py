@@ -107,6 +107,39 @@ def test_the_published_protocol_holds_out_the_last_trials(
     assert list(tree["subj02"]["layer"].values) == ["pixels"]
 
 
+def test_trials_of_an_image_can_be_averaged(
+    small_store: str, tmp_path: Path, threads_client: Client, features: Path
+) -> None:
+    """One row per image, in the order of the subject's list, in the fit, the holdout and the validation."""
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    settings = {"protocol": "published", "combine_trial": True, "layers": ["grey"], "bootstrap": 0}
+    results = run(small_store, tmp_path, threads_client, features, **settings)["subj02"].to_dataset()
+    lazy = nsdflow.open_store(small_store).responses("subj02", roi=["V1", "V2"]).compute()
+    place = lazy["subject_image"].values
+    rows = [np.flatnonzero(place == image) for image in np.unique(place)]
+    means = np.stack([lazy.values[trials].mean(0) for trials in rows])
+    ids, shared = (lazy[name].values[[trials[0] for trials in rows]] for name in ("nsd_id", "shared"))
+    shared, counts = shared.astype(bool), np.array([len(trials) for trials in rows])
+    train, held = np.flatnonzero(~shared), np.zeros((~shared).sum(), bool)
+    held[-int(np.ceil(0.1 * len(train))) :] = True
+    with np.load(features) as file:
+        X = file["grey"][np.searchsorted(file["nsd_id"], ids)].astype(np.float64)
+    std = X[train].std(0)
+    Z = (X - X[train].mean(0)) / np.where(std > 0, std, 1)
+    loss, accuracy = [], []
+    for strength in LAMBDAS:
+        chosen = linear_model.Ridge(strength).fit(Z[train[~held]], means[train[~held]])
+        loss.append(((means[train[held]] - chosen.predict(Z[train[held]])) ** 2).mean(0))
+        predicted = linear_model.Ridge(strength).fit(Z[train], means[train]).predict(Z[shared])
+        accuracy.append([np.corrcoef(p, y)[0, 1] for p, y in zip(predicted.T, means[shared].T, strict=True)])
+    best = np.argmin(loss, axis=0)
+    np.testing.assert_allclose(results["lambda"], LAMBDAS[best], rtol=1e-5)
+    np.testing.assert_allclose(results["accuracy"], np.array(accuracy)[best, np.arange(len(best))], atol=2e-3)
+    ncsnr = results["ncsnr"].values.astype(np.float64)
+    ceiling = np.sqrt(ncsnr**2 / (ncsnr**2 + (1 / counts[shared]).mean()))
+    np.testing.assert_allclose(results["noise_ceiling"], ceiling, rtol=1e-5)
+
+
 def test_a_killed_run_goes_on_to_the_same_bits(
     small_store: str, tmp_path: Path, threads_client: Client, features: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -206,7 +206,7 @@ def solve_banded(job: VoxelBlockJob) -> dict[str, Any]:
     predictions = parts.sum(0) + nu
     variables = validation_accuracy(
         predictions.numpy(), design.shown, block.validation, design.nsd_id[design.shared], block.voxels.get("ncsnr"),
-        resamples=config.bootstrap, seed=config.seed,
+        resamples=config.bootstrap, seed=config.seed, repetitions=design.repetitions,
     )  # fmt: skip
     variables["delta"] = xr.DataArray(
         deltas.numpy(), dims=("band", "voxel"), attrs={"long_name": "log weight of the band's kernel (himalaya)"}

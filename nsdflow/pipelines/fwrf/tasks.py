@@ -271,12 +271,6 @@ def solve_subject(job: FitJob) -> dict[str, Any]:
     return {"median_accuracy": float(results["accuracy"].median())}
 
 
-@task("fwrf.publish", version=1)
-def publish_fwrf(job: PublishFwrfJob) -> dict[str, Any]:
-    """Join the subjects, and put the grid of candidates beside them in ``/candidates``."""
-    return join_parts(job.parts, {"candidates": candidate_table(job.pipeline)})
-
-
 class _SubjectData:
     """Input of a search or a solution of one subject, in memory."""
 

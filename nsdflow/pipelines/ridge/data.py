@@ -12,7 +12,7 @@ from nsdflow.engine.compute import read_here
 from nsdflow.errors import SelectionError
 from nsdflow.fit.ridge.inputs import Observations
 from nsdflow.fit.ridge.selection import make_folds
-from nsdflow.fit.split import image_holdout, last_trials_holdout
+from nsdflow.fit.split import average_trials, image_holdout, last_trials_holdout
 from nsdflow.pipelines.common.data import SCORED, dealt_out, zscore_on
 
 if TYPE_CHECKING:
@@ -27,31 +27,39 @@ __all__ = ["VoxelBlock", "TrialSplit", "read_block", "read_split"]
 
 @dataclass(frozen=True)
 class TrialSplit:
-    """The image that each trial shows, and the use of the trial. It does not depend on voxels."""
+    """The rows of a fit: trials, or images whose trials are averaged first. They do not depend on voxels."""
 
     nsd_id: NDArray[np.int64]
-    """(trial,)"""
-    session: NDArray[np.int64]
+    """(row,) image that each row shows."""
     shared: NDArray[np.bool_]
-    """(trial,) whether a trial validates."""
+    """(row,) whether a row validates."""
     images: NDArray[np.int64]
     """(image,) ascending ids of the training images: rows of the features."""
     observation: NDArray[np.int64]
-    """(training trial,) the observation that averages it: trials of one image on one side of the holdout."""
+    """(training row,) the observation that averages it: rows of one image on one side of the holdout."""
     observations: Observations
     folds: tuple[torch.Tensor, ...]
     """(observation,) bool per fold."""
+    session: NDArray[np.int64]
+    """(trial,)"""
     fitted_on: NDArray[np.bool_]
     """(trial,) whether the responses of a trial enter the z-score under ``strict``."""
+    row: NDArray[np.int64] | None
+    """(trial,) the row that averages it, with ``combine_trial``; None where rows are trials."""
 
     @property
     def shown(self) -> NDArray[np.int64]:
         """(validation image,) ascending ids."""
         return np.unique(self.nsd_id[self.shared])
 
+    @property
+    def repetitions(self) -> NDArray[np.int64] | None:
+        """(validation row,) number of trials that each row averages; None where rows are trials."""
+        return None if self.row is None else np.bincount(self.row)[self.shared]
+
 
 def read_split(config: RidgePipeline, store: Store, subject: str) -> TrialSplit:
-    """Split a subject's trials.
+    """Split a subject's trials, or its images with ``combine_trial``, in the order of the subject's list.
 
     Raises
     ------
@@ -60,32 +68,33 @@ def read_split(config: RidgePipeline, store: Store, subject: str) -> TrialSplit:
     """
     trials = store.trials(subject)
     shared = trials["shared"].values.astype(bool)
-    nsd_id = trials["nsd_id"].values.astype(np.int64)
-    if config.shuffle_images:
-        nsd_id = nsd_id[dealt_out(shared, config.seed)]
+    shown = dealt_out(shared, config.seed) if config.shuffle_images else np.arange(len(shared))
+    nsd_id = trials["nsd_id"].values.astype(np.int64)[shown]
     if not shared.any() or shared.all():
         raise SelectionError(f"{subject} needs trials of shared images to validate on, and others to train on")
-    training = nsd_id[~shared]
+    row, ids, validates = None, nsd_id, shared
+    if config.combine_trial:
+        _, first, row = np.unique(trials["subject_image"].values[shown], return_index=True, return_inverse=True)
+        ids, validates = nsd_id[first], shared[first]
+    training = ids[~validates]
     images, image = np.unique(training, return_inverse=True)
     closed = config.lambda_by in ("loo", "gcv", "kfold")
-    published = config.protocol == "published"
     if closed:
         held = np.zeros(len(training), bool)
-    elif published:
+    elif config.protocol == "published":
         held = last_trials_holdout(len(training), config.holdout_fraction)
     else:
         held = image_holdout(training, config.holdout_fraction)
     if not closed and (held.all() or not held.any()):
         raise SelectionError(f"{subject}: {int(held.sum())} of {len(held)} training trials held out; use kfold or loo")
     pairs, observation = np.unique(image * 2 + held, return_inverse=True)
-    weight = np.ones(len(pairs)) if config.combine_trial else np.bincount(observation)
-    observations = Observations.of(len(images), torch.from_numpy(pairs // 2), torch.from_numpy(weight))
+    weight = torch.from_numpy(np.bincount(observation))
+    observations = Observations.of(len(images), torch.from_numpy(pairs // 2), weight)
     selection = config.problem().selection
     folds = tuple(make_folds(selection, observations)) if closed else (torch.from_numpy(pairs % 2 == 1),)
-    fitted_on = ~shared
-    fitted_on[~shared] = ~held
     session = trials["session"].values.astype(np.int64)
-    return TrialSplit(nsd_id, session, shared, images, observation, observations, folds, fitted_on)
+    fitted_on = ~shared & ~np.isin(nsd_id, training[held])
+    return TrialSplit(ids, validates, images, observation, observations, folds, session, fitted_on, row)
 
 
 @dataclass(frozen=True)
@@ -95,15 +104,15 @@ class VoxelBlock:
     Y: torch.Tensor
     """(observation, voxel) float32 means."""
     within: torch.Tensor
-    """(voxel,) float64 squared deviations of trials from these means; 0 where trials were averaged first."""
+    """(voxel,) float64 squared deviations of training rows from these means."""
     validation: NDArray[np.float32]
-    """(validation trial, voxel)"""
+    """(validation row, voxel)"""
     voxels: xr.Dataset
     attrs: dict[str, Any]
 
 
 def read_block(config: RidgePipeline, store: Store, subject: str, design: TrialSplit, voxels: slice) -> VoxelBlock:
-    """Read some voxels of a subject and average training trials by observation."""
+    """Read some voxels of a subject and average training rows by observation."""
     published = config.protocol == "published"
     score = published and not store.attrs.get(SCORED, False)
     lazy = store.responses(subject, **config.selection(), zscore=score).isel(voxel=voxels)
@@ -111,6 +120,8 @@ def read_block(config: RidgePipeline, store: Store, subject: str, design: TrialS
     responses = np.ascontiguousarray(values.values)
     if not published and not store.attrs.get(SCORED, False):
         responses = zscore_on(responses, design.session, design.fitted_on)
+    if design.row is not None:
+        responses = average_trials(design.row, responses)[1].astype(np.float32)
     training = torch.from_numpy(responses[~design.shared])
     count = len(design.observations.image)
     total = torch.zeros(count, training.shape[1], dtype=torch.float64)
@@ -125,7 +136,7 @@ def read_block(config: RidgePipeline, store: Store, subject: str, design: TrialS
     within = (square - trials @ total.square()).clamp(min=0)
     return VoxelBlock(
         Y=total.float(),
-        within=torch.zeros_like(within) if config.combine_trial else within,
+        within=within,
         validation=responses[design.shared],
         voxels=values.isel(trial=0, drop=True).coords.to_dataset(),
         attrs={name: value for name, value in values.attrs.items() if name not in ("long_name", "units")},

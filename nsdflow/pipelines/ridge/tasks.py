@@ -144,7 +144,7 @@ def _memory(pipeline: RidgePipeline, design: TrialSplit, table: FeatureTable, vo
     return Memory.with_torch(validation=4 * len(design.shown) * len(design.images), **terms)
 
 
-@task("ridge.gram", version=2)
+@task("ridge.gram", version=3)
 def form_system(job: GramJob) -> dict[str, Any]:
     """Accumulate the Gram matrix of one layer, or keep its standardised features if there are fewer of them."""
     config, opened = job.pipeline, open_store(job.store)
@@ -175,7 +175,7 @@ def form_system(job: GramJob) -> dict[str, Any]:
     return {"form": form, "precision": "float64" if double else "float32", "features": table.count}
 
 
-@task("ridge.solve", version=2)
+@task("ridge.solve", version=3)
 def solve_block(job: SolveJob) -> dict[str, Any]:
     """Choose lambdas, solve, and evaluate one block of voxels on one layer."""
     config, opened = job.pipeline, open_store(job.store)
@@ -209,7 +209,7 @@ def solve_block(job: SolveJob) -> dict[str, Any]:
     held = float(sum(observations.weight[fold].sum() for fold in design.folds) or observations.weight.sum())
     variables = validation_accuracy(
         predictions.numpy(), design.shown, block.validation, design.nsd_id[design.shared], block.voxels.get("ncsnr"),
-        resamples=config.bootstrap, seed=config.seed,
+        resamples=config.bootstrap, seed=config.seed, repetitions=design.repetitions,
     )  # fmt: skip
     values = {"lambda": lambda_, "bias": bias, "holdout_loss": loss.gather(0, best[None])[0] / held}
     for name, tensor in values.items():
