@@ -7,35 +7,44 @@ import re
 import subprocess
 import sys
 import time
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from distributed import Client
 
 import nsdflow
 from nsdflow.config.storage import Layout
 from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.io import flush
 from nsdflow.pipelines.run import resolve, run_folders
+from nsdflow.pipelines.steps import steps_of
+from nsdflow.pipelines.tables import TablesPipeline
 from nsdflow.report import write_report
 from nsdflow.synthetic import SyntheticSpec, write_nsd
 
 GNETS = ("gnet8j", "gnet8r", "gnet8jft")
-TRAINED = (*GNETS, "transfer", "alexnet_fpf")
+AREAS = ["V1", "V2"]
+#: Steps of synthetic_transfer that differ from the others only in names, which another test checks.
+REPEATED = ("synthetic_gnet8r", "predict_gnet8r", "synthetic_alexnet", "predict_alexnet", "gnet8j_noise_")
 SETS = ["Alexnet", "GNet8j", "GNet8r", "Experimental"]
 
 
-def small_settings(weights: Path) -> dict[str, Any]:
-    """Every step as small as it can be."""
-    training = {"threads": 1, "bootstrap": 2, "train": {"epochs": 1, "batch_size": 40}}
-    fwrf = {"threads": 1, "bootstrap": 2, "candidates": {"sizes": 1, "smallest": 0.4}, "lambdas": 2}
-    settings: dict[str, Any] = {name: dict(training) for name in TRAINED}
-    for name in GNETS:
-        settings[name] |= {"prefilter": "gabor", "width": 4}
-    return settings | {
-        "alexnet_fpf": training | {"feature_weights": str(weights), "max_features_per_layer": 8},
-        "alexnet_fwrf": fwrf | {"feature_weights": str(weights), "max_features_per_layer": 8},
+def small_settings() -> dict[str, Any]:
+    """Every step as small as it can be: two areas, one epoch, and features that need no download."""
+    training = {"threads": 1, "bootstrap": 2, "rois": AREAS, "train": {"epochs": 1, "batch_size": 40}}
+    gnet = training | {"prefilter": "gabor", "width": 4}
+    fwrf = {"threads": 1, "bootstrap": 2, "candidates": {"sizes": 1, "smallest": 0.4}, "lambdas": 2, "rois": AREAS}
+    return {
+        **dict.fromkeys(GNETS, gnet),
+        "gnet8r": gnet | {"roi_groups": AREAS},
+        "transfer": training | {"trunk_rois": AREAS},
+        "alexnet_fpf": training | {"features": "gabor", "layers": ["3 cycles/image", "4 cycles/image"]},
+        "alexnet_fwrf": fwrf | {"features": "gabor"},
         "gabor_fwrf": fwrf,
         "predict": {"images_per_task": 40, "batch_size": 40, "threads": 1},
         "tuning": {"bootstrap": 2, "threads": 1},
@@ -56,24 +65,69 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory, threads_client: Client)
     return str(folder / "nsd.zarr")
 
 
-def test_the_whole_paper(tiny_store: str, tmp_path: Path, threads_client: Client, alexnet: Path) -> None:
-    settings = small_settings(alexnet)
-    where = {"store": tiny_store, "runs": str(tmp_path), "client": threads_client}
-    trees = nsdflow.run("paper", **where, **settings)
-    folders = [Path(path) for path in run_folders(resolve("paper"), str(tmp_path))]
+@pytest.fixture
+def short_paper(tmp_path: Path) -> dict[str, Any]:
+    """The shipped sequences, with one synthetic signal and its noiseless responses instead of three with two each."""
+    transfer = resolve("synthetic_transfer").model_dump(mode="json")
+    names = [str(step["set"].get("name")) for step in transfer["steps"]]
+    kept = [not any(word in name for word in REPEATED) for name in names]
+    transfer["steps"] = list(compress(transfer["steps"], kept))
+    assert len(transfer["steps"]) == 6
+    file = tmp_path / "synthetic_transfer.yaml"
+    file.write_text(yaml.safe_dump(transfer))
+    paper = resolve("paper").model_dump(mode="json")
+    for step in paper["steps"]:
+        if step["pipeline"] == "synthetic_transfer":
+            step["pipeline"] = str(file)
+    return paper
+
+
+def test_the_paper_in_short(
+    tiny_store: str, short_paper: dict[str, Any], tmp_path: Path, threads_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("flush_file", "flush_folder"):  # what survives a power cut is not tested here
+        monkeypatch.setattr(flush, name, lambda *_: None)
+    settings, runs = small_settings(), tmp_path / "runs"
+    where: dict[str, Any] = {"store": tiny_store, "runs": str(runs), "client": threads_client}
+    trees = nsdflow.run(short_paper, **where, **settings)
+    folders = [Path(path) for path in run_folders(resolve(short_paper), str(runs))]
     assert [path.name for path in folders] == list(trees.children)
     assert all((path / "results.zarr").is_dir() for path in folders)
-    table = pd.read_csv(tmp_path / "tables" / "transfer.csv")
-    assert list(table["set"].unique()) == SETS
-    assert list(table["subj"].unique()) == [1, 2]  # the subject, and all of them together
-    accuracy = pd.read_csv(tmp_path / "tables" / "accuracy.csv")
-    assert accuracy.notna().all().all(), "a run for every column"
-    everything = pd.read_csv(tmp_path / "synthetic_tables" / "transfer.csv")
-    assert sorted(everything["set"].unique()) == sorted([*SETS, *(f"{name} noise" for name in SETS[:-1])])
-    for name in ("tables", "synthetic_tables", "synthetic_gnet8j", "synthetic_alexnet_noise_transfer"):
-        assert write_report(tmp_path / name).stat().st_size > 10_000
-    again = nsdflow.run("paper", **where, **settings)
+    for name in ("tables", "synthetic_tables"):
+        table = pd.read_csv(runs / name / "transfer.csv")
+        assert sorted(table["set"].unique()) == ["Experimental", "GNet8j"]
+        assert list(table["subj"].unique()) == [1, 2]  # the subject, and all of them together
+    accuracy = pd.read_csv(runs / "tables" / "accuracy.csv")
+    assert accuracy[accuracy["ROI"].isin(AREAS)].notna().all().all(), "a run for every column"
+    compared = pd.read_csv(runs / "synthetic_tables" / "comparison_GNet8j_noiseless.csv")
+    assert set(AREAS) <= set(compared["ROI"])
+    tuned = trees["tuning_gnet8r"]["subj01"].to_dataset()
+    np.testing.assert_array_equal(tuned["flat_index"], trees["gnet8r"]["subj01"]["flat_index"])
+    for name in ("synthetic_tables", "synthetic_gnet8j", "synthetic_gnet8j_noiseless_transfer"):
+        assert write_report(runs / name).stat().st_size > 10_000
+    before = [path.stat().st_mtime_ns for path in folders]
+    again = nsdflow.run(short_paper, **where, **settings)
     assert list(again.children) == list(trees.children)
+    assert [path.stat().st_mtime_ns for path in folders] == before
+
+
+def test_every_step_reads_what_an_earlier_step_makes() -> None:
+    """By the names in the shipped files: runs, synthetic stores, and the runs that tables read."""
+    _, steps = steps_of("paper", {}, store="nsd.zarr", runs="runs")
+    made: dict[str, set[str]] = {}
+    for step in steps:
+        pipeline = step.pipeline
+        assert set(pipeline.earlier_runs()) <= made.keys(), pipeline.name
+        if step.made_earlier:
+            run, data_set = step.store.removeprefix("runs/").split("/")
+            assert data_set.removesuffix(".zarr") in made[run], pipeline.name
+        if isinstance(pipeline, TablesPipeline):
+            pairs = [run for pair in pipeline.comparisons.values() for run in pair]
+            assert {*pipeline.models, *pipeline.transfers.values(), *pairs} <= made.keys(), pipeline.name
+        made[pipeline.name] = set(getattr(pipeline, "datasets", ()))
+    tables = {step.pipeline.name: step.pipeline for step in steps if isinstance(step.pipeline, TablesPipeline)}
+    assert sorted(tables["synthetic_tables"].transfers) == sorted([*SETS, *(f"{name} noise" for name in SETS[:-1])])
+    assert len(tables["synthetic_tables"].comparisons) == 6
 
 
 @pytest.mark.slow
