@@ -47,11 +47,16 @@ def accuracy_histograms(results: xr.DataTree) -> Figure:
     for axes, (name, data) in zip(used(panels, len(subjects)), subjects.items(), strict=True):
         values = np.asarray(data["accuracy"])
         if "accuracy_shuffled" in data:
-            axes.hist(np.asarray(data["accuracy_shuffled"]), bins, color="#bbbbbb", label="control: images shuffled")
-        axes.hist(values, bins, color=PALETTE[0], alpha=0.75, label="accuracy")
+            label = "control: images shuffled (cut off above)"
+            axes.hist(np.asarray(data["accuracy_shuffled"]), bins, color="#bbbbbb", label=label)
+        drawn = axes.hist(values, bins, color=PALETTE[0], alpha=0.75, label="accuracy")
+        tallest = float(np.max(drawn[0]))
         ceiling = ceiling_of(data)
         if ceiling is not None:
-            axes.hist(np.asarray(ceiling), bins, histtype="step", color=INK, linewidth=1, label="noise ceiling")
+            drawn = axes.hist(np.asarray(ceiling), bins, histtype="step", color=INK, linewidth=1, label="noise ceiling")
+            tallest = max(tallest, float(np.max(drawn[0])))
+        # the control lies in a few bins around 0, and would press everything else down
+        axes.set_ylim(0, 1.35 * max(tallest, 1.0))
         median = float(np.nanmedian(values))
         axes.axvline(median, color=PALETTE[5], linewidth=1.2, label="median accuracy")
         axes.set_title(f"{name}   median {median:.3f}")

@@ -34,6 +34,8 @@ __all__ = ["pooling_field_examples", "receptive_fields", "size_by_eccentricity"]
 Floats = NDArray[np.floating[Any]]
 _EDGE = IMAGE_DEGREES / 2
 _TICKS = (-4, 0, 4)
+#: Circles in a panel from which on they are drawn lighter.
+MANY_FIELDS = 150
 
 
 @styled
@@ -151,7 +153,8 @@ def _circles(axes: Axes, fields: Floats, colour: str) -> None:
     different, counts = np.unique(fields, axis=0, return_counts=True)
     patches = [Circle((x, y), sigma) for x, y, sigma in different]
     strength = np.sqrt(counts / counts.max(initial=1))
-    shades = [(*_rgb(colour), 0.1 + 0.6 * share) for share in strength]
+    crowd = min(1.0, np.sqrt(MANY_FIELDS / max(len(different), 1)))  # many circles would fill the panel
+    shades = [(*_rgb(colour), crowd * (0.1 + 0.6 * share)) for share in strength]
     axes.add_collection(PatchCollection(patches, facecolor="none", edgecolor=shades, linewidth=0.8))
     limit = 1.3 * _EDGE
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=_TICKS, yticks=_TICKS)

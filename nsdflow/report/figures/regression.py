@@ -84,7 +84,7 @@ def chosen_lambdas(results: xr.DataTree, tried: tuple[float, ...] | None = None)
         colours = [PALETTE[5] if place in ends else PALETTE[0] for place in range(len(grid))]
         axes.bar(range(len(grid)), counts, color=colours, width=0.85)
         at_ends = 100 * sum(counts[place] for place in ends) / max(values.size, 1)
-        axes.set_title(f"{name}   {at_ends:.0f} % at the ends")
+        axes.set_title(f"{name}   {at_ends:.0f} % at ends")
         step = max(1, len(grid) // 6)
         axes.set_xticks(range(0, len(grid), step), [_short(value) for value in grid[::step]], rotation=45)
     for axes in panels[:, 0]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["accuracy_map", "category_map", "roi_map"]
 
 _BACKGROUND = "#f1f1f1"
+#: Height in inches that the label of a colour bar needs, and a line of a legend.
+BAR_HEIGHT, LEGEND_LINE = 2.2, 0.21
 
 
 @styled
@@ -45,7 +47,7 @@ def accuracy_map(
     """
     values = np.asarray(subject[variable], dtype=np.float64)
     top = float(np.nanpercentile(values, 99)) if np.isfinite(values).any() else 1.0
-    figure, panels = _panels(subject, slices, 0.9)
+    figure, panels = _panels(subject, slices, 0.9, BAR_HEIGHT)
     for axes, plane in panels.values():
         image = axes.imshow(
             plane(values).T, origin="lower", cmap=cmap, vmin=0, vmax=max(top, 0.05), interpolation="nearest"
@@ -87,13 +89,13 @@ def category_map(
     places = np.array([order.get(int(value), -1) for value in categories], dtype=np.float64)
     places[places < 0] = np.nan
     shades = [(colours or {}).get(name, "#595959") for name in names.values()] if colours else _steps(len(names))
-    figure, panels = _panels(subject, slices, 1.3)
+    present = {int(value) for value in places[np.isfinite(places)]}
+    figure, panels = _panels(subject, slices, 1.3, LEGEND_LINE * (len(present) + 2 + title.count("\n")))
     for axes, plane in panels.values():
         axes.imshow(
             plane(places).T, origin="lower", cmap=ListedColormap(shades), vmin=-0.5, vmax=len(names) - 0.5,
             interpolation="nearest",
         )  # fmt: skip
-    present = {int(value) for value in places[np.isfinite(places)]}
     handles = [
         Patch(color=shade, label=f"{name} ({int((places == place).sum()):,})")
         for place, (name, shade) in enumerate(zip(names.values(), shades, strict=True))
@@ -114,15 +116,20 @@ def roi_map(subject: xr.Dataset, *, slices: int = 8) -> Figure:
     return category_map(subject, categories, names, colours=colours, slices=slices, title="ROI (voxels)")
 
 
-def _panels(subject: xr.Dataset, slices: int, margin: float) -> tuple[Figure, dict[int, tuple[Axes, Any]]]:
-    """A panel per slice, and the function that puts values of voxels into its plane."""
+def _panels(
+    subject: xr.Dataset, slices: int, margin: float, least: float
+) -> tuple[Figure, dict[int, tuple[Axes, Any]]]:
+    """A panel per slice, and the function that puts values of voxels into its plane.
+
+    ``margin`` is the width and ``least`` the height, in inches, that a legend or colour bar beside them needs.
+    """
     i, j, k = (np.asarray(subject[axis]) for axis in "ijk")
     shown = _slices(k, slices)
     left, low = i.min() - 1, j.min() - 1
     shape = (i.max() - left + 2, j.max() - low + 2)
     rows, columns = grid_of(len(shown))
     tall = min(2.4, 2.1 * shape[1] / shape[0])
-    figure = empty_figure(2.1 * columns + margin, (tall + 0.3) * rows + 0.2)
+    figure = empty_figure(2.1 * columns + margin, max((tall + 0.3) * rows + 0.2, least))
     grid = figure.subplots(rows, columns, squeeze=False)
     panels = {}
     for axes, number in zip(used(grid, len(shown)), shown, strict=True):

@@ -67,7 +67,7 @@ def holdout_violins(results: xr.DataTree, *, most: int = 26) -> Figure:
     results : xr.DataTree
         Subjects with ``holdout_accuracy_history`` (epoch, voxel).
     most : int
-        Number of epochs drawn at most, evenly spaced; the first and the last always are.
+        Number of epochs drawn at most: the first, and evenly spaced ones up to the last.
     """
     subjects = {
         n: d["holdout_accuracy_history"] for n, d in subject_results(results) if "holdout_accuracy_history" in d
@@ -78,7 +78,8 @@ def holdout_violins(results: xr.DataTree, *, most: int = 26) -> Figure:
     for axes, (name, values) in zip(used(panels, len(subjects)), subjects.items(), strict=True):
         by_epoch = values.transpose("epoch", "voxel").values
         epochs = np.asarray(values["epoch"]) if "epoch" in values.coords else np.arange(1, len(by_epoch) + 1)
-        shown = np.unique(np.linspace(0, len(epochs) - 1, min(most, len(epochs))).round().astype(int))
+        step = -(-len(epochs) // most)
+        shown = np.unique([0, *np.arange(len(epochs) - 1, step - 1, -step)])
         width = 0.85 * (float(np.diff(epochs[shown]).min()) if shown.size > 1 else 1.0)
         for row in shown:
             violin(axes, float(epochs[row]), by_epoch[row], width, PALETTE[0])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsdflow.analysis.rois import roi_masks, roi_summary
-from nsdflow.analysis.summary import subject_results
+from nsdflow.analysis.summary import across_subjects, subject_results
 from nsdflow.report.figures.parts import violin
 from nsdflow.report.figures.slices import category_map
 from nsdflow.report.style import INK, PALETTE, colour_of_roi, empty_figure, nothing_to_show, styled, zero_line
@@ -27,6 +27,9 @@ _ROWS = (("shared", "shared variance (%)"), ("unique", "unique variance (%)"))
 @styled
 def variance_by_layer(results: xr.DataTree, *, prefix: str = "", partition: str = "partition") -> Figure:
     """Shared and unique variance of each partition of the features, by ROI: subjects thin, their mean bold.
+
+    The error of the mean is that across subjects: the root of the mean of their squared errors, over the root of their
+    number.
 
     Parameters
     ----------
@@ -50,20 +53,23 @@ def variance_by_layer(results: xr.DataTree, *, prefix: str = "", partition: str 
     for row, (kind, label) in zip(panels, _ROWS, strict=True):
         extremes: list[float] = []
         for axes, roi in zip(row, rois, strict=True):
-            curves = []
+            curves, errors = [], []
             for number, (name, summary) in enumerate(summaries.items()):
                 if roi not in _rois_with_voxels([summary]):
                     continue
                 curve, error = (np.asarray(summary[v].sel(roi=roi)) for v in (prefix + kind, f"{prefix}{kind}_error"))
-                place = np.arange(len(layers)) + 0.08 * (number - (len(summaries) - 1) / 2)
-                colour = PALETTE[number % len(PALETTE)]
-                axes.errorbar(place, curve, error, color=colour, linewidth=0.9, elinewidth=0.4, label=name)
+                axes.plot(curve, color=PALETTE[number % len(PALETTE)], linewidth=0.9, label=name)
                 curves.append(curve)
-            axes.plot(np.nanmean(curves, 0), "o-", color=INK, linewidth=1.8, markersize=3.5, label="mean", zorder=4)
+                errors.append(error)
+            mean, error = across_subjects(np.stack(curves), np.stack(errors))
+            axes.errorbar(
+                range(len(layers)), mean, error, fmt="o-", color=INK, linewidth=1.8, elinewidth=1.0, markersize=3.5,
+                label="mean", zorder=4,
+            )  # fmt: skip
             zero_line(axes)
-            extremes += [np.nanmin(curves), np.nanmax(curves)]
-        margin = 0.15 * (max(extremes) - min(extremes)) + 1
-        row[0].set(ylabel=label, ylim=(min(*extremes, 0) - margin, max(extremes) + margin))  # errors may reach beyond
+            extremes += [np.nanmin(curves), np.nanmax(curves), np.nanmin(mean - error), np.nanmax(mean + error)]
+        margin = 0.05 * (max(extremes) - min(extremes)) + 1
+        row[0].set(ylabel=label, ylim=(min(*extremes, 0) - margin, max(extremes) + margin))
     for axes, roi in zip(panels[0], rois, strict=True):
         axes.set_title(roi)
     for axes in panels[1]:
