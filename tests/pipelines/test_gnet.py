@@ -19,7 +19,8 @@ from nsdflow.errors import ConfigError, RunError, SelectionError
 from nsdflow.fit.gnet.evaluate import predict
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
 from nsdflow.models.gnet import Prefilter
-from nsdflow.models.saved import below, build_encoder, load_readouts
+from nsdflow.models.saved.gnet import build_encoder, load_readouts
+from nsdflow.models.saved.parts import below
 from nsdflow.monitor.events import emit, read_log
 from nsdflow.pipelines.gnet import training
 from nsdflow.pipelines.gnet.saved import load_gnet

@@ -57,8 +57,8 @@ for number in published.find("median_accuracy", model="gnet8j", subject="subj01"
 `nsdflow compare RUN --published` and a section of each report compare a run on the real NSD with these numbers, with the
 difference in units of its standard error. On synthetic data they say that the comparison means nothing.
 
-`nsdflow check SOURCE --parity` compares a copy of NSD with them before anything is computed: the voxels of every set and
-ROI, trials, and input means of a sample of the images. With a store that holds the whole lists
+`nsdflow check SOURCE --parity` compares a copy of NSD with them before anything is computed: the voxels of every set
+and ROI, trials, and input means of a sample of the images. With a store that holds the whole lists
 (`ingest --images subjects`) the means are exact, and with published checkpoints the correlations of their predictions
 with its responses are compared with the printed ones:
 
@@ -67,8 +67,8 @@ nsdflow check nsd --parity
 nsdflow check nsd --parity --store nsd.zarr --checkpoint gnet8j_model_params.pt
 ```
 
-Without a store, the correlations are those that the file says. A GNet predicts the 1,000 shared images for 29,597 voxels
-with 14 TFLOP, seconds on a GPU. Files of transfer and of AlexNet-fwRF are compared as the file says.
+Without a store, the correlations are those that the file says. A GNet predicts the 1,000 shared images for 29,597
+voxels with 14 TFLOP, seconds on a GPU. Files of transfer and of AlexNet-fwRF are compared as the file says.
 """
 
 

@@ -34,7 +34,6 @@ from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pool
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import xarray as xr
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
