@@ -58,6 +58,14 @@ settings.register_profile("nsdflow", deadline=None)
 settings.load_profile("nsdflow")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_core() -> Iterator[None]:
+    """Tasks that may take every core take one: the threads of two tests at once would wait, spinning, for each other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nsdflow.engine.compute.available_cpus", lambda: 1)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Tests share few cores: one thread each is faster than several that wait for one another, and repeatable."""

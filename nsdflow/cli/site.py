@@ -18,14 +18,15 @@ def demo(
     ] = Path("demo"),
     workers: Workers = None,
 ) -> None:
-    """Synthetic NSD -> store -> gnet8j, gnet8r, fwRF -> report, in a few minutes on two cores.
+    """Synthetic NSD -> store -> gnet8j, a control, fwRF -> reports, in about a minute on two cores.
 
     Example: `nsdflow demo --out demo`
     """
     from nsdflow.cli.session import print_summary, session, write_reports
     from nsdflow.pipelines.demo import run_demo
 
-    with session("local", workers=workers, dashboard="127.0.0.1") as (client, progress):
+    # one process: at this size the imports of workers would take longer than their work
+    with session("threads", workers=workers or 2, dashboard="127.0.0.1") as (client, progress):
         folders = run_demo(out, client, listen=progress)
     print_summary(folders, title="synthetic NSD: accuracy of single trials, and the ceiling that was planted")
     reports = write_reports(folders, quiet=True)

@@ -1,4 +1,4 @@
-"""``nsdflow demo``: the whole of nsdflow on a synthetic NSD, small enough for two cores and four minutes."""
+"""``nsdflow demo``: the whole of nsdflow on a synthetic NSD, small enough for two cores and a minute."""
 
 from __future__ import annotations
 

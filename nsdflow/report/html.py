@@ -86,7 +86,7 @@ def render_report(run: Run) -> str:
     for section in SECTIONS:
         content = section.content(run) if all(run.has(name) for name in section.needs) else ""
         if content:
-            parts.append((section.title, f"<p>{escape(section.text)}</p>{content}"))
+            parts.append((section.title, f"<p>{_text(section.text)}</p>{content}"))
     parts.append(("What ran on what", _what_ran(run)))
     if run.record:
         parts.append(("Settings", _settings(run)))
@@ -173,6 +173,11 @@ def _stages(run: Run) -> list[tuple[object, ...]]:
 def _settings(run: Run) -> str:
     text = yaml.safe_dump(dict(run.record), sort_keys=False)
     return markup.details("run.yaml: the settings and the origin of this run", f"<pre>{escape(text)}</pre>")
+
+
+def _text(plain: str) -> str:
+    """A sentence as HTML; what stands in backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(plain))
 
 
 def _anchor(title: str) -> str:

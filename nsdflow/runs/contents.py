@@ -75,6 +75,11 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         ``run.yaml`` is damaged. Without the file, the record is empty.
     """
     path = str(local_path(folder)) if is_local(os.fspath(folder)) else os.fspath(folder).rstrip("/")
-    results, log = open_run(path), f"{path}/log.jsonl"
+    results, log = open_run(path).map_over_datasets(_with_coordinates), f"{path}/log.jsonl"
     record = read_record(path) if exists(f"{path}/run.yaml") else {}  # write_results alone makes none
     return Run(path, record, results, tuple(read_log(log)) if exists(log) else ())
+
+
+def _with_coordinates(data: xr.Dataset) -> xr.Dataset:
+    """The coordinates in memory: every figure compares them, and each would read some seventy arrays again."""
+    return data.assign_coords({name: values.load() for name, values in data.coords.items() if name not in data.indexes})

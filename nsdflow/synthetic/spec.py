@@ -148,13 +148,13 @@ class SyntheticSpec:
 
     @classmethod
     def demo(cls, **changes: Any) -> SyntheticSpec:
-        """The demo's NSD: two subjects, enough trials to learn from, written in some twenty seconds."""
+        """The demo's NSD: two subjects, enough trials to learn from, written in a few seconds."""
         demo: dict[str, Any] = {
             "sessions": 4,
             "trials_per_session": 450,
             "shared_images": 80,
-            "image_size": 227,
-            "evc_voxels": 350,
+            "image_size": 134,
+            "evc_voxels": 250,
             "formats": ("nii.gz",),
             "ncsnr": (0.8, 2.0),
         }

@@ -11,28 +11,39 @@ import pytest
 
 import nsdflow
 from nsdflow.cluster.connect import connect
-from nsdflow.ingestion.ingest import ingest, plan_ingest
-from nsdflow.synthetic import SyntheticSpec, write_nsd
 from tests.pipelines.made_store import store_for
 
 GOLDEN = Path(os.environ.get("NSDFLOW_GOLDEN", Path(__file__).parents[1] / "golden" / "data"))
 
+GNET: dict[str, Any] = {
+    "prefilter": "gabor",
+    "width": 8,
+    "bootstrap": 20,
+    "threads": 1,
+    "train": {"epochs": 4, "learning_rate": 3e-3, "prefilter_cache": "full"},
+}
+FWRF: dict[str, Any] = {
+    "features": "gabor_low",
+    "candidates": {"sizes": 2, "smallest": 0.15, "largest": 0.3},
+    "lambdas": 3,
+    "bootstrap": 20,
+    "threads": 1,
+}
+
 
 @pytest.fixture(scope="session")
-def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_folder(small_nsd: Path, small_store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``demo/nsd``, ``demo/nsd.zarr``, and in ``demo/runs`` ``gnet8j``, ``gnet8r`` and ``gabor_fwrf``."""
-    folder = tmp_path_factory.mktemp("docs")
-    demo = folder / "demo"
-    write_nsd(demo / "nsd", SyntheticSpec(subjects=1, sessions=2, shared_images=15, formats=("nii.gz",), image_size=72))
+    demo = tmp_path_factory.mktemp("docs") / "demo"
     store, runs = str(demo / "nsd.zarr"), str(demo / "runs")
+    shutil.copytree(small_nsd, demo / "nsd", copy_function=os.link)
+    shutil.copytree(small_store, store, copy_function=os.link)
     with connect("threads", dashboard=None) as client:
-        ingest(plan_ingest(str(demo / "nsd"), store, image_size=72), client)
-        small: dict[str, Any] = {"prefilter": "gabor", "width": 4, "bootstrap": 4, "train": {"epochs": 1}}
-        for pipeline in ("gnet8j", "gnet8r"):
-            nsdflow.run(pipeline, store=store, runs=runs, client=client, **small)
-        few = {"sizes": 1, "smallest": 0.3, "largest": 0.3}
-        nsdflow.run("gabor_fwrf", store=store, runs=runs, client=client, candidates=few, lambdas=2)
-    return folder
+        where: dict[str, Any] = {"store": store, "runs": runs, "client": client}
+        nsdflow.run("gnet8j", **where, **GNET)
+        nsdflow.run("gnet8r", **where, **{**GNET, "width": 4, "train": {"epochs": 1}})
+        nsdflow.run("gabor_fwrf", **where, **FWRF)
+    return demo.parent
 
 
 @pytest.fixture(scope="session")

@@ -1,112 +1,51 @@
-"""Every block of code in the documentation is run, parsed, or says why not.
+"""Every block of code in the documentation is run, parsed, or says why not, and prints what stands below it.
 
 The word after a fence says what becomes of a block:
 
 - ``python``, ``bash``: run, from the top of a page to its end, in a folder that holds what ``nsdflow demo`` leaves
   behind; the Python blocks of a page share one namespace, as a reader would type them;
-- ``yaml``: parsed; ``text``: a formula, a listing or output, nothing that could be run;
+- ``yaml``: parsed; ``text``: right below a block that is run, what this prints (see ``outputs.py``); elsewhere a
+  formula or a listing, nothing that could be run;
 - ``python no-run: the reason`` (and ``bash``, ``yaml``): shown only, for the reason given.
 
-Anything else is refused.
+Anything else is refused. ``NSDFLOW_WRITE_OUTPUTS=1 pytest tests/docs/test_blocks.py -k test_page`` writes the outputs.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import subprocess
-import sys
+import shutil
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
-from markdown_it import MarkdownIt
+
+from tests.docs.outputs import differences
+from tests.docs.pages import blocks, run_page
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("*/*.md")]
 )
-LANGUAGES = ("python", "bash", "yaml", "text")
-#: Blocks that only lay out a page; code stands in colon fences or outside of them, so none is hidden in these.
-DIRECTIVE = re.compile(r"\{(toctree|eval-rst|include|math|figure|image)\}.*", re.DOTALL)
-OPTED_OUT = re.compile(r"(python|bash|yaml) no-run: (\S+ ){2,}\S+")
-SECONDS = 240
+
+
 #: Fixtures of the folders in which pages run that need other files than the demo leaves behind.
 FOLDERS = {"adopt.md": "published_folder"}
 
 
-@dataclass(frozen=True)
-class Block:
-    """One fenced block: where it stands, what its fence says, what it holds."""
-
-    page: Path
-    line: int
-    info: str
-    text: str
-
-    @property
-    def action(self) -> str:
-        """The language to run or parse it as, ``shown`` or ``layout``; ``undeclared`` is a mistake of the page."""
-        if DIRECTIVE.fullmatch(self.info):
-            return "layout" if "```" not in self.text else "undeclared"
-        if OPTED_OUT.fullmatch(self.info):
-            return "shown"
-        return self.info if self.info in LANGUAGES else "undeclared"
-
-    def __str__(self) -> str:
-        return f"{self.page.name}:{self.line} ({self.info or 'no language'})"
-
-
-def blocks(page: Path) -> Iterator[Block]:
-    """The fenced blocks of a Markdown page, in order, also those inside lists and colon fences."""
-    for token in MarkdownIt("commonmark").parse(page.read_text()):
-        assert token.type != "code_block", f"{page.name}:{token.map}: an indented block declares nothing"
-        if token.type == "fence":
-            assert token.map is not None
-            yield Block(page, token.map[0] + 1, token.info.strip(), token.content)
-
-
-def run_python(block: Block, namespace: dict[str, object]) -> None:
-    """Run a block so that a traceback names the page and its line."""
-    code = compile("\n" * block.line + block.text, str(block.page), "exec")
-    exec(code, namespace)
-
-
-def run_bash(block: Block) -> None:
-    """Run a block in the current folder with this environment's commands first."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block.text],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": path},
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, f"{block}: exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
-
-
-def run_page(page: Path) -> None:
-    """Carry out every block of a page in order."""
-    namespace: dict[str, object] = {"__name__": "__main__"}
-    for block in blocks(page):
-        if block.action == "python":
-            run_python(block, namespace)
-        elif block.action == "bash":
-            run_bash(block)
-        elif block.action == "yaml":
-            yaml.safe_load(block.text)
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_page(page: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder: Path = request.getfixturevalue(FOLDERS.get(page.name, "demo_folder"))
+def test_page(
+    page: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: Path = request.getfixturevalue(FOLDERS.get(page.name, "demo_folder"))
+    folder = tmp_path / "page"
+    # the large files are links, into which no page writes; runs change
+    shutil.copytree(made, folder, copy_function=os.link, ignore=shutil.ignore_patterns("runs"))
+    for runs in made.glob("**/runs"):
+        shutil.copytree(runs, folder / runs.relative_to(made))
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "120")
-    run_page(page)
+    run_page(page, write="NSDFLOW_WRITE_OUTPUTS" in os.environ)
 
 
 def test_every_block_declares_what_becomes_of_it() -> None:
@@ -146,3 +85,46 @@ def test_a_failing_block_names_its_line(tmp_path: Path) -> None:
     page.write_text("```bash\nfalse | true\n```\n")
     with pytest.raises(AssertionError, match=r"page\.md:1"):
         run_page(page)
+    page.write_text("```bash\nnsdflow nothing\n```\n")
+    with pytest.raises(AssertionError, match=r"page\.md:1 .*nsdflow nothing: exit status 2"):
+        run_page(page)
+
+
+@pytest.mark.parametrize("shown", ["", "```text\n2\n```\n", "```text\n3\n4\n```\n"])
+def test_an_output_that_is_missing_or_wrong_is_found_and_written(shown: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Page\n\n```python\nx = 1\nx + 2\n```\n{shown}\n```bash\necho four\n```\n\nEnd.\n")
+    with pytest.raises(AssertionError, match=r"page\.md:3 .*another output"):
+        run_page(page)
+    run_page(page, write=True)
+    run_page(page)
+    assert page.read_text() == (
+        "# Page\n\n```python\nx = 1\nx + 2\n```\n```text\n3\n```\n\n```bash\necho four\n```\n```text\nfour\n```\n\nEnd.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ("a  1\n", "a 1", True),
+        ("1", "2", False),
+        ("1,024 images", "1,025 images", False),
+        ("0.117 of 1", "0.118 of 1", True),
+        ("0.117", "0.217", False),
+        ("-0.002", "0.004", True),
+        ("74%", "76%", True),
+        ("74%", "94%", False),
+        ("subj01", "subj02", False),
+        ("took ... s", "took 3 min 4 s", True),
+        ("a\n...\nb 2", "a\nx\ny\nb 2\n", True),
+        ("a\n...\nb 2", "a\nb 3", False),
+        ("a ...", "b", False),
+        ("...", "anything", True),
+        ("a ... b ... c", "a x b y b z c", True),
+        ("a", "a b", False),
+        ("", "printed", False),
+        ("shown", "", False),
+    ],
+)
+def test_outputs_are_compared(shown: str, printed: str, same: bool) -> None:
+    assert (differences(shown, printed) == "") is same

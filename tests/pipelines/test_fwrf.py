@@ -15,14 +15,15 @@ from distributed import Client
 import nsdflow
 from nsdflow.fit.fwrf import FwrfSettings, fit
 from nsdflow.fit.split import last_trials_holdout
+from nsdflow.models.networks import open_network
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS
-from nsdflow.models.networks.gabor import GaborPyramid
 from nsdflow.models.networks.levels import extract_levels
 from nsdflow.models.pooling import candidate_grid, log_spaced_sizes
 from nsdflow.pipelines.fwrf import features
 from nsdflow.report import write_report
 
 SMALL: Mapping[str, Any] = {
+    "features": "gabor_low",
     "candidates": {"sizes": 2, "smallest": 0.2, "largest": 0.4},
     "lambdas": 3,
     "threads": 1,
@@ -53,8 +54,8 @@ def test_results_are_labelled_as_designed(fitted: tuple[Path, xr.DataTree], smal
         results = tree[subject].to_dataset()
         assert results["rf"].dims == ("voxel", "parameter")
         assert list(results["parameter"].values) == ["x", "y", "sigma"]
-        assert results.sizes["feature"] == 72
-        assert len(np.unique(results["layer"])) == 12
+        assert results.sizes["feature"] == 48
+        assert len(np.unique(results["layer"])) == 8
         for name in ("lambda", "holdout_loss", "bias", "accuracy", "noise_ceiling"):
             assert results[name].dims == ("voxel",)
         for name in ("weights", "feature_mean", "feature_std"):
@@ -68,7 +69,7 @@ def test_tasks_give_what_one_call_of_the_solver_gives(fitted: tuple[Path, xr.Dat
     store = nsdflow.open_store(small_store)
     responses = store.responses("subj02", shared=False).compute()
     ids = np.unique(store.trials("subj02")["nsd_id"])
-    levels = extract_levels(GaborPyramid(), store.images(ids).values)
+    levels = extract_levels(open_network("gabor_low"), store.images(ids).values)
     result = fit(
         levels.maps,
         torch.from_numpy(np.searchsorted(ids, responses["nsd_id"].values)),
@@ -141,7 +142,7 @@ def test_alexnet_with_weights_from_a_file(
 ) -> None:
     results = nsdflow.run(
         "alexnet_fwrf", store=small_store, runs=str(tmp_path), client=threads_client, subjects=[1],
-        feature_weights=str(alexnet), max_features_per_layer=20, **SMALL,
+        feature_weights=str(alexnet), max_features_per_layer=20, **{**SMALL, "features": "alexnet"},
     )  # fmt: skip
     subject = results["subj01"].to_dataset()
     names, counts = np.unique(subject["layer"], return_counts=True)

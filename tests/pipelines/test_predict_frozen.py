@@ -17,8 +17,8 @@ from nsdflow.analysis import accuracy
 from nsdflow.errors import RunError
 from nsdflow.fit.fwrf.features import transformed
 from nsdflow.fit.split import image_holdout
+from nsdflow.models.networks import open_network
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS, AlexNet
-from nsdflow.models.networks.gabor import GaborPyramid
 from nsdflow.models.networks.weights import ALEXNET_SHAPES
 from nsdflow.models.pooling import pooling_weights
 from nsdflow.pipelines.predict.predictors import load_predictor
@@ -40,7 +40,7 @@ def runs(
     folder = str(tmp_path_factory.mktemp("runs"))
     where: dict[str, Any] = {"store": small_store, "runs": folder, "client": threads_client}
     trees = {
-        "gabor_fwrf": nsdflow.run("gabor_fwrf", **where, nonlinearity="log", **FWRF),
+        "gabor_fwrf": nsdflow.run("gabor_fwrf", **where, features="gabor_low", nonlinearity="log", **FWRF),
         "alexnet_fwrf": nsdflow.run("alexnet_fwrf", **where, feature_weights=str(alexnet), **FWRF, **ALEXNET),
         "alexnet_fpf": nsdflow.run(
             "alexnet_fpf", **where, feature_weights=str(alexnet), **ALEXNET,
@@ -89,7 +89,7 @@ def test_the_formula_spelled_out_from_the_labelled_results(
     """Pool, transform, z-score, weigh, with plain sums over what ``results.zarr`` says."""
     fitted, store = runs["gabor_fwrf"]["subj02"].to_dataset(), nsdflow.open_store(small_store)
     images = torch.from_numpy(store.images().values[:7])
-    layers = [maps.double() for maps in GaborPyramid()(images)]
+    layers = [maps.double() for maps in open_network("gabor_low")(images)]
     found = load_predictor(RunFolder(f"{runs['gabor_fwrf'].attrs['folder']}/gabor_fwrf"), "subj02").predict(
         images, batch_size=7
     )

@@ -31,8 +31,6 @@ SCORED = {
     "Accuracy of all voxels",
     "Accuracy from best to worst voxel",
     "Accuracy in the brain",
-    "Regions in the brain",
-    "Signal-to-noise ratio in the brain",
     "On the brain",
 }
 #: Kinds of runs that have published counterparts.
@@ -68,7 +66,7 @@ EXPECTED = {
         "Spread of shared and unique variance",
         "Layer of each voxel",
     }
-    - {"Signal-to-noise ratio in the brain", "Accuracy against the ceiling"},
+    - {"Accuracy against the ceiling"},
     "tables": {
         "Explained variance",
         "Share of the explainable variance",

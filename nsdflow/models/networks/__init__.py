@@ -1,6 +1,6 @@
 """Networks that turn images into feature maps: one table of records that all pipelines with features use.
 
-A network is named as in a pipeline file: ``alexnet``, ``gabor``, ``transformers:NAME``, ``timm:NAME``,
+A network is named as in a pipeline file: ``alexnet``, ``gabor``, ``gabor_low``, ``transformers:NAME``, ``timm:NAME``,
 ``torchvision:NAME``, ``open_clip:NAME``, or ``package.module:function`` for a custom network. To add a family, write a
 function that opens it, and add its line to :data:`NETWORKS`.
 """
@@ -60,6 +60,7 @@ NETWORKS: Final[Mapping[str, NetworkRecord]] = {
             memory=1 << 30,
         ),
         NetworkRecord("gabor", f"{_HERE}.published:open_gabor", weightless=True),
+        NetworkRecord("gabor_low", f"{_HERE}.published:open_gabor_low", weightless=True),
         NetworkRecord("transformers:", f"{_HERE}.libraries:open_transformers"),
         NetworkRecord("timm:", f"{_HERE}.libraries:open_timm"),
         NetworkRecord("torchvision:", f"{_HERE}.libraries:open_torchvision"),

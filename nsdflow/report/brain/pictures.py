@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nsdflow.nsd.source import Source
 
-__all__ = ["draw_map", "plot_flat", "plot_slices", "plot_surface"]
+__all__ = ["draw_map", "draw_on", "plot_flat", "plot_slices", "plot_surface"]
 
 _WIDTH_INCHES = 8.0
 #: Height of one line of a legend.
@@ -68,12 +68,31 @@ def draw_map(
     crop : bool
         Leave out what is far from the voxels.
     """
-    left, right, top, bottom = _window(view) if crop else (0, view.voxel.shape[1], 0, view.voxel.shape[0])
+    left, right, top, bottom = _window(view, crop)
     rows, columns = bottom - top, right - left
     legend_inches = _LEGEND_LINE_INCHES * (len(categories) + 2) if categories else 0.0
     height = max(min(5.5, _WIDTH_INCHES * rows / columns * 0.92 + 0.35), legend_inches)
     figure = empty_figure(_WIDTH_INCHES, height)
-    axes = figure.subplots()
+    draw_on(
+        figure.subplots(), view, values, roi=roi, label=label, cmap=cmap, limits=limits, categories=categories, crop=crop
+    )
+    return figure
+
+
+def draw_on(
+    axes: Axes,
+    view: View,
+    values: NDArray[Any] | xr.DataArray,
+    *,
+    roi: xr.DataArray | None = None,
+    label: str = "",
+    cmap: str = "viridis",
+    limits: tuple[float, float] | None = None,
+    categories: Sequence[str] = (),
+    crop: bool = True,
+) -> None:
+    """One map on a view in axes of a figure; arguments as of :func:`draw_map`."""
+    left, right, top, bottom = _window(view, crop)
     axes.imshow(view.underlay, cmap="gray", vmin=0, vmax=1.1, interpolation="nearest")
     image = np.ma.masked_invalid(view.image(np.asarray(values, np.float64)))
     if categories:
@@ -84,16 +103,17 @@ def draw_map(
     else:
         low, high = limits or _limits(image)
         drawn = axes.imshow(image, cmap=cmap, norm=Normalize(low, high), interpolation="nearest")
-        bar = figure.colorbar(drawn, ax=axes, shrink=0.7, aspect=22, pad=0.01, extend=_extend(image, low, high))
+        bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.7, aspect=22, pad=0.01, extend=_extend(image, low, high))
         bar.set_label(label)
         bar.outline.set_visible(False)
     if roi is not None:
         _outline(axes, view, roi)
     for name, x, y in view.labels:
-        axes.text(max(x, left), max(y - 2, top + 10), name, fontsize=7.5, color="#555555", va="bottom", clip_on=True)
+        cut = y - 2 < top + 10  # above the window: the name stands inside
+        place, side = (top + 3, "top") if cut else (y - 2, "bottom")
+        axes.text(max(x, left) + 3, place, name, fontsize=7.5, color="#555555", va=side, clip_on=True)
     axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.set_axis_off()
-    return figure
 
 
 def plot_flat(array: xr.DataArray, *, source: str | Source | None = None, **options: Any) -> Figure:
@@ -122,10 +142,10 @@ def _plot(view: View, array: xr.DataArray, options: dict[str, Any]) -> Figure:
     return draw_map(view, array.values, **{"label": label, "roi": roi, **options})
 
 
-def _window(view: View) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom of the voxels with a margin around them."""
+def _window(view: View, crop: bool) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom: of the voxels with a margin around them, or of everything."""
     rows, columns = np.nonzero(view.voxel >= 0)
-    if not rows.size:
+    if not (crop and rows.size):
         return 0, view.voxel.shape[1], 0, view.voxel.shape[0]
     margin = round(_MARGIN * max(np.ptp(rows), np.ptp(columns))) + 14
     left, right = max(0, columns.min() - margin), min(view.voxel.shape[1], columns.max() + margin)
@@ -155,7 +175,11 @@ def _outline(axes: Axes, view: View, roi: xr.DataArray) -> None:
         inside = view.image(np.asarray(mask, np.float64), 0.0) > 0
         if not inside.any():
             continue
-        axes.contour(inside, levels=[0.5], colors=[_OUTLINE], linewidths=0.8)
+        rows, places = _box(inside)
+        axes.contour(
+            np.arange(inside.shape[1])[places], np.arange(inside.shape[0])[rows], inside[rows, places],
+            levels=[0.5], colors=[_OUTLINE], linewidths=0.8,
+        )  # fmt: skip
         for side in (columns < middle, columns >= middle):
             if (inside & side).sum() >= _LEAST_PIXELS:
                 y, x = _inner_point(inside & side)
@@ -165,8 +189,17 @@ def _outline(axes: Axes, view: View, roi: xr.DataArray) -> None:
 
 def _inner_point(inside: NDArray[np.bool_]) -> tuple[float, float]:
     """The (row, column) of the pixel farthest from the border of a region, where a name has most room."""
-    row, column = np.unravel_index(int(distance_transform_edt(inside).argmax()), inside.shape)
-    return float(row), float(column)
+    rows, columns = _box(inside)
+    part = inside[rows, columns]
+    row, column = np.unravel_index(int(distance_transform_edt(part).argmax()), part.shape)
+    return float(row + rows.start), float(column + columns.start)
+
+
+def _box(inside: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns of a region, with one pixel around it: pictures have some hundred times as many pixels."""
+    spans = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    rows, columns = (slice(max(0, int(span[0]) - 1), int(span[-1]) + 2) for span in spans)
+    return rows, columns
 
 
 def _halo() -> list[Any]:

@@ -8,6 +8,9 @@ import numpy as np
 
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.analysis.summary import ceiling_of, with_accuracy
+from nsdflow.errors import NsdflowError
+from nsdflow.report.brain.pictures import draw_on
+from nsdflow.report.brain.views import best_view
 from nsdflow.report.figures.parts import scatter
 from nsdflow.report.style import CEILING, INK, PALETTE, colour_of_roi, empty_figure, styled, zero_line
 
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from nsdflow.report.brain.views import View
 
 __all__ = ["overview"]
 
@@ -30,32 +35,29 @@ def overview(results: xr.DataTree) -> Figure:
         ``ncsnr``, the regions ``roi``.
     """
     subjects = with_accuracy(results)
-    first = next(iter(subjects.values()))
-    in_volume = {"i", "j", "k"} <= set(first.coords)
-    figure = empty_figure(10.0 if in_volume else 7.0, 3.3)
-    panels = list(figure.subplots(1, 3 if in_volume else 2))
-    if in_volume:
-        _slice(panels.pop(0), first, next(iter(subjects)))
+    name, first = next(iter(subjects.items()))
+    view = _view(first)
+    figure = empty_figure(10.0 if view else 7.0, 3.5)
+    if view is None:
+        panels = list(figure.subplots(1, 2))
+    else:
+        brain, *panels = figure.subplots(1, 3, width_ratios=(1.25, 1, 0.8))
+        roi = first["roi"] if "roi" in first.coords else None
+        draw_on(brain, view, first["accuracy"], roi=roi, label="accuracy (r)")
+        brain.set_title(f"{name} on the brain")
     _ceiling(panels[0], list(subjects.values()))
     _regions(panels[1], list(subjects.values()))
     return figure
 
 
-def _slice(axes: Axes, subject: xr.Dataset, name: str) -> None:
-    """The largest accuracy along the third axis: the brain from above."""
-    i, j = (np.asarray(subject[axis]) for axis in "ij")
-    values = np.nan_to_num(np.asarray(subject["accuracy"], dtype=np.float64))
-    plane = np.full((int(np.ptp(i)) + 3, int(np.ptp(j)) + 3), np.nan)
-    np.fmax.at(plane, (i - i.min() + 1, j - j.min() + 1), values)
-    image = axes.imshow(plane.T, origin="lower", cmap="viridis", vmin=0, interpolation="nearest")
-    axes.set_facecolor("#f1f1f1")
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.set_title(f"{name}, best voxel along k")
-    bar = axes.figure.colorbar(image, ax=axes, shrink=0.75, aspect=22, pad=0.02)
-    bar.set_label("accuracy (r)")
-    bar.outline.set_visible(False)
+def _view(subject: xr.Dataset) -> View | None:
+    """Flat maps where NSD's surfaces can be read, slices otherwise, None for voxels without a place."""
+    if "flat_index" not in subject.coords:
+        return None
+    try:
+        return best_view(subject)
+    except NsdflowError:
+        return None
 
 
 def _ceiling(axes: Axes, subjects: list[xr.Dataset]) -> None:

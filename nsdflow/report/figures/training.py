@@ -86,6 +86,7 @@ def holdout_violins(results: xr.DataTree, *, most: int = 26) -> Figure:
         axes.plot(epochs, np.nanmedian(by_epoch, axis=1), color=INK, linewidth=1)
         axes.plot(epochs, np.nanmax(by_epoch, axis=1), color=PALETTE[5], linewidth=1)
         zero_line(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_title(name)
     figure.supxlabel("epoch   (black: median, orange: best voxel)", fontsize=9)
     figure.supylabel("holdout correlation r", fontsize=9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING
 
 from nsdflow.analysis import accuracy_table
@@ -37,6 +38,27 @@ def _by_area(run: Run) -> str:
     return medians + markup.details("Means with errors, as bars", bars) + table
 
 
+def _slices(run: Run) -> str:
+    """Accuracy in slices; the regions and the quality of the voxels open on a click."""
+    parts = [each_subject(accuracy_map, "Slices of accuracy", "accuracy")(run)]
+    for needs, title, text, draw in _MORE_SLICES:
+        if run.has(needs):
+            pictures = each_subject(draw, f"Slices: {title}", "accuracy")(run)
+            parts.append(markup.details(title, f"<p>{escape(text)}</p>{pictures}"))
+    return "".join(parts)
+
+
+_MORE_SLICES = (
+    ("roi", "Regions", "The voxels of the run and the region that each belongs to.", roi_map),
+    (
+        "ncsnr",
+        "Signal-to-noise ratio",
+        "ncsnr: the standard deviation of the part of a response that depends on the image, divided by that of the "
+        "noise of one trial. 0 means that no model of the image can predict the voxel.",
+        partial(accuracy_map, variable="ncsnr", label="ncsnr (ratio)", cmap="magma"),
+    ),
+)
+
 SECTIONS = (
     Section(
         "Accuracy by region of interest",
@@ -63,23 +85,6 @@ SECTIONS = (
         "Accuracy in the brain",
         "Slices across the third axis of the functional volume, cut to the voxels of the run.",
         ("accuracy", "i", "j", "k"),
-        each_subject(accuracy_map, "Slices of accuracy", "accuracy"),
-    ),
-    Section(
-        "Regions in the brain",
-        "The voxels of the run and the region that each belongs to.",
-        ("accuracy", "roi", "i", "j", "k"),
-        each_subject(roi_map, "Slices of regions of interest", "accuracy"),
-    ),
-    Section(
-        "Signal-to-noise ratio in the brain",
-        "ncsnr: the standard deviation of the part of a response that depends on the image, divided by that of the "
-        "noise of one trial. 0 means that no model of the image can predict the voxel.",
-        ("accuracy", "ncsnr", "i", "j", "k"),
-        each_subject(
-            partial(accuracy_map, variable="ncsnr", label="ncsnr (ratio)", cmap="magma"),
-            "Slices of the signal-to-noise ratio",
-            "accuracy",
-        ),
+        _slices,
     ),
 )

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["SECTIONS"]
 
-#: Maps beyond the first ones open on a click.
+#: Maps of the first subject beyond these open on a click. Of the other subjects the page has only these.
 _SHOWN = 2
 
 
 def _on_the_brain(run: Run) -> str:
-    """All maps of each subject; all but the first subject open on a click."""
-    parts = {}
+    """All maps of the first subject, and the first ones of the others, which open on a click."""
+    parts: dict[str, str] = {}
     for name, data in run.subjects().items():
-        if "accuracy" in data and "flat_index" in data.coords and (content := _subject(name, data)):
+        if "accuracy" in data and "flat_index" in data.coords and (content := _subject(name, data, None if not parts else _SHOWN)):
             parts[name] = content
     if not parts:
         return ""
@@ -36,22 +36,22 @@ def _on_the_brain(run: Run) -> str:
     return f"<h3>{first}</h3>{parts[first]}" + "".join(markup.details(name, parts[name]) for name in others)
 
 
-def _subject(name: str, data: xr.Dataset) -> str:
+def _subject(name: str, data: xr.Dataset, most: int | None) -> str:
     try:
         view = best_view(data)
     except NsdflowError as error:
         return f"<p>No picture of {escape(name)}: {escape(str(error))}</p>"
     roi = data["roi"] if "roi" in data.coords else None
     pictures = []
-    for found in brain_maps(data):
+    for found in brain_maps(data)[:most]:
         figure = draw_map(
             view, found.values, roi=roi, label=found.label, cmap=found.cmap, limits=found.limits,
             categories=found.categories,
         )  # fmt: skip
         picture = markup.picture(figure, f"{found.name} on the brain of {name}", raster=True)
         pictures.append((found, f"<p>{escape(found.text)}</p>{picture}"))
-    shown = "".join(f"<h4>{escape(found.name.capitalize())}</h4>{html}" for found, html in pictures[:_SHOWN])
-    rest = "".join(markup.details(found.name.capitalize(), html) for found, html in pictures[_SHOWN:])
+    shown = "".join(f"<h4>{escape(_heading(found.name))}</h4>{html}" for found, html in pictures[:_SHOWN])
+    rest = "".join(markup.details(_heading(found.name), html) for found, html in pictures[_SHOWN:])
     return f"<p>{escape(view.note)}</p>{shown}{rest}"
 
 
@@ -66,11 +66,15 @@ def _to_turn(run: Run) -> str:
     return ""
 
 
+def _heading(name: str) -> str:
+    return name if name == "ncsnr" else name[0].upper() + name[1:]
+
+
 SECTIONS = (
     Section(
         "On the brain",
         "Each pixel shows the voxel nearest to it in the middle of cortex; nothing is interpolated. Lines are the "
-        "borders of visual areas. `nsdflow explore` opens the same maps with everything known of a voxel.",
+        "borders of visual areas. `nsdflow explore` opens all maps of all subjects, with everything known of a voxel.",
         ("accuracy", "flat_index"),
         _on_the_brain,
     ),

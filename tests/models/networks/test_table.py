@@ -62,6 +62,10 @@ def test_published_networks_are_as_they_were() -> None:
     for ours, plain in zip(network(images), GaborPyramid()(images), strict=True):
         assert torch.equal(ours, plain)
     assert network.layers[0] == "3 cycles/image"
+    low = open_network("gabor_low")
+    assert low.layers == network.layers[:8]
+    images = images[..., :64, :64]
+    assert all(torch.equal(*maps) for maps in zip(low(images), network(images), strict=False))
     assert record_of("alexnet").layers == sketch_network("alexnet").layers
 
 
