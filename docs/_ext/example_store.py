@@ -12,10 +12,17 @@ if TYPE_CHECKING:
 GNET: dict[str, Any] = {
     "prefilter": "gabor",
     "width": 8,
-    "train": {"epochs": 3, "learning_rate": 3e-3},
+    "train": {"epochs": 4, "batch_size": 40, "learning_rate": 5e-3, "prefilter_cache": "full"},
     "bootstrap": 20,
+    "threads": 1,
 }
-FWRF: dict[str, Any] = {"candidates": {"sizes": 3, "smallest": 0.1}, "lambdas": 5, "bootstrap": 20}
+FWRF: dict[str, Any] = {
+    "features": "gabor_low",
+    "candidates": {"sizes": 4, "smallest": 0.08},
+    "lambdas": 5,
+    "bootstrap": 20,
+    "threads": 1,
+}
 
 
 def make(demo: Path) -> None:
@@ -28,13 +35,13 @@ def make(demo: Path) -> None:
     store, runs = str(demo / "nsd.zarr"), str(demo / "runs")
     if not (demo / "nsd" / "truth").exists():
         spec = SyntheticSpec(
-            subjects=2, sessions=3, trials_per_session=240, shared_images=30, image_size=72, evc_voxels=120,
+            subjects=2, sessions=3, trials_per_session=240, shared_images=30, image_size=134, evc_voxels=120, ncsnr=(0.8, 2.0),
             formats=("nii.gz",),
         )  # fmt: skip
         write_nsd(demo / "nsd", spec)
     with connect("threads", threads_per_worker=2, dashboard=None) as client:
         if not Path(store).exists():
-            ingest(plan_ingest(str(demo / "nsd"), store, voxels="visual", image_size=72), client)
+            ingest(plan_ingest(str(demo / "nsd"), store, voxels="visual", image_size=67), client)
         where: dict[str, Any] = {"store": store, "runs": runs, "client": client}
         nsdflow.run("gnet8j", **where, **GNET)
         nsdflow.run("gabor_fwrf", **where, **FWRF)

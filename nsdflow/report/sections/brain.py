@@ -28,8 +28,8 @@ def _on_the_brain(run: Run) -> str:
     """All maps of the first subject, and the first ones of the others, which open on a click."""
     parts: dict[str, str] = {}
     for name, data in run.subjects().items():
-        if "accuracy" in data and "flat_index" in data.coords and (content := _subject(name, data, None if not parts else _SHOWN)):
-            parts[name] = content
+        if "accuracy" in data and "flat_index" in data.coords:
+            parts[name] = _subject(name, data, _SHOWN if parts else None)
     if not parts:
         return ""
     first, *others = parts
