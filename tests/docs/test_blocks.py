@@ -45,6 +45,7 @@ def test_page(
         shutil.copytree(runs, folder / runs.relative_to(made))
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("nsdflow.report.html.SECTIONS", ())  # pages of figures have tests, and take ten seconds each
     run_page(page, write="NSDFLOW_WRITE_OUTPUTS" in os.environ)
 
 
