@@ -63,7 +63,7 @@ def synth(
 
     Example: `nsdflow synth nsd --subjects 2 --sessions 3`
     """
-    from nsdflow.cli.progress import TerminalProgress
+    from nsdflow.monitor.terminal import TerminalProgress
     from nsdflow.errors import one_of
     from nsdflow.synthetic import SyntheticSpec, write_nsd
 

@@ -88,7 +88,7 @@ def status(
     from rich.live import Live
     from rich.text import Text
 
-    from nsdflow.cli.progress import fit
+    from nsdflow.monitor.terminal import fit
     from nsdflow.runs.status import read_status
 
     found = read_status(folder)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nsdflow.cli.progress import TerminalProgress
+from nsdflow.monitor.terminal import TerminalProgress
 from nsdflow.cluster.connect import announce, capacity, connect
 from nsdflow.cluster.demand import Demand
 from nsdflow.cluster.job_pool import PLACEHOLDERS, job_scripts, read_pools

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from nsdflow.engine.session import clients
 from nsdflow.io.paths import normalize
+from nsdflow.monitor.notebook import Listen, progress
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from nsdflow.monitor.events import Listener
     from nsdflow.nsd.source import Source
     from nsdflow.store import Store
 
@@ -25,7 +26,7 @@ def ingest(
     cluster: str | Client = "local",
     client: Client | None = None,
     resume: bool = True,
-    listen: Listener | None = None,
+    listen: Listen = "auto",
     annotations: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Store:
@@ -45,8 +46,8 @@ def ingest(
         A client to use instead of ``cluster``.
     resume : bool
         Continue an interrupted ingestion; otherwise begin again.
-    listen : callable, optional
-        Receives events of progress.
+    listen : callable, "auto" or None
+        Receives events of progress, as for :func:`nsdflow.run`.
     annotations : str or path, optional
         Folder of COCO's annotation files, added to the finished store.
     **options
@@ -71,6 +72,7 @@ def ingest(
     from nsdflow.ingestion import ingest as carried_out
     from nsdflow.ingestion.annotations import add_annotations, plan_annotations
     from nsdflow.ingestion.plan import plan_ingest
+    from nsdflow.monitor.events import subscribe
     from nsdflow.nsd.source import Source, open_source
     from nsdflow.store import open_store
 
@@ -82,6 +84,8 @@ def ingest(
     if plan.finished:
         opened = open_store(plan.workspace.store)
     else:
-        with clients(cluster, client, listen=listen) as get_client:
-            opened = carried_out.ingest(plan, get_client(), resume=resume, listen=listen)
+        with progress(listen) as hear, clients(cluster, client, listen=hear) as get_client:
+            connected = get_client()
+            with subscribe(connected, hear) if hear is not None else nullcontext():
+                opened = carried_out.ingest(plan, connected, resume=resume, listen=hear)
     return opened if annotations is None else add_annotations(opened.url, origin, annotations)

@@ -15,6 +15,7 @@ from nsdflow.engine.session import clients
 from nsdflow.errors import RunError, StoreError
 from nsdflow.io.folders import remove
 from nsdflow.io.paths import normalize
+from nsdflow.monitor.notebook import Listen, progress
 from nsdflow.pipelines.kinds import KINDS
 from nsdflow.pipelines.sequence import SequencePipeline
 from nsdflow.pipelines.steps import RunStep, dotted, resolve, run_folders, steps_of
@@ -38,7 +39,7 @@ def run(
     runs: str | os.PathLike[str] = "runs",
     cluster: str | Client = "local",
     client: Client | None = None,
-    listen: Listener | None = None,
+    listen: Listen = "auto",
     **overrides: Any,
 ) -> xr.DataTree:
     """Run a pipeline on a store and return its labelled results.
@@ -58,8 +59,9 @@ def run(
         ``"slurm"``, the address of a running scheduler, or a client.
     client : distributed.Client, optional
         A client to use instead of ``cluster``.
-    listen : callable, optional
-        Receives events (stages, tasks, epochs) as they happen; they also go to ``log.jsonl``.
+    listen : callable, "auto" or None
+        Receives events (stages, tasks, epochs) as they happen; they also go to ``log.jsonl``. ``"auto"`` shows them as
+        bars below the cell of a notebook, and on stderr elsewhere. None shows nothing.
     **overrides
         Settings that differ from the pipeline's: ``train={"epochs": 2}`` or ``**{"train.epochs": 2}``.
 
@@ -90,13 +92,13 @@ def run(
     """
     resolved, steps = steps_of(pipeline, dotted(overrides), store=normalize(store), runs=normalize(runs))
     trees: dict[str, xr.DataTree] = {}
-    with clients(cluster, client, listen=listen) as get_client:
+    with progress(listen) as hear, clients(cluster, client, listen=hear) as get_client:
         for step in steps:
             if step.folder.finished:
                 step.folder.begin(step.pipeline, step.store)
                 _remove_leftovers(step.folder)
             else:
-                _carry_out(step, _plan(step), get_client(), listen)
+                _carry_out(step, _plan(step), get_client(), hear)
             trees[step.pipeline.name] = open_run(step.folder.path)
     return xr.DataTree(children=trees) if isinstance(resolved, SequencePipeline) else trees[resolved.name]
 

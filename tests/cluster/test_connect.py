@@ -118,7 +118,7 @@ def test_the_dashboard_takes_another_port_when_its_own_is_taken():
 def test_importing_the_cluster_layer_leaves_signals_and_settings_alone():
     code = (
         "import signal, dask; before = signal.getsignal(signal.SIGINT)\n"
-        "import nsdflow.cluster.connect, nsdflow.monitor.events, nsdflow.cluster.deadline, nsdflow.cli.progress\n"
+        "import nsdflow.cluster.connect, nsdflow.monitor.events, nsdflow.cluster.deadline, nsdflow.monitor.terminal\n"
         "assert signal.getsignal(signal.SIGINT) is before\n"
         "assert dask.config.get('distributed.scheduler.worker-ttl') == '5 minutes'\n"
         "import sys; assert 'dask_jobqueue' not in sys.modules and 'torch' not in sys.modules"

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from nsdflow.cli import main, session
-from nsdflow.cli.progress import TerminalProgress
+from nsdflow.monitor.terminal import TerminalProgress
 from nsdflow.ingestion import ingest
 from nsdflow.pipelines import run as pipelines
 

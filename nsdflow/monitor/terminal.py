@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nsdflow.monitor.events import Event
 
-__all__ = ["TerminalProgress", "describe", "fit", "shorten"]
+__all__ = ["TerminalProgress", "completed", "describe", "fit", "shorten"]
 
 #: Time between two plain lines about the same stage or training.
 LINE_INTERVAL_S: Final = 15.0
@@ -45,8 +45,6 @@ class TerminalProgress:
         self._bars = _bars(self.console) if self.console.is_terminal else None
 
     def __enter__(self) -> TerminalProgress:
-        if self._bars is not None:
-            self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,6 +81,7 @@ class TerminalProgress:
 
     def _update_bar(self, line: Stage | Training, now: float) -> None:
         assert self._bars is not None
+        self._bars.start()  # at the first bar: what is finished shows none
         if line.label not in self._bar_ids:
             if isinstance(line, Stage):
                 self._remove_finished(line.run)
@@ -92,7 +91,7 @@ class TerminalProgress:
         narrow = self.console.width < WIDE_COLUMNS
         self._bars.update(
             self._bar_ids[line.label],
-            completed=line.done + _fraction(line),
+            completed=completed(line),
             total=line.total or None,
             count=f"{line.done}/{line.total}" if line.total else "",
             text=_text(line, now, narrow=narrow),
@@ -168,11 +167,10 @@ def _text(line: Stage | Training, now: float, *, narrow: bool = False) -> str:
     return ", ".join(shown)
 
 
-def _fraction(line: Stage | Training) -> float:
-    """Share of the current epoch that is done."""
-    if isinstance(line, Stage) or not line.batches[1]:
-        return 0.0
-    return line.batches[0] / line.batches[1]
+def completed(line: Stage | Training) -> float:
+    """Tasks or epochs that are done, and the share of the current epoch."""
+    done, batches = (0, 0) if isinstance(line, Stage) else line.batches
+    return line.done + (done / batches if batches else 0.0)
 
 
 def _bars(console: Console) -> Progress:

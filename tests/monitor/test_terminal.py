@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from nsdflow.cli.progress import TerminalProgress, fit, shorten
+from nsdflow.monitor.terminal import TerminalProgress, fit, shorten
 from nsdflow.monitor.events import make_event
 
 
