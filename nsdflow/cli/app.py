@@ -1,20 +1,19 @@
-"""The ``nsdflow`` command: its table of commands, and how errors and Ctrl-C end it."""
+"""The ``nsdflow`` command: its table of commands, and how errors end it."""
 
 from __future__ import annotations
 
 import os
-import signal
+import re
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import FrameType
-from typing import Annotated, Final
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Annotated, Any, Final
 
 import typer
 
 from nsdflow import __version__
 from nsdflow.cli import adopt, compare, data, look, results, runs, site
+from nsdflow.cli.interrupt import EXIT_STATUS
 from nsdflow.errors import NsdflowError
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -39,17 +38,8 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     site.doctor,
 )
 
-#: Exit status of a command that Ctrl-C ended: 128 + SIGINT.
-EXIT_STATUS: Final = 130
-#: Time to release locks, finish logs and cancel jobs before the process ends anyway. Workers of this machine end with
-#: the process, and those of jobs when their scheduler is gone; checkpoints and markers are whole at any moment.
-EXIT_TIMEOUT_S: Final = 1.2
-#: What a command says at once when it is interrupted, by its name.
-MESSAGES: Final[Mapping[str, str]] = {
-    "run": "stopping; finished epochs are kept, the same command continues",
-    "demo": "stopping; finished epochs are kept, the same command continues",
-    "ingest": "stopping; finished sessions are kept, the same command continues",
-}
+#: Base of what typer raises for a command line that it cannot parse; typer exports the subclass alone.
+_UsageError: Final[Any] = typer.BadParameter.__base__
 
 app = typer.Typer(
     help="The Natural Scenes Dataset as labelled Zarr stores, and encoding models trained on it as Dask tasks.",
@@ -79,22 +69,39 @@ def _root(
 
 def main() -> None:
     """Run the command. A mistake of the user is one line on stderr and exit status 2."""
-    with _ctrl_c(sys.argv[1:]):
-        try:
-            app()
-        except NsdflowError as error:
-            sys.exit(_fail(str(error)))
-        except BrokenPipeError:  # ``nsdflow status runs | head``
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
-        except OSError as error:
-            if error.filename is None and error.strerror is None:
-                raise
-            sys.exit(_fail(" ".join(f"{error.filename or 'file system'}: {error.strerror or error}".split())))
-        except ValueError as error:
-            if "dask config file" not in str(error):  # the words of dask.config, which reads its files when imported
-                raise
-            sys.exit(_fail(" ".join(str(error).split())))
+    try:
+        # without arguments the help is printed, which is an error for typer
+        status = app(prog_name="nsdflow", standalone_mode=len(sys.argv) == 1)
+        if status == EXIT_STATUS:
+            raise KeyboardInterrupt  # typer turned it into a status
+        sys.exit(status)
+    except _UsageError as error:
+        sys.exit(_fail(_usage(error)))
+    except NsdflowError as error:
+        sys.exit(_fail(str(error)))
+    except BrokenPipeError:  # ``nsdflow status runs | head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        if error.filename is None and error.strerror is None:
+            raise
+        sys.exit(_fail(" ".join(f"{error.filename or 'file system'}: {error.strerror or error}".split())))
+    except ValueError as error:
+        if "dask config file" not in str(error):  # the words of dask.config, which reads its files when imported
+            raise
+        sys.exit(_fail(" ".join(str(error).split())))
+
+
+def _usage(error: Any) -> str:
+    """Describe a mistake in the words of the command line: an unknown option, a missing argument, a bad value."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    text = re.sub(r"Input should be (.*?)(, unable to parse.*)?$", r"it must be \1", text)
+    possible = getattr(error, "possibilities", None) or ()
+    if near := get_close_matches(getattr(error, "option_name", None) or "", possible, 1):
+        text = f"{text.partition(' (Possible')[0]}; did you mean {near[0]}?"
+    text = re.sub(r"\. Did you mean", "; did you mean", text)
+    command = error.ctx.command_path if error.ctx else "nsdflow"
+    return f"{text[:1].lower()}{text[1:]}{' See' if text.endswith('?') else '; see'} {command} --help"
 
 
 def _fail(message: str) -> int:
@@ -102,45 +109,3 @@ def _fail(message: str) -> int:
 
     print(f"error: {public(message)}", file=sys.stderr)
     return 2
-
-
-@contextmanager
-def _ctrl_c(arguments: Sequence[str]) -> Iterator[None]:
-    """Handle Ctrl-C while a command runs: the first says what is kept, a second one leaves at once.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        The words of the command line after ``nsdflow``.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers of signals
-        return
-    command = next((word for word in arguments if not word.startswith("-")), "")
-    before = signal.signal(signal.SIGINT, _handler(MESSAGES.get(command, "")))
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(EXIT_STATUS)  # without waiting for threads and exit handlers
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _handler(message: str) -> Callable[[int, FrameType | None], None]:
-    interrupted = False
-
-    def handle(_: int, __: FrameType | None) -> None:
-        nonlocal interrupted
-        if interrupted:
-            os._exit(EXIT_STATUS)
-        interrupted = True
-        if message:
-            os.write(sys.stderr.fileno(), f"\n{message}\n".encode())
-        timer = threading.Timer(EXIT_TIMEOUT_S, os._exit, (EXIT_STATUS,))
-        timer.daemon = True
-        timer.start()
-        raise KeyboardInterrupt
-
-    return handle

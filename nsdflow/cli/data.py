@@ -63,8 +63,8 @@ def synth(
 
     Example: `nsdflow synth nsd --subjects 2 --sessions 3`
     """
-    from nsdflow.monitor.terminal import TerminalProgress
     from nsdflow.errors import one_of
+    from nsdflow.monitor.terminal import TerminalProgress
     from nsdflow.synthetic import SyntheticSpec, write_nsd
 
     sizes: dict[str, Callable[..., SyntheticSpec]] = {
@@ -223,10 +223,10 @@ def ingest(
         check_plans([plan], cluster, workers)
         return
     with (
-        session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (client, progress),
-        subscribe(client, progress),
+        session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (start, progress),
+        subscribe(start(), progress),
     ):
-        opened = run_ingestion(plan, client, resume=resume, listen=progress)
+        opened = run_ingestion(plan, start(), resume=resume, listen=progress)
     print(f"{opened.url}: published, with {', '.join(opened.subjects)}")
     _annotate(opened.url, origin, annotations)
 

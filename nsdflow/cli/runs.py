@@ -44,10 +44,8 @@ def run(
     from nsdflow.config import load_storage, parse_overrides
     from nsdflow.io.folders import exists
     from nsdflow.pipelines.run import plan as plan_pipeline
-    from nsdflow.pipelines.run import resolve, run_folders
     from nsdflow.pipelines.run import run as run_pipeline
-    from nsdflow.runs.folder import RunFolder
-    from nsdflow.store import open_store
+    from nsdflow.pipelines.steps import steps_of
 
     profile = load_storage(storage)
     store, runs = store or profile.store, runs or profile.runs
@@ -57,16 +55,16 @@ def run(
         print(plan.describe())
         check_plans([plan], cluster, workers)
         return
-    folders = run_folders(resolve(pipeline, overrides), runs)
-    if all(RunFolder(folder).finished for folder in folders):  # no cluster is needed
+    _, steps = steps_of(pipeline, overrides, store=store, runs=runs)
+    folders = [step.folder.path for step in steps]
+    if all(step.folder.finished for step in steps):
         run_pipeline(pipeline, store=store, runs=runs, **overrides)
         print("finished before; nothing to do")
         print_summary(folders)
         write_reports([folder for folder in folders if not exists(f"{folder}/report.html")])
         return
-    open_store(store)  # report a mistake in either before anything is started
-    with session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (client, progress):
-        run_pipeline(pipeline, store=store, runs=runs, client=client, listen=progress, **overrides)
+    with session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (start, progress):
+        run_pipeline(pipeline, store=store, runs=runs, client=start, listen=progress, **overrides)
     print_summary(folders)
     write_reports(folders)
 

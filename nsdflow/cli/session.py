@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nsdflow.monitor.terminal import TerminalProgress
 from nsdflow.cluster.connect import announce, capacity, connect
 from nsdflow.cluster.demand import Demand
 from nsdflow.cluster.job_pool import PLACEHOLDERS, job_scripts, read_pools
 from nsdflow.cluster.jobqueue import BATCH_SYSTEMS
+from nsdflow.monitor.terminal import TerminalProgress
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -25,14 +25,22 @@ __all__ = ["check_plans", "print_summary", "session", "write_reports"]
 @contextmanager
 def session(
     cluster: str, *, workers: int | None, dashboard: str, scratch: str | None = None
-) -> Iterator[tuple[Client, TerminalProgress]]:
-    """Give a client, and the listener that shows its events, while the block runs."""
-    with (
-        connect(cluster, workers=workers, scratch=scratch, dashboard=dashboard) as client,
-        TerminalProgress() as progress,
-    ):
-        announce(client, progress)
-        yield client, progress
+) -> Iterator[tuple[Callable[[], Client], TerminalProgress]]:
+    """Give a function that starts the cluster at its first call, and the listener that shows events.
+
+    The cluster closes at the end of the block.
+    """
+    with ExitStack() as stack, TerminalProgress() as progress:
+        started: list[Client] = []
+
+        def start() -> Client:
+            if not started:
+                connection = connect(cluster, workers=workers, scratch=scratch, dashboard=dashboard)
+                started.append(stack.enter_context(connection))
+                announce(started[0], progress)
+            return started[0]
+
+        yield start, progress
 
 
 def check_plans(plans: Iterable[Plan], cluster: str, workers: int | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.resources import files
@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from nsdflow.config.storage import StorageProfile
-from nsdflow.errors import ConfigError, one_of
+from nsdflow.errors import ConfigError, NsdflowError, SelectionError, one_of
 from nsdflow.io.yaml_files import BoundedLoader
 
 __all__ = [
@@ -33,6 +33,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 #: Validations of one file. Each one removes the mistakes that the earlier ones found.
 MOST_ROUNDS: Final = 4
+#: A message lists all keys where they are not more than this, and the nearest three otherwise.
+MOST_KEYS: Final = 12
 #: Value of a missing setting while validation looks for other mistakes.
 PLACEHOLDER: Final = "missing"
 
@@ -98,30 +100,81 @@ def read_document(what: str | os.PathLike[str] | Mapping[str, Any], *, folder: s
     return Document(where, text, _parse(where, text))
 
 
-def validate(document: Document, model: type[Model]) -> Model:
+def validate(
+    document: Document, model: type[Model], check: Callable[[Model], Iterable[tuple[str, str]]] | None = None
+) -> Model:
     """Turn a document into a record.
+
+    Parameters
+    ----------
+    document : Document
+        The contents.
+    model : type
+        Class of the record.
+    check : callable, optional
+        Compares the record with data, and returns the settings that do not fit, each with the reason. Settings that
+        are wrong by themselves have their defaults in this record.
 
     Raises
     ------
     ConfigError
         Lists every problem at once, each with its line and its correction.
+    SelectionError
+        The document is right by itself, but does not fit the data.
     """
     problems: list[str] = []
     raw: dict[str, Any] = copy.deepcopy(dict(document.raw))
+    record: Model | None = None
+    removed: set[tuple[int | str, ...]] = set()
     for _ in range(MOST_ROUNDS):
         try:
             record = model.model_validate(raw)
         except ValidationError as error:
-            problems += [line for line in _problems(error, document, model) if line not in problems]
+            items = error.errors()
+            ours = {item["loc"] for item in items if item["type"] == "missing"} & removed
+            new = _problems([item for item in items if item["loc"] not in ours], document, model)
+            problems += [line for line in new if line not in problems]
             # a check of several settings runs only when each of them is valid alone
-            taken_out = [_without(raw, item["loc"]) for item in error.errors()]
+            removed |= {item["loc"] for item in items}
+            taken_out = [_without(raw, item["loc"]) or _without_named(raw, item["msg"]) for item in items]
             if not all(taken_out):
                 break
         else:
-            if not problems:
-                return record
             break
-    raise ConfigError(document.where, problems)
+    misfits = _misfits(record, document, check, alone=not problems) if record is not None and check else []
+    if problems:
+        raise ConfigError(document.where, [*problems, *misfits])
+    if misfits:
+        raise SelectionError(str(ConfigError(document.where, misfits)))
+    assert record is not None
+    return record
+
+
+def _misfits(
+    record: Model, document: Document, check: Callable[[Model], Iterable[tuple[str, str]]], *, alone: bool
+) -> list[str]:
+    """Lines for what does not fit the data. An error of the data themselves is raised if it is ``alone``."""
+    lines = _line_numbers(document.text)
+    try:
+        found = list(check(record))
+    except NsdflowError as error:
+        if alone:
+            raise
+        return [str(error)]
+    return [f"{_place(document, lines, setting)}: {reason}" for setting, reason in found]
+
+
+def _place(document: Document, lines: Mapping[str, int], dotted: str) -> str:
+    """Where a setting was written: ``--set rois=V9``, or ``line 9: rois``."""
+    override = next((key for key in document.overrides if dotted == key or dotted.startswith(f"{key}.")), None)
+    if override is not None:
+        given = yaml.safe_dump(document.overrides[override], default_flow_style=True, width=10_000)
+        return f"--set {override}={given.strip().removesuffix('...').strip()}"
+    at = f"line {lines[dotted]}: " if dotted in lines else ""
+    _, *path = dotted.split(".")
+    if dotted.startswith("steps.") and path[0].isdigit():
+        dotted = " ".join([f"step {int(path[0]) + 1}", *path[1:]])
+    return f"{at}{dotted or 'the file'}"
 
 
 def _without(raw: dict[str, Any], location: Sequence[Any]) -> bool:
@@ -141,6 +194,14 @@ def _without(raw: dict[str, Any], location: Sequence[Any]) -> bool:
     else:
         del level[location[-1]]
     return True
+
+
+def _without_named(raw: dict[str, Any], message: str) -> bool:
+    """Remove the settings that a check of several settings names; return False where it names none."""
+    named = [key for key in raw if key != "kind" and re.search(rf"\b{re.escape(str(key))}\b", message)]
+    for key in named:
+        del raw[key]
+    return bool(named)
 
 
 def load_storage(profile: str | os.PathLike[str]) -> StorageProfile:
@@ -254,24 +315,13 @@ def _unset_variables(value: Any) -> list[str]:
     return [a or b for a, b in names if (a or b) not in os.environ]
 
 
-def _problems(error: ValidationError, document: Document, model: type[BaseModel]) -> list[str]:
+def _problems(items: Iterable[Any], document: Document, model: type[BaseModel]) -> list[str]:
     """One line per mistake: its place, its cause, and the line to write instead."""
     lines = _line_numbers(document.text)
     problems = []
-    for item in error.errors():
+    for item in items:
         path = [str(part) for part in item["loc"] if part in _keys(document.raw) or not _is_tag(part)]
-        dotted = ".".join(path)
-        line = lines.get(dotted)
-        override = next((key for key in document.overrides if dotted == key or dotted.startswith(f"{key}.")), None)
-        if override is not None:
-            given = yaml.safe_dump(document.overrides[override], default_flow_style=True, width=10_000)
-            value = given.strip().removesuffix("...").strip()
-            problems.append(f"--set {override}={value}: {_say(item, path, model)}")
-            continue
-        if path[:1] == ["steps"] and len(path) > 1:
-            dotted = " ".join([f"step {int(path[1]) + 1}", *path[2:]]) if path[1].isdigit() else dotted
-        at = f"line {line}: " if line else ""
-        problems.append(f"{at}{dotted or 'the file'}: {_say(item, path, model)}")
+        problems.append(f"{_place(document, lines, '.'.join(path))}: {_say(item, path, model)}")
     return list(dict.fromkeys(problems))
 
 
@@ -290,8 +340,10 @@ def _say(item: Any, path: list[str], model: type[BaseModel]) -> str:
         if (home := _home(model, path)) is not None:
             return f"{path[-1]} belongs {home}"
         near = get_close_matches(path[-1], fields, n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(fields)}"
-        return f"no such key; {advice}"
+        nearest = get_close_matches(path[-1], fields, n=3, cutoff=0) if len(fields) > MOST_KEYS else [*fields]
+        more = f" (of {len(fields)})" if len(fields) > MOST_KEYS else ""
+        known = f"{'nearest' if more else 'available'}: {', '.join(nearest)}{more}"
+        return f"no such key; did you mean {near[0]!r}?" if near else f"no such key; {known}"
     field = fields.get(path[-1]) if path else None
     if field is None or field.is_required():
         return message

@@ -22,7 +22,10 @@ __all__ = ["check_main_guard", "clients"]
 
 @contextmanager
 def clients(
-    cluster: str | Client = "local", client: Client | None = None, *, listen: Listener | None = None
+    cluster: str | Client = "local",
+    client: Client | Callable[[], Client] | None = None,
+    *,
+    listen: Listener | None = None,
 ) -> Iterator[Callable[[], Client]]:
     """Provide a client on demand, so that what is finished needs no cluster.
 
@@ -30,8 +33,8 @@ def clients(
     ----------
     cluster : str or distributed.Client
         As for :func:`nsdflow.cluster.connect.connect`, or a client.
-    client : distributed.Client, optional
-        A client to use instead of ``cluster``.
+    client : distributed.Client or callable, optional
+        A client to use instead of ``cluster``, or a function that starts one.
     listen : callable, optional
         Receives notes about the pools and the dashboard of a cluster that is started.
 
@@ -40,6 +43,9 @@ def clients(
     get : callable
         Returns the client; the first call starts the cluster, which closes at the end of the block.
     """
+    if callable(client):
+        yield client
+        return
     given = client if client is not None else None if isinstance(cluster, str) else cluster
     name = cluster if isinstance(cluster, str) else ""
     started: list[Client] = [] if given is None else [given]

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from nsdflow.errors import one_of
-
 if TYPE_CHECKING:
     from nsdflow.config.pipeline import PipelineBase
     from nsdflow.engine.plan import Plan

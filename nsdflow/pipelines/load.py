@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nsdflow.config.load import Document, read_document, shipped_names, validate
@@ -22,20 +22,31 @@ def pipeline_names() -> tuple[str, ...]:
 
 
 class PipelineFiles:
-    """Loads pipelines and reads each file once."""
+    """Loads pipelines and reads each file once.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    check : callable, optional
+        Compares a pipeline with a store, as for :func:`nsdflow.config.load.validate`.
+    """
+
+    def __init__(self, check: Callable[[PipelineBase], Iterable[tuple[str, str]]] | None = None) -> None:
         self._documents: dict[str, Document] = {}
+        self._check = check
 
     def load(
-        self, pipeline: str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+        self,
+        pipeline: str | os.PathLike[str] | Mapping[str, Any],
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        fit: bool = True,
     ) -> PipelineBase:
-        """Load a pipeline; see :func:`load_pipeline`."""
+        """Load a pipeline; see :func:`load_pipeline`. With ``fit``, it is checked, too."""
         document = self._document(pipeline).with_overrides(overrides or {})
         kind = KINDS.get(str(document.raw.get("kind")))
         if kind is None:
             raise ConfigError(document.where, [f"the file: write kind: one of {', '.join(KINDS)}"])
-        return validate(document, kind.settings)
+        return validate(document, kind.settings, self._check if fit else None)
 
     def is_sequence(self, pipeline: str | os.PathLike[str] | Mapping[str, Any]) -> bool:
         """Whether a pipeline is a sequence of others."""

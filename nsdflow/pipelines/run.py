@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import xarray as xr
 from nsdflow.engine.driver_lock import holder, holding
 from nsdflow.engine.plan import Plan
 from nsdflow.engine.session import clients
-from nsdflow.errors import RunError, StoreError
+from nsdflow.errors import MissingDataError, RunError, StoreError
 from nsdflow.io.folders import remove
 from nsdflow.io.paths import normalize
 from nsdflow.monitor.notebook import Listen, progress
@@ -38,7 +38,7 @@ def run(
     store: str | os.PathLike[str],
     runs: str | os.PathLike[str] = "runs",
     cluster: str | Client = "local",
-    client: Client | None = None,
+    client: Client | Callable[[], Client] | None = None,
     listen: Listen = "auto",
     **overrides: Any,
 ) -> xr.DataTree:
@@ -57,8 +57,8 @@ def run(
     cluster : str or distributed.Client
         ``"local"`` (worker processes on this machine), ``"threads"`` (in this process), a batch system such as
         ``"slurm"``, the address of a running scheduler, or a client.
-    client : distributed.Client, optional
-        A client to use instead of ``cluster``.
+    client : distributed.Client or callable, optional
+        A client to use instead of ``cluster``, or a function that starts one, called once something has to run.
     listen : callable, "auto" or None
         Receives events (stages, tasks, epochs) as they happen; they also go to ``log.jsonl``. ``"auto"`` shows them as
         bars below the cell of a notebook, and on stderr elsewhere. None shows nothing.
@@ -91,6 +91,10 @@ def run(
     >>> results["subj01"]["accuracy"].median()  # doctest: +SKIP
     """
     resolved, steps = steps_of(pipeline, dotted(overrides), store=normalize(store), runs=normalize(runs))
+    _check_earlier_runs(steps)
+    # mistakes of any step show before a cluster starts; the plan of a later step may change by what earlier ones write
+    plans = {step.folder.path: _plan_or_note(step) for step in steps if not step.folder.finished}
+    first = next(iter(plans), None)
     trees: dict[str, xr.DataTree] = {}
     with progress(listen) as hear, clients(cluster, client, listen=hear) as get_client:
         for step in steps:
@@ -98,7 +102,8 @@ def run(
                 step.folder.begin(step.pipeline, step.store)
                 _remove_leftovers(step.folder)
             else:
-                _carry_out(step, _plan(step), get_client(), hear)
+                path = step.folder.path
+                _carry_out(step, plans[path] if path == first else _plan(step), get_client(), hear)
             trees[step.pipeline.name] = open_run(step.folder.path)
     return xr.DataTree(children=trees) if isinstance(resolved, SequencePipeline) else trees[resolved.name]
 
@@ -153,6 +158,20 @@ def plan(
         limits = capacity(cluster)
         whole.validate(limits.memory, limits.gpu_workers)
     return whole
+
+
+def _check_earlier_runs(steps: Iterable[RunStep]) -> None:
+    """Raise a MissingDataError if a step starts from a run that is not finished and no step before it makes."""
+    made: set[str] = set()
+    for step in steps:
+        for name in () if step.folder.finished else step.pipeline.earlier_runs():
+            earlier = step.folder.sibling(name)
+            if earlier.path not in made and not earlier.finished:
+                what = "no finished run" if earlier.exists("run.yaml") else "no such run"
+                raise MissingDataError(
+                    f"{earlier.path}: {what}; do nsdflow run first, {step.pipeline.name} starts from it"
+                )
+        made.add(step.folder.path)
 
 
 def _plan_or_note(step: RunStep) -> Plan:

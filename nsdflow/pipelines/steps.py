@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nsdflow.errors import ConfigError
+from nsdflow.pipelines.common.misfits import misfits
 from nsdflow.pipelines.load import PipelineFiles
 from nsdflow.pipelines.sequence import SequencePipeline
 from nsdflow.runs.folder import RunFolder
@@ -81,9 +82,15 @@ def steps_of(
     Raises
     ------
     ConfigError
-        Two different steps would use the same run folder.
+        A pipeline has mistakes, or two different steps would use the same run folder.
+    SelectionError
+        The store lacks subjects, ROIs or voxels that a pipeline names.
     """
-    pipelines = PipelineFiles()
+
+    def check(one: PipelineBase) -> list[tuple[str, str]]:
+        return [] if RunFolder.of(one, runs).finished else misfits(one, store)
+
+    pipelines = PipelineFiles(check)
     resolved = _resolve(pipelines, pipeline, overrides)
     return resolved, _unique(_flat(pipelines, resolved, store, runs), resolved.name)
 
@@ -94,10 +101,14 @@ def run_folders(pipeline: PipelineBase, runs: str) -> list[str]:
 
 
 def _resolve(
-    pipelines: PipelineFiles, pipeline: str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any]
+    pipelines: PipelineFiles,
+    pipeline: str | os.PathLike[str] | Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    *,
+    fit: bool = True,
 ) -> PipelineBase:
     if not pipelines.is_sequence(pipeline):
-        return pipelines.load(pipeline, overrides)
+        return pipelines.load(pipeline, overrides, fit=fit)
     resolved = pipelines.load(pipeline)
     assert isinstance(resolved, SequencePipeline)
     own: dict[str, Any] = {}
@@ -133,7 +144,7 @@ def _within(pipelines: PipelineFiles, outer: RunStep, runs: str) -> Iterator[Run
         yield outer
         return
     for step in outer.pipeline.steps:
-        pipeline = _resolve(pipelines, step.pipeline, step.set)
+        pipeline = _resolve(pipelines, step.pipeline, step.set, fit=not (step.store or outer.made_earlier))
         inner = replace(outer, pipeline=pipeline, folder=RunFolder.of(pipeline, runs))
         if step.store:
             inner = replace(inner, store=f"{runs.rstrip('/')}/{step.store}", made_earlier=True)

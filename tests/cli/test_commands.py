@@ -128,10 +128,51 @@ def test_mistakes_in_arguments(nsd: Command, small_nsd: Path, small_store: str, 
         ("export", tmp_path / "no-run", tmp_path / "maps", "--to", "dicom"): "available: nifti",
         ("synth", small_nsd): "is not an empty folder",
         ("synth", tmp_path / "y", "--size", "huge"): "available: small, demo, published",
+        ("synth", tmp_path / "y", "--subjects", 9): "less than or equal to 8; see nsdflow synth --help",
+        ("rn", "gnet8j"): "no such command 'rn'; did you mean 'run'? See nsdflow --help",
+        ("run",): "see nsdflow run --help",
+        (*run, "--stor", "x"): "no such option: --stor; did you mean --store? See nsdflow run --help",
+        (*run, "--workers", "x"): "valid integer; see nsdflow run --help",
+        (*run, "more"): "unexpected extra argument",
     }
     for words, expected in told.items():
         assert expected in complaint(nsd(*words)), words
     assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_mistakes_of_a_file_and_of_what_it_asks_of_the_store_are_told_together_before_a_cluster_starts(
+    nsd: Command, small_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsdflow.cli.session.connect", lambda *_, **__: pytest.fail("a cluster was started"))
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        'name: "my fwrf"\nkind: fwrf\nfeatures: gabor\nsubjects: [1, 12]\nrois: V9\nlambda_min: 10\nlambda_max: 1\n'
+    )
+    status, out, err = nsd("run", file, "--store", small_store, "--runs", tmp_path / "runs")
+    assert (status, out) == (2, "")
+    assert err.splitlines() == [
+        f"error: {file}: 4 problems",
+        "  - line 1: name: letters, digits, . _ - only, got 'my fwrf'; write my_fwrf",
+        "  - the file: lambda_min 10 is larger than lambda_max 1",
+        "  - line 5: rois: unknown ROI 'V9'; nearest: VO, V3, V2 (of 304; store.rois(subject) lists them)",
+        "  - line 4: subjects: unknown subject 'subj12'; available: subj01, subj02",
+    ]
+    run = ("--store", small_store, "--runs", tmp_path / "runs")
+    told = {
+        (
+            "run",
+            "gabor_fwrf",
+            *run,
+            "--set",
+            "rois=FFA",
+        ): "--set rois=FFA: subj01 has no voxel in FFA; it has voxels in: V1",
+        ("run", "gabor_fwrf", *run, "--set", "voxels=v1"): "--set voxels=v1: unknown ROI 'v1'",
+        ("run", "paper", *run, "--set", "gnet8j.rois=V9"): "gnet8j: --set rois=V9: unknown ROI 'V9'",
+        ("run", "tuning", *run): "gnet8j: no such run; do nsdflow run first, tuning starts from it",
+    }
+    for words, expected in told.items():
+        assert expected in complaint(nsd(*words)), words
+    assert not (tmp_path / "runs").exists()
 
 
 def test_broken_files_are_named_and_leave_no_store(nsd: Command, copied: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import sys
 from typing import Any
 
 from nsdflow.cli import main, session
-from nsdflow.monitor.terminal import TerminalProgress
 from nsdflow.ingestion import ingest
+from nsdflow.monitor.terminal import TerminalProgress
 from nsdflow.pipelines import run as pipelines
 
 listen, connect, publish, remove = TerminalProgress.__call__, session.connect, ingest.publish, pipelines.remove_parts

@@ -71,7 +71,9 @@ def test_events_in_quick_succession_cost_few_updates(outputs: list[dict[str, str
 def test_many_finished_bars_make_room() -> None:
     shown = NotebookProgress()
     for number in range(40):
-        shown.state.take(make_event("stage", run=f"run{number}", stage="train", total=1, done=int(number < 39), bytes=0))
+        shown.state.take(
+            make_event("stage", run=f"run{number}", stage="train", total=1, done=int(number < 39), bytes=0)
+        )
     assert shown.html().count("<progress") <= 13
     assert "run39: train 0/1" in shown.html()
 

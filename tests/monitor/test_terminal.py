@@ -8,8 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from nsdflow.monitor.terminal import TerminalProgress, fit, shorten
 from nsdflow.monitor.events import make_event
+from nsdflow.monitor.terminal import TerminalProgress, fit, shorten
 
 
 def shown(events, *, terminal: bool, width: int = 120) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nsdflow.pipelines.ridge.settings import RidgePipeline
     from nsdflow.store import Store
 
-__all__ = ["VoxelBlock", "TrialSplit", "read_block", "read_split"]
+__all__ = ["TrialSplit", "VoxelBlock", "read_block", "read_split"]
 
 
 @dataclass(frozen=True)

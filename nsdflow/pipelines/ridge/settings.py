@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from nsdflow.config.pipeline import ModelPipeline
-from nsdflow.fit.ridge import RidgeProblem, LambdaSelection
+from nsdflow.fit.ridge import LambdaSelection, RidgeProblem
 from nsdflow.pipelines.features.settings import runs_named
 
 __all__ = ["RidgePipeline"]

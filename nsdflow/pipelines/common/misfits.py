@@ -1,0 +1,78 @@
+"""Whether the settings of a pipeline fit a store: its subjects, ROIs and voxels, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsdflow.config.pipeline import ModelPipeline
+from nsdflow.errors import SelectionError, one_of
+from nsdflow.pipelines.common.data import check_voxels
+from nsdflow.store import open_store
+from nsdflow.store.query.regions import region_mask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nsdflow.config.pipeline import PipelineBase
+    from nsdflow.store import Store
+
+__all__ = ["misfits"]
+
+
+def misfits(pipeline: PipelineBase, store: str) -> list[tuple[str, str]]:
+    """List the settings that do not fit a store, each with the reason.
+
+    Parameters
+    ----------
+    pipeline : PipelineBase
+        Settings that are valid by themselves.
+    store : str
+        Path or URL of the store.
+
+    Returns
+    -------
+    list of (str, str)
+        Names of settings and reasons, each once.
+
+    Raises
+    ------
+    MissingDataError, StoreError
+        There is no such store, or it is damaged.
+    """
+    opened = open_store(store)
+    return list(dict.fromkeys(_misfits(pipeline, opened))) if isinstance(pipeline, ModelPipeline) else []
+
+
+def _misfits(pipeline: ModelPipeline, store: Store) -> Iterator[tuple[str, str]]:
+    wanted = store.subjects if pipeline.subjects == "all" else pipeline.subjects
+    for subject in wanted:
+        if subject not in store.subjects:
+            yield "subjects", str(one_of("subject", subject, store.subjects))
+            continue
+        voxels = store.voxels(subject)
+        masks: dict[str, NDArray[np.bool_]] = {}
+        unknown = False
+        for setting, region in _regions(pipeline):
+            try:
+                mask = region_mask(voxels, region)
+            except SelectionError as error:
+                unknown = True
+                yield setting, str(error)
+            else:
+                masks[setting] = masks[setting] | mask if setting in masks else mask
+        if masks and not unknown:
+            try:
+                count = int(np.logical_and.reduce(list(masks.values())).sum())
+                check_voxels(store, subject, count, pipeline.selection())
+            except SelectionError as error:
+                yield next(iter(masks)), str(error)
+                return  # most often so in every subject
+
+
+def _regions(pipeline: ModelPipeline) -> Iterator[tuple[str, str]]:
+    yield from (("rois", name) for name in pipeline.rois or ())
+    if pipeline.voxels:
+        yield "voxels", pipeline.voxels
