@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Final
 
 __all__ = [
     "ConfigError",
@@ -22,6 +23,9 @@ __all__ = [
     "StoreError",
     "one_of",
 ]
+
+#: A message lists all names where they are not more than this, and the nearest three otherwise.
+MOST_NAMES: Final = 20
 
 
 class NsdflowError(Exception):
@@ -69,7 +73,7 @@ class RunError(NsdflowError, RuntimeError):
 
 
 def one_of(kind: str, asked: object, available: Iterable[object]) -> SelectionError:
-    """The error for an unknown name: lists the available names and suggests the nearest one.
+    """The error for an unknown name: lists the available names, of many the nearest three, and suggests one.
 
     >>> print(one_of("ROI", "v1", ["V1", "V2"]))
     unknown ROI 'v1'; available: V1, V2
@@ -77,6 +81,9 @@ def one_of(kind: str, asked: object, available: Iterable[object]) -> SelectionEr
     names = [str(name) for name in available]
     near = [] if _names_number(str(asked), names) else get_close_matches(str(asked), names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
+    if len(names) > MOST_NAMES:
+        nearest = get_close_matches(str(asked), names, n=3, cutoff=0)
+        return SelectionError(f"unknown {kind} {str(asked)!r}; nearest: {', '.join(nearest)} (of {len(names)})")
     return SelectionError(f"unknown {kind} {str(asked)!r}; available: {', '.join(names) or 'none'}{hint}")
 
 

@@ -48,15 +48,20 @@ def info(
 
     Example: `nsdflow info runs/gnet8j`
     """
+    from difflib import get_close_matches
+
     from nsdflow.errors import MissingDataError
     from nsdflow.io.paths import normalize
+    from nsdflow.pipelines.load import pipeline_names
 
     place = normalize(thing)
     for kind in THINGS:
         if kind.matches(thing, place):
             print(kind.describe(thing, place))
             return
-    raise MissingDataError(f"{thing}: no store, run, pipeline or network; nsdflow list shows what exists")
+    near = get_close_matches(thing, pipeline_names(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "nsdflow list shows what exists"
+    raise MissingDataError(f"{thing}: no store, run, pipeline or network; {hint}")
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -131,7 +131,8 @@ def validate(
             record = model.model_validate(raw)
         except ValidationError as error:
             items = error.errors()
-            ours = {item["loc"] for item in items if item["type"] == "missing"} & removed
+            removed |= {item["loc"][:length] for item in items for length in range(1, len(item["loc"]))}
+            ours = {item["loc"] for item in items if item["type"] in ("missing", "too_short")} & removed
             new = _problems([item for item in items if item["loc"] not in ours], document, model)
             problems += [line for line in new if line not in problems]
             # a check of several settings runs only when each of them is valid alone
@@ -170,11 +171,19 @@ def _place(document: Document, lines: Mapping[str, int], dotted: str) -> str:
     if override is not None:
         given = yaml.safe_dump(document.overrides[override], default_flow_style=True, width=10_000)
         return f"--set {override}={given.strip().removesuffix('...').strip()}"
-    at = f"line {lines[dotted]}: " if dotted in lines else ""
+    written = next((place for place in _upwards(dotted) if place in lines), None)
+    at = f"line {lines[written]}: " if written else ""
     _, *path = dotted.split(".")
     if dotted.startswith("steps.") and path[0].isdigit():
         dotted = " ".join([f"step {int(path[0]) + 1}", *path[1:]])
     return f"{at}{dotted or 'the file'}"
+
+
+def _upwards(dotted: str) -> Iterator[str]:
+    """A dotted key, then the sections that hold it."""
+    while dotted:
+        yield dotted
+        dotted = dotted.rpartition(".")[0]
 
 
 def _without(raw: dict[str, Any], location: Sequence[Any]) -> bool:
@@ -260,7 +269,7 @@ def _read(
     try:
         return str(what), path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(str(path), [f"no such file; give a path or one of: {', '.join(names)}"]) from None
+        raise ConfigError(str(path), [f"no such file; give a path, or a name such as {names[0]}"]) from None
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read ({error.strerror})"]) from None
     except UnicodeDecodeError as error:
@@ -334,6 +343,8 @@ def _say(item: Any, path: list[str], model: type[BaseModel]) -> str:
         return f"letters, digits, . _ - only, got {item['input']!r}; write {written}"
     if kind in ("model_type", "model_attributes_type") and path[:1] == ["steps"]:
         return f"not a mapping, got {item['input']!r}; write - pipeline: {item['input']}"
+    if kind in ("model_type", "model_attributes_type"):
+        return f"a section, got {item['input']!r}; write {path[-1]}: and its settings indented below"
     if kind == "missing":
         return f"missing; write {path[-1]}: ..."
     if kind == "extra_forbidden":
@@ -377,10 +388,15 @@ def _keys(raw: Any) -> set[Any]:
 def _section(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
     """The record that a dotted path leads into."""
     section: Any = model
-    for part in path:
+    for part in (part for part in path if not part.isdigit()):  # a number is one of a list of sections
         field = section.model_fields.get(part) if section else None
-        section = field.annotation if field and isinstance(field.annotation, type) else None
+        section = next((one for one in (_inner(field.annotation) if field else ()) if isinstance(one, type)), None)
     return section if isinstance(section, type) and issubclass(section, BaseModel) else None
+
+
+def _inner(annotation: Any) -> tuple[Any, ...]:
+    """A type, or what a tuple of one type holds."""
+    return get_args(annotation)[:1] if get_origin(annotation) is tuple else (annotation,)
 
 
 def _line_numbers(text: str) -> dict[str, int]:

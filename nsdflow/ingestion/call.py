@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nsdflow.engine.session import clients
 from nsdflow.io.paths import normalize
-from nsdflow.monitor.notebook import Listen, progress
+from nsdflow.monitor.progress import Listen, progress
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-import sys
 import threading
 import time
-from contextlib import contextmanager
 from html import escape
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from nsdflow.monitor.state import LiveState, Stage, Training
-from nsdflow.monitor.terminal import TerminalProgress, completed, describe
+from nsdflow.monitor.terminal import completed, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from nsdflow.monitor.events import Event
 
-    from nsdflow.monitor.events import Event, Listener
-
-__all__ = ["Listen", "NotebookProgress", "progress"]
+__all__ = ["NotebookProgress"]
 
 #: Time between two updates of the output.
 UPDATE_INTERVAL_S: Final = 0.25
@@ -26,36 +22,6 @@ UPDATE_INTERVAL_S: Final = 0.25
 MOST_BARS: Final = 12
 #: Lines of information that are shown, the latest.
 MOST_NOTES: Final = 6
-
-#: Where progress goes: a listener, None for nowhere, or ``"auto"``: the notebook, or stderr elsewhere.
-Listen: TypeAlias = "Listener | Literal['auto'] | None"
-
-
-@contextmanager
-def progress(listen: Listen) -> Iterator[Listener | None]:
-    """Give the listener that shows progress while the block runs.
-
-    Parameters
-    ----------
-    listen : callable, "auto" or None
-        ``"auto"`` shows progress below the cell of a Jupyter notebook, and on stderr elsewhere. None shows none.
-
-    Yields
-    ------
-    callable or None
-        Takes the events.
-    """
-    if listen != "auto":
-        yield listen
-        return
-    with NotebookProgress() if _in_notebook() else TerminalProgress() as shown:
-        yield shown
-
-
-def _in_notebook() -> bool:
-    """Whether this process is a Jupyter kernel. IPython is not imported: a kernel has imported it."""
-    ipython: Any = sys.modules.get("IPython")
-    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
 
 
 class NotebookProgress:

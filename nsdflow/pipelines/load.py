@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nsdflow.config.load import Document, read_document, shipped_names, validate
-from nsdflow.errors import ConfigError
+from nsdflow.errors import ConfigError, SelectionError
 from nsdflow.pipelines.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ class PipelineFiles:
         return validate(document, kind.settings, self._check if fit else None)
 
     def is_sequence(self, pipeline: str | os.PathLike[str] | Mapping[str, Any]) -> bool:
-        """Whether a pipeline is a sequence of others."""
-        return self._document(pipeline).raw.get("kind") == "sequence"
+        """Whether a pipeline is a sequence of others; False for one that cannot be read, which loading refuses."""
+        with suppress(ConfigError, SelectionError):
+            return self._document(pipeline).raw.get("kind") == "sequence"
+        return False
 
     def _document(self, pipeline: str | os.PathLike[str] | Mapping[str, Any]) -> Document:
         if isinstance(pipeline, Mapping):

@@ -15,7 +15,7 @@ from nsdflow.engine.session import clients
 from nsdflow.errors import MissingDataError, RunError, StoreError
 from nsdflow.io.folders import remove
 from nsdflow.io.paths import normalize
-from nsdflow.monitor.notebook import Listen, progress
+from nsdflow.monitor.progress import Listen, progress
 from nsdflow.pipelines.kinds import KINDS
 from nsdflow.pipelines.sequence import SequencePipeline
 from nsdflow.pipelines.steps import RunStep, dotted, resolve, run_folders, steps_of

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from nsdflow.errors import ConfigError
-from nsdflow.pipelines.common.misfits import misfits
+from nsdflow.errors import ConfigError, SelectionError
 from nsdflow.pipelines.load import PipelineFiles
 from nsdflow.pipelines.sequence import SequencePipeline
 from nsdflow.runs.folder import RunFolder
@@ -88,7 +87,11 @@ def steps_of(
     """
 
     def check(one: PipelineBase) -> list[tuple[str, str]]:
-        return [] if RunFolder.of(one, runs).finished else misfits(one, store)
+        if RunFolder.of(one, runs).finished:
+            return []
+        from nsdflow.pipelines.common.misfits import misfits  # imports torch
+
+        return misfits(one, store)
 
     pipelines = PipelineFiles(check)
     resolved = _resolve(pipelines, pipeline, overrides)
@@ -143,12 +146,22 @@ def _within(pipelines: PipelineFiles, outer: RunStep, runs: str) -> Iterator[Run
     if not isinstance(outer.pipeline, SequencePipeline):
         yield outer
         return
-    for step in outer.pipeline.steps:
-        pipeline = _resolve(pipelines, step.pipeline, step.set, fit=not (step.store or outer.made_earlier))
+    problems: list[str] = []
+    for number, step in enumerate(outer.pipeline.steps, 1):
+        try:
+            pipeline = _resolve(pipelines, step.pipeline, step.set, fit=not (step.store or outer.made_earlier))
+        except (ConfigError, SelectionError) as error:
+            # the head of several lines says how many they are
+            lines = error.problems if isinstance(error, ConfigError) else str(error).splitlines()
+            told = [line.removeprefix("  - ") for line in lines if not line.endswith(" problems")]
+            problems += [f"step {number}, {step.pipeline}: {line.removeprefix(f'{step.pipeline}: ')}" for line in told]
+            continue
         inner = replace(outer, pipeline=pipeline, folder=RunFolder.of(pipeline, runs))
         if step.store:
             inner = replace(inner, store=f"{runs.rstrip('/')}/{step.store}", made_earlier=True)
         yield from _within(pipelines, inner, runs)
+    if problems:
+        raise ConfigError(outer.pipeline.name, problems)
 
 
 def _step_names(pipelines: PipelineFiles, pipeline: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, ...]:

@@ -167,7 +167,7 @@ def test_mistakes_of_a_file_and_of_what_it_asks_of_the_store_are_told_together_b
             "rois=FFA",
         ): "--set rois=FFA: subj01 has no voxel in FFA; it has voxels in: V1",
         ("run", "gabor_fwrf", *run, "--set", "voxels=v1"): "--set voxels=v1: unknown ROI 'v1'",
-        ("run", "paper", *run, "--set", "gnet8j.rois=V9"): "gnet8j: --set rois=V9: unknown ROI 'V9'",
+        ("run", "paper", *run, "--set", "gnet8j.rois=V9"): "step 1, gnet8j: --set rois=V9: unknown ROI 'V9'",
         ("run", "tuning", *run): "gnet8j: no such run; do nsdflow run first, tuning starts from it",
     }
     for words, expected in told.items():

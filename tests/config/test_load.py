@@ -13,6 +13,7 @@ from nsdflow.config import load_storage, parse_overrides, storage_names
 from nsdflow.errors import ConfigError, SelectionError
 from nsdflow.names import parse_subjects
 from nsdflow.pipelines.load import load_pipeline, pipeline_names
+from nsdflow.pipelines.steps import steps_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -164,3 +165,45 @@ def test_messages_say_what_to_write(text: str, says: str) -> None:
 def test_a_mistake_in_an_override_names_it() -> None:
     with pytest.raises(ConfigError, match=r"--set train.epochs=many: Input should be a valid integer"):
         load_pipeline("gnet8j", {"train.epochs": "many"})
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (
+            "name: s\nkind: sequence\nsteps: [gabor_fwrf, {pipline: x}]\n",
+            [
+                "line 3: step 1: not a mapping, got 'gabor_fwrf'; write - pipeline: gabor_fwrf",
+                "line 3: step 2 pipeline: missing; write pipeline: ...",
+                "line 3: step 2 pipline: no such key; did you mean 'pipeline'?",
+            ],
+        ),
+        (
+            "name: x\nkind: gnet\ntrain: 5\nlearning_rate: 1\nrois: [V1, 5]\nzz: 1\n",
+            [
+                "line 5: rois.1: Input should be a valid string",
+                "line 3: train: a section, got 5; write train: and its settings indented below",
+                "line 4: learning_rate: learning_rate belongs under train:",
+                "line 6: zz: no such key; nearest: ",
+            ],
+        ),
+    ],
+)
+def test_each_mistake_of_a_file_is_one_short_line(tmp_path: Path, text: str, lines: list[str]) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_pipeline(file)
+    assert len(error.value.problems) == len(lines), error.value
+    for problem, line in zip(error.value.problems, lines, strict=True):
+        assert problem.startswith(line)
+        assert len(problem) < 160
+
+
+def test_mistakes_of_all_steps_are_listed_together() -> None:
+    wrong = [{"pipeline": "nope"}, {"pipeline": "gnet8j", "set": {"train.epoch": 3, "width": "a"}}]
+    with pytest.raises(ConfigError) as error:
+        steps_of({"kind": "sequence", "name": "s", "steps": wrong}, {}, store="x.zarr", runs="runs")
+    assert error.value.problems[0].startswith("step 1, nope: unknown pipeline 'nope'; available: ")
+    assert "step 2, gnet8j: --set train.epoch=3: no such key; did you mean 'epochs'?" in str(error.value)
+    assert "--set width=a: Input should be a valid integer" in str(error.value)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from nsdflow.monitor.events import make_event
-from nsdflow.monitor.notebook import UPDATE_INTERVAL_S, NotebookProgress, progress
-from nsdflow.monitor.terminal import TerminalProgress
+from nsdflow.monitor.notebook import UPDATE_INTERVAL_S, NotebookProgress
+from nsdflow.monitor.progress import progress
 
 STAGE = make_event("stage", run="nsd.zarr", stage="betas", total=4, done=1, bytes=3 << 20)
 DONE = make_event("task-done", run="nsd.zarr", key="a", stage="betas", seconds=0.1, bytes=1 << 20)
@@ -46,7 +46,7 @@ def outputs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
 
 def test_a_notebook_gets_one_output_that_is_updated(outputs: list[dict[str, str]]) -> None:
     with progress("auto") as listen:
-        assert isinstance(listen, NotebookProgress)
+        assert listen is not None
         assert not outputs, "nothing is shown before there is something to show"
         for event in (LINK, STAGE, DONE, DONE, EPOCH):
             listen(event)
@@ -78,10 +78,14 @@ def test_many_finished_bars_make_room() -> None:
     assert "run39: train 0/1" in shown.html()
 
 
-def test_elsewhere_progress_goes_to_stderr_or_where_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_elsewhere_progress_goes_to_stderr_or_where_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     with progress("auto") as listen:
-        assert isinstance(listen, TerminalProgress)
+        assert listen is not None
+        listen(STAGE)
+    assert capsys.readouterr() == ("", "nsd.zarr: betas 1/4\n")
     assert "IPython" not in sys.modules
     events: list[Any] = []
     for own in (events.append, None):

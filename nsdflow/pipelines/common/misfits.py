@@ -42,8 +42,9 @@ def misfits(pipeline: PipelineBase, store: str) -> list[tuple[str, str]]:
     MissingDataError, StoreError
         There is no such store, or it is damaged.
     """
-    opened = open_store(store)
-    return list(dict.fromkeys(_misfits(pipeline, opened))) if isinstance(pipeline, ModelPipeline) else []
+    if not isinstance(pipeline, ModelPipeline):
+        return []
+    return list(dict.fromkeys(_misfits(pipeline, open_store(store))))
 
 
 def _misfits(pipeline: ModelPipeline, store: Store) -> Iterator[tuple[str, str]]:
