@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nsdflow.fit.gnet import TrainSettings, Trials, train
 from nsdflow.fit.gnet.loss import backpropagate
-from nsdflow.fit.gnet.step import TrialBatch, TrainingModules, build_modules, choose_step
+from nsdflow.fit.gnet.step import TrainingModules, TrialBatch, build_modules, choose_step
 from nsdflow.fit.precision import Precision
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
 from nsdflow.models.gnet import Encoder, Prefilter, Readout, level_shapes

@@ -123,7 +123,11 @@ def prepare(folder: Path, trials: int) -> dict[str, Any]:
     )
     job = SubjectJob(
         source=source, built=place.built, folder=place.folder, subject="subj01",
-        settings=IngestSettings(betas=BETAS, voxels="brain"), voxel_count=BRAIN_VOXELS, sessions=(1,), trials=trials, shape=SHAPE,
+        settings=IngestSettings(betas=BETAS, voxels="brain"),
+        voxel_count=BRAIN_VOXELS,
+        sessions=(1,),
+        trials=trials,
+        shape=SHAPE,
         affine=None, dtype="int16", cut=cut,
     )  # fmt: skip
     stamps = session_stamps(source.stamps(str(betas.relative_to(folder / "nsd"))), 1, "func1pt8mm", "nii.gz")

@@ -7,9 +7,9 @@ selected and z-scored; the same from the .hdf5 twins of the sessions, voxel by v
 one raw file; and once from the .nii.gz files, streamed: four sessions, scaled to all unless ``--full``.
 ``seconds_nsd`` is the faster of NSD's two formats. The page cache is warm for all, and each is done on one thread.
 
-``seconds_zarr`` and ``seconds_zarrs`` are the whole query with its chunks read by zarr-python, and by zarr-python with the
-codec pipeline of the ``zarrs`` package; everything else is the same. ``seconds_chunks``, ``seconds_chunks_zarr`` and
-``seconds_chunks_zarrs`` are the stored integers of V1 alone. Where ``zarrs`` is not installed, ``zarrs`` says so.
+``seconds_zarr`` and ``seconds_zarrs`` are the whole query with its chunks read by zarr-python, and by zarr-python with
+the codec pipeline of the ``zarrs`` package; everything else is the same. ``seconds_chunks``, ``seconds_chunks_zarr``
+and ``seconds_chunks_zarrs`` are the stored integers of V1 alone. Where ``zarrs`` is not installed, ``zarrs`` says so.
 ``graph_tasks`` counts the tasks of a query over everything of the subject.
 
 The raw file holds just the betas of V1, and a second one means and standard deviations, which the store has as well:

@@ -119,7 +119,9 @@ def parse_sessions(text: str | int | Iterable[int | str]) -> tuple[int, ...]:
     for part in map(str, parts):
         match = re.fullmatch(r"\s*([1-9]\d*)(?:\s*-\s*([1-9]\d*))?\s*", part)
         if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise ConfigError("sessions", [f"{part.strip()!r} is neither a session nor a range; write for example 1-37"])
+            raise ConfigError(
+                "sessions", [f"{part.strip()!r} is neither a session nor a range; write for example 1-37"]
+            )
         numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     if not numbers:
         raise ConfigError("sessions", ["none given; write for example 1-37"])

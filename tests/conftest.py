@@ -60,7 +60,7 @@ settings.load_profile("nsdflow")
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_core() -> Iterator[None]:
-    """Tasks that may take every core take one: the threads of two tests at once would wait, spinning, for each other."""
+    """Tasks that may take every core take one: threads of two tests at once would wait, spinning, for each other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nsdflow.engine.compute.available_cpus", lambda: 1)
         yield

@@ -35,9 +35,15 @@ def make(demo: Path) -> None:
     store, runs = str(demo / "nsd.zarr"), str(demo / "runs")
     if not (demo / "nsd" / "truth").exists():
         spec = SyntheticSpec(
-            subjects=2, sessions=3, trials_per_session=240, shared_images=30, image_size=134, evc_voxels=120, ncsnr=(0.8, 2.0),
+            subjects=2,
+            sessions=3,
+            trials_per_session=240,
+            shared_images=30,
+            image_size=134,
+            evc_voxels=120,
+            ncsnr=(0.8, 2.0),
             formats=("nii.gz",),
-        )  # fmt: skip
+        )
         write_nsd(demo / "nsd", spec)
     with connect("threads", threads_per_worker=2, dashboard=None) as client:
         if not Path(store).exists():

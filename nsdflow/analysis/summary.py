@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nsdflow.analysis.metrics import METRICS
 from nsdflow.analysis.noise.ceilings import noise_ceiling
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import xarray as xr
+    from numpy.typing import NDArray
 
 __all__ = [
     "SummaryRow",
@@ -25,7 +25,6 @@ __all__ = [
     "summary_table",
     "with_accuracy",
 ]
-
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,9 @@ def synth(
 
 def check(
     source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.", callback=normalized)],
-    pipeline: Annotated[str | None, typer.Option(help="Check only its subjects, and its inputs other than NSD.")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="Check only its subjects, and its inputs other than NSD.")
+    ] = None,
     space: Annotated[str | None, typer.Option(help="Space of the betas.")] = None,
     betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
     parity: Annotated[

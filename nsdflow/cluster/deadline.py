@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from distributed import Reschedule, Status, get_worker
@@ -22,9 +21,7 @@ from nsdflow.cluster.jobqueue import BATCH_SYSTEMS
 from nsdflow.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from distributed import Client, Worker
+    from distributed import Worker
 
 __all__ = ["CHECKPOINT_MARGIN_S", "DEADLINE", "POOL", "deadline", "hand_over", "should_stop"]
 

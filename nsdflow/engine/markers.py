@@ -1,6 +1,6 @@
 """Done-markers: one small JSON file per finished task in ``<folder>/tasks``, written last and whole.
 
-``plan.json`` next to the folder lists the keys of all tasks by stage, from which ``nsdflow status`` counts the progress.
+``plan.json`` next to the folder lists the keys of all tasks by stage; ``nsdflow status`` counts the progress from it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files of tensors and numbers, in the format of torch. A write is atomic, and a read executes no code from the file."""
+"""Files of tensors and numbers in torch's format. A write is atomic; a read executes no code from the file."""
 
 from __future__ import annotations
 

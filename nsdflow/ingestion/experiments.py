@@ -125,7 +125,10 @@ def _tasks(job: ExperimentJob, format: str, stamps: tuple[str, ...], images: int
         stage="coordinates",
         after=(f"coordinates-{subject.subject}",),
         memory=Memory.with_numpy(),
-        files=subject.cut.files - shards - len(STATISTICS) + (0 if job.image_cut is None else job.image_cut.files - math.ceil(images / job.image_cut.shard[0])),
+        files=subject.cut.files
+        - shards
+        - len(STATISTICS)
+        + (0 if job.image_cut is None else job.image_cut.files - math.ceil(images / job.image_cut.shard[0])),
     )
     betas = Task(
         key=f"betas-{name}",

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from nsdflow.errors import StoreError
 from nsdflow.ingestion.settings import GROWING, IngestSettings, differences, settings_of
-from nsdflow.io.folders import exists
 from nsdflow.io.flush import flush_folder, flush_tree
+from nsdflow.io.folders import exists
 from nsdflow.io.paths import is_local
 from nsdflow.io.read import read_bytes
 from nsdflow.names import number_ranges

@@ -43,9 +43,10 @@ def check_seal(metadata: Mapping[str, Any], where: str, advice: str) -> None:
         The metadata are damaged, or another program changed them.
     """
     attributes = metadata.get("attributes")
-    if isinstance(attributes, Mapping) and SEAL in attributes:
-        if attributes[SEAL] != _checksum(_without_seal(metadata)):
-            raise StoreError(f"{where}: damaged, or changed by another program (it does not match its checksum); {advice}")
+    if not isinstance(attributes, Mapping) or SEAL not in attributes:
+        return
+    if attributes[SEAL] != _checksum(_without_seal(metadata)):
+        raise StoreError(f"{where}: damaged, or changed by another program (it does not match its checksum); {advice}")
 
 
 def _without_seal(metadata: Mapping[str, Any]) -> dict[str, Any]:

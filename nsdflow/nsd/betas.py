@@ -1,8 +1,8 @@
 """Single-trial betas of one session, from any format of NSD.
 
 Everything is int16, percent signal change times 300, except in ``fsaverage`` (float32, percent signal change).
-Files are read once, block by block: one trial, or the trials of some voxels, is in memory in addition to the result. A "voxel"
-of a surface is a vertex, counted first through the left hemisphere, then the right.
+Files are read once, block by block: one trial, or the trials of some voxels, is in memory in addition to the result. A
+"voxel" of a surface is a vertex, counted first through the left hemisphere, then the right.
 """
 
 from __future__ import annotations
@@ -361,7 +361,9 @@ def _parts(
         yield path, chosen[columns] - first, columns
 
 
-def _stream(source: Source, path: str, index: NDArray[np.intp], columns: slice | NDArray[np.intp]) -> Iterator[BetaBlock]:
+def _stream(
+    source: Source, path: str, index: NDArray[np.intp], columns: slice | NDArray[np.intp]
+) -> Iterator[BetaBlock]:
     """A NIfTI or MGH file, trial by trial."""
     values: NDArray[Any] | None = None
     for trial, frame in enumerate(stream_frames(source, path)):

@@ -7,17 +7,13 @@ keep the numbers by which they are known.
 from __future__ import annotations
 
 import io
-import math
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
-import scipy.io
 import xarray as xr
-from scipy.io.matlab import MatReadError
 
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
 from nsdflow.names import SPACES, SYNTHETIC_DESIGN, subject_name, subject_number

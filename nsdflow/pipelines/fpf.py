@@ -31,7 +31,6 @@ from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
 from nsdflow.store import open_store
 
 if TYPE_CHECKING:
-    from nsdflow.models.networks.network import Network
     from nsdflow.pipelines.gnet.training import TrainingData
 
 __all__ = ["FpfPipeline", "build_frozen_encoder", "plan_fpf", "train_fpf"]
@@ -141,7 +140,9 @@ def build_frozen_encoder(config: FpfPipeline, data: TrainingData) -> tuple[Froze
         shapes = network(data.images[:1].to(device))
         # if no layer drops channels, one image is enough to count them
         measured = rows if any(maps.shape[1] > limit for maps in shapes) else rows[:1]
-        moments = [channel_moments(network(data.images[part].to(device)), limit) for part in measured.split(BATCH_IMAGES)]
+        moments = [
+            channel_moments(network(data.images[part].to(device)), limit) for part in measured.split(BATCH_IMAGES)
+        ]
     kept, origin = select_channels(reduce(add, moments), group_layers(shapes), limit)
     slices = {}
     for layer in dict.fromkeys(origin.tolist()):

@@ -82,9 +82,7 @@ def plan_transfer(pipeline: TransferPipeline, *, store: str, folder: RunFolder) 
         job=TransferPublication(folder.path, trunks.path, pipeline.trunk_rois),
         stage="publish",
         after=tuple(task.key for task in fits),
-        memory=Memory.with_torch(
-            readouts=len(fits) * sum(readout_bytes(query.shape[1]) for query in queries)
-        ),
+        memory=Memory.with_torch(readouts=len(fits) * sum(readout_bytes(query.shape[1]) for query in queries)),
     )
     note = f"on the trunks of {trunks.path}, in {pipeline.frozen_trunk} mode"
     return Plan(f"{pipeline.name}: transfer", folder.path, (*fits, publish), notes=(note,))

@@ -86,7 +86,8 @@ def _networks(said: Any) -> list[dict[str, Any]]:
 
 def _network_line(network: dict[str, Any]) -> str:
     layers, sha = ", ".join(map(str, network.get("layers", ()))), str(network.get("weights_sha256", ""))[:12]
-    return f"- network: {network['name']} ({network.get('version')}), layers {layers}, weights {network.get('weights')}, SHA-256 {sha}..."
+    name, weights = f"{network['name']} ({network.get('version')})", network.get("weights")
+    return f"- network: {name}, layers {layers}, weights {weights}, SHA-256 {sha}..."
 
 
 def _row(subject: str, data: xr.Dataset) -> str:

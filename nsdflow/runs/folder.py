@@ -111,7 +111,11 @@ class RunFolder:
             return
         said = self.record()
         chosen = set(_flat(pipeline.model_dump(mode="json", exclude_defaults=True)))
-        if self.finished and "voxels" not in said["pipeline"] and same_voxels(store, said["pipeline"], says["pipeline"]):
+        if (
+            self.finished
+            and "voxels" not in said["pipeline"]
+            and same_voxels(store, said["pipeline"], says["pipeline"])
+        ):
             chosen.discard("voxels")
         if differs := _differences(said, says, chosen):
             raise RunError(

@@ -14,7 +14,19 @@ import nsdflow
 
 __all__ = ["commit", "provenance"]
 
-RECORDED_PACKAGES = ("nsdflow", "torch", "numpy", "scipy", "dask", "distributed", "xarray", "zarr", "nibabel", "isal", "pillow")
+RECORDED_PACKAGES = (
+    "nsdflow",
+    "torch",
+    "numpy",
+    "scipy",
+    "dask",
+    "distributed",
+    "xarray",
+    "zarr",
+    "nibabel",
+    "isal",
+    "pillow",
+)
 
 
 def provenance() -> dict[str, Any]:

@@ -27,7 +27,9 @@ from nsdflow.io.seal import check_seal
 __all__ = ["check_results", "require_own_file"]
 
 #: Codecs of the results that nsdflow and xarray write.
-KNOWN_CODECS: Final = frozenset({"bytes", "vlen-utf8", "zstd", "blosc", "gzip", "crc32c", "transpose", "sharding_indexed"})
+KNOWN_CODECS: Final = frozenset(
+    {"bytes", "vlen-utf8", "zstd", "blosc", "gzip", "crc32c", "transpose", "sharding_indexed"}
+)
 #: Largest chunk of an array of numbers, and largest chunk of texts, after decompression.
 DECODED_CHUNK_BYTES: Final = 1 << 30
 TEXT_CHUNK_BYTES: Final = 256 << 20

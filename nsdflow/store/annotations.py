@@ -74,7 +74,11 @@ def write_annotations(root: str, annotations: xr.Dataset, attributes: Mapping[st
             texts = [str(text).encode() for text in variable.values.ravel()]
             ends = np.cumsum([len(text) for text in texts], dtype=np.int64).reshape(variable.shape)
             stored["caption_end"] = (variable.dims, ends, {"long_name": "end of the caption among the bytes"})
-            stored["caption_text"] = ("character", np.frombuffer(b"".join(texts), np.uint8), {"long_name": "UTF-8 bytes"})
+            stored["caption_text"] = (
+                "character",
+                np.frombuffer(b"".join(texts), np.uint8),
+                {"long_name": "UTF-8 bytes"},
+            )
         elif name != MASKS:
             stored[name] = (variable.dims, variable.values, variable.attrs)
     masks = annotations[MASKS].values if MASKS in annotations else np.empty(0, np.uint8)
@@ -94,7 +98,9 @@ def read_annotations(url: str) -> xr.Dataset:
         texts = _captions(table["caption_text"].values, table["caption_end"].values)
         table = table.drop_vars(["caption_text", "caption_end"]).assign({CAPTIONS: (("image", "caption"), texts)})
     identifying = [name for name in ("nsd_id", "category_id") if name in table]
-    table = table.assign_coords({name: (CATEGORY_VARIABLES[name], texts) for name, texts in names.items()}).set_coords(identifying)
+    table = table.assign_coords({name: (CATEGORY_VARIABLES[name], texts) for name, texts in names.items()}).set_coords(
+        identifying
+    )
     return index_images(table)
 
 

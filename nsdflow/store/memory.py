@@ -33,7 +33,9 @@ def fresh_array(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     if size < HUGE_PAGE_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.empty(tuple(shape), kind)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    memory = mmap.mmap(-1, -(-size // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES, flags=flags)  # only whole ones are aligned to them
+    memory = mmap.mmap(
+        -1, -(-size // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES, flags=flags
+    )  # only whole ones are aligned to them
     with suppress(OSError):  # a kernel without them
         memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, kind, count).reshape(tuple(shape))

@@ -188,8 +188,8 @@ class Store:
         Returns
         -------
         xr.DataArray
-            (trial, voxel) float32 with the coordinates of both, which are read when they are first used, and an index of
-            (session, trial_in_session).
+            (trial, voxel) float32 with the coordinates of both, which are read when they are first used, and an index
+            of (session, trial_in_session).
 
         Raises
         ------

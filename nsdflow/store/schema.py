@@ -124,6 +124,7 @@ COORDINATES: Final[Mapping[str, Coordinate]] = {
     "roi": Coordinate(VOXEL, "int16", "visual area: prf-visualrois over Kastner2015; -1 is not cortex, 0 in none"),
 }
 
+
 def count_coordinates(*dims: str) -> int:
     """Number of known coordinates that a group with some dimensions can have, for its file budget.
 

@@ -3,9 +3,9 @@
 A shard is one file: inner chunks one after the other, each followed by its CRC-32C, then an index of (offset, bytes)
 for each, then the index's CRC-32C (Zarr v3, ``sharding_indexed`` with ``crc32c``). A session is a whole row of shards,
 so its task streams chunks into files that no other task ever touches, and a query fetches the byte ranges of just the
-chunks it needs. zarr-python reads the same files: a whole query takes 1.6 times as long with it, and 1.26 times with the
-codec pipeline of ``zarrs`` (``benchmarks/query.py``), which is chosen for the whole process and not per array. Above 1.2
-times this module is worth its lines; everything else goes through zarr, and the tests compare the two.
+chunks it needs. zarr-python reads the same files: a whole query takes 1.6 times as long with it, and 1.26 times with
+the codec pipeline of ``zarrs`` (``benchmarks/query.py``), which is chosen for the whole process and not per array.
+Above 1.2 times this module is worth its lines; everything else goes through zarr, and the tests compare the two.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ def read_truth(folder: str | Path, subject: str | int, space: str = DEFAULT_SPAC
         upward), ``depth``, ``ncsnr`` (of the best betas; NaN where a voxel has no data), ``noise_ceiling`` (single
         trials, as a correlation: ``sqrt(ncsnr^2 / (ncsnr^2 + 1))``), ``bias``; ``weights`` (voxel, feature) with
         coordinate ``level``; ``category_weights`` (voxel, category), of the shares of the image that categories cover,
-        zero outside the areas of the localizer; ``signal`` (image, voxel), the noiseless responses, mapped from disk, with coordinate
-        ``nsd_id`` in the order of the subject's own list (``subject_image``).
+        zero outside the areas of the localizer; ``signal`` (image, voxel), the noiseless responses, mapped from
+        disk, with coordinate ``nsd_id`` in the order of the subject's own list (``subject_image``).
 
     Raises
     ------

@@ -258,7 +258,10 @@ def test_variables_in_a_local_directory_are_filled_in_on_the_node(tmp_path, monk
 
 def test_htcondor_refuses_a_path_that_its_submit_files_cannot_hold(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/my envs/$(x)/python")
-    with settings(f"jobqueue: {{htcondor: {{{COMPLETE}, disk: 1GB}}}}"), pytest.raises(PlanError, match="submit files of htcondor"):
+    with (
+        settings(f"jobqueue: {{htcondor: {{{COMPLETE}, disk: 1GB}}}}"),
+        pytest.raises(PlanError, match="submit files of htcondor"),
+    ):
         read_pools("htcondor", Demand())
 
 

@@ -48,7 +48,7 @@ def demo_folder(small_nsd: Path, small_store: str, tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="session")
 def published_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with published files, ``nsd.zarr`` with the voxels of GNet8j, and ``areas.zarr`` with those of GNet8r."""
+    """Published files, ``nsd.zarr`` with the voxels of GNet8j, and ``areas.zarr`` with those of GNet8r."""
     folder = tmp_path_factory.mktemp("published")
     for file, store in (("gnet8j_model_params.pt", "nsd.zarr"), ("gnet8r_model_params.pt", "areas.zarr")):
         shutil.copy(GOLDEN / file, folder / file)

@@ -34,9 +34,7 @@ FOLDERS = {"adopt.md": "published_folder"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_page(
-    page: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_page(page: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: Path = request.getfixturevalue(FOLDERS.get(page.name, "demo_folder"))
     folder = tmp_path / "page"
     # the large files are links, into which no page writes; runs change
@@ -100,7 +98,8 @@ def test_an_output_that_is_missing_or_wrong_is_found_and_written(shown: str, tmp
     run_page(page, write=True)
     run_page(page)
     assert page.read_text() == (
-        "# Page\n\n```python\nx = 1\nx + 2\n```\n```text\n3\n```\n\n```bash\necho four\n```\n```text\nfour\n```\n\nEnd.\n"
+        "# Page\n\n```python\nx = 1\nx + 2\n```\n```text\n3\n```\n\n"
+        "```bash\necho four\n```\n```text\nfour\n```\n\nEnd.\n"
     )
 
 

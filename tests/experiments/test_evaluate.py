@@ -59,9 +59,7 @@ def scores(source: Path, store: Store, tmp_path_factory: pytest.TempPathFactory)
     folder = str(tmp_path_factory.mktemp("runs") / "evaluate")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "load_predictor", lambda run, subject: predictor)
-        job = EvaluateJob(
-            load_pipeline("evaluate"), store.url, folder, folder, "subj01", ("synthetic", "imagery")
-        )
+        job = EvaluateJob(load_pipeline("evaluate"), store.url, folder, folder, "subj01", ("synthetic", "imagery"))
         evaluate_subject(job)
     return open_parts(folder, ["subj01"])["subj01"]["subj01"].to_dataset().load()
 

@@ -20,7 +20,7 @@ from nsdflow.ingestion.plan import plan_ingest
 from nsdflow.store import Store
 
 FOLDER = "nsddata_betas/ppdata/subj01/func1pt8mm"
-RUNS = "visA attA imgA_1 visB attB imgB_1 visC attC imgC_1 imgA_2 imgB_2 imgC_2".split()
+RUNS = ["visA", "attA", "imgA_1", "visB", "attB", "imgB_1", "visC", "attC", "imgC_1", "imgA_2", "imgB_2", "imgC_2"]
 
 
 def raw_betas(source: Path, store: Store, experiment: str) -> np.ndarray:
@@ -229,7 +229,12 @@ def _no_column(source: Path) -> None:
         ("imagery", _other_cue, SourceError, r"CUE is 'Q', which is no target of set B \(W, K, B, C, D, T, or 1 to 6"),
         ("imagery", _short_table, SourceError, "717 trials where the betas of subj01 in NSD-imagery have 720"),
         ("imagery", _no_column, SourceError, "imagery_subj01_visC.tsv: no column CONDITION"),
-        ("imaging", lambda source: None, SelectionError, "unknown sister experiment 'imaging'; available: synthetic, imagery"),
+        (
+            "imaging",
+            lambda source: None,
+            SelectionError,
+            "unknown sister experiment 'imaging'; available: synthetic, imagery",
+        ),
     ],
 )
 def test_bad_sources(own_source: Path, tmp_path: Path, experiment: str, damage, error, says: str) -> None:

@@ -15,7 +15,7 @@ from nsdflow.synthetic.spec import SISTERS
 def test_published_numbers() -> None:
     assert sum(CLASS_SIZES.values()) == 284
     assert [run.name for run in RUNS] == (
-        "visA attA imgA_1 visB attB imgB_1 visC attC imgC_1 imgA_2 imgB_2 imgC_2".split()
+        ["visA", "attA", "imgA_1", "visB", "attB", "imgB_1", "visC", "attC", "imgC_1", "imgA_2", "imgB_2", "imgC_2"]
     )
     first = np.cumsum([0, *(48 * run.betas for run in RUNS)]).tolist()
     assert first == [0, 48, 144, 192, 240, 336, 384, 432, 528, 576, 624, 672, 720]

@@ -41,7 +41,9 @@ def test_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("version", "named"), [({}, "an earlier version"), ({"version": 99}, "version 99")])
 def test_another_version_is_refused_in_one_line(tmp_path: Path, version: dict[str, int], named: str) -> None:
     save_state(tmp_path / "c.pt", {"fingerprint": {"seed": 1}, **version})
-    with pytest.raises(RunError, match=f"checkpoint of {named}, .* reads version {CHECKPOINT_VERSION}; .*delete") as refused:
+    with pytest.raises(
+        RunError, match=f"checkpoint of {named}, .* reads version {CHECKPOINT_VERSION}; .*delete"
+    ) as refused:
         load_checkpoint(tmp_path / "c.pt")
     assert "\n" not in str(refused.value)
 

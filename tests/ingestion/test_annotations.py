@@ -25,7 +25,11 @@ from nsdflow.synthetic.published.coco import annotating
 from nsdflow.synthetic.truth import read_spec
 
 #: As the store was made.
-SETTINGS: dict[str, Any] = {"voxels": "brain", "image_size": 32, "layout": Layout(chunk_voxels=256, shard_voxels=1024, shard_images=20)}
+SETTINGS: dict[str, Any] = {
+    "voxels": "brain",
+    "image_size": 32,
+    "layout": Layout(chunk_voxels=256, shard_voxels=1024, shard_images=20),
+}
 NAMES = [category.name for category in CATEGORIES]
 
 
@@ -80,7 +84,7 @@ def test_a_store_in_a_bucket_gets_the_same(store: str, source: Path, coco: Path)
 def test_one_line_before_anything_is_read(store: str, source: Path, coco: Path, tmp_path: Path) -> None:
     line = plan_annotations(open_source(source), coco).describe()
     assert line.startswith("annotations: 8 files of COCO (")
-    with pytest.raises(MissingDataError, match="none of instances_train2017.json, .*name their folder"):
+    with pytest.raises(MissingDataError, match=r"none of instances_train2017\.json, .*name their folder"):
         plan_annotations(open_source(source), tmp_path)
     arguments = ["ingest", "--source", str(source), "--store", str(tmp_path / "new.zarr"), "--dry-run"]
     shown = CliRunner().invoke(app, [*arguments, "--annotations", str(coco)])
@@ -97,5 +101,5 @@ def test_one_line_before_anything_is_read(store: str, source: Path, coco: Path, 
 def test_a_folder_without_crops(own_source: Path, coco: Path) -> None:
     (own_source / "nsddata/experiments/nsd/nsd_stim_info_merged.csv").unlink()
     assert read_stimulus_info(open_source(own_source)) is None
-    with pytest.raises(MissingDataError, match="no nsd_stim_info_merged.csv, which has the crop of every image"):
+    with pytest.raises(MissingDataError, match=r"no nsd_stim_info_merged\.csv, which has the crop of every image"):
         plan_annotations(open_source(own_source), coco)

@@ -117,7 +117,9 @@ def test_broken_files(own_source, plan, client, tmp_path: Path, file: str, spoil
 
 def test_a_target_that_exists(source, plan, tmp_path: Path) -> None:
     (tmp_path / "nsd.zarr").mkdir()
-    with pytest.raises(StoreError, match="exists and is not a store that ingest made; remove it, or choose another store"):
+    with pytest.raises(
+        StoreError, match="exists and is not a store that ingest made; remove it, or choose another store"
+    ):
         plan(source, tmp_path / "nsd.zarr")
 
 

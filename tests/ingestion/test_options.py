@@ -14,7 +14,7 @@ import typer
 from nsdflow.cli import data
 from nsdflow.config.storage import Layout
 from nsdflow.errors import ConfigError, MissingDataError, SelectionError
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import ingest
 from nsdflow.ingestion.settings import GROWING, IngestSettings, differences, settings_of
 from nsdflow.names import number_ranges, parse_sessions
 

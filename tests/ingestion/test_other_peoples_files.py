@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
 from pathlib import Path
 
 import h5py
@@ -121,7 +120,9 @@ def test_an_atlas_with_the_name_of_a_coordinate(own_source, plan, client, tmp_pa
     planned = plan(own_source, tmp_path / "nsd.zarr", **SETTINGS)
     lines = planned.manifest["left_out"]
     for says, names in left_out.items():
-        assert [sum(says in line and f"/{name}.nii.gz:" in line for line in lines) for name in names] == [1] * len(names)
+        assert [sum(says in line and f"/{name}.nii.gz:" in line for line in lines) for name in names] == [1] * len(
+            names
+        )
     voxels = ingest(planned, client).voxels(1)
     assert voxels["ncsnr"].dtype == np.float32
     assert 0 < float(voxels["ncsnr"].max()) < 5

@@ -197,7 +197,9 @@ def test_one_line_for(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="annotations of category 3, which no file names"):
         table_of(tmp_path)
     write(tmp_path, "instances", [{"category_id": 1, "segmentation": rectangle(20, 10, 40, 30)}])
-    with pytest.raises(SourceError, match=r"instances_train2017.json: photograph 111 .* would be 60 x 40, not a square"):
+    with pytest.raises(
+        SourceError, match=r"instances_train2017.json: photograph 111 .* would be 60 x 40, not a square"
+    ):
         table_of(tmp_path, CroppedImage(7, 111, "train2017", (0, 0, 0, 0)))
     write(tmp_path, "instances", [{"category_id": 1, "segmentation": {"counts": "11", "size": [1, 2]}}])
     with pytest.raises(SourceError, match=r"instances_train2017.json: run-length code of 2 pixels"):

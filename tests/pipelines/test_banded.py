@@ -76,7 +76,7 @@ def test_numbers_of_himalaya_called_directly(
         alphas=torch.from_numpy(np.geomspace(1.0, 1e4, 4)).float(), cv=folds,
         return_weights="dual", random_state=0, progress_bar=False,
     )  # fmt: skip
-    # a fold's error is a mean over its images, or over its trials: where two weightings are equally good, they may differ
+    # a fold's error is a mean over images, or over trials: where two weightings are equally good, they may differ
     same = np.isclose(found["delta"], deltas, rtol=1e-3, atol=1e-3).all(0)
     assert same.all() if averaged else same.mean() > 0.9
     parts = np.stack([cross @ dual.numpy() * np.exp(d) for cross, d in zip(crosses, deltas.numpy(), strict=True)])

@@ -16,8 +16,8 @@ from torch import nn
 import nsdflow
 from nsdflow.errors import ConfigError, NsdflowError, RunError
 from nsdflow.models.networks import open_network
-from nsdflow.pipelines.features import tasks
 from nsdflow.models.networks.reduce import fit_pca, reduce_output, sparse_random
+from nsdflow.pipelines.features import tasks
 from nsdflow.pipelines.features.source import open_features, write_features
 from nsdflow.runs.folder import RunFolder
 

@@ -95,7 +95,7 @@ def test_trials_of_an_image_can_be_averaged(small_store: str, tmp_path: Path, th
     first = [trials[0] for trials in rows]
     ids, validates = lazy["nsd_id"].values[first], shared[first]
     known = np.unique(ids[~validates])
-    levels = extract_levels(GaborPyramid(), nsdflow.open_store(small_store).images(known).values)
+    levels = extract_levels(open_network("gabor_low"), nsdflow.open_store(small_store).images(known).values)
     result = fit(
         levels.maps,
         torch.from_numpy(np.searchsorted(known, ids[~validates])),

@@ -22,9 +22,7 @@ def test_planted_fields_come_back(tmp_path: Path, threads_client: Client) -> Non
     nsd = write_nsd(tmp_path / "nsd", SyntheticSpec.demo())
     plan = plan_ingest(str(nsd), store, voxels=profile.voxels, image_size=profile.image_size, layout=profile.layout)
     ingest(plan, threads_client)
-    tree = nsdflow.run(
-        "gabor_fwrf", store=store, runs=str(tmp_path / "runs"), client=threads_client, **demo_settings()
-    )
+    tree = nsdflow.run("gabor_fwrf", store=store, runs=str(tmp_path / "runs"), client=threads_client, **demo_settings())
     assert set(tree.children) == {"subj01", "subj02"}
     for subject, found in tree.children.items():
         results = found.to_dataset()

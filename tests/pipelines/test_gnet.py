@@ -29,6 +29,7 @@ from nsdflow.pipelines.run import resolve
 from nsdflow.report import write_report
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.tensors import load_tensors
+from tests.interrupts import pretend_interrupt
 from tests.same_run import assert_same_run
 
 SMALL: Mapping[str, Any] = {
@@ -38,7 +39,6 @@ SMALL: Mapping[str, Any] = {
     "bootstrap": 8,
     "train": {"epochs": 2, "batch_size": 40},
 }
-from tests.interrupts import pretend_interrupt
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from nsdflow.config import PipelineBase
-from nsdflow.errors import SelectionError
 from nsdflow.pipelines.kinds import KINDS, Kind
 from nsdflow.pipelines.load import load_pipeline, pipeline_names
 

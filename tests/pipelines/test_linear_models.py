@@ -18,7 +18,7 @@ from nsdflow.pipelines.predict.predictors import load_predictor
 from nsdflow.runs.folder import RunFolder
 from tests.alone import predict_alone
 
-OWN = '''
+OWN = """
 from torch import nn
 
 from nsdflow.models.networks.network import Preprocessing
@@ -28,7 +28,7 @@ def build():
     network = nn.Sequential(nn.Conv2d(3, 4, 9, stride=8), nn.Tanh(), nn.Conv2d(4, 6, 3))
     network.preprocessing = Preprocessing(size=60, interpolation="bilinear")
     return network
-'''
+"""
 FEATURES: dict[str, Any] = {
     "features": "nsdflow_own_network:build", "feature_weights": "random", "layers": ["0", "2"], "spatial": "grid(3)",
     "seed": 3, "images_per_task": 200,
@@ -38,9 +38,7 @@ BLOCKS: dict[str, Any] = {"images_per_task": 40, "batch_size": 20, "subjects": [
 
 
 @pytest.fixture(scope="module")
-def folder(
-    small_store: str, tmp_path_factory: pytest.TempPathFactory, threads_client: Client
-) -> Path:
+def folder(small_store: str, tmp_path_factory: pytest.TempPathFactory, threads_client: Client) -> Path:
     """Runs ``features`` and ``pca`` of a network in a module of one's own, ``ridge`` and ``banded`` on them."""
     folder = tmp_path_factory.mktemp("linear")
     (folder / "nsdflow_own_network.py").write_text(OWN)

@@ -83,7 +83,11 @@ def short_paper(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_the_paper_in_short(
-    tiny_store: str, short_paper: dict[str, Any], tmp_path: Path, threads_client: Client, monkeypatch: pytest.MonkeyPatch
+    tiny_store: str,
+    short_paper: dict[str, Any],
+    tmp_path: Path,
+    threads_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("flush_file", "flush_folder"):  # what survives a power cut is not tested here
         monkeypatch.setattr(flush, name, lambda *_: None)

@@ -14,7 +14,7 @@ from torch import nn
 
 import nsdflow
 from nsdflow.errors import NsdflowError, RunError
-from nsdflow.fit.ridge import RidgeProblem, LambdaSelection, fit
+from nsdflow.fit.ridge import LambdaSelection, RidgeProblem, fit
 from nsdflow.fit.split import image_holdout
 from nsdflow.pipelines.common.data import zscore_on
 from nsdflow.pipelines.ridge import tasks
@@ -228,7 +228,9 @@ def test_a_planted_category_is_found_by_its_weight(
     def planted(config: Any, store: Any, subject: str, design: Any, voxels: slice) -> Any:
         """Responses that rise by 1 for a dog."""
         block = plain(config, store, subject, design, voxels)
-        block.Y[:] = torch.tensor([float(shown[place[int(design.images[image])], 1]) for image in design.observations.image])[:, None]
+        block.Y[:] = torch.tensor(
+            [float(shown[place[int(design.images[image])], 1]) for image in design.observations.image]
+        )[:, None]
         return block
 
     monkeypatch.setattr(tasks, "read_block", planted)

@@ -63,7 +63,9 @@ def test_planted_preferences_are_found_again(source: Path, results: xr.Dataset) 
     assert (results["preferred_category"].values[driven] == best[driven]).mean() > 0.8
 
 
-def test_weights_without_a_penalty_are_ordinary_least_squares(store: str, tmp_path: Path, threads_client: Client) -> None:
+def test_weights_without_a_penalty_are_ordinary_least_squares(
+    store: str, tmp_path: Path, threads_client: Client
+) -> None:
     settings = SMALL | {"lambda_min": 1e-2, "lambda_max": 1e-2, "lambdas": 1, "rois": ["V1"], "space": "categories"}
     where = {"store": store, "runs": str(tmp_path), "client": threads_client}
     run = nsdflow.run("semantic", protocol="published", **where, **settings)["subj01"].to_dataset()

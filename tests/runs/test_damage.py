@@ -57,12 +57,12 @@ def test_every_flipped_bit_of_the_metadata_is_noticed(finished, tmp_path):
     data = root.read_bytes()
     for _ in range(60):
         flip(root, draw.randrange(len(data)))
+        told = ""
         try:
             assert nsdflow.open_run(tmp_path / "run").load().identical(whole), "other values, in silence"
-        except MissingDataError as error:
-            assert "consolidated" in str(error) or "no results" in str(error)
-        except RunError as error:
-            assert "\n" not in str(error)
+        except (MissingDataError, RunError) as error:
+            told = str(error)
+        assert "\n" not in told
         root.write_bytes(data)
 
 

@@ -14,8 +14,8 @@ import pytest
 import xarray as xr
 
 from nsdflow.config.storage import Layout
-from nsdflow.store import Store, open_store
 from nsdflow.nsd.annotations import encode_rle
+from nsdflow.store import Store, open_store
 from nsdflow.store.annotations import write_annotations
 from nsdflow.store.build import create_stimuli, create_subject, publish, workspace_of
 from nsdflow.store.schema import cut_images, cut_subject

@@ -40,7 +40,9 @@ OPERATIONS = {
     "merge": lambda r: xr.merge([r.rename("a"), (r + 1).rename("b")]),
     "sort": lambda r: r.sortby("ncsnr"),
     "swap": lambda r: r.swap_dims(voxel="flat_index").sel(flat_index=r.flat_index.values[2]),
-    "index": lambda r: r.reset_index(["session", "trial_in_session"]).set_xindex("nsd_id").sel(nsd_id=r.nsd_id.values[0]),
+    "index": lambda r: (
+        r.reset_index(["session", "trial_in_session"]).set_xindex("nsd_id").sel(nsd_id=r.nsd_id.values[0])
+    ),
     "stack": lambda r: r.reset_index(["session", "trial_in_session"]).isel(trial=[0]).squeeze("trial"),
     "apply": lambda r: xr.apply_ufunc(lambda a, b: a * b, r, r.ncsnr, dask="parallelized", output_dtypes=[np.float32]),
     "chunk": lambda r: r.chunk(voxel=3),
@@ -108,9 +110,9 @@ def test_what_a_query_does_not_use_is_not_read(store, tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "nsd.zarr/subj01" / name)
     values = open_store(str(tmp_path / "nsd.zarr")).responses(1, roi="V1").compute(scheduler="synchronous")
     np.testing.assert_array_equal(values, store.responses(1, roi="V1").compute(scheduler="synchronous"))
-    with pytest.raises(StoreError, match="ncsnr.*missing"):
+    with pytest.raises(StoreError, match=r"ncsnr.*missing"):
         _ = values["ncsnr"].values
-    with pytest.raises(StoreError, match="run.*missing"):
+    with pytest.raises(StoreError, match=r"run.*missing"):
         _ = values.groupby("run").mean()
 
 

@@ -177,8 +177,11 @@ class Life(RuleBasedStateMachine):
             changed[where] ^= data.draw(st.integers(1, 255))
             path.write_bytes(changed if how == "byte" else content[:where])
         with pytest.raises(StoreError, match=r"damaged|missing"):
-            everything = open_store(str(self.folder / "nsd.zarr")).responses(1)
-            pickle.loads(pickle.dumps(everything.compute(scheduler="synchronous")))  # a pickle holds all coordinates
+            self._read_everything()
+
+    def _read_everything(self) -> None:
+        everything = open_store(str(self.folder / "nsd.zarr")).responses(1)
+        pickle.loads(pickle.dumps(everything.compute(scheduler="synchronous")))  # a pickle holds all coordinates
 
     @precondition(lambda self: self.damage is not None)
     @rule()

@@ -80,7 +80,7 @@ ANNOTATION_SPACES: Final[Mapping[str, AnnotationSpace]] = {
             "area", "share of the image that the category covers", "area",
             _per_category(lambda table: table["area"].values),
         ),
-        AnnotationSpace("supercategories", "1 if the image shows the supercategory", "supercategory", _by_supercategory),
+        AnnotationSpace("supercategories", "1 if one of its categories is seen", "supercategory", _by_supercategory),
         AnnotationSpace("captions", "share of the image's captions that use the word", "captions", _words),
     )
 }  # fmt: skip

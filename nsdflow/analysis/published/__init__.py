@@ -1,8 +1,8 @@
 """Numbers of the paper and its notebooks, and comparisons of runs with them.
 
 St-Yves, Allen, Wu, Kay and Naselaris (2023), Nature Communications 14, 3329. :data:`NUMBERS` holds every number that
-the notebooks print, :func:`source_table` the three tables published with the paper, :func:`beside_published` compares the
-results of a run with them, and :func:`page` writes all of it as a page of documentation.
+the notebooks print, :func:`source_table` the three tables published with the paper, :func:`beside_published` compares
+the results of a run with them, and :func:`page` writes all of it as a page of documentation.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ for number in published.find("median_accuracy", model="gnet8j", subject="subj01"
     print(number.value, number.unit, number.source)
 ```
 
-`nsdflow compare RUN --published` and a section of each report compare a run on the real NSD with these numbers, with the
-difference in units of its standard error. On synthetic data they say that the comparison means nothing.
+`nsdflow compare RUN --published` and a section of each report compare a run on the real NSD with these numbers, with
+the difference in units of its standard error. On synthetic data they say that the comparison means nothing.
 
 `nsdflow check SOURCE --parity` compares a copy of NSD with them before anything is computed: the voxels of every set
 and ROI, trials, and input means of a sample of the images. With a store that holds the whole lists

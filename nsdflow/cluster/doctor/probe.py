@@ -21,7 +21,17 @@ from nsdflow.cluster.deadline import deadline
 __all__ = ["COMPARED_PACKAGES", "environment", "interface_of", "open_to_others", "probe"]
 
 #: Packages whose versions must agree between driver and workers, for messages and for results.
-COMPARED_PACKAGES: Final = ("nsdflow", "dask", "distributed", "msgpack", "cloudpickle", "numpy", "torch", "xarray", "zarr")
+COMPARED_PACKAGES: Final = (
+    "nsdflow",
+    "dask",
+    "distributed",
+    "msgpack",
+    "cloudpickle",
+    "numpy",
+    "torch",
+    "xarray",
+    "zarr",
+)
 
 
 def environment() -> dict[str, str]:

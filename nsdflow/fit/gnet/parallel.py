@@ -29,7 +29,7 @@ Backend = Literal["gloo", "nccl"]
 
 
 class RankLost(RunError):
-    """A process of the training exited or did not join. The others can join again and continue from their checkpoint."""
+    """A process of the training exited or did not join. The others can join again from their checkpoint."""
 
 
 @dataclass

@@ -142,8 +142,8 @@ def train(
     checkpoint : str or pathlib.Path, optional
         File that stores the full state after every epoch. A training resumes from this file if it exists.
     should_stop : callable
-        Called before every epoch and every two seconds between batches (every 20 batches in several processes). If it returns
-        True, training returns with status "stopped". The next call repeats the unfinished epoch.
+        Called before every epoch and every two seconds between batches (every 20 batches in several processes). If it
+        returns True, training returns with status "stopped". The next call repeats the unfinished epoch.
     on_epoch : callable
         Called with each new record of the history, plus ``epochs`` (the total number) and ``best_epoch``.
     on_batch : callable

@@ -84,7 +84,9 @@ def create_images(job: ImageJob) -> dict[str, Any]:
         "resize": "PIL bilinear, antialiased, on uint8",
         "list_length": design.subjectim.shape[1],
     }
-    create_stimuli(job.built, xr.Dataset(coords=table), size=job.settings.image_size, cut=job.cut, attributes=attributes)
+    create_stimuli(
+        job.built, xr.Dataset(coords=table), size=job.settings.image_size, cut=job.cut, attributes=attributes
+    )
     return {"images": len(ids)}
 
 

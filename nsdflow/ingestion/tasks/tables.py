@@ -51,8 +51,8 @@ def create_subject_group(job: TableJob) -> dict[str, Any]:
     trials = trial_table(source, subject.subject, subject.sessions)
     if voxels.sizes["voxel"] != subject.voxel_count:
         raise SourceError(
-            f"{subject.subject}: {voxels.sizes['voxel']} voxels in {subject.settings.voxels} where {subject.voxel_count} were "
-            "planned; the source changed, run the same command again"
+            f"{subject.subject}: {voxels.sizes['voxel']} voxels in {subject.settings.voxels} where "
+            f"{subject.voxel_count} were planned; the source changed, run the same command again"
         )
     create_subject(
         subject.built,

@@ -113,4 +113,6 @@ def open_own(name: str, weights: str | None, seed: int, layers: Sequence[str] | 
     preprocessing = getattr(module, "preprocessing", IMAGENET)
     own_layers = layers or getattr(module, "layers", None)
     own_layers = own_layers if isinstance(own_layers, list | tuple) else None
-    return hooked(name, module, own_layers, preprocessing, weights=weights or "its own", version=f"torch {torch.__version__}")
+    return hooked(
+        name, module, own_layers, preprocessing, weights=weights or "its own", version=f"torch {torch.__version__}"
+    )

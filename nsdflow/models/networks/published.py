@@ -14,14 +14,10 @@ from nsdflow.models.networks.gabor import PUBLISHED_FREQUENCIES, GaborPyramid
 from nsdflow.models.networks.network import Network, seeded
 from nsdflow.models.networks.weights import ALEXNET_SHAPES, ALEXNET_URL, load_alexnet_weights
 
-<<<<<<< HEAD
-__all__ = ["alexnet_of", "open_alexnet", "open_gabor", "random_alexnet_weights"]
-=======
-__all__ = ["open_alexnet", "open_gabor", "open_gabor_low", "random_alexnet_weights"]
+__all__ = ["alexnet_of", "open_alexnet", "open_gabor", "open_gabor_low", "random_alexnet_weights"]
 
 #: How many of the published spatial frequencies, from the lowest, images of some 64 pixels hold: up to 23 cycles.
 LOW_FREQUENCIES: Final = 8
->>>>>>> f89696d (perf: the demo takes a quarter of its processor time; pages show outputs)
 
 
 def open_alexnet(

@@ -6,14 +6,15 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nsdflow.models.networks.network import Network
+if TYPE_CHECKING:
+    from nsdflow.models.networks.network import Network
 
 __all__ = ["FeatureRows", "Projection", "feature_count", "fit_pca", "make_projection", "reduce_output", "sparse_random"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,11 @@ from torch import Tensor
 from nsdflow.errors import RunError
 from nsdflow.models.networks import open_network
 from nsdflow.models.networks.libraries import rebuild_transformers
-from nsdflow.models.networks.network import Network
 from nsdflow.models.networks.published import alexnet_of
 from nsdflow.models.networks.weights import ALEXNET_SHAPES
+
+if TYPE_CHECKING:
+    from nsdflow.models.networks.network import Network
 
 __all__ = ["pack_network", "unpack_network"]
 

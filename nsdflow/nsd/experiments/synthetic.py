@@ -52,7 +52,8 @@ def as_seen(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     There the screen's luminance was the square of a pixel's value; here it was proportional to it.
 
-    >>> as_seen(np.full((1, 2, 4, 3), 64, np.uint8)).shape, int(as_seen(np.full((1, 2, 4, 3), 64, np.uint8))[0, 0, 0, 0])
+    >>> seen = as_seen(np.full((1, 2, 4, 3), 64, np.uint8))
+    >>> seen.shape, int(seen[0, 0, 0, 0])
     ((1, 2, 2, 3), 128)
     """
     side = min(images.shape[1:3])

@@ -1,4 +1,4 @@
-"""Tables of label numbers and names of atlases (``.mgz.ctab``): NSD's own two columns, or FreeSurfer's colour tables."""
+"""Label numbers and names of atlases (``.mgz.ctab``): NSD's own two columns, or FreeSurfer's colour tables."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import numpy as np
 from nsdflow.errors import SelectionError, SourceError, one_of
 from nsdflow.nsd.spaces.grids import GRIDS, LAYERS, Grid, affine_of, functional_offset, grid_named
 from nsdflow.nsd.spaces.sampling import KERNELS, Points, valid_points
-from nsdflow.nsd.spaces.steps import Flip, Gather, Missing, Resample, Sample, Splat, MappingStep, vote
+from nsdflow.nsd.spaces.steps import Flip, Gather, MappingStep, Missing, Resample, Sample, Splat, vote
 from nsdflow.nsd.spaces.transforms import (
     HEMISPHERES,
     Shape,

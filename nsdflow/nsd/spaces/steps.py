@@ -14,7 +14,7 @@ from nsdflow.nsd.spaces.splatting import splat
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Flip", "Gather", "Missing", "Resample", "Sample", "Splat", "MappingStep", "vote"]
+__all__ = ["Flip", "Gather", "MappingStep", "Missing", "Resample", "Sample", "Splat", "vote"]
 
 Shape = tuple[int, int, int]
 #: What a missing voxel does to its neighbours.

@@ -12,16 +12,44 @@ from nsdflow.nsd.voxels.maps import MAPS
 
 __all__ = ["RESERVED", "atlas_trouble"]
 
-#: Names of dimensions, coordinates, arrays and files of a store, and of variables of results, which have its coordinates.
+#: Names of dimensions, coordinates, arrays and files of a store, and of variables of results, which share coordinates.
 RESERVED: Final = frozenset(
     {
         *("trial", "voxel", "image", "channel", "y", "x", "category", "caption", "instance", "edge"),
         *("session", "run", "trial_in_session", "nsd_id", "subject_image", "repetition", "shared", "coco_id"),
         *("listed_by", "flat_index", "i", "j", "k", "hemisphere", "ncsnr", "roi", *MAPS),
         *(name.lower() for name, _, _ in BEHAVIOUR),
-        *("betas", "beta_mean", "beta_std", "valid", "saturated", "images", "responses", "predictions", "zarr.json", "c"),
-        *("accuracy", "accuracy_std", "accuracy_shuffled", "noise_ceiling", "bias", "weights", "rf", "parameter", "lambda"),
-        *("holdout_loss", "holdout_accuracy", "max_holdout_accuracy", "subject_holdout_accuracy", "layer", "best_layer"),
+        *(
+            "betas",
+            "beta_mean",
+            "beta_std",
+            "valid",
+            "saturated",
+            "images",
+            "responses",
+            "predictions",
+            "zarr.json",
+            "c",
+        ),
+        *(
+            "accuracy",
+            "accuracy_std",
+            "accuracy_shuffled",
+            "noise_ceiling",
+            "bias",
+            "weights",
+            "rf",
+            "parameter",
+            "lambda",
+        ),
+        *(
+            "holdout_loss",
+            "holdout_accuracy",
+            "max_holdout_accuracy",
+            "subject_holdout_accuracy",
+            "layer",
+            "best_layer",
+        ),
         *("epoch", "subject", "part", "candidate", "delta", "band", "feature", "file", "group", "history", "tuning"),
     }
 )

@@ -103,7 +103,9 @@ def read_ncsnr(source: Source, subject: str, *, space: str, betas: str, shape: S
     return read_map(source, layout.statistic_paths(subject, space, betas, "ncsnr"), space, shape=shape)
 
 
-def read_valid(source: Source, subject: str, session: int | str, *, space: str, shape: Sequence[int] | None = None) -> Volume:
+def read_valid(
+    source: Source, subject: str, session: int | str, *, space: str, shape: Sequence[int] | None = None
+) -> Volume:
     """Whether each voxel has data in every volume of a session, bool."""
     volume = read_volume(source, layout.valid_path(subject, session, space), shape=shape)
     return Volume(volume.values > 0, volume.affine)

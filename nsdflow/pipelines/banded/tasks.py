@@ -26,7 +26,14 @@ from nsdflow.pipelines.common.data import check_voxels
 from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.features.settings import runs_named
 from nsdflow.pipelines.features.source import FeatureTable, open_features
-from nsdflow.pipelines.ridge.coefficients import MODEL_BYTES, LinearModel, TermPlace, keep_model, open_rows_of, open_term
+from nsdflow.pipelines.ridge.coefficients import (
+    MODEL_BYTES,
+    LinearModel,
+    TermPlace,
+    keep_model,
+    open_rows_of,
+    open_term,
+)
 from nsdflow.pipelines.ridge.data import read_block, read_split
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
 from nsdflow.runs import write_results
@@ -35,9 +42,9 @@ from nsdflow.runs.parts import open_parts, write_part
 from nsdflow.store import Store, open_store
 
 __all__ = [
-    "VoxelBlockJob",
     "KernelsJob",
     "PublishBandedJob",
+    "VoxelBlockJob",
     "banded_model",
     "form_kernels",
     "plan_banded",
@@ -240,8 +247,13 @@ def publish_banded(job: PublishBandedJob) -> dict[str, Any]:
     config, folder, opened = job.pipeline, RunFolder(job.folder), open_store(job.store)
     if job.model:
         rows = {name: open_rows_of(name, folder) for name in config.earlier_runs()}
-        models = {subject: banded_model(config, folder, subject, results, opened) for subject, results in groups.items()}
-        terms = [(band.features, layer) for band, (_, layer) in zip(config.bands.values(), models[next(iter(models))].sources)]
+        models = {
+            subject: banded_model(config, folder, subject, results, opened) for subject, results in groups.items()
+        }
+        terms = [
+            (band.features, layer)
+            for band, (_, layer) in zip(config.bands.values(), models[next(iter(models))].sources, strict=True)
+        ]
         keep_model(folder, {name: one for name, one in rows.items() if one is not None}, terms, models)
         networks = {name: folder.sibling(name).record().get("network") for name in rows}
         folder.add_to_record(network=networks)

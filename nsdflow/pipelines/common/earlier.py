@@ -72,7 +72,11 @@ def voxels_of(run: RunFolder, subject: str) -> xr.Dataset:
     """
     results = open_run(run.path)
     if subject not in results.children:
-        raise one_of(f"subject of {run.path}", subject, [name for name, node in results.children.items() if "voxel" in node.sizes])
+        raise one_of(
+            f"subject of {run.path}",
+            subject,
+            [name for name, node in results.children.items() if "voxel" in node.sizes],
+        )
     dataset = results[subject].to_dataset()
     names = [name for name, coordinate in dataset.coords.items() if coordinate.dims == ("voxel",)]
     return dataset[names].load()

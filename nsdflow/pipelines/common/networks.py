@@ -50,6 +50,4 @@ def network_of(config: _NamesNetwork, layers: Sequence[str] | None = None) -> Ne
     """Open the network that a pipeline names, with its weights; all layers by default."""
     from nsdflow.engine.compute import weights_cache  # loads torch, which settings do not need
 
-    return open_network(
-        config.features, config.feature_weights, layers=layers, seed=config.seed, cache=weights_cache()
-    )
+    return open_network(config.features, config.feature_weights, layers=layers, seed=config.seed, cache=weights_cache())

@@ -166,7 +166,9 @@ def _from_run(features: str, folder: RunFolder) -> dict[str, FeatureTable]:
             url = f"{path}/{RESULTS}/{group_of(layer)}/features"
             tables[layer] = FeatureTable(layer, ids, int(shape[1]), _Sharded(url))
     if not tables:
-        raise SourceError(f"{path} is not a run of kind features; name one, a file ({', '.join(READERS)}), or annotations")
+        raise SourceError(
+            f"{path} is not a run of kind features; name one, a file ({', '.join(READERS)}), or annotations"
+        )
     return tables
 
 

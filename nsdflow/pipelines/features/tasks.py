@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import xarray as xr
-import zarr
-from zarr.errors import UnstableSpecificationWarning
 
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
@@ -36,11 +31,9 @@ from nsdflow.runs.results import RESULTS, ResultArray, create_results, has_resul
 from nsdflow.runs.tensors import load_tensors, save_tensors
 from nsdflow.store import Store, open_store
 from nsdflow.store.shards import open_sharded, write_region
-from nsdflow.store.verify import check_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
     from torch import Tensor
 
 __all__ = [

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nsdflow.fit.fwrf.features import CandidateFeatures
-    from nsdflow.models.networks.network import Network
     from nsdflow.pipelines.fwrf.settings import FwrfPipeline
 
 __all__ = [
@@ -125,9 +124,7 @@ def candidate_table(config: FwrfPipeline) -> xr.Dataset:
     """``rf`` (candidate, parameter): x, y and sigma of every candidate, in image widths."""
     grid = candidates_of(config).astype(np.float32)
     attrs = {"long_name": "centre and size of a candidate", "units": "image widths"}
-    return xr.Dataset(
-        {"rf": (("candidate", "parameter"), grid, attrs)}, coords={"parameter": ["x", "y", "sigma"]}
-    )
+    return xr.Dataset({"rf": (("candidate", "parameter"), grid, attrs)}, coords={"parameter": ["x", "y", "sigma"]})
 
 
 def sizes_of(config: FwrfPipeline, image_size: int) -> Sizes:

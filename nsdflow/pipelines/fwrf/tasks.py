@@ -194,9 +194,7 @@ def publish_fwrf(job: PublishFwrfJob) -> dict[str, Any]:
         state |= {f"{subject}.{name}": tensor for name, tensor in {"rf": fields, **values, **channels}.items()}
     save_tensors(folder.url("model.safetensors"), state)
     folder.add_to_record(network=network.identity())
-    return join_parts(
-        PublishPartsJob(job.folder, job.store, job.subjects), {"candidates": candidate_table(config)}
-    )
+    return join_parts(PublishPartsJob(job.folder, job.store, job.subjects), {"candidates": candidate_table(config)})
 
 
 @task("fwrf.create", version=1)

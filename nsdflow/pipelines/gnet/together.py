@@ -131,8 +131,9 @@ def _meet(seat: Seat, answered: set[str], told_to_leave: Callable[[], bool]) -> 
                 return address
             if time.monotonic() > ends:
                 raise RunError(
-                    f"{seat.name}: the other {seat.size - 1} processes did not come within {MEETING_TIMEOUT_S / 3600:.0f} "
-                    "hours; see that as many GPU workers can run at once, or set processes=1"
+                    f"{seat.name}: the other {seat.size - 1} processes did not come within "
+                    f"{MEETING_TIMEOUT_S / 3600:.0f} hours; see that as many GPU workers can run at once, "
+                    "or set processes=1"
                 )
             time.sleep(FOLDER_CHECK_INTERVAL_S)
     finally:

@@ -73,7 +73,9 @@ class Predictor(Protocol):
     ) -> NDArray[np.float32]:
         """Predictions (image, voxel) of images (image, 3, y, x), uint8, for all voxels of the run.
 
-        ``nsd_id`` (image,) are their ids if they are images of NSD; a run on features from a file needs them. Images pass in batches of ``batch_size``. A batch gives the same bits wherever it begins in a longer list.
+        ``nsd_id`` (image,) are their ids if they are images of NSD; a run on features from a
+        file needs them. Images pass in batches of ``batch_size``. A batch gives the same bits wherever it
+        begins in a longer list.
         """
 
 

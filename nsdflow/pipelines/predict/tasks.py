@@ -7,10 +7,6 @@ more than its block.
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-import zarr
-from zarr.errors import UnstableSpecificationWarning
 
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
-from nsdflow.io import flush
-from nsdflow.io.paths import is_local, local_path
 from nsdflow.nsd.pictures import list_pictures, read_pictures
 from nsdflow.pipelines.common.data import listed_images, load_images
 from nsdflow.pipelines.common.earlier import input_subjects, voxels_of
@@ -35,7 +27,6 @@ from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.results import ResultArray, create_results, has_results, publish_results, unpublished
 from nsdflow.store import Store, open_store
 from nsdflow.store.shards import open_sharded, write_region
-from nsdflow.store.verify import check_whole
 
 __all__ = [
     "CreateJob",
@@ -155,7 +146,10 @@ def predict_block(job: PredictJob) -> None:
     config, opened = job.pipeline, open_store(job.store)
     table = _image_table(config, opened, job.subject).isel(image=slice(job.start, job.start + config.images_per_task))
     if "file" in table:
-        ids, pixels = None, read_pictures(Path(config.images), table["file"].values.tolist(), opened.images().sizes["x"])
+        ids, pixels = (
+            None,
+            read_pictures(Path(config.images), table["file"].values.tolist(), opened.images().sizes["x"]),
+        )
     else:
         ids = table["nsd_id"].values
         pixels = load_images(opened, ids)
@@ -163,9 +157,7 @@ def predict_block(job: PredictJob) -> None:
     predictor = load_predictor(RunFolder(job.model), job.subject)
     predictor.check_size(images)
     with torch_threads(config.threads, share=2):
-        values = predictor.to(choose_device(config.device)).predict(
-            images, batch_size=config.batch_size, nsd_id=ids
-        )
+        values = predictor.to(choose_device(config.device)).predict(images, batch_size=config.batch_size, nsd_id=ids)
     write_region(open_sharded(f"{unpublished(job.folder)}/{job.subject}/predictions"), (job.start, 0), values)
 
 

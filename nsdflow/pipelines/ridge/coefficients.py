@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from nsdflow.errors import RunError, SelectionError
@@ -26,14 +25,15 @@ from nsdflow.pipelines.features.settings import FeaturesPipeline, runs_named
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.features.tasks import PROJECTION, open_rows
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
-from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from nsdflow.runs.folder import RunFolder
     from nsdflow.store import Store
 
 __all__ = ["MODEL_BYTES", "LinearModel", "Term", "TermPlace", "keep_model", "open_rows_of", "open_term"]
@@ -217,7 +217,10 @@ def open_table(features: str, layer: str | None, folder: RunFolder, store: Store
 
 
 def keep_model(
-    folder: RunFolder, features: Mapping[str, FeatureRows], terms: list[tuple[str, str]], models: Mapping[str, LinearModel]
+    folder: RunFolder,
+    features: Mapping[str, FeatureRows],
+    terms: list[tuple[str, str]],
+    models: Mapping[str, LinearModel],
 ) -> None:
     """Write ``model.safetensors``: networks, weights of raw features and biases of all subjects.
 

@@ -42,7 +42,7 @@ class PublishRidgeJob:
 
 @task("ridge.publish", version=2)
 def publish_ridge(job: PublishRidgeJob) -> dict[str, Any]:
-    """Join blocks and layers, choose each voxel's best layer by its holdout loss, keep its coefficients, and publish."""
+    """Join blocks and layers, choose each voxel's best layer by holdout loss, keep its coefficients, and publish."""
     config, folder, opened = job.pipeline, RunFolder(job.folder), open_store(job.store)
     groups = {}
     for subject, count in zip(job.subjects, job.voxels, strict=True):
@@ -63,7 +63,9 @@ def publish_ridge(job: PublishRidgeJob) -> dict[str, Any]:
                 if len(voxels):
                     TermPlace(job.folder, subject, number).keep(start, matrix[:, voxels - start])
     if job.model and (rows := open_rows_of(config.features, folder)) is not None:
-        models = {subject: linear_model(config, folder, subject, results, opened) for subject, results in groups.items()}
+        models = {
+            subject: linear_model(config, folder, subject, results, opened) for subject, results in groups.items()
+        }
         keep_model(folder, {config.features: rows}, [(config.features, layer) for layer in job.layers], models)
         folder.add_to_record(network=folder.sibling(config.features).record().get("network"))
     write_results(job.folder, xr.DataTree.from_dict(groups))

@@ -22,7 +22,7 @@ class RidgePipeline(ModelPipeline):
     """A run of kind ``features`` (its name among the runs, or a path), or a file: ``.npy``, ``.npz``,
     ``.zarr`` or ``.nc`` with one row per ``nsd_id``, or ``annotations`` (of the store)."""
     layers: tuple[str, ...] | None = None
-    """Layers, arrays, or spaces of the annotations (categories, area, captions, ...) to fit, each alone; all if null."""
+    """Layers, arrays, or annotation spaces (categories, area, captions, ...) to fit, each alone; all if null."""
     lambda_min: float = Field(1.0, gt=0)
     lambda_max: float = Field(1e7, gt=0)
     lambdas: int = Field(10, ge=1)

@@ -21,7 +21,7 @@ from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.features.settings import ANNOTATIONS
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.ridge.data import read_block, read_split
-from nsdflow.pipelines.semantic.settings import SemanticPipeline  # noqa: TC001  # a field of jobs
+from nsdflow.pipelines.semantic.settings import SemanticPipeline  # a field of jobs
 from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import open_parts, write_part
@@ -30,8 +30,15 @@ from nsdflow.store import Store, open_store
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CategoryFitJob", "PublishSemanticJob", "SemanticPipeline", "category_weights", "fit_categories", "plan_semantic",
-           "publish_semantic"]  # fmt: skip
+__all__ = [
+    "CategoryFitJob",
+    "PublishSemanticJob",
+    "SemanticPipeline",
+    "category_weights",
+    "fit_categories",
+    "plan_semantic",
+    "publish_semantic",
+]
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,9 @@ def fit_categories(job: CategoryFitJob) -> dict[str, Any]:
     results = xr.Dataset(variables).assign_coords(block.voxels.coords)
     found = category_weights(weights.numpy().T, X.numpy(), table.labels or ())
     # names stay among the attributes until publication, which has a form for texts
-    results = results.merge(found.drop_vars("category")).assign_attrs(block.attrs | {"lambdas": list(ridge.problem().lambdas)})
+    results = results.merge(found.drop_vars("category")).assign_attrs(
+        block.attrs | {"lambdas": list(ridge.problem().lambdas)}
+    )
     write_part(job.folder, f"{job.subject}-{job.start:06d}", {job.subject: results})
     return {"median_accuracy": float(results["accuracy"].median())}
 

@@ -74,7 +74,15 @@ def draw_map(
     height = max(min(5.5, _WIDTH_INCHES * rows / columns * 0.92 + 0.35), legend_inches)
     figure = empty_figure(_WIDTH_INCHES, height)
     draw_on(
-        figure.subplots(), view, values, roi=roi, label=label, cmap=cmap, limits=limits, categories=categories, crop=crop
+        figure.subplots(),
+        view,
+        values,
+        roi=roi,
+        label=label,
+        cmap=cmap,
+        limits=limits,
+        categories=categories,
+        crop=crop,
     )
     return figure
 

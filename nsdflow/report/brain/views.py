@@ -94,7 +94,8 @@ def best_view(array: xr.DataArray | xr.Dataset, source: str | Source | None = No
 def flat_view(array: xr.DataArray | xr.Dataset, source: str | Source | None = None) -> View:
     """The flattened hemispheres, the left one on the left; sulci are dark.
 
-    Without NSD's patches, data in fsaverage are drawn on nilearn's fsaverage5, whose vertices are the first of fsaverage.
+    Without NSD's patches, data in fsaverage are drawn on nilearn's fsaverage5, whose vertices are the first of
+    fsaverage.
 
     Raises
     ------

@@ -11,7 +11,13 @@ from nsdflow.report.figures.distributions import accuracy_against_ceiling, accur
 from nsdflow.report.figures.fields import pooling_field_examples, receptive_fields, size_by_eccentricity
 from nsdflow.report.figures.first_picture import overview
 from nsdflow.report.figures.images import accuracy_of_classes, image_mosaic
-from nsdflow.report.figures.regression import candidate_fields, category_weights, chosen_lambdas, features_by_layer, layer_weights
+from nsdflow.report.figures.regression import (
+    candidate_fields,
+    category_weights,
+    chosen_lambdas,
+    features_by_layer,
+    layer_weights,
+)
 from nsdflow.report.figures.slices import accuracy_map, category_map, roi_map
 from nsdflow.report.figures.training import holdout_violins, learning_curves
 from nsdflow.report.figures.transfer import planted_signal, transfer_asymmetries, transfer_matrices

@@ -27,8 +27,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-__all__ = ["accuracy_by_layer", "candidate_fields", "category_weights", "chosen_lambdas", "features_by_layer",
-           "layer_weights"]
+__all__ = [
+    "accuracy_by_layer",
+    "candidate_fields",
+    "category_weights",
+    "chosen_lambdas",
+    "features_by_layer",
+    "layer_weights",
+]
 
 #: Categories that fit beside each other with their names.
 MOST_COLUMNS = 24

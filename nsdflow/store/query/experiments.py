@@ -50,7 +50,9 @@ def read_experiment(url: str, subject: str, experiment: str, main: xr.Dataset) -
     ncsnr = read_region(open_sharded(f"{url}/{group}/ncsnr"), (None,))
     attributes = COORDINATES["ncsnr"].attributes()
     attributes["long_name"] += f" in {table.attrs.get('experiment', experiment)}"
-    joined = table.drop_vars("flat_index").assign_coords(voxels.coords).assign_coords(ncsnr=("voxel", ncsnr, attributes))
+    joined = (
+        table.drop_vars("flat_index").assign_coords(voxels.coords).assign_coords(ncsnr=("voxel", ncsnr, attributes))
+    )
     return joined.assign_attrs({**main.attrs, **table.attrs})
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 if TYPE_CHECKING:
+    import xarray as xr
     from numpy.typing import DTypeLike, NDArray
 
 __all__ = ["LateArray", "in_memory"]

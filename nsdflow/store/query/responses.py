@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -16,7 +15,6 @@ from nsdflow.errors import MissingDataError, StoreError
 from nsdflow.io.folders import exists, list_folder
 from nsdflow.io.read import read_metadata
 from nsdflow.io.seal import check_seal
-from nsdflow.names import BETAS_SCALE
 from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import late_coordinates, read_coordinate
 from nsdflow.store.query.indexes import trial_coordinates
@@ -220,7 +218,7 @@ def open_subject(root: Mapping[str, Any], store: str, group: str) -> tuple[Subje
 
 
 def _nodes_below(root: Mapping[str, Any], group: str) -> dict[str, Mapping[str, Any]]:
-    """Consolidated metadata of a group (by the name ``""``) and of what is in it, by name; empty where there are none."""
+    """Consolidated metadata of a group (named ``""``) and of its members, by name; empty where there are none."""
     nodes = (root.get("consolidated_metadata") or {}).get("metadata") or {}
     found = {path.removeprefix(f"{group}/"): node for path, node in nodes.items() if path.startswith(f"{group}/")}
     return {"": nodes[group], **found} if group in nodes else {}

@@ -139,7 +139,9 @@ class Annotator:
                     self._put("person_keypoints", photograph, extra)
         for place, number in sorted(small.items()):
             if number >= _CROWD_LEAVES:
-                crowd = [leaf for leaf in things if scene.category[leaf] == place and scene.visible[leaf] < _CROWD_SHARE]
+                crowd = [
+                    leaf for leaf in things if scene.category[leaf] == place and scene.visible[leaf] < _CROWD_SHARE
+                ]
                 mask = np.isin(labels, crowd)
                 code = {"size": [*mask.shape], "counts": _runs(mask)}
                 self._write("instances", photograph, place, mask, code, crowd=1)
@@ -191,9 +193,7 @@ def _captions(scene: Scene, image: int) -> list[str]:
     return texts if image % 7 else [*texts, "A sixth sentence,\nwhich few pictures have."]
 
 
-def _keypoints(
-    scene: Scene, leaf: int, labels: npt.NDArray[np.int64], photograph: _Photograph
-) -> list[int]:
+def _keypoints(scene: Scene, leaf: int, labels: npt.NDArray[np.int64], photograph: _Photograph) -> list[int]:
     """Centre, tip and base of a leaf: x, y and 2 where the pixel shows it, 1 where another leaf hides it, or zeros."""
     outline = scene.pile.outlines[leaf - 1] * photograph.image_size
     top, _, left, _ = photograph.margins

@@ -1,4 +1,4 @@
-"""``freesurfer/subjAA/surf`` and ``ppdata/subjAA/transforms``: surfaces, and the positions of each space in the others."""
+"""``freesurfer/subjAA/surf`` and ``ppdata/subjAA/transforms``: surfaces, and positions of spaces in others."""
 
 from __future__ import annotations
 

@@ -32,10 +32,28 @@ _BACKGROUND = (126, 110, 108)
 _LETTERS = {"A": "HRVLPE", "B": "WKBCDT", "C": "SZMYNF"}
 _BARS = ((0.0,), (45.0,), (90.0,), (135.0,), (0.0, 90.0), (45.0, 135.0))
 _ORDER = ("visA", "attA", "imgA_1", "visB", "attB", "imgB_1", "visC", "attC", "imgC_1", "imgA_2", "imgB_2", "imgC_2")
-_COLUMNS = (
-    "SUBJECT SESSION RUN TRIAL CONDITION CUE FRAMEFILE IMAGEFILE GROUNDTRUTH ISCORRECT CHANGEMIND TOTAL1 TOTAL2 BUTTON "
-    "TRIALONSET TRIALEND IMAGEONSET IMAGESERIESENDS FINALDECISIONTIME RT"
-).split()
+_COLUMNS = [
+    "SUBJECT",
+    "SESSION",
+    "RUN",
+    "TRIAL",
+    "CONDITION",
+    "CUE",
+    "FRAMEFILE",
+    "IMAGEFILE",
+    "GROUNDTRUTH",
+    "ISCORRECT",
+    "CHANGEMIND",
+    "TOTAL1",
+    "TOTAL2",
+    "BUTTON",
+    "TRIALONSET",
+    "TRIALEND",
+    "IMAGEONSET",
+    "IMAGESERIESENDS",
+    "FINALDECISIONTIME",
+    "RT",
+]
 
 
 @dataclass(frozen=True)
@@ -145,7 +163,9 @@ def _imagery_pictures(spec: SyntheticSpec, experiment: Experiment) -> tuple[list
     for number, letter in enumerate(_LETTERS["B"]):
         shared = number % experiment.shared
         image = int(experiment.images[0, shared])
-        found.append((f"{letter}_shared{shared:04d}_nsd{image:05d}.png", draw_image(spec.seed, image, size), 6 + number))
+        found.append(
+            (f"{letter}_shared{shared:04d}_nsd{image:05d}.png", draw_image(spec.seed, image, size), 6 + number)
+        )
     for number, letter in enumerate(_LETTERS["C"]):
         for exemplar in range(8):
             picture = draw_concept(spec.seed, number, exemplar, size)

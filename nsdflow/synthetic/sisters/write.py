@@ -62,9 +62,7 @@ def _write_betas(root: Path, spec: SyntheticSpec, who: Participant, name: str, s
         write_nifti(root / f"nsddata/ppdata/{who.name}/{who.space}/valid_{sister.name}.nii.gz", valid, who.voxel_size)
 
 
-def _responses(
-    spec: SyntheticSpec, who: Participant, images: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.float32]:
+def _responses(spec: SyntheticSpec, who: Participant, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Noiseless responses (image, voxel), in units of the signal in the main experiment."""
     network, pooling = PlantedNetwork(spec.seed), who.planted.pooling()
     starts = range(0, len(images), _BLOCK)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsdflow.errors import RunError
-from nsdflow.fit.ridge import RidgeProblem, LambdaSelection, fit
+from nsdflow.fit.ridge import LambdaSelection, RidgeProblem, fit
 from nsdflow.fit.ridge.cholesky import (
     add_products_,
     factor_,

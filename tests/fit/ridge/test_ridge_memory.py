@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-from nsdflow.errors import PlanError
 from nsdflow.fit.ridge import RidgeProblem, RidgeShape, plan_memory
 
 MEASURE = """

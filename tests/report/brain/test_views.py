@@ -142,6 +142,6 @@ def test_fsaverage_without_nsds_patches_is_drawn_on_nilearns_fsaverage5(tmp_path
     first = inside[mesh.coordinates[inside, 0].argmin()]
     columns = np.flatnonzero((view.voxel == first).any(axis=0))
     assert columns.max() < 40
+    few = array.isel(voxel=slice(0, 642)).assign_coords(flat_index=("voxel", flat[:642], {"shape": [321, 321]}))
     with pytest.raises(MissingDataError, match=r"full\.flat\.patch\.3d"):
-        few = array.isel(voxel=slice(0, 642)).assign_coords(flat_index=("voxel", flat[:642], {"shape": [321, 321]}))
         flat_view(few)
