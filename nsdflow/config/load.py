@@ -5,16 +5,16 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args, get_origin
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from nsdflow.config.messages import line_numbers, place_of, problems_of
 from nsdflow.config.storage import StorageProfile
 from nsdflow.errors import ConfigError, NsdflowError, SelectionError, one_of
 from nsdflow.io.yaml_files import BoundedLoader
@@ -33,8 +33,6 @@ Model = TypeVar("Model", bound=BaseModel)
 
 #: Validations of one file. Each one removes the mistakes that the earlier ones found.
 MOST_ROUNDS: Final = 4
-#: A message lists all keys where they are not more than this, and the nearest three otherwise.
-MOST_KEYS: Final = 12
 #: Value of a missing setting while validation looks for other mistakes.
 PLACEHOLDER: Final = "missing"
 
@@ -133,7 +131,7 @@ def validate(
             items = error.errors()
             removed |= {item["loc"][:length] for item in items for length in range(1, len(item["loc"]))}
             ours = {item["loc"] for item in items if item["type"] in ("missing", "too_short")} & removed
-            new = _problems([item for item in items if item["loc"] not in ours], document, model)
+            new = problems_of([item for item in items if item["loc"] not in ours], document, model)
             problems += [line for line in new if line not in problems]
             # a check of several settings runs only when each of them is valid alone
             removed |= {item["loc"] for item in items}
@@ -155,35 +153,14 @@ def _misfits(
     record: Model, document: Document, check: Callable[[Model], Iterable[tuple[str, str]]], *, alone: bool
 ) -> list[str]:
     """Lines for what does not fit the data. An error of the data themselves is raised if it is ``alone``."""
-    lines = _line_numbers(document.text)
+    lines = line_numbers(document.text)
     try:
         found = list(check(record))
     except NsdflowError as error:
         if alone:
             raise
         return [str(error)]
-    return [f"{_place(document, lines, setting)}: {reason}" for setting, reason in found]
-
-
-def _place(document: Document, lines: Mapping[str, int], dotted: str) -> str:
-    """Where a setting was written: ``--set rois=V9``, or ``line 9: rois``."""
-    override = next((key for key in document.overrides if dotted == key or dotted.startswith(f"{key}.")), None)
-    if override is not None:
-        given = yaml.safe_dump(document.overrides[override], default_flow_style=True, width=10_000)
-        return f"--set {override}={given.strip().removesuffix('...').strip()}"
-    written = next((place for place in _upwards(dotted) if place in lines), None)
-    at = f"line {lines[written]}: " if written else ""
-    _, *path = dotted.split(".")
-    if dotted.startswith("steps.") and path[0].isdigit():
-        dotted = " ".join([f"step {int(path[0]) + 1}", *path[1:]])
-    return f"{at}{dotted or 'the file'}"
-
-
-def _upwards(dotted: str) -> Iterator[str]:
-    """A dotted key, then the sections that hold it."""
-    while dotted:
-        yield dotted
-        dotted = dotted.rpartition(".")[0]
+    return [f"{place_of(document, lines, setting)}: {reason}" for setting, reason in found]
 
 
 def _without(raw: dict[str, Any], location: Sequence[Any]) -> bool:
@@ -322,93 +299,3 @@ def _unset_variables(value: Any) -> list[str]:
         return []
     names = re.findall(r"\$\{(\w+)\}|\$(\w+)", value)
     return [a or b for a, b in names if (a or b) not in os.environ]
-
-
-def _problems(items: Iterable[Any], document: Document, model: type[BaseModel]) -> list[str]:
-    """One line per mistake: its place, its cause, and the line to write instead."""
-    lines = _line_numbers(document.text)
-    problems = []
-    for item in items:
-        path = [str(part) for part in item["loc"] if part in _keys(document.raw) or not _is_tag(part)]
-        problems.append(f"{_place(document, lines, '.'.join(path))}: {_say(item, path, model)}")
-    return list(dict.fromkeys(problems))
-
-
-def _say(item: Any, path: list[str], model: type[BaseModel]) -> str:
-    kind, message = item["type"], str(item["msg"]).removeprefix("Value error, ")
-    section = _section(model, path[:-1])
-    fields = section.model_fields if section else {}
-    if kind == "string_pattern_mismatch" and path[-1:] == ["name"]:
-        written = re.sub(r"[^A-Za-z0-9_.-]+", "_", str(item["input"])).strip("_.-") or "my_run"
-        return f"letters, digits, . _ - only, got {item['input']!r}; write {written}"
-    if kind in ("model_type", "model_attributes_type") and path[:1] == ["steps"]:
-        return f"not a mapping, got {item['input']!r}; write - pipeline: {item['input']}"
-    if kind in ("model_type", "model_attributes_type"):
-        return f"a section, got {item['input']!r}; write {path[-1]}: and its settings indented below"
-    if kind == "missing":
-        return f"missing; write {path[-1]}: ..."
-    if kind == "extra_forbidden":
-        if (home := _home(model, path)) is not None:
-            return f"{path[-1]} belongs {home}"
-        near = get_close_matches(path[-1], fields, n=1)
-        nearest = get_close_matches(path[-1], fields, n=3, cutoff=0) if len(fields) > MOST_KEYS else [*fields]
-        more = f" (of {len(fields)})" if len(fields) > MOST_KEYS else ""
-        known = f"{'nearest' if more else 'available'}: {', '.join(nearest)}{more}"
-        return f"no such key; did you mean {near[0]!r}?" if near else f"no such key; {known}"
-    field = fields.get(path[-1]) if path else None
-    if field is None or field.is_required():
-        return message
-    default = field.default.model_dump() if isinstance(field.default, BaseModel) else field.default
-    written = yaml.safe_dump({path[-1]: default}, default_flow_style=True, width=10_000).strip()[1:-1]
-    return f"{message}, got {item['input']!r}; write for example {written}"
-
-
-def _home(model: type[BaseModel], path: list[str]) -> str | None:
-    """The section to which a misplaced key belongs, in words."""
-    key, sections = path[-1], {}
-    for name, known in model.model_fields.items():
-        if isinstance(known.annotation, type) and issubclass(known.annotation, BaseModel):
-            sections[name] = known.annotation
-    if len(path) > 1 and key in model.model_fields:
-        return "at the top level of the file"
-    return next((f"under {name}:" for name, section in sections.items() if key in section.model_fields), None)
-
-
-def _is_tag(part: Any) -> bool:
-    """Whether a part of a location is pydantic's name of a branch of a union, not a key."""
-    return isinstance(part, str) and ("[" in part or part in ("str", "literal"))
-
-
-def _keys(raw: Any) -> set[Any]:
-    if isinstance(raw, Mapping):
-        return set(raw).union(*(_keys(value) for value in raw.values()))
-    return set()
-
-
-def _section(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
-    """The record that a dotted path leads into."""
-    section: Any = model
-    for part in (part for part in path if not part.isdigit()):  # a number is one of a list of sections
-        field = section.model_fields.get(part) if section else None
-        section = next((one for one in (_inner(field.annotation) if field else ()) if isinstance(one, type)), None)
-    return section if isinstance(section, type) and issubclass(section, BaseModel) else None
-
-
-def _inner(annotation: Any) -> tuple[Any, ...]:
-    """A type, or what a tuple of one type holds."""
-    return get_args(annotation)[:1] if get_origin(annotation) is tuple else (annotation,)
-
-
-def _line_numbers(text: str) -> dict[str, int]:
-    """Line of every dotted key of a YAML text, from 1."""
-    lines: dict[str, int] = {}
-
-    def walk(node: yaml.Node | None, prefix: str) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                dotted = f"{prefix}{key.value}"
-                lines[dotted] = key.start_mark.line + 1
-                walk(value, dotted + ".")
-
-    walk(yaml.compose(text, Loader=yaml.SafeLoader), "")
-    return lines
