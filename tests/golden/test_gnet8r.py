@@ -42,7 +42,7 @@ def test_predictions(golden, golden_images, golden_folder, which: str, name: str
     snapshot = load_checkpoint(golden_folder / "gnet8r_model_params.pt", which=which)
     for subject in snapshot.readouts:
         expected = truth[f"{name}_{int(subject.removeprefix('subj'))}"]
-        np.testing.assert_allclose(snapshot.predict(images, subject).numpy(), expected, rtol=1e-5, atol=5e-6)
+        np.testing.assert_allclose(snapshot.predict(images, subject).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_memmap_is_read_as_a_plain_array_and_opens_nothing(golden_folder, monkeypatch) -> None:
