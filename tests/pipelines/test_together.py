@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import xarray as xr
 from distributed import Client
@@ -51,9 +55,36 @@ def assert_same_result(found: xr.DataTree, expected: xr.DataTree) -> None:
         np.testing.assert_allclose(found[subject]["accuracy"], expected[subject]["accuracy"], atol=0.02)
 
 
+@contextmanager
+def listening(client: Client) -> Iterator[set[tuple[int, str]]]:
+    """Process and address of every socket on which the workers listen meanwhile, from the operating system."""
+    workers = [psutil.Process(pid) for pid in client.run(os.getpid).values()]
+    seen: set[tuple[int, str]] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.05):
+            for worker in workers:
+                sockets = [one.laddr for one in worker.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+                seen.update((address.port, address.ip) for address in sockets)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_two_workers_give_what_one_gives(alone: xr.DataTree, small_store: str, client: Client, tmp_path: Path) -> None:
-    found = nsdflow.run("gnet8j", store=small_store, runs=str(tmp_path), client=client, processes=2, **SMALL)
+    with listening(client) as before:
+        time.sleep(0.3)
+    with listening(client) as sockets:
+        found = nsdflow.run("gnet8j", store=small_store, runs=str(tmp_path), client=client, processes=2, **SMALL)
     assert_same_result(found, alone)
+    assert len(sockets - before) >= 2, "each process of the training opens one"
+    assert {address for _, address in sockets} <= {"127.0.0.1", "::1"}
     events = read_log(tmp_path / "gnet8j" / "log.jsonl")
     assert [event["epoch"] for event in events if event["kind"] == "epoch"] == [1, 2, 3]
     done = {event["key"]: event for event in events if event["kind"] == "task-done"}

@@ -11,11 +11,13 @@ of the loss, and the gradients. Every process draws the dropout masks of the who
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -26,6 +28,11 @@ from nsdflow.models.gnet import NORM_MOMENTUM, ChannelDropout, ConvBlock
 __all__ = ["Backend", "RankLost", "Ranks", "join_ranks", "share_batches"]
 
 Backend = Literal["gloo", "nccl"]
+
+#: Names of the loopback interface on Linux and on macOS.
+LOOPBACK: Final = ("lo", "lo0")
+#: Environment variables that choose the interface of gloo and of NCCL.
+INTERFACES: Final = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 class RankLost(RunError):
@@ -89,23 +96,51 @@ class Ranks:
 def join_ranks(
     rank: int, size: int, address: str, *, backend: Backend = "gloo", timeout: float = 600.0
 ) -> Iterator[Ranks]:
-    """Join ``size`` processes at ``address`` (``tcp://host:port`` of rank 0, or ``file://`` on a shared folder).
+    """Join ``size`` processes.
+
+    Parameters
+    ----------
+    rank, size : int
+        Number of this process, and of all.
+    address : str
+        ``file://`` and a path, for processes on one machine: every socket is on its loopback interface. Otherwise
+        ``tcp://host:port`` of the first process; torch listens on all interfaces then, without encryption.
+    backend : {"gloo", "nccl"}
+        For processes on CPUs, on GPUs.
+    timeout : float
+        Seconds.
 
     Raises
     ------
     RankLost
         Not all processes joined within ``timeout`` seconds.
     """
+    with _loopback() if address.startswith("file://") else nullcontext():
+        try:
+            distributed.init_process_group(
+                backend, init_method=address, rank=rank, world_size=size, timeout=timedelta(seconds=timeout)
+            )
+        except (RuntimeError, ValueError) as error:  # errors of torch are subclasses of RuntimeError
+            raise RankLost(
+                f"{address}: process {rank} of {size} did not meet the others ({_first_line(error)})"
+            ) from error
+        try:
+            yield Ranks(rank, size)
+        finally:
+            distributed.destroy_process_group()
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Have gloo and NCCL use the loopback interface, unless the user named another one."""
+    found = [name for _, name in socket.if_nameindex() if name in LOOPBACK]
+    ours = [variable for variable in INTERFACES if found and variable not in os.environ]
+    os.environ.update(dict.fromkeys(ours, "".join(found[:1])))
     try:
-        distributed.init_process_group(
-            backend, init_method=address, rank=rank, world_size=size, timeout=timedelta(seconds=timeout)
-        )
-    except (RuntimeError, ValueError) as error:  # errors of torch are subclasses of RuntimeError
-        raise RankLost(f"{address}: process {rank} of {size} did not meet the others ({_first_line(error)})") from error
-    try:
-        yield Ranks(rank, size)
+        yield
     finally:
-        distributed.destroy_process_group()
+        for variable in ours:
+            os.environ.pop(variable, None)
 
 
 def _first_line(error: Exception) -> str:

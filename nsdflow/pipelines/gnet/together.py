@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -112,6 +115,9 @@ def train_together(
         except RankLost as lost:
             emit("note", text=f"{seat.name}: {lost}; all processes of this training meet again")
             continue
+        finally:
+            if seat.rank == 0 and address.startswith("file://"):
+                shutil.rmtree(Path(address.removeprefix("file://")).parent, ignore_errors=True)
         if result.status == "done":
             return result
         if told_to_leave():
@@ -150,7 +156,7 @@ def _convene(seat: Seat, answered: set[str], _: str) -> str | None:
     if len(words) < seat.size - 1 or words & answered:
         return None
     answered |= words
-    address = f"tcp://{_host()}:{_free_port()}"
+    address = _meeting_point()
     write_text(seat.round, json.dumps({"address": address, "words": calls}))
     return address
 
@@ -172,6 +178,14 @@ def _read(file: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     return content
+
+
+def _meeting_point() -> str:
+    """A file for processes on this machine, whose sockets are then on loopback; otherwise a port of this process."""
+    host = _host()
+    if host in ("127.0.0.1", "::1", "localhost"):
+        return f"file://{tempfile.mkdtemp(prefix='nsdflow-')}/meet"
+    return f"tcp://{host}:{_free_port()}"
 
 
 def _host() -> str:
