@@ -295,7 +295,7 @@ def _write_shards(bucket: str, store: str) -> None:
         (_query, Fault("reset", r"GET .*betas/c/"), "cannot be reached"),
         (_query, Fault("cut", r"GET .*betas/c/"), "cannot be reached"),
         (_query, Fault("short", r"GET .*betas/c/"), "(damaged|truncated).*ingest again"),
-        (_query, Fault("short", r"GET .*betas/zarr\.json"), "(zarr.json is damaged|Expected checksum)"),
+        (_query, Fault("short", r"GET .*nsd\.zarr/zarr\.json"), "(zarr.json is damaged|Expected checksum)"),
         (_query, Fault("403", r"GET .*betas/c/"), "access denied"),
         (_mark, Fault("503", r"PUT .*marks"), "cannot be reached .*what is done stays done"),
         (_mark, Fault("403", r"PUT .*marks"), "access denied"),

@@ -39,7 +39,7 @@ def test_full_size_scaled_down(capsys: pytest.CaptureFixture[str]) -> None:
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
     assert benchmark.full_epoch("cpu", width=4, shrink=4000)["seconds_epoch"] > 0
-    assert "an epoch (float32, prefilter cache none)" in capsys.readouterr().out
+    assert "per epoch (float32, prefilter cache none)" in capsys.readouterr().out
 
     encoder, _ = benchmark.build(1, width=64, dropout=0.5, dtype=torch.float32)
     counts = zip(benchmark.PUBLISHED_VOXELS, benchmark.PUBLISHED_TRIALS, strict=True)

@@ -19,7 +19,8 @@ import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.demand import PoolTimes
 from nsdflow.cluster.feed import Feed
-from tests.docs.test_blocks import ROOT, Block, blocks
+from tests.docs.pages import Block, blocks
+from tests.docs.test_blocks import ROOT
 
 #: Waits short enough for a test, long enough for a busy machine.
 FAST = PoolTimes(

@@ -53,6 +53,10 @@ from nsdflow.analysis import published
 for number in published.find("median_accuracy", model="gnet8j", subject="subj01"):
     print(number.value, number.unit, number.source)
 ```
+```text
+0.361 correlation, single trials gnet8j_encoding_multisubjects.ipynb, styvesg/nsd_gnet8x at 5c5905b
+0.986 correlation, single trials synthetic_transfer_learning.ipynb, styvesg/nsd_gnet8x at 5c5905b
+```
 
 `nsdflow compare RUN --published` and a section of each report compare a run on the real NSD with these numbers, with
 the difference in units of its standard error. On synthetic data they say that the comparison means nothing.

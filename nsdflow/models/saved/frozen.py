@@ -34,7 +34,7 @@ class FieldReadout(nn.Module):
         ``rf`` (voxel, 3) x, y and sigma; ``weights``, ``feature_mean``, ``feature_std`` (voxel, feature); ``bias``
         (voxel,).
     nonlinearity : str
-        ``none``, or ``log`` for log(1 + |x|).
+        ``none``, or ``log`` for log(1 + abs(x)).
     """
 
     def __init__(self, state: Mapping[str, Tensor], nonlinearity: str) -> None:

@@ -102,7 +102,7 @@ def turning_surface(
         x = coarse.vertices[:, 0]
         gap = _GAP * float(np.ptp(x)) / 2
         beside = -x.max() - gap if hemisphere == "lh" else -x.min() + gap
-        parts.append((*coarse.vertices, beside, 0, 0))
+        parts.append(coarse.vertices + np.array([beside, 0, 0]))
         voxels.append(_voxel_of(coarse, mesh.voxel))
         light.append(np.bincount(coarse.member, mesh.light) / np.bincount(coarse.member))
         faces.append(coarse.faces + first)
