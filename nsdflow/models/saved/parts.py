@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from nsdflow.errors import one_of
+from nsdflow.errors import SelectionError, one_of
 
 __all__ = ["Part", "below", "only_subject", "pack_about", "unpack_about"]
 
@@ -61,6 +61,10 @@ def only_subject(file: Path, subject: str | None, subjects: Sequence[str]) -> st
     """
     if subject is None and len(subjects) == 1:
         return subjects[0]
-    if subject is None or subject not in subjects:
-        raise one_of(f"subject of {file.parent}", subject, subjects)
+    if subject is None:
+        raise SelectionError(
+            f"{file}: models of {', '.join(subjects)}; name one, such as load_model(run, {subjects[0]!r})"
+        )
+    if subject not in subjects:
+        raise one_of(f"subject of {file}", subject, subjects)
     return subject
