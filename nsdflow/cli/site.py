@@ -18,7 +18,7 @@ def demo(
     ] = Path("demo"),
     workers: Workers = None,
 ) -> None:
-    """Synthetic NSD -> store -> gnet8j, a control, fwRF -> reports, in about a minute on two cores.
+    """Synthetic NSD -> store -> gnet8j, a control, fwRF -> reports, in two minutes on two cores.
 
     Example: `nsdflow demo --out demo`
     """
