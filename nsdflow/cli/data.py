@@ -24,7 +24,7 @@ from nsdflow.names import DEFAULT_SPACE
 
 if TYPE_CHECKING:
     from nsdflow.ingestion.ingest import IngestPlan
-    from nsdflow.nsd.source import Source
+    from nsdflow.store import Store
 
 __all__ = ["check", "ingest", "masks", "synth"]
 
@@ -194,8 +194,8 @@ def ingest(
     from nsdflow.cli.session import check_plans, session
     from nsdflow.config import load_storage
     from nsdflow.errors import ConfigError
+    from nsdflow.ingestion.ingest import finish, plan_ingest
     from nsdflow.ingestion.ingest import ingest as run_ingestion
-    from nsdflow.ingestion.ingest import plan_ingest
     from nsdflow.monitor.events import subscribe
     from nsdflow.nsd.source import open_source
 
@@ -216,37 +216,27 @@ def ingest(
         experiments=experiments,
         sessions=sessions,
         layout=profile.layout,
+        annotations=annotations,
     )
-    _announce(plan, origin, annotations)
-    if plan.finished:
-        _annotate(plan.workspace.store, origin, None if dry_run else annotations)
-        return
-    if dry_run:
-        check_plans([plan], cluster, workers)
+    print("\n".join(plan.notes) if plan.finished else plan.describe())
+    if dry_run or plan.finished:
+        if not plan.finished:
+            check_plans([plan], cluster, workers)
+        elif not dry_run:
+            _describe(finish(plan), plan)
         return
     with (
         session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (start, progress),
         subscribe(start(), progress),
     ):
         opened = run_ingestion(plan, start(), resume=resume, listen=progress)
-    print(f"{opened.url}: published, with {', '.join(opened.subjects)}")
-    _annotate(opened.url, origin, annotations)
+    _describe(opened, plan)
 
 
-def _announce(plan: IngestPlan, source: Source, annotations: Path | None) -> None:
-    """Show what is to be done; a wrong folder of annotations is said before anything is ingested."""
-    print("\n".join(plan.notes) if plan.finished else plan.describe())
-    if annotations is not None:
-        from nsdflow.ingestion.annotations import plan_annotations
-
-        print(plan_annotations(source, annotations).describe())
-
-
-def _annotate(store: str, source: Source, folder: Path | None) -> None:
-    """Add COCO's annotations to a finished store, where a folder of them is given."""
-    if folder is None:
-        return
-    from nsdflow.ingestion.annotations import add_annotations
-
-    table = add_annotations(store, source, folder).annotations()
-    print(f"{store}: annotations of {table.sizes['image']} images, {table.sizes['category']} categories")
+def _describe(store: Store, plan: IngestPlan) -> None:
+    """Say what a store got."""
+    if not plan.finished:
+        print(f"{store.url}: published, with {', '.join(store.subjects)}")
+    if plan.annotations is not None:
+        table = store.annotations()
+        print(f"{store.url}: annotations of {table.sizes['image']} images, {table.sizes['category']} categories")

@@ -1,52 +1,73 @@
-"""Add COCO's annotations to a finished store: the group ``annotations``, moved into NSD's crops."""
+"""COCO's annotations in the plan of an ingestion, and in a store that is finished."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Final
 
 from nsdflow.engine.driver_lock import holding
-from nsdflow.errors import MissingDataError, StoreError
+from nsdflow.engine.memory import Memory
+from nsdflow.engine.plan import Task
+from nsdflow.errors import NsdflowError, StoreError
+from nsdflow.ingestion.tasks.annotations import annotation_sizes, read_crops, write_annotation_group
+from nsdflow.ingestion.tasks.jobs import AnnotationJob
 from nsdflow.io.folders import exists
-from nsdflow.io.paths import public
 from nsdflow.io.text import format_bytes
-from nsdflow.nsd.annotations import CroppedImage, annotation_files, annotation_table, cropped_images
-from nsdflow.nsd.design import read_stimulus_info
-from nsdflow.nsd.source import open_source
-from nsdflow.store import open_store
-from nsdflow.store.annotations import MASKS, write_annotations
+from nsdflow.nsd.source import Source, open_source
+from nsdflow.store import Store, open_store
+from nsdflow.store.annotations import enlist_annotations, read_annotations
+from nsdflow.store.build import MASK_SHARD_BYTES
 from nsdflow.store.schema import ANNOTATIONS
-from nsdflow.store.verify import check_whole
 
-if TYPE_CHECKING:
-    from nsdflow.nsd.source import Source
-    from nsdflow.store import Store
+__all__ = ["AnnotationPlan", "add_annotations", "annotations_before", "plan_annotations"]
 
-__all__ = ["AnnotationPlan", "add_annotations", "plan_annotations"]
+#: Files of the group besides the masks: two for each of its arrays.
+FILES: Final = 60
 
 
 @dataclass(frozen=True)
 class AnnotationPlan:
-    """What adding annotations reads."""
+    """What describing the images reads."""
 
+    source: Source
+    """NSD, for the crop of each image."""
     folder: Source
     files: dict[str, int]
-    """Bytes of each annotation file."""
-    images: tuple[CroppedImage, ...]
-    """All images of NSD, by ``nsd_id``."""
+    """Bytes of each annotation file; the store keeps them as the origin of its annotations."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all files."""
+        return sum(self.files.values())
+
+    @property
+    def file_budget(self) -> int:
+        """Files of the group at most: the codes of the masks are smaller than what they are made from."""
+        return FILES + self.bytes // MASK_SHARD_BYTES
 
     def describe(self) -> str:
         """One line for the plan of an ingestion."""
-        size = format_bytes(sum(self.files.values()))
-        return f"annotations: {len(self.files)} files of COCO ({size}), read when the store is complete"
+        return f"annotations: {len(self.files)} files of COCO ({format_bytes(self.bytes)})"
 
-    @property
-    def stamp(self) -> dict[str, int]:
-        """What the store keeps of their origin: names and bytes of the files."""
-        return dict(sorted(self.files.items()))
+    def job(self, built: str, subjects: Iterable[str]) -> AnnotationJob:
+        """What the task takes."""
+        return AnnotationJob(self.source, built, tuple(subjects), self.folder, self.files)
+
+    def task(self, built: str, subjects: Iterable[str]) -> Task:
+        """The task of an ingestion, after those that write the trials of its subjects."""
+        names = tuple(subjects)
+        return Task(
+            key="annotations",
+            function=write_annotation_group,
+            job=self.job(built, names),
+            stage="annotations",
+            after=tuple(f"coordinates-{name}" for name in names),
+            memory=Memory.with_numpy(columns=self.bytes),
+            reads=self.bytes,
+            files=self.file_budget,
+        )
 
 
 def plan_annotations(source: Source, folder: str | os.PathLike[str] | Source) -> AnnotationPlan:
@@ -66,19 +87,38 @@ def plan_annotations(source: Source, folder: str | os.PathLike[str] | Source) ->
     SourceError
         The stimulus table is damaged.
     """
-    info = read_stimulus_info(source)
-    if info is None:
-        raise MissingDataError(
-            f"{public(source.url)}: no nsd_stim_info_merged.csv, which has the crop of every image; fetch it"
-        )
-    images = cropped_images(info)
     place = open_source(os.fspath(folder)) if isinstance(folder, str | os.PathLike) else folder
-    found, sizes = annotation_files(place, [image.split for image in images]), place.sizes()
-    return AnnotationPlan(place, {name: sizes[name] for names in found.values() for name in names}, tuple(images))
+    return AnnotationPlan(source, place, annotation_sizes(place, read_crops(source)))
+
+
+def annotations_before(store: str, source: Source) -> AnnotationPlan | None:
+    """The annotations of a finished store, to be made once more for a store that grows; None where it has none.
+
+    Raises
+    ------
+    StoreError
+        COCO's files are not there, or not as they were.
+    """
+    if not exists(f"{store}/{ANNOTATIONS}/zarr.json"):
+        return None
+    known = read_annotations(store).attrs
+    folder = str(known.get("source"))
+    try:
+        plan = plan_annotations(source, folder)
+    except NsdflowError as error:
+        reason = str(error)
+    else:
+        if plan.files == known.get("files"):
+            return plan
+        reason = f"its files in {folder} have changed"
+    raise StoreError(
+        f"{store}: has annotations, which must describe the new images too ({reason}); give their folder with "
+        f"--annotations, or remove the folder {ANNOTATIONS} of the store"
+    )
 
 
 def add_annotations(store: str, source: Source, folder: str | os.PathLike[str] | Source) -> Store:
-    """Describe all images of a store's trials by COCO's annotation files.
+    """Describe all images of a finished store's trials by COCO's annotation files.
 
     The group appears when it is complete. The same call again does nothing.
 
@@ -109,26 +149,11 @@ def add_annotations(store: str, source: Source, folder: str | os.PathLike[str] |
     """
     opened, plan = open_store(store), plan_annotations(source, folder)
     with holding(opened.url):
-        if exists(f"{opened.url}/{ANNOTATIONS}/zarr.json"):
-            if opened.annotations().attrs.get("files") != plan.stamp:
-                raise StoreError(
-                    f"{opened.url}: has annotations from other files; remove its folder {ANNOTATIONS} to add these"
-                )
-            return opened
-        seen = np.unique(np.concatenate([opened.trials(subject)["nsd_id"].values for subject in opened.subjects]))
-        table = annotation_table(plan.folder, [plan.images[image] for image in seen.tolist()])
-        attributes: dict[str, Any] = {**table.attrs, "source": public(plan.folder.url), "files": plan.stamp}
-        write_annotations(opened.url, table.drop_attrs(deep=False), attributes)
-        written = open_store(store)
-        _verify(written, table[MASKS].size, {name: table[name].values for name in ("instances", "area", "mask_end")})
-    return written
-
-
-def _verify(store: Store, code_bytes: int, expected: dict[str, Any]) -> None:
-    """Read back what was written."""
-    found = store.annotations()
-    wrong = [name for name, values in expected.items() if not np.array_equal(found[name].values, values)]
-    if wrong:
-        raise StoreError(f"{store.url}/{ANNOTATIONS}: {', '.join(wrong)} differ from what was written; add them again")
-    if code_bytes:
-        check_whole(f"{store.url}/{ANNOTATIONS}/{MASKS}", (code_bytes,))
+        if not exists(f"{opened.url}/{ANNOTATIONS}/zarr.json"):
+            write_annotation_group(plan.job(opened.url, opened.subjects))
+        elif opened.annotations().attrs.get("files") != plan.files:
+            raise StoreError(
+                f"{opened.url}: has annotations from other files; remove its folder {ANNOTATIONS} to add these"
+            )
+        enlist_annotations(opened.url)
+    return open_store(store)

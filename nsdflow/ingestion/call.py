@@ -49,7 +49,7 @@ def ingest(
     listen : callable, "auto" or None
         Receives events of progress, as for :func:`nsdflow.run`.
     annotations : str or path, optional
-        Folder of COCO's annotation files, added to the finished store.
+        Folder of COCO's annotation files, also for a store that is finished.
     **options
         Fields of :class:`~nsdflow.ingestion.settings.IngestSettings`: ``subjects``, ``sessions``, ``betas``, ``space``,
         ``voxels``, ``image_size``, ``images``, ``experiments``, ``layout``.
@@ -70,22 +70,14 @@ def ingest(
     >>> store.responses(1, roi="V1")  # doctest: +SKIP
     """
     from nsdflow.ingestion import ingest as carried_out
-    from nsdflow.ingestion.annotations import add_annotations, plan_annotations
     from nsdflow.ingestion.plan import plan_ingest
     from nsdflow.monitor.events import subscribe
-    from nsdflow.nsd.source import Source, open_source
-    from nsdflow.store import open_store
 
     place: Any = normalize(source) if isinstance(source, str | os.PathLike) else source
-    plan = plan_ingest(place, normalize(store), **options)
-    origin = place if isinstance(place, Source) else open_source(place)
-    if annotations is not None:
-        plan_annotations(origin, annotations)  # raises before anything is read
+    plan = plan_ingest(place, normalize(store), annotations=annotations, **options)
     if plan.finished:
-        opened = open_store(plan.workspace.store)
-    else:
-        with progress(listen) as hear, clients(cluster, client, listen=hear) as get_client:
-            connected = get_client()
-            with subscribe(connected, hear) if hear is not None else nullcontext():
-                opened = carried_out.ingest(plan, connected, resume=resume, listen=hear)
-    return opened if annotations is None else add_annotations(opened.url, origin, annotations)
+        return carried_out.finish(plan)
+    with progress(listen) as hear, clients(cluster, client, listen=hear) as get_client:
+        connected = get_client()
+        with subscribe(connected, hear) if hear is not None else nullcontext():
+            return carried_out.ingest(plan, connected, resume=resume, listen=hear)

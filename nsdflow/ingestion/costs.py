@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["STAGES", "image_job", "image_tasks", "subject_job", "subject_tasks"]
 
 #: In the order in which tasks are submitted.
-STAGES: Final = ("coordinates", "betas", "images", "statistics", "verification")
+STAGES: Final = ("coordinates", "annotations", "betas", "images", "statistics", "verification")
+#: Volumes in memory besides the atlases: ten means of the localizer's betas, which come from one file, and some more.
+VOLUMES_AT_ONCE: Final = 16
 
 
 def subject_job(
@@ -131,7 +133,7 @@ def subject_tasks(
         job=TableJob(job, found.atlases, found.maps, coordinates),
         stage="coordinates",
         memory=Memory.with_numpy(
-            volumes=(len(found.atlases) + 8) * volume_bytes, maps=4 * len(found.maps) * job.voxel_count
+            volumes=(len(found.atlases) + VOLUMES_AT_ONCE) * volume_bytes, maps=4 * len(found.maps) * job.voxel_count
         ),
         files=job.cut.files - sum(task.files for task in sessions) - len(STATISTICS),
     )

@@ -13,11 +13,10 @@ from typing import Any, Final
 from nsdflow.errors import StoreError
 from nsdflow.ingestion.settings import GROWING, IngestSettings, differences, settings_of
 from nsdflow.io.flush import flush_folder, flush_tree
-from nsdflow.io.folders import exists
 from nsdflow.io.paths import is_local
 from nsdflow.io.read import read_bytes
 from nsdflow.names import number_ranges
-from nsdflow.store.schema import ANNOTATIONS
+from nsdflow.nsd.experiments import parse_experiments
 
 __all__ = ["Growth", "compare_with_store", "exchange"]
 
@@ -38,11 +37,14 @@ class Growth:
         It has all subjects and sessions that are asked for.
     notes : tuple of str
         Lines for the plan.
+    experiments : tuple of str
+        Sister experiments of the store in the end.
     """
 
     sessions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     complete: bool = False
     notes: tuple[str, ...] = ()
+    experiments: tuple[str, ...] = ()
 
     def stored(self, subject: str) -> tuple[int, ...]:
         """Sessions of a subject that need not be read again."""
@@ -97,7 +99,7 @@ def compare_with_store(
     if manifest is None:
         raise StoreError(f"{store}: exists and is not a store that ingest made; remove it, or choose another store")
     now = settings_of({"settings": settings.record(), "source": source, "schema": schema})
-    if changed := differences(settings_of(manifest), json.loads(json.dumps(now)), ignore=GROWING):
+    if changed := differences(settings_of(manifest), json.loads(json.dumps(now)), ignore=(*GROWING, "experiments")):
         raise StoreError(
             f"{store}: exists with other {', '.join(changed)} ({'; '.join(changed.values())}); "
             "choose another store, or remove this one"
@@ -107,21 +109,22 @@ def compare_with_store(
         name: _together(store, name, before.get(name, ()), found.get(name, ())) for name in {**before, **found}
     }
     in_the_end = dict(sorted(in_the_end.items()))
-    if in_the_end == before:
+    had = tuple(settings_of(manifest)["experiments"])
+    experiments = parse_experiments((*had, *settings.experiments))
+    if in_the_end == before and experiments == had:
         return Growth(
             before, complete=True, notes=(f"{store} holds all of this already; nothing is to be done",)
         ), before
     if not is_local(store):
         raise StoreError(
-            f"{store}: exists, and subjects or sessions can be added to a store on a file system only; "
+            f"{store}: exists, and subjects, sessions and experiments can be added to a store on a file system only; "
             "choose another store"
         )
     added = {name: sorted(set(all_) - set(before.get(name, ()))) for name, all_ in in_the_end.items()}
-    lines = (f"{name} sessions {number_ranges(new)}" for name, new in added.items() if new)
+    lines = [f"{name} sessions {number_ranges(new)}" for name, new in added.items() if new]
+    lines += [f"experiment {name}" for name in experiments if name not in had]
     note = f"added to the store, which keeps what it has: {'; '.join(lines)}"
-    lost = "annotations are not carried over: give --annotations again, which describes the new images too"
-    notes = (note, lost) if exists(f"{store}/{ANNOTATIONS}") else (note,)
-    return Growth(before, notes=notes), in_the_end
+    return Growth(before, notes=(note,), experiments=experiments), in_the_end
 
 
 def _together(store: str, subject: str, before: tuple[int, ...], asked: tuple[int, ...]) -> tuple[int, ...]:

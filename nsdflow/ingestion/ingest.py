@@ -16,6 +16,7 @@ import nsdflow
 from nsdflow.engine.driver_lock import holding
 from nsdflow.engine.execute import execute
 from nsdflow.errors import StoreError
+from nsdflow.ingestion.annotations import add_annotations
 from nsdflow.ingestion.growth import exchange
 from nsdflow.ingestion.plan import IngestPlan, plan_ingest
 from nsdflow.ingestion.settings import GROWING, differences, settings_of
@@ -27,7 +28,7 @@ from nsdflow.monitor.events import make_event
 from nsdflow.names import number_ranges
 from nsdflow.store import Store, open_store
 from nsdflow.store.build import Workspace, is_taken, publish
-from nsdflow.store.schema import STIMULI_GROUP
+from nsdflow.store.schema import ANNOTATIONS, STIMULI_GROUP
 from nsdflow.store.verify import check_files
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from nsdflow.monitor.events import Listener
 
-__all__ = ["IngestPlan", "ingest", "plan_ingest"]
+__all__ = ["IngestPlan", "finish", "ingest", "plan_ingest"]
 
 
 def ingest(plan: IngestPlan, client: Client, *, resume: bool = True, listen: Listener | None = None) -> Store:
@@ -55,7 +56,8 @@ def ingest(plan: IngestPlan, client: Client, *, resume: bool = True, listen: Lis
     Returns
     -------
     Store
-        The published store, opened. One that held everything already is returned as it is.
+        The published store, opened. One that held everything already is returned as it is, with the annotations that
+        the plan asks for.
 
     Raises
     ------
@@ -76,13 +78,25 @@ def ingest(plan: IngestPlan, client: Client, *, resume: bool = True, listen: Lis
     with holding(plan.workspace.store, tell=tell) as hold:
         if plan.finished:
             _clear(plan.workspace, tell)
-            return open_store(plan.workspace.store)
-        if is_taken(plan.workspace.store) and plan.growth is None:
-            raise StoreError(f"{plan.workspace.store}: exists; another command has just finished it")
-        _begin(plan, resume=resume)
-        results = execute(plan, client, listen=listen, hold=hold)
-        _publish(plan, results)
-    return open_store(plan.workspace.store)
+        else:
+            if is_taken(plan.workspace.store) and plan.growth is None:
+                raise StoreError(f"{plan.workspace.store}: exists; another command has just finished it")
+            _begin(plan, resume=resume)
+            _publish(plan, execute(plan, client, listen=listen, hold=hold))
+    return finish(plan) if plan.finished else open_store(plan.workspace.store)
+
+
+def finish(plan: IngestPlan) -> Store:
+    """Open a store that holds everything of a plan but the annotations, which are added where they are asked for.
+
+    Raises
+    ------
+    NsdflowError
+        As for :func:`nsdflow.ingestion.annotations.add_annotations`.
+    """
+    if plan.annotations is None:
+        return open_store(plan.workspace.store)
+    return add_annotations(plan.workspace.store, plan.annotations.source, plan.annotations.folder)
 
 
 def _clear(workspace: Workspace, tell: Callable[[str], None]) -> None:
@@ -151,6 +165,8 @@ def _begin(plan: IngestPlan, *, resume: bool) -> None:
         for group, key in groups.items():
             if key in missing:  # made from a file that was replaced meanwhile, or not made at all
                 remove(f"{plan.workspace.built}/{group}")
+    if "annotations" in missing:
+        remove(f"{plan.workspace.built}/{ANNOTATIONS}")
     with atomic_file(record) as file:
         file.write(json.dumps(plan.manifest, indent=1).encode())
 
@@ -176,6 +192,6 @@ def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
         name: f"{record.get('voxels')} voxels, sessions {number_ranges(record.get('sessions', ()))}"
         for name, record in manifest.get("subjects", {}).items()
     }
-    rest = {name: manifest.get(name) for name in ("design", "stimuli", "before")}
+    rest = {name: manifest.get(name) for name in ("design", "stimuli", "annotations", "before")}
     settings = {name: value for name, value in settings_of(manifest).items() if name not in GROWING}
     return {**settings, **rest, "subjects": subjects}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nsdflow.engine.plan import Plan
 from nsdflow.errors import MissingDataError
+from nsdflow.ingestion.annotations import AnnotationPlan, annotations_before, plan_annotations
 from nsdflow.ingestion.costs import STAGES, image_job, image_tasks, subject_job, subject_tasks
 from nsdflow.ingestion.experiments import plan_experiment
 from nsdflow.ingestion.growth import Growth, compare_with_store
@@ -40,6 +42,8 @@ class IngestPlan(Plan):
     """Sources with their stamps, and settings. An interrupted ingestion continues only with the same settings."""
     growth: Growth | None = field(kw_only=True, default=None)
     """What a published store has already; None where there is none."""
+    annotations: AnnotationPlan | None = field(kw_only=True, default=None)
+    """COCO's annotations that are asked for: a task of the plan, or added to a store that holds everything else."""
 
     @property
     def finished(self) -> bool:
@@ -47,7 +51,9 @@ class IngestPlan(Plan):
         return self.growth is not None and self.growth.complete
 
 
-def plan_ingest(source: str | Source, store: str, **options: Any) -> IngestPlan:
+def plan_ingest(
+    source: str | Source, store: str, *, annotations: str | os.PathLike[str] | None = None, **options: Any
+) -> IngestPlan:
     """Plan an ingestion: tasks, bytes, memory and files, without reading betas.
 
     Parameters
@@ -56,6 +62,8 @@ def plan_ingest(source: str | Source, store: str, **options: Any) -> IngestPlan:
         Folder or fsspec URL of NSD.
     store : str
         Path or URL of the store. Subjects and sessions are added to a store that exists.
+    annotations : str or path, optional
+        Folder or URL of COCO's annotation files. A store that has annotations keeps them when it grows.
     **options
         Fields of :class:`~nsdflow.ingestion.settings.IngestSettings`, as users write them. None means the default.
 
@@ -84,25 +92,35 @@ def plan_ingest(source: str | Source, store: str, **options: Any) -> IngestPlan:
         origin, space=settings.space, betas=settings.betas, subjects=settings.subjects, sessions=settings.sessions
     )
     _check_all_found(inventory.subjects, settings.subjects or (), origin)
+    described = None if annotations is None else plan_annotations(origin, annotations)
     if is_taken(workspace.store):
-        return _plan_growth(origin, settings, workspace, inventory)
-    return _plan(origin, settings, workspace, inventory, None)
+        return _plan_growth(origin, settings, workspace, inventory, described)
+    return _plan(origin, settings, workspace, inventory, described, None)
 
 
-def _plan_growth(origin: Source, settings: IngestSettings, workspace: Workspace, inventory: Inventory) -> IngestPlan:
+def _plan_growth(
+    origin: Source,
+    settings: IngestSettings,
+    workspace: Workspace,
+    inventory: Inventory,
+    annotations: AnnotationPlan | None,
+) -> IngestPlan:
     """The plan of what a published store lacks."""
     found = {subject.subject: subject.sessions for subject in inventory.subjects}
     growth, wanted = compare_with_store(workspace.store, settings, public(origin.url), SCHEMA_VERSION, found)
     if not growth.complete:
-        return _plan(origin, settings, workspace, _inventory_of(origin, settings, wanted), growth)
+        settings = replace(settings, experiments=growth.experiments)
+        annotations = annotations or annotations_before(workspace.store, origin)
+        return _plan(origin, settings, workspace, _inventory_of(origin, settings, wanted), annotations, growth)
     return IngestPlan(
         title=f"ingest {public(origin.url)} into {workspace.store}",
         folder=workspace.folder,
         tasks=(),
-        notes=growth.notes,
+        notes=(*growth.notes, *([annotations.describe()] if annotations else [])),
         workspace=workspace,
         manifest={},
         growth=growth,
+        annotations=annotations,
     )
 
 
@@ -123,7 +141,12 @@ def _inventory_of(origin: Source, settings: IngestSettings, wanted: Mapping[str,
 
 
 def _plan(
-    origin: Source, settings: IngestSettings, workspace: Workspace, inventory: Inventory, growth: Growth | None
+    origin: Source,
+    settings: IngestSettings,
+    workspace: Workspace,
+    inventory: Inventory,
+    annotations: AnnotationPlan | None,
+    growth: Growth | None,
 ) -> IngestPlan:
     """The plan of a new store, or of a store that grows."""
     design, layout = read_design(origin), settings.layout
@@ -146,19 +169,24 @@ def _plan(
     if settings.images != "none":
         images = image_job(origin, workspace, settings, sessions, inventory, before)
         planned += image_tasks(images, inventory)
+    if annotations is not None:
+        planned.append(annotations.task(workspace.built, records))
     return IngestPlan(
         title=f"ingest {public(origin.url)} into {workspace.store}",
         folder=workspace.folder,
         tasks=tuple(sorted(planned, key=lambda task: STAGES.index(task.stage))),
         file_budget=2
-        + layout.file_budget * (len(records) * (1 + len(settings.experiments)) + (settings.images != "none")),
+        + layout.file_budget * (len(records) * (1 + len(settings.experiments)) + (settings.images != "none"))
+        + (annotations.file_budget if annotations else 0),
         notes=(
             f"at most {layout.file_budget} files per subject, and as many for the images",
             *(growth.notes if growth is not None else ()),
+            *([annotations.describe()] if annotations else []),
             *_remarks(inventory),
         ),
         workspace=workspace,
         growth=growth,
+        annotations=annotations,
         manifest={
             "schema": SCHEMA_VERSION,
             "source": public(origin.url),
@@ -166,6 +194,7 @@ def _plan(
             "settings": settings.record(),
             "design": file_stamp(origin, paths.EXPERIMENT_DESIGN),
             "stimuli": file_stamp(origin, paths.STIMULI) if settings.images != "none" else None,
+            "annotations": annotations.files if annotations else None,
             "subjects": records,
             "before": None if growth is None else {name: list(numbers) for name, numbers in growth.sessions.items()},
             "missing": list(inventory.missing),

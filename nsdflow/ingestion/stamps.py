@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.experiments import EXPERIMENTS
 from nsdflow.nsd.voxels.hemispheres import hemisphere_files
-from nsdflow.nsd.voxels.maps import MAPS, map_paths
-from nsdflow.nsd.voxels.rois import list_atlases
+from nsdflow.nsd.voxels.maps import list_maps, map_paths
+from nsdflow.nsd.voxels.rois import atlas_paths, list_atlases
 
 if TYPE_CHECKING:
     from nsdflow.nsd.source import Source
@@ -43,10 +43,10 @@ def coordinate_stamps(source: Source, subject: str, space: str, betas: str) -> d
     files = [paths.STIMULUS_INFO, paths.responses_path(subject)]
     files += paths.statistic_paths(subject, space, betas, "ncsnr")
     for atlas in list_atlases(source, subject, space):
-        files += [*paths.roi_paths(subject, atlas, space), *paths.label_table_paths(subject, atlas)]
+        files += [*atlas_paths(subject, atlas, space), *paths.label_table_paths(subject, atlas)]
     for pair in hemisphere_files(source, subject, space).values():
         files += pair
-    for name in MAPS:
+    for name in list_maps(source, subject, space, betas):
         files += map_paths(name, subject, space, betas) or ()
     if not paths.is_surface(space):
         files += [paths.volume_path(subject, space, name) for name in ("brainmask", "aseg")]

@@ -15,8 +15,8 @@ from nsdflow.nsd.formats.frames import read_header
 from nsdflow.nsd.images import images_shape
 from nsdflow.nsd.sessions import choose_sessions
 from nsdflow.nsd.voxels.atlas_names import atlas_trouble
-from nsdflow.nsd.voxels.maps import list_maps, map_paths
-from nsdflow.nsd.voxels.rois import list_atlases, read_atlas
+from nsdflow.nsd.voxels.maps import list_maps, map_problem
+from nsdflow.nsd.voxels.rois import atlas_paths, list_atlases, read_atlas
 
 if TYPE_CHECKING:
     from nsdflow.nsd.source import Source
@@ -232,7 +232,7 @@ def _usable_atlases(
 
     def problem(atlas: str) -> str | None:
         if (trouble := atlas_trouble(atlas, names[: names.index(atlas)])) is not None:
-            return f"{source.join(layout.roi_paths(subject, atlas, space)[0])}: {trouble}; rename the file"
+            return f"{source.join(atlas_paths(subject, atlas, space)[0])}: {trouble}; rename the file"
         try:
             read_atlas(source, subject, atlas, space, shape=shape)
         except NsdflowError as error:
@@ -253,13 +253,9 @@ def _usable_maps(
 
     def problem(name: str) -> str | None:
         try:
-            for path, grid in zip(map_paths(name, subject, space, betas) or (), grids, strict=True):
-                header = read_header(source, source.find(path) or path)
-                if header.shape != grid or header.count > 1:
-                    return f"{source.join(path)}: not one volume on the grid of the betas"
+            return map_problem(source, name, subject, space, betas, grids)
         except NsdflowError as error:
             return str(error)
-        return None
 
     names = list_maps(source, subject, space, betas)
     with ThreadPoolExecutor(max_workers=16) as pool:
@@ -292,7 +288,7 @@ def _affine_beside(
         return MNI_AFFINE
     volumes = [layout.volume_path(subject, space, name) for name in ("brainmask", "aseg", "R2")]
     volumes += layout.statistic_paths(subject, space, betas, "ncsnr")
-    volumes += [path for atlas in atlases for path in layout.roi_paths(subject, atlas, space)]
+    volumes += [path for atlas in atlases for path in atlas_paths(subject, atlas, space)]
     headers = (read_header(source, found) for path in volumes if (found := source.find(path)))
     usable = (header.affine for header in headers if header.shape == tuple(shape) and header.affine is not None)
     return next(usable, None)

@@ -111,7 +111,8 @@ class NsdAccessor:
             layers to average (``"layerB1"``, ``"layerB2"``, ``"layerB3"``, ``"white"``, ``"pial"``).
         method : {"cubic", "linear", "nearest", "wta"}
             How volumes are sampled; betas went by ``"cubic"``, pRF and fLoc maps by ``"linear"``. ``"wta"`` (winner
-            takes all) is for labels. Between surfaces the nearest vertex is taken, whatever the method.
+            takes all) is for labels. Between surfaces the nearest vertex is taken, whatever the method. Angles, which
+            have the attribute ``period``, are averaged on the circle.
         missing : {"propagate", "ignore"}
             Near voxels that are not in the array: NaN, as NSD's tool does, or the mean of the voxels that are there
             where these have at least half of the weight. With ROIs only, ``"ignore"`` keeps their borders.

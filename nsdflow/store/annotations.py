@@ -6,6 +6,7 @@ array of UTF-8 bytes with the position at which each caption ends; :func:`read_a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,11 @@ import numpy as np
 import xarray as xr
 
 from nsdflow.errors import SelectionError, StoreError
+from nsdflow.io.folders import exists, list_folder
+from nsdflow.io.reach import writing
+from nsdflow.io.read import read_metadata
+from nsdflow.io.seal import sealed
+from nsdflow.io.write import atomic_file
 from nsdflow.store.build import create_annotations
 from nsdflow.store.coordinates import read_coordinates
 from nsdflow.store.query.indexes import index_images
@@ -22,7 +28,7 @@ from nsdflow.store.schema import ANNOTATIONS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["images_showing", "read_annotations", "write_annotations"]
+__all__ = ["enlist_annotations", "images_showing", "read_annotations", "write_annotations"]
 
 #: Variables that hold texts, by what they are stored as: attributes of the group, positions of categories, bytes.
 CATEGORY_VARIABLES: Final = {"category": "category", "supercategory": "category", "keypoint": "keypoint"}
@@ -102,6 +108,29 @@ def read_annotations(url: str) -> xr.Dataset:
         identifying
     )
     return index_images(table)
+
+
+def enlist_annotations(store: str) -> None:
+    """Name the group, when it was added to a finished store, in the metadata of the store's root.
+
+    The root is replaced in one step. Where it names the group already, nothing happens.
+
+    Parameters
+    ----------
+    store : str
+        Path or URL of the store.
+    """
+    url = f"{store}/{ANNOTATIONS}"
+    root, group = (read_metadata(f"{folder}/zarr.json") for folder in (store, url))
+    nodes = root["consolidated_metadata"]["metadata"]
+    arrays = [name for name in list_folder(url) if exists(f"{url}/{name}/zarr.json")]
+    found = {f"{ANNOTATIONS}/{name}": read_metadata(f"{url}/{name}/zarr.json") for name in arrays}
+    inline = {"consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": {}}}
+    listed = {**nodes, ANNOTATIONS: {**group, **inline}, **found}
+    if listed != nodes:
+        whole = {**root, "consolidated_metadata": {**root["consolidated_metadata"], "metadata": listed}}
+        with writing(store), atomic_file(f"{store}/zarr.json") as file:
+            file.write((json.dumps(sealed(whole), indent=1) + "\n").encode())
 
 
 def _captions(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.object_]:

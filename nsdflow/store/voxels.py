@@ -127,7 +127,6 @@ def voxel_table(
     ncsnr: NDArray[np.floating[Any]] | None = None,
     affine: ArrayLike | None = None,
     hemisphere: NDArray[np.integer[Any]] | None = None,
-    maps: Mapping[str, tuple[NDArray[Any], Mapping[str, Any]]] | None = None,
 ) -> xr.Dataset:
     """Coordinates of a set of voxels, in the order of the store.
 
@@ -147,15 +146,12 @@ def voxel_table(
         Voxel indices of the volume to mm.
     hemisphere : int, optional
         Of the whole volume: 0 left, 1 right, -1 neither. A surface does not need it.
-    maps : mapping, optional
-        Published statistics by the name of their coordinate: values of the whole volume or surface, and attributes
-        such as ``units`` and ``long_name``.
 
     Returns
     -------
     xr.Dataset
         Coordinates on ``voxel``: ``flat_index``, ``i``, ``j``, ``k`` (not on a surface), ``hemisphere``,
-        ``ncsnr``, ``roi`` and one per atlas and map. ``flat_index`` carries shape and affine of the volume, so
+        ``ncsnr``, ``roi`` and one per atlas. ``flat_index`` carries shape and affine of the volume, so
         that an array that keeps the coordinate can return to the volume (the affine row by row: file formats have no
         nested lists).
     """
@@ -182,6 +178,4 @@ def voxel_table(
     for name, (values, labels) in atlases.items():
         attributes = flag_attributes(labels) | {"long_name": f"label in the atlas {name}"}
         table[name] = ("voxel", np.ravel(values)[flat].astype(np.int16), attributes)
-    for name, (values, described) in (maps or {}).items():
-        table[name] = ("voxel", np.ravel(values)[flat].astype(np.float32), dict(described))
     return xr.Dataset(coords=table)

@@ -14,7 +14,7 @@ from PIL import Image
 
 import nsdflow
 from nsdflow.engine.execute import run_task
-from nsdflow.errors import MissingDataError, NsdflowError, SelectionError, SourceError, StoreError
+from nsdflow.errors import MissingDataError, NsdflowError, SelectionError, SourceError
 from nsdflow.ingestion.check import describe_source
 from nsdflow.ingestion.plan import plan_ingest
 from nsdflow.store import Store
@@ -245,11 +245,31 @@ def test_bad_sources(own_source: Path, tmp_path: Path, experiment: str, damage, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_store_with_other_experiments_is_not_mixed_up(source: Path, store: Store) -> None:
-    again = plan_ingest(str(source), store.url, experiments="imagery,synthetic", voxels="visual", image_size=32)
+@pytest.mark.parametrize("asked", ["imagery,synthetic", "imagery", None])
+def test_a_store_that_has_the_experiments_is_finished(source: Path, store: Store, asked: str | None) -> None:
+    again = plan_ingest(str(source), store.url, experiments=asked, voxels="visual", image_size=32)
     assert again.finished
-    with pytest.raises(StoreError, match="exists with other experiments"):
-        plan_ingest(str(source), store.url, voxels="visual", image_size=32)
+
+
+def test_an_experiment_is_added_to_a_finished_store(source: Path, tmp_path: Path) -> None:
+    """One after the other, as if all had been ingested at once; betas of the main experiment are not read again."""
+    options = {"voxels": "visual", "images": "none", "cluster": "threads"}
+    target = tmp_path / "nsd.zarr"
+    for asked in (None, "imagery"):
+        planned = plan_ingest(str(source), str(target), experiments=asked, voxels="visual", images="none")
+        if asked is not None:
+            assert f"keeps what it has: experiment {asked}" in "\n".join(planned.notes)
+            copied = {task.key for task in planned.tasks if task.function.__name__ == "copy_session"}
+            assert copied == {"betas-subj01-session01", "betas-subj01-session02"}
+        grown = nsdflow.ingest(source, target, experiments=asked, **options)
+    assert grown.experiments(1) == ("imagery",)
+    fresh = nsdflow.ingest(source, tmp_path / "fresh.zarr", experiments="imagery", **options)
+    here, there = (
+        {path.relative_to(one.url): path.read_bytes() for path in Path(one.url).rglob("*") if path.is_file()}
+        for one in (grown, fresh)
+    )
+    assert {str(path) for path in here if here[path] != there[path]} == {"manifest.json"}
+    assert here.keys() == there.keys()
 
 
 def test_an_interrupted_ingestion_reads_a_replaced_table_again(own_source: Path, tmp_path: Path) -> None:

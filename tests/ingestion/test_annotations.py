@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 import nsdflow
@@ -16,6 +18,7 @@ from nsdflow.cli.app import app
 from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, StoreError
 from nsdflow.ingestion.annotations import add_annotations, plan_annotations
+from nsdflow.ingestion.ingest import ingest
 from nsdflow.nsd.design import read_stimulus_info
 from nsdflow.nsd.source import open_source
 from nsdflow.store import Store
@@ -62,11 +65,62 @@ def test_a_store_knows_what_its_images_show(store: str, source: Path, coco: Path
     assert 0 < responses.sizes["trial"] < opened.trials(1).sizes["trial"]
     assert (soil.values >= 0.3).all()
     after = contents(store)
-    assert before.items() <= after.items(), "nothing that was there changes"
+    changed = {name for name, content in before.items() if after[name] != content}
+    assert changed == {"zarr.json"}, "which lists the new group"
     assert {Path(name).parts[0] for name in after.keys() - before.keys()} == {"annotations"}
     assert len(after) - len(before) < 60
     again = add_annotations(store, open_source(source), coco)
     assert contents(again.url) == after
+
+
+def test_annotations_are_a_task_or_added_later_with_one_result(
+    source: Path, coco: Path, plan, client, contents, tmp_path: Path
+) -> None:
+    """Every byte but the order in which the root lists its groups; any Zarr reader finds the group."""
+    made: dict[bool, Store] = {}
+    for asked in (True, False):
+        target, settings = tmp_path / f"{asked}.zarr", {"voxels": "evc", "subjects": [2]}
+        planned = plan(source, target, annotations=coco if asked else None, **settings)
+        assert ("annotations" in {task.key for task in planned.tasks}) is asked
+        made[asked] = ingest(planned, client)
+        if not asked:
+            again = plan(source, target, annotations=coco, **settings)
+            assert again.finished
+            assert again.notes[-1].startswith("annotations: 8 files of COCO (")
+            made[asked] = ingest(again, client)
+    tree = xr.open_datatree(made[False].url, engine="zarr", consolidated=True)
+    assert set(tree.children) == {"subj02", "stimuli", "annotations"}
+    np.testing.assert_array_equal(tree["annotations/area"], made[False].annotations()["area"])
+    tree.close()
+    there, here = contents(made[True].url), contents(made[False].url)
+    roots = [json.loads(files.pop("zarr.json"))["consolidated_metadata"]["metadata"] for files in (there, here)]
+    assert roots[0] == roots[1]
+    assert there == here
+
+
+def test_a_store_that_grows_keeps_its_annotations(source: Path, coco: Path, plan, client, tmp_path: Path) -> None:
+    """New images are described too; without COCO's files nothing grows, in one line."""
+    target, files = tmp_path / "nsd.zarr", Path(shutil.copytree(coco, tmp_path / "coco"))
+    settings = {"voxels": "evc", "images": "none"}
+    first = ingest(plan(source, target, subjects=[1], sessions=[1], annotations=files, **settings), client)
+    assert first.annotations()["nsd_id"].values.tolist() == np.unique(first.trials(1)["nsd_id"]).tolist()
+    moved = files.rename(tmp_path / "moved")
+    with pytest.raises(
+        StoreError,
+        match=r"has annotations, which must describe the new images too \(.*none of "
+        r"instances_.*give their folder with --annotations, or remove the folder annotations",
+    ) as error:
+        plan(source, target, subjects=[1], sessions=[1, 2], **settings)
+    assert "\n" not in str(error.value)
+    moved.rename(files)
+    planned = plan(source, target, subjects=[1], sessions=[1, 2], **settings)
+    assert "annotations" in {task.key for task in planned.tasks}
+    grown = ingest(planned, client)
+    assert grown.annotations()["nsd_id"].values.tolist() == np.unique(grown.trials(1)["nsd_id"]).tolist()
+    assert grown.annotations().sizes["image"] > first.annotations().sizes["image"]
+    (files / "captions_val2017.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"its files in .* have changed"):
+        plan(source, target, **settings)
 
 
 def test_a_store_in_a_bucket_gets_the_same(store: str, source: Path, coco: Path) -> None:
@@ -76,6 +130,8 @@ def test_a_store_in_a_bucket_gets_the_same(store: str, source: Path, coco: Path)
         there = add_annotations("memory://annotated/nsd.zarr", open_source(source), coco)
         here = add_annotations(store, open_source(source), coco)
         assert here.annotations().identical(there.annotations())
+        tree = xr.open_datatree("memory://annotated/nsd.zarr", engine="zarr", consolidated=True)
+        assert "annotations" in tree.children
         np.testing.assert_array_equal(*(one.annotations(masks=16)["mask"][:5].values for one in (here, there)))
     finally:
         memory.rm("/annotated", recursive=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -20,7 +22,10 @@ BETAS = "betas_fithrf_GLMdenoise_RR"
 
 
 def stored(root: Path, paths: tuple[str, ...]) -> np.ndarray:
-    return np.concatenate([np.asarray(opened(root / path).dataobj, np.float64).ravel() for path in paths])
+    """Values of all voxels or vertices, (n,) or (n, frame)."""
+    parts = [np.asarray(opened(root / path).dataobj, np.float64) for path in paths]
+    grid = parts[0].shape[:3]
+    return np.concatenate([np.squeeze(part.reshape(-1, *part.shape[len(grid) :])) for part in parts])
 
 
 def opened(path: Path) -> nib.Nifti1Image | nib.MGHImage:
@@ -37,14 +42,49 @@ def test_every_map_is_a_coordinate(source, surface_source, plan, client, tmp_pat
     voxels = ingest(plan(root, tmp_path / "nsd.zarr", **settings), client).voxels(1)
     published = {name for name in MAPS if map_paths(name, "subj01", space, BETAS) is not None}
     assert published <= set(voxels.variables)
-    assert len(published) == {"func1pt8mm": len(MAPS), "nativesurface": len(MAPS) - 4, "fsaverage": 2}[space]
+    assert len(published) == {"func1pt8mm": len(MAPS), "nativesurface": len(MAPS) - 8, "fsaverage": 2}[space]
     flat = voxels["flat_index"].values
-    for name in published:
+    for name in published - FLOC_BETAS.keys():
         wanted = stored(root, map_paths(name, "subj01", space, BETAS))[flat] * MAPS[name].scale
         np.testing.assert_allclose(voxels[name], wanted, rtol=1e-6)
         assert voxels[name].dtype == np.float32
         assert voxels[name].attrs["units"] == MAPS[name].units
         assert voxels[name].attrs["long_name"]
+    for name, first in FLOC_BETAS.items() if space != "fsaverage" else ():
+        splits = stored(root, map_paths(name, "subj01", space, BETAS))
+        assert splits.shape[1] == 60
+        np.testing.assert_allclose(voxels[name], splits[flat, first : first + 6].mean(axis=1), rtol=1e-5, atol=1e-6)
+
+
+#: The order that NSD documents: six splits fastest, then the categories.
+FLOC_BETAS = {
+    f"floc_{category}beta": 6 * n
+    for n, category in enumerate(
+        ("word", "number", "body", "limb", "adult", "child", "corridor", "house", "car", "instrument")
+    )
+}
+
+
+def test_probability_maps_of_fsaverage(surface_source: Path, plan, client, tmp_path: Path) -> None:
+    """``probmap_*`` are found by their names, whatever the area is called."""
+    root = tmp_path / "nsd"
+    shutil.copytree(surface_source, root, copy_function=os.link)
+    label = root / "nsddata/freesurfer/fsaverage/label"
+    for half in ("lh", "rh"):
+        shutil.copy(label / f"{half}.probmap_V1v.mgz", label / f"{half}.probmap_my-area.mgz")
+    settings = {"space": "fsaverage", "voxels": "visual", "subjects": [1], "images": "none"}
+    store = ingest(plan(root, tmp_path / "nsd.zarr", **settings), client)
+    maps = store.maps(1)
+    found = [name for name in maps.data_vars if str(name).startswith("probmap_")]
+    assert found == [f"probmap_{area}" for area in ("V1d", "V1v", "V2d", "V2v", "V3d", "V3v", "hV4", "my_area")]
+    paths = tuple(f"nsddata/freesurfer/fsaverage/label/{half}.probmap_V1v.mgz" for half in ("lh", "rh"))
+    wanted = stored(root, paths)[maps["flat_index"].values]
+    assert 0 < wanted.mean() < 1
+    for name in ("probmap_V1v", "probmap_my_area"):
+        np.testing.assert_array_equal(maps[name], wanted)
+    assert maps["probmap_V1v"].attrs["long_name"] == "share of the subjects who have V1v here"
+    chosen = store.responses(1, where="probmap_V1v == 1")
+    assert chosen.sizes["voxel"] == int(wanted.sum())
 
 
 def test_caps_and_floors_say_nothing() -> None:
@@ -53,6 +93,17 @@ def test_caps_and_floors_say_nothing() -> None:
     np.testing.assert_array_equal(MAPS["prf_R2"].clean(values), np.float32([1, 999, 1000, np.nan, np.nan]))
     np.testing.assert_array_equal(MAPS["prf_angle"].clean(values)[:3], np.float32([1, 999, 1000]))
     np.testing.assert_allclose(MAPS["betas_mean"].clean(np.array([300.0])), 1.0)
+
+
+@pytest.mark.parametrize("frames", [1, 59])
+def test_localizer_betas_of_other_frames_are_left_out(own_source: Path, plan, tmp_path: Path, frames: int) -> None:
+    path = own_source / "nsddata/ppdata/subj01/func1pt8mm/floc_betas.nii.gz"
+    image = opened(path)
+    path.unlink()
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[..., :frames], image.affine), path)
+    notes = plan(own_source, tmp_path / "nsd.zarr", subjects=[1], voxels="evc", images="none").manifest["left_out"]
+    (line,) = (line for line in notes if line.endswith("the map floc_wordbeta is left out"))
+    assert f"floc_betas.nii.gz: {frames} volumes where the map has 60" in line
 
 
 def test_a_broken_map_is_left_out_aloud(own_source, plan, client, tmp_path: Path) -> None:
@@ -83,7 +134,7 @@ def test_hemispheres_of_a_volume(source, whole) -> None:
 
 def test_every_published_atlas_is_read_with_its_names(source, whole) -> None:
     names = list_atlases(open_source(source), "subj01", "func1pt8mm")
-    assert set(names) == ATLASES.keys() - {"visualsulc"}
+    assert set(names) == ATLASES.keys() - {"visualsulc", "gVTC", "hVTC", "gEVC", "fVTC", "hippoSfLabels"}
     for name in names:
         flags = whole.voxels(1)[name.replace("-", "_")].attrs["flag_meanings"].split()
         assert len(flags) == len(set(flags)) > 0

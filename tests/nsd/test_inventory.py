@@ -22,7 +22,7 @@ def test_everything_is_there(nsd: Any) -> None:
     assert second.sessions == (1, 2)
     assert first.held_out == second.held_out == ()
     assert (first.shape, first.trials, first.format) == (nsd.shape, nsd.trials, "nii.gz")
-    assert first.atlases == ("Kastner2015", "MTL", "nsdgeneral", "prf-visualrois")
+    assert first.atlases == ("Kastner2015", "MTL", "aseg", "nsdgeneral", "prf-visualrois")
     np.testing.assert_array_equal(first.affine, nib.load(nsd.betas_folder() / "betas_session01.nii.gz").affine)
     assert first.bytes == sum(path.stat().st_size for path in nsd.betas_folder().glob("betas_*.nii.gz"))
     assert (inventory.image_count, *inventory.image_shape) == nsd.images.shape

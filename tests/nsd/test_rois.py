@@ -21,7 +21,7 @@ from nsdflow.nsd.voxels.masks import inflate, voxel_set
 from nsdflow.nsd.voxels.rois import joined_roi, list_atlases, read_atlas, read_labels
 
 SPACE = "func1pt8mm"
-ATLASES = ("Kastner2015", "MTL", "nsdgeneral", "prf-visualrois")
+ATLASES = ("Kastner2015", "MTL", "aseg", "nsdgeneral", "prf-visualrois")
 
 
 def test_atlases_are_found(nsd: Any) -> None:
@@ -32,7 +32,15 @@ def test_atlases_are_found(nsd: Any) -> None:
     assert list_atlases(source, "subj01", "fsaverage") == ()
 
 
-@pytest.mark.parametrize("atlas", ATLASES)
+def test_segmentations_of_freesurfer_are_atlases_with_its_names(nsd: Any) -> None:
+    found = read_atlas(open_source(nsd.root), "subj02", "aseg", SPACE, shape=nsd.shape)
+    np.testing.assert_array_equal(found.values, nsd.volumes["subj02", "aseg"])
+    known = {2: "Left-Cerebral-White-Matter", 42: "Right-Cerebral-Cortex", 16: "Brain-Stem", 54: "Right-Amygdala"}
+    assert known.items() <= found.labels.items()
+    assert found.labels.keys() >= set(np.unique(found.values[found.values > 0]).tolist())
+
+
+@pytest.mark.parametrize("atlas", [atlas for atlas in ATLASES if atlas != "aseg"])
 def test_values(nsd: Any, atlas: str) -> None:
     found = read_atlas(open_source(nsd.root), "subj02", atlas, SPACE, shape=nsd.shape)
     assert found.values.dtype == np.int16
@@ -147,7 +155,7 @@ def test_unknown_set_lists_all(nsd: Any) -> None:
     with pytest.raises(
         SelectionError,
         match="unknown voxel set of subj01 in func1pt8mm 'V1'; available: evc, visual, nsdgeneral, tight, inflated, "
-        "brain, Kastner2015, MTL, prf-visualrois",
+        "brain, Kastner2015, MTL, aseg, prf-visualrois",
     ):
         voxel_set(open_source(nsd.root), "subj01", "V1")
 

@@ -107,8 +107,10 @@ def make_store(
         ncsnr=recording.ncsnr,
         affine=AFFINE,
         hemisphere=recording.hemisphere,
-        maps={"prf_eccentricity": (recording.eccentricity, {"units": "degree", "long_name": "pRF eccentricity"})},
     )
+    eccentricity = recording.eccentricity.ravel()[voxels["flat_index"].values].astype(np.float32)
+    described = {"units": "degree", "long_name": "pRF eccentricity"}
+    voxels = voxels.assign_coords(prf_eccentricity=("voxel", eccentricity, described))
     count = len(recording.nsd_id)
     trials = xr.Dataset(
         coords={

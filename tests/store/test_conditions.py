@@ -149,6 +149,11 @@ def test_where_against_python(store, data) -> None:
         ("(" * 900 + "1" + ")" * 900, "where="),
         ("ncsnr > 0.2\0", "null bytes"),
         (3, "where=3: not a text"),
+        ("ncsnr.__class__ == 1", r"'ncsnr.__class__' is not allowed"),
+        ("'a' == 'a'", "has no labels, so it cannot be 'a'"),
+        ("roi == ncsnr == 'V1'", "'ncsnr' has no labels, so it cannot be 'V1'"),
+        ("-" * 1500 + "ncsnr > 1", "where"),
+        ("(" * 150 + "ncsnr > 1" + ")" * 150 + " or ncsnr", "'ncsnr' is not true or false"),
     ],
 )  # fmt: skip
 def test_where_refuses_all_else_in_one_line(store, where, message: str) -> None:
@@ -214,6 +219,9 @@ def test_categories_select_trials(store, recording, annotations, build_store, tm
     np.testing.assert_array_equal(large["nsd_id"], recording.nsd_id[table["area"].values[:, 1] >= 0.5])
     with pytest.raises(SelectionError, match="unknown category 'aple'; available: apple, dog, animal, food"):
         store.responses(1, category="aple")
+    with pytest.raises(SelectionError, match="unknown category 'dgo'; available: apple, dog") as raised:
+        store.responses(1, category=["apple", "dgo"])
+    assert "\n" not in str(raised.value)
     with pytest.raises(SelectionError, match="'much' is not a share of the image"):
         store.responses(1, category={"dog": "much"})
     bare = build_store(tmp_path / "bare.zarr", recording)

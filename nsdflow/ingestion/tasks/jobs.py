@@ -11,7 +11,16 @@ from nsdflow.nsd.experiments import EXPERIMENTS
 from nsdflow.nsd.source import Source
 from nsdflow.store.schema import STIMULI_GROUP, Cut
 
-__all__ = ["ExperimentJob", "ImageJob", "ImageShardJob", "SessionJob", "SubjectJob", "TableJob", "VerifyJob"]
+__all__ = [
+    "AnnotationJob",
+    "ExperimentJob",
+    "ImageJob",
+    "ImageShardJob",
+    "SessionJob",
+    "SubjectJob",
+    "TableJob",
+    "VerifyJob",
+]
 
 #: Shards of a session that are put into an object store at the same time: one travels while another is measured.
 UPLOADS_AT_ONCE = 2
@@ -151,3 +160,18 @@ class ImageShardJob:
 
     images: ImageJob
     shard: int
+
+
+@dataclass(frozen=True)
+class AnnotationJob:
+    """The annotations of the images of all trials."""
+
+    source: Source
+    """NSD, for the crop of each image."""
+    built: str
+    """Root of the store while it is being built, or of a finished one."""
+    subjects: tuple[str, ...]
+    folder: Source
+    """COCO's annotation files."""
+    files: Mapping[str, int]
+    """Their bytes by name, when the ingestion was planned."""

@@ -11,10 +11,11 @@ from nsdflow.errors import NsdflowError, SourceError
 from nsdflow.ingestion.stamps import coordinate_stamps
 from nsdflow.ingestion.tasks.jobs import SubjectJob, TableJob
 from nsdflow.io.paths import public
+from nsdflow.names import atlas_coordinate
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.design import trial_table
 from nsdflow.nsd.voxels.hemispheres import read_hemispheres
-from nsdflow.nsd.voxels.maps import MAPS, read_published_map
+from nsdflow.nsd.voxels.maps import map_record, maps_by_file, read_published_maps
 from nsdflow.nsd.voxels.masks import voxel_set
 from nsdflow.nsd.voxels.rois import joined_roi, read_atlas
 from nsdflow.nsd.voxels.volumes import read_ncsnr
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["create_subject_group"]
 
 
-@task("ingest.coordinates", version=1)
+@task("ingest.coordinates", version=2)
 def create_subject_group(job: TableJob) -> dict[str, Any]:
     """Create a subject's group with the coordinates of its trials and voxels, and the large arrays without values.
 
@@ -87,14 +88,6 @@ def _read_voxels(source: Source, job: TableJob) -> tuple[xr.Dataset, list[str]]:
         roi = np.full(mask.shape, -1, np.int16)  # no file tells what is cortex
     else:
         roi = joined_roi(source, subject, space, shape=shape).values
-    maps, left_out = {}, []
-    for name in job.maps:
-        try:
-            values = read_published_map(source, name, subject, space, job.subject.betas, shape=shape)
-        except NsdflowError as error:  # betas do not depend on a map
-            left_out.append(f"{error}; the map {name} is left out")
-        else:
-            maps[name] = (values, MAPS[name].attributes)
     table = voxel_table(
         np.flatnonzero(mask),
         tuple(shape),
@@ -103,9 +96,18 @@ def _read_voxels(source: Source, job: TableJob) -> tuple[xr.Dataset, list[str]]:
         ncsnr=_ncsnr(source, job.subject),
         affine=job.subject.affine,
         hemisphere=None if paths.is_surface(space) else read_hemispheres(source, subject, space, shape=shape),
-        maps=maps,
     )
-    return table, left_out
+    maps: dict[str, Any] = {}
+    left_out, there = [], table["flat_index"].values
+    for names in maps_by_file(job.maps, subject, space, job.subject.betas):
+        try:
+            read = read_published_maps(source, names, subject, space, job.subject.betas, shape=shape)
+        except NsdflowError as error:  # betas do not depend on a map
+            left_out += [f"{error}; the map {name} is left out" for name in names]
+        else:
+            for name, values in read.items():
+                maps[atlas_coordinate(name)] = ("voxel", values.ravel()[there], map_record(name).attributes)
+    return table.assign_coords(maps), left_out
 
 
 def _ncsnr(source: Source, job: SubjectJob) -> NDArray[Any] | None:

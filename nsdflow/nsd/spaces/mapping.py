@@ -223,10 +223,17 @@ class _Files:
         return self._turned(Sample(shape, (points,), self.method, self.missing), shape, reached), reached
 
     def volume_to_surface(self, shape: Shape) -> tuple[tuple[MappingStep, ...], tuple[int, ...]]:
-        sets, counts = [], (0, 0)
+        sets: list[Points] = []
+        counts = (0, 0)
         for layer in self.layers:
             parts = [read_points(self.source, self.path(self.start.file_name, layer, h), shape)[0] for h in HEMISPHERES]
-            counts = (parts[0].count, parts[1].count)
+            found = (parts[0].count, parts[1].count)
+            if sets and found != counts:
+                raise SourceError(
+                    f"{self.source.join(self.path(self.start.file_name, layer, '?h'))}: {_by(found)} vertices where "
+                    f"{self.layers[0]} has {_by(counts)}; take both from the same subject"
+                )
+            counts = found
             sets.append(Points.concatenate(parts))
         sample = Sample(shape, tuple(sets), self.method, self.missing)
         steps = (Flip(shape), sample) if self.start.kind == "template" else (sample,)

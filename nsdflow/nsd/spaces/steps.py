@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from nsdflow.errors import SelectionError
 from nsdflow.nsd.spaces.resampling import resample
 from nsdflow.nsd.spaces.sampling import Points, sample
 from nsdflow.nsd.spaces.splatting import splat
@@ -131,11 +132,14 @@ def vote(steps: tuple[MappingStep, ...], labels: NDArray[Any]) -> NDArray[np.flo
 
     Raises
     ------
-    ValueError
-        A label is NaN or infinite.
+    SelectionError
+        A label is not a whole number.
     """
-    if not np.isfinite(labels).all():
-        raise ValueError("labels must be finite; replace missing ones by a separate label, such as -1")
+    if not (np.isfinite(labels).all() and np.array_equal(labels, np.round(labels))):
+        raise SelectionError(
+            "method 'wta' is for labels, which are whole numbers; write 'linear' for values, or replace missing labels "
+            "by another one, such as -1"
+        )
     best: NDArray[np.float64] | None = None
     for label in np.unique(labels):
         mapped = np.asarray(labels == label, np.float64)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from nsdflow.errors import SourceError, one_of
 from nsdflow.names import PRF_VISUALROIS, ROI_LABELS
 from nsdflow.nsd import layout
 from nsdflow.nsd.formats.label_tables import distinct_names, parse_label_table
+from nsdflow.nsd.voxels.segmentations import SEGMENTATIONS
 from nsdflow.nsd.voxels.volumes import read_map
 
 if TYPE_CHECKING:
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
 
     from nsdflow.nsd.source import Source
 
-__all__ = ["ATLASES", "JOINED", "Atlas", "PublishedAtlas", "joined_roi", "list_atlases", "read_atlas", "read_labels"]
+__all__ = [
+    "ATLASES",
+    "JOINED",
+    "Atlas",
+    "PublishedAtlas",
+    "atlas_paths",
+    "joined_roi",
+    "list_atlases",
+    "read_atlas",
+    "read_labels",
+]
 
 #: Name of the joined visual ROI, prf-visualrois written over Kastner2015.
 JOINED: Final = "roi"
@@ -33,19 +44,22 @@ class PublishedAtlas:
     ----------
     highest : int
         The highest label that NSD publishes. Larger values are damage, such as -1 stored as 255.
-    names : tuple of str
-        Names of the labels from 1 on, for copies without a label table; empty where they are not documented.
+    names : mapping
+        Names of the labels, for copies without a label table; empty where they are not documented.
     """
 
     highest: int
-    names: tuple[str, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
 def _named(*names: str) -> PublishedAtlas:
-    return PublishedAtlas(len(names), names)
+    return PublishedAtlas(len(names), dict(enumerate(names, start=1)))
 
 
 _KASTNER = {**ROI_LABELS, 12: "TO2", 13: "TO1", 16: "V3B", 17: "V3A"}
+
+#: Limit of labels where it is not documented how many there are; 255 is -1 saved without its sign.
+_MOST_LABELS: Final = 254
 
 #: Atlases that NSD publishes. Other files in the folder of the ROIs are atlases too, with labels of any height.
 ATLASES: Final[Mapping[str, PublishedAtlas]] = {
@@ -63,7 +77,12 @@ ATLASES: Final[Mapping[str, PublishedAtlas]] = {
     "visualsulc": PublishedAtlas(14),
     "thalamus": _named("LGN", "SC", "ventral_pulvinar", "dorsolateral_pulvinar", "dorsomedial_pulvinar"),
     "MTL": _named("ERC", "area35", "area36", "PHC", "Sub", "CA1", "CA2", "CA3", "DG", "HT"),
+    **{name: PublishedAtlas(_MOST_LABELS) for name in ("gVTC", "hVTC", "gEVC", "fVTC")},
+    **{name: PublishedAtlas(max(labels), labels) for name, labels in SEGMENTATIONS.items()},
 }
+
+#: Atlases that are known by their names on a surface, with or without a label table.
+_ON_SURFACES: Final = ATLASES.keys() - {"thalamus", "MTL", *SEGMENTATIONS}
 
 
 @dataclass(frozen=True)
@@ -89,18 +108,31 @@ class Atlas:
 def list_atlases(source: Source, subject: str, space: str) -> tuple[str, ...]:
     """Sorted names of the atlases of the source, whether or not their files can be read.
 
-    On a surface, whose label folder also holds maps, an atlas is what has a label table.
+    On a surface, whose label folder also holds maps, an atlas is what is known as one, or has a label table.
     """
     if layout.atlas_folder(subject, space) is None:
         return ()
     names = source.listdir(str(layout.atlas_folder(subject, space)))
-    if not layout.is_surface(space):
-        whole = {name.removesuffix(".gz").removesuffix(".nii") for name in names if name.endswith((".nii.gz", ".nii"))}
-        return tuple(
-            sorted(name for name in whole if not name.startswith(("lh.", "rh.", ".")))
-        )  # macOS leaves ._ files
-    tables = {name.removesuffix(".mgz.ctab") for name in names if name.endswith(".mgz.ctab")}
-    return tuple(sorted(name for name in tables if {f"lh.{name}.mgz", f"rh.{name}.mgz"} <= set(names)))
+    if layout.is_surface(space):
+        tables = {name.removesuffix(".mgz.ctab") for name in names if name.endswith(".mgz.ctab")}
+        halves = set(names)
+        return tuple(sorted(name for name in tables | _ON_SURFACES if {f"lh.{name}.mgz", f"rh.{name}.mgz"} <= halves))
+    # macOS leaves ._ files
+    whole = {name for name in _stems(names) if not name.startswith(("lh.", "rh.", "."))}
+    beside = SEGMENTATIONS.keys() & _stems(source.listdir(layout.subject_folder(subject, space)))
+    return tuple(sorted(whole | beside))
+
+
+def _stems(names: Iterable[str]) -> set[str]:
+    """Names of volumes without ending."""
+    return {name.removesuffix(".gz").removesuffix(".nii") for name in names if name.endswith((".nii.gz", ".nii"))}
+
+
+def atlas_paths(subject: str, atlas: str, space: str) -> tuple[str, ...]:
+    """Files of an atlas; FreeSurfer's segmentations lie beside the maps of a volume."""
+    if atlas in SEGMENTATIONS and not layout.is_surface(space):
+        return (layout.volume_path(subject, space, atlas),)
+    return layout.roi_paths(subject, atlas, space)
 
 
 def read_atlas(source: Source, subject: str, atlas: str, space: str, *, shape: Sequence[int] | None = None) -> Atlas:
@@ -129,7 +161,7 @@ def read_atlas(source: Source, subject: str, atlas: str, space: str, *, shape: S
     SourceError
         Another grid than ``shape``, values that are not labels, or labels that the atlas does not have.
     """
-    paths = layout.roi_paths(subject, atlas, space)
+    paths = atlas_paths(subject, atlas, space)
     known = list_atlases(source, subject, space)
     if atlas not in known and not all(source.exists(path) for path in paths):
         raise one_of(f"atlas of {subject} in {space}", atlas, known)
@@ -197,5 +229,5 @@ def _names(source: Source, subject: str, atlas: str) -> dict[int, str]:
     """Names of the labels from 1 on: those of the table, or the published ones where there is no table."""
     table = read_labels(source, subject, atlas)
     if not table and atlas in ATLASES:
-        table = dict(enumerate(ATLASES[atlas].names, start=1))
+        table = dict(ATLASES[atlas].names)
     return {label: name for label, name in table.items() if label > 0}

@@ -10,7 +10,7 @@ import numpy as np
 
 from nsdflow.errors import SourceError
 from nsdflow.nsd import layout
-from nsdflow.nsd.formats.frames import check_plausible, read_header, stream_frames
+from nsdflow.nsd.formats.frames import FrameHeader, check_plausible, read_header, stream_frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +22,7 @@ __all__ = [
     "read_aseg",
     "read_brainmask",
     "read_map",
+    "read_means",
     "read_ncsnr",
     "read_valid",
     "read_volume",
@@ -69,6 +70,17 @@ def read_volume(source: Source, path: str, *, shape: Sequence[int] | None = None
     SourceError
         Broken, or on another grid than ``shape``.
     """
+    path, header = _fitting_header(source, path, shape)
+    values = np.empty((header.count, int(np.prod(header.shape))), header.dtype.newbyteorder("="))
+    for row, frame in zip(values, stream_frames(source, path, header=header), strict=True):
+        row[:] = frame
+    grid = values.reshape((header.count, *reversed(header.shape))).T  # first axis fastest, frames last
+    affine = None if header.affine is None else np.array(header.affine)
+    return Volume(grid[..., 0] if header.count == 1 else grid, affine)
+
+
+def _fitting_header(source: Source, path: str, shape: Sequence[int] | None) -> tuple[str, FrameHeader]:
+    """The path that exists and its header, which announces no more than the file can hold, on the grid asked for."""
     path = source.find(path) or path
     header = read_header(source, path)
     if shape is not None and header.shape != tuple(shape):
@@ -78,12 +90,7 @@ def read_volume(source: Source, path: str, *, shape: Sequence[int] | None = None
             "take both from the same subject, space and release"
         )
     check_plausible(source, path, header)
-    values = np.empty((header.count, int(np.prod(header.shape))), header.dtype.newbyteorder("="))
-    for row, frame in zip(values, stream_frames(source, path, header=header), strict=True):
-        row[:] = frame
-    grid = values.reshape((header.count, *reversed(header.shape))).T  # first axis fastest, frames last
-    affine = None if header.affine is None else np.array(header.affine)
-    return Volume(grid[..., 0] if header.count == 1 else grid, affine)
+    return path, header
 
 
 def read_map(source: Source, paths: Sequence[str], space: str, *, shape: Sequence[int] | None = None) -> Volume:
@@ -93,9 +100,72 @@ def read_map(source: Source, paths: Sequence[str], space: str, *, shape: Sequenc
     """
     if not layout.is_surface(space):
         return read_volume(source, paths[0], shape=shape)
-    sizes = [(size, 1, 1) for size in shape] if shape is not None else [None] * len(paths)
+    sizes = _grids(paths, space, shape)
     parts = [read_volume(source, path, shape=size).values.ravel() for path, size in zip(paths, sizes, strict=True)]
     return Volume(np.concatenate(parts), None)
+
+
+def _grids(paths: Sequence[str], space: str, shape: Sequence[int] | None) -> list[Sequence[int] | None]:
+    """Grid of each file of a map: that of the volume, or of the vertices of each hemisphere."""
+    if shape is None or not layout.is_surface(space):
+        return [shape] * len(paths)
+    return [(size, 1, 1) for size in shape]
+
+
+def read_means(
+    source: Source,
+    paths: Sequence[str],
+    space: str,
+    spans: Sequence[tuple[int, int]],
+    *,
+    count: int,
+    shape: Sequence[int] | None = None,
+) -> list[NDArray[np.float64]]:
+    """Means over spans of the volumes of a map's files, which are read once, with one volume in memory.
+
+    Parameters
+    ----------
+    source : Source
+        Where NSD is.
+    paths : sequence of str
+        As for :func:`read_map`.
+    space : str
+        For example ``"func1pt8mm"``.
+    spans : sequence of (int, int)
+        First and last volume of each mean, from 0.
+    count : int
+        Volumes that each file must have.
+    shape : sequence of int, optional
+        As for :func:`read_map`.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Float64, (i, j, k) or (vertex,), one per span; NaN where a volume is NaN.
+
+    Raises
+    ------
+    MissingDataError, SourceError
+        As for :func:`read_volume`, or a file has another number of volumes.
+    """
+    parts: list[list[NDArray[np.float64]]] = []
+    for path, size in zip(paths, _grids(paths, space, shape), strict=True):
+        found, header = _fitting_header(source, path, size)
+        if header.count != count:
+            raise SourceError(
+                f"{source.join(found)}: {header.count} volumes where the map has {count}; copy the published file"
+            )
+        totals = [np.zeros(int(np.prod(header.shape))) for _ in spans]
+        for number, frame in enumerate(stream_frames(source, found, header=header)):
+            for total, (first, last) in zip(totals, spans, strict=True):
+                if first <= number <= last:
+                    total += frame.astype(np.float64)
+        for total, (first, last) in zip(totals, spans, strict=True):
+            total /= last - first + 1
+        parts.append([total.reshape(*reversed(header.shape)).T for total in totals])
+    if not layout.is_surface(space):
+        return parts[0]
+    return [np.concatenate([half.ravel() for half in halves]) for halves in zip(*parts, strict=True)]
 
 
 def read_ncsnr(source: Source, subject: str, *, space: str, betas: str, shape: Sequence[int] | None = None) -> Volume:

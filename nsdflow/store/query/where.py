@@ -63,7 +63,12 @@ def select_where(table: xr.Dataset, condition: object) -> dict[str, NDArray[np.b
     reader = _Condition(table, condition)
     found: dict[str, NDArray[np.bool_]] = {}
     for part in _conjuncts(reader.tree):
-        dim, values = reader.compute(part)
+        try:
+            dim, values = reader.compute(part)
+        except RecursionError:
+            raise SelectionError(
+                f"where: {condition[:40]!r}... is nested too deeply; join simple comparisons with and, or"
+            ) from None
         if dim is None or values.dtype != bool:
             raise reader.error(part, "is not a comparison of a coordinate; write for example ncsnr > 0.2")
         found[dim] = found[dim] & values if dim in found else values

@@ -52,7 +52,7 @@ def to_space(
         lazy.drop_vars([name for name, c in array.coords.items() if "voxel" in c.dims]),
         kwargs={
             "options": options, "method": method, "layers": chosen, "missing": missing,
-            "place": place, "there": there, "dtype": dtype, "fill": fill,
+            "place": place, "there": there, "dtype": dtype, "fill": fill, "period": array.attrs.get("period"),
         },
         input_core_dims=[["voxel"]],
         output_core_dims=[["_target"]],
@@ -112,12 +112,19 @@ def _apply(
     there: NDArray[np.int64],
     dtype: np.dtype[Any],
     fill: float,
+    period: float | None,
 ) -> NDArray[Any]:
-    """Values (..., voxel) on the target (..., target)."""
+    """Values (..., voxel) on the target (..., target); angles, which have a period, are averaged on the circle."""
     mapping = options.open(method, layers, missing)
     frames = values.reshape(-1, values.shape[-1])
     whole = place.spread(frames, -1 if method == "wta" else np.nan).T
-    mapped = cast_values(mapping(whole)[there], dtype, fill).T
+    if period is None or method == "wta":
+        found = mapping(whole)[there]
+    else:
+        turn = whole * (2 * np.pi / period)
+        across, up = (mapping(part)[there] for part in (np.cos(turn), np.sin(turn)))
+        found = np.arctan2(up, across) * (period / (2 * np.pi)) % period
+    mapped = cast_values(found, dtype, fill).T
     return mapped.reshape(*values.shape[:-1], len(there))
 
 

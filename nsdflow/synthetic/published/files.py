@@ -78,9 +78,9 @@ def open_mgh(path: Path, vertices: int, frames: int) -> Iterator[BinaryIO]:
 
 
 def write_mgh(path: Path, values: Array) -> None:
-    """One value per vertex."""
-    with open_mgh(path, values.size, 1) as stream:
-        stream.write(values.astype(">f4").tobytes())
+    """One value per vertex, or (vertex, frame)."""
+    with open_mgh(path, len(values), values.size // len(values)) as stream:
+        stream.write(values.T.astype(">f4").tobytes())
 
 
 def write_hdf5(path: Path, shape: tuple[int, ...], slabs: Iterable[Array]) -> None:

@@ -61,10 +61,10 @@ def write_mni_maps(root: Path, spec: SyntheticSpec, who: Participant) -> None:
 def write_surface_maps(root: Path, spec: SyntheticSpec, who: Participant) -> None:
     """``label/[lh,rh].<name>.mgz``: atlases, whose labels are never below 0, and maps of single subjects."""
     owner = "fsaverage" if who.space == "fsaverage" else who.name
-    maps = {} if owner == "fsaverage" else statistic_maps(spec, who)
-    for name in ("floc_R2xval", "onoffbeta"):  # which NSD has as volumes alone
+    maps = _probability_maps(who) if owner == "fsaverage" else statistic_maps(spec, who)
+    for name in ("floc_R2xval", "onoffbeta", "signaldropout_masked"):  # which NSD has as volumes alone
         maps.pop(name, None)
-    if maps:
+    if owner != "fsaverage":
         done = spec.sessions_done[who.subject - 1]
         maps["valid"] = who.recorded(who.recording.valid[:done].mean(axis=0), np.float32, fill=0)
     for name, values in maps.items():
@@ -76,6 +76,12 @@ def write_surface_maps(root: Path, spec: SyntheticSpec, who: Participant) -> Non
         for hemisphere in ("lh", "rh"):
             path = root / "nsddata/freesurfer" / owner / "label" / f"{hemisphere}.{atlas}.mgz"
             write_mgh(path, labels[who.anatomy.left == (hemisphere == "lh")])
+
+
+def _probability_maps(who: Participant) -> dict[str, Volume]:
+    """Share of the subjects who have an early visual area at a vertex: all or none, as all have one anatomy there."""
+    labels, names = who.anatomy.atlases["prf-visualrois"], ATLAS_LABELS["prf-visualrois"]
+    return {f"probmap_{name}": (labels == label).astype(np.float32) for label, name in names.items() if label > 0}
 
 
 def _surface_atlases(owner: str) -> tuple[str, ...]:
@@ -106,9 +112,13 @@ def _valid(who: Participant, session: int) -> Volume:
 
 def _maps(spec: SyntheticSpec, who: Participant) -> dict[str, Volume]:
     """Masks, tissue and published maps, by file name."""
+    maps = statistic_maps(spec, who)
     return {
+        **maps,
+        "meanFIRST5": maps["mean"],
+        "mean_prffloc": maps["prf_meanvol"],
+        "valid_prffloc": who.grid(who.anatomy.brain, np.int16),
         "brainmask": who.grid(who.anatomy.brain, np.int16),
         "aseg": who.grid(who.anatomy.aseg, np.int16),
         f"T1_to_{who.space}": who.grid(tissue_signal(who), np.int16),
-        **statistic_maps(spec, who),
     }

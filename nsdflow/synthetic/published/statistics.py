@@ -25,6 +25,8 @@ _SUBDOMAINS: Final = {
     "word": "characters", "number": "characters", "body": "bodies", "limb": "bodies", "adult": "faces",
     "child": "faces", "corridor": "places", "house": "places", "car": "objects", "instrument": "objects",
 }  # fmt: skip
+#: Splits of the localizer's runs.
+_SPLITS: Final = 6
 CATEGORIES: Final = (*_DOMAINS, *_SUBDOMAINS)
 
 
@@ -87,20 +89,34 @@ def _localizer(spec: SyntheticSpec, who: Participant) -> Maps:
     explained = _in_brain(who, rng.uniform(0, 60, anatomy.x.size))
     return {
         **maps,
+        "floc_betas": _localizer_betas(maps, spec, who),
         "floc_R2": explained,
         "floc_R2xval": (0.8 * explained).astype(np.float32),
         "floc_meanvol": _in_brain(who, rng.uniform(200, 1000, anatomy.x.size)),
     }
 
 
+def _localizer_betas(maps: Maps, spec: SyntheticSpec, who: Participant) -> npt.NDArray[np.float32]:
+    """Betas of ten categories, six splits of each: the splits scatter about a share of the t-value."""
+    rng = spec.generator("localizer betas", who.subject, who.space)
+    means = np.stack([maps[f"floc_{category}tval"] / 4 for category in _SUBDOMAINS], axis=-1)
+    splits = means[..., None] + rng.normal(0, 0.1, (*means.shape, _SPLITS))
+    return splits.reshape(*means.shape[:-1], -1).astype(np.float32)
+
+
 def _quality(spec: SyntheticSpec, who: Participant) -> Maps:
     """Signal drop-out, largest at the front below; and the response to any image."""
     position = who.anatomy.positions
     dropout = np.clip(1 + position[:, 1] - position[:, 2], 0, None)
-    rng = spec.generator("onoff", who.subject, who.space)
+    rng, count = spec.generator("onoff", who.subject, who.space), len(position)
+    rough = np.zeros(count, bool)
+    rough[spec.generator("surface imperfections", who.subject, who.space).integers(count, size=9)] = True
     return {
         "signaldropout": who.grid(dropout, np.float64),
-        "onoffbeta": _in_brain(who, rng.normal(0, 0.5, position.shape[0]) + who.anatomy.visual),
+        "signaldropout_masked": who.grid(np.where(who.anatomy.brain, dropout, 0), np.float64),
+        "surfaceimperfections": who.grid(rough, np.int16),
+        "onoffbeta": _in_brain(who, rng.normal(0, 0.5, count) + who.anatomy.visual),
+        "b3R2": _in_brain(who, rng.uniform(0, 30, count)),
     }
 
 

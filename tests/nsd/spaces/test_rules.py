@@ -180,6 +180,59 @@ def test_one_line_for_another_grid_layer_method_or_size(folder: Path) -> None:
         open_map(source, "subj01", "func1pt8mm", "MNI")
 
 
+def write_vertices(folder: Path, name: str, values: np.ndarray) -> None:
+    path = folder / f"nsddata/ppdata/subj01/transforms/{name}.mgz"
+    nib.save(nib.freesurfer.MGHImage(values.astype(np.float32), np.eye(4)), path)
+
+
+@pytest.fixture
+def layered(folder: Path) -> Path:
+    """Three layers of 9 + 8 vertices, in the middle of the volume."""
+    for layer in ("layerB1", "layerB2", "layerB3"):
+        for half, count in (("lh", 9), ("rh", 8)):
+            write_vertices(folder, f"{half}.func1pt8-to-{layer}", np.full((count, 1, 1, 3), 3.0))
+    return folder
+
+
+@pytest.mark.parametrize(("name", "count", "says"), [
+    ("rh.func1pt8-to-layerB2", 7, r"\?h.func1pt8-to-layerB2.mgz: 9 \+ 7 vertices where layerB1 has 9 \+ 8; take both"),
+    ("lh.func1pt8-to-layerB3", 8, r"layerB3.mgz: 8 \+ 8 vertices where layerB1 has 9 \+ 8"),
+])  # fmt: skip
+def test_one_line_for_a_layer_of_another_subject_or_hemisphere(layered: Path, name: str, count: int, says: str) -> None:
+    assert open_map(open_source(layered), "subj01", "func1pt8mm", "nativesurface").target_shape == (9, 8)
+    write_vertices(layered, name, np.full((count, 1, 1, 3), 3.0))
+    with pytest.raises(SourceError, match=says) as caught:
+        open_map(open_source(layered), "subj01", "func1pt8mm", "nativesurface")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("keep", "says"), [(0.6, "truncated"), (0.02, "func1pt8-to-layerB1.mgz: ")])
+def test_one_line_for_a_transform_that_is_cut_off(layered: Path, keep: float, says: str) -> None:
+    path = layered / "nsddata/ppdata/subj01/transforms/rh.func1pt8-to-layerB1.mgz"
+    rng = np.random.default_rng(0)
+    write_vertices(layered, path.name.removesuffix(".mgz"), rng.uniform(1, 5, (4000, 1, 1, 3)))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(SourceError, match=says) as caught:
+        open_map(open_source(layered), "subj01", "func1pt8mm", "layerB1")
+    assert "\n" not in str(caught.value)
+
+
+def test_coordinates_that_are_no_numbers_are_missing_data(layered: Path) -> None:
+    places = np.full((9, 1, 1, 3), 3.0)
+    places[2, 0, 0, 1], places[4], places[6, 0, 0, 2] = np.nan, np.inf, -np.inf
+    write_vertices(layered, "lh.func1pt8-to-layerB2", places)
+    found = open_map(open_source(layered), "subj01", "func1pt8mm", "layerB2", method="linear")(np.ones(210))
+    assert np.flatnonzero(np.isnan(found)).tolist() == [2, 4, 6]
+
+
+@pytest.mark.parametrize("labels", [np.full(210, np.nan), np.linspace(0, 1, 210), np.full(210, np.inf)])
+def test_one_line_for_values_that_are_no_labels(layered: Path, labels: np.ndarray) -> None:
+    mapping = open_map(open_source(layered), "subj01", "func1pt8mm", "layerB2", method="wta")
+    with pytest.raises(SelectionError, match="'wta' is for labels, which are whole numbers; write 'linear'"):
+        mapping(labels)
+
+
 def test_the_ways_there_are() -> None:
     assert targets_of("fsaverage") == ("anat0pt5", "anat0pt8", "anat1pt0", "nativesurface")
     assert "fsaverage" in targets_of("MNI")

@@ -12,6 +12,7 @@ import xarray as xr
 
 import nsdflow.store  # noqa: F401  (registers the accessor)
 from nsdflow.errors import SelectionError, SourceError, StoreError
+from tests.store.surface.conftest import SHAPE, SPEC
 
 
 def tkr(nsd: Path, hemisphere: str, surface: str) -> np.ndarray:
@@ -78,6 +79,21 @@ def test_labels_by_vote(heights: xr.DataArray) -> None:
     mapped = labels.nsd.to_space("fsaverage", method="wta", fill=-1)
     assert mapped.dtype == np.int16
     assert set(np.unique(mapped)) <= {-1, 1, 3}
+
+
+def test_angles_are_averaged_on_the_circle(nsd: Path, heights: xr.DataArray) -> None:
+    """Around the right horizontal meridian, 359 and 1 degrees are neighbours; a plain mean would give 180."""
+    x, z = (heights.sel(axis=axis, drop=True) for axis in "xz")
+    angle = (np.degrees(np.arctan2(z, x + 40)) % 360).assign_attrs({**heights.attrs, "period": 360.0})
+    places = expected_heights(nsd, ("layerB2",))
+    expected = np.degrees(np.arctan2(places[:, 2], places[:, 0] + 40)) % 360
+    for lazy in (angle, angle.chunk()):
+        with dask.config.set(scheduler="synchronous"):
+            found = lazy.nsd.to_space("layerB2", method="linear").values
+        assert ((found >= 0) & (found <= 360)).all()
+        assert np.abs((found - expected + 180) % 360 - 180).max() < 0.1
+    assert (expected < 30).any()
+    assert (expected > 330).any()
 
 
 def test_gifti_is_what_workbench_and_nilearn_read(nsd: Path, heights: xr.DataArray, tmp_path: Path) -> None:
@@ -148,6 +164,58 @@ def test_nifti_of_the_anatomy_lies_over_the_surface(nsd: Path, heights: xr.DataA
     )  # fmt: skip
     expected = expected_heights(nsd, ("layerB2",))[: part.n_vertices, 2]
     assert np.abs(sampled - expected).max() < 0.3
+
+
+@pytest.mark.parametrize("space", ["MNI", "anat1pt0"])
+@pytest.mark.parametrize("method", ["wta", "nearest"])
+def test_labels_in_a_nifti_lie_where_the_transform_says(
+    nsd: Path, heights: xr.DataArray, tmp_path: Path, space: str, method: str
+) -> None:
+    """Read by nibabel and nilearn; the transform file by nibabel too, whose MNI axis runs from right to left."""
+    from nilearn.image import load_img
+
+    x, z = (heights.sel(axis=axis, drop=True) for axis in "xz")
+    labels = x.copy(data=np.where(x < 0, 3, 7).astype(np.int16) + (z.values > 4))
+    labels = labels.assign_attrs({**heights.attrs, "flag_values": [3, 4, 7, 8], "flag_meanings": "a b c d"})
+    mapped = labels.nsd.to_space(space, method=method, fill=-1)
+    image = load_img(mapped.nsd.to_nifti(tmp_path / "labels.nii.gz"))
+    found = image.get_fdata()
+    assert set(np.unique(found[np.isfinite(found)])) <= {-1, 3, 4, 7, 8}
+    coordinates = nib.load(nsd / f"nsddata/ppdata/subj01/transforms/func1pt8-to-{space}.nii.gz").get_fdata()
+    coordinates = coordinates[::-1] if space == "MNI" else coordinates
+    inside = ((coordinates >= 1) & (coordinates <= SHAPE)).all(axis=-1)
+    at = np.floor(coordinates[inside] + 0.5).astype(int) - 1
+    expected = labels.nsd.to_volume().values[tuple(at.T)]
+    same = found[inside] == expected
+    assert same.all() if method == "nearest" else same.mean() > 0.97
+    assert not np.isin(found[~inside], (3, 4, 7, 8)).any()
+    world = nib.affines.apply_affine(image.affine, np.argwhere(np.isin(found, (3, 4))))
+    assert world[:, 0].mean() < nib.affines.apply_affine(image.affine, np.argwhere(found >= 7))[:, 0].mean()
+
+
+def test_pycortex_finds_the_values_of_voxels_and_vertices(nsd: Path, heights: xr.DataArray) -> None:
+    """As pycortex draws: ``data[z, y, x]`` at the place of each vertex, and vertices of both hemispheres in a row."""
+    z = heights.sel(axis="z", drop=True).assign_attrs(heights.attrs)
+    volume = z.nsd.to_volume().transpose("k", "j", "i").values
+    folder = nsd / "nsddata/ppdata/subj01/transforms"
+    files = [nib.load(folder / f"{half}.func1pt8-to-layerB2.mgz").get_fdata() for half in ("lh", "rh")]
+    x, y, k = np.floor(np.concatenate([np.squeeze(one) for one in files]) + 0.5).astype(int).T - 1
+    np.testing.assert_allclose(z.nsd.to_space("layerB2", method="nearest"), volume[k, y, x], rtol=1e-6)
+    average = z.nsd.to_space("fsaverage", method="nearest")
+    assert average["hemisphere"].values.tolist() == [0] * SPEC.vertices + [1] * SPEC.vertices
+
+
+def test_flat_patches_lie_as_pycortex_lays_them(nsd: Path) -> None:
+    """pycortex reads (x, y) of the file as (y, -x)."""
+    from nsdflow.nsd.source import open_source
+    from nsdflow.nsd.spaces.surfaces import read_flat
+
+    content = (nsd / "nsddata/freesurfer/subj01/surf/lh.full.flat.patch.3d").read_bytes()
+    rows = np.frombuffer(content, np.dtype([("vertex", ">i4"), ("xyz", ">f4", 3)]), offset=8)
+    places = read_flat(open_source(nsd), "subj01", "lh").places
+    inside = np.abs(rows["vertex"]) - 1
+    np.testing.assert_allclose(places[inside], np.stack([rows["xyz"][:, 1], -rows["xyz"][:, 0]], axis=1))
+    assert np.isnan(np.delete(places, inside, axis=0)).all()
 
 
 @pytest.mark.parametrize(("call", "error", "says"), [
