@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
@@ -23,12 +23,20 @@ MESSAGES: Final[Mapping[str, str]] = {
     "run": "stopping; finished epochs are kept, the same command continues",
     "demo": "stopping; finished epochs are kept, the same command continues",
     "ingest": "stopping; finished sessions are kept, the same command continues",
+    "status": "no longer watching; the runs themselves go on",
 }
+#: What the other commands say.
+OTHER_MESSAGE: Final = "stopping"
+#: What makes a terminal show its cursor.
+SHOW_CURSOR: Final = b"\x1b[?25h"
 
 
 @contextmanager
 def ctrl_c(arguments: Sequence[str]) -> Iterator[None]:
     """Handle Ctrl-C while a command runs: the first says what is kept, a second one leaves at once.
+
+    A thread hears of the signal, since Python runs its handlers only between instructions of the main thread, which may
+    be inside a long matrix product.
 
     Parameters
     ----------
@@ -39,30 +47,62 @@ def ctrl_c(arguments: Sequence[str]) -> Iterator[None]:
         yield  # only the main thread may set handlers of signals
         return
     command = next((word for word in arguments if not word.startswith("-")), "")
-    before = signal.signal(signal.SIGINT, _handler(MESSAGES.get(command, "")))
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    said = threading.Event()
+    message = MESSAGES.get(command, OTHER_MESSAGE)
+    listener = threading.Thread(target=_listen, args=(heard, message, said), daemon=True)
+    listener.start()
+    fd_before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    before = signal.signal(signal.SIGINT, _stop_once())
     try:
         yield
     except KeyboardInterrupt:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(EXIT_STATUS)  # without waiting for threads and exit handlers
+        said.wait(EXIT_TIMEOUT_S)
+        with suppress(OSError, ValueError):  # the reader of a pipe is interrupted, too
+            sys.stdout.flush()
+            sys.stderr.flush()
+        _leave()
     finally:
         signal.signal(signal.SIGINT, before)
+        signal.set_wakeup_fd(fd_before)
+        os.close(told)
+        listener.join()
 
 
-def _handler(message: str) -> Callable[[int, FrameType | None], None]:
+def _stop_once() -> Callable[[int, FrameType | None], None]:
+    """A handler that interrupts the main thread at the first signal; later ones are for the listener alone."""
     interrupted = False
 
     def handle(_: int, __: FrameType | None) -> None:
         nonlocal interrupted
-        if interrupted:
-            os._exit(EXIT_STATUS)
-        interrupted = True
-        if message:
-            os.write(sys.stderr.fileno(), f"\n{message}\n".encode())
-        timer = threading.Timer(EXIT_TIMEOUT_S, os._exit, (EXIT_STATUS,))
-        timer.daemon = True
-        timer.start()
-        raise KeyboardInterrupt
+        if not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
 
     return handle
+
+
+def _listen(heard: int, message: str, said: threading.Event) -> None:
+    """Read the numbers of signals from a pipe, until it is closed."""
+    interrupted = False
+    while numbers := os.read(heard, 64):
+        for _ in range(numbers.count(signal.SIGINT)):
+            if interrupted:
+                _leave()
+            interrupted = True
+            with suppress(OSError):
+                os.write(2, f"\n{message}\n".encode())
+            said.set()
+            timer = threading.Timer(EXIT_TIMEOUT_S, _leave)
+            timer.daemon = True
+            timer.start()
+    os.close(heard)
+
+
+def _leave() -> None:
+    """End the process without waiting for threads and exit handlers; bars that were shown have hidden the cursor."""
+    if os.isatty(2):
+        with suppress(OSError):
+            os.write(2, SHOW_CURSOR)
+    os._exit(EXIT_STATUS)

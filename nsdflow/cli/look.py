@@ -52,6 +52,7 @@ def info(
 
     from nsdflow.errors import MissingDataError
     from nsdflow.io.paths import normalize
+    from nsdflow.io.places import not_wanted
     from nsdflow.pipelines.load import pipeline_names
 
     place = normalize(thing)
@@ -59,6 +60,8 @@ def info(
         if kind.matches(thing, place):
             print(kind.describe(thing, place))
             return
+    if other := not_wanted(place, "a store or a run"):
+        raise MissingDataError(f"{thing}: {other}")
     near = get_close_matches(thing, pipeline_names(), n=1)
     hint = f"did you mean {near[0]!r}?" if near else "nsdflow list shows what exists"
     raise MissingDataError(f"{thing}: no store, run, pipeline or network; {hint}")

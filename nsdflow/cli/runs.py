@@ -43,6 +43,7 @@ def run(
     from nsdflow.cli.session import check_plans, print_summary, session, write_reports
     from nsdflow.config import load_storage, parse_overrides
     from nsdflow.io.folders import exists
+    from nsdflow.pipelines.run import check_runs
     from nsdflow.pipelines.run import plan as plan_pipeline
     from nsdflow.pipelines.run import run as run_pipeline
     from nsdflow.pipelines.steps import steps_of
@@ -54,6 +55,7 @@ def run(
         plan = plan_pipeline(pipeline, store=store, runs=runs, **overrides)
         print(plan.describe())
         check_plans([plan], cluster, workers)
+        check_runs(steps_of(pipeline, overrides, store=store, runs=runs)[1])  # a plan alone may be made before they are
         return
     _, steps = steps_of(pipeline, overrides, store=store, runs=runs)
     folders = [step.folder.path for step in steps]
@@ -80,7 +82,6 @@ def status(
     Example: `nsdflow status runs`
     """
     import time
-    from contextlib import suppress
 
     from rich.console import Console
     from rich.live import Live
@@ -95,7 +96,7 @@ def status(
         text = "\n\n".join(status.describe() for status in found)
         print(fit(text, console.width) if console.is_terminal else text)
         return
-    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live, suppress(KeyboardInterrupt):
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             text = fit("\n\n".join(status.describe() for status in found), console.width)
             live.update(Text(text, no_wrap=True, overflow="crop"), refresh=True)

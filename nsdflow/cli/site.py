@@ -27,7 +27,7 @@ def demo(
 
     # one process: at this size the imports of workers would take longer than their work
     with session("threads", workers=workers or 2, dashboard="127.0.0.1") as (start, progress):
-        folders = run_demo(out, start(), listen=progress)
+        folders = run_demo(out, start(), listen=progress, progress=progress.step)
     print_summary(folders, title="synthetic NSD: accuracy of single trials, and the ceiling that was planted")
     reports = write_reports(folders, quiet=True)
     if reports:

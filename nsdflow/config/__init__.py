@@ -1,6 +1,7 @@
 """Settings: base classes of pipelines, storage profiles, and the reading of YAML files into frozen records."""
 
-from nsdflow.config.load import load_storage, parse_overrides, storage_names
+from nsdflow.config.documents import storage_names
+from nsdflow.config.load import load_storage, parse_overrides
 from nsdflow.config.pipeline import ModelPipeline, PipelineBase, TrainedPipeline, TrainSection
 from nsdflow.config.storage import Layout, StorageProfile
 

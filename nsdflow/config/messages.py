@@ -35,11 +35,13 @@ def problems_of(items: Iterable[Any], document: Written, model: type[BaseModel])
     problems = []
     for item in items:
         path = [str(part) for part in item["loc"] if part in _keys(document.raw) or not _is_tag(part)]
-        problems.append(f"{place_of(document, lines, '.'.join(path))}: {_say(item, path, model)}")
+        given = _override(document, ".".join(path)) is not None
+        problems.append(f"{place_of(document, lines, '.'.join(path))}: {_say(item, path, model, given=given)}")
     return list(dict.fromkeys(problems))
 
 
-def _say(item: Any, path: list[str], model: type[BaseModel]) -> str:
+def _say(item: Any, path: list[str], model: type[BaseModel], *, given: bool) -> str:
+    """What is wrong and what to write; ``given`` by ``--set``."""
     kind, message = item["type"], str(item["msg"]).removeprefix("Value error, ")
     section = _section(model, path[:-1])
     fields = section.model_fields if section else {}
@@ -54,29 +56,42 @@ def _say(item: Any, path: list[str], model: type[BaseModel]) -> str:
         return f"missing; write {path[-1]}: ..."
     if kind == "extra_forbidden":
         if (home := _home(model, path)) is not None:
-            return f"{path[-1]} belongs {home}"
+            there = f"under {home}:" if home else "at the top level of the file"
+            by_option = f"; write --set {f'{home}.{path[-1]}'.lstrip('.')}=..." if given else ""
+            return f"{path[-1]} belongs {there}{by_option}"
         near = get_close_matches(path[-1], fields, n=1)
         nearest = get_close_matches(path[-1], fields, n=3, cutoff=0) if len(fields) > MOST_KEYS else [*fields]
         more = f" (of {len(fields)})" if len(fields) > MOST_KEYS else ""
         known = f"{'nearest' if more else 'available'}: {', '.join(nearest)}{more}"
         return f"no such key; did you mean {near[0]!r}?" if near else f"no such key; {known}"
+    if kind == "string_type":
+        return f"a text, got {item['input']!r}; write {_as_text(path, item['input'])}"
     field = fields.get(path[-1]) if path else None
     if field is None or field.is_required():
         return message
+    if kind in ("tuple_type", "list_type"):
+        example = ", ".join(field.default or (("V1", "V2") if "roi" in path[-1] else ("NAME",)))
+        return f"a list of names, got {item['input']!r}; write for example {path[-1]}: [{example}]"
     default = field.default.model_dump() if isinstance(field.default, BaseModel) else field.default
     written = yaml.safe_dump({path[-1]: default}, default_flow_style=True, width=10_000).strip()[1:-1]
     return f"{message}, got {item['input']!r}; write for example {written}"
 
 
+def _as_text(path: list[str], value: Any) -> str:
+    """A value as YAML that is a text; of a list, the value alone."""
+    quoted = "NAME" if value is None or isinstance(value, Mapping | list) else f"'{value}'"
+    return quoted if path[-1].isdigit() else f"{path[-1]}: {quoted}"
+
+
 def _home(model: type[BaseModel], path: list[str]) -> str | None:
-    """The section to which a misplaced key belongs, in words."""
+    """The section to which a misplaced key belongs; empty for the top level of the file, None for an unknown key."""
     key, sections = path[-1], {}
     for name, known in model.model_fields.items():
         if isinstance(known.annotation, type) and issubclass(known.annotation, BaseModel):
             sections[name] = known.annotation
     if len(path) > 1 and key in model.model_fields:
-        return "at the top level of the file"
-    return next((f"under {name}:" for name, section in sections.items() if key in section.model_fields), None)
+        return ""
+    return next((name for name, section in sections.items() if key in section.model_fields), None)
 
 
 def _is_tag(part: Any) -> bool:
@@ -121,7 +136,7 @@ def line_numbers(text: str) -> dict[str, int]:
 
 def place_of(document: Written, lines: Mapping[str, int], dotted: str) -> str:
     """Where a setting was written: ``--set rois=V9``, or ``line 9: rois``."""
-    override = next((key for key in document.overrides if dotted == key or dotted.startswith(f"{key}.")), None)
+    override = _override(document, dotted)
     if override is not None:
         given = yaml.safe_dump(document.overrides[override], default_flow_style=True, width=10_000)
         return f"--set {override}={given.strip().removesuffix('...').strip()}"
@@ -131,6 +146,11 @@ def place_of(document: Written, lines: Mapping[str, int], dotted: str) -> str:
     if dotted.startswith("steps.") and path[0].isdigit():
         dotted = " ".join([f"step {int(path[0]) + 1}", *path[1:]])
     return f"{at}{dotted or 'the file'}"
+
+
+def _override(document: Written, dotted: str) -> str | None:
+    """The key of ``--set`` that gave a setting."""
+    return next((key for key in document.overrides if dotted == key or dotted.startswith(f"{key}.")), None)
 
 
 def _upwards(dotted: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ them. Everything that can change a number is a setting and is saved with the res
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from nsdflow.config.base import Frozen
 from nsdflow.errors import ConfigError
 from nsdflow.names import ROI_GROUPS, parse_subjects
 
-__all__ = ["ModelPipeline", "PipelineBase", "RoiGroups", "Subjects", "TrainSection", "TrainedPipeline"]
+__all__ = ["LocalFile", "ModelPipeline", "PipelineBase", "RoiGroups", "Subjects", "TrainSection", "TrainedPipeline"]
 
 
 def _subjects(value: Any) -> Any:
@@ -36,6 +37,8 @@ def _roi_groups(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 Subjects = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_subjects)]
+#: A file of this machine, or a word in its place; ``~`` is the home folder.
+LocalFile = Annotated[str | None, AfterValidator(lambda path: path and os.path.expanduser(path))]  # noqa: PTH111
 RoiGroups = Annotated[tuple[str, ...] | None, AfterValidator(_roi_groups)]
 
 

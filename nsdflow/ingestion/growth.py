@@ -14,6 +14,7 @@ from nsdflow.errors import StoreError
 from nsdflow.ingestion.settings import GROWING, IngestSettings, differences, settings_of
 from nsdflow.io.flush import flush_folder, flush_tree
 from nsdflow.io.paths import is_local
+from nsdflow.io.places import STORE, not_wanted
 from nsdflow.io.read import read_bytes
 from nsdflow.names import number_ranges
 from nsdflow.nsd.experiments import parse_experiments
@@ -97,7 +98,8 @@ def compare_with_store(
     """
     manifest = read_manifest(store)
     if manifest is None:
-        raise StoreError(f"{store}: exists and is not a store that ingest made; remove it, or choose another store")
+        other = not_wanted(store, STORE) or "exists and is not a store that ingest made; remove it"
+        raise StoreError(f"{store}: {other}, or choose another store")
     now = settings_of({"settings": settings.record(), "source": source, "schema": schema})
     if changed := differences(settings_of(manifest), json.loads(json.dumps(now)), ignore=(*GROWING, "experiments")):
         raise StoreError(

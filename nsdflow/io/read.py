@@ -85,7 +85,7 @@ def _parse(data: bytes, url: str, advice: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValueError("not an object")
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{url}: damaged ({error}); {advice}") from error
+        raise StoreError(f"{url}: damaged ({error}); {advice}") from None
     return value
 
 

@@ -116,9 +116,7 @@ def load_checkpoint(path: str | Path, *, which: Literal["best", "final"] = "best
     try:
         return _assemble(content, which)
     except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        raise SourceError(
-            f"{path}: not a checkpoint of the published GNet ({type(error).__name__}: {error})"
-        ) from error
+        raise SourceError(f"{path}: not a checkpoint of the published GNet ({type(error).__name__}: {error})") from None
 
 
 def _assemble(content: Mapping[str, Any], which: Literal["best", "final"]) -> PublishedModel:

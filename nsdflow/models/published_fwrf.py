@@ -104,7 +104,7 @@ def load_fwrf_file(path: str | Path) -> PublishedFwrf:
             holdout_frac=float(content["holdout_frac"]),
         )
     except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        raise SourceError(f"{path}: not a file of the published fwRF ({type(error).__name__}: {error})") from error
+        raise SourceError(f"{path}: not a file of the published fwRF ({type(error).__name__}: {error})") from None
 
 
 def _subject(parameters: Sequence[Any]) -> PublishedFwrfSubject:

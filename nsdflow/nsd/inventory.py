@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nsdflow.errors import MissingDataError, NsdflowError, one_of
+from nsdflow.io.paths import is_local
+from nsdflow.io.places import NSD, not_wanted
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, SPACES, number_ranges
 from nsdflow.nsd import layout
 from nsdflow.nsd.betas import read_session_header
@@ -142,9 +144,9 @@ def take_inventory(
     """
     layout.is_surface(space)
     found = source.listdir(_BETAS_ROOT)
-    if not found and source.exists("zarr.json"):
-        raise MissingDataError(f"{source.join('')} is a store, not NSD; `nsdflow info` tells its content")
     if not found:
+        if is_local(source.url) and (other := not_wanted(source.url, NSD)):
+            raise MissingDataError(f"{source.join('')} is {other}")
         raise MissingDataError(
             f"{source.join(_BETAS_ROOT)}: no such folder; give the folder or bucket that holds nsddata_betas"
         )

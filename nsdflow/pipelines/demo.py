@@ -14,19 +14,23 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from nsdflow.monitor.events import Listener
+    from nsdflow.synthetic.experiment.stimuli import Progress
 
 __all__ = ["run_demo"]
 
 
-def run_demo(out: Path, client: Client, *, listen: Listener | None = None) -> list[str]:
+def run_demo(
+    out: Path, client: Client, *, listen: Listener | None = None, progress: Progress | None = None
+) -> list[str]:
     """Write a synthetic NSD, ingest it, run the ``demo`` pipeline, and return the run folders.
 
-    All files are written below ``out``. Existing files are kept, so a second call only shows the results.
+    All files are written below ``out``. Existing files are kept, so a second call only shows the results. ``listen``
+    hears of ingestion and runs, ``progress`` of the files of the synthetic NSD.
     """
     profile = load_storage("demo")
     nsd, store, runs = out / "nsd", out / "nsd.zarr", out / "runs"
     if not (nsd / "truth").exists():
-        write_nsd(nsd, SyntheticSpec.demo())
+        write_nsd(nsd, SyntheticSpec.demo(), progress=progress)
     if not store.exists():
         plan = plan_ingest(
             str(nsd), str(store), voxels=profile.voxels, image_size=profile.image_size, layout=profile.layout

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from nsdflow.config.pipeline import TrainedPipeline
+from nsdflow.config.pipeline import LocalFile, TrainedPipeline
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
@@ -42,7 +42,7 @@ class FpfPipeline(TrainedPipeline):
     kind: Literal["fpf"] = "fpf"
     features: NetworkName = "alexnet"
     """Network, as in :data:`nsdflow.models.networks.NETWORKS`."""
-    feature_weights: str | None = None
+    feature_weights: LocalFile = None
     """File with the network's weights, or ``random``; the published ones if null."""
     layers: tuple[str, ...] = Field(("conv1", "conv2", "conv3", "conv4", "conv5"), min_length=1)
     """Layers of the network, from the first to the last."""

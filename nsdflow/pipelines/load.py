@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from nsdflow.config.load import Document, read_document, shipped_names, validate
+from nsdflow.config.documents import Document, read_document, shipped_names
+from nsdflow.config.load import validate
+from nsdflow.config.messages import line_numbers, place_of
 from nsdflow.errors import ConfigError, SelectionError
 from nsdflow.pipelines.kinds import KINDS
 
@@ -43,11 +47,8 @@ class PipelineFiles:
         fit: bool = True,
     ) -> PipelineBase:
         """Load a pipeline; see :func:`load_pipeline`. With ``fit``, it is checked, too."""
-        document = self._document(pipeline).with_overrides(overrides or {})
-        kind = KINDS.get(str(document.raw.get("kind")))
-        if kind is None:
-            raise ConfigError(document.where, [f"the file: write kind: one of {', '.join(KINDS)}"])
-        return validate(document, kind.settings, self._check if fit else None)
+        document, kind = _kind_of(self._document(pipeline).with_overrides(overrides or {}))
+        return validate(document, KINDS[kind].settings, self._check if fit else None)
 
     def is_sequence(self, pipeline: str | os.PathLike[str] | Mapping[str, Any]) -> bool:
         """Whether a pipeline is a sequence of others; False for one that cannot be read, which loading refuses."""
@@ -62,6 +63,29 @@ class PipelineFiles:
         if name not in self._documents:
             self._documents[name] = read_document(name, folder="pipelines", kind="pipeline")
         return self._documents[name]
+
+
+def _kind_of(document: Document) -> tuple[Document, str]:
+    """The kind of a pipeline. A misspelt one is a problem of the document, then read as one of the nearest kind.
+
+    Raises
+    ------
+    ConfigError
+        There is no kind, or none like it.
+    """
+    written = document.raw.get("kind")
+    if written in KINDS:
+        return document, str(written)
+    near = get_close_matches(str(written), KINDS, n=1)
+    advice = f"did you mean {near[0]!r}?" if near else f"write kind: one of {', '.join(KINDS)}"
+    place = place_of(document, line_numbers(document.text), "kind")
+    problems = (
+        *document.problems,
+        f"{place}: unknown kind {written!r}; {advice}" if written else f"kind: missing; {advice}",
+    )
+    if not near:
+        raise ConfigError(document.where, problems)
+    return replace(document, raw={**document.raw, "kind": near[0]}, problems=problems), near[0]
 
 
 def load_pipeline(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsdflow.engine.compute import weights_cache
+from nsdflow.errors import MissingDataError
 from nsdflow.ingestion.check import describe_source
 from nsdflow.models.networks import record_of
 from nsdflow.pipelines.load import load_pipeline
@@ -15,7 +16,7 @@ from nsdflow.pipelines.sequence import SequencePipeline
 if TYPE_CHECKING:
     from nsdflow.config.pipeline import PipelineBase
 
-__all__ = ["check_source", "describe_needs"]
+__all__ = ["check_source", "check_weights", "describe_needs"]
 
 
 #: Names of networks in prose.
@@ -53,6 +54,20 @@ def describe_needs(pipeline: PipelineBase) -> Iterator[str]:
         yield f"{name} starts from the run {run}: finish that first"
     for setting, network in pipeline.pretrained().items():
         yield _weights_line(name, network, getattr(pipeline, setting), setting)
+
+
+def check_weights(pipeline: PipelineBase) -> None:
+    """Look for the file of weights that a pipeline names, before anything runs.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such file.
+    """
+    for setting, network in pipeline.pretrained().items():
+        given, published = getattr(pipeline, setting), record_of(network).published
+        if given is not None and published is not None and not Path(given).is_file():
+            raise MissingDataError(f"{given}: no such file; give torchvision's {Path(published).name}")
 
 
 def _weights_line(name: str, network: str, given: str | None, setting: str) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nsdflow.monitor.events import Event, Listener
     from nsdflow.runs.folder import RunFolder
 
-__all__ = ["plan", "resolve", "run", "run_folders"]
+__all__ = ["check_runs", "plan", "resolve", "run", "run_folders"]
 
 
 def run(
@@ -91,7 +91,7 @@ def run(
     >>> results["subj01"]["accuracy"].median()  # doctest: +SKIP
     """
     resolved, steps = steps_of(pipeline, dotted(overrides), store=normalize(store), runs=normalize(runs))
-    _check_earlier_runs(steps)
+    check_runs(steps)
     # mistakes of any step show before a cluster starts; the plan of a later step may change by what earlier ones write
     plans = {step.folder.path: _plan_or_note(step) for step in steps if not step.folder.finished}
     first = next(iter(plans), None)
@@ -139,7 +139,7 @@ def plan(
 
     Raises
     ------
-    ConfigError, SelectionError, MissingDataError, StoreError
+    ConfigError, SelectionError, MissingDataError, StoreError, RunError
         As for :func:`run`.
     PlanError
         The plan does not fit the cluster.
@@ -150,6 +150,8 @@ def plan(
     """
     runs = normalize(runs)
     resolved, steps = steps_of(pipeline, dotted(overrides), store=normalize(store), runs=runs)
+    for step in steps:
+        _check_folder(step)
     plans = tuple(_plan_or_note(step) for step in steps)
     whole = Plan(resolved.name, runs, (), steps=plans) if isinstance(resolved, SequencePipeline) else plans[0]
     if cluster is not None:
@@ -160,10 +162,34 @@ def plan(
     return whole
 
 
-def _check_earlier_runs(steps: Iterable[RunStep]) -> None:
-    """Raise a MissingDataError if a step starts from a run that is not finished and no step before it makes."""
+def _check_folder(step: RunStep) -> None:
+    """Check that the run folder holds no other run."""
+    if not step.made_earlier or is_taken(step.store):
+        step.folder.check(step.pipeline, step.store)
+
+
+def check_runs(steps: Iterable[RunStep]) -> None:
+    """Check run folders and inputs of steps: earlier runs are finished or made by a step before, and files are there.
+
+    Parameters
+    ----------
+    steps : iterable of RunStep
+        As :func:`nsdflow.pipelines.steps.steps_of` lists them.
+
+    Raises
+    ------
+    RunError
+        A run folder holds another run.
+    MissingDataError
+        A run that a step starts from is missing, or not finished; or a file of weights is missing.
+    """
     made: set[str] = set()
     for step in steps:
+        _check_folder(step)
+        if not step.folder.finished:
+            from nsdflow.pipelines.needs import check_weights  # imports torch
+
+            check_weights(step.pipeline)
         for name in () if step.folder.finished else step.pipeline.earlier_runs():
             earlier = step.folder.sibling(name)
             if earlier.path not in made and not earlier.finished:

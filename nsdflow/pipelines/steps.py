@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from nsdflow.errors import ConfigError, SelectionError
+from nsdflow.errors import ConfigError, RunError, SelectionError
+from nsdflow.io.folders import exists
+from nsdflow.io.paths import is_local
+from nsdflow.io.places import RUNS, not_wanted
 from nsdflow.pipelines.load import PipelineFiles
 from nsdflow.pipelines.sequence import SequencePipeline
 from nsdflow.runs.folder import RunFolder
@@ -84,6 +89,8 @@ def steps_of(
         A pipeline has mistakes, or two different steps would use the same run folder.
     SelectionError
         The store lacks subjects, ROIs or voxels that a pipeline names.
+    RunError
+        The folder of runs is a store or a run.
     """
 
     def check(one: PipelineBase) -> list[tuple[str, str]]:
@@ -93,6 +100,8 @@ def steps_of(
 
         return misfits(one, store)
 
+    if is_local(runs) and (exists(f"{runs}/zarr.json") or exists(f"{runs}/run.yaml")):
+        raise RunError(f"{runs}: {not_wanted(runs, RUNS)}; choose another folder of runs")
     pipelines = PipelineFiles(check)
     resolved = _resolve(pipelines, pipeline, overrides)
     return resolved, _unique(_flat(pipelines, resolved, store, runs), resolved.name)
@@ -126,7 +135,29 @@ def _resolve(
         passed = {f"{name}.{key}": value for name in names for key, value in inner.get(name, {}).items()}
         steps.append(step.model_copy(update={"set": {**step.set, **passed, **inner[step.pipeline]}}))
     whole = {**resolved.model_dump(mode="json"), "steps": [step.model_dump(mode="json") for step in steps]}
-    return pipelines.load(whole, own)
+    misplaced = {key: advice for key in own if (advice := _meant_for_a_step(pipelines, key, inner)) is not None}
+    problems = [f"--set {key}: {advice}" for key, advice in misplaced.items()]
+    try:
+        loaded = pipelines.load(whole, {key: value for key, value in own.items() if key not in misplaced})
+    except ConfigError as error:
+        raise ConfigError(resolved.name, [*error.problems, *problems]) from None
+    if problems:
+        raise ConfigError(resolved.name, problems)
+    return loaded
+
+
+def _meant_for_a_step(pipelines: PipelineFiles, key: str, steps: Iterable[str]) -> str | None:
+    """What to write instead of a setting that a sequence does not have, but one of its steps; None if it has it."""
+    first, dot, rest = key.partition(".")
+    if first in SequencePipeline.model_fields:
+        return None
+    for step in steps:
+        with suppress(ConfigError, SelectionError):  # a step with mistakes, which loading it tells
+            if first in type(pipelines.load(step, fit=False)).model_fields:
+                return f"{first} belongs to a step; write --set {step}.{key}=..."
+    if dot and (near := get_close_matches(first, steps, n=1)):
+        return f"no step is called {first}; did you mean --set {near[0]}.{rest}=...?"
+    return f"neither the sequence nor a step has {first}; its steps are {', '.join(steps)}"
 
 
 def _unique(steps: Iterator[RunStep], name: str) -> list[RunStep]:

@@ -103,13 +103,24 @@ class RunFolder:
         """
         for name in WRITTEN:
             require_own_file(self.url(name))
-        says = {"pipeline": pipeline.model_dump(mode="json"), "store": store_identity(store)}
-        if not self.exists("run.yaml"):
-            created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            record = {"created": created, **says, **provenance()}
-            write_text(self.url("run.yaml"), yaml.safe_dump(record, sort_keys=False))
+        if self.exists("run.yaml"):
+            self.check(pipeline, store)
             return
-        said = self.record()
+        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        record = {"created": created, **_description(pipeline, store), **provenance()}
+        write_text(self.url("run.yaml"), yaml.safe_dump(record, sort_keys=False))
+
+    def check(self, pipeline: PipelineBase, store: str) -> None:
+        """Check that a run that has begun is the same; writes nothing, and accepts a folder without a run.
+
+        Raises
+        ------
+        RunError
+            The folder holds a run of another pipeline, other settings or another store.
+        """
+        if not self.exists("run.yaml"):
+            return
+        says, said = _description(pipeline, store), self.record()
         chosen = set(_flat(pipeline.model_dump(mode="json", exclude_defaults=True)))
         if (
             self.finished
@@ -122,6 +133,11 @@ class RunFolder:
                 f"{self.path} holds a run with other settings ({'; '.join(differs)}); "
                 "choose another name with --set name=..., or delete the folder"
             )
+
+
+def _description(pipeline: PipelineBase, store: str) -> dict[str, Any]:
+    """What makes a run the same run."""
+    return {"pipeline": pipeline.model_dump(mode="json"), "store": store_identity(store)}
 
 
 def read_record(run: str) -> dict[str, Any]:

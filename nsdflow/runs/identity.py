@@ -12,6 +12,7 @@ import numpy as np
 from nsdflow.errors import SelectionError, StoreError
 from nsdflow.io.paths import public
 from nsdflow.io.read import read_json
+from nsdflow.names import select_subjects
 from nsdflow.store import open_store
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def store_identity(store: str) -> dict[str, Any]:
     except FileNotFoundError:
         manifest = {}
     except StoreError as error:
-        raise StoreError(f"{store}: its manifest cannot be read ({error})") from error
+        raise StoreError(f"{store}: its manifest cannot be read ({error})") from None
     content = {key: value for key, value in manifest.items() if key != "nsdflow"}
     marked = {"synthetic": True} if attributes.get("synthetic") else {}
     return {"url": public(store), "identity": _hash(attributes), "content": _hash([attributes, content]), **marked}
@@ -54,14 +55,14 @@ def is_same_store(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 
 def same_voxels(store: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether two pipelines select the same voxels, in the same order, of every subject of a store.
+    """Whether two pipelines select the same voxels of a store, in the same order, of each subject of the second.
 
     Parameters
     ----------
     store : str
         Path or URL.
     before, now : mapping
-        Settings of the pipelines; ``rois`` and ``voxels`` count.
+        Settings of the pipelines; ``subjects``, ``rois`` and ``voxels`` count.
     """
     opened = open_store(store)
 
@@ -71,7 +72,8 @@ def same_voxels(store: str, before: Mapping[str, Any], now: Mapping[str, Any]) -
         return index
 
     try:
-        return all(np.array_equal(index_of(before, name), index_of(now, name)) for name in opened.subjects)
+        subjects = select_subjects(opened.subjects, now.get("subjects", "all"))
+        return all(np.array_equal(index_of(before, name), index_of(now, name)) for name in subjects)
     except SelectionError:  # the store has no such voxels
         return False
 

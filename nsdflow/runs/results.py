@@ -30,6 +30,7 @@ from nsdflow.errors import MissingDataError, RunError
 from nsdflow.io.flush import keep_tree, publish
 from nsdflow.io.folders import exists, remove
 from nsdflow.io.paths import is_local, local_path
+from nsdflow.io.places import RUN, not_wanted
 from nsdflow.io.reach import reaching, writing
 from nsdflow.io.read import read_bytes
 from nsdflow.io.seal import SEAL, sealed
@@ -261,9 +262,8 @@ def _why_not(run: str) -> str:
     """Why a run without results cannot be opened."""
     if exists(f"{run}/run.yaml"):
         return "has no results yet; `nsdflow status` says how far it is"
-    if exists(f"{run}/zarr.json"):
-        return "a store, not a run; give the folder that `nsdflow run` made"
-    return "no run, for it has no run.yaml; give the folder that `nsdflow run` made" if exists(run) else "no such run"
+    there = "no run, for it has no run.yaml; give the folder that `nsdflow run` made"
+    return not_wanted(run, RUN) or (there if exists(run) else "no such run")
 
 
 def _load_coordinates(tree: xr.DataTree) -> None:

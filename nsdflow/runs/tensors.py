@@ -73,7 +73,7 @@ def load_tensors(url: str) -> dict[str, Tensor]:
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(
             f"{url}: damaged ({error}); restore it, or delete the folder of the run and run the same command again"
-        ) from error
+        ) from None
 
 
 def _header(data: bytes) -> dict[str, Any]:

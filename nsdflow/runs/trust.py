@@ -64,7 +64,7 @@ def check_results(url: str) -> None:
     except FileNotFoundError:
         raise RunError(f"{url}: no zarr.json (Zarr format 3) in it; {_ADVICE}") from None
     except StoreError as error:
-        raise RunError(str(error)) from error
+        raise RunError(str(error)) from None
     arrays = {path: _check_array(f"{url}/{path}", node) for path, node in _arrays(url, root)}
     if is_local(url):
         _check_files(local_path(url), arrays)
@@ -73,7 +73,7 @@ def check_results(url: str) -> None:
     try:  # after what says more
         check_seal(root, f"{url}/zarr.json", _ADVICE)
     except StoreError as error:
-        raise RunError(str(error)) from error
+        raise RunError(str(error)) from None
 
 
 _ADVICE: Final = "these are not results of nsdflow, or damaged; remove the folder and run again"
@@ -118,7 +118,7 @@ def _check_array(url: str, node: Mapping[str, Any]) -> _Expected:
         foreign = sorted(set(names) - KNOWN_CODECS)
         itemsize = _itemsize(node["data_type"])
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise RunError(f"{url}: damaged metadata ({type(error).__name__}: {error}); {_ADVICE}") from error
+        raise RunError(f"{url}: damaged metadata ({type(error).__name__}: {error}); {_ADVICE}") from None
     if foreign:
         raise RunError(f"{url}: codec {foreign[0]!r} is not one that nsdflow writes; {_ADVICE}")
     size = prod(chunk) * (itemsize or 1)

@@ -94,7 +94,7 @@ def is_taken(store: str) -> bool:
     except FileNotFoundError:
         return False
     except json.JSONDecodeError as error:
-        raise StoreError(f"{root}: damaged ({error}); remove it, or choose another store") from error
+        raise StoreError(f"{root}: damaged ({error}); remove it, or choose another store") from None
 
 
 def create_subject(

@@ -133,7 +133,7 @@ def _read_chunks(
                 try:
                     decode(content, chunk)
                 except (RuntimeError, ValueError) as error:
-                    raise StoreError(f"{url}: damaged ({error}); ingest again") from error
+                    raise StoreError(f"{url}: damaged ({error}); ingest again") from None
                 yield chunk
 
 
@@ -166,8 +166,8 @@ def _open_shard(
             if size is not None:
                 _check_ends(index, size - array.index_bytes, url)
             yield read, index
-    except FileNotFoundError as error:
-        raise StoreError(f"{url}: the shard is missing; the store is incomplete, ingest again") from error
+    except FileNotFoundError:
+        raise StoreError(f"{url}: the shard is missing; the store is incomplete, ingest again") from None
 
 
 def _check_ends(index: NDArray[np.uint64], data_bytes: int, url: str) -> None:

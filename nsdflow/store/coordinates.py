@@ -133,7 +133,7 @@ def _files(urls: list[str]) -> list[bytes]:
     try:
         return read_all(urls)
     except FileNotFoundError as error:
-        raise StoreError(f"{error.filename or error}: missing; the store is incomplete, ingest again") from error
+        raise StoreError(f"{error.filename or error}: missing; the store is incomplete, ingest again") from None
 
 
 def _read(urls: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> list[NDArray[Any]]:
@@ -175,7 +175,7 @@ def _check(url: str, metadata: Mapping[str, Any]) -> None:
         size = prod(shape) * np.dtype(kind).itemsize if kind in TYPES else -1
         right = FOREIGN_STEPS.issuperset(steps) and 0 <= size <= LARGEST_BYTES and metadata["zarr_format"] == 3
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{url}: not a coordinate of nsdflow ({error!r}); ingest again") from error
+        raise StoreError(f"{url}: not a coordinate of nsdflow ({error!r}); ingest again") from None
     if not right:
         described = f"{kind}, shape {shape}, codecs {', '.join(steps)}"
         raise StoreError(f"{url}: not a coordinate of nsdflow ({described}); ingest again")
@@ -198,4 +198,4 @@ def _decode(data: bytes, steps: list[str], where: str, *, out: NDArray[Any]) -> 
     try:
         CODECS["zstd" if "zstd" in steps else "none"].decode(content, out)
     except (RuntimeError, ValueError) as error:
-        raise StoreError(f"{where}: damaged ({error}); ingest again") from error
+        raise StoreError(f"{where}: damaged ({error}); ingest again") from None

@@ -11,6 +11,7 @@ import xarray as xr
 from nsdflow.errors import ConfigError, MissingDataError, SelectionError, StoreError, one_of
 from nsdflow.io.folders import exists
 from nsdflow.io.paths import is_local, local_path
+from nsdflow.io.places import STORE, not_wanted
 from nsdflow.io.seal import SEAL
 from nsdflow.names import subject_name, subject_number
 from nsdflow.store.annotations import images_showing, read_annotations
@@ -385,7 +386,8 @@ def open_store(url: str) -> Store:
     root = read_root(where)
     attributes = {name: value for name, value in root.get("attributes", {}).items() if name != SEAL}
     if SCHEMA not in attributes:
-        raise StoreError(f"{where}: a Zarr group, but not an nsdflow store; `nsdflow ingest` makes one")
+        other = not_wanted(where, STORE) or "a Zarr group, but not an nsdflow store; `nsdflow ingest` makes one"
+        raise StoreError(f"{where}: {other}")
     if attributes[SCHEMA] > SCHEMA_VERSION:
         raise StoreError(
             f"{where}: schema {attributes[SCHEMA]}, newer than the {SCHEMA_VERSION} this nsdflow reads; "

@@ -190,8 +190,8 @@ def open_sharded(url: str) -> ShardedArray:
     """
     try:
         return parse_sharded(url, read_metadata(f"{url}/zarr.json"))
-    except FileNotFoundError as error:
-        raise StoreError(f"{url}: no such array; the store is incomplete, ingest again") from error
+    except FileNotFoundError:
+        raise StoreError(f"{url}: no such array; the store is incomplete, ingest again") from None
 
 
 def parse_sharded(url: str, metadata: Mapping[str, Any]) -> ShardedArray:
@@ -223,7 +223,7 @@ def parse_sharded(url: str, metadata: Mapping[str, Any]) -> ShardedArray:
             raise ValueError(f"chunks of {array.chunk_bytes} bytes")
         return array
     except (KeyError, ValueError, TypeError) as error:
-        raise StoreError(f"{url}: not sharded as in a store of nsdflow ({error}); ingest again") from error
+        raise StoreError(f"{url}: not sharded as in a store of nsdflow ({error}); ingest again") from None
 
 
 def _codec_of(steps: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:

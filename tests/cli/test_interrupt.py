@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 NSDFLOW = str(Path(sys.executable).with_name("nsdflow"))
 SETTINGS = [
@@ -28,6 +29,46 @@ def start(*words: object) -> subprocess.Popen[str]:
         start_new_session=True,
         env=environment,
     )
+
+
+#: A command whose main thread is inside one long call of C, where Python runs no handler of signals.
+BUSY = """
+import hashlib, sys
+from nsdflow.cli.interrupt import ctrl_c
+with ctrl_c(sys.argv[1:]):
+    print("busy", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 50_000_000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("ingest", "stopping; finished sessions are kept, the same command continues"),
+        ("status", "no longer watching; the runs themselves go on"),
+        ("export", "stopping"),
+    ],
+)
+@pytest.mark.parametrize("signals", [1, 2])
+def test_an_interrupt_is_heard_at_once_inside_a_long_call(command, says, signals):
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY, command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "busy\n"
+    began = time.monotonic()
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    assert process.stderr.readline() + process.stderr.readline() == f"\n{says}\n"
+    said = time.monotonic() - began
+    process.wait(timeout=30)
+    seconds = time.monotonic() - began
+    _, rest = process.communicate()
+    assert (process.returncode, rest) == (130, "")
+    assert said < 0.7  # seconds
+    assert seconds < (2 if signals == 1 else 1)
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120.0) -> None:

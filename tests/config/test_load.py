@@ -13,7 +13,7 @@ from nsdflow.config import load_storage, parse_overrides, storage_names
 from nsdflow.errors import ConfigError, SelectionError
 from nsdflow.names import parse_subjects
 from nsdflow.pipelines.load import load_pipeline, pipeline_names
-from nsdflow.pipelines.steps import steps_of
+from nsdflow.pipelines.steps import resolve, steps_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +61,7 @@ def test_all_mistakes_are_listed_with_line_and_remedy(tmp_path: Path) -> None:
         ("name: x\nkind: nope", "write kind: one of gnet, "),
         ("just words", "not a mapping"),
         ("a: [1", "not YAML"),
-        ("kind: gnet\nname: a\nname: b", r"x\.yaml: line 3: duplicate key 'name'$"),
+        ("kind: gnet\nname: a\nname: b", r"x\.yaml: line 3: duplicate key 'name'; keep one of them$"),
     ],
 )
 def test_hopeless_files_say_so(tmp_path: Path, text: str, says: str) -> None:
@@ -84,12 +84,17 @@ def test_unknown_names_list_what_there_is(tmp_path: Path) -> None:
         load_storage(tmp_path / "folder.yaml")
 
 
-def test_unset_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unset_environment_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NSD_ROOT", raising=False)
     monkeypatch.delenv("SCRATCH", raising=False)
     with pytest.raises(ConfigError, match="export NSD_ROOT=") as caught:
         load_storage("scratch")
     assert len(caught.value.problems) == 2
+    (tmp_path / "mine.yaml").write_text("source: $NOWHERE/nsd\nspcae: MNI\nimage_size: small\n")
+    with pytest.raises(ConfigError) as caught:
+        load_storage(tmp_path / "mine.yaml")
+    assert len(caught.value.problems) == 3, caught.value
+    assert "the environment has no NOWHERE; export NOWHERE=..." in str(caught.value)
 
 
 def test_overrides_reach_the_leaves() -> None:
@@ -181,7 +186,7 @@ def test_a_mistake_in_an_override_names_it() -> None:
         (
             "name: x\nkind: gnet\ntrain: 5\nlearning_rate: 1\nrois: [V1, 5]\nzz: 1\n",
             [
-                "line 5: rois.1: Input should be a valid string",
+                "line 5: rois.1: a text, got 5; write '5'",
                 "line 3: train: a section, got 5; write train: and its settings indented below",
                 "line 4: learning_rate: learning_rate belongs under train:",
                 "line 6: zz: no such key; nearest: ",
@@ -198,6 +203,62 @@ def test_each_mistake_of_a_file_is_one_short_line(tmp_path: Path, text: str, lin
     for problem, line in zip(error.value.problems, lines, strict=True):
         assert problem.startswith(line)
         assert len(problem) < 160
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "lines"),
+    [
+        # a mistake of the text, of a key of --set, of the kind, and of values: all at once
+        (
+            "name: x\nkind: gnett\nwidth: 4\nwidth: many\n",
+            {"name.x": 1, "learning_rate": 1},
+            [
+                "line 4: duplicate key 'width'; keep one of them",
+                "--set name.x: name is not a section; write --set name=VALUE",
+                "line 2: kind: unknown kind 'gnett'; did you mean 'gnet'?",
+                "line 4: width: Input should be a valid integer",
+                "--set learning_rate=1: learning_rate belongs under train:; write --set train.learning_rate=...",
+            ],
+        ),
+        (
+            "name: x\nkind: tables\nmodels: 5\n",
+            {},
+            ["line 3: models: a list of names, got 5; write for example models: [gabor_fwrf, "],
+        ),
+        (
+            "name: x\nkind: gnet\nrois: 5\nvoxels: 7\n",
+            {"train.width": 3},
+            [
+                "line 3: rois: a list of names, got 5; write for example rois: [V1, V2]",
+                "line 4: voxels: a text, got 7; write voxels: '7'",
+                "--set train.width=3: width belongs at the top level of the file; write --set width=...",
+            ],
+        ),
+        ("name: x\nkind: nope\n", {}, ["line 2: kind: unknown kind 'nope'; write kind: one of gnet, "]),
+        ("name: x\n", {}, ["kind: missing; write kind: one of gnet, "]),
+    ],
+)
+def test_mistakes_of_text_kind_and_overrides_come_together(
+    tmp_path: Path, text: str, overrides: dict, lines: list[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_pipeline(file, overrides)
+    found = list(error.value.problems)
+    assert len(found) == len(lines), found
+    assert [(problem, line) for problem, line in zip(found, lines, strict=True) if not problem.startswith(line)] == []
+
+
+def test_settings_of_steps_given_to_a_sequence_say_where_they_belong() -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve("paper", {"train.epochs": 3, "gnet8.width": 4, "seed": "x", "nonsense": 1})
+    text = str(error.value)
+    assert "--set train.epochs: train belongs to a step; write --set gnet8j.train.epochs=..." in text
+    assert "--set gnet8.width: no step is called gnet8; did you mean --set gnet8r.width=...?" in text
+    assert "--set seed=x: Input should be a valid integer" in text
+    assert "--set nonsense: neither the sequence nor a step has nonsense; its steps are " in text
+    assert len(error.value.problems) == 4
 
 
 def test_mistakes_of_all_steps_are_listed_together() -> None:

@@ -272,5 +272,5 @@ def test_folders_of_any_name(source, plan, client, contents, tmp_path: Path, fol
 
 
 def test_a_store_is_not_nsd(whole) -> None:
-    with pytest.raises(MissingDataError, match="is a store, not NSD; `nsdflow info`"):
+    with pytest.raises(MissingDataError, match="is a store, not NSD; `nsdflow info "):
         describe_source(whole.url)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import nsdflow
-from nsdflow.config import load
+from nsdflow.config import documents
 from nsdflow.config.storage import Layout
 from nsdflow.engine.plan import Plan
 from nsdflow.errors import ConfigError, MissingDataError, PlanError
@@ -70,10 +70,10 @@ def test_a_plan_is_held_against_a_cluster(small_store, tmp_path, monkeypatch):
 @pytest.mark.parametrize("pipeline", ["gnet8j", "paper"])
 def test_every_file_is_parsed_once(small_store, tmp_path, monkeypatch, pipeline):
     read: list[str] = []
-    parse = load._parse
-    monkeypatch.setattr(load, "_parse", lambda where, text: (read.append(where), parse(where, text))[1])
+    parse = documents._parse
+    monkeypatch.setattr(documents, "_parse", lambda where, text: (read.append(where), parse(where, text))[1])
     nsdflow.plan(pipeline, store=small_store, runs=tmp_path)
-    files = [where for where in read if where in load.shipped_names("pipelines")]
+    files = [where for where in read if where in documents.shipped_names("pipelines")]
     assert files
     assert len(files) == len(set(files))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -51,7 +52,12 @@ def test_one_name_means_the_same_voxels_on_every_store(store, recording) -> None
 def test_rois_are_counted_by_hemisphere(store, recording) -> None:
     table = store.rois(1)
     assert {"V1", "V1v", "nsdgeneral", "floc_faces:FFA-1", "prf_visualrois:hV4"} <= set(table.index)
+    assert 0 < (table["voxels"] > 0).sum() < len(table)
     for name in table.index:
+        if not table.loc[name, "voxels"]:
+            with pytest.raises(SelectionError, match=f"subj01 has no voxel in {re.escape(name)}; it has voxels in: V1"):
+                store.responses(1, roi=name)
+            continue
         assert table.loc[name, "voxels"] == store.responses(1, roi=name).sizes["voxel"]
         assert table.loc[name, "lh"] == store.responses(1, roi=name, hemisphere="lh").sizes["voxel"]
         assert table.loc[name, "lh"] + table.loc[name, "rh"] == table.loc[name, "voxels"]

@@ -66,7 +66,7 @@ def unpack_network(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> Net
     try:
         network.module.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        raise RunError(f"the weights in the file are not those of {about['name']} ({str(error)[:120]})") from error
+        raise RunError(f"the weights in the file are not those of {about['name']} ({str(error)[:120]})") from None
     return network
 
 

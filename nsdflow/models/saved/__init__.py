@@ -86,16 +86,28 @@ def load_model(run: str | os.PathLike[str], subject: str | None = None) -> Saved
     path = Path(run).expanduser()
     file = path if path.suffix == ".safetensors" else path / "model.safetensors"
     if not file.is_file():
-        raise MissingDataError(
-            f"{file}: no such file; give the folder of a finished run (of ridge: with --set weights=true)"
-        )
+        raise MissingDataError(f"{path}: {_why_no_model(path)}")
     try:
         state = load_file(file)
     except SafetensorError as error:
-        raise RunError(f"{file}: damaged ({error}); run the same command again") from error
+        raise RunError(f"{file}: damaged ({error}); run the same command again") from None
     about = unpack_about(state)
     if about is None:
         return SavedModel(*gnet_trunks(file, state, subject))
     if about.get("kind") not in READERS:
         raise RunError(f"{file}: a model of kind {about.get('kind')}; a newer nsdflow reads it")
     return SavedModel(*READERS[about["kind"]](file, about, state, subject))
+
+
+def _why_no_model(path: Path) -> str:
+    """Why there is no model at a path; local checks only, since this runs where nothing but torch is installed."""
+    if (path / "run.yaml").is_file():
+        if not (path / "results.zarr").exists():
+            return "the run is not finished; do nsdflow run again, it continues"
+        return "a run that has kept no model; of ridge, run again with --set weights=true"
+    if (path / "zarr.json").is_file():
+        return "a store or results, not a run; give the folder of a finished run"
+    if path.is_file():
+        return "not a .safetensors file; nsdflow adopt makes runs of published files"
+    there = "no run, for it has no run.yaml" if path.is_dir() else "no such run"
+    return f"{there}; give the folder of a finished run, or its model.safetensors"

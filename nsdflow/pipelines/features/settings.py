@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from nsdflow.config.pipeline import PipelineBase, Subjects
+from nsdflow.config.pipeline import LocalFile, PipelineBase, Subjects
 from nsdflow.pipelines.common.networks import NetworkName, pretrained
 
 __all__ = ["ANNOTATIONS", "FeaturesPipeline", "runs_named"]
@@ -41,7 +41,7 @@ class FeaturesPipeline(PipelineBase):
     kind: Literal["features"] = "features"
     features: NetworkName = "alexnet"
     """Network, as in :data:`nsdflow.models.networks.NETWORKS`."""
-    feature_weights: str | None = None
+    feature_weights: LocalFile = None
     """File with the network's weights, or ``random``; the published ones if null."""
     layers: tuple[str, ...] | None = None
     """Layers to keep; all if null."""

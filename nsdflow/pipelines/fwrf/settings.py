@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from nsdflow.config.base import Frozen
-from nsdflow.config.pipeline import ModelPipeline
+from nsdflow.config.pipeline import LocalFile, ModelPipeline
 from nsdflow.pipelines.common.networks import NetworkName, pretrained
 
 __all__ = ["CandidateGrid", "FwrfPipeline"]
@@ -30,7 +30,7 @@ class FwrfPipeline(ModelPipeline):
     kind: Literal["fwrf"] = "fwrf"
     features: NetworkName = "alexnet"
     """Network, as in :data:`nsdflow.models.networks.NETWORKS`."""
-    feature_weights: str | None = None
+    feature_weights: LocalFile = None
     """File with the network's weights, or ``random``; the published ones if null."""
     max_features_per_layer: int = Field(512, ge=1)
     candidates: CandidateGrid = CandidateGrid()

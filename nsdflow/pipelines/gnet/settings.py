@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from nsdflow.config.pipeline import RoiGroups, TrainedPipeline
+from nsdflow.config.pipeline import LocalFile, RoiGroups, TrainedPipeline
 from nsdflow.models.prefilters import PREFILTERS
 
 __all__ = ["GNetPipeline"]
@@ -31,7 +31,7 @@ class GNetPipeline(TrainedPipeline):
     """ROI groups with one trunk each (GNet8r); a single joint trunk if null (GNet8j)."""
     prefilter: PrefilterName = "alexnet"
     """First two layers: those of AlexNet, or seeded Gabor filters, which need no download."""
-    prefilter_weights: str | None = None
+    prefilter_weights: LocalFile = None
     """File with AlexNet's published weights; fetched and checked against its hash if null."""
     train_prefilter: bool = False
     """Whether to train the first two layers too (GNet8jft)."""

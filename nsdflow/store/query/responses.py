@@ -13,6 +13,7 @@ import xarray as xr
 
 from nsdflow.errors import MissingDataError, StoreError
 from nsdflow.io.folders import exists, list_folder
+from nsdflow.io.places import STORE, not_wanted
 from nsdflow.io.read import read_metadata
 from nsdflow.io.seal import check_seal
 from nsdflow.store.chunks import read_region
@@ -156,8 +157,8 @@ def _read_node(url: str) -> dict[str, Any]:
     """
     try:
         return read_metadata(f"{url}/zarr.json")
-    except FileNotFoundError as error:
-        raise StoreError(f"{url}: missing; the store is incomplete, ingest again") from error
+    except FileNotFoundError:
+        raise StoreError(f"{url}: missing; the store is incomplete, ingest again") from None
 
 
 def _state(node: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
@@ -181,9 +182,8 @@ def read_root(url: str) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         building = f"{url}.building"
         hint = f"{building} is an unfinished build of it, `nsdflow ingest` with the same settings continues"
-        raise MissingDataError(
-            f"{url}: no store there; {hint if exists(building) else '`nsdflow ingest` makes one'}"
-        ) from None
+        nothing = f"no store there; {hint if exists(building) else '`nsdflow ingest` makes one'}"
+        raise MissingDataError(f"{url}: {not_wanted(url, STORE) or nothing}") from None
     check_seal(root, f"{url}/zarr.json", "ingest again")
     return root
 

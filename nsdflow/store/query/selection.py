@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nsdflow.errors import SelectionError
+from nsdflow.names import ROI_GROUPS
 from nsdflow.store.query.regions import region_mask
 from nsdflow.store.query.where import select_where
 from nsdflow.store.query.zscoring import ZSCORINGS
@@ -101,16 +103,25 @@ def select_voxels(voxels: xr.Dataset, selection: Selection) -> Index:
     if selection.voxels is None:
         return np.flatnonzero(chosen)
     if isinstance(selection.voxels, str):
-        return np.flatnonzero(chosen & region_mask(voxels, selection.voxels))
+        return np.flatnonzero(chosen & _in_any_region(voxels, selection.voxels))
     positions = _positions(selection.voxels, size)
     return positions[chosen[positions]]
 
 
 def _in_any_region(voxels: xr.Dataset, roi: Any) -> Mask:
+    """Mask of the regions together. One that selects nothing warns, and all that select nothing are an error."""
     names = [roi] if isinstance(roi, str | bytes) or not isinstance(roi, Iterable) else list(roi)
-    inside = np.zeros(voxels.sizes["voxel"], bool)
-    for name in names:
-        inside |= region_mask(voxels, str(name))
+    if not names:
+        raise SelectionError(f"roi={roi!r} names no ROI; leave roi out for all voxels")
+    masks = {str(name): region_mask(voxels, str(name)) for name in names}
+    inside: Mask = np.logical_or.reduce(list(masks.values()))
+    if empty := [name for name, mask in masks.items() if not mask.any()]:
+        there = ", ".join(name for name in ROI_GROUPS if region_mask(voxels, name).any())
+        has = f"it has voxels in: {there}" if there else "store.rois(subject) lists the regions"
+        problem = f"{voxels.attrs.get('subject', 'the store')} has no voxel in {', '.join(empty)}; {has}"
+        if not inside.any():
+            raise SelectionError(problem)
+        warnings.warn(problem, stacklevel=5)  # where responses() was called
     return inside
 
 

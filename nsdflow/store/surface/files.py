@@ -97,8 +97,8 @@ def surface_image(array: xr.DataArray, surface: str, source: str | Source | None
     """See :meth:`nsdflow.store.accessor.NsdAccessor.to_surface_image`."""
     try:
         from nilearn.surface import InMemoryMesh, PolyMesh, SurfaceImage
-    except ImportError as error:
-        raise StoreError("to_surface_image needs nilearn 0.11 or later: pip install nilearn") from error
+    except ImportError:
+        raise StoreError("to_surface_image needs nilearn 0.11 or later: pip install nilearn") from None
     place = place_of(array)
     values, (left, _) = surface_values(array)
     owner = "fsaverage" if place.space == "fsaverage" else place.subject

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from dask.utils import format_bytes
 
+from nsdflow.names import number_ranges
 from nsdflow.store.shards import open_sharded
 
 if TYPE_CHECKING:
@@ -43,24 +44,13 @@ def _subject(store: Store, subject: str) -> tuple[str, ...]:
     medians = [f"{np.nanmedian(c):.2f}" if np.isfinite(c).any() else "not known" for c in ceilings]
     return (
         subject,
-        _ranges(numbers),
+        number_ranges(numbers),
         f"{trials.sizes['trial']:,}",
         f"{len(np.unique(trials['nsd_id'].values)):,}",
         f"{voxels.sizes['voxel']:,}",
         format_bytes(size),
         *medians,
     )
-
-
-def _ranges(numbers: list[int]) -> str:
-    """Ascending numbers in short: ``1-3, 5``."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1] = [parts[-1][0], number]
-        else:
-            parts.append([number, number])
-    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in parts)
 
 
 def _images(store: Store) -> str:
