@@ -155,10 +155,10 @@ def inverse_diagonal(S: Tensor, tiles: Tiles) -> Tensor:
     Item j is the sum of squares of column j of L^-1. Columns are computed tile by tile. The cost is n^3/3 additions
     and multiplications.
     """
-    found = torch.zeros(len(S), dtype=torch.float64, device=S.device)
+    found = S.new_zeros(len(S), dtype=torch.float64)
     for k, cols in enumerate(tiles):
         width = cols.stop - cols.start
-        Z = torch.zeros(len(S) - cols.start, width, dtype=S.dtype, device=S.device)  # rows from cols.start
+        Z = S.new_zeros(len(S) - cols.start, width)  # rows from cols.start
         Z[:width].fill_diagonal_(1)  # columns of the identity; forward_ makes them columns of L^-1
         shifted = [slice(tile.start - cols.start, tile.stop - cols.start) for tile in tiles[k:]]
         forward_(S[cols.start :, cols.start :], shifted, Z)

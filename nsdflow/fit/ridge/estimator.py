@@ -39,6 +39,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
     precision : {"auto", "float32", "float64"}, default="auto"
         Precision of the system. ``auto`` is float64 for float64 data. For other data it is float32 if rounding is far
         below the smallest lambda, else float64.
+    device : str, default="cpu"
+        Device of the system and of all products, such as ``cuda``.
 
     Attributes
     ----------
@@ -70,12 +72,14 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         fit_intercept: bool = True,
         standardise: bool = False,
         precision: str = "auto",
+        device: str = "cpu",
     ) -> None:
         self.lambdas = lambdas
         self.cv = cv
         self.fit_intercept = fit_intercept
         self.standardise = standardise
         self.precision = precision
+        self.device = device
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> RidgeCV:
         """Select lambda per target and fit the model.
@@ -116,7 +120,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
             precision=_precision(self.precision, X),
         )
         data = torch.as_tensor(np.ascontiguousarray(X)), torch.as_tensor(np.ascontiguousarray(targets))
-        self.fit_: RidgeFit = fit(*data, problem, weights=torch.as_tensor(weight), folds=folds)
+        self.fit_: RidgeFit = fit(*data, problem, weights=torch.as_tensor(weight), folds=folds, device=self.device)
         self._X = data[0] if self.fit_.form == "dual" else None
         chosen = self.fit_.lambda_.numpy()
         self.lambda_ = float(chosen[0]) if self._flat else chosen

@@ -12,12 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Columns", "Observations", "Statistics", "as_tensor", "blocks", "standardised_columns", "take_columns"]
+__all__ = [
+    "CPU",
+    "Columns",
+    "Observations",
+    "Statistics",
+    "as_tensor",
+    "blocks",
+    "standardised_columns",
+    "take_columns",
+]
+
+
+CPU: Final = torch.device("cpu")
 
 
 class Columns(Protocol):
@@ -50,8 +62,8 @@ class Observations:
         ValueError
             An observation is not a row of the features, or its weight is not positive.
         """
-        image = torch.arange(images) if image is None else torch.as_tensor(image, dtype=torch.int64)
-        weight = torch.ones(len(image)) if weight is None else torch.as_tensor(weight)
+        image = torch.arange(images) if image is None else torch.as_tensor(image, dtype=torch.int64, device=CPU)
+        weight = torch.ones(len(image)) if weight is None else torch.as_tensor(weight, device=CPU)
         if len(image) != len(weight):
             raise ValueError(f"{len(image)} observations but {len(weight)} weights; give one weight per observation")
         if len(image) == 0 or int(image.min()) < 0 or int(image.max()) >= images:
@@ -60,26 +72,30 @@ class Observations:
             raise ValueError("weights must be positive numbers of trials")
         return cls(image, weight.double(), images)
 
+    def to(self, device: torch.device) -> Observations:
+        """Return the observations with their tensors on a device."""
+        return Observations(self.image.to(device), self.weight.to(device), self.images)
+
     def counts(self, used: Tensor | None = None) -> Tensor:
         """Count the trials of each image, (image,) float64, over all observations or those marked in ``used``."""
         weight = self.weight if used is None else torch.where(used, self.weight, 0.0)
-        return torch.zeros(self.images, dtype=torch.float64).index_add_(0, self.image, weight)
+        return weight.new_zeros(self.images).index_add_(0, self.image, weight)
 
     def means(self, Y: Tensor, used: Tensor | None = None) -> Tensor:
         """Average Y (observation, voxel) per image to (image, voxel), in the dtype of Y; 0 without trials."""
         weight = self.weight if used is None else torch.where(used, self.weight, 0.0)
         counts = self.counts(used)
         share = (weight / counts.clamp(min=1e-300)[self.image]).to(Y.dtype)
-        mean = torch.zeros(self.images, Y.shape[1], dtype=Y.dtype)
-        rows = torch.arange(len(Y)) if used is None else used.nonzero()[:, 0]
+        mean = Y.new_zeros(self.images, Y.shape[1])
+        rows = torch.arange(len(Y), device=Y.device) if used is None else used.nonzero()[:, 0]
         for some in rows.split(2048):
             mean.index_add_(0, self.image[some], Y[some] * share[some, None])
         return mean
 
 
-def as_tensor(values: Any) -> Tensor:
-    """Convert a block to a tensor on the CPU. float64 is kept, and other dtypes become float32."""
-    tensor = torch.as_tensor(values).cpu()
+def as_tensor(values: Any, device: torch.device = CPU) -> Tensor:
+    """Convert a block to a tensor on a device. float64 is kept, and other dtypes become float32."""
+    tensor = torch.as_tensor(values).to(device)
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
@@ -115,6 +131,10 @@ class Statistics:
         """Standardise a block (row, feature) of the given columns in place."""
         return values.sub_(self.mean[columns]).div_(self.std[columns])
 
+    def to(self, device: torch.device) -> Statistics:
+        """Return the statistics on a device."""
+        return Statistics(self.mean.to(device), self.std.to(device))
+
 
 def standardised_columns(values: Tensor, weight: Tensor, *, center: bool, scale: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Standardise a block of features over rows weighted by trials.
@@ -140,10 +160,10 @@ def standardised_columns(values: Tensor, weight: Tensor, *, center: bool, scale:
     std : torch.Tensor
         (feature,) divisor.
     """
-    share = (weight / weight.sum()).to(values.dtype)
+    share = (weight / weight.sum()).to(values)
     mean = values.new_zeros(values.shape[1])
     seen = values if bool((share > 0).all()) else values[share > 0]
-    constant = seen.amax(0) == seen.amin(0) if scale else torch.zeros(values.shape[1], dtype=torch.bool)
+    constant = seen.amax(0) == seen.amin(0) if scale else torch.zeros_like(mean, dtype=torch.bool)
     del seen
     if center:
         for _ in range(2):  # the second pass removes the rounding error of the first

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nsdflow.errors import RunError
 from nsdflow.fit.ridge.cholesky import add_products_, make_tiles
-from nsdflow.fit.ridge.inputs import Columns, Statistics, as_tensor, blocks, standardised_columns
+from nsdflow.fit.ridge.inputs import CPU, Columns, Statistics, as_tensor, blocks, standardised_columns
 
 __all__ = ["Precision", "accumulate", "cross_products", "float32_limit", "upper_norm"]
 
@@ -34,6 +34,7 @@ def accumulate(
     at_once: int,
     keep: bool = False,
     limit: float = math.inf,
+    device: torch.device = CPU,
 ) -> tuple[Tensor | None, Statistics, Tensor | None]:
     """Accumulate X X' of all images over blocks of features, without holding X; or return X.
 
@@ -58,15 +59,17 @@ def accumulate(
     limit : float
         Frobenius norm of X X' above which the products are given up. The norm grows with every block of features, so
         that a part of them can show that it exceeds the limit.
+    device : torch.device
+        Device of the products.
 
     Returns
     -------
     S : torch.Tensor or None
-        (image, image), with X X' in its upper triangle; None with ``keep``, and above the limit.
+        (image, image) on the device, with X X' in its upper triangle; None with ``keep``, and above the limit.
     statistics : Statistics
-        Mean and standard deviation (feature,).
+        Mean and standard deviation (feature,), on the CPU.
     X : torch.Tensor or None
-        (image, feature) standardised features; None without ``keep``.
+        (image, feature) standardised features on the device; None without ``keep``.
 
     Raises
     ------
@@ -74,21 +77,23 @@ def accumulate(
         A feature is not finite.
     """
     images, count = len(order), int(features.shape[1])
-    S = None if keep else torch.zeros(images, images, dtype=dtype)
+    S = None if keep else torch.zeros(images, images, dtype=dtype, device=device)
     kind = as_tensor(features[:, :1]).dtype
-    X = torch.empty(images, count, dtype=kind) if keep else None
+    X = torch.empty(images, count, dtype=kind, device=device) if keep else None
     mean, std = torch.empty(count, dtype=kind), torch.empty(count, dtype=kind)
     tiles = make_tiles(torch.ones(images, dtype=torch.bool))
     straight = bool((order == torch.arange(images)).all())
+    order = order.to(device)
     for number, columns in enumerate(blocks(count, at_once), 1):
-        values = as_tensor(features[:, columns])
+        values = as_tensor(features[:, columns], device)
         values = values.clone() if straight else values[order]
         if not bool(values.sum().isfinite()) and not bool(values.isfinite().all()):
             broken = int((~values.isfinite()).any(1).nonzero()[0, 0])
             raise RunError(
                 f"features of image row {int(order[broken])} are not finite; check the images or the network"
             )
-        values, mean[columns], std[columns] = standardised_columns(values, weight, center=center, scale=scale)
+        values, centre, deviation = standardised_columns(values, weight, center=center, scale=scale)
+        mean[columns], std[columns] = centre.cpu(), deviation.cpu()
         if X is not None:
             X[:, columns] = values
         if S is not None:
@@ -100,13 +105,20 @@ def accumulate(
 
 
 def cross_products(
-    features: Columns, order: Tensor, others: Columns, statistics: Statistics, *, at_once: int
+    features: Columns,
+    order: Tensor,
+    others: Columns,
+    statistics: Statistics,
+    *,
+    at_once: int,
+    device: torch.device = CPU,
 ) -> Tensor:
-    """Compute the products K (other, image) of other rows with the training images, both standardised."""
-    K = torch.zeros(int(others.shape[0]), len(order), dtype=statistics.mean.dtype)
+    """Compute the products K (other, image) of other rows with the training images, both standardised, on a device."""
+    statistics, order = statistics.to(device), order.to(device)
+    K = torch.zeros(int(others.shape[0]), len(order), dtype=statistics.mean.dtype, device=device)
     for columns in blocks(int(features.shape[1]), at_once):
-        here = statistics.apply(as_tensor(features[:, columns])[order], columns)
-        there = statistics.apply(as_tensor(others[:, columns]).clone(), columns)
+        here = statistics.apply(as_tensor(features[:, columns], device)[order], columns)
+        there = statistics.apply(as_tensor(others[:, columns], device).clone(), columns)
         K.addmm_(there, here.T)
     return K
 

@@ -135,14 +135,15 @@ def score_fold(
             system.factor(strength)
             O = system.solve(R.T.contiguous())  # noqa: E741  A^-1 R', (side, m)
             operators.append(O.to(kind) if isinstance(system, DualSystem) else O)
+            del O
         for columns in blocks(voxels, voxels_at_once):
-            Y = as_tensor(responses[:, columns])
+            Y = as_tensor(responses[:, columns], system.device)
             B, nu = centred(observations, Y, ~held, intercept)
             T = system.right(B)  # (side, voxel)
             wanted = (Y[held] - nu).to(T.dtype)  # (held observation, voxel)
             for number, O in enumerate(operators, some.start):  # noqa: E741
                 residual = wanted - (O.T.to(T.dtype) @ T)[place]
-                loss[number, columns] = weight @ residual.square_().double()
+                loss[number, columns] = (weight @ residual.square_().double()).cpu()
     return loss
 
 
@@ -183,7 +184,8 @@ def score_closed(
     torch.Tensor
         (lambda, voxel) float64 losses.
     """
-    c, everything = observations.counts(), torch.ones(len(observations.image), dtype=torch.bool)
+    c, everything = observations.counts(), torch.ones_like(observations.image, dtype=torch.bool)
+    within = torch.zeros(int(responses.shape[1]), dtype=torch.float64) if within is None else within
     system.begin(c)
     voxels, trials = int(responses.shape[1]), float(c.sum())
     u2 = c / trials if intercept else torch.zeros_like(c)
@@ -193,11 +195,11 @@ def score_closed(
         residuals, h = system.left_out(strength)  # h (image,)
         kept = (1 - h - u2).clamp(min=1e-12)[:, None]  # (image, 1)
         for columns in blocks(voxels, voxels_at_once):
-            Y = as_tensor(responses[:, columns])
+            Y = as_tensor(responses[:, columns], system.device)
             B, nu = centred(observations, Y, everything, intercept)
-            apart = _within(observations, Y, B, nu, c) + (0 if within is None else within[columns])
+            apart = _within(observations, Y, B, nu, c) + within[columns].to(system.device)
             E = residuals(B).double()  # e, (image, voxel)
-            loss[number, columns] = _CLOSED[method](E, kept, apart, float((h + u2).sum()), trials)
+            loss[number, columns] = _CLOSED[method](E, kept, apart, float((h + u2).sum()), trials).cpu()
     return loss
 
 
@@ -215,8 +217,8 @@ _CLOSED: dict[str, Callable[[Tensor, Tensor, Tensor, float, float], Tensor]] = {
 def _within(observations: Observations, Y: Tensor, B: Tensor, nu: Tensor, c: Tensor) -> Tensor:
     """Compute the squared deviation (voxel,) float64 of observations from the mean of their image."""
     if len(observations.image) == int((c > 0).sum()):
-        return torch.zeros(Y.shape[1], dtype=torch.float64)
-    total = torch.zeros(Y.shape[1], dtype=torch.float64)
+        return Y.new_zeros(Y.shape[1], dtype=torch.float64)
+    total = Y.new_zeros(Y.shape[1], dtype=torch.float64)
     for rows in blocks(len(Y), 1024):
         total += observations.weight[rows] @ (Y[rows] - nu).double().square()
     return (total - B.double().square().sum(0)).clamp(min=0)

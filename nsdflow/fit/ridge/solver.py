@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nsdflow.fit.ridge.inputs import Columns, Observations, Statistics, as_tensor, blocks, take_columns
+from nsdflow.fit.ridge.inputs import CPU, Columns, Observations, Statistics, as_tensor, blocks, take_columns
 from nsdflow.fit.ridge.products import Precision, accumulate, cross_products, float32_limit
 from nsdflow.fit.ridge.selection import (
     CLOSED,
@@ -161,6 +161,7 @@ def fit(
     folds: Folds | None = None,
     within: Tensor | None = None,
     write: Writer | None = None,
+    device: torch.device | str = CPU,
 ) -> RidgeFit:
     """Fit one ridge model and select one lambda per voxel.
 
@@ -182,6 +183,8 @@ def fit(
         (voxel,) squared deviations of trials from averaged observations, for ``gcv``.
     write : callable, optional
         Function that receives coefficients in blocks. With it, the result holds no coefficients.
+    device : torch.device or str
+        Device of the system and of all products. Blocks are moved to it as they are read; results are on the CPU.
 
     Returns
     -------
@@ -205,7 +208,7 @@ def fit(
     folds = make_folds(problem.selection, observations) if folds is None else folds
     order = fold_order(folds, observations)
     sorted_ = _reordered(observations, order)
-    system, statistics = make_system(features, order, sorted_, problem)
+    system, statistics = make_system(features, order, sorted_, problem, torch.device(device))
     loss = choose(system, sorted_, responses, problem, folds, within)
     lambda_ = torch.tensor(problem.lambdas, dtype=torch.float64)[loss.argmin(0)]
     bias = torch.empty(int(responses.shape[1]), dtype=as_tensor(responses[:, :1]).dtype)
@@ -226,7 +229,11 @@ def fit(
 
 
 def make_system(
-    features: Columns, order: Tensor, observations: Observations, problem: RidgeProblem
+    features: Columns,
+    order: Tensor,
+    observations: Observations,
+    problem: RidgeProblem,
+    device: torch.device = CPU,
 ) -> tuple[System, Statistics]:
     """Form the system of the images in the given order (image,), and return it with the feature statistics."""
     counts = observations.counts()
@@ -245,6 +252,7 @@ def make_system(
             at_once=problem.features_at_once,
             keep=form == "primal",
             limit=limit,
+            device=device,
         )
 
     dtype = torch.float64 if problem.precision == "float64" else torch.float32
@@ -271,6 +279,7 @@ def choose(
     """Compute the losses (lambda, voxel) float64 of every lambda; zeros for a single lambda."""
     if len(problem.lambdas) == 1:
         return torch.zeros(1, int(responses.shape[1]), dtype=torch.float64)
+    observations = observations.to(system.device)
     intercept, voxels_at_once, method = problem.intercept, problem.voxels_at_once, problem.selection.method
     if method == "loo" or method == "gcv":
         return score_closed(
@@ -284,7 +293,7 @@ def choose(
             within=within,
         )
     total = torch.zeros(len(problem.lambdas), int(responses.shape[1]), dtype=torch.float64)
-    for held in folds:
+    for held in (fold.to(system.device) for fold in folds):
         total += score_fold(
             system,
             observations,
@@ -309,20 +318,22 @@ def solve_voxels(
     """Compute the coefficients from all observations with ``lambda_`` (voxel,), one lambda at a time.
 
     ``receive`` gets the voxels (voxel,), the coefficients C (side, voxel) for standardised features and the mean
-    response nu (voxel,). C is A(lambda)^-1 T in the primal form, and sqrt(c) A(lambda)^-1 T in the dual form.
+    response nu (voxel,), all on the CPU. C is A(lambda)^-1 T in the primal form, and sqrt(c) A(lambda)^-1 T in the
+    dual form.
     """
-    everything = torch.ones(len(observations.image), dtype=torch.bool)
+    observations = observations.to(system.device)
+    everything = torch.ones_like(observations.image, dtype=torch.bool)
     system.begin(observations.counts())
     for strength in lambda_.unique().tolist():
         system.factor(strength)
         for voxels in (lambda_ == strength).nonzero()[:, 0].split(problem.voxels_at_once):
-            B, nu = centred(
-                observations, take_columns(responses, voxels, problem.voxels_at_once), everything, problem.intercept
-            )
+            Y = take_columns(responses, voxels, problem.voxels_at_once).to(system.device)
+            B, nu = centred(observations, Y, everything, problem.intercept)
+            del Y
             C = system.solve(system.right(B))
             if isinstance(system, DualSystem):
                 C = C.mul_(system.q[:, None])
-            receive(voxels, C.to(nu.dtype), nu)
+            receive(voxels, C.to(nu.dtype).cpu(), nu.cpu())
 
 
 def _reordered(observations: Observations, order: Tensor) -> Observations:

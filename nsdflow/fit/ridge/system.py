@@ -49,6 +49,7 @@ class System(Protocol):
     side: int
     """Number of rows and columns of A."""
     dtype: torch.dtype
+    device: torch.device
 
     def begin(self, c: Tensor) -> None:
         """Set the weights c (image,) float64 of the training images."""
@@ -73,7 +74,7 @@ class _Solver:
     """Common part of both forms: S (side, side) and its tiles."""
 
     def __init__(self, S: Tensor) -> None:
-        self.S, self.side, self.dtype = S, len(S), S.dtype
+        self.S, self.side, self.dtype, self.device = S, len(S), S.dtype, S.device
         self.tiles = make_tiles(torch.ones(len(S), dtype=torch.bool))
 
     def solve(self, T: Tensor) -> Tensor:
@@ -115,9 +116,9 @@ class DualSystem(_Solver):
         self.q = c.sqrt().to(self.dtype)
 
     def rows(self, held: Tensor) -> Tensor:
-        above = held[:, None] < torch.arange(self.side)
+        above = held[:, None] < torch.arange(self.side, device=self.device)
         R = torch.where(above, self.S[held], self.S[:, held].T)  # (held, image)
-        R[torch.arange(len(held)), held] = self.diagonal[held]
+        R[torch.arange(len(held), device=self.device), held] = self.diagonal[held]
         return R.sub_(self.a[held, None]).sub_(self.a).mul_(self.q)
 
     def right(self, B: Tensor) -> Tensor:
@@ -161,7 +162,7 @@ class PrimalSystem(_Solver):
     """
 
     def __init__(self, X: Tensor, dtype: torch.dtype, *, intercept: bool) -> None:
-        super().__init__(torch.zeros(X.shape[1], X.shape[1], dtype=dtype))
+        super().__init__(X.new_zeros(X.shape[1], X.shape[1], dtype=dtype))
         self.X, self.intercept = X, intercept
 
     def begin(self, c: Tensor) -> None:
@@ -182,7 +183,7 @@ class PrimalSystem(_Solver):
         return (self.X[held] - self.mu).to(self.dtype)
 
     def right(self, B: Tensor) -> Tensor:
-        T = torch.zeros(self.side, B.shape[1], dtype=self.dtype)
+        T = self.S.new_zeros(self.side, B.shape[1])
         for some in blocks(len(self.X), COLUMNS_AT_ONCE):
             T.addmm_(self._Z(some).T, B[some].to(self.dtype))
         return T
@@ -198,7 +199,7 @@ class PrimalSystem(_Solver):
 
     def left_out(self, strength: float) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         # with A = L L', h_i = Z_i'A^-1 Z_i = |L^-1 Z_i|^2, and e = B - Z A^-1 Z'B
-        h = torch.zeros(len(self.X), dtype=torch.float64)
+        h = self.X.new_zeros(len(self.X), dtype=torch.float64)
         for some in blocks(len(self.X), COLUMNS_AT_ONCE):
             V = self._Z(some).T.contiguous()  # (feature, row); forward_ makes it L^-1 Z'
             forward_(self.S, self.tiles, V)

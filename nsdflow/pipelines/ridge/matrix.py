@@ -29,7 +29,7 @@ def write_matrix(url: str, values: Tensor) -> None:
         overwrite=True,
     )
     for start in range(0, len(values), CHUNK_ROWS):
-        array[start : start + CHUNK_ROWS] = values[start : start + CHUNK_ROWS].numpy()
+        array[start : start + CHUNK_ROWS] = values[start : start + CHUNK_ROWS].cpu().numpy()
 
 
 def read_matrix(url: str) -> Tensor:
