@@ -125,6 +125,8 @@ class Task:
     """Number of tasks like this one that must run at the same time, each on its own worker."""
     memory: int = 0
     """Planned peak memory in bytes; a :class:`~nsdflow.engine.memory.Memory` also has its terms."""
+    smaller: tuple[tuple[str, int], ...] = ()
+    """Settings with which the task needs less memory, and how much in bytes, from the mildest."""
     reads: int = 0
     """Bytes read."""
     writes: int = 0
@@ -247,7 +249,7 @@ class Plan:
                 terms = f" ({task.memory.explain()})" if isinstance(task.memory, Memory) else ""
                 raise PlanError(
                     f"{self.title}: {task.key} needs {format_bytes(task.memory)}{terms} but a worker has "
-                    f"{format_bytes(memory_limit)}; use fewer or larger workers, or a smaller voxel set"
+                    f"{format_bytes(memory_limit)}; {_advice(task, memory_limit)}"
                 )
         files = sum(task.files for task in self.tasks)
         if self.file_budget is not None and files > self.file_budget:
@@ -270,3 +272,14 @@ class Plan:
             if task.key not in done or task.key in damaged or any(key in missing for key in task.after):
                 missing[task.key] = task
         return tuple(missing.values())
+
+
+def _advice(task: Task, memory_limit: int) -> str:
+    """What to write instead of a task that does not fit."""
+    for settings, needed in task.smaller:
+        if needed <= memory_limit:
+            return f"set {settings}, which needs {format_bytes(needed)}, or use fewer or larger workers"
+    if task.smaller:
+        settings, needed = task.smaller[-1]
+        return f"use fewer or larger workers: with {settings} it still needs {format_bytes(needed)}"
+    return "use fewer or larger workers, or a smaller voxel set"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,19 @@ def test_a_killed_run_goes_on_to_the_same_bits(
 
 def test_a_plan_that_cannot_fit_says_what_would(small_store: str, tmp_path: Path, features: Path) -> None:
     plan = nsdflow.plan("ridge", features=str(features), store=small_store, runs=str(tmp_path), **SMALL)
-    text = str(plan.describe())
-    assert "voxels_per_task" in text
-    assert "dual and primal form" in text
+    assert "dual and primal form" in str(plan.describe())
+    needed = max(task.memory for task in plan.tasks)
+    with pytest.raises(NsdflowError, match=r"; set .*, which needs") as refused:
+        plan.validate(needed - 1)
+    changes = re.search(r"; set (.*), which needs", str(refused.value))
+    assert changes is not None
+    fitting = dict(one.split("=") for one in changes[1].split())
+    nsdflow.plan(
+        "ridge", features=str(features), store=small_store, runs=str(tmp_path), **SMALL,
+        **{name: int(value) if value.isdigit() else value for name, value in fitting.items()},
+    ).validate(needed - 1)  # fmt: skip
+    with pytest.raises(NsdflowError, match=r"with precision=float32.* it still needs"):
+        plan.validate(1 << 20)
     with pytest.raises(NsdflowError, match=r"no such run|no such file"):
         nsdflow.plan("ridge", features="nowhere", store=small_store, runs=str(tmp_path))
 

@@ -7,17 +7,16 @@ lambda depends neither on the worker nor on the other voxels of the block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import xarray as xr
 
-from nsdflow.engine.compute import torch_threads
+from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
-from nsdflow.fit.ridge import RidgeShape, plan_memory
 from nsdflow.fit.ridge.inputs import Observations, Statistics, blocks
 from nsdflow.fit.ridge.products import cross_products
 from nsdflow.fit.ridge.selection import fold_order
@@ -29,6 +28,7 @@ from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.features.settings import runs_named
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.ridge.coefficients import MODEL_BYTES, TermPlace
+from nsdflow.pipelines.ridge.costs import TaskCosts
 from nsdflow.pipelines.ridge.data import TrialSplit, read_block, read_split
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
 from nsdflow.pipelines.ridge.publish import PublishRidgeJob, part_name, publish_ridge, safe_name
@@ -84,6 +84,7 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     tables = open_features(pipeline.features, folder, pipeline.layers, store=opened)
     tasks, counts, problem = [], [], pipeline.problem()
+    pool = "cpu" if pipeline.device == "cpu" else "gpu"
     for subject in subjects:
         query = opened.explain(subject, **pipeline.selection())
         check_voxels(opened, subject, query.shape[1], pipeline.selection())
@@ -91,11 +92,13 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
         design = read_split(pipeline, opened, subject)
         for number, (layer, table) in enumerate(tables.items()):
             table.rows_of(np.unique(design.nsd_id))  # raises if an image has no features
-            memory = _memory(pipeline, design, table, query.shape[1])
+            costs = TaskCosts(design, table, query.shape[1], query.result_bytes)
+            cost: dict[str, Any] = {"pool": pool, "smaller": costs.smaller(pipeline)}
             where = (pipeline, store, folder.path, subject, layer)
             key = f"gram-{subject}-{number:03d}"
             reads = 4 * len(np.unique(design.nsd_id)) * table.count
-            tasks.append(Task(key, form_system, GramJob(*where, number), "gram", memory=memory, reads=reads))
+            gram, memory = GramJob(*where, number), costs.gram(pipeline)
+            tasks.append(Task(key, form_system, gram, "gram", memory=memory, reads=reads, **cost))
             for start in range(0, query.shape[1], pipeline.voxels_per_task):
                 share = min(pipeline.voxels_per_task, query.shape[1] - start) / query.shape[1]
                 tasks.append(
@@ -105,8 +108,9 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
                         SolveJob(*where, start),
                         "solve",
                         after=(key,),
-                        memory=Memory.of(**memory.terms, responses=share * 2 * query.result_bytes),
+                        memory=costs.solve(pipeline),
                         reads=int(share * query.bytes),
+                        **cost,
                     )
                 )
     size = 4 * sum(counts) * max(table.count for table in tables.values())
@@ -117,31 +121,12 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
     published = Memory.with_torch(coefficients=8 * images * block, model=4 * size if model else 0)
     tasks.append(Task("publish", publish_ridge, job, "publish", after=solved, memory=published))
     forms = {choose_form(len(design.images), table.count) for table in tables.values()}
-    note = (
-        f"{' and '.join(sorted(forms))} form, {pipeline.lambdas} lambdas by {pipeline.lambda_by}; a task that does not "
-        "fit wants a smaller voxels_per_task or features_at_once, or precision: float32"
-    )
+    note = f"{' and '.join(sorted(forms))} form, {pipeline.lambdas} lambdas by {pipeline.lambda_by}"
     return Plan(f"{pipeline.name}: fit and publish", folder.path, tuple(tasks), notes=(note, *_units(problem.lambdas)))
 
 
 def _units(lambdas: tuple[float, ...]) -> tuple[str, ...]:
     return (f"lambdas {lambdas[0]:g} to {lambdas[-1]:g}, in units of squared standardised features",)
-
-
-def _memory(pipeline: RidgePipeline, design: TrialSplit, table: FeatureTable, voxels: int) -> Memory:
-    """Peak memory of a task: the larger of forming the system and of solving it."""
-    held = max((int(fold.sum()) for fold in design.folds), default=0)
-    shape = RidgeShape(
-        images=len(design.images),
-        features=table.count,
-        voxels=min(voxels, pipeline.voxels_per_task),
-        observations=len(design.observations.image),
-        held=held,
-        keep=True,
-    )
-    planned = plan_memory(shape, pipeline.problem())
-    terms = {field.name: getattr(planned, field.name) for field in fields(planned)}
-    return Memory.with_torch(validation=4 * len(design.shown) * len(design.images), **terms)
 
 
 @task("ridge.gram", version=3)
@@ -152,15 +137,15 @@ def form_system(job: GramJob) -> dict[str, Any]:
     if config.weights:
         count = opened.explain(job.subject, **config.selection()).shape[1]
         create_weights(job.folder, job.subject, table, count, config.voxels_per_task)
-    rows = table.rows_of(design.images)
+    rows, device = table.rows_of(design.images), choose_device(config.device)
     with torch_threads(config.threads, share=2):
-        system, statistics = make_system(rows, order, observations, config.problem())
+        system, statistics = make_system(rows, order, observations, config.problem(), device)
         place = _place(job)
         others = table.rows_of(design.shown)
         if isinstance(system, DualSystem):
             write_matrix(f"{place}/system", system.S)
-            at_once = config.features_at_once
-            write_matrix(f"{place}/validation", cross_products(rows, order, others, statistics, at_once=at_once))
+            K = cross_products(rows, order, others, statistics, at_once=config.features_at_once, device=device)
+            write_matrix(f"{place}/validation", K)
         elif isinstance(system, PrimalSystem):
             write_matrix(f"{place}/system", system.X)
             everything = slice(0, table.count)
@@ -183,9 +168,10 @@ def solve_block(job: SolveJob) -> dict[str, Any]:
     place, problem = _place(job), config.problem()
     block = read_block(config, opened, job.subject, design, slice(job.start, job.start + config.voxels_per_task))
     state = load_tensors(f"{place}/statistics.safetensors")
-    form = choose_form(len(design.images), table.count)
+    form, device = choose_form(len(design.images), table.count), choose_device(config.device)
     with torch_threads(config.threads, share=2):
-        matrix, dtype = read_matrix(f"{place}/system"), torch.float64 if bool(state["double"]) else torch.float32
+        matrix = read_matrix(f"{place}/system").to(device)
+        dtype = torch.float64 if bool(state["double"]) else torch.float32
         system: System = (
             DualSystem(matrix, intercept=config.intercept)
             if form == "dual"
