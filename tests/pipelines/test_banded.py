@@ -14,6 +14,7 @@ from distributed import Client
 import nsdflow
 from nsdflow.errors import NsdflowError
 from nsdflow.pipelines.common.data import zscore_on
+from nsdflow.report import write_report
 
 pytest.importorskip("himalaya")
 
@@ -97,6 +98,37 @@ def test_blocks_change_nothing(small_store: str, tmp_path: Path, threads_client:
     parts = run(small_store, tmp_path / "b", threads_client, features, voxels_per_task=5)
     np.testing.assert_allclose(whole["delta"], parts["delta"], atol=1e-4)
     np.testing.assert_allclose(whole["accuracy"], parts["accuracy"], atol=1e-4)
+
+
+def test_equal_weights_are_one_ridge_of_all_features(
+    small_store: str, tmp_path: Path, threads_client: Client, features: Path
+) -> None:
+    """Kind ``ridge`` on the joined features; the model without a band is a ridge on the other band."""
+    where: dict[str, Any] = {"store": small_store, "runs": str(tmp_path), "client": threads_client}
+    settings = {"weighting": "equal", "refit": True, "predictions": True, "voxels_per_task": 9}
+    found = run(small_store, tmp_path, threads_client, features, **settings)
+    with np.load(features) as file:
+        joined = np.concatenate([file["pixels"], file["edges"]], 1)
+        np.savez(tmp_path / "ridge.npz", nsd_id=file["nsd_id"], joined=joined, edges=file["edges"])
+    grid = {name: SEARCH[name] for name in ("lambda_min", "lambda_max", "lambdas", "folds")}
+    same = {"lambda_by": "kfold", "subjects": [2], "rois": ["V1", "V2"], "precision": "float64", "bootstrap": 2}
+    ridge = nsdflow.run("ridge", features=str(tmp_path / "ridge.npz"), layers=["joined"], **grid, **same, **where)
+    one = ridge["subj02"].to_dataset()
+    np.testing.assert_array_equal(found["lambda"], one["lambda"])
+    assert len(np.unique(found["lambda"])) > 1
+    np.testing.assert_allclose(found["accuracy"], one["accuracy"], atol=1e-5)
+    np.testing.assert_allclose(found["product_variance"].sum("band"), found["explained_variance"], atol=1e-6)
+    other = nsdflow.run(
+        {"kind": "banded_ridge", "name": "edges", "bands": {"edges": {"features": str(features), "layer": "edges"}}}
+        | {"weighting": "equal", "protocol": "strict", **grid, "subjects": [2], "rois": ["V1", "V2"], "bootstrap": 2},
+        **where,
+    )["subj02"].to_dataset()  # fmt: skip
+    lost = found["explained_variance"] - other["explained_variance"]
+    np.testing.assert_allclose(found["unique_variance"].sel(band="pixels"), lost, atol=1e-6)
+    assert (found["unique_variance_std"] > 0).all()
+    page = write_report(tmp_path / "banded").read_text()
+    assert 'alt="Unique, shared and product variance by band and region' in page
+    assert 'alt="Chosen ridge penalties by subject' in page
 
 
 def test_a_band_needs_its_layer(small_store: str, tmp_path: Path, features: Path) -> None:

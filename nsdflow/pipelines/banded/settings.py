@@ -33,11 +33,17 @@ class BandedRidgePipeline(ModelPipeline):
     lambda_max: float = Field(1e7, gt=0)
     lambdas: int = Field(10, ge=1)
     """Overall regularisations, log-spaced; himalaya calls them alphas."""
+    weighting: Literal["search", "equal"] = "search"
+    """``search``: himalaya's random search weights the bands per voxel; ``equal``: one exact ridge on the features of
+    all bands together, with one lambda per voxel, as kind ``ridge`` fits one layer."""
     iterations: int = Field(100, ge=1)
     """Number of random weightings of the bands to try, the same for all voxels."""
     folds: int = Field(5, ge=2)
     """Folds of images in which weighting and regularisation are chosen."""
     standardise: bool = True
+    refit: bool = False
+    """Whether to fit the model again without each band, for its unique variance; otherwise the contribution of the band
+    is subtracted from the prediction, which overestimates what is unique where bands are correlated."""
     predictions: bool = False
     """Whether to keep predictions of the validation images by band (band, image, voxel), for variance partitioning."""
     voxels_per_task: int = Field(4096, ge=1)
@@ -53,6 +59,8 @@ class BandedRidgePipeline(ModelPipeline):
         return runs_named(*(band.features for band in self.bands.values()))
 
     def as_ridge(self) -> RidgePipeline:
-        """Settings that average trials by image, as a ridge pipeline with folds of images does."""
+        """Settings of a ridge with the same lambdas and folds of images."""
         shared = {name: getattr(self, name) for name in ModelPipeline.model_fields if name not in ("kind", "name")}
-        return RidgePipeline(name=self.name, lambda_by="kfold", folds=self.folds, **shared)
+        for name in ("lambda_min", "lambda_max", "lambdas", "folds"):
+            shared[name] = getattr(self, name)
+        return RidgePipeline(name=self.name, lambda_by="kfold", **shared)

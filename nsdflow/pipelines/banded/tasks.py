@@ -1,27 +1,29 @@
 """Banded ridge as tasks: kernels once per subject, then voxels in blocks.
 
-With c_i trials of image i, weighted means mu (feature,) and nu (voxel,) over trials, and Q = diag(sqrt(c)), himalaya
-gets the kernels Q (X_b - mu)(X_b - mu)' Q and the responses Q (Y - nu). Its squared errors, also those of its folds of
-images, are then those of single trials, apart from what trials of one image differ among themselves.
+An image counts with its trials: means are over trials, and squared errors, also those of the folds of images, are those
+of single trials, apart from what trials of one image differ among themselves. :mod:`nsdflow.pipelines.banded.solvers`
+has the formulas.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 
 from nsdflow.analysis import variance_partition
-from nsdflow.engine.compute import torch_threads
+from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
-from nsdflow.errors import MissingDataError, SelectionError
+from nsdflow.errors import SelectionError
+from nsdflow.fit.ridge import RidgeShape, plan_memory
 from nsdflow.fit.ridge.products import accumulate, cross_products
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.banded.settings import BandedRidgePipeline  # noqa: TC001  # a field of jobs
+from nsdflow.pipelines.banded.solvers import SOLVERS, himalaya_solver
 from nsdflow.pipelines.common.data import check_voxels
 from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.features.settings import runs_named
@@ -40,6 +42,12 @@ from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import open_parts, write_part
 from nsdflow.store import Store, open_store
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from nsdflow.pipelines.banded.solvers import Solution
 
 __all__ = [
     "KernelsJob",
@@ -89,7 +97,9 @@ class PublishBandedJob:
 
 def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder) -> Plan:
     """Kernels per subject, a solution per block of voxels, publication."""
-    solver()  # raises on a machine without himalaya before anything runs
+    if pipeline.weighting == "search":
+        himalaya_solver()  # raises on a machine without himalaya before anything runs
+    pool: Literal["cpu", "gpu"] = "cpu" if pipeline.device == "cpu" else "gpu"
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     tables = _tables(pipeline, folder, opened)
@@ -103,16 +113,18 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
         design = read_split(pipeline.as_ridge(), opened, subject)
         for table in tables.values():
             table.rows_of(np.unique(design.nsd_id))
-        n, m, bands = len(design.images), len(design.shown), len(tables)
+        n, m = len(design.images), len(design.shown)
         widest = min(pipeline.features_at_once, max(table.count for table in tables.values()))
         key = f"kernels-{subject}"
-        formed = Memory.with_torch(kernels=4 * n * n, features=12 * (n + m) * widest, validation=4 * n * m)
+        item = SOLVERS[pipeline.weighting].dtype.itemsize
+        formed = Memory.with_torch(kernels=item * n * n, features=12 * (n + m) * widest, validation=4 * n * m)
         job = KernelsJob(pipeline, store, folder.path, subject)
         reads = 4 * (n + m) * sum(table.count for table in tables.values())
-        tasks.append(Task(key, form_kernels, job, "kernels", memory=formed, reads=reads))
+        tasks.append(Task(key, form_kernels, job, "kernels", pool=pool, memory=formed, reads=reads))
         for start in range(0, query.shape[1], pipeline.voxels_per_task):
             size = min(pipeline.voxels_per_task, query.shape[1] - start)
             parts[subject] = (*parts.get(subject, ()), f"{subject}-{start:06d}")
+            memory = _memory(pipeline, n, m, size)
             tasks.append(
                 Task(
                     f"solve-{subject}-{start:06d}",
@@ -120,12 +132,8 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
                     VoxelBlockJob(pipeline, store, folder.path, subject, start),
                     "solve",
                     after=(key,),
-                    memory=Memory.with_torch(
-                        kernels=4 * n * (bands * (n + m) + 5 * n),
-                        folds=4 * pipeline.lambdas * n * n // pipeline.folds,
-                        responses=3 * query.result_bytes * size / query.shape[1],
-                        coefficients=4 * size * (6 * n + bands * m),
-                    ),
+                    pool=pool,
+                    memory=Memory.of(**memory.terms, responses=3 * query.result_bytes * size / query.shape[1]),
                     reads=query.bytes * size // query.shape[1],
                 )
             )
@@ -135,24 +143,26 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
     publication = PublishBandedJob(pipeline, folder.path, store, parts, model)
     published = Memory.with_torch(model=4 * size if model else 0)
     tasks.append(Task("publish", publish_banded, publication, "publish", after=solved, memory=published))
-    tried = f"{pipeline.iterations} weightings x {pipeline.lambdas} lambdas, {pipeline.folds} folds"
+    weightings = "equal weights" if pipeline.weighting == "equal" else f"{pipeline.iterations} weightings"
+    tried = f"{weightings} x {pipeline.lambdas} lambdas, {pipeline.folds} folds"
     note = f"bands {', '.join(tables)}; {tried}"
     return Plan(f"{pipeline.name}: fit and publish", folder.path, tuple(tasks), notes=(note,))
 
 
-def solver() -> Any:
-    """himalaya's random search.
-
-    Raises
-    ------
-    MissingDataError
-        himalaya is not installed.
-    """
-    try:
-        from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
-    except ImportError:
-        raise MissingDataError("banded_ridge needs himalaya; pip install 'nsdflow[banded]'") from None
-    return solve_multiple_kernel_ridge_random_search
+def _memory(pipeline: BandedRidgePipeline, n: int, m: int, voxels: int) -> Memory:
+    """Peak memory of a block of voxels, with n training and m validation images."""
+    bands = len(pipeline.bands)
+    parts = 4 * voxels * m * bands * (2 if pipeline.refit else 1)
+    if pipeline.weighting == "equal":
+        shape = RidgeShape(n, n, voxels, n, -(-n // pipeline.folds), from_disk=False, keep=True)
+        solving = plan_memory(shape, replace(pipeline.as_ridge().problem(), form="dual"), double=True).bytes
+        return Memory.with_torch(solving=solving, kernels=n * (8 * n + 4 * bands * m), parts=parts)
+    return Memory.with_torch(
+        kernels=4 * n * (bands * (n + m) + 5 * n),
+        folds=4 * pipeline.lambdas * n * n // pipeline.folds,
+        coefficients=4 * voxels * 6 * n,
+        parts=parts,
+    )
 
 
 def _tables(config: BandedRidgePipeline, folder: RunFolder, store: Store | None) -> dict[str, FeatureTable]:
@@ -174,16 +184,17 @@ def form_kernels(job: KernelsJob) -> dict[str, int]:
     design = read_split(config.as_ridge(), opened, job.subject)
     order, weight = torch.arange(len(design.images)), design.observations.counts()
     tables = _tables(config, RunFolder(job.folder), opened)
+    device, dtype = choose_device(config.device), SOLVERS[config.weighting].dtype
     with torch_threads(config.threads, share=2):
         for number, table in enumerate(tables.values()):
             rows, others, at_once = table.rows_of(design.images), table.rows_of(design.shown), config.features_at_once
-            kind: dict[str, Any] = {"center": True, "scale": config.standardise}
-            S, statistics, _ = accumulate(rows, order, weight, dtype=torch.float32, at_once=at_once, **kind)
+            kind: dict[str, Any] = {"center": True, "scale": config.standardise, "device": device}
+            S, statistics, _ = accumulate(rows, order, weight, dtype=dtype, at_once=at_once, **kind)
             assert S is not None
             for start in range(0, len(S), 512):
                 S[start + 512 :, start : start + 512] = S[start : start + 512, start + 512 :].T
             write_matrix(f"{_place(job)}/kernel-{number}", S)
-            cross = cross_products(rows, order, others, statistics, at_once=at_once)
+            cross = cross_products(rows, order, others, statistics, at_once=at_once, device=device)
             write_matrix(f"{_place(job)}/validation-{number}", cross)
             TermPlace(job.folder, job.subject, number).keep_statistics(statistics, design.images, dual=True)
     return {name: table.count for name, table in tables.items()}
@@ -196,44 +207,54 @@ def solve_banded(job: VoxelBlockJob) -> dict[str, Any]:
     ridge = config.as_ridge()
     design = read_split(ridge, opened, job.subject)
     block = read_block(ridge, opened, job.subject, design, slice(job.start, job.start + config.voxels_per_task))
-    names, place = list(config.bands), _place(job)
-    Ks = torch.stack([read_matrix(f"{place}/kernel-{number}") for number in range(len(names))])
+    bands, place, device = range(len(config.bands)), _place(job), choose_device(config.device)
     c = design.observations.counts()
-    q, share = c.sqrt().float(), (c / c.sum()).float()  # (image,)
-    nu = share @ block.Y  # (voxel,)
+    nu = (c / c.sum()).float() @ block.Y  # (voxel,)
+
+    def solved(some: list[int]) -> tuple[Solution, Tensor]:
+        """Solve with some of the bands, and predict the validation images by band."""
+        kernels = [f"{place}/kernel-{number}" for number in some]
+        found = SOLVERS[config.weighting].solve(kernels, design, block.Y, config, device)
+        return found, found.contributions([read_matrix(f"{place}/validation-{number}") for number in some])
+
     with torch_threads(config.threads, share=2):
-        Ks.mul_(q[:, None]).mul_(q)
-        deltas, dual = run_himalaya(Ks, q[:, None] * (block.Y - nu), config)
-        del Ks
-        dual *= q[:, None]
-        TermPlace(job.folder, job.subject, 0).keep(job.start, dual)
-        crosses = [read_matrix(f"{place}/validation-{number}") for number in range(len(names))]
-        # (band, image, voxel)
-        parts = torch.stack([cross @ dual * torch.exp(delta) for cross, delta in zip(crosses, deltas, strict=True)])
+        found, parts = solved(list(bands))  # parts (band, image, voxel)
+        TermPlace(job.folder, job.subject, 0).keep(job.start, found.dual)
+        without = None
+        if config.refit:
+            others = [[number for number in bands if number != band] for band in bands]
+            refitted = [solved(some)[1].sum(0) if some else torch.zeros_like(parts[0]) for some in others]
+            without = _by_band(torch.stack(refitted), design.shown)
     predictions = parts.sum(0) + nu
     variables = validation_accuracy(
         predictions.numpy(), design.shown, block.validation, design.nsd_id[design.shared], block.voxels.get("ncsnr"),
         resamples=config.bootstrap, seed=config.seed, repetitions=design.repetitions,
     )  # fmt: skip
     variables["delta"] = xr.DataArray(
-        deltas.numpy(), dims=("band", "voxel"), attrs={"long_name": "log weight of the band's kernel (himalaya)"}
+        found.deltas.numpy(), dims=("band", "voxel"), attrs={"long_name": "log weight of the band's kernel"}
     )
     variables["bias"] = xr.DataArray(nu.numpy(), dims="voxel")
-    contributions = xr.DataArray(
-        parts.numpy(), dims=("band", "image", "voxel"), coords={"nsd_id": ("image", design.shown)}
-    )
+    if found.lambda_ is not None:
+        variables["lambda"] = xr.DataArray(found.lambda_.numpy().astype(np.float32), dims="voxel")
     measured = xr.DataArray(
         block.validation, dims=("trial", "voxel"), coords={"nsd_id": ("trial", design.nsd_id[design.shared])}
     )
-    partition = variance_partition(contributions, measured, resamples=config.bootstrap, seed=config.seed)
+    bootstrap: dict[str, Any] = {"resamples": config.bootstrap, "seed": config.seed}
+    partition = variance_partition(_by_band(parts, design.shown), measured, without=without, **bootstrap)
     variables |= {str(name): values.reset_coords(drop=True) for name, values in partition.data_vars.items()}
     coords: dict[Any, Any] = dict(block.voxels.coords)
     if config.predictions:
         variables["predictions"] = xr.DataArray(parts.numpy(), dims=("band", "image", "voxel"))
         coords["nsd_id"] = ("image", design.shown)
-    results = xr.Dataset(variables).assign_coords(coords).assign_attrs(block.attrs)
+    attrs = {**block.attrs, **({} if found.lambda_ is None else {"lambdas": list(ridge.problem().lambdas)})}
+    results = xr.Dataset(variables).assign_coords(coords).assign_attrs(attrs)
     write_part(job.folder, f"{job.subject}-{job.start:06d}", {job.subject: results})
     return {"median_accuracy": float(results["accuracy"].median())}
+
+
+def _by_band(values: Tensor, nsd_id: NDArray[np.int64]) -> xr.DataArray:
+    """Label predictions (band, image, voxel)."""
+    return xr.DataArray(values.numpy(), dims=("band", "image", "voxel"), coords={"nsd_id": ("image", nsd_id)})
 
 
 @task("banded_ridge.publish", version=2)
@@ -281,35 +302,6 @@ def banded_model(
         sources.append((rows.get(config.bands[band].features), table.name))
     bias = torch.from_numpy(results["bias"].values)
     return LinearModel(config.name, tuple(terms), tuple(sources), bias, results[[]])
-
-
-def run_himalaya(Ks: torch.Tensor, Y: torch.Tensor, config: BandedRidgePipeline) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find log kernel weights (band, voxel) and dual coefficients (image, voxel) by himalaya's random search.
-
-    Parameters
-    ----------
-    Ks : Tensor
-        (band, image, image) kernels of the training images.
-    Y : Tensor
-        (image, voxel) responses, centred.
-    config : BandedRidgePipeline
-        Settings of the search.
-    """
-    from himalaya.backend import set_backend
-    from sklearn.model_selection import KFold
-
-    set_backend("torch")
-    deltas, dual, _ = solver()(
-        Ks,
-        Y,
-        n_iter=config.iterations,
-        alphas=torch.from_numpy(np.geomspace(config.lambda_min, config.lambda_max, config.lambdas)).float(),
-        cv=KFold(config.folds, shuffle=True, random_state=config.seed),
-        return_weights="dual",
-        random_state=config.seed,
-        progress_bar=False,
-    )
-    return deltas, dual
 
 
 def _place(job: KernelsJob | VoxelBlockJob) -> str:

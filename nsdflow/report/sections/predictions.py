@@ -42,7 +42,8 @@ def _mosaics(run: Run) -> str:
     name, data = next((n, d) for n, d in run.subjects().items() if "predictions" in d)
     pictures = []
     for roi, mask in roi_masks(data["roi"]).items():
-        mean = data["predictions"].isel(voxel=np.flatnonzero(np.asarray(mask))).mean("voxel").load()
+        predicted = data["predictions"].isel(voxel=np.flatnonzero(np.asarray(mask))).mean("voxel").load()
+        mean = predicted.sum("band") if "band" in predicted.dims else predicted
         if "nsd_id" in mean.coords:
             label = f"predicted response of {roi}, {name} (mean over voxels, z)"
             figure = image_mosaic(images, mean, label=label)
