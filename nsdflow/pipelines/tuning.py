@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from pydantic import Field
 
-from nsdflow.analysis import pooling_field_fits, pooling_fields, roi_summary, tuning
+from nsdflow.analysis import pooling_field_fits, pooling_fields, roi_summary, tuning, variance_partition
 from nsdflow.config.pipeline import PipelineBase, Subjects
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
@@ -115,9 +115,9 @@ class TuningPublication:
     """ROI summaries take voxels of more than this accuracy."""
 
 
-@task("tuning.subject", version=1)
+@task("tuning.subject", version=2)
 def tune_subject(job: TuneJob) -> dict[str, Any]:
-    """Tuning by layer and by half, and fits of the finer pooling fields, of one subject."""
+    """Tuning by layer and by half, the partition of the variance, and fits of the finer pooling fields."""
     config, run, subject = job.pipeline, RunFolder(job.model), job.subject
     settings, opened = run_settings(run, GNetPipeline), open_store(job.store)
     networks = load_subject_model(run, subject)
@@ -128,8 +128,9 @@ def tune_subject(job: TuneJob) -> dict[str, Any]:
     for start in range(0, responses.sizes["voxel"], VOXELS_AT_ONCE):
         block = slice(start, start + VOXELS_AT_ONCE)
         parts, measured = contributions.isel(voxel=block), responses.isel(voxel=block)
-        bootstrap = {"resamples": config.bootstrap, "seed": config.seed}
-        layers.append(tuning(parts, measured, **bootstrap))
+        bootstrap: dict[str, Any] = {"resamples": config.bootstrap, "seed": config.seed}
+        explained = variance_partition(parts, measured, dim="partition", **bootstrap)
+        layers.append(tuning(parts, measured, **bootstrap).merge(explained, combine_attrs="override"))
         halves.append(tuning(_by_half(parts, settings.width), measured, **bootstrap))
     by_half = xr.concat(halves, "voxel").drop_vars(["accuracy", "accuracy_std"]).rename(partition=HALF)
     results = xr.concat(layers, "voxel", combine_attrs="override").merge(

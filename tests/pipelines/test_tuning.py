@@ -78,12 +78,16 @@ def test_results_are_labelled(tuned: xr.DataTree, small_store: str, runs: str) -
             assert results[name].dims == ("voxel",)
         assert results["parameters"].dims == ("voxel", "parameter")
         assert {"eccentricity", "size", "polar_angle", "orientation", "fitted", "residual"} <= set(results)
+        assert results["unique_variance"].dims == results["product_variance_std"].dims == ("partition", "voxel")
+        total = results["product_variance"].sum("partition", skipna=False)
+        np.testing.assert_allclose(total, results["explained_variance"], atol=1e-6)
     # two halves: what one includes is what the other excludes
     halves = tuned["subj01"].to_dataset()
     np.testing.assert_allclose(
         halves["half_inclusion"].sel(half="fine"), halves["half_exclusion"].sel(half="coarse"), atol=1e-6
     )
-    assert write_report(f"{runs}/tuning").stat().st_size > 10_000
+    page = write_report(f"{runs}/tuning").read_text()
+    assert 'alt="Unique, shared and product variance by layer and region' in page
 
 
 def test_roi_summaries_weigh_voxels_by_explained_variance(tuned: xr.DataTree) -> None:

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["SECTIONS", "TUNING"]
 
 
+#: Text of the sections on the partition of the variance.
+PARTITION = (
+    "Medians over the voxels of a region, in percent of the variance of the responses. Unique: what the model no "
+    "longer explains without the {0}; shared: what several {0}s explain alike. The product measure divides all that "
+    "is explained among the {0}s, so that the bars of a region add up."
+)
+
+
 def _lambdas(run: Run) -> str:
     if not any(data["lambda"].notnull().any() for data in run.subjects().values() if "lambda" in data):
         return ""  # an adopted file does not say them
@@ -51,11 +59,15 @@ TUNING = (
     ),
     Section(
         "Variance by band of features",
-        "Medians over the voxels of a region, in percent of the variance of the responses. Unique: what the model no "
-        "longer explains without the band; shared: what several bands explain alike. The product measure divides all "
-        "that is explained among the bands, so that the bars of a region add up.",
+        PARTITION.format("band"),
         ("unique_variance", "product_variance", "shared_variance", "band", "roi"),
         whole(band_variance, "Unique, shared and product variance by band and region"),
+    ),
+    Section(
+        "Variance by layer",
+        PARTITION.format("layer"),
+        ("unique_variance", "product_variance", "shared_variance", "partition", "roi"),
+        whole(partial(band_variance, dim="partition"), "Unique, shared and product variance by layer and region"),
     ),
     Section(
         "Layer of each voxel",
