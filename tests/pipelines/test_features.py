@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from nsdflow.errors import ConfigError, NsdflowError, RunError
 from nsdflow.models.networks import open_network
 from nsdflow.models.networks.reduce import fit_pca, reduce_output, sparse_random
 from nsdflow.pipelines.features import tasks
+from nsdflow.pipelines.features.settings import FeaturesPipeline
 from nsdflow.pipelines.features.source import open_features, write_features
 from nsdflow.runs.folder import RunFolder
 
@@ -81,6 +84,29 @@ def test_the_same_content_is_linked_and_a_killed_run_goes_on(
     assert np.isfinite(nsdflow.open_run(tmp_path / "again")["2"]["features"].values).all()
 
 
+def test_other_code_or_pixels_are_other_features(
+    small_store: str, tmp_path: Path, threads_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and settings are the same, and so are the weights, but neither the code nor the images are."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # both files have the same size and second
+    code = "from torch import nn\n\n\ndef build():\n    return nn.Sequential(nn.Conv2d(3, 4, 9, stride=8), nn.{})\n"
+    layers = {"features": "nsdflow_changing:build", "layers": ["1"], "subjects": [2]}
+    found = {}
+    for name in ("ReLU()", "Tanh()"):
+        (tmp_path / "nsdflow_changing.py").write_text(code.format(name))
+        sys.modules.pop("nsdflow_changing", None)
+        importlib.invalidate_caches()
+        found[name] = run(small_store, tmp_path, threads_client, **layers, name=name[:4])["1"]["features"].values
+    assert found["Tanh()"].min() < 0 <= found["ReLU()"].min()
+    store, plain = nsdflow.open_store(small_store), tasks.load_images
+    config = FeaturesPipeline(name="features", **{**SMALL, "subjects": [2]})
+    content = tasks.content_hash(store, config)
+    assert content == tasks.content_hash(store, config.model_copy(update={"name": "other"}))
+    monkeypatch.setattr(tasks, "load_images", lambda *wanted: plain(*wanted) // 2)
+    assert content != tasks.content_hash(store, config)
+
+
 @pytest.mark.parametrize("projection", ["sparse_random(7, 3)", "pca(6)"])
 def test_projections(small_store: str, tmp_path: Path, threads_client: Client, projection: str) -> None:
     whole = run(small_store, tmp_path, threads_client, subjects=[2], name="whole")
@@ -142,6 +168,39 @@ def test_bad_files_get_one_line(tmp_path: Path, ids: list[int], values: list[lis
     with pytest.raises(NsdflowError, match=message) as raised:
         open_features(str(tmp_path / "mine.npz"), RunFolder(str(tmp_path / "r")))
     assert "\n" not in str(raised.value)
+
+
+BAD_FILES = {
+    "empty.npy": lambda path: path.write_bytes(b""),
+    "cut.npz": lambda path: path.write_bytes(b"PK\x03\x04 and nothing more"),
+    "objects.npy": lambda path: np.save(path, np.array([{}, []], dtype=object), allow_pickle=True),
+    "text.npz": lambda path: np.savez(path, nsd_id=np.arange(2), a=np.array([["x"], ["y"]])),
+    "nothing.npz": lambda path: np.savez(path, nsd_id=np.arange(2)),
+    "narrow.npz": lambda path: np.savez(path, nsd_id=np.arange(2), a=np.zeros((2, 0))),
+    "table.npz": lambda path: np.savez(path, nsd_id=np.arange(2)[:, None], a=np.zeros((2, 3))),
+    "floats.npz": lambda path: np.savez(path, nsd_id=np.arange(2.0), a=np.zeros((2, 3))),
+    "unnamed.npy": lambda path: np.save(path, np.zeros((2, 3))),
+    "text.nc": lambda path: path.write_text("no netCDF"),
+    "folder.zarr": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_files_that_are_no_features_get_one_line(tmp_path: Path, name: str) -> None:
+    BAD_FILES[name](tmp_path / name)
+    with pytest.raises(NsdflowError) as raised:
+        open_features(str(tmp_path / name), RunFolder(str(tmp_path / "r")))
+    assert "\n" not in str(raised.value)
+    assert name in str(raised.value)
+
+
+def test_arrays_that_are_not_asked_for_may_be_anything(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", nsd_id=np.arange(2), a=np.ones((2, 3)), version=np.array(3))
+    assert list(open_features(str(tmp_path / "mine.npz"), RunFolder(str(tmp_path / "r")), ["a"])) == ["a"]
+    with pytest.raises(NsdflowError, match=r"write a path that ends in .zarr"):
+        write_features(
+            str(tmp_path / "mine"), xr.DataArray(np.ones((2, 3)), {"nsd_id": ("image", [0, 1])}, ("image", "f"))
+        )
 
 
 @pytest.mark.parametrize("wrong", [{"spatial": "grid(0)"}, {"projection": "pca"}, {"features": "nothing"}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -113,6 +114,11 @@ def open_own(name: str, weights: str | None, seed: int, layers: Sequence[str] | 
     preprocessing = getattr(module, "preprocessing", IMAGENET)
     own_layers = layers or getattr(module, "layers", None)
     own_layers = own_layers if isinstance(own_layers, list | tuple) else None
-    return hooked(
-        name, module, own_layers, preprocessing, weights=weights or "its own", version=f"torch {torch.__version__}"
-    )
+    version = f"torch {torch.__version__}, code {_code_hash(path)}"
+    return hooked(name, module, own_layers, preprocessing, weights=weights or "its own", version=version)
+
+
+def _code_hash(module: str) -> str:
+    """First digits of the SHA-256 of a module's file: another code is another network, also with the same weights."""
+    file = getattr(import_module(module), "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else "unknown"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 import xarray as xr
@@ -138,7 +139,7 @@ def open_features(
     if features == ANNOTATIONS and store is not None:
         return _from_annotations(store, layers)
     suffix = Path(features).suffix
-    tables = _from_file(Path(features).expanduser()) if suffix in READERS else _from_run(features, folder)
+    tables = _from_file(Path(features).expanduser(), layers) if suffix in READERS else _from_run(features, folder)
     for layer in layers or ():
         if layer not in tables:
             raise one_of(f"layer of {features}", layer, tables)
@@ -172,12 +173,25 @@ def _from_run(features: str, folder: RunFolder) -> dict[str, FeatureTable]:
     return tables
 
 
-def _from_file(path: Path) -> dict[str, FeatureTable]:
+def _from_file(path: Path, layers: Sequence[str] | None) -> dict[str, FeatureTable]:
+    """Tables of a file; arrays that are not asked for may be anything."""
     if not path.exists():
         raise MissingDataError(f"{path}: no such file of features")
-    ids, spaces = READERS[path.suffix](path)
+    try:
+        ids, spaces = READERS[path.suffix](path)
+    except SourceError:
+        raise
+    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SourceError(
+            f"{path}: cannot be read as {path.suffix} ({reason}); write it again, without pickled objects"
+        ) from None
+    if not spaces:
+        raise SourceError(f"{path} holds no array (image, feature); add one beside nsd_id")
     tables = {}
     for name, values in spaces.items():
+        if layers is not None and name not in layers:
+            continue
         _check(path, name, ids, values)
         tables[name] = FeatureTable(name, np.asarray(ids, np.int64), int(values.shape[1]), _InMemory(values))
     return tables
@@ -188,8 +202,12 @@ def _check(path: Path, name: str, ids: NDArray[Any] | None, values: NDArray[Any]
     where = f"{path}: {name}"
     if ids is None:
         raise SourceError(f"{where}: which image is each row? give nsd_id in the file, or as {path.stem}.nsd_id.npy")
-    if values.ndim != 2 or len(values) != len(ids):
+    if np.ndim(ids) != 1:
+        raise SourceError(f"{where}: nsd_id has shape {np.shape(ids)}; give one value per row")
+    if values.ndim != 2 or len(values) != len(ids) or not values.size:
         raise SourceError(f"{where} has shape {values.shape} for {len(ids)} values of nsd_id; give one row per image")
+    if values.dtype.kind not in "fiub":
+        raise SourceError(f"{where} holds {values.dtype}; give real numbers")
     if not np.issubdtype(np.asarray(ids).dtype, np.integer) or len(np.unique(ids)) != len(ids):
         raise SourceError(f"{where}: nsd_id must be different whole numbers, one per row (0 to 72999)")
     if len(ids) and not 0 <= int(np.min(ids)) <= int(np.max(ids)) < 73_000:
@@ -210,7 +228,7 @@ def _npy(path: Path) -> _Read:
 
 
 def _npz(path: Path) -> _Read:
-    with np.load(path) as file:
+    with path.open("rb") as opened, np.load(opened) as file:  # NumPy leaves a damaged file open
         arrays = {name: file[name] for name in file.files}
     return arrays.pop("nsd_id", None), arrays
 
@@ -221,7 +239,7 @@ def _labelled(engine: Literal["zarr"] | None) -> Callable[[Path], _Read]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # metadata need not be consolidated
                 opened = xr.open_dataset(path, engine=engine, chunks=None)
-        except (ValueError, ImportError) as error:
+        except ImportError as error:
             raise SourceError(
                 f"{path}: cannot be opened ({str(error).splitlines()[0]}); pip install h5netcdf"
             ) from None
@@ -249,7 +267,7 @@ def write_features(path: str, features: xr.DataArray | xr.Dataset) -> str:
     Parameters
     ----------
     path : str
-        Path that ends in ``.zarr``. Give it as ``features`` of a ridge pipeline.
+        Path of a local folder that ends in ``.zarr``. Give it as ``features`` of a ridge pipeline.
     features : DataArray or Dataset
         Features to write.
 
@@ -261,12 +279,14 @@ def write_features(path: str, features: xr.DataArray | xr.Dataset) -> str:
     Raises
     ------
     SelectionError
-        The coordinate is missing.
+        The coordinate is missing, or the path does not end in ``.zarr``.
     """
     named = isinstance(features, xr.DataArray)
     dataset = features.to_dataset(name=str(features.name or "features")) if named else features
     if "nsd_id" not in dataset.variables or "image" not in dataset.dims:
         raise SelectionError("features need dims (image, feature) and a coordinate nsd_id along image")
+    if not path.rstrip("/").endswith(".zarr"):
+        raise SelectionError(f"{path}: write a path that ends in .zarr; pipelines read features by this ending")
     plain = dataset.reset_index("nsd_id") if "nsd_id" in dataset.xindexes else dataset
     plain.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
     return path

@@ -52,6 +52,8 @@ __all__ = [
 
 #: A fitted PCA in the folder of the run. Features of other images need it.
 PROJECTION = "projection.safetensors"
+#: Images whose pixels tell two stores apart.
+HASHED_IMAGES = 8
 #: Features per inner chunk. A solver reads a multiple of it at once.
 CHUNK_FEATURES = 1024
 
@@ -91,7 +93,7 @@ def plan_features(pipeline: FeaturesPipeline, *, store: str, folder: RunFolder) 
     opened = open_store(store)
     ids, content = image_ids(opened, pipeline), content_hash(opened, pipeline)
     title = f"{pipeline.name}: features of {len(ids)} images"
-    if (twin := find_twin(folder, content)) is not None:
+    if (twin := find_twin(folder, content, pipeline)) is not None:
         share = Task("share", share_features, ShareJob(twin, folder.path, content), "share", memory=Memory.with_torch())
         return Plan(title, folder.path, (share,), notes=(f"{twin} holds the same features; its files are linked",))
     counts = _counts(pipeline, opened)
@@ -144,25 +146,32 @@ def image_ids(store: Store, pipeline: FeaturesPipeline) -> NDArray[np.int64]:
 
 
 def content_hash(store: Store, pipeline: FeaturesPipeline) -> str:
-    """Hash of network, layers, reductions and images; equal hashes mean equal features."""
+    """Hash of the settings of network and layers, reductions and images, and of the pixels of a few images."""
     said = pipeline.model_dump(mode="json")
     ignored = ("name", "description", "subjects", "images", "images_per_task", "device", "threads", "batch_size")
     said = {key: value for key, value in said.items() if key not in ignored}
     ids = image_ids(store, pipeline)
-    text = json.dumps([said, hashlib.sha256(ids.tobytes()).hexdigest(), dict(store.images().sizes)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    few = load_images(store, ids[np.linspace(0, len(ids) - 1, min(len(ids), HASHED_IMAGES)).astype(int)])
+    hashes = [hashlib.sha256(values.tobytes()).hexdigest() for values in (ids, few)]
+    return hashlib.sha256(json.dumps([said, hashes, few.shape], sort_keys=True).encode()).hexdigest()
 
 
-def find_twin(folder: RunFolder, content: str) -> str | None:
-    """A finished run in the same folder that holds the same features."""
+def find_twin(folder: RunFolder, content: str, pipeline: FeaturesPipeline) -> str | None:
+    """A finished run in the same folder that holds the same features, by the same network with the same weights."""
     runs = folder.path.rpartition("/")[0] or "."
     for name in list_folder(runs) if exists(runs) else []:
         path = f"{runs}/{name}"
         if path != folder.path and exists(f"{path}/{RESULTS}/zarr.json") and has_results(path):
             attributes = read_json(f"{path}/{RESULTS}/zarr.json", "remove it").get("attributes", {})
-            if attributes.get("content") == content:
+            if attributes.get("content") == content and _is_its_network(RunFolder(path), pipeline):
                 return path
     return None
+
+
+def _is_its_network(run: RunFolder, pipeline: FeaturesPipeline) -> bool:
+    """Whether a run recorded the network that the pipeline opens now: its file or its code may have changed."""
+    now = json.loads(json.dumps(open_rows(pipeline, None).network.identity()))
+    return bool(run.record().get("network") == now)
 
 
 def group_of(layer: str) -> str:
