@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class ExportFormat:
         True if it holds vertices, False if it holds volumes, None if it holds either.
     write : callable
         Writes one map to a path; gives the files written.
+    whole : bool
+        Whether it holds arrays with further dimensions beside the voxels, such as weights.
     geometry : callable or None
         Writes the surfaces on which the maps lie: (map, folder, prefix, source) to the files written.
     """
@@ -40,12 +42,14 @@ class ExportFormat:
     ending: str
     surface: bool | None
     write: Callable[[xr.DataArray, Path], list[Path]]
+    whole: bool = False
     geometry: Callable[[xr.DataArray, Path, str, str | None], list[Path]] | None = None
 
 
 def _write_npz(array: xr.DataArray, path: Path) -> list[Path]:
-    """Write the values of a map and its coordinates by voxel, for programs that read NumPy files."""
-    columns = {str(name): one.values for name, one in array.coords.items() if one.dims == ("voxel",)}
+    """Write the values of an array, its dimensions and its coordinates, for programs that read NumPy files."""
+    columns = {str(name): one.values for name, one in array.coords.items() if len(one.dims) == 1}
+    columns["dims"] = np.array(array.dims)
     texts = {name: values.astype(str) for name, values in columns.items() if values.dtype.kind == "O"}
     with aside(path.absolute(), ending=".npz") as temporary:
         np.savez(temporary, allow_pickle=False, values=array.values, **{**columns, **texts})
@@ -55,8 +59,8 @@ def _write_npz(array: xr.DataArray, path: Path) -> list[Path]:
 #: What ``--to`` accepts. A new format is one record.
 EXPORT_FORMATS: Final[Mapping[str, ExportFormat]] = {
     "nifti": ExportFormat(".nii.gz", False, lambda array, path: [array.nsd.to_nifti(path)]),
-    "gifti": ExportFormat(".func.gii", True, lambda array, path: [*array.nsd.to_gifti(path)], write_surfaces),
-    "npz": ExportFormat(".npz", None, _write_npz),
+    "gifti": ExportFormat(".func.gii", True, lambda array, path: [*array.nsd.to_gifti(path)], geometry=write_surfaces),
+    "npz": ExportFormat(".npz", None, _write_npz, whole=True),
     "mgz": ExportFormat(".mgz", True, lambda array, path: [*array.nsd.to_mgz(path)]),
 }
 
@@ -73,6 +77,9 @@ def export_maps(
     source: str | None = None,
 ) -> list[Path]:
     """Write one file (or one per hemisphere) per subject and variable with one value per voxel.
+
+    Files of NumPy also hold variables with further dimensions, such as weights (voxel, feature), as long as no other
+    space is asked for.
 
     Parameters
     ----------
@@ -104,7 +111,7 @@ def export_maps(
         raise SelectionError(f"{to} files cannot hold {space}; write --to {' or '.join(fitting)}, or another --space")
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
-    for subject, maps in _maps_of(run).items():
+    for subject, maps in _maps_of(run, whole=form.whole and space is None).items():
         for array in maps:
             target = space or ("fsaverage" if form.surface and "hemisphere" not in array.coords else None)
             mapped = array
@@ -124,12 +131,13 @@ def _is_surface(space: str) -> bool:
     return space in LAYERS or not grid_named(space).is_volume
 
 
-def _maps_of(run: str) -> dict[str, list[Any]]:
-    """Variables with one value per voxel, by subject, with the attributes of the subject."""
-    return {subject: list(_voxel_maps(node)) for subject, node in open_run(run).children.items()}
+def _maps_of(run: str, *, whole: bool) -> dict[str, list[xr.DataArray]]:
+    """Variables with one value per voxel, by subject, with the attributes of the subject; all variables if whole."""
+    return {subject: list(_voxel_maps(node, whole=whole)) for subject, node in open_run(run).children.items()}
 
 
-def _voxel_maps(node: xr.DataTree) -> Iterator[xr.DataArray]:
+def _voxel_maps(node: xr.DataTree, *, whole: bool) -> Iterator[xr.DataArray]:
     for variable in node.dataset.data_vars.values():
-        if variable.dims == ("voxel",) and variable.dtype.kind in "fiu":
+        by_voxel = "voxel" in variable.dims if whole else variable.dims == ("voxel",)
+        if by_voxel and variable.dtype.kind in "fiu":
             yield variable.assign_attrs({**node.attrs, **variable.attrs})
