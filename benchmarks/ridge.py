@@ -7,8 +7,10 @@
 
 Data lie in .npy files. Ours reads them by blocks; the others load them, as their interface asks. scikit-learn's
 ``RidgeCV`` chooses one lambda for all targets when it is given a holdout, so that here its ``Ridge`` is fitted per
-lambda and the best taken per voxel. Peaks are those of whole processes, interpreter and libraries included. The last
-line is one JSON object; a contender that does not finish within ``--limit`` seconds, or dies, has null.
+lambda and the best taken per voxel. Peaks are those of whole processes, interpreter and libraries included. All
+contenders compute in float32; ``deviation`` compares predictions with ours, and ``deviation_from_exact`` those of each
+contender with the normal equations in float64, where the lambdas are the same. The last line is one JSON object; a
+contender that does not finish within ``--limit`` seconds, or dies, has null.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--share", type=float, default=1.0, help="of images, features and voxels")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="of ours: cpu or cuda")
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds of a contender")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only-full", action="store_true", help="(c) alone")
@@ -46,7 +49,7 @@ def main() -> None:
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
-        contend(options.contender, options.folder)
+        contend(options.contender, options.folder, options.device)
         return
     with tempfile.TemporaryDirectory(prefix="nsdflow-ridge-", dir=options.folder) as folder:
         found: dict[str, Any] = {}
@@ -69,6 +72,8 @@ def compare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         found[f"peak_{name}"] = result and result["peak"]
     found["same_lambdas"] = all(agree(folder, "ours", name) for name in names[1:] if once[name]) and bool(once["ours"])
     found["deviation"] = {name: deviation(folder, "ours", name) for name in names[1:] if once[name]}
+    if once["ours"] and run("exact", folder, 1, options):
+        found["deviation_from_exact"] = {name: deviation(folder, name, "exact") for name in names if once[name]}
     write_trials(folder)
     repeats = {name: run(name, folder, REPEATS, options) for name in names}
     others = [result["seconds"] for name, result in repeats.items() if name != "ours" and result]
@@ -97,20 +102,20 @@ def full(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "seconds_full": result and result["seconds"],
         "peak_full": result and result["peak"],
         "planned_full": planned + (result["base"] if result else 0),
-        "floor_full": work / product_rate(options.threads),
+        "floor_full": work / product_rate(options.threads, options.device),
     }
 
 
-def product_rate(threads: int) -> float:
+def product_rate(threads: int, device: str) -> float:
     """Additions and multiplications per second of a large float32 product; the best of three."""
     import torch
 
     torch.set_num_threads(threads)
-    a = torch.randn(4000, 4000)
+    a = torch.randn(4000, 4000, device=device)
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        a @ a
+        float((a @ a)[0, 0])  # waits for a GPU
         times.append(time.perf_counter() - start)
     return 2.0 * len(a) ** 3 / min(times)
 
@@ -163,6 +168,7 @@ def run(name: str, folder: Path, repeats: int, options: argparse.Namespace) -> d
     """Run a contender in a separate process."""
     threads = {key: str(options.threads) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     command = [sys.executable, __file__, "--contender", f"{name}:{repeats}:{options.threads}", "--folder", str(folder)]
+    command += ["--device", options.device]
     try:
         done = subprocess.run(
             command, env=os.environ | threads, timeout=options.limit, capture_output=True, text=True, check=False
@@ -180,7 +186,7 @@ def run(name: str, folder: Path, repeats: int, options: argparse.Namespace) -> d
     return result
 
 
-def contend(contender: str, folder: Path) -> None:
+def contend(contender: str, folder: Path, device: str) -> None:
     """Fit, keep lambdas and predictions of some images, and print seconds and peak."""
     name, repeats, threads = contender.split(":")
     import torch
@@ -188,19 +194,27 @@ def contend(contender: str, folder: Path) -> None:
     torch.set_num_threads(int(threads))
     X = np.load(folder / "X.npy", mmap_mode="r")
     held = round(HOLDOUT * len(X))
-    CONTENDERS[name](X[:0], held, folder)  # libraries are imported before the clock starts
+    place = folder if repeats == "1" else folder / "trials"
+    CONTENDERS[name](X[:0], held, folder, device)  # libraries are imported before the clock starts
     base, start = peak(), time.perf_counter()
-    lambdas, predictions = CONTENDERS[name](X, held, folder if repeats == "1" else folder / "trials")
+    lambdas, predictions = CONTENDERS[name](X, held, place, device)
     seconds = time.perf_counter() - start
     np.savez(folder / f"{name}.npz", lambdas=lambdas, predictions=predictions)
     print(json.dumps({"seconds": seconds, "peak": peak(), "base": base}))
 
 
 def responses_of(folder: Path) -> tuple[np.ndarray, int]:
-    """Responses, mapped, and trials per image."""
+    """Responses, and trials per image."""
     if folder.name == "trials":
-        return np.load(folder.parent / "Y3.npy", mmap_mode="r"), REPEATS
-    return np.load(folder / "Y.npy", mmap_mode="r"), 1
+        return np.load(folder.parent / "Y3.npy"), REPEATS
+    return np.load(folder / "Y.npy"), 1
+
+
+def loaded(folder: Path, repeats: int) -> np.ndarray:
+    """Features with one row per trial, held once in memory."""
+    if repeats == 1:
+        return np.load(folder / "X.npy")
+    return np.repeat(np.load(folder.parent / "X.npy"), repeats, axis=0)
 
 
 class OnDisk:
@@ -220,26 +234,61 @@ class OnDisk:
         return values
 
 
-def ours(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """nsdflow, from disk, by blocks."""
+class DualFile:
+    """Coefficients (image, voxel) of float32 in a file, voxel by voxel."""
+
+    def __init__(self, path: Path, images: int) -> None:
+        self.file, self.images = path.open("w+b", buffering=0), images
+
+    def __enter__(self) -> DualFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def write(self, voxels: Any, coefficients: Any) -> None:
+        for voxel, column in zip(voxels.tolist(), coefficients.T.contiguous().numpy(), strict=True):
+            self.file.seek(4 * self.images * voxel)
+            self.file.write(memoryview(column).cast("B"))
+
+    def read(self, voxels: slice) -> Any:
+        import torch
+
+        self.file.seek(4 * self.images * voxels.start)
+        columns = np.frombuffer(self.file.read(4 * self.images * (voxels.stop - voxels.start)), np.float32)
+        return torch.from_numpy(columns.reshape(-1, self.images).T.copy())
+
+
+def ours(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, np.ndarray]:
+    """nsdflow, from disk and to disk, by blocks."""
     import torch
 
     from nsdflow.fit.ridge import RidgeProblem, fit
+    from nsdflow.fit.ridge.products import cross_products
 
     if not len(X):
         return np.empty(0), np.empty(0)
-    repeats = responses_of(folder)[1]
+    repeats = REPEATS if folder.name == "trials" else 1
     place = folder.parent if folder.name == "trials" else folder
     features, responses = OnDisk(place / "X.npy"), OnDisk(place / ("Y3.npy" if repeats > 1 else "Y.npy"))
     images = torch.arange(len(X)).repeat_interleave(repeats)
     folds = [images >= len(X) - held]
-    fitted = fit(features, responses, problem(RidgeProblem, LAMBDAS), images=images, folds=folds)
-    few = np.ascontiguousarray(X[:50])
-    return fitted.lambda_.numpy(), fitted.predict(few, features, features_at_once=1024).numpy()
+    settings = problem(RidgeProblem, LAMBDAS)
+    with DualFile(place / "dual.bin", len(X)) as dual:
+        fitted = fit(
+            features, responses, settings, images=images, folds=folds, write=dual.write, device=torch.device(device)
+        )
+        few = np.ascontiguousarray(X[:50])
+        K = cross_products(features, torch.arange(len(X)), few, fitted.statistics, at_once=settings.features_at_once)
+        predictions = [
+            K @ dual.read(slice(start, start + settings.voxels_at_once))
+            for start in range(0, responses.shape[1], settings.voxels_at_once)
+        ]
+    return fitted.lambda_.numpy(), torch.cat(predictions, 1).numpy()
 
 
-def ours_full(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """nsdflow, with coefficients written to disk as well."""
+def ours_full(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, np.ndarray]:
+    """nsdflow, from disk and to disk, without predictions."""
     import torch
 
     from nsdflow.fit.ridge import RidgeProblem, fit
@@ -247,19 +296,13 @@ def ours_full(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     if not len(X):
         return np.empty(0), np.empty(0)
     folds = [torch.arange(len(X)) >= len(X) - held]
-    with (folder / "dual.bin").open("wb", buffering=0) as file:
-
-        def write(voxels: torch.Tensor, coefficients: torch.Tensor) -> None:
-            for voxel, column in zip(voxels.tolist(), coefficients.T.contiguous().numpy(), strict=True):
-                file.seek(4 * len(X) * voxel)
-                file.write(memoryview(column).cast("B"))
-
-        sources = OnDisk(folder / "X.npy"), OnDisk(folder / "Y.npy")
-        fitted = fit(*sources, problem(RidgeProblem, LAMBDAS_FULL), folds=folds, write=write)
+    sources = OnDisk(folder / "X.npy"), OnDisk(folder / "Y.npy")
+    with DualFile(folder / "dual.bin", len(X)) as dual:
+        fitted = fit(*sources, problem(RidgeProblem, LAMBDAS_FULL), folds=folds, write=dual.write, device=device)
     return fitted.lambda_.numpy(), np.empty(0)
 
 
-def himalaya(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def himalaya(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, np.ndarray]:
     """KernelRidgeCV on the torch backend, with its defaults."""
     from himalaya.backend import set_backend
     from himalaya.kernel_ridge import KernelRidgeCV
@@ -269,20 +312,20 @@ def himalaya(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     if not len(X):
         return np.empty(0), np.empty(0)
     Y, repeats = responses_of(folder)
-    X, Y = np.repeat(X, repeats, axis=0), np.array(Y)
+    X = loaded(folder, repeats)
     split = np.where(np.arange(len(X)) >= len(X) - held * repeats, 0, -1)
     model = KernelRidgeCV(alphas=LAMBDAS, cv=PredefinedSplit(split)).fit(X, Y)
     return np.asarray(model.best_alphas_), np.asarray(model.predict(X[: 50 * repeats : repeats]))
 
 
-def sklearn(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def sklearn(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, np.ndarray]:
     """Ridge per lambda on the training part, the best per voxel, then on everything."""
     from sklearn.linear_model import Ridge
 
     if not len(X):
         return np.empty(0), np.empty(0)
     Y, repeats = responses_of(folder)
-    X, Y = np.repeat(X, repeats, axis=0), np.array(Y)
+    X = loaded(folder, repeats)
     train = len(X) - held * repeats
     losses = []
     for strength in LAMBDAS:
@@ -297,7 +340,26 @@ def sklearn(X: Any, held: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return lambdas, predictions
 
 
-CONTENDERS = {"ours": ours, "full": ours_full, "himalaya": himalaya, "sklearn": sklearn}
+def exact(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions by the normal equations in float64, with the lambdas that ours chose."""
+    from scipy.linalg import cho_factor, cho_solve
+
+    if not len(X):
+        return np.empty(0), np.empty(0)
+    with np.load(folder / "ours.npz") as file:
+        lambdas = file["lambdas"]
+    Y, K = np.load(folder / "Y.npy", mmap_mode="r"), np.zeros((len(X), len(X)))
+    for start in range(0, X.shape[1], BLOCK):
+        block = X[:, start : start + BLOCK].astype(np.float64)
+        K += block @ block.T
+    predictions = np.empty((50, Y.shape[1]))
+    for strength in np.unique(lambdas):
+        operator = cho_solve(cho_factor(K + strength * np.eye(len(K)), overwrite_a=True), K[:, :50])
+        predictions[:, lambdas == strength] = operator.T @ Y[:, lambdas == strength].astype(np.float64)
+    return lambdas, predictions
+
+
+CONTENDERS = {"ours": ours, "full": ours_full, "himalaya": himalaya, "sklearn": sklearn, "exact": exact}
 
 
 def agree(folder: Path, one: str, other: str) -> bool:
@@ -313,7 +375,7 @@ def deviation(folder: Path, one: str, other: str) -> float:
     """Largest difference of predictions, in units of each voxel's deviation, where the lambdas are the same."""
     with np.load(folder / f"{one}.npz") as a, np.load(folder / f"{other}.npz") as b:
         same = np.isclose(a["lambdas"], b["lambdas"], rtol=1e-4)
-        p, q = a["predictions"][:, same], b["predictions"][:, same]
+        p, q = a["predictions"][:, same].astype(np.float64), b["predictions"][:, same].astype(np.float64)
         return float((np.abs(p - q).max(0) / q.std(0)).max())
 
 
