@@ -54,7 +54,7 @@ NAMES: dict[str, int] = {
     "transfer.fit": 2,
     "transfer.publish": 2,
     "tuning.publish": 1,
-    "tuning.subject": 1,
+    "tuning.subject": 2,
 }
 
 
