@@ -76,7 +76,7 @@ def export_maps(
     missing: str = "ignore",
     source: str | None = None,
 ) -> list[Path]:
-    """Write one file (or one per hemisphere) per subject and variable with one value per voxel.
+    """Write one file (or one per hemisphere) per subject and variable with one value per voxel, and the visual ROIs.
 
     Files of NumPy also hold variables with further dimensions, such as weights (voxel, feature), as long as no other
     space is asked for.
@@ -119,11 +119,19 @@ def export_maps(
                 how = method or ("wta" if "flag_values" in array.attrs else "linear")
                 mapped = array.nsd.to_space(target, layers=layers, method=how, missing=missing, source=source)
             paths += form.write(mapped, folder / f"{subject}_{array.name}{form.ending}")
+        if maps and form.surface is not None and "roi" in mapped.coords:
+            paths += form.write(_regions(mapped), folder / f"{subject}_roi{form.ending}")
         if maps and form.geometry is not None:
             paths += form.geometry(mapped, folder, subject, source)
     if not paths:
         raise StoreError(f"{run}: no variable has one value per voxel; there is nothing to export")
     return paths
+
+
+def _regions(array: xr.DataArray) -> xr.DataArray:
+    """Labels of the joined visual ROI, which came along with a map by the nearest voxel."""
+    place = {name: array.attrs[name] for name in ("subject", "space", "source") if name in array.attrs}
+    return array["roi"].assign_attrs({**place, **array["roi"].attrs})
 
 
 def _is_surface(space: str) -> bool:

@@ -48,6 +48,9 @@ def test_gifti_on_fsaverage_with_its_surfaces(run: Path, tmp_path: Path) -> None
     assert {"hemi-L_subj01_accuracy.func.gii", "hemi-R_subj01_accuracy.func.gii"} <= names
     assert {"hemi-L_subj01_white.surf.gii", "hemi-R_subj01_inflated.surf.gii"} <= names
     left, right = (nib.load(tmp_path / "maps" / f"hemi-{h}_subj01_accuracy.func.gii") for h in "LR")
+    rois = nib.load(tmp_path / "maps/hemi-R_subj01_roi.label.gii")
+    assert set(rois.agg_data().tolist()) == {1}
+    assert rois.labeltable.get_labels_as_dict()[1] == "V1v"
     cortex = nib.load(tmp_path / "maps/hemi-L_subj01_white.surf.gii")
     points, faces = cortex.agg_data()
     assert cortex.darrays[0].intent == nib.nifti1.intent_codes["NIFTI_INTENT_POINTSET"]
@@ -60,7 +63,9 @@ def test_gifti_on_fsaverage_with_its_surfaces(run: Path, tmp_path: Path) -> None
 
 
 def test_mni_as_nifti_runs_from_left_to_right(run: Path, tmp_path: Path) -> None:
-    (path,) = export_maps(str(run), tmp_path / "maps", "nifti", space="MNI")
+    path, rois = export_maps(str(run), tmp_path / "maps", "nifti", space="MNI")
+    assert rois.name == "subj01_roi.nii.gz"
+    assert set(np.unique(nib.load(rois).get_fdata()[np.isfinite(nib.load(path).get_fdata())])) <= {1}
     image = nib.load(path)
     np.testing.assert_array_equal(image.affine[:3, 3], (-91, -126, -72))
     middle = image.get_fdata()[:, image.shape[1] // 2, image.shape[2] // 2]
@@ -74,7 +79,7 @@ def test_the_command_writes_mgz_of_the_native_surface(run: Path, tmp_path: Path)
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
-        "lh.subj01_accuracy.mgz", "rh.subj01_accuracy.mgz",
+        "lh.subj01_accuracy.mgz", "lh.subj01_roi.mgz", "rh.subj01_accuracy.mgz", "rh.subj01_roi.mgz",
     ]  # fmt: skip
     assert nib.load(tmp_path / "maps/lh.subj01_accuracy.mgz").shape == (173, 1, 1)
 

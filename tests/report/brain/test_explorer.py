@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
+from typer.testing import CliRunner
 
+import nsdflow
+from nsdflow.cli.app import app
 from nsdflow.errors import MissingDataError, SelectionError
 from nsdflow.report.brain.explorer import write_explorer
 from nsdflow.report.brain.explorer.packing import pack, pack_rows, thumbnail
+from nsdflow.runs import open_run
 from nsdflow.runs.results import write_results
+from nsdflow.store import open_store
+from nsdflow.synthetic import SyntheticSpec, write_nsd
 
 
 @pytest.fixture
@@ -46,9 +52,69 @@ def test_maps_and_pixels_say_the_same_as_the_results(run: Path, subject: xr.Data
     np.testing.assert_array_equal(unpacked(data["facts"]["flat_index"]), subject["flat_index"])
     circles = unpacked(data["field"]["values"]).reshape(-1, 3)
     np.testing.assert_allclose(circles, 8.4 * subject["rf"].values, rtol=1e-5)
-    shares = unpacked(data["layers"]["shares"]).reshape(-1, 3)
+    shares = unpacked(data["tuning"]["values"]).reshape(-1, 3)
     np.testing.assert_array_equal(shares.argmax(axis=1), subject["flat_index"] % 3)
     assert any(note.startswith("No responses and images") for note in data["notes"])
+
+
+@pytest.mark.parametrize(("name", "dim", "title"), [
+    ("unique_variance", "band", "Variance that a band alone explains"),
+    ("category_weight", "category", "Weights of categories"),
+])  # fmt: skip
+def test_tuning_of_bands_and_categories(subject: xr.Dataset, tmp_path: Path, name: str, dim: str, title: str) -> None:
+    values = np.random.default_rng(0).normal(size=(4, subject.sizes["voxel"]))
+    results = subject.drop_vars(["weights", "layer"]).assign({name: ((dim, "voxel"), values)})
+    results = results.assign_coords({dim: list("abcd")})
+    write_results(tmp_path / "run", xr.DataTree.from_dict({"/": xr.Dataset(), "/subj01": results}))
+    tuning = payload(Path(write_explorer(tmp_path / "run")))["tuning"]
+    assert (tuning["title"], tuning["names"]) == (title, list("abcd"))
+    found = unpacked(tuning["values"]).reshape(-1, 4) * unpacked(tuning["largest"])[:, None] / 127
+    np.testing.assert_allclose(found, values.T, atol=np.abs(values).max() / 250)
+
+
+@pytest.mark.parametrize("images", [5, 1000])
+def test_images_and_another_source(run_on_store: tuple[Path, Path, Path], images: int) -> None:
+    """`--images` limits the validation images; `--source` is where surfaces are, if the store's source is gone."""
+    run, nsd, moved = run_on_store
+    shown = CliRunner().invoke(app, ["explore", str(run), "--images", str(images), "--source", str(moved)])
+    assert shown.exit_code == 0, shown.output
+    data = payload(Path(shown.output.strip()))
+    assert data["notes"][0].startswith("Flat maps of subj01")
+    store = open_store(str(run.parent / "nsd.zarr"))
+    trials = store.trials(1)
+    shared = np.unique(trials["nsd_id"].values[trials["shared"].values])
+    chosen = data["responses"]["nsd_id"]
+    assert len(chosen) == min(images, len(shared))
+    assert set(chosen) <= set(shared.tolist())
+    found = unpacked(data["responses"]["measured"]["values"]).reshape(-1, len(chosen))
+    found = found * unpacked(data["responses"]["measured"]["largest"])[:, None] / 127
+    voxels = open_run(run)["subj01"]["flat_index"].values
+    for column, image in enumerate(chosen):
+        means = store.responses(1, nsd_id=[image]).mean("trial").to_series()
+        by_voxel = dict(zip(store.voxels(1)["flat_index"].values.tolist(), means, strict=True))
+        np.testing.assert_allclose(found[:, column], [by_voxel[one] for one in voxels.tolist()], atol=0.05)
+    assert not (nsd / "nsddata").exists()
+    without = payload(Path(write_explorer(run)))
+    assert "No flat map" in without["notes"][0]
+
+
+@pytest.fixture(scope="module")
+def run_on_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A run whose voxels are those of a store in another order, and NSD moved away from where it was."""
+    folder = tmp_path_factory.mktemp("explored")
+    spec = SyntheticSpec(
+        subjects=1, sessions=1, trials_per_session=60, image_size=32, vertices=642, shared_images=8, formats=("hdf5",)
+    )
+    nsd, moved = write_nsd(folder / "nsd", spec), folder / "moved"
+    store = nsdflow.ingest(nsd, folder / "nsd.zarr", voxels="evc", image_size=32, cluster="threads", listen=None)
+    nsd.rename(moved)
+    voxels = store.voxels(1).isel(voxel=slice(None, None, -1))
+    voxels = voxels.set_coords(list(voxels.data_vars)).drop_vars("hemisphere")
+    results = voxels.assign(accuracy=("voxel", np.linspace(0, 1, voxels.sizes["voxel"])))
+    results = results.assign_attrs(subject="subj01", space="func1pt8mm", source=str(nsd))
+    write_results(folder / "run", xr.DataTree.from_dict({"/": xr.Dataset(), "/subj01": results}))
+    (folder / "run/run.yaml").write_text(f"store: {{url: {folder / 'nsd.zarr'}}}\n")
+    return folder / "run", nsd, moved
 
 
 def test_rows_are_packed_to_a_127th_of_their_largest() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
@@ -31,6 +32,8 @@ __all__ = ["explorer_data"]
 FIELD_PIXELS: Final = 12
 #: Images that are predicted at once.
 BATCH_IMAGES: Final = 50
+#: Bars of a voxel's tuning at most, those of the largest magnitude.
+MOST_BARS: Final = 12
 
 
 def explorer_data(run: Run, subject: str, data: xr.Dataset, images: int, source: str | None) -> dict[str, Any]:
@@ -58,7 +61,7 @@ def explorer_data(run: Run, subject: str, data: xr.Dataset, images: int, source:
         "maps": [_map(found) for found in brain_maps(data)],
         "facts": _facts(data),
         "field": _field(data),
-        "layers": _layers(data),
+        "tuning": _tuning(data),
         "notes": [view.note],
     }
     try:
@@ -118,11 +121,24 @@ def _field(data: xr.Dataset) -> dict[str, Any] | None:
     return None
 
 
-def _layers(data: xr.Dataset) -> dict[str, Any] | None:
+def _tuning(data: xr.Dataset) -> dict[str, Any] | None:
+    """What drives a voxel, as bars: layers, bands of features, or categories; None where the results say nothing."""
     shares = layer_shares(data)
-    if shares is None:
-        return None
-    return {"names": list(shares[1]), "shares": pack((255 * np.nan_to_num(shares[0])).round().astype(np.uint8))}
+    if shares is not None:
+        return _bars("Share of squared weights by layer", shares[1], shares[0], "%")
+    for name, title, unit in (
+        ("unique_variance", "Variance that a band alone explains", "%"),
+        ("category_weight", "Weights of categories", ""),
+    ):
+        if name in data:
+            (dim,) = (str(dim) for dim in data[name].dims if dim != "voxel")
+            values = np.asarray(data[name].transpose("voxel", dim), np.float64)
+            return _bars(title, data[dim].values.astype(str).tolist(), values, unit)
+    return None
+
+
+def _bars(title: str, names: Sequence[str], values: NDArray[np.float64], unit: str) -> dict[str, Any]:
+    return {"title": title, "names": list(names), "unit": unit, "most": MOST_BARS, **pack_rows(values)}
 
 
 def _responses(run: Run, subject: str, data: xr.Dataset, images: int) -> dict[str, Any]:
