@@ -43,30 +43,28 @@ def run(
     from nsdflow.cli.session import check_plans, print_summary, session, write_reports
     from nsdflow.config import load_storage, parse_overrides
     from nsdflow.io.folders import exists
-    from nsdflow.pipelines.run import check_runs
-    from nsdflow.pipelines.run import plan as plan_pipeline
-    from nsdflow.pipelines.run import run as run_pipeline
+    from nsdflow.pipelines.run import check_runs, plan_steps, run_steps
     from nsdflow.pipelines.steps import steps_of
 
     profile = load_storage(storage)
     store, runs = store or profile.store, runs or profile.runs
     overrides = parse_overrides(set_ or [])
+    resolved, steps = steps_of(pipeline, overrides, store=store, runs=runs)
     if dry_run:
-        plan = plan_pipeline(pipeline, store=store, runs=runs, **overrides)
+        plan = plan_steps(resolved, steps, runs)
         print(plan.describe())
         check_plans([plan], cluster, workers)
-        check_runs(steps_of(pipeline, overrides, store=store, runs=runs)[1])  # a plan alone may be made before they are
+        check_runs(steps)  # earlier runs may be missing when only a plan is made
         return
-    _, steps = steps_of(pipeline, overrides, store=store, runs=runs)
     folders = [step.folder.path for step in steps]
     if all(step.folder.finished for step in steps):
-        run_pipeline(pipeline, store=store, runs=runs, **overrides)
+        run_steps(resolved, steps)
         print("finished before; nothing to do")
         print_summary(folders)
         write_reports([folder for folder in folders if not exists(f"{folder}/report.html")])
         return
     with session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (start, progress):
-        run_pipeline(pipeline, store=store, runs=runs, client=start, listen=progress, **overrides)
+        run_steps(resolved, steps, client=start, listen=progress)
     print_summary(folders)
     write_reports(folders)
 
@@ -87,18 +85,18 @@ def status(
     from rich.live import Live
     from rich.text import Text
 
-    from nsdflow.monitor.terminal import fit
+    from nsdflow.monitor.terminal import shorten_lines
     from nsdflow.runs.status import read_status
 
     found = read_status(folder)
     console = Console(highlight=False)
     if once or not console.is_terminal or all(status.finished for status in found):
         text = "\n\n".join(status.describe() for status in found)
-        print(fit(text, console.width) if console.is_terminal else text)
+        print(shorten_lines(text, console.width) if console.is_terminal else text)
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
-            text = fit("\n\n".join(status.describe() for status in found), console.width)
+            text = shorten_lines("\n\n".join(status.describe() for status in found), console.width)
             live.update(Text(text, no_wrap=True, overflow="crop"), refresh=True)
             if all(status.finished for status in found):
                 break

@@ -1,9 +1,9 @@
-"""Running and planning pipelines: what ``nsdflow run``, :func:`nsdflow.run` and :func:`nsdflow.plan` do."""
+"""Running and planning of pipelines: ``nsdflow run``, :func:`nsdflow.run` and :func:`nsdflow.plan`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from nsdflow.io.paths import normalize
 from nsdflow.monitor.progress import Listen, progress
 from nsdflow.pipelines.kinds import KINDS
 from nsdflow.pipelines.sequence import SequencePipeline
-from nsdflow.pipelines.steps import RunStep, dotted, resolve, run_folders, steps_of
+from nsdflow.pipelines.steps import RunStep, resolve, run_folders, steps_of
 from nsdflow.runs import open_run
 from nsdflow.runs.parts import remove_parts
 from nsdflow.store.build import is_taken
@@ -26,10 +26,11 @@ from nsdflow.store.build import is_taken
 if TYPE_CHECKING:
     from distributed import Client
 
+    from nsdflow.config.pipeline import PipelineBase
     from nsdflow.monitor.events import Event, Listener
     from nsdflow.runs.folder import RunFolder
 
-__all__ = ["check_runs", "plan", "resolve", "run", "run_folders"]
+__all__ = ["check_runs", "plan", "plan_steps", "resolve", "run", "run_folders", "run_steps"]
 
 
 def run(
@@ -90,9 +91,21 @@ def run(
     >>> results = nsdflow.run("gnet8j", store="nsd.zarr", cluster="slurm", train={"epochs": 2})  # doctest: +SKIP
     >>> results["subj01"]["accuracy"].median()  # doctest: +SKIP
     """
-    resolved, steps = steps_of(pipeline, dotted(overrides), store=normalize(store), runs=normalize(runs))
+    resolved, steps = steps_of(pipeline, overrides, store=store, runs=runs)
+    return run_steps(resolved, steps, cluster=cluster, client=client, listen=listen)
+
+
+def run_steps(
+    resolved: PipelineBase,
+    steps: Sequence[RunStep],
+    *,
+    cluster: str | Client = "local",
+    client: Client | Callable[[], Client] | None = None,
+    listen: Listen = "auto",
+) -> xr.DataTree:
+    """Run the steps of a pipeline that :func:`nsdflow.pipelines.steps.steps_of` resolved; otherwise as :func:`run`."""
     check_runs(steps)
-    # mistakes of any step show before a cluster starts; the plan of a later step may change by what earlier ones write
+    # mistakes of any step are reported before a cluster starts; earlier steps may change the plan of a later one
     plans = {step.folder.path: _plan_or_note(step) for step in steps if not step.folder.finished}
     first = next(iter(plans), None)
     trees: dict[str, xr.DataTree] = {}
@@ -148,18 +161,22 @@ def plan(
     --------
     >>> print(nsdflow.plan("gnet8j", store="nsd.zarr").describe())  # doctest: +SKIP
     """
-    runs = normalize(runs)
-    resolved, steps = steps_of(pipeline, dotted(overrides), store=normalize(store), runs=runs)
-    for step in steps:
-        _check_folder(step)
-    plans = tuple(_plan_or_note(step) for step in steps)
-    whole = Plan(resolved.name, runs, (), steps=plans) if isinstance(resolved, SequencePipeline) else plans[0]
+    resolved, steps = steps_of(pipeline, overrides, store=store, runs=runs)
+    whole = plan_steps(resolved, steps, normalize(runs))
     if cluster is not None:
         from nsdflow.cluster.connect import capacity
 
         limits = capacity(cluster)
         whole.validate(limits.memory, limits.gpu_workers)
     return whole
+
+
+def plan_steps(resolved: PipelineBase, steps: Sequence[RunStep], runs: str) -> Plan:
+    """Plan the steps of a resolved pipeline; otherwise as :func:`plan`."""
+    for step in steps:
+        _check_folder(step)
+    plans = tuple(_plan_or_note(step) for step in steps)
+    return Plan(resolved.name, runs, (), steps=plans) if isinstance(resolved, SequencePipeline) else plans[0]
 
 
 def _check_folder(step: RunStep) -> None:

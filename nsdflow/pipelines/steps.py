@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nsdflow.errors import ConfigError, RunError, SelectionError
 from nsdflow.io.folders import exists
-from nsdflow.io.paths import is_local
+from nsdflow.io.paths import is_local, normalize
 from nsdflow.io.places import RUNS, not_wanted
 from nsdflow.pipelines.load import PipelineFiles
 from nsdflow.pipelines.sequence import SequencePipeline
@@ -69,12 +69,12 @@ def steps_of(
     pipeline: str | os.PathLike[str] | Mapping[str, Any],
     overrides: Mapping[str, Any],
     *,
-    store: str,
-    runs: str,
+    store: str | os.PathLike[str],
+    runs: str | os.PathLike[str],
 ) -> tuple[PipelineBase, list[RunStep]]:
     """Resolve a pipeline and list its steps. Every file is read once, and all steps are valid before one runs.
 
-    A step that occurs twice with the same settings runs once.
+    A step that occurs twice with the same settings runs once. Nested overrides are flattened, and paths made absolute.
 
     Returns
     -------
@@ -92,6 +92,7 @@ def steps_of(
     RunError
         The folder of runs is a store or a run.
     """
+    store, runs = normalize(store), normalize(runs)
 
     def check(one: PipelineBase) -> list[tuple[str, str]]:
         if RunFolder.of(one, runs).finished:
@@ -103,7 +104,7 @@ def steps_of(
     if is_local(runs) and (exists(f"{runs}/zarr.json") or exists(f"{runs}/run.yaml")):
         raise RunError(f"{runs}: {not_wanted(runs, RUNS)}; choose another folder of runs")
     pipelines = PipelineFiles(check)
-    resolved = _resolve(pipelines, pipeline, overrides)
+    resolved = _resolve(pipelines, pipeline, dotted(overrides))
     return resolved, _unique(_flat(pipelines, resolved, store, runs), resolved.name)
 
 
@@ -182,7 +183,7 @@ def _within(pipelines: PipelineFiles, outer: RunStep, runs: str) -> Iterator[Run
         try:
             pipeline = _resolve(pipelines, step.pipeline, step.set, fit=not (step.store or outer.made_earlier))
         except (ConfigError, SelectionError) as error:
-            # the head of several lines says how many they are
+            # the first of several lines states their number
             lines = error.problems if isinstance(error, ConfigError) else str(error).splitlines()
             told = [line.removeprefix("  - ") for line in lines if not line.endswith(" problems")]
             problems += [f"step {number}, {step.pipeline}: {line.removeprefix(f'{step.pipeline}: ')}" for line in told]

@@ -9,13 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import xarray as xr
+from typer.testing import CliRunner
 
 import nsdflow
+from nsdflow.cli.app import app
 from nsdflow.config import documents
 from nsdflow.config.storage import Layout
 from nsdflow.engine.plan import Plan
 from nsdflow.errors import ConfigError, MissingDataError, PlanError
 from nsdflow.ingestion import ingest as ingestion
+from nsdflow.pipelines import run
 
 SMALL = {"prefilter": "gabor", "width": 2, "threads": 1, "train": {"epochs": 1, "batch_size": 40}}
 
@@ -73,9 +77,25 @@ def test_every_file_is_parsed_once(small_store, tmp_path, monkeypatch, pipeline)
     parse = documents._parse
     monkeypatch.setattr(documents, "_parse", lambda where, text: (read.append(where), parse(where, text))[1])
     nsdflow.plan(pipeline, store=small_store, runs=tmp_path)
-    files = [where for where in read if where in documents.shipped_names("pipelines")]
+    files = [file for file in read if file in documents.shipped_names("pipelines")]
     assert files
     assert len(files) == len(set(files))
+    monkeypatch.setattr(run, "_plan", lambda _: Plan("", str(tmp_path), ()))
+    monkeypatch.setattr(run, "_carry_out", lambda *_: None)
+    monkeypatch.setattr(run, "open_run", lambda _: xr.DataTree())
+    for name in ("print_summary", "write_reports"):
+        monkeypatch.setattr(f"nsdflow.cli.session.{name}", lambda _: None)
+    where = ["--store", str(small_store), "--runs", str(tmp_path), "--cluster", "threads"]
+    for begin in (
+        lambda: nsdflow.run(pipeline, store=small_store, runs=tmp_path, cluster="threads", listen=None),
+        lambda: CliRunner().invoke(app, ["run", pipeline, *where], catch_exceptions=False),
+        lambda: CliRunner().invoke(app, ["run", pipeline, *where, "--dry-run"], catch_exceptions=False),
+    ):
+        read.clear()
+        begin()
+        files = [file for file in read if file in documents.shipped_names("pipelines")]
+        assert files
+        assert len(files) == len(set(files))
 
 
 def test_a_mistake_is_told_before_a_cluster_starts(tmp_path):
