@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import xarray as xr
@@ -12,7 +13,7 @@ from nsdflow.errors import SelectionError, one_of
 from nsdflow.names import ROI_GROUPS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -103,21 +104,42 @@ def roi_summary(
     if roi is None and "roi" not in values.coords:
         raise SelectionError("roi_summary needs the label of each voxel; give roi=..., or values with coordinate roi")
     masks = roi_masks(values["roi"] if roi is None else roi)
-    if average == "published":
-        if accuracy is None:
-            raise SelectionError("average='published' weights voxels by accuracy; give accuracy=..., or use 'median'")
-        weights = (accuracy.where(accuracy > threshold) ** 2).fillna(0)
-        means = [values.weighted(weights.where(mask, 0)).mean("voxel") for mask in masks.values()]
-        counts = [int((mask & (weights > 0)).sum()) for mask in masks.values()]
-    elif average in ("median", "mean"):
-        inside = [values.isel(voxel=np.flatnonzero(np.asarray(mask))) for mask in masks.values()]
-        means = [_reduced(part, np.nanmedian if average == "median" else np.nanmean) for part in inside]
-        counts = [part.sizes["voxel"] for part in inside]
-    else:
-        raise one_of("average", average, ("median", "mean", "published"))
+    if average not in AVERAGES:
+        raise one_of("average", average, AVERAGES)
+    means, counts = AVERAGES[average](values, list(masks.values()), accuracy, threshold)
     names = xr.DataArray(list(masks), dims="roi", name="roi")
     summary: xr.Dataset = xr.concat(means, dim=names)
     return summary.assign(voxels=("roi", counts))
+
+
+def _weighted(
+    values: xr.Dataset, masks: Sequence[xr.DataArray], accuracy: xr.DataArray | None, threshold: float
+) -> tuple[list[xr.Dataset], list[int]]:
+    if accuracy is None:
+        raise SelectionError("average='published' weights voxels by accuracy; give accuracy=..., or use 'median'")
+    weights = (accuracy.where(accuracy > threshold) ** 2).fillna(0)
+    means = [values.weighted(weights.where(mask, 0)).mean("voxel") for mask in masks]
+    return means, [int((mask & (weights > 0)).sum()) for mask in masks]
+
+
+def _even(
+    function: Callable[..., Any],
+    values: xr.Dataset,
+    masks: Sequence[xr.DataArray],
+    accuracy: xr.DataArray | None,
+    threshold: float,
+) -> tuple[list[xr.Dataset], list[int]]:
+    inside = [values.isel(voxel=np.flatnonzero(np.asarray(mask))) for mask in masks]
+    return [_reduced(part, function) for part in inside], [part.sizes["voxel"] for part in inside]
+
+
+#: Averages over the voxels of ROIs, by the value of ``average``: they return one average, and the number of voxels in
+#: it, per mask.
+AVERAGES: Final[Mapping[str, Callable[..., tuple[list[xr.Dataset], list[int]]]]] = {
+    "median": partial(_even, np.nanmedian),
+    "mean": partial(_even, np.nanmean),
+    "published": _weighted,
+}
 
 
 def _reduced(values: xr.Dataset, function: Callable[..., Any]) -> xr.Dataset:

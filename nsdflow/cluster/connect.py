@@ -15,7 +15,7 @@ from distributed import Client
 from distributed.utils import silence_logging_cmgr
 
 from nsdflow.cluster.credentials import temporary_credentials
-from nsdflow.cluster.demand import LOOPBACK, POOL_TIMES, Demand, PoolTimes
+from nsdflow.cluster.demand import LOOPBACK_ADDRESS, POOL_TIMES, Demand, PoolTimes
 from nsdflow.cluster.job_pool import pool_settings, read_pools
 from nsdflow.cluster.jobqueue import BATCH_SYSTEMS, SUBMIT_HOSTS
 from nsdflow.cluster.local import WORKER_LOG_LEVEL, local_cluster, threads_cluster, visible_gpus, worker_specs
@@ -46,7 +46,7 @@ def connect(
     memory: int | str | None = None,
     gpus: int | None = None,
     scratch: str | None = None,
-    dashboard: str | None = LOOPBACK,
+    dashboard: str | None = LOOPBACK_ADDRESS,
     times: PoolTimes = POOL_TIMES,
 ) -> Iterator[Client]:
     """Give a client while the block runs; afterwards close all that was started for it.

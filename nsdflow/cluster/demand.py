@@ -11,7 +11,7 @@ from nsdflow.errors import PlanError
 __all__ = ["POOL_TIMES", "Demand", "PoolTimes", "free_port"]
 
 DASHBOARD_PORT: Final = 8787
-LOOPBACK: Final = "127.0.0.1"
+LOOPBACK_ADDRESS: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,19 @@ class PoolTimes:
     """Intervals and time limits of pools of batch jobs."""
 
     poll_s: float = 1.0
-    """Between two looks at a pool."""
+    """Time between two checks of a pool."""
     query_s: float = 10.0
-    """Between two questions to the batch system about the same job."""
+    """Time between two queries of the batch system about the same job."""
     query_gone_s: float = 2.0
     """The same for a job whose worker is gone: work waits for its replacement."""
     vanished_s: float = 20.0
     """Time for a nanny to bring back the worker of a job that still runs."""
     idle_s: float = 30.0
-    """Before a job without work is released."""
+    """Time after which an idle job is released."""
     useful_s: float = 30.0
     """A job whose workers were up for longer was useful; its end does not count against the pool."""
     back_off_s: float = 5.0
-    """Before a useless job is replaced; doubled with each one in a row."""
+    """Time after which a useless job is replaced; doubled with each one in a row."""
     back_off_max_s: float = 300.0
     """Upper limit of that."""
     useless_jobs: int = 5
@@ -51,12 +51,12 @@ class Demand:
     """Bytes per worker."""
     gpus: int | None = None
     scratch: str | None = None
-    dashboard: str | None = LOOPBACK
+    dashboard: str | None = LOOPBACK_ADDRESS
     """Address on which the dashboard listens; None: no dashboard."""
     times: PoolTimes = POOL_TIMES
 
     def check(self) -> None:
-        """Refuse what no cluster can provide.
+        """Raise if no cluster can provide this.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class Demand:
 
     def http(self) -> dict[str, Any]:
         """Options of the scheduler's HTTP server: the dashboard on port 8787 if that is free, else on any port."""
-        host = self.dashboard or LOOPBACK
+        host = self.dashboard or LOOPBACK_ADDRESS
         port = free_port(host) if self.dashboard else 0
         return {"dashboard": self.dashboard is not None, "dashboard_address": f"{host}:{port}"}
 

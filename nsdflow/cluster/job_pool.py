@@ -19,7 +19,7 @@ from dask.utils import parse_bytes
 from distributed import Security
 
 from nsdflow.cluster.deadline import DEADLINE, POOL
-from nsdflow.cluster.demand import LOOPBACK, Demand
+from nsdflow.cluster.demand import LOOPBACK_ADDRESS, Demand
 from nsdflow.cluster.jobqueue import BATCH_SYSTEMS, BatchSystem
 from nsdflow.cluster.sections import gpu_section, read_section, walltime_seconds
 from nsdflow.cluster.settings import long_task_settings
@@ -101,7 +101,7 @@ class Pool:
             "security": security,
             "protocol": "tls://",
         }
-        return {"cls": self.system.jobs, "options": options}
+        return {"cls": self.system.job_type, "options": options}
 
     def job_script(self, security: Security = CREDENTIALS_PLACEHOLDER) -> str:
         """The script of the pool's first job as it would be submitted, apart from the scheduler's address."""
@@ -151,7 +151,7 @@ def _pool(
     resources = ",".join(f"{resource}={count}" for resource, count in slots.items())
     job_name = section["name"] if section["name"] != "dask-worker" else f"nsdflow-{name}"
     # the worker's HTTP server has neither password nor encryption: only its own node may reach it
-    arguments = ["--resources", resources, "--dashboard-address", f"{LOOPBACK}:0", *_lifetime(walltime)]
+    arguments = ["--resources", resources, "--dashboard-address", f"{LOOPBACK_ADDRESS}:0", *_lifetime(walltime)]
     settings = {
         **section,
         "name": job_name,

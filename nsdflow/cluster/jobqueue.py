@@ -1,6 +1,8 @@
 """The table of batch systems: everything nsdflow knows about SLURM, PBS, SGE, LSF, HTCondor, Moab and OAR.
 
-A new batch system that dask-jobqueue supports is one more record in :data:`BATCH_SYSTEMS`.
+A new batch system is one more record in :data:`BATCH_SYSTEMS`. One that dask-jobqueue does not support also needs a
+module with a subclass of ``dask_jobqueue.core.Job``, and with the defaults of its section of ``jobqueue.yaml``
+(:func:`dask.config.update_defaults`).
 
 dask-jobqueue is imported inside functions: its import replaces the process's SIGINT handler (restored here) and writes
 a commented template to ``~/.config/dask/jobqueue.yaml`` (left there for sites and users to fill in).
@@ -36,9 +38,9 @@ class BatchSystem:
     """Properties of one batch system that nsdflow depends on."""
 
     name: str
-    """The word after ``--cluster``, and the name of its dask_jobqueue module and ``jobqueue.yaml`` section."""
+    """The word after ``--cluster``, and the name of its section in ``jobqueue.yaml``."""
     job_class: str
-    """Class in the dask_jobqueue module."""
+    """``module:class`` of its jobs."""
     status: tuple[str, ...]
     """Command that, followed by a job id, prints the job's state, and prints nothing or fails when it has ended."""
     ended: str = r"(?!)"
@@ -64,9 +66,10 @@ class BatchSystem:
     """Whether its submit files cannot hold a path that the shell needs quotes for."""
 
     @property
-    def jobs(self) -> Any:
-        """dask-jobqueue's job class."""
-        return getattr(import_jobqueue(self.name), self.job_class)
+    def job_type(self) -> Any:
+        """Class of its jobs; importing it registers the defaults of its section of ``jobqueue.yaml``."""
+        module, _, name = self.job_class.partition(":")
+        return getattr(import_jobqueue(module, self.name), name)
 
     def check(self) -> None:
         """Refuse a batch system that cannot be reached from this machine.
@@ -76,7 +79,7 @@ class BatchSystem:
         PlanError
             If its submit command is not installed here.
         """
-        command = self.jobs.submit_command.split()[0]
+        command = self.job_type.submit_command.split()[0]
         if shutil.which(command) is None:
             raise PlanError(
                 f"{command!r} is not installed on this machine, so no jobs can be submitted to {self.name}; "
@@ -90,7 +93,7 @@ BATCH_SYSTEMS: Final[Mapping[str, BatchSystem]] = {
     for system in (
         BatchSystem(
             "slurm",
-            "SLURMJob",
+            "dask_jobqueue.slurm:SLURMJob",
             status=("squeue", "--noheader", "--format", "%T %r", "--jobs"),
             ended="BOOT_FAIL|CANCELLED|COMPLET|DEADLINE|FAILED|NODE_FAIL|OUT_OF_ME|PREEMPTED|TIMEOUT",
             walltime=((60,), *HMS[1:]),
@@ -103,7 +106,7 @@ BATCH_SYSTEMS: Final[Mapping[str, BatchSystem]] = {
         ),
         BatchSystem(
             "pbs",
-            "PBSJob",
+            "dask_jobqueue.pbs:PBSJob",
             status=("qstat",),
             submit_host="PBS_O_HOST",
             job_id="PBS_JOBID",
@@ -111,7 +114,7 @@ BATCH_SYSTEMS: Final[Mapping[str, BatchSystem]] = {
         ),
         BatchSystem(
             "sge",
-            "SGEJob",
+            "dask_jobqueue.sge:SGEJob",
             status=("qstat", "-j"),
             submit_host="SGE_O_HOST",
             job_id="JOB_ID",
@@ -119,7 +122,7 @@ BATCH_SYSTEMS: Final[Mapping[str, BatchSystem]] = {
         ),
         BatchSystem(
             "lsf",
-            "LSFJob",
+            "dask_jobqueue.lsf:LSFJob",
             status=("bjobs", "-noheader", "-o", "stat"),
             ended=r"\bDONE\b|\bEXIT\b",
             walltime=((60,), (3600, 60)),
@@ -130,15 +133,15 @@ BATCH_SYSTEMS: Final[Mapping[str, BatchSystem]] = {
         ),
         BatchSystem(
             "htcondor",
-            "HTCondorJob",
+            "dask_jobqueue.htcondor:HTCondorJob",
             status=("condor_q", "-format", "%d", "JobStatus"),
             walltime=None,
             plain_paths=True,  # submit files have quotes and macros
         ),
-        BatchSystem("moab", "MoabJob", status=("checkjob",)),  # its jobs have the variables of PBS
+        BatchSystem("moab", "dask_jobqueue.moab:MoabJob", status=("checkjob",)),  # its jobs have the variables of PBS
         BatchSystem(
             "oar",
-            "OARJob",
+            "dask_jobqueue.oar:OARJob",
             status=("oarstat", "--state", "--job"),
             ended="Terminated",
             walltime=((3600,), (3600, 60), (3600, 60, 1)),
@@ -155,8 +158,8 @@ SUBMIT_HOSTS: Final = tuple(
 UNKNOWN_JOB: Final = re.compile(r"invalid job|unknown job|not found|do(es)? not exist|has finished", re.IGNORECASE)
 
 
-def import_jobqueue(name: str) -> ModuleType:
-    """Import ``dask_jobqueue.<name>`` without the change to SIGINT that its import makes.
+def import_jobqueue(module: str, cluster: str) -> ModuleType:
+    """Import a module of job classes without the change to SIGINT that dask-jobqueue makes when it is imported.
 
     Raises
     ------
@@ -166,16 +169,18 @@ def import_jobqueue(name: str) -> ModuleType:
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:
-        return importlib.import_module(f"dask_jobqueue.{name}")
+        return importlib.import_module(module)
     except ModuleNotFoundError:
-        raise PlanError(f"--cluster {name} needs dask-jobqueue; install it with: pip install 'nsdflow[hpc]'") from None
+        raise PlanError(
+            f"--cluster {cluster} needs dask-jobqueue; install it with: pip install 'nsdflow[hpc]'"
+        ) from None
     finally:
         if in_main:
             signal.signal(signal.SIGINT, handler)
 
 
 async def still_queued(system: BatchSystem, job_id: str) -> tuple[bool, str]:
-    """Whether a batch job waits or runs, and the batch system's words about it.
+    """Whether a batch job waits or runs, and the batch system's answer about it.
 
     If the batch system does not answer, the job counts as queued.
     """

@@ -18,7 +18,7 @@ from distributed import LocalCluster, Nanny, Scheduler, Security, SpecCluster
 from distributed.system import MEMORY_LIMIT
 
 from nsdflow.cluster.credentials import new_credentials
-from nsdflow.cluster.demand import LOOPBACK
+from nsdflow.cluster.demand import LOOPBACK_ADDRESS
 from nsdflow.cluster.jobqueue import BATCH_SYSTEMS
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ __all__ = ["available_cores", "available_memory", "local_cluster", "threads_clus
 #: The caller reports a failed task once; Dask's workers would add a traceback each.
 WORKER_LOG_LEVEL: Final = logging.CRITICAL
 #: Address of every socket of a local cluster: scheduler, nannies and workers, including their HTTP ports.
-ON_LOOPBACK: Final = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
+ON_LOOPBACK: Final = {"host": LOOPBACK_ADDRESS, "dashboard_address": f"{LOOPBACK_ADDRESS}:0"}
 #: Values of ``CUDA_VISIBLE_DEVICES`` that name no GPU; the last is SLURM's for a job without GPUs.
 NO_GPU: Final = ("", "-1", "none", "void", "nodevfiles")
 

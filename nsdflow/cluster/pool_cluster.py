@@ -116,7 +116,7 @@ class JobPools(SpecCluster):
         return next((state.gave_up for state in self._states.values() if state.gave_up), None)
 
     def last_answer(self, pool: str) -> str:
-        """The last words of the batch system about the first job of a pool that is not up."""
+        """The latest answer of the batch system about the first job of a pool that is not up."""
         waiting = (job for job in self._states[pool].jobs.values() if job.up_since is None)
         return next((job.answer for job in waiting), "")
 

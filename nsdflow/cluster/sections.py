@@ -14,7 +14,7 @@ from typing import Any, Final
 import dask
 from dask.utils import parse_bytes
 
-from nsdflow.cluster.jobqueue import HMS, BatchSystem, import_jobqueue
+from nsdflow.cluster.jobqueue import HMS, BatchSystem
 from nsdflow.errors import ConfigError, PlanError
 
 __all__ = ["RENAMED", "gpu_section", "read_section", "walltime_seconds"]
@@ -56,11 +56,11 @@ def read_section(system: BatchSystem, section: str) -> dict[str, Any] | None:
     ConfigError
         Listing every problem, with the lines to write.
     """
-    import_jobqueue(system.name)
+    name_in_dask = system.job_type.config_name  # the import registers the defaults
     sections = _sections()
     if section not in sections:
         return None
-    defaults = dask.config.merge(*dask.config.defaults)["jobqueue"][system.name]
+    defaults = dask.config.merge(*dask.config.defaults)["jobqueue"][name_in_dask]
     known = {_kebab(key): value for key, value in defaults.items()}
     problems: list[str] = []
     settings = dict(known)

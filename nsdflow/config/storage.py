@@ -1,16 +1,19 @@
-"""Storage profiles: where NSD is, where stores and runs go, and how they are chunked. No setting changes a score."""
+"""Storage profiles: the places of NSD, stores and runs, and the chunks of stores. They never change a score."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
 from nsdflow.config.base import Frozen
 from nsdflow.names import DEFAULT_SPACE
 
-__all__ = ["Layout", "StorageProfile"]
+__all__ = ["SHARD_BYTES", "Layout", "StorageProfile"]
+
+#: Default size of a shard of betas, which suits parallel file systems; larger if the file budget needs it.
+SHARD_BYTES: Final = 32 << 20
 
 
 class Layout(Frozen):
@@ -19,7 +22,8 @@ class Layout(Frozen):
     chunk_voxels: int = Field(1024, ge=1)
     """Voxels per inner chunk. An inner chunk holds the trials of one session."""
     shard_voxels: int | None = Field(None, ge=1)
-    """Voxels per shard (one file). If null, it is chosen to meet ``file_budget``."""
+    """Voxels per shard (one file). If null, it is chosen so that shards hold about :data:`SHARD_BYTES` and meet
+    ``file_budget``."""
     file_budget: int = Field(400, ge=1)
     """Largest number of files per subject."""
     shard_images: int = Field(512, ge=1)

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nsdflow.cluster.jobqueue import BATCH_SYSTEMS
 from nsdflow.errors import RunError, StoreError
 from nsdflow.io.paths import filesystem, is_local
 from nsdflow.io.reach import reaching, writing
@@ -29,8 +30,6 @@ __all__ = ["Lease"]
 
 #: Time between two listings of the folder.
 LEASE_CHECK_INTERVAL_S = 5.0
-#: Environment variables with the id of the job in which a process runs: SLURM, PBS, LSF, SGE.
-JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 
 
 @dataclass
@@ -47,7 +46,7 @@ class Lease:
     @classmethod
     def claim(cls, folder: str, name: str) -> Lease:
         """Become the newest copy. Of two copies that claim at the same moment, both agree which one is newer."""
-        job = next((os.environ[key] for key in JOB_IDS if key in os.environ), None)
+        job = next((os.environ[s.job_id] for s in BATCH_SYSTEMS.values() if s.job_id and s.job_id in os.environ), None)
         who = {"host": socket.gethostname(), "pid": os.getpid(), "job": job, "claimed": time.time()}
         with writing(folder):
             fs, root = filesystem(folder)

@@ -20,12 +20,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from nsdflow.config.storage import Layout
+from nsdflow.config.storage import SHARD_BYTES, Layout
 from nsdflow.errors import StoreError
 from nsdflow.names import BETAS_SCALE
 
 __all__ = [
-    "ANNOTATIONS",
+    "ANNOTATIONS_GROUP",
     "COORDINATES",
     "FILL_VALUE",
     "HEMISPHERE_CODES",
@@ -50,7 +50,7 @@ SCHEMA: Final = "nsdflow_schema"
 #: The group of the images.
 STIMULI_GROUP: Final = "stimuli"
 #: Group of the annotations of the images.
-ANNOTATIONS: Final = "annotations"
+ANNOTATIONS_GROUP: Final = "annotations"
 #: Values of the coordinate ``hemisphere``.
 HEMISPHERE_CODES: Final[Mapping[str, int]] = {"lh": 0, "rh": 1}
 #: Fill value of integer betas: the least likely beta. A chunk that was never written is an error, not this value.
@@ -59,8 +59,6 @@ UNITS: Final = "percent signal change"
 
 #: Inner chunks hold about this many bytes at most, small enough that an ROI wastes little and large enough to stream.
 CHUNK_BYTES: Final = 2 << 20
-#: Shards hold about this many bytes, a size that suits parallel file systems, unless the file budget needs larger ones.
-SHARD_BYTES: Final = 32 << 20
 #: Inner chunks of images hold about this many bytes: one image of 227 pixels, so that images in any order cost no more
 #: than their own bytes.
 IMAGE_CHUNK_BYTES: Final = 192 << 10
@@ -92,7 +90,7 @@ class Coordinate:
     """Dimensions, type and meaning of a coordinate."""
 
     dims: tuple[str, ...]
-    """Where it occurs; a group has it on one of them."""
+    """Dimensions on which it occurs; a group has it on one of them."""
     dtype: str
     long_name: str
     units: str | None = None

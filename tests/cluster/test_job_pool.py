@@ -206,5 +206,5 @@ def test_credentials_are_for_their_owner_only_and_gone_afterwards(tmp_path):
 
 def test_importing_dask_jobqueue_leaves_ctrl_c_alone():
     before = signal.getsignal(signal.SIGINT)
-    import_jobqueue("slurm")
+    import_jobqueue("dask_jobqueue.slurm", "slurm")
     assert signal.getsignal(signal.SIGINT) is before

@@ -60,7 +60,7 @@ def test_old_keys_of_the_users_file_survive_the_defaults(tmp_path):
 
 
 def test_every_key_that_dask_jobqueue_renamed_is_carried_over():
-    source = Path(import_jobqueue("core").__file__).read_text()
+    source = Path(import_jobqueue("dask_jobqueue.core", "core").__file__).read_text()
     renamed = dict(re.findall(r'"(\w+) has been renamed to (\w+)\.', source))
     assert {old.replace("_", "-"): new.replace("_", "-") for old, new in renamed.items()} == RENAMED
 
@@ -187,7 +187,7 @@ def test_other_sections_are_the_users_own():
 
 def test_what_dask_jobqueue_takes_passes_through():
     for system in BATCH_SYSTEMS.values():
-        import_jobqueue(system.name)
+        assert system.job_type.config_name == system.name
         defaults = dask.config.merge(*dask.config.defaults)["jobqueue"][system.name]
         complete = {**defaults, "cores": 8, "memory": "64GiB", "maximum-jobs": 2}
         complete |= {"disk": "10GB"} if "disk" in defaults else {}

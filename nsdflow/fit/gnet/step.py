@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch.optim import Adam
 
 from nsdflow.errors import RunError
 from nsdflow.fit.gnet.loss import backpropagate
+from nsdflow.fit.gnet.optimizer import new_optimizer
 from nsdflow.fit.gnet.parallel import Ranks, share_batches
 from nsdflow.fit.precision import encoder_arithmetic
 from nsdflow.models.compiled_readout import compiled_read_out, compiles
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
     from nsdflow.fit.gnet.settings import TrainSettings
     from nsdflow.models.flexible_pooling import Pointwise
@@ -48,9 +49,9 @@ class TrainingModules:
         Encoder of all subjects.
     readouts : mapping of str to Readout
         Readout of each subject.
-    encoder_optimizer : torch.optim.Adam, optional
+    encoder_optimizer : torch.optim.Optimizer, optional
         Optimizer of the encoder; None if the encoder is frozen.
-    readout_optimizers : mapping of str to torch.optim.Adam
+    readout_optimizers : mapping of str to torch.optim.Optimizer
         Optimizer of each readout.
     ranks : Ranks
         Processes that share each batch.
@@ -62,8 +63,8 @@ class TrainingModules:
 
     encoder: nn.Module
     readouts: Mapping[str, Readout]
-    encoder_optimizer: Adam | None
-    readout_optimizers: Mapping[str, Adam]
+    encoder_optimizer: Optimizer | None
+    readout_optimizers: Mapping[str, Optimizer]
     ranks: Ranks
     trunk: TrunkFunction | None
     pointwise: Pointwise
@@ -119,8 +120,8 @@ def build_modules(
     return TrainingModules(
         encoder=encoder,
         readouts=readouts,
-        encoder_optimizer=_adam(trained, settings) if trained else None,
-        readout_optimizers={name: _adam(readout.parameters(), settings) for name, readout in readouts.items()},
+        encoder_optimizer=new_optimizer(trained, settings) if trained else None,
+        readout_optimizers={name: new_optimizer(readout.parameters(), settings) for name, readout in readouts.items()},
         ranks=ranks,
         trunk=choose_trunk(encoder, settings, device, ranks) if isinstance(encoder, Encoder) else None,
         pointwise=choose_pointwise(settings, device),
@@ -230,11 +231,7 @@ def _backpropagate(
     )
 
 
-def _adam(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> Adam:
-    return Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
-
-
-def _update(optimizer: Adam | None, ranks: Ranks) -> None:
+def _update(optimizer: Optimizer | None, ranks: Ranks) -> None:
     """Apply an optimizer step, and clear the gradients before the next step."""
     if optimizer is not None:
         ranks.sum_gradients(parameter for part in optimizer.param_groups for parameter in part["params"])
