@@ -63,7 +63,7 @@ def prepare(folder: Path, sessions: int) -> np.ndarray:
 
     from nsdflow.config.storage import Layout
     from nsdflow.nsd.betas import session_statistics
-    from nsdflow.store.build import create_subject, publish, workspace_of
+    from nsdflow.store.build import create_subject, publish_store, workspace_of
     from nsdflow.store.schema import cut_subject
     from nsdflow.store.shards import open_sharded, write_region
     from nsdflow.store.voxels import voxel_table
@@ -109,7 +109,7 @@ def prepare(folder: Path, sessions: int) -> np.ndarray:
     for name, moment in zip(("beta_mean", "beta_std"), moments, strict=True):
         write_region(open_sharded(f"{place.built}/subj01/{name}"), (0, 0), np.tile(moment, (sessions, 1)))
     write_region(open_sharded(f"{place.built}/subj01/valid"), (0, 0), np.ones((sessions, len(flat)), bool))
-    publish(place, {"subjects": ["subj01"]}, {})
+    publish_store(place, {"subjects": ["subj01"]}, {})
     return v1
 
 

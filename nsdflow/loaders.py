@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "TrialDataset"]
 
 #: Images that are read at once by ``shuffle="blocks"``.
-BLOCK_IMAGES = 128
+SHUFFLED_IMAGES = 128
 
 
 class Batch(NamedTuple):
@@ -106,7 +106,7 @@ class TrialDataset(IterableDataset[Batch]):
         wanted = subjects if isinstance(subjects, str) else [_name(subject) for subject in subjects]
         self.subjects = select_subjects(self.store.subjects, wanted)
         self.batch_size, self.shuffle, self.seed, self.average = batch_size, shuffle, seed, average
-        self.buffer_images = BLOCK_IMAGES * buffer_blocks
+        self.buffer_images = SHUFFLED_IMAGES * buffer_blocks
         self._query = {"roi": roi, "voxels": voxels, "shared": shared, **query}
         self._data = {name: self._load(name) for name in self.subjects}
         self._images: tuple[NDArray[np.int64], NDArray[np.uint8]] | None = None
@@ -215,8 +215,8 @@ class TrialDataset(IterableDataset[Batch]):
         rng = self._rng(name)
         if self.shuffle == "trials":
             return rng.permutation(len(data.nsd_id))
-        blocks = -(-len(data.images) // BLOCK_IMAGES)
-        place = rng.permutation(blocks)[data.row // BLOCK_IMAGES] * BLOCK_IMAGES // self.buffer_images
+        blocks = -(-len(data.images) // SHUFFLED_IMAGES)
+        place = rng.permutation(blocks)[data.row // SHUFFLED_IMAGES] * SHUFFLED_IMAGES // self.buffer_images
         return np.lexsort((rng.random(len(place)), place))
 
     def _rng(self, purpose: str) -> np.random.Generator:

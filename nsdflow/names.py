@@ -13,12 +13,15 @@ __all__ = [
     "BETAS_VERSIONS",
     "DEFAULT_BETAS",
     "DEFAULT_SPACE",
+    "HEMISPHERES",
     "LAYER_NAMES",
     "PRF_VISUALROIS",
     "ROI_GROUPS",
     "ROI_LABELS",
     "SPACES",
+    "STIMULI_FILE",
     "SYNTHETIC_DESIGN",
+    "ZSCORE_EPSILON",
     "atlas_coordinate",
     "number_ranges",
     "parse_sessions",
@@ -38,6 +41,14 @@ DEFAULT_BETAS: Final = "betas_fithrf_GLMdenoise_RR"
 
 #: int16 betas times this are percent signal change (func* and nativesurface; fsaverage is not scaled).
 BETAS_SCALE: Final = 1.0 / 300.0
+
+#: Added to the standard deviation when responses or features are z-scored, as published.
+ZSCORE_EPSILON: Final = 1e-6
+
+HEMISPHERES: Final = ("lh", "rh")
+
+#: File of the 73,000 images, below the folder of NSD.
+STIMULI_FILE: Final = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
 
 #: Labels of the joined visual ROI: prf-visualrois (1..7) written over Kastner2015 (1..25).
 ROI_LABELS: Final[Mapping[int, str]] = {

@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.synthetic import SyntheticSpec, write_nsd
 
 #: How to run the tests of each mark that a plain run leaves out.
@@ -111,5 +111,5 @@ def small_store(small_nsd: Path, tmp_path_factory: pytest.TempPathFactory) -> st
     target = str(tmp_path_factory.mktemp("store") / "nsd.zarr")
     plan = plan_ingest(str(small_nsd), target, voxels="evc", image_size=67, layout=Layout(chunk_voxels=16))
     with connect("threads", threads_per_worker=2, memory="8GiB", dashboard=None) as client:
-        ingest(plan, client)
+        carry_out(plan, client)
     return target

@@ -20,7 +20,7 @@ def together(dataset: TrialDataset) -> list[Any]:
 
 @pytest.mark.parametrize("shuffle", ["trials", "blocks", None])
 def test_each_trial_once_with_its_image(small_store: str, shuffle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loaders, "BLOCK_IMAGES", 8)
+    monkeypatch.setattr(loaders, "SHUFFLED_IMAGES", 8)
     store = nsdflow.open_store(small_store)
     dataset = TrialDataset(store, roi=["V1"], batch_size=7, shuffle=shuffle, buffer_blocks=2, seed=3)
     batches = list(dataset)
@@ -64,7 +64,7 @@ def test_resume_is_exact_and_epochs_differ(small_store: str, shuffle: Any) -> No
 
 
 def test_blocks_read_each_image_about_once(small_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loaders, "BLOCK_IMAGES", 4)
+    monkeypatch.setattr(loaders, "SHUFFLED_IMAGES", 4)
     dataset = TrialDataset(small_store, [1], roi="V1", batch_size=6, shuffle="blocks", buffer_blocks=3)
     plain, read = dataset.store.images, []
     monkeypatch.setattr(type(dataset.store), "images", lambda self, ids=None: read.extend(ids) or plain(ids))

@@ -29,7 +29,7 @@ def make(demo: Path) -> None:
     """Write a synthetic NSD, its store and three runs into ``demo``, unless they exist."""
     import nsdflow
     from nsdflow.cluster.connect import connect
-    from nsdflow.ingestion.ingest import ingest, plan_ingest
+    from nsdflow.ingestion.ingest import carry_out, plan_ingest
     from nsdflow.synthetic import SyntheticSpec, write_nsd
 
     store, runs = str(demo / "nsd.zarr"), str(demo / "runs")
@@ -47,7 +47,7 @@ def make(demo: Path) -> None:
         write_nsd(demo / "nsd", spec)
     with connect("threads", threads_per_worker=2, dashboard=None) as client:
         if not Path(store).exists():
-            ingest(plan_ingest(str(demo / "nsd"), store, voxels="visual", image_size=67), client)
+            carry_out(plan_ingest(str(demo / "nsd"), store, voxels="visual", image_size=67), client)
         where: dict[str, Any] = {"store": store, "runs": runs, "client": client}
         nsdflow.run("gnet8j", **where, **GNET)
         nsdflow.run("gabor_fwrf", **where, **FWRF)

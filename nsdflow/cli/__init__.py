@@ -12,6 +12,6 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command ``nsdflow``; Ctrl-C is handled before anything is imported."""
     with ctrl_c(sys.argv[1:]):
-        from nsdflow.cli.app import main as run_command
+        from nsdflow.cli.app import run_command
 
         run_command()

@@ -16,7 +16,7 @@ from nsdflow.cli import adopt, compare, data, look, results, runs, site
 from nsdflow.cli.interrupt import EXIT_STATUS
 from nsdflow.errors import NsdflowError
 
-__all__ = ["COMMANDS", "app", "main"]
+__all__ = ["COMMANDS", "app", "run_command"]
 
 #: Every command, in the order of ``nsdflow --help``. A new command is a function in a module of this folder and one
 #: line here. These modules import dask, torch, xarray, rich and pydantic inside their functions only.
@@ -67,10 +67,10 @@ def _root(
     pass
 
 
-def main() -> None:
+def run_command() -> None:
     """Run the command. A mistake of the user is one line on stderr and exit status 2."""
     try:
-        # without arguments the help is printed, which is an error for typer
+        # without arguments typer prints the help, and counts that as an error
         status = app(prog_name="nsdflow", standalone_mode=len(sys.argv) == 1)
         if status == EXIT_STATUS:
             raise KeyboardInterrupt  # typer turned it into a status
@@ -87,7 +87,7 @@ def main() -> None:
             raise
         sys.exit(_fail(" ".join(f"{error.filename or 'file system'}: {error.strerror or error}".split())))
     except ValueError as error:
-        if "dask config file" not in str(error):  # the words of dask.config, which reads its files when imported
+        if "dask config file" not in str(error):  # from dask.config, which reads its files when imported
             raise
         sys.exit(_fail(" ".join(str(error).split())))
 

@@ -194,8 +194,8 @@ def ingest(
     from nsdflow.cli.session import check_plans, session
     from nsdflow.config import load_storage
     from nsdflow.errors import ConfigError
+    from nsdflow.ingestion.ingest import carry_out as run_ingestion
     from nsdflow.ingestion.ingest import finish, plan_ingest
-    from nsdflow.ingestion.ingest import ingest as run_ingestion
     from nsdflow.monitor.events import subscribe
     from nsdflow.nsd.source import open_source
 

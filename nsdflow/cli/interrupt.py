@@ -1,4 +1,4 @@
-"""Ctrl-C: the first says what is kept, a second one leaves at once. Imports little, so that it is there first."""
+"""Ctrl-C: the first stops the command and says what is kept, the second exits at once. The module imports little."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXIT_STATUS: Final = 130
 #: Time to release locks, finish logs and cancel jobs before the process ends anyway. Workers of this machine end with
 #: the process, and those of jobs when their scheduler is gone; checkpoints and markers are whole at any moment.
 EXIT_TIMEOUT_S: Final = 1.2
-#: What a command says at once when it is interrupted, by its name.
+#: Message at the first Ctrl-C, by command.
 MESSAGES: Final[Mapping[str, str]] = {
     "run": "stopping; finished epochs are kept, the same command continues",
     "demo": "stopping; finished epochs are kept, the same command continues",
@@ -33,7 +33,7 @@ SHOW_CURSOR: Final = b"\x1b[?25h"
 
 @contextmanager
 def ctrl_c(arguments: Sequence[str]) -> Iterator[None]:
-    """Handle Ctrl-C while a command runs: the first says what is kept, a second one leaves at once.
+    """Handle Ctrl-C while a command runs: the first stops it and says what is kept, the second exits at once.
 
     A thread hears of the signal, since Python runs its handlers only between instructions of the main thread, which may
     be inside a long matrix product.

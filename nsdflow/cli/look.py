@@ -69,7 +69,7 @@ def info(
 
 @dataclass(frozen=True)
 class Thing:
-    """Something that ``nsdflow info`` describes; its functions get the argument, and it as a normalised path."""
+    """Kind of thing that ``nsdflow info`` describes. Its functions take the argument and its normalised path."""
 
     matches: Callable[[str, str], bool]
     describe: Callable[[str, str], str]
@@ -208,7 +208,7 @@ def _describe_network(name: str, _: str) -> str:
     return describe_network(name)
 
 
-#: What ``nsdflow info`` describes; the first that matches counts.
+#: Kinds of things that ``nsdflow info`` describes; the first match is used.
 THINGS: Final = (
     Thing(lambda _, path: _exists(path, "run.yaml"), _describe_run),
     Thing(_is_pipeline, _describe_pipeline),

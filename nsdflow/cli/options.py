@@ -1,7 +1,7 @@
 """Arguments and options that several commands share, with one wording, and their completion in the shell.
 
 ``nsdflow --install-completion`` sets the shell up. A ``complete_...`` function returns the words that continue
-``incomplete``; a word that cannot be determined is no error.
+``incomplete``, and none where they cannot be determined.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = [
     "Overrides",
     "Pipeline",
     "Profile",
-    "Run",
+    "RunPath",
     "RunsFolder",
     "StoreUrl",
     "Workers",
@@ -188,7 +188,7 @@ Profile: TypeAlias = Annotated[
         autocompletion=complete_storage,
     ),
 ]
-Run: TypeAlias = Annotated[str, typer.Argument(help="A run folder.", callback=normalized)]
+RunPath: TypeAlias = Annotated[str, typer.Argument(help="A run folder.", callback=normalized)]
 RunsFolder: TypeAlias = Annotated[
     str | None, typer.Option("--runs", help="Folder of the run folders; default: the profile's.", callback=normalized)
 ]

@@ -1,4 +1,4 @@
-"""``nsdflow report``, ``explore`` and ``export``: what is made of finished runs."""
+"""``nsdflow report``, ``explore`` and ``export``: pages and files made from finished runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import Run, normalized, normalized_folder
+from nsdflow.cli.options import RunPath, normalized, normalized_folder
 
 __all__ = ["explore", "export", "report"]
 
 
-def report(run: Run) -> None:
+def report(run: RunPath) -> None:
     """Write `report.html`, one page that needs no network.
 
     Example: `nsdflow report runs/gnet8j`
@@ -23,7 +23,7 @@ def report(run: Run) -> None:
 
 
 def explore(
-    run: Run,
+    run: RunPath,
     subject: Annotated[str | None, typer.Option(help="Subject of the page; default: the first of the run.")] = None,
     images: Annotated[
         int, typer.Option(min=1, help="Shared images with responses and predictions; 100 take 8 MB of 30,000 voxels.")
@@ -43,7 +43,7 @@ def explore(
 
 
 def export(
-    run: Run,
+    run: RunPath,
     folder: Annotated[Path, typer.Argument(help="New folder for the files.", callback=normalized_folder)],
     to: Annotated[str, typer.Option("--to", help="Format: `nifti`, `gifti`, `mgz`.")] = "nifti",
     space: Annotated[

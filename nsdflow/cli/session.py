@@ -88,7 +88,7 @@ def print_summary(runs: Sequence[str], title: str = "validation accuracy of sing
 
 
 def write_reports(runs: Sequence[str], *, quiet: bool = False) -> list[str]:
-    """Write the page of each run and print where it is. A page that fails costs a line, not the finished run.
+    """Write the page of each run and print its path. If a page fails, a line says why, and the run stays finished.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from nsdflow.config.documents import Document, read_document
-from nsdflow.config.messages import line_numbers, place_of, problems_of
+from nsdflow.config.messages import line_numbers, problems_of, setting_place
 from nsdflow.config.storage import StorageProfile
 from nsdflow.errors import ConfigError, NsdflowError, SelectionError
 
@@ -39,15 +39,15 @@ def validate(
     model : type
         Class of the record.
     check : callable, optional
-        Compares the record with data, and returns the settings that do not fit, each with the reason. Settings that
-        are wrong by themselves have their defaults in this record.
+        Compares the record with data, and returns the settings that do not fit, each with the reason. Invalid settings
+        have their defaults in this record.
 
     Raises
     ------
     ConfigError
         Lists every problem at once, each with its line and its correction.
     SelectionError
-        The document is right by itself, but does not fit the data.
+        The document is valid, but does not fit the data.
     """
     problems = list(document.problems)
     raw: dict[str, Any] = copy.deepcopy(dict(document.raw))
@@ -89,7 +89,7 @@ def _misfits(
         if alone:
             raise
         return [str(error)]
-    return [f"{place_of(document, lines, setting)}: {reason}" for setting, reason in found]
+    return [f"{setting_place(document, lines, setting)}: {reason}" for setting, reason in found]
 
 
 def _without(raw: dict[str, Any], location: Sequence[Any]) -> bool:

@@ -10,13 +10,13 @@ from typing import Any, Final, Protocol, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
-__all__ = ["line_numbers", "place_of", "problems_of"]
+__all__ = ["line_numbers", "problems_of", "setting_place"]
 
 #: A message lists all keys where they are not more than this, and the nearest three otherwise.
 MOST_KEYS: Final = 12
 
 
-class Written(Protocol):
+class DocumentLike(Protocol):
     """A document: its text, its values, and the settings of ``--set``."""
 
     @property
@@ -29,14 +29,14 @@ class Written(Protocol):
     def overrides(self) -> Mapping[str, Any]: ...
 
 
-def problems_of(items: Iterable[Any], document: Written, model: type[BaseModel]) -> list[str]:
+def problems_of(items: Iterable[Any], document: DocumentLike, model: type[BaseModel]) -> list[str]:
     """One line per mistake: its place, its cause, and the line to write instead."""
     lines = line_numbers(document.text)
     problems = []
     for item in items:
         path = [str(part) for part in item["loc"] if part in _keys(document.raw) or not _is_tag(part)]
         given = _override(document, ".".join(path)) is not None
-        problems.append(f"{place_of(document, lines, '.'.join(path))}: {_say(item, path, model, given=given)}")
+        problems.append(f"{setting_place(document, lines, '.'.join(path))}: {_say(item, path, model, given=given)}")
     return list(dict.fromkeys(problems))
 
 
@@ -134,7 +134,7 @@ def line_numbers(text: str) -> dict[str, int]:
     return lines
 
 
-def place_of(document: Written, lines: Mapping[str, int], dotted: str) -> str:
+def setting_place(document: DocumentLike, lines: Mapping[str, int], dotted: str) -> str:
     """Where a setting was written: ``--set rois=V9``, or ``line 9: rois``."""
     override = _override(document, dotted)
     if override is not None:
@@ -148,7 +148,7 @@ def place_of(document: Written, lines: Mapping[str, int], dotted: str) -> str:
     return f"{at}{dotted or 'the file'}"
 
 
-def _override(document: Written, dotted: str) -> str | None:
+def _override(document: DocumentLike, dotted: str) -> str | None:
     """The key of ``--set`` that gave a setting."""
     return next((key for key in document.overrides if dotted == key or dotted.startswith(f"{key}.")), None)
 

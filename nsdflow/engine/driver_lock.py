@@ -1,13 +1,13 @@
-"""Lock on a run folder or a store being built: one command at a time, and the next one when that has died.
+"""Lock on a run folder or a store being built: one command at a time; another one takes over from one that died.
 
 A driver creates a file ``NAME.000001.hold``: exclusively on a file system, on condition of absence in an object store.
 The file names the process, and its count of heartbeats increases every few seconds. A second driver on the same machine
 asks the system whether the process is alive; on another machine it watches the count. Clocks are never compared. To
 take over from a dead driver it creates the next number, which only one process can do, and then lists the folder again:
-of two drivers that start at the same moment both may give way and retry, but never do both continue.
+two drivers that start at the same moment may both give way and retry, but they never both continue.
 
-If two get through all the same (a driver was suspended for minutes, an object store ignores conditions), results stay
-right: markers, checkpoints and shards are written whole, and the older of two copies of a training stops
+If two continue nevertheless (a driver was suspended for minutes, an object store ignores conditions), results stay
+correct: markers, checkpoints and shards are written whole, and the older of two copies of a training stops
 (:mod:`nsdflow.engine.training_lease`).
 """
 
@@ -111,7 +111,7 @@ def holding(target: str, *, tell: Callable[[str], None] | None = None) -> Iterat
     Yields
     ------
     hold : Hold
-        To be checked while tasks run.
+        Checked while tasks run.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Execution of plans on Dask: submits the tasks that are missing, in order, as far as the pools have room."""
+"""Execution of plans on Dask: submits the missing tasks in order while the pools have room."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class _Execution:
                 self.waited_by.setdefault(before, []).append(key)
         self.ready: dict[str, list[tuple[int, str]]] = {"cpu": [], "gpu": []}
         self.flying: dict[str, Task] = {}
-        self.before = markers.read_all(plan.folder)
+        self.before = markers.read_markers(plan.folder)
         self.done: dict[str, dict[str, JSON]] = {}
         self.feed = Feed(client)
         self.losses = Losses(client)

@@ -1,8 +1,8 @@
-"""Lost workers: those on this machine are replaced, and a task that does not fit into memory is not tried for ever.
+"""Lost workers: those on this machine are replaced, and a task that does not fit into memory is not retried forever.
 
 A nanny restarts its worker. If the restart takes long, Dask gives up on the nanny and does not start another, so that
-a driver would wait for ever; :class:`Losses` starts it. A task whose worker exceeded its memory limit is tried once
-more, on whatever worker is free, and then fails. Dask alone would try it as often as jobs of a batch system may end.
+a driver would wait forever; :class:`Losses` starts it. A task whose worker exceeded its memory limit is tried once
+more, on any free worker, and then fails. Dask alone would try it as often as jobs of a batch system may end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Losses", "MemoryKills", "explain_loss"]
 MEMORY_TOPIC: Final = "worker-restart-memory"
 #: Topic of the keys of tasks that exceeded it too often.
 TOO_LARGE_TOPIC: Final = "nsdflow-too-large"
-#: Workers of this machine that may die under a task: nothing but the system's lack of memory kills them.
+#: Workers of this machine that may die while they run a task; only a lack of memory of the system kills them.
 LOCAL_FAILURES: Final = 2
 #: Number of times that a task may exceed the memory limit of its worker.
 MEMORY_TRIES: Final = 2
@@ -124,7 +124,7 @@ def explain_loss(client: Client, task: Task, error: KilledWorker) -> str:
     task : Task
         The task that failed.
     error : distributed.KilledWorker
-        What Dask says.
+        Error of Dask.
     """
     limit = error.last_worker.memory_limit
     planned = f" (planned: {format_bytes(task.memory)})" if task.memory else ""

@@ -19,7 +19,7 @@ from nsdflow.io.reach import reaching
 from nsdflow.io.read import read_bytes
 from nsdflow.io.write import write_text
 
-__all__ = ["damaged", "progress", "read", "read_all", "relative_files", "wait_for", "write", "write_plan"]
+__all__ = ["count_finished", "damaged", "read", "read_markers", "relative_files", "wait_for", "write", "write_plan"]
 
 
 def write(folder: str, key: str, marker: Mapping[str, Any]) -> None:
@@ -71,7 +71,7 @@ def wait_for(folder: str, key: str, before: Mapping[str, Any] | None, seconds: f
     return marker
 
 
-def read_all(folder: str) -> dict[str, dict[str, Any]]:
+def read_markers(folder: str) -> dict[str, dict[str, Any]]:
     """All markers of a folder by task key, without damaged ones; empty if the folder does not exist."""
     with reaching(folder):
         fs, root = filesystem(f"{folder}/tasks")
@@ -101,7 +101,7 @@ def relative_files(folder: str, files: Mapping[str, int]) -> dict[str, int]:
 
 
 def damaged(folder: str, done: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Tasks whose files are no longer whole: removed, cut, or lost in a power cut.
+    """Tasks whose files were removed, truncated or lost in a power cut.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def write_plan(folder: str, stages: Mapping[str, Sequence[str]]) -> None:
     write_text(f"{folder}/plan.json", json.dumps(stages))
 
 
-def progress(folder: str) -> dict[str, tuple[int, int]]:
+def count_finished(folder: str) -> dict[str, tuple[int, int]]:
     """Number of finished and of planned tasks by stage; empty if nothing was executed."""
     try:
         stages = json.loads(read_bytes(f"{folder}/plan.json"))
@@ -139,5 +139,5 @@ def progress(folder: str) -> dict[str, tuple[int, int]]:
         return {}
     except ValueError:
         raise RunError(f"{folder}/plan.json is damaged; run the same command, which writes it again") from None
-    done = read_all(folder)
+    done = read_markers(folder)
     return {stage: (sum(key in done for key in keys), len(keys)) for stage, keys in stages.items()}

@@ -4,8 +4,8 @@ A planner writes what a task holds at its peak, term by term::
 
     Memory.with_torch(images=..., responses=3 * ..., network=...)
 
-The sum is an ``int`` of bytes. The terms are shown where a plan is refused, so that a user sees what is large. Measured
-peaks are recorded in the done-markers (``peak_memory``); a test compares them with the plans.
+The sum is an ``int`` of bytes. A refused plan shows its terms, so that a user sees which are large. Measured peaks are
+recorded in the done-markers (``peak_memory``); a test compares them with the plans.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _restore(terms: dict[str, int]) -> Memory:
 
 
 def process_peak() -> int | None:
-    """Largest resident size of this process so far, in bytes; None where the system does not tell (not Linux)."""
+    """Largest resident size of this process so far, in bytes; None where the system does not report it (not Linux)."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()  # getrusage includes the parent before exec
     except OSError:

@@ -1,4 +1,4 @@
-"""Plans as pure data: what nsdflow does on Dask is a :class:`Plan` first.
+"""Plans as pure data: everything that nsdflow runs on Dask is a :class:`Plan` first.
 
 A plan lists tasks: a module-level function with a stable name and version, a frozen record as its only argument, the
 tasks it waits for, and its cost. A plan can be printed (:meth:`Plan.describe`), refused (:meth:`Plan.validate`) and
@@ -108,7 +108,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Task:
-    """One unit of work: a function, its record, what it waits for and what it costs."""
+    """One unit of work: a function, its record, the tasks it waits for, and its cost."""
 
     key: str
     """Unique in the plan and safe as a file name, for example ``betas-subj01-session03``."""
@@ -145,7 +145,7 @@ class Task:
         Raises
         ------
         TypeError
-            The record loses something on the way: a field that the annotation of the function's parameter lacks.
+            A field of the record gets lost: the annotation of the function's parameter lacks it.
         """
         adapter = _adapter(self.function)
         payload = adapter.dump_python(self.job, mode="json")
@@ -167,14 +167,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """Tasks in an order in which each stands after what it waits for."""
+    """Tasks in an order in which each follows the tasks it waits for."""
 
     title: str
     folder: str
     """Where the done-markers live (a path or URL)."""
     tasks: tuple[Task, ...]
     file_budget: int | None = None
-    """No more files than this may be made."""
+    """Largest number of files."""
     notes: tuple[str, ...] = field(default=())
     """Lines to print below the table."""
     steps: tuple[Plan, ...] = ()
@@ -229,7 +229,7 @@ class Plan:
         return "\n".join([self.title, *(line.rstrip() for line in lines), total, *self.notes])
 
     def validate(self, memory_limit: int | None = None, workers: int | None = None) -> None:
-        """Refuse what cannot fit.
+        """Raise if the plan cannot fit.
 
         Raises
         ------
@@ -260,7 +260,7 @@ class Plan:
 
     def missing(self) -> tuple[Task, ...]:
         """Tasks without a valid done-marker or with damaged files, and all that wait for one of them."""
-        found = markers.read_all(self.folder)
+        found = markers.read_markers(self.folder)
         done = {
             task.key: found[task.key]
             for task in self.tasks

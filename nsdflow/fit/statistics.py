@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["channel_mean", "channel_sums", "correlation"]
+__all__ = ["channel_mean", "channel_sums", "correlate_columns"]
 
 
-def correlation(x: Tensor, y: Tensor) -> Tensor:
+def correlate_columns(x: Tensor, y: Tensor) -> Tensor:
     """Compute the Pearson correlation of each column of ``x`` with the same column of ``y``.
 
     Sums are computed in float64 over centred values. A column without variance gets 0, as published.

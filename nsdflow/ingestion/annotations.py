@@ -19,7 +19,7 @@ from nsdflow.nsd.source import Source, open_source
 from nsdflow.store import Store, open_store
 from nsdflow.store.annotations import enlist_annotations, read_annotations
 from nsdflow.store.build import MASK_SHARD_BYTES
-from nsdflow.store.schema import ANNOTATIONS
+from nsdflow.store.schema import ANNOTATIONS_GROUP
 
 __all__ = ["AnnotationPlan", "add_annotations", "annotations_before", "plan_annotations"]
 
@@ -99,7 +99,7 @@ def annotations_before(store: str, source: Source) -> AnnotationPlan | None:
     StoreError
         COCO's files are not there, or not as they were.
     """
-    if not exists(f"{store}/{ANNOTATIONS}/zarr.json"):
+    if not exists(f"{store}/{ANNOTATIONS_GROUP}/zarr.json"):
         return None
     known = read_annotations(store).attrs
     folder = str(known.get("source"))
@@ -113,7 +113,7 @@ def annotations_before(store: str, source: Source) -> AnnotationPlan | None:
         reason = f"its files in {folder} have changed"
     raise StoreError(
         f"{store}: has annotations, which must describe the new images too ({reason}); give their folder with "
-        f"--annotations, or remove the folder {ANNOTATIONS} of the store"
+        f"--annotations, or remove the folder {ANNOTATIONS_GROUP} of the store"
     )
 
 
@@ -139,21 +139,21 @@ def add_annotations(store: str, source: Source, folder: str | os.PathLike[str] |
     Raises
     ------
     StoreError
-        The store has annotations from other files, or what was written is not what is read back.
+        The store has annotations from other files, or reading them back gives other values.
     MissingDataError
         NSD's stimulus table or COCO's files are missing.
     SourceError
-        A file is damaged, or of other images.
+        A file is damaged, or describes other images.
     RunError
         Another command works on the store.
     """
     opened, plan = open_store(store), plan_annotations(source, folder)
     with holding(opened.url):
-        if not exists(f"{opened.url}/{ANNOTATIONS}/zarr.json"):
+        if not exists(f"{opened.url}/{ANNOTATIONS_GROUP}/zarr.json"):
             write_annotation_group(plan.job(opened.url, opened.subjects))
         elif opened.annotations().attrs.get("files") != plan.files:
             raise StoreError(
-                f"{opened.url}: has annotations from other files; remove its folder {ANNOTATIONS} to add these"
+                f"{opened.url}: has annotations from other files; remove its folder {ANNOTATIONS_GROUP} to add these"
             )
         enlist_annotations(opened.url)
     return open_store(store)

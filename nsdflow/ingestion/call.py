@@ -62,7 +62,7 @@ def ingest(
     Raises
     ------
     NsdflowError
-        As for :func:`nsdflow.ingestion.ingest.ingest`.
+        As for :func:`nsdflow.ingestion.ingest.carry_out`.
 
     Examples
     --------
@@ -80,4 +80,4 @@ def ingest(
     with progress(listen) as hear, clients(cluster, client, listen=hear) as get_client:
         connected = get_client()
         with subscribe(connected, hear) if hear is not None else nullcontext():
-            return carried_out.ingest(plan, connected, resume=resume, listen=hear)
+            return carried_out.carry_out(plan, connected, resume=resume, listen=hear)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Task
 from nsdflow.errors import MissingDataError, SourceError
+from nsdflow.ingestion.image_choices import chosen_images
 from nsdflow.ingestion.tasks.betas import (
     SAMPLED_SESSIONS,
     copy_session,
@@ -17,15 +18,15 @@ from nsdflow.ingestion.tasks.betas import (
     write_session,
 )
 from nsdflow.ingestion.tasks.images import (
-    IMAGES_AT_ONCE,
+    READ_IMAGES,
     SAMPLED_IMAGES,
     create_images,
-    select_images,
     verify_images,
     write_images,
 )
 from nsdflow.ingestion.tasks.jobs import ImageJob, ImageShardJob, SessionJob, SubjectJob, TableJob, VerifyJob
 from nsdflow.ingestion.tasks.tables import create_subject_group
+from nsdflow.names import STIMULI_FILE
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.design import BEHAVIOUR
 from nsdflow.nsd.voxels.masks import voxel_set
@@ -211,12 +212,12 @@ def image_job(
     """
     if not inventory.image_count:
         raise MissingDataError(
-            f"{origin.join(paths.STIMULI)}: no images there; fetch them, or ingest without: --images none"
+            f"{origin.join(STIMULI_FILE)}: no images there; fetch them, or ingest without: --images none"
         )
-    ids = select_images(origin, settings.images, sessions, inventory.image_count)
+    ids = chosen_images(settings.images, origin, sessions, inventory.image_count)
     if ids[-1] >= inventory.image_count:
         raise SourceError(
-            f"{origin.join(paths.STIMULI)}: {inventory.image_count} images where the design shows "
+            f"{origin.join(STIMULI_FILE)}: {inventory.image_count} images where the design shows "
             f"nsd_id {ids[-1]}; take both from the same release"
         )
     arrays = count_coordinates("image")
@@ -229,7 +230,7 @@ def image_tasks(job: ImageJob, inventory: Inventory) -> list[Task]:
     shard_images = job.cut.shard[0]
     original = math.prod(inventory.image_shape)
     shards = -(-job.count // shard_images)
-    memory = Memory.with_numpy(images=IMAGES_AT_ONCE * (original + 3 * job.settings.image_size**2))
+    memory = Memory.with_numpy(images=READ_IMAGES * (original + 3 * job.settings.image_size**2))
     create = Task(
         key="coordinates-images",
         function=create_images,

@@ -1,4 +1,4 @@
-"""The sister experiments of an ingestion: what a source has of them, their tasks, and the cost of each."""
+"""The sister experiments of an ingestion: their files in a source, their tasks, and the cost of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nsdflow.errors import MissingDataError, NsdflowError, SourceError
 from nsdflow.ingestion.stamps import experiment_stamps, session_listing, session_stamps
 from nsdflow.ingestion.tasks.betas import SAMPLED_SESSIONS, gather_statistics, verify_subject, write_session
 from nsdflow.ingestion.tasks.experiments import (
-    IMAGES_AT_ONCE,
+    READ_EXPERIMENT_IMAGES,
     create_experiment_group,
     measure_ncsnr,
     write_experiment_images,
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 __all__ = ["PlannedExperiment", "describe_experiments", "plan_experiment"]
 
 #: Coordinates of a sister experiment's trials, images and voxels.
-COORDINATES: Final = 12
+COORDINATE_COUNT: Final = 12
 #: Bytes of an original image, the largest that NSD published: 714 x 1360 pixels.
 ORIGINAL_BYTES: Final = 714 * 1360 * 3
 
 
 @dataclass(frozen=True)
 class PlannedExperiment:
-    """The tasks of one sister experiment of one subject, and what the manifest says of it."""
+    """The tasks of one sister experiment of one subject, and its entry in the manifest."""
 
     tasks: tuple[Task, ...]
     record: dict[str, Any]
@@ -88,7 +88,7 @@ def plan_experiment(subject: SubjectJob, experiment: str, layout: Layout, *, ima
         trials=header.trials,
         voxels=subject.voxel_count,
         itemsize=itemsize,
-        arrays=COORDINATES,
+        arrays=COORDINATE_COUNT,
         layout=layout,
     )
     job = replace(
@@ -177,7 +177,7 @@ def _tasks(job: ExperimentJob, format: str, stamps: tuple[str, ...], images: int
         job=job,
         stage="images",
         after=(create.key,),
-        memory=Memory.with_numpy(images=IMAGES_AT_ONCE * (4 * ORIGINAL_BYTES + pixels)),
+        memory=Memory.with_numpy(images=READ_EXPERIMENT_IMAGES * (4 * ORIGINAL_BYTES + pixels)),
         reads=images * ORIGINAL_BYTES,
         writes=images * pixels,
         files=math.ceil(images / job.image_cut.shard[0]),
@@ -186,7 +186,7 @@ def _tasks(job: ExperimentJob, format: str, stamps: tuple[str, ...], images: int
 
 
 def describe_experiments(source: Source, subject: str, space: str, betas: str) -> list[str]:
-    """Lines of ``nsdflow check``: the sister experiments of a subject, and what is missing of each.
+    """Lines of ``nsdflow check``: the sister experiments of a subject, and the missing files of each.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Comparing an ingestion with a published store: the same again, an addition to it, or something else."""
+"""Comparison of an ingestion with a published store: the same, an addition, or a conflict."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def compare_with_store(
     Raises
     ------
     StoreError
-        Something else has the name; the store was made with other settings; or sessions would have to be inserted
-        before those that it has.
+        Another file or folder has the name; the store was made with other settings; or sessions would have to be
+        inserted before those that it has.
     """
     manifest = read_manifest(store)
     if manifest is None:
@@ -141,7 +141,7 @@ def _together(store: str, subject: str, before: tuple[int, ...], asked: tuple[in
 
 
 def exchange(built: Path, store: Path) -> Path:
-    """Put a finished build in the place of a store; the old store is where the build was.
+    """Exchange a finished build and a store; the old store then has the path of the build.
 
     On Linux in one step, so that the store has its name at every moment. Elsewhere by two renames.
 

@@ -2,7 +2,7 @@
 
 Stages: the groups with their coordinates (one task per subject, one for the images), then betas (one task per session)
 and images (one task per shard) in any order, then each subject's statistics, then verification. Publishing comes last,
-in the process that called :func:`ingest`. Executing the same plan again continues after whatever stopped it. An
+in the process that called :func:`carry_out`. Executing the same plan again continues after whatever stopped it. An
 ingestion into a store that exists adds the subjects and sessions that it lacks.
 """
 
@@ -18,6 +18,7 @@ from nsdflow.engine.execute import execute
 from nsdflow.errors import StoreError
 from nsdflow.ingestion.annotations import add_annotations
 from nsdflow.ingestion.growth import exchange
+from nsdflow.ingestion.image_choices import IMAGE_CHOICES
 from nsdflow.ingestion.plan import IngestPlan, plan_ingest
 from nsdflow.ingestion.settings import GROWING, differences, settings_of
 from nsdflow.io.folders import exists, remove
@@ -27,8 +28,8 @@ from nsdflow.io.write import atomic_file
 from nsdflow.monitor.events import make_event
 from nsdflow.names import number_ranges
 from nsdflow.store import Store, open_store
-from nsdflow.store.build import Workspace, is_taken, publish
-from nsdflow.store.schema import ANNOTATIONS, STIMULI_GROUP
+from nsdflow.store.build import Workspace, is_taken, publish_store
+from nsdflow.store.schema import ANNOTATIONS_GROUP, STIMULI_GROUP
 from nsdflow.store.verify import check_files
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 
     from nsdflow.monitor.events import Listener
 
-__all__ = ["IngestPlan", "finish", "ingest", "plan_ingest"]
+__all__ = ["IngestPlan", "carry_out", "finish", "plan_ingest"]
 
 
-def ingest(plan: IngestPlan, client: Client, *, resume: bool = True, listen: Listener | None = None) -> Store:
+def carry_out(plan: IngestPlan, client: Client, *, resume: bool = True, listen: Listener | None = None) -> Store:
     """Carry out a planned ingestion and publish the store.
 
     Parameters
@@ -112,7 +113,7 @@ def _clear(workspace: Workspace, tell: Callable[[str], None]) -> None:
 def _publish(plan: IngestPlan, results: Mapping[str, Any]) -> None:
     """Count the files, record the origin of everything, and give the store its name."""
     settings = plan.manifest["settings"]
-    groups = [*plan.manifest["subjects"], *([STIMULI_GROUP] if settings["images"] != "none" else [])]
+    groups = [*plan.manifest["subjects"], *([STIMULI_GROUP] if IMAGE_CHOICES[settings["images"]] else [])]
     budget = settings["layout"]["file_budget"]
     sisters = {name: list(record.get("experiments", ())) for name, record in plan.manifest["subjects"].items()}
     files = {
@@ -132,11 +133,11 @@ def _publish(plan: IngestPlan, results: Mapping[str, Any]) -> None:
     manifest = {**plan.manifest, "nsdflow": nsdflow.__version__, "files": files, "results": results}
     manifest["left_out"] = [*plan.manifest["left_out"], *maps]
     if plan.growth is None:
-        publish(plan.workspace, attributes, manifest)
+        publish_store(plan.workspace, attributes, manifest)
         return
     # first published in the workspace, then put in the place of the old store in one step
     grown = Workspace(f"{plan.folder}/grown", f"{plan.folder}/publication", plan.workspace.built)
-    publish(grown, attributes, manifest)
+    publish_store(grown, attributes, manifest)
     exchange(local_path(grown.store), local_path(plan.workspace.store))
     remove(plan.folder)
 
@@ -166,7 +167,7 @@ def _begin(plan: IngestPlan, *, resume: bool) -> None:
             if key in missing:  # made from a file that was replaced meanwhile, or not made at all
                 remove(f"{plan.workspace.built}/{group}")
     if "annotations" in missing:
-        remove(f"{plan.workspace.built}/{ANNOTATIONS}")
+        remove(f"{plan.workspace.built}/{ANNOTATIONS_GROUP}")
     with atomic_file(record) as file:
         file.write(json.dumps(plan.manifest, indent=1).encode())
 

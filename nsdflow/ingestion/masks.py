@@ -36,7 +36,7 @@ def write_masks(
     source : str or Source
         Where NSD is: a folder or an fsspec URL.
     folder : Path
-        Where the files go; made if it does not exist.
+        Folder for the files; created if it does not exist.
     subjects : optional
         ``"1,2"``, ``[1, 2]`` or names; all subjects by default.
     space, betas : str

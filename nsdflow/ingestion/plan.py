@@ -16,7 +16,7 @@ from nsdflow.ingestion.growth import Growth, compare_with_store
 from nsdflow.ingestion.settings import IngestSettings
 from nsdflow.ingestion.stamps import coordinate_stamps, file_stamp, session_listing, session_stamps
 from nsdflow.io.paths import public
-from nsdflow.names import number_ranges
+from nsdflow.names import STIMULI_FILE, number_ranges
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.design import is_synthetic, read_design
 from nsdflow.nsd.inventory import Inventory, SubjectInventory, take_inventory
@@ -160,13 +160,13 @@ def _plan(
         stored = () if growth is None else growth.stored(found.subject)
         planned += subject_tasks(job, found, coordinates, stamps, before=before, stored=stored)
         records[found.subject] = _record(job, coordinates, stamps)
-        size = settings.image_size if settings.images != "none" else 0
+        size = settings.image_size if settings.with_images else 0
         sisters = {name: plan_experiment(job, name, layout, image_size=size) for name in settings.experiments}
         planned += [task for sister in sisters.values() for task in sister.tasks]
         if sisters:
             records[found.subject]["experiments"] = {name: sister.record for name, sister in sisters.items()}
         sessions[found.subject] = job.sessions
-    if settings.images != "none":
+    if settings.with_images:
         images = image_job(origin, workspace, settings, sessions, inventory, before)
         planned += image_tasks(images, inventory)
     if annotations is not None:
@@ -176,7 +176,7 @@ def _plan(
         folder=workspace.folder,
         tasks=tuple(sorted(planned, key=lambda task: STAGES.index(task.stage))),
         file_budget=2
-        + layout.file_budget * (len(records) * (1 + len(settings.experiments)) + (settings.images != "none"))
+        + layout.file_budget * (len(records) * (1 + len(settings.experiments)) + (settings.with_images))
         + (annotations.file_budget if annotations else 0),
         notes=(
             f"at most {layout.file_budget} files per subject, and as many for the images",
@@ -193,7 +193,7 @@ def _plan(
             "synthetic": is_synthetic(origin),
             "settings": settings.record(),
             "design": file_stamp(origin, paths.EXPERIMENT_DESIGN),
-            "stimuli": file_stamp(origin, paths.STIMULI) if settings.images != "none" else None,
+            "stimuli": file_stamp(origin, STIMULI_FILE) if settings.with_images else None,
             "annotations": annotations.files if annotations else None,
             "subjects": records,
             "before": None if growth is None else {name: list(numbers) for name, numbers in growth.sessions.items()},

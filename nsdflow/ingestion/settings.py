@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from nsdflow.config.storage import Layout
 from nsdflow.errors import ConfigError, one_of
+from nsdflow.ingestion.image_choices import IMAGE_CHOICES
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, parse_sessions, parse_subjects
 from nsdflow.nsd.experiments import parse_experiments
 from nsdflow.nsd.layout import BETAS_IN_SPACE, is_surface
 from nsdflow.nsd.voxels.masks import default_voxel_set
 
-__all__ = ["GROWING", "IMAGE_CHOICES", "IngestSettings", "differences", "settings_of"]
+__all__ = ["GROWING", "IngestSettings", "differences", "settings_of"]
 
-#: Which images a store gets, with their meaning.
-IMAGE_CHOICES: Final[Mapping[str, str]] = {
-    "shown": "images of the ingested trials",
-    "subjects": "all images in the lists of the ingested subjects, also those that no ingested trial shows",
-    "all": "all images of NSD",
-    "none": "no images",
-}
 #: Settings that may differ between a finished store and an ingestion that adds to it.
 GROWING: Final = ("subjects", "sessions")
 
@@ -44,11 +39,16 @@ class IngestSettings:
     image_size: int = 227
     """Pixels per side to which the images are resized."""
     images: str = "shown"
-    """Key of :data:`IMAGE_CHOICES`."""
+    """Key of :data:`~nsdflow.ingestion.image_choices.IMAGE_CHOICES`."""
     experiments: tuple[str, ...] = ()
     """Sister experiments; users write ``"synthetic,imagery"`` or a sequence."""
     layout: Layout = field(default_factory=Layout)
     """Chunks, shards, codec and file budget."""
+
+    @property
+    def with_images(self) -> bool:
+        """Whether the store gets images."""
+        return IMAGE_CHOICES[self.images] is not None
 
     @classmethod
     def of(cls, **options: Any) -> IngestSettings:
@@ -89,14 +89,19 @@ class IngestSettings:
 
 
 def settings_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Source, settings and voxel counts that a manifest states, to be compared; also of stores of version 0.1.0."""
+    """Source and settings that a manifest states, to be compared; also of stores of version 0.1.0.
+
+    A manifest of an earlier version lacks newer settings, which then have their defaults.
+    """
     if "settings" in manifest:
-        settings = {"experiments": [], **manifest["settings"]}
+        stated = dict(manifest["settings"])
     else:
         images = manifest.get("images", {})
-        settings = {name: manifest.get(name) for name in ("space", "betas", "voxels", "layout")}
-        settings |= {"images": images.get("which"), "image_size": images.get("size"), "experiments": []}
-    return {"schema": manifest.get("schema"), "source": manifest.get("source"), **settings}
+        stated = {name: manifest.get(name) for name in ("space", "betas", "voxels", "layout")}
+        stated |= {"images": images.get("which"), "image_size": images.get("size")}
+    defaults = json.loads(json.dumps(IngestSettings().record()))
+    stated["layout"] = {**defaults["layout"], **(stated.get("layout") or {})}
+    return {"schema": manifest.get("schema"), "source": manifest.get("source"), **defaults, **stated}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], ignore: tuple[str, ...] = ()) -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""Durability: having files on disk before something vouches for them.
+"""Durability: files are on disk before a marker or a name says so.
 
 A write ends up in the page cache, and a power cut loses it. The order that survives one is: start writeback of each
 file when it is complete (:func:`start_writeback`, does not wait), wait for all files of a task before its done-marker
-is written (:class:`Written`), and flush a whole tree before the rename that publishes it and its parent folder after
-(:func:`publish`).
+is written (:class:`WrittenFiles`), and flush a whole tree before the rename that publishes it, and its parent folder
+after (:func:`publish`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 __all__ = [
-    "Written",
+    "WrittenFiles",
     "flush_file",
     "flush_folder",
     "flush_tree",
@@ -35,7 +35,7 @@ __all__ = [
 _SYNC_FILE_RANGE_WRITE: Final = 2
 
 
-class Written:
+class WrittenFiles:
     """The files that a task wrote on mounted file systems, to be flushed together."""
 
     def __init__(self) -> None:
@@ -66,13 +66,13 @@ class Written:
         return sizes
 
 
-_RECORD: ContextVar[Written | None] = ContextVar("written", default=None)
+_RECORD: ContextVar[WrittenFiles | None] = ContextVar("written", default=None)
 
 
 @contextmanager
-def recording() -> Iterator[Written]:
+def recording() -> Iterator[WrittenFiles]:
     """Collect the files written in the block, so that they are flushed together and not one by one."""
-    written = Written()
+    written = WrittenFiles()
     token = _RECORD.set(written)
     try:
         yield written
@@ -94,7 +94,7 @@ def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def record() -> Written | None:
+def record() -> WrittenFiles | None:
     """The record of the block that runs, if any."""
     return _RECORD.get()
 
@@ -167,7 +167,7 @@ def flush_tree(root: Path) -> None:
 
 
 def keep_tree(root: Path) -> None:
-    """Have a tree that a library wrote on disk before the done-marker of the running task; outside tasks, now."""
+    """Flush a tree that a library wrote before the done-marker of the running task; outside tasks, at once."""
     if (written := record()) is None:
         flush_tree(root)
         return
@@ -179,7 +179,7 @@ def keep_tree(root: Path) -> None:
 def publish(built: Path, target: Path) -> None:
     """Give a complete tree its name: flush it, rename it, flush the folder that names it.
 
-    Whatever the running task wrote before is flushed first, since the name vouches for it.
+    Everything that the running task wrote before is flushed first.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Folders at a path or URL: what they contain, removing them, and sharing their files.
 
-Nothing that is listed is kept: other processes write into the same folders.
+Listings are not cached: other processes write into the same folders.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nsdflow.io.paths import filesystem, is_local, local_path
 from nsdflow.io.reach import reaching, writing
 from nsdflow.io.write import TEMPORARY, atomic_file
 
-__all__ = ["exists", "list_files", "list_folder", "remove", "share_files", "sweep"]
+__all__ = ["exists", "list_files", "list_folder", "remove", "remove_leftovers", "share_files"]
 
 #: Reasons why a file cannot be linked: it lies on another file system, or on one without links.
 _NO_LINK: Final = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP}
@@ -104,8 +104,8 @@ def _linked(original: Path, place: Path) -> bool:
     return True
 
 
-def sweep(url: str) -> int:
-    """Remove the files and groups that killed processes left half written.
+def remove_leftovers(url: str) -> int:
+    """Remove the incomplete files and groups of killed processes.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Large JSON files, element by element: what is in memory does not grow with the file."""
+"""Large JSON files, element by element: the memory does not grow with the file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, Final
 __all__ = ["iterate_json"]
 
 #: Bytes that are read at once.
-BLOCK_BYTES: Final = 1 << 20
-#: A single element that is longer is not believed.
+READ_BYTES: Final = 1 << 20
+#: Longest element; a longer one counts as damage.
 LONGEST_CHARACTERS: Final = 64 << 20
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _BEHIND: Final = frozenset(",]} \t\r\n")
@@ -77,7 +77,7 @@ class _Text:
         self._buffer, self._at, self._ended = "", 0, False
 
     def peek(self) -> str:
-        """The next character that is no space; empty at the end of the file."""
+        """The next character other than a space; empty at the end of the file."""
         while True:
             match = _SPACE.match(self._buffer, self._at)
             self._at = match.end() if match else self._at
@@ -111,14 +111,14 @@ class _Text:
                 return value
 
     def _read(self) -> bool:
-        """Read another block behind what is left of the text; False at the end of the file."""
+        """Append another block to the rest of the text; False at the end of the file."""
         if self._ended:
             return False
         left = self._buffer[self._at :]
         if len(left) > LONGEST_CHARACTERS:
             raise ValueError(f"an element of more than {LONGEST_CHARACTERS:,} characters")
-        # as much again, so that a long element is not scanned once per block
-        block = self._file.read(max(BLOCK_BYTES, len(left)))
+        # double the text, so that a long element is not scanned once per block
+        block = self._file.read(max(READ_BYTES, len(left)))
         self._ended = not block
         self._buffer, self._at = left + self._decode(block, self._ended), 0
         return not self._ended

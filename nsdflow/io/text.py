@@ -1,4 +1,4 @@
-"""Text shown to people: sizes with binary prefixes, and texts of others without control characters."""
+"""Text shown to people: sizes with binary prefixes, and foreign texts without control characters."""
 
 from __future__ import annotations
 

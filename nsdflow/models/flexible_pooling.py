@@ -6,9 +6,9 @@ With :math:`F_l` the compressed feature maps of level *l* and :math:`\rho_l` a v
     x_{vnc} = \sum_p \rho_{vp} F_{ncp}, \qquad \phi_{vnc} = f(x_{vnc}), \qquad
     r_{nv} = \sum_c \phi_{vnc} w_{vc} + b_v, \qquad f(x) = \log(1 + |x|) \tanh x.
 
-The tensor :math:`\phi` (voxel, image, feature) takes gigabytes, and everything that is done with it is separate for
-each voxel. So it is never kept: :func:`sweep` iterates over blocks of voxels. For each block it computes the
-predictions, receives their gradient, and adds the gradients of maps, fields and weights before it continues.
+The tensor :math:`\phi` (voxel, image, feature) takes gigabytes, and all operations on it are separate for each voxel.
+It is therefore never kept: :func:`sweep` iterates over blocks of voxels. For each block it computes the predictions,
+receives their gradient, and adds the gradients of maps, fields and weights before it continues.
 
 Three callers share that one loop: prediction (no gradient), :func:`pooled_prediction` (an autograd function whose
 backward repeats the loop), and the training step (``nsdflow.fit.gnet.loss``). In the training step the gradient of a
@@ -72,7 +72,7 @@ def sweep(
     *,
     into_maps: bool = False,
     into_readout: bool = False,
-    images_a_block: int = 0,
+    images_per_block: int = 0,
     pointwise: Pointwise | None = None,
 ) -> Sweep:
     """Predictions and gradients of the readout, one block of voxels after another.
@@ -93,7 +93,7 @@ def sweep(
         Whether to return the gradient by ``maps``.
     into_readout : bool
         Whether to return the gradients by ``fields``, ``weights`` and ``bias``.
-    images_a_block : int
+    images_per_block : int
         The blocks of voxels are chosen as if there were at least this many images. Processes that share a batch pass
         the same number, because they must call ``gradient`` for the same blocks.
     pointwise : callable, optional
@@ -116,8 +116,8 @@ def sweep(
         weights=torch.empty_like(weights) if into_readout else None,
         bias=torch.empty_like(bias) if into_readout else None,
     )
-    bytes_a_voxel = max(images, images_a_block, 1) * weights.shape[1] * weights.element_size()
-    blocks = _even_slices(0, voxels, _BLOCK_BYTES[device] // bytes_a_voxel)
+    bytes_per_voxel = max(images, images_per_block, 1) * weights.shape[1] * weights.element_size()
+    blocks = _even_slices(0, voxels, _BLOCK_BYTES[device] // bytes_per_voxel)
     width = [len(level) for level in rows]
     space = weights.new_empty(max(block.stop - block.start for block in blocks), sum(width))
     for block in blocks:
@@ -125,7 +125,7 @@ def sweep(
         pooled = x.split(width, dim=1)
         for target, field, level in zip(pooled, fields, rows, strict=True):
             torch.mm(field[block], level.T, out=target)
-        for piece in _even_slices(block.start, block.stop, _PIECE_BYTES[device] // bytes_a_voxel):
+        for piece in _even_slices(block.start, block.stop, _PIECE_BYTES[device] // bytes_per_voxel):
             inside = slice(piece.start - block.start, piece.stop - block.start)
             pointwise(x[inside], images, [level.shape[1] for level in maps], piece, weights, bias, gradient, result)
         for target, field, by_pooled in zip(by_maps, fields, pooled, strict=into_maps):
@@ -281,8 +281,8 @@ def contributions(
     """
     images, voxels, device = maps[0].shape[0], weights.shape[0], _kind(weights)
     result = weights.new_empty(voxels, images, len(partitions))
-    bytes_a_voxel = max(images, 1) * weights.shape[1] * weights.element_size()
-    for block in _even_slices(0, voxels, _PIECE_BYTES[device] // bytes_a_voxel):
+    bytes_per_voxel = max(images, 1) * weights.shape[1] * weights.element_size()
+    for block in _even_slices(0, voxels, _PIECE_BYTES[device] // bytes_per_voxel):
         pooled = [field[block] @ level.flatten(0, 1).T for field, level in zip(fields, maps, strict=True)]
         x = torch.cat([p.view(-1, *level.shape[:2]) for p, level in zip(pooled, maps, strict=True)], dim=2)
         phi = _compress_(x, differentiate=False)

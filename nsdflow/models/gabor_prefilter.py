@@ -70,7 +70,7 @@ def _gabor_bank() -> NDArray[np.float64]:
 
 
 def _gabor(wavelength: float, angle: float, phase: float, *, centred: bool = True) -> NDArray[np.float64]:
-    """(11, 11); ``centred`` takes the mean off, which an opponent filter does across its channels already."""
+    """(11, 11); ``centred`` subtracts the mean, which an opponent filter already does across its channels."""
     size = ALEXNET_SHAPES["features.0"][2]
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     along = x * np.cos(angle) + y * np.sin(angle)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bokeh.models import LayoutDOM
     from distributed import Scheduler
 
-__all__ = ["Page", "dask_setup", "table"]
+__all__ = ["Page", "dask_setup", "text_table"]
 
 REFRESH_MS = 1000
 
@@ -126,9 +126,9 @@ class Page:
         """Show the current state."""
         now, trainings = self.now(), list(self.state.trainings.values())
         self.title.text = self._heading(trainings)
-        self.stages.text = table(self.state.stage_rows(now))
-        self.trainings.text = table(self.state.training_rows(now))
-        self.jobs.text = table(self.state.job_rows())
+        self.stages.text = text_table(self.state.stage_rows(now))
+        self.trainings.text = text_table(self.state.training_rows(now))
+        self.jobs.text = text_table(self.state.job_rows())
         self.news.text = "<br>".join(escape(line) for line in self.state.news)
         self.plots.visible = any(training.epochs for training in trainings)
         colors = dict(zip((training.name for training in trainings), cycle(Category10_10), strict=False))
@@ -191,7 +191,7 @@ tr:nth-child(odd) td { background: #f2f2f2 }
 """
 
 
-def table(rows: Sequence[Mapping[str, str]]) -> str:
+def text_table(rows: Sequence[Mapping[str, str]]) -> str:
     """Rows of text as an HTML table, titled by the keys of the first row; empty without rows."""
     if not rows:
         return ""

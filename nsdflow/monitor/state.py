@@ -58,7 +58,7 @@ class Stage:
 
 @dataclass
 class Training:
-    """One training: its last epoch, its curves, and what it does before the next epoch is done."""
+    """One training: its last epoch, its curves, and its activity since then."""
 
     name: str
     """``gnet8r/V1``."""
@@ -67,9 +67,9 @@ class Training:
     last: Event = field(default_factory=dict)
     """The event of the last epoch; empty before the first."""
     activity: str = ""
-    """``reading data`` or ``training``: what happens since the last epoch."""
+    """``reading data`` or ``training``: the activity since the last epoch."""
     batches: tuple[int, int] = (0, 0)
-    """Batches of the current epoch that are done, of how many."""
+    """Finished batches of the current epoch, and their number."""
     epochs: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     holdout_loss: list[float] = field(default_factory=list)
@@ -94,7 +94,7 @@ class Training:
         self.activity, self.batches = "", (0, 0)
 
     def take_activity(self, event: Event) -> None:
-        """Note what the training does before its next epoch is done."""
+        """Note the activity of the training before its next epoch is done."""
         self.activity = event["text"]
         self.batches = event.get("done", 0), event.get("total", 0)
         self.total = event.get("epochs", self.total)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nsdflow.monitor.events import Event
 
-__all__ = ["TerminalProgress", "completed", "describe", "fit", "shorten"]
+__all__ = ["TerminalProgress", "completed", "describe", "shorten", "shorten_lines"]
 
 #: Time between two plain lines about the same stage or training.
 LINE_INTERVAL_S: Final = 15.0
@@ -81,7 +81,7 @@ class TerminalProgress:
 
     def _update_bar(self, line: Stage | Training, now: float) -> None:
         assert self._bars is not None
-        self._bars.start()  # at the first bar: what is finished shows none
+        self._bars.start()  # with the first bar: finished runs show none
         if line.label not in self._bar_ids:
             if isinstance(line, Stage):
                 self._remove_finished(line.run)
@@ -132,7 +132,7 @@ def shorten(text: str, length: int) -> str:
     return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
 
 
-def fit(text: str, width: int) -> str:
+def shorten_lines(text: str, width: int) -> str:
     """Shorten the middle of lines that are too long; the columns of a table stay aligned.
 
     Parameters
@@ -152,7 +152,7 @@ def fit(text: str, width: int) -> str:
 
 
 def _text(line: Stage | Training, now: float, *, narrow: bool = False) -> str:
-    """Bytes per second of a stage; loss and accuracy of a training, or what it does before its first epoch."""
+    """Bytes per second of a stage; loss and accuracy of a training, or its activity before the first epoch."""
     if isinstance(line, Stage):
         return f"{format_bytes(int(line.bytes_per_second(now)))}/s" if line.bytes_done else ""
     if not line.last:

@@ -147,8 +147,8 @@ def read_session(
     Returns
     -------
     array, shape (trial, voxel)
-        Int16, percent signal change times 300; float32 in percent signal change for fsaverage. Columns follow
-        ``voxels``, rows the order of presentation.
+        Int16, percent signal change times 300; float32 in percent signal change for fsaverage. Columns are in the order
+        of ``voxels``, rows in the order of presentation.
 
     Raises
     ------
@@ -174,7 +174,7 @@ class BetaBlock:
     trials : int or slice
         One trial, or several.
     columns : slice or array of int
-        Which of the voxels that were asked for; all of them as ``slice(None)``.
+        Positions among the requested voxels; ``slice(None)`` for all.
     values : array
         (column,) of one trial, (trial, column) of several. The next block may overwrite it.
     """
@@ -206,7 +206,7 @@ def stream_session(
 ) -> Iterator[NDArray[Any]]:
     """The volumes (i, j, k) of a session, trial by trial, from a NIfTI file read once.
 
-    Each is a view of a buffer that the next one overwrites: copy values that should stay.
+    Each is a view of a buffer that the next one overwrites; copy values to keep them.
     """
     header = read_session_header(source, subject, session, space=space, betas=betas, format=format)
     if header.format not in ("nii.gz", "nii"):
@@ -269,7 +269,7 @@ def is_saturated(
     betas : array, shape (trial, voxel)
         As published.
     mean, std : arrays, shape (voxel,)
-        What :func:`session_statistics` gives for them with the same ``scale``.
+        Results of :func:`session_statistics` for them with the same ``scale``.
     """
     found = np.zeros(betas.shape[1], bool)
     if betas.dtype.kind == "i":
@@ -282,7 +282,7 @@ def is_saturated(
 
 
 def _choose_format(source: Source, subject: str, session: int | str, space: str, betas: str, format: str | None) -> str:
-    layout.is_surface(space)  # an unknown space is an error before any file is looked for
+    layout.is_surface(space)  # an unknown space is an error before any file is read
     formats = layout.BETAS_FORMATS[space]
     if format is not None and format not in formats:
         raise one_of(f"format of {space} betas", format, formats)

@@ -1,7 +1,7 @@
-"""The experiment: which image each trial showed, and what the subject did.
+"""The experiment: the image of each trial, and the subject's behaviour.
 
 NSD counts from 1; here images (``nsd_id``), ``subject_image`` and repetitions count from 0, while sessions and runs
-keep the numbers by which they are known.
+keep their published numbers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
     "trial_table",
 ]
 
-#: Columns of responses.tsv that say what the subject did: (name, meaning, units).
+#: Columns of responses.tsv on behaviour: (name, meaning, units).
 BEHAVIOUR: Final = (
     ("TIME", "onset, from midnight of the first session's day", "days"),
     ("ISOLD", "image was shown before in any session", "1"),
@@ -104,7 +104,7 @@ class Design:
 def read_design(source: Source) -> Design:
     """Read and check ``nsd_expdesign.mat``.
 
-    A file without ``stimpattern`` says neither runs nor trials per session; these are then what the betas have.
+    A file without ``stimpattern`` has neither runs nor trials per session; these are then taken from the betas.
 
     Raises
     ------
@@ -155,14 +155,14 @@ def trial_table(source: Source, subject: str, sessions: Sequence[int], *, design
     sessions : sequence of int
         1-based; rows follow this order.
     design : Design, optional
-        What :func:`read_design` gave, to save reading it again.
+        Result of :func:`read_design`, which is otherwise read again.
 
     Returns
     -------
     xarray.Dataset, dimension ``trial``
         ``session``, ``run`` (1-based), ``nsd_id``, ``subject_image`` (0-based), ``repetition`` (earlier presentations
-        in the whole experiment), ``shared``; ``coco_id`` where the stimulus table is there; and where
-        ``responses.tsv`` is there its columns of behaviour, in lower case, as float64 with NaN.
+        in the whole experiment), ``shared``; ``coco_id`` if the stimulus table exists; and, if ``responses.tsv``
+        exists, its columns of behaviour, in lower case, as float64 with NaN.
 
     Raises
     ------
@@ -267,7 +267,7 @@ def _rows_of_session(design: Design, session: int) -> NDArray[np.int64]:
 
 
 def _trials_of_betas(source: Source) -> int:
-    """Trials of the first session of betas that is there."""
+    """Trials of the first existing session of betas."""
     root = "nsddata_betas/ppdata"
     for subject in source.listdir(root):
         for space in source.listdir(f"{root}/{subject}"):
@@ -343,7 +343,7 @@ def _with_behaviour(table: pd.DataFrame, responses: pd.DataFrame, url: str) -> p
 
 
 def _agree(url: str, column: str, lines: Any, found: Any, wanted: Any, other: str) -> None:
-    """Raise for the first line at which a file's column is not what the design says."""
+    """Raise for the first line at which a column of a file contradicts the design."""
     different = np.flatnonzero(np.asarray(found) != np.asarray(wanted))
     if len(different):
         first = different[0]

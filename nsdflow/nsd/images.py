@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from nsdflow.errors import SelectionError, SourceError
-from nsdflow.nsd import layout
+from nsdflow.names import STIMULI_FILE
 from nsdflow.nsd.formats.hdf5 import check_written
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ def images_shape(source: Source) -> tuple[int, int, int, int]:
     Raises
     ------
     MissingDataError
-        The brick is not there.
+        The brick does not exist.
     SourceError
         It does not hold 8-bit RGB images.
     """
-    with source.open_hdf5(layout.STIMULI, _BRICK) as brick:
+    with source.open_hdf5(STIMULI_FILE, _BRICK) as brick:
         if brick.ndim != 4 or brick.shape[3] != 3 or brick.dtype != np.uint8:
             raise SourceError(
-                f"{source.join(layout.STIMULI)}: {brick.dtype} {brick.shape} where NSD has uint8 "
+                f"{source.join(STIMULI_FILE)}: {brick.dtype} {brick.shape} where NSD has uint8 "
                 "(image, y, x, 3); fetch it again"
             )
         count, height, width, channels = (int(size) for size in brick.shape)
@@ -42,7 +42,7 @@ def images_shape(source: Source) -> tuple[int, int, int, int]:
 
 
 def read_images(source: Source, nsd_ids: ArrayLike) -> NDArray[np.uint8]:
-    """Images by their 0-based ``nsd_id``, in the order asked; neighbours in the brick are read together.
+    """Images by their 0-based ``nsd_id``, in the requested order; neighbours in the brick are read together.
 
     Returns
     -------
@@ -58,10 +58,10 @@ def read_images(source: Source, nsd_ids: ArrayLike) -> NDArray[np.uint8]:
     count, *image = images_shape(source)
     if len(wanted) and not 0 <= wanted.min() <= wanted.max() < count:
         bad = wanted.min() if wanted.min() < 0 else wanted.max()
-        raise SelectionError(f"nsd_id {bad}: {source.join(layout.STIMULI)} has 0 to {count - 1}")
+        raise SelectionError(f"nsd_id {bad}: {source.join(STIMULI_FILE)} has 0 to {count - 1}")
     unique, places = np.unique(wanted, return_inverse=True)
     out = np.empty((len(unique), *image), np.uint8)
-    with source.open_hdf5(layout.STIMULI, _BRICK) as brick:
+    with source.open_hdf5(STIMULI_FILE, _BRICK) as brick:
         check_written(brick)
         for rows in np.split(np.arange(len(unique)), np.flatnonzero(np.diff(unique) > 1) + 1):
             if len(rows):

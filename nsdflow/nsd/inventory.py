@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nsdflow.errors import MissingDataError, NsdflowError, one_of
 from nsdflow.io.paths import is_local
 from nsdflow.io.places import NSD, not_wanted
-from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, SPACES, number_ranges
+from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, SPACES, STIMULI_FILE, number_ranges
 from nsdflow.nsd import layout
 from nsdflow.nsd.betas import read_session_header
 from nsdflow.nsd.formats.frames import read_header
@@ -159,7 +159,7 @@ def take_inventory(
     present = tuple(subject for subject in taken if subject is not None)
     if not present:
         raise _nothing(source, asked, space, betas, wanted)
-    has_images = source.exists(layout.STIMULI)
+    has_images = source.exists(STIMULI_FILE)
     count, *image = images_shape(source) if has_images else (0,)
     total = sum(subject.bytes for subject in present)
     return Inventory(
@@ -167,12 +167,12 @@ def take_inventory(
         image_count=count,
         image_shape=tuple(image),
         missing=_missing(source, present),
-        bytes=total + (source.size(layout.STIMULI) if has_images else 0),
+        bytes=total + (source.size(STIMULI_FILE) if has_images else 0),
     )
 
 
 def list_betas(source: Source, subject: str) -> tuple[str, ...]:
-    """Every ``space/version`` of betas that a subject has, whether or not all of it may be read."""
+    """Every ``space/version`` of betas of a subject, also those that cannot be read in full."""
     spaces = [space for space in source.listdir(f"{_BETAS_ROOT}/{subject}") if space in SPACES]
     return tuple(
         f"{space}/{version}"
@@ -298,7 +298,7 @@ def _affine_beside(
 
 def _missing(source: Source, subjects: Iterable[SubjectInventory]) -> tuple[str, ...]:
     """Files other than betas that ingestion reads and that do not exist."""
-    wanted = [layout.EXPERIMENT_DESIGN, layout.STIMULI]
+    wanted = [layout.EXPERIMENT_DESIGN, STIMULI_FILE]
     for subject in subjects:
         name, space = subject.subject, subject.space
         if space != "MNI":

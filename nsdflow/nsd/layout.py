@@ -13,7 +13,6 @@ __all__ = [
     "BETAS_FORMATS",
     "BETAS_IN_SPACE",
     "EXPERIMENT_DESIGN",
-    "STIMULI",
     "STIMULUS_INFO",
     "atlas_folder",
     "betas_folder",
@@ -34,7 +33,6 @@ __all__ = [
 
 EXPERIMENT_DESIGN: Final = "nsddata/experiments/nsd/nsd_expdesign.mat"
 STIMULUS_INFO: Final = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
-STIMULI: Final = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
 
 #: Formats in which a space's betas are (or were) released, best first: a .nii.gz holds a quarter of the bytes.
 BETAS_FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -81,7 +79,7 @@ def betas_folder(subject: str, space: str, betas: str) -> str:
 
 
 def session_name(session: int | str) -> str:
-    """A session in file names; that of a sister experiment is called by the experiment.
+    """A session in file names; the session of a sister experiment has the name of the experiment.
 
     >>> session_name(3), session_name("nsdsynthetic")
     ('session03', 'nsdsynthetic')
@@ -97,7 +95,7 @@ def betas_paths(subject: str, session: int | str, space: str, betas: str, format
 def sessions_of(names: Iterable[str], space: str) -> dict[int, tuple[str, ...]]:
     """Sessions among the names of a betas folder: ``{session: formats, best first}``.
 
-    A session of a surface counts in a format when both hemispheres are there.
+    A session of a surface counts in a format if both hemispheres exist.
     """
     present = set(names)
     pattern = re.compile(r"(?:lh\.)?betas_session(\d+)\.(.+)")
@@ -154,7 +152,7 @@ def atlas_folder(subject: str, space: str) -> str | None:
 
 
 def wanted_atlases(space: str) -> tuple[str, ...]:
-    """Atlases that ingestion expects; prf-visualrois was drawn for each subject, and fsaverage is nobody's brain."""
+    """Atlases that ingestion expects; prf-visualrois was drawn for each subject, so fsaverage lacks it."""
     if space == "MNI":
         return ()
     return ("Kastner2015", "nsdgeneral") if space == "fsaverage" else ("prf-visualrois", "Kastner2015", "nsdgeneral")

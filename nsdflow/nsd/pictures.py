@@ -1,4 +1,4 @@
-"""Pictures of users, as a viewer shows them: rotated by their EXIF data, in sRGB, 8 bits per channel."""
+"""Users' pictures as a viewer shows them: rotated by their EXIF data, in sRGB, 8 bits per channel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["list_pictures", "read_picture", "read_pictures"]
 
-#: Endings of picture files. Files of a kind that Pillow cannot read are refused by name, not passed over.
+#: Endings of picture files. Files of a kind that Pillow cannot read are refused, not skipped.
 ENDINGS: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif"}
     | {".jp2", ".ppm", ".pgm"}
@@ -37,7 +37,7 @@ def list_pictures(folder: Path) -> list[str]:
     Raises
     ------
     MissingDataError
-        No such folder, no picture in it, or a link to nothing among them.
+        The folder does not exist, has no picture, or has a broken link.
     """
     if not folder.is_dir():
         raise MissingDataError(f"{folder}: no such folder; images is subject, all, or a folder of PNG or JPEG files")
@@ -72,7 +72,7 @@ def read_picture(path: str | Path, content: bytes | None = None) -> NDArray[np.u
     Raises
     ------
     SourceError
-        Not a picture, or one without a single right view: several frames, transparent parts, float pixels.
+        Not a picture, or an ambiguous one: several frames, transparent parts, float pixels.
     """
     try:
         with warnings.catch_warnings():

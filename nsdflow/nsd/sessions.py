@@ -1,4 +1,4 @@
-"""Choice of the files of a session: the best format that is whole, and the sessions without one."""
+"""Choice of the files of a session: the best complete format, and the sessions without one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sessions", "choose_sessions"]
 
-#: Sessions that are looked at together: a bucket needs a request for each file.
+#: Sessions that are examined at the same time: a bucket needs a request for each file.
 _AT_ONCE = 16
 
 
@@ -77,7 +77,7 @@ def choose_sessions(source: Source, subject: str, space: str, betas: str, sizes:
 def _choose(
     source: Source, subject: str, session: int, space: str, betas: str, formats: tuple[str, ...]
 ) -> tuple[str | None, list[str]]:
-    """The format to read, None where none can be; and a line per file before it that cannot."""
+    """The format to read, None if there is none; and a line per better file that cannot be read."""
     problems: dict[str, str] = {}
     doubtful: str | None = None
     chosen: str | None = None
@@ -91,14 +91,14 @@ def _choose(
             chosen = format
             break
         problems[format] = problem
-    chosen = chosen or doubtful  # reading it to its end will tell
+    chosen = chosen or doubtful  # reading it to its end will show
     problems.pop(chosen or "", None)
     instead = f"{chosen} is read instead" if chosen else f"{subject} session {session} is left out"
     return chosen, [f"{problem}; {instead}" for problem in problems.values()]
 
 
 def _doubt(source: Source, path: str) -> str | None:
-    """Whether a local file seems not to be whole, without reading its betas."""
+    """Why a local file seems incomplete, without reading its betas."""
     try:
         if path.endswith((".hdf5", ".mat")):
             with source.open_hdf5(path, "betas"):

@@ -40,14 +40,14 @@ WHOLE_FILE_BYTES: Final = 256 << 20
 
 #: Names under which copies are published: the same content, gzipped or not.
 _TWINS: Final = ((".nii.gz", ".nii"), (".mgz", ".mgh"), (".mgh", ".mgz"))
-#: How a file begins that only points to the content: git-annex (unlocked) and Git LFS.
+#: First bytes of files that only point to the content: git-annex (unlocked) and Git LFS.
 _POINTERS: Final = {b"/annex/objects/": "git-annex", b"version https://git-lfs": "Git LFS"}
 #: Lock settings under which an HDF5 file may be open elsewhere in this process. No locks first: shared file
 #: systems often lack them.
 _LOCKINGS: Final = (False, True, "best-effort", None)
 
 _S3_CREDENTIALS: Final = frozenset({"anon", "key", "secret", "token", "profile", "session"})
-# Listings are not kept: a listed key may still answer 403, and only a fresh request tells.
+# listings are not cached: a listed key may still answer 403, and only a new request shows it
 _S3_DEFAULTS: Final[Mapping[str, Any]] = {
     "use_listings_cache": False,
     "default_fill_cache": False,
@@ -140,7 +140,7 @@ class Source:
         return {name: int(entry["size"] or 0) for name, entry in self._entries(path).items()}
 
     def stamps(self, path: str = "") -> dict[str, str]:
-        """A text for each name in a folder that changes when the file does: bytes with ETag or modification time."""
+        """A text per name in a folder that changes with the file: bytes with ETag or modification time."""
         return {
             name: f"{entry['size']} {entry.get('ETag', entry.get('mtime', ''))}"
             for name, entry in self._entries(path).items()
@@ -287,7 +287,7 @@ def is_gzipped(path: str, start: bytes) -> bool:
 def open_source(url: str | Path, storage_options: Mapping[str, Any] | None = None) -> Source:
     """The source at a folder or URL; ``s3://`` is read anonymously unless the options name an identity.
 
-    Opens nothing: the first read does.
+    Opens no file; the first read does.
 
     Raises
     ------
@@ -345,7 +345,7 @@ def _open_local_hdf5(full: str) -> h5py.File:
 
 
 def _advice(reason: str) -> str:
-    """The way on after a local file could not be read."""
+    """Advice after a local file could not be read."""
     if "already open" in reason or "file locking" in reason or "unable to lock" in reason:
         return "the file is open for writing elsewhere; close it there and run the same command again"
     if "not a regular file" in reason:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsdflow.config import load_storage
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.pipelines.run import resolve, run, run_folders
 from nsdflow.synthetic import SyntheticSpec, write_nsd
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from nsdflow.monitor.events import Listener
-    from nsdflow.synthetic.experiment.stimuli import Progress
+    from nsdflow.synthetic.experiment.stimuli import OnProgress
 
 __all__ = ["run_demo"]
 
 
 def run_demo(
-    out: Path, client: Client, *, listen: Listener | None = None, progress: Progress | None = None
+    out: Path, client: Client, *, listen: Listener | None = None, progress: OnProgress | None = None
 ) -> list[str]:
     """Write a synthetic NSD, ingest it, run the ``demo`` pipeline, and return the run folders.
 
@@ -35,6 +35,6 @@ def run_demo(
         plan = plan_ingest(
             str(nsd), str(store), voxels=profile.voxels, image_size=profile.image_size, layout=profile.layout
         )
-        ingest(plan, client, listen=listen)
+        carry_out(plan, client, listen=listen)
     run("demo", store=str(store), runs=str(runs), client=client, listen=listen)
     return run_folders(resolve("demo"), str(runs))

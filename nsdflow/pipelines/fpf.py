@@ -22,7 +22,7 @@ from nsdflow.models.networks.levels import channel_moments, group_layers, select
 from nsdflow.models.networks.travel import pack_network
 from nsdflow.models.saved.parts import pack_about
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.common.networks import NetworkName, network_of, pretrained
+from nsdflow.pipelines.common.networks import BATCH_IMAGES, NetworkName, network_of, pretrained
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, report_activity, run_training
@@ -51,10 +51,6 @@ class FpfPipeline(TrainedPipeline):
 
     def pretrained(self) -> Mapping[str, str]:
         return pretrained(self.features, self.feature_weights)
-
-
-#: Images per batch of the channel moments.
-BATCH_IMAGES = 50
 
 
 def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:

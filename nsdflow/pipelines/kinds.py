@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 if TYPE_CHECKING:
     from nsdflow.config.pipeline import PipelineBase
     from nsdflow.engine.plan import Plan
-    from nsdflow.pipelines.predict.predictors import PredictorKind
+    from nsdflow.pipelines.predict.record import PredictorKind
     from nsdflow.runs.folder import RunFolder
 
 __all__ = ["KINDS", "Kind", "Planner"]
@@ -38,7 +38,7 @@ class Kind:
     planner_at: str | None
     """A :class:`Planner`; None for a sequence, which has only the plans of its steps."""
     predictor_at: str | None = None
-    """A :class:`~nsdflow.pipelines.predict.predictors.PredictorKind`; None if runs of this kind predict no images."""
+    """A :class:`~nsdflow.pipelines.predict.record.PredictorKind`; None if runs of this kind predict no images."""
 
     @property
     def settings(self) -> type[PipelineBase]:

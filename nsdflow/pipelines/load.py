@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nsdflow.config.documents import Document, read_document, shipped_names
 from nsdflow.config.load import validate
-from nsdflow.config.messages import line_numbers, place_of
+from nsdflow.config.messages import line_numbers, setting_place
 from nsdflow.errors import ConfigError, SelectionError
 from nsdflow.pipelines.kinds import KINDS
 
@@ -78,7 +78,7 @@ def _kind_of(document: Document) -> tuple[Document, str]:
         return document, str(written)
     near = get_close_matches(str(written), KINDS, n=1)
     advice = f"did you mean {near[0]!r}?" if near else f"write kind: one of {', '.join(KINDS)}"
-    place = place_of(document, line_numbers(document.text), "kind")
+    place = setting_place(document, line_numbers(document.text), "kind")
     problems = (
         *document.problems,
         f"{place}: unknown kind {written!r}; {advice}" if written else f"kind: missing; {advice}",

@@ -31,7 +31,7 @@ def check_source(
     Raises
     ------
     ConfigError
-        If the pipeline is wrong.
+        If the pipeline has mistakes.
     MissingDataError
         If the source has no betas.
     SelectionError

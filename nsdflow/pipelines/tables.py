@@ -31,7 +31,7 @@ class TablesPipeline(PipelineBase):
 
     kind: Literal["tables"] = "tables"
     models: tuple[str, ...] = ("gabor_fwrf", "alexnet_fpf", "alexnet_fwrf", "gnet8j", "gnet8r", "gnet8jft")
-    """Runs that fill the columns of the pipelines they are named after; a run that does not exist leaves NaN."""
+    """Runs that fill the columns of the pipelines they are named after; the columns of a missing run are NaN."""
     transfers: dict[str, str] = Field(default_factory=lambda: {"Experimental": "transfer"})
     """Transfer runs, by the name of the set of responses they were fitted on."""
     comparisons: dict[str, tuple[str, str]] = Field(default_factory=dict)

@@ -166,7 +166,7 @@ def publish_transfer(job: TransferPublication) -> dict[str, Any]:
 def _same_voxels(
     own: xr.Dataset, datasets: Sequence[xr.Dataset], model: xr.Variable, rows: NDArray[np.intp]
 ) -> xr.Dataset:
-    """What was kept of the readouts on each trunk, and of the own trunk, for the same voxels."""
+    """Stored accuracies of the readouts on each trunk, and on the voxels' own trunk."""
     transferred = own.assign_coords(model=model)
     for name in ("accuracy", "holdout_accuracy", "holdout_accuracy_history"):
         if all(name in dataset for dataset in datasets):

@@ -81,7 +81,7 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path | str:
 
 
 def render_report(run: Run) -> str:
-    """The page as text: every section whose variables the results have, then what ran on what."""
+    """The page as text: every section whose variables the results have, then versions and machine."""
     parts: list[tuple[str, str]] = []
     for section in SECTIONS:
         content = section.content(run) if all(run.has(name) for name in section.needs) else ""
@@ -148,7 +148,7 @@ def _machine(machine: Mapping[str, Any]) -> str | None:
 
 
 def _duration(run: Run) -> str | None:
-    """From the first event of the log to the last; what lay between two sittings counts too."""
+    """Time from the first event of the log to the last, pauses included."""
     if len(run.events) < 2:
         return None
     seconds = run.events[-1]["time"] - run.events[0]["time"]
@@ -176,7 +176,7 @@ def _settings(run: Run) -> str:
 
 
 def _text(plain: str) -> str:
-    """A sentence as HTML; what stands in backticks is code."""
+    """A sentence as HTML; text in backticks is code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(plain))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_run", "write_card"]
 
-#: What each protocol lets pass from validation or selection into training.
+#: Information that each protocol passes from validation or selection trials into training.
 LEAKS: Final = {
     "published": "as in the paper: responses are z-scored over all trials of a session, those of validation images "
     "included, and the holdout is the last part of the training trials, which can repeat training images",
@@ -34,7 +34,7 @@ def write_card(run: str) -> None:
 
 
 def describe_run(run: str) -> str:
-    """The text of the card: what it is, on which voxels, how well it predicts, and under which terms."""
+    """The text of the card: the model, its voxels, its accuracy, and the terms of use."""
     record, tree = read_record(run), open_run(run)
     pipeline = record.get("pipeline", {})
     name, kind = str(pipeline.get("name", "")), str(pipeline.get("kind", ""))

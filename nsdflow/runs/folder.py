@@ -141,7 +141,7 @@ def _description(pipeline: PipelineBase, store: str) -> dict[str, Any]:
 
 
 def read_record(run: str) -> dict[str, Any]:
-    """The contents of a run's ``run.yaml``, whatever they are.
+    """The contents of a run's ``run.yaml``, not validated.
 
     Raises
     ------

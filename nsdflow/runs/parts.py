@@ -40,7 +40,7 @@ def open_parts(folder: str, parts: Sequence[str]) -> dict[str, xr.DataTree]:
 
 
 def remove_parts(folder: str) -> None:
-    """Remove parts, checkpoints and features, which published results make superfluous."""
+    """Remove parts, checkpoints and features, which are not needed after publication."""
     for name in ("parts", "checkpoint", "features"):
         remove(f"{folder}/{name}")
 

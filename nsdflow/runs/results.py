@@ -57,7 +57,7 @@ __all__ = [
 RESULTS: Final = "results.zarr"
 #: Metadata of the whole tree.
 ROOT: Final = "zarr.json"
-#: Connections to S3 at most; aiobotocore's ten run out where many answers break.
+#: Largest number of connections to S3; aiobotocore's ten run out where many answers break.
 MOST_CONNECTIONS: Final = 200
 #: Larger arrays are cut along their first axis.
 RESULT_CHUNK_BYTES: Final = 64 << 20
@@ -254,7 +254,7 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
 
 
 def _connections(run: str) -> dict[str, Any] | None:
-    """Options of S3: connections that broke within a body stay in the pool, which must not run out of others."""
+    """Options of S3: enough connections, because those that broke within a body stay in the pool."""
     return {"config_kwargs": {"max_pool_connections": MOST_CONNECTIONS}} if run.startswith("s3://") else None
 
 

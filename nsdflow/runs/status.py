@@ -110,7 +110,7 @@ def _driver(target: str) -> list[str]:
 
 def _stages(folder: str) -> list[dict[str, str]]:
     """Finished tasks by stage, counted from the markers that also count when a command is repeated."""
-    stages = markers.progress(folder)
+    stages = markers.count_finished(folder)
     return [{"stage": stage, "tasks": f"{done} / {total}"} for stage, (done, total) in stages.items()]
 
 

@@ -57,7 +57,7 @@ def check_results(url: str) -> None:
     ------
     RunError
         The results hold another Zarr format, a foreign codec, an oversized array or chunk, a link out of the folder, or
-        a file that is no file.
+        an entry that is not a regular file.
     """
     try:
         root = read_json(f"{url}/zarr.json", "run again")

@@ -114,8 +114,8 @@ class NsdAccessor:
             takes all) is for labels. Between surfaces the nearest vertex is taken, whatever the method. Angles, which
             have the attribute ``period``, are averaged on the circle.
         missing : {"propagate", "ignore"}
-            Near voxels that are not in the array: NaN, as NSD's tool does, or the mean of the voxels that are there
-            where these have at least half of the weight. With ROIs only, ``"ignore"`` keeps their borders.
+            Targets near voxels that the array lacks: NaN, as in NSD's tool, or the mean of the existing voxels if these
+            have at least half of the weight. With ROIs only, ``"ignore"`` keeps their borders.
         fill : float
             Value without data; with a number, integers stay integers.
         source : str or Source, optional
@@ -131,7 +131,7 @@ class NsdAccessor:
         Raises
         ------
         SelectionError
-            No such space or method, or no way there; the message lists the ways there are.
+            No such space or method, or no mapping to it; the message lists the available ones.
         MissingDataError
             A transform file is missing.
         SourceError
@@ -187,12 +187,12 @@ class NsdAccessor:
         Returns
         -------
         matplotlib.figure.Figure
-            Show it in a notebook, or ``.savefig("accuracy.png")``.
+            A notebook shows it; ``.savefig("accuracy.png")`` writes it.
 
         Raises
         ------
         MissingDataError
-            The flat patch is not there; ``plot_slices`` needs no files.
+            The flat patch does not exist; ``plot_slices`` needs no files.
         """
         figure: Figure = _pictures().plot_flat(self._array, source=source, **options)
         return figure
@@ -302,12 +302,12 @@ class NsdAccessor:
         xr.DataArray
             (voxel,) from -1 to 1; lazy if the responses are.
         """
-        measure = import_module("nsdflow.analysis").reliability  # above the store, so it is found by name
+        measure = import_module("nsdflow.analysis").reliability  # in a layer above the store, so it is imported by name
         reliable: xr.DataArray = measure(self._array, splits=splits, seed=seed)
         return reliable
 
     def _grid(self) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-        """Shape and affine of the volume, which travel with the coordinate ``flat_index``."""
+        """Shape and affine of the volume, attributes of the coordinate ``flat_index``."""
         array = self._array
         if "voxel" not in array.dims or "flat_index" not in array.coords:
             raise StoreError(f"{array.name or 'array'}: no voxel dimension with the coordinate flat_index; keep it")
@@ -320,7 +320,7 @@ class NsdAccessor:
 
 
 def _pictures() -> Any:
-    """What draws: above the store, so it is found by name, when it is called."""
+    """Module that draws. It is in a layer above the store, so it is imported by name when it is needed."""
     return import_module("nsdflow.report.brain")
 
 

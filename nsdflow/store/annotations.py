@@ -1,6 +1,6 @@
 """Annotations of the images: their categories, captions and boxes, as a group of a store.
 
-Zarr has no settled form for texts. Names of categories are therefore attributes of the group, and captions are one
+Zarr has no standard form for texts. Names of categories are therefore attributes of the group, and captions are one
 array of UTF-8 bytes with the position at which each caption ends; :func:`read_annotations` puts the texts back.
 """
 
@@ -23,20 +23,20 @@ from nsdflow.store.build import create_annotations
 from nsdflow.store.coordinates import read_coordinates
 from nsdflow.store.query.indexes import index_images
 from nsdflow.store.query.regions import no_such
-from nsdflow.store.schema import ANNOTATIONS
+from nsdflow.store.schema import ANNOTATIONS_GROUP
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["enlist_annotations", "images_showing", "read_annotations", "write_annotations"]
 
-#: Variables that hold texts, by what they are stored as: attributes of the group, positions of categories, bytes.
+#: Variables that hold texts, by their stored form: attributes of the group, positions of categories, bytes.
 CATEGORY_VARIABLES: Final = {"category": "category", "supercategory": "category", "keypoint": "keypoint"}
 POSITION: Final = "instance_category"
 CAPTIONS: Final = "captions"
 #: Run-length codes of the masks, the one array that is read on request.
 MASKS: Final = "mask_code"
-#: What every group of annotations has.
+#: Variables that every group of annotations has.
 REQUIRED: Final = {"nsd_id": ("image",), "category": ("category",), "instances": ("image", "category"),
                    "area": ("image", "category")}  # fmt: skip
 
@@ -92,10 +92,8 @@ def write_annotations(root: str, annotations: xr.Dataset, attributes: Mapping[st
 
 
 def read_annotations(url: str) -> xr.Dataset:
-    """The annotations of a store, in memory, with indexes of ``nsd_id`` and ``category``; see
-    :func:`write_annotations` for the variables.
-    """
-    stored = read_coordinates(url, ANNOTATIONS)
+    """Annotations of a store, as for :func:`write_annotations`, with indexes of ``nsd_id`` and ``category``."""
+    stored = read_coordinates(url, ANNOTATIONS_GROUP)
     table = stored.reset_coords()
     names = {name: table.attrs.pop(f"{name}_names") for name in CATEGORY_VARIABLES if f"{name}_names" in table.attrs}
     if POSITION in table:
@@ -120,13 +118,13 @@ def enlist_annotations(store: str) -> None:
     store : str
         Path or URL of the store.
     """
-    url = f"{store}/{ANNOTATIONS}"
+    url = f"{store}/{ANNOTATIONS_GROUP}"
     root, group = (read_metadata(f"{folder}/zarr.json") for folder in (store, url))
     nodes = root["consolidated_metadata"]["metadata"]
     arrays = [name for name in list_folder(url) if exists(f"{url}/{name}/zarr.json")]
-    found = {f"{ANNOTATIONS}/{name}": read_metadata(f"{url}/{name}/zarr.json") for name in arrays}
+    found = {f"{ANNOTATIONS_GROUP}/{name}": read_metadata(f"{url}/{name}/zarr.json") for name in arrays}
     inline = {"consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": {}}}
-    listed = {**nodes, ANNOTATIONS: {**group, **inline}, **found}
+    listed = {**nodes, ANNOTATIONS_GROUP: {**group, **inline}, **found}
     if listed != nodes:
         whole = {**root, "consolidated_metadata": {**root["consolidated_metadata"], "metadata": listed}}
         with writing(store), atomic_file(f"{store}/zarr.json") as file:
@@ -145,7 +143,7 @@ def images_showing(annotations: xr.Dataset, category: Any) -> NDArray[np.int64]:
     Parameters
     ----------
     annotations : Dataset
-        As :func:`read_annotations` gives it.
+        Result of :func:`read_annotations`.
     category : str, iterable of str, or mapping of str to float
         Categories or supercategories; with a mapping, each must cover at least this share of the image.
 

@@ -2,7 +2,7 @@
 
 A store is built in a workspace next to its final path, ``nsd.zarr.building/store``, and renamed when it is verified.
 Object stores cannot rename: there it is built in place, and the root metadata that make it a store are written last.
-A build that stops at any point never leaves half a store under the name of a whole one. Each group is created by one
+A build that stops at any point never leaves an incomplete store under the final name. Each group is created by one
 process before anything is written into its large arrays; afterwards writers fill whole shards and never touch metadata.
 """
 
@@ -24,7 +24,7 @@ from zarr.storage import MemoryStore
 
 from nsdflow.errors import StoreError
 from nsdflow.io import flush
-from nsdflow.io.folders import exists, remove, sweep
+from nsdflow.io.folders import exists, remove, remove_leftovers
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.reach import writing
 from nsdflow.io.read import read_bytes
@@ -32,7 +32,7 @@ from nsdflow.io.seal import sealed
 from nsdflow.io.write import TEMPORARY, atomic_file, put_files
 from nsdflow.store.locations import zarr_store
 from nsdflow.store.schema import (
-    ANNOTATIONS,
+    ANNOTATIONS_GROUP,
     COORDINATES,
     FILL_VALUE,
     SCHEMA,
@@ -55,7 +55,7 @@ __all__ = [
     "create_stimuli",
     "create_subject",
     "is_taken",
-    "publish",
+    "publish_store",
     "workspace_of",
 ]
 
@@ -155,7 +155,7 @@ def create_experiment(
         ``"synthetic"``.
     trials, voxels : xr.Dataset
         Coordinates of the trials of its one session, and ``flat_index`` of the voxels. Their ``ncsnr`` is an array
-        without values: it is measured when the betas are there.
+        without values: it is measured once the betas are written.
     dtype : str
         Of the betas.
     cut : Cut
@@ -213,8 +213,8 @@ def _create_responses(
 def create_annotations(
     root: str, annotations: xr.Dataset, masks: NDArray[np.uint8], attributes: Mapping[str, Any]
 ) -> None:
-    """Create the group of the annotations, whole; :mod:`nsdflow.store.annotations` says what it holds."""
-    with _new_group(root, ANNOTATIONS, _typed(annotations), attributes) as group:
+    """Create the complete group of the annotations; :mod:`nsdflow.store.annotations` describes it."""
+    with _new_group(root, ANNOTATIONS_GROUP, _typed(annotations), attributes) as group:
         if masks.size:
             shards = -(-masks.size // MASK_SHARD_BYTES)
             codes = _create_array(
@@ -261,9 +261,9 @@ def _typed(table: xr.Dataset) -> xr.Dataset:
 
 @contextmanager
 def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mapping[str, Any]) -> Iterator[zarr.Group]:
-    """A group with its coordinates, to put arrays into; it gets its name when all of them are there.
+    """A group with its coordinates, to which arrays are added; it gets its name when all of them exist.
 
-    A group that has the name already is kept: another attempt at the same task was faster, and made the same.
+    An existing group of that name is kept: a faster attempt at the same task made the same group.
     """
     temporary = f".{name}.{uuid4().hex[:8]}{TEMPORARY}" if is_local(root) else name
     # for an object store the group is made in memory first: zarr would ask for each object several times
@@ -283,7 +283,7 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
                 zarr_format=3,
                 consolidated=False,
                 encoding=encoding,
-                write_empty_chunks=True,  # so that a chunk that is not there is a hole, never zeros
+                write_empty_chunks=True,  # so that a missing chunk is an error, never zeros
             )
             yield zarr.open_group(target, path=temporary, mode="r+", zarr_format=3, use_consolidated=False)
             if not is_local(root):
@@ -322,7 +322,7 @@ def _create_array(
     )
 
 
-def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+def publish_store(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
     """Make a complete, verified build a store, and remove the workspace.
 
     Parameters
@@ -344,8 +344,8 @@ def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mappi
             f"{workspace.store}: exists; remove it or choose another store (the build is {workspace.built})"
         )
     with writing(workspace.built):
-        sweep(workspace.built)
-        for leftover in (record, root):  # of a publication that was interrupted; a power cut may leave them empty
+        remove_leftovers(workspace.built)
+        for leftover in (record, root):  # left by an interrupted publication; a power cut may leave them empty
             remove(leftover)
         with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3 that xarray reads too
             warnings.filterwarnings("ignore", "Consolidated metadata")
@@ -355,7 +355,7 @@ def publish(workspace: Workspace, attributes: Mapping[str, Any], manifest: Mappi
         metadata = json.loads(read_bytes(root))
         metadata["attributes"] = {SCHEMA: SCHEMA_VERSION, **attributes}
         _write_json(record, manifest)
-        _write_json(root, sealed(metadata))  # last: without it this is no store
+        _write_json(root, sealed(metadata))  # last: it makes this a store
         if workspace.built != workspace.store:
             flush.publish(local_path(workspace.built), local_path(workspace.store))
     remove(workspace.folder)

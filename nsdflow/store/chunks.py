@@ -29,7 +29,7 @@ def read_region(
     dtype: DTypeLike | None = None,
     finish: Callable[[NDArray[Any], int], None] | None = None,
 ) -> NDArray[Any]:
-    """The selected values, reading only the chunks that they are in.
+    """Read the selected values, and only the chunks that hold them.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def read_region(
         Type of the result; that of the array if not given.
     finish : callable, optional
         ``finish(values, first)`` works in place on the values of one chunk along the first axis when all of them are
-        there; ``first`` is their place in the result.
+        read; ``first`` is their place in the result.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def _open_shard(
     url = array.shard_url(position)
     try:
         with open_ranges(url) as (read, size):
-            if size is not None and size < array.index_bytes:  # before memory for the index is asked for
+            if size is not None and size < array.index_bytes:  # before memory for the index is allocated
                 raise StoreError(f"{url}: damaged (truncated to {size} bytes); ingest again")
             data = read(-array.index_bytes, array.index_bytes)
             if len(data) != array.index_bytes:

@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 __all__ = ["late_coordinates", "read_coordinate", "read_coordinates"]
 
-#: Every array begins at a multiple of this, one line of the processor's cache.
+#: Alignment of every array: one line of the processor's cache.
 ALIGNMENT_BYTES: Final = 64
-#: How the arrays are stored, as zarr's metadata names the steps; version 0.1.0 wrote no checksums.
+#: Codecs of the arrays, as zarr's metadata names them; version 0.1.0 wrote no checksums.
 STEPS: Final = (["bytes", "zstd", "crc32c"], ["bytes", "zstd"], ["bytes"], ["bytes", "crc32c"])
-#: Steps of Zarr's core that another program may have written a coordinate with; zarr reads those.
+#: Core codecs of Zarr with which another program may have written a coordinate; zarr reads those.
 FOREIGN_STEPS: Final = frozenset({"bytes", "zstd", "crc32c", "gzip", "blosc", "transpose", "sharding_indexed"})
 #: Types of coordinates.
 TYPES: Final = frozenset({"bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)), "float32",
                           "float64"})  # fmt: skip
-#: Metadata that promise a larger coordinate are not believed: nothing is allocated for it.
+#: Largest size of a coordinate; metadata that announce more are refused before memory is allocated.
 LARGEST_BYTES: Final = 1 << 30
 
 
@@ -163,12 +163,12 @@ def _is_ours(metadata: Mapping[str, Any]) -> bool:
 
 
 def _check(url: str, metadata: Mapping[str, Any]) -> None:
-    """Refuse what a store of nsdflow never holds; no codec is looked up by its name.
+    """Refuse coordinates that a store of nsdflow never holds; no codec is looked up by its name.
 
     Raises
     ------
     StoreError
-        A codec or type that no coordinate has, or a size that is not to be believed.
+        A codec or type that no coordinate has, or a size that is too large.
     """
     try:
         shape, steps, kind = metadata["shape"], _steps(metadata), metadata["data_type"]

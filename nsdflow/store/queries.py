@@ -16,19 +16,19 @@ from nsdflow.io.seal import SEAL
 from nsdflow.names import subject_name, subject_number
 from nsdflow.store.annotations import images_showing, read_annotations
 from nsdflow.store.coordinates import read_coordinates
+from nsdflow.store.query.arrays import SubjectArrays, open_subject, read_root
 from nsdflow.store.query.experiments import check_known, check_selection, read_experiment
 from nsdflow.store.query.forks import survive_forks
 from nsdflow.store.query.indexes import TRIAL_KEY, index_images, trial_coordinates
 from nsdflow.store.query.late import in_memory
 from nsdflow.store.query.lazy import Explanation, Positions, explain, lazy_images, lazy_responses
 from nsdflow.store.query.masks import add_masks
-from nsdflow.store.query.responses import SubjectArrays, open_subject, read_root
 from nsdflow.store.query.selection import Selection, select_trials, select_voxels
-from nsdflow.store.schema import ANNOTATIONS, SCHEMA, SCHEMA_VERSION, STIMULI_GROUP
+from nsdflow.store.schema import ANNOTATIONS_GROUP, SCHEMA, SCHEMA_VERSION, STIMULI_GROUP
 from nsdflow.store.shards import open_sharded
-from nsdflow.store.views.pictures import draw_images
+from nsdflow.store.views.pictures import picture_grid
 from nsdflow.store.views.summary import summarise
-from nsdflow.store.views.tables import list_maps, list_rois
+from nsdflow.store.views.tables import list_rois, voxel_maps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,11 +49,11 @@ class Store:
     Attributes
     ----------
     url : str
-        Where it is.
+        Path or URL of the store.
     subjects : tuple of str
         ``("subj01", ...)``.
     attrs : mapping
-        What the store says about itself.
+        Attributes of the store.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Store:
         Parameters
         ----------
         nsd_id : int or sequence of int, optional
-            Which images, in which order, repeats included; all by ascending ``nsd_id`` if not given.
+            Images in this order, repeats included; by default all by ascending ``nsd_id``.
         subject, experiment : optional
             Images of a sister experiment of a subject, which have no ``nsd_id``: all of them, in their order.
 
@@ -168,8 +168,8 @@ class Store:
         zscore : {"session", "training"} or bool
             ``"session"`` or True, as published: x/300 in percent signal change, minus the mean of the session's
             trials, divided by their standard deviation (ddof 0) + 1e-6; NaN becomes 0. ``"training"``: mean and
-            standard deviation of those trials of the session that show no shared image, so that nothing about the
-            shared images enters. False: percent signal change.
+            standard deviation over the trials of the session that show no shared image, so that the statistics do not
+            depend on shared images. False: percent signal change.
         nsd_id : int or sequence of int, optional
             Only trials that show these images, image by image.
         hemisphere : {"lh", "rh"}, optional
@@ -242,7 +242,7 @@ class Store:
 
     def maps(self, subject: str | int) -> xr.Dataset:
         """Published statistics of the voxels, such as ``ncsnr`` and ``prf_eccentricity``, with their units."""
-        return list_maps(self.voxels(subject))
+        return voxel_maps(self.voxels(subject))
 
     def annotations(self, *, masks: bool | int = False) -> xr.Dataset:
         """COCO's annotations of the images: categories, captions, boxes. All but the masks are in memory.
@@ -269,20 +269,20 @@ class Store:
         MissingDataError
             The store was made without annotations, or without masks.
         """
-        if ANNOTATIONS not in self._coordinates:
-            if not exists(f"{self.url}/{ANNOTATIONS}"):
+        if ANNOTATIONS_GROUP not in self._coordinates:
+            if not exists(f"{self.url}/{ANNOTATIONS_GROUP}"):
                 raise MissingDataError(
                     f"{self.url}: ingested without annotations; ingest again with --annotations FOLDER"
                 )
-            self._coordinates[ANNOTATIONS] = read_annotations(self.url)
-        table = self._coordinates[ANNOTATIONS].copy()
+            self._coordinates[ANNOTATIONS_GROUP] = read_annotations(self.url)
+        table = self._coordinates[ANNOTATIONS_GROUP].copy()
         if masks is False:
             return table
         if isinstance(masks, bool):
             masks = self.images().sizes["x"] if self.has_images else NSD_IMAGE_PX
         elif not isinstance(masks, int) or masks < 1:
             raise ConfigError("annotations", [f"masks is {masks!r}; write True, or a number of pixels such as 227"])
-        return add_masks(table, f"{self.url}/{ANNOTATIONS}", masks)
+        return add_masks(table, f"{self.url}/{ANNOTATIONS_GROUP}", masks)
 
     def plot_images(
         self, nsd_id: ArrayLike, *, captions: bool = False, boxes: bool = False, columns: int = 4
@@ -292,7 +292,7 @@ class Store:
         Parameters
         ----------
         nsd_id : int or sequence of int
-            Which images, in their order.
+            Images in this order.
         captions, boxes : bool
             Write the first caption below each image; draw the boxes of the annotated objects with their categories.
         columns : int
@@ -304,7 +304,7 @@ class Store:
             A notebook shows it; ``savefig`` writes it.
         """
         annotations = self.annotations() if captions or boxes else None
-        return draw_images(self.images(nsd_id), annotations, captions=captions, boxes=boxes, columns=columns)
+        return picture_grid(self.images(nsd_id), annotations, captions=captions, boxes=boxes, columns=columns)
 
     @property
     def has_images(self) -> bool:

@@ -2,10 +2,11 @@
 
 A shard is one file: inner chunks one after the other, each followed by its CRC-32C, then an index of (offset, bytes)
 for each, then the index's CRC-32C (Zarr v3, ``sharding_indexed`` with ``crc32c``). A session is a whole row of shards,
-so its task streams chunks into files that no other task ever touches, and a query fetches the byte ranges of just the
+so its task streams chunks into files that no other task ever touches, and a query fetches only the byte ranges of the
 chunks it needs. zarr-python reads the same files: a whole query takes 1.6 times as long with it, and 1.26 times with
 the codec pipeline of ``zarrs`` (``benchmarks/query.py``), which is chosen for the whole process and not per array.
-Above 1.2 times this module is worth its lines; everything else goes through zarr, and the tests compare the two.
+This module is kept while zarr takes more than 1.2 times as long; everything else goes through zarr, and tests compare
+the two.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ __all__ = [
 ABSENT: Final = 2**64 - 1
 #: Bytes of a CRC-32C.
 CHECKSUM_BYTES: Final = 4
-#: Metadata that promise larger chunks are not believed: nothing is allocated for them.
+#: Largest chunk; metadata that announce more are refused before memory is allocated.
 LARGEST_CHUNK_BYTES: Final = 1 << 30
 
 Index = NDArray[np.intp]
@@ -52,17 +53,17 @@ Data = bytes | memoryview
 
 @dataclass(frozen=True)
 class Codec:
-    """A lossless compression, as zarr's metadata names it and as this module does it."""
+    """A lossless compression: its name in zarr's metadata, and its functions here."""
 
     zarr: BloscCodec | ZstdCodec | None
     encode: Callable[[NDArray[Any]], Data]
     size: Callable[[Data], int]
-    """Bytes that encoded data say they decode to."""
+    """Decoded size that encoded data state."""
     fill: Callable[[Data, NDArray[Any]], object]
     """Decodes into an array of this size."""
 
     def decode(self, data: Data, out: NDArray[Any]) -> None:
-        """Fill an array; data of any other size are an error, so that nothing grows in memory.
+        """Fill an array; data of any other size are an error, so that memory is bounded.
 
         Raises
         ------
@@ -120,12 +121,12 @@ def checksum(data: Data) -> bytes:
 
 
 def verified(data: Data, where: str, what: str = "a chunk") -> Data:
-    """Data without the checksum at their end; ``where`` and ``what`` they are, for the message.
+    """Data without the checksum at their end; ``where`` and ``what`` name them in the message.
 
     Raises
     ------
     StoreError
-        The data are not those of the checksum.
+        The data do not match the checksum.
     """
     content = data[:-CHECKSUM_BYTES]
     if len(data) < CHECKSUM_BYTES or checksum(content) != bytes(data[-CHECKSUM_BYTES:]):
@@ -246,7 +247,7 @@ def write_region(array: ShardedArray, start: Sequence[int], values: NDArray[Any]
     start : sequence of int
         Index of the first element along each axis.
     values : ndarray
-        Values that reach exactly from shard boundary to shard boundary, or to the end of the array.
+        Values that span whole shards, or reach to the end of the array.
 
     Raises
     ------

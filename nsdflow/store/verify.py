@@ -1,4 +1,4 @@
-"""Checks that a store is whole: every chunk written, every index valid, no more files than allowed."""
+"""Checks that a store is complete: every chunk written, every index valid, no more files than allowed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_whole(url: str, shape: Sequence[int]) -> int:
 
 
 def _inside(array: ShardedArray, position: Sequence[int]) -> tuple[slice, ...]:
-    """The chunks of a shard that lie in the array, of those at its edge only some."""
+    """The chunks of a shard that lie in the array; shards at its edge have fewer."""
     left = (size - number * shard for size, number, shard in zip(array.shape, position, array.shard, strict=True))
     counts = zip(left, array.chunk, array.chunks_per_shard, strict=True)
     return tuple(slice(min(most, ceil(rest / chunk))) for rest, chunk, most in counts)

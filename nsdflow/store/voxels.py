@@ -45,7 +45,7 @@ def positions_of(
     Raises
     ------
     SelectionError
-        One of them is not there.
+        A voxel is missing.
     """
     positions = np.asarray(pd.Index(there).get_indexer(pd.Index(flat_index)), np.intp)
     if (missing := positions < 0).any():
@@ -64,9 +64,9 @@ def voxel_order(
 ) -> NDArray[np.intp]:
     """Positions of the voxels in the order of the store.
 
-    First the visual areas by label (V1v, V1d, V2v, ..., so that groups such as V1 or IPS are one stretch), then
-    cortex in none of them, then the rest; there, voxels of nsdgeneral come first. Within each, along a Morton curve
-    (a volume) or by vertex (a surface), so that smaller ROIs of other atlases are few stretches as well.
+    First the visual areas by label (V1v, V1d, V2v, ..., so that groups such as V1 or IPS are contiguous), then other
+    cortex, then the rest; in both, voxels of nsdgeneral come first. Within each, along a Morton curve (a volume) or by
+    vertex (a surface), so that smaller ROIs of other atlases are few stretches as well.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def voxel_order(
     shape : tuple of int
         Of the volume; one number for a surface.
     roi : (voxel,) int
-        Label of the joined visual ROI: 1.. a visual area, 0 other cortex, -1 no cortex.
+        Label of the joined visual ROI: from 1 on a visual area, 0 other cortex, -1 not cortex.
     general : (voxel,) bool, optional
         In nsdgeneral.
     """

@@ -33,8 +33,8 @@ class Hierarchy:
     channels: tuple[int, int, int, int] | None = None
 
 
-#: "mild" is close to what Gabor models can predict, and its pooling fields grow from area to area as they do in the
-#: brain. In the others areas differ in what they read alone, and fields are broad, which a short training can follow:
+#: "mild" is close to what Gabor models can predict, and its pooling fields grow from area to area as in the brain. In
+#: the others, areas differ only in the levels that they read, and fields are broad, so that a short training suffices:
 #: the features of one area contain those of another, or are the same for all.
 HIERARCHIES: Final[Mapping[str, Hierarchy]] = {
     "mild": Hierarchy(depths=(1.0, 1.1, 1.2, 1.3)),
@@ -62,7 +62,7 @@ _CORTEX_SHARE: Final = 0.14  # of a volume
 
 @dataclass(frozen=True)
 class SyntheticSpec:
-    """A synthetic NSD: how much of everything, how well it can be predicted, and the seed.
+    """A synthetic NSD: its sizes, its predictability, and the seed.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class SyntheticSpec:
     ncsnr : (float, float)
         Range of the planted ncsnr in early visual cortex; areas beyond have 0.6 of it.
     hierarchy : str
-        What the areas read of the planted network, a key of `HIERARCHIES`.
+        Levels of the planted network that the areas read, a key of `HIERARCHIES`.
     noise_correlation : float
         Share of the noise variance, in [0, 1), that comes from a few sources spread smoothly over the brain.
     experiments : tuple of str
@@ -100,12 +100,12 @@ class SyntheticSpec:
     behaviour : bool
         Write ``responses.tsv``.
     annotations : bool
-        Write COCO's annotation files of the images to ``coco/annotations``, and let the areas of the localizer
-        respond to what the images show.
+        Write COCO's annotation files of the images to ``coco/annotations``, and let the areas of the localizer respond
+        to the categories in the images.
     lost_runs : tuple of (subject, session, run)
         Runs, 1-based, whose button presses were lost (``MISSINGDATA``).
     seed : int
-        Everything random follows from it.
+        Seed of all random numbers.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def _problems(spec: SyntheticSpec) -> Iterator[str]:
     if spec.trials_per_session < 12:
         yield f"trials_per_session: at least one for each of 12 runs, not {spec.trials_per_session}"
     if spec.trials % 3:
-        yield f"sessions x trials_per_session must be divisible by 3 (three repeats an image), not {spec.trials}"
+        yield f"sessions x trials_per_session must be divisible by 3 (three repeats per image), not {spec.trials}"
     if len(spec.sessions_done) != spec.subjects or not all(1 <= n <= spec.sessions for n in spec.sessions_done):
         yield f"sessions_done: one number from 1 to {spec.sessions} for each subject, not {spec.sessions_done}"
     if not 0 <= spec.held_out < min(spec.sessions_done, default=1):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from nsdflow.errors import MissingDataError, one_of
-from nsdflow.names import DEFAULT_SPACE, ROI_LABELS, subject_name, subject_number
+from nsdflow.names import DEFAULT_SPACE, ROI_LABELS, STIMULI_FILE, subject_name, subject_number
 from nsdflow.synthetic.brain.network import PlantedNetwork, level_of_feature
 from nsdflow.synthetic.brain.planting import Planted, planted_responses
 from nsdflow.synthetic.experiment.scenes import CATEGORIES, category_areas
@@ -21,9 +21,8 @@ from nsdflow.synthetic.spec import SyntheticSpec
 if TYPE_CHECKING:
     from nsdflow.synthetic.brain.participant import Participant
 
-__all__ = ["STIMULI", "planted_signal", "read_spec", "read_truth", "save_spec", "save_truth", "signal_path"]
+__all__ = ["planted_signal", "read_spec", "read_truth", "save_spec", "save_truth", "signal_path"]
 
-STIMULI = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
 
 _BATCH = 64  # images in memory at a time
 
@@ -106,7 +105,7 @@ def planted_signal(
     network, pooling = PlantedNetwork(spec.seed), planted.pooling()
     ids = np.asarray(nsd_ids, dtype=np.int64)
     parts = []
-    with h5py.File(Path(folder) / STIMULI) as file:
+    with h5py.File(Path(folder) / STIMULI_FILE) as file:
         brick = file["imgBrick"]
         for start in range(0, ids.size, _BATCH):
             batch = ids[start : start + _BATCH].tolist()

@@ -18,9 +18,9 @@ from nsdflow.synthetic.brain.participant import Participant
 from nsdflow.synthetic.brain.planting import plant, subject_anatomy
 from nsdflow.synthetic.brain.recording import prepare_recording
 from nsdflow.synthetic.experiment.behaviour import responses, responses_text
-from nsdflow.synthetic.experiment.design import Experiment, expdesign, plan_experiment, stim_info
-from nsdflow.synthetic.experiment.stimuli import Progress, show_images
-from nsdflow.synthetic.published.betas import write_session, write_summaries
+from nsdflow.synthetic.experiment.design import Experiment, draw_experiment, expdesign, stim_info
+from nsdflow.synthetic.experiment.stimuli import OnProgress, show_images
+from nsdflow.synthetic.published.betas import write_session_files, write_summaries
 from nsdflow.synthetic.published.cortex import write_cortex
 from nsdflow.synthetic.published.maps import (
     MNI_BETAS,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["write_nsd"]
 
 
-def write_nsd(folder: str | Path, spec: SyntheticSpec, *, progress: Progress | None = None) -> Path:
+def write_nsd(folder: str | Path, spec: SyntheticSpec, *, progress: OnProgress | None = None) -> Path:
     """Write a synthetic NSD in exactly the published layout, and the planted truth.
 
     The folder appears under its name only when it is complete. At most one session of betas and one block of images
@@ -49,7 +49,7 @@ def write_nsd(folder: str | Path, spec: SyntheticSpec, *, progress: Progress | N
     folder : str or Path
         Must not exist, or be empty.
     spec : SyntheticSpec
-        What to write; `SyntheticSpec.demo` and `SyntheticSpec.published` are two ready ones.
+        Specification; `SyntheticSpec.demo` and `SyntheticSpec.published` return two.
     progress : callable, optional
         Called as ``progress(stage, done, total)`` after every step.
 
@@ -81,8 +81,8 @@ def write_nsd(folder: str | Path, spec: SyntheticSpec, *, progress: Progress | N
     return target
 
 
-def _write_all(root: Path, spec: SyntheticSpec, report: Progress) -> None:
-    experiment = plan_experiment(spec)
+def _write_all(root: Path, spec: SyntheticSpec, report: OnProgress) -> None:
+    experiment = draw_experiment(spec)
     save_spec(root, spec)
     _write_design(root, spec, experiment)
     everyone = show_images(root, spec, experiment, _cast(spec), report)
@@ -100,7 +100,7 @@ def _write_all(root: Path, spec: SyntheticSpec, report: Progress) -> None:
     sessions = list(_sessions(spec, everyone))
     for done, (who, version, session) in enumerate(sessions, start=1):
         signal = np.load(signal_path(root, who.name, who.space), mmap_mode="r")
-        write_session(root, spec, who, version, session, signal[experiment.session(session)])
+        write_session_files(root, spec, who, version, session, signal[experiment.session(session)])
         if session == 1:
             write_summaries(root, spec, who, version)
         report("betas", done, len(sessions))

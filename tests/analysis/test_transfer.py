@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import curve_fit
 
-from nsdflow.analysis import compare_models, compare_runs, transfer_asymmetry, transfer_matrices, transfer_matrix
+from nsdflow.analysis import (
+    compare_models,
+    compare_runs,
+    transfer_asymmetry,
+    transfer_matrices,
+    transfer_matrix,
+)
 from nsdflow.errors import SelectionError
 
 AREAS = ("V1", "V2", "V3", "hV4")

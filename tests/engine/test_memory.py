@@ -12,7 +12,7 @@ import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.engine.memory import NUMPY_BYTES, Memory
 from nsdflow.errors import PlanError
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 
 
 def test_a_sum_of_named_terms():
@@ -41,7 +41,7 @@ def test_measured_peaks_are_below_the_plan(small_nsd, tmp_path, monkeypatch):
             markers[event["key"]] = json.loads(file.read_text())
 
     with connect("local", workers=1, dashboard=None) as client:
-        ingest(plan, client, listen=listen)
+        carry_out(plan, client, listen=listen)
     assert markers.keys() == {task.key for task in plan.tasks}
     planned = max(task.memory for task in plan.tasks)
     measured = max(marker["peak_memory"] for marker in markers.values())

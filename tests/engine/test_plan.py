@@ -122,7 +122,7 @@ def test_the_error_of_a_task_arrives_as_it_was(client: Client, tmp_path: Path) -
     plan = Plan("broken", str(tmp_path), (first, Task("bad", break_file, Nothing(), "read", after=("a",))))
     with pytest.raises(SourceError, match="truncated"):
         execute(plan, client)
-    assert markers.read_all(str(tmp_path)).keys() == {"a"}
+    assert markers.read_markers(str(tmp_path)).keys() == {"a"}
     plan = Plan("crashing", str(tmp_path), (Task("bug", crash, Nothing(), "read"),))
     with pytest.raises(RunError, match="bug: ZeroDivisionError: division by zero"):
         execute(plan, client)
@@ -170,7 +170,7 @@ def test_markers_are_whole_or_absent(tmp_path: Path) -> None:
     (file,) = (tmp_path / "tasks").iterdir()
     assert json.loads(file.read_text()) == {"fingerprint": "f", "result": {"n": 1}}
     file.write_text('{"fingerprint": "f", "res')
-    assert markers.read_all(str(tmp_path)) == {}
+    assert markers.read_markers(str(tmp_path)) == {}
 
 
 def test_a_task_that_was_done_when_its_worker_died_is_not_done_twice(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nsdflow.nsd.experiments import EXPERIMENTS, parse_experiments
-from nsdflow.nsd.experiments.imagery import LETTERS, RUNS
+from nsdflow.nsd.experiments.imagery import IMAGERY_RUNS, LETTERS
 from nsdflow.nsd.experiments.record import repetitions
 from nsdflow.nsd.experiments.synthetic import CLASS_SIZES, as_seen
 from nsdflow.synthetic.spec import SISTERS
@@ -14,10 +14,10 @@ from nsdflow.synthetic.spec import SISTERS
 
 def test_published_numbers() -> None:
     assert sum(CLASS_SIZES.values()) == 284
-    assert [run.name for run in RUNS] == (
+    assert [run.name for run in IMAGERY_RUNS] == (
         ["visA", "attA", "imgA_1", "visB", "attB", "imgB_1", "visC", "attC", "imgC_1", "imgA_2", "imgB_2", "imgC_2"]
     )
-    first = np.cumsum([0, *(48 * run.betas for run in RUNS)]).tolist()
+    first = np.cumsum([0, *(48 * run.betas for run in IMAGERY_RUNS)]).tolist()
     assert first == [0, 48, 144, 192, 240, 336, 384, 432, 528, 576, 624, 672, 720]
     assert sum(map(len, LETTERS.values())) == 18
 

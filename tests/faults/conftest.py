@@ -12,7 +12,7 @@ import pytest
 import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.synthetic import SyntheticSpec, write_nsd
 
 #: Several chunks, shards and sessions in very small volumes.
@@ -32,7 +32,7 @@ def whole(nsd, tmp_path_factory) -> tuple[str, Path]:
     """Store and GNet8j run of a session in which nothing went wrong."""
     folder = tmp_path_factory.mktemp("whole")
     with connect("threads", dashboard=None) as client:
-        store = ingest(plan_ingest(str(nsd), str(folder / "nsd.zarr"), **INGEST), client).url
+        store = carry_out(plan_ingest(str(nsd), str(folder / "nsd.zarr"), **INGEST), client).url
         nsdflow.run("gnet8j", store=store, runs=str(folder / "runs"), client=client, **TRAIN)
     return store, folder / "runs" / "gnet8j"
 

@@ -16,7 +16,12 @@ from nsdflow.ingestion import ingest
 from nsdflow.monitor.terminal import TerminalProgress
 from nsdflow.pipelines import run as pipelines
 
-listen, connect, publish, remove = TerminalProgress.__call__, session.connect, ingest.publish, pipelines.remove_parts
+listen, connect, publish, remove = (
+    TerminalProgress.__call__,
+    session.connect,
+    ingest.publish_store,
+    pipelines.remove_parts,
+)
 
 
 def die() -> None:
@@ -41,6 +46,6 @@ if __name__ == "__main__":  # worker processes import this file too
         cluster, **settings | {"dashboard": None}
     )  # seconds a command
     if kind == "published":
-        ingest.publish = lambda *arguments: (publish(*arguments), die())
+        ingest.publish_store = lambda *arguments: (publish(*arguments), die())
         pipelines.remove_parts = lambda folder: (die(), remove(folder))
     main()

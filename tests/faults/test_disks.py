@@ -25,7 +25,7 @@ import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.engine import markers
 from nsdflow.errors import NsdflowError, RunError, StoreError
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.io.folders import list_files
 from nsdflow.monitor.events import read_log
 from nsdflow.runs import parts
@@ -109,13 +109,13 @@ def test_ingestion(client, nsd, whole, disk, ballast, monkeypatch, writing):
         else:
             when_called(patched, markers, "write", ballast.fill, number=5)
         with pytest.raises(StoreError, match=r"no space left .*; free some and run the same command again") as error:
-            ingest(plan(), client)
+            carry_out(plan(), client)
     assert "\n" not in str(error.value)
     done = marks(building)
     assert done
     ballast.free()
     ran: list[str] = []
-    ingest(plan(), client, listen=lambda e: ran.append(e["key"]) if e["kind"] == "task-done" else None)
+    carry_out(plan(), client, listen=lambda e: ran.append(e["key"]) if e["kind"] == "task-done" else None)
     assert not set(ran) & set(done), "a task that was done ran again"
     assert contents(disk / "nsd.zarr") == contents(whole[0])
     assert [path.name for path in disk.iterdir()] == ["nsd.zarr"]
@@ -154,7 +154,7 @@ def test_training(client, whole, disk, ballast, monkeypatch, writing):
 def test_read_only(client, nsd, whole, disk):
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(StoreError, match=r"may not be written \(Read-only file system\); choose another place"):
-        ingest(plan_ingest(str(nsd), str(disk / "nsd.zarr"), **INGEST), client)
+        carry_out(plan_ingest(str(nsd), str(disk / "nsd.zarr"), **INGEST), client)
     with pytest.raises((StoreError, RunError), match=r"may not be written \(Read-only file system\)"):
         nsdflow.run("gnet8j", store=whole[0], runs=str(disk), client=client, **TRAIN)
     assert list(disk.iterdir()) == []

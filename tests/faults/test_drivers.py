@@ -32,7 +32,7 @@ import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.errors import NsdflowError, RunError
 from nsdflow.ingestion import ingest as ingesting
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.monitor.events import read_log
 from nsdflow.pipelines import run as pipelines
 from tests.faults.conftest import INGEST, TRAIN, command, contents, marks, tell
@@ -99,7 +99,7 @@ def test_the_second_of_two_commands_is_refused(kind, ingest_command, run_command
     with connect("threads", dashboard=None) as client:
         if kind == "ingest":
             plan = plan_ingest(str(nsd), str(tmp_path / "nsd.zarr"), **INGEST)
-            ingest(plan, client, listen=meanwhile)
+            carry_out(plan, client, listen=meanwhile)
         else:
             runs = str(tmp_path / "runs")
             nsdflow.run("gnet8j", store=whole[0], runs=runs, client=client, listen=meanwhile, **TRAIN)
@@ -141,7 +141,7 @@ def test_should_two_get_through_values_are_right(kind, whole, nsd, tmp_path, mon
     def drive(client):
         try:
             if kind == "ingest":
-                ingest(plan_ingest(str(nsd), str(tmp_path / "nsd.zarr"), **INGEST), client)
+                carry_out(plan_ingest(str(nsd), str(tmp_path / "nsd.zarr"), **INGEST), client)
             else:
                 nsdflow.run("gnet8j", store=whole[0], runs=str(tmp_path / "runs"), client=client, **TRAIN)
         except (NsdflowError, ZarrUserWarning) as error:  # zarr warns of the other's temporary files

@@ -17,7 +17,7 @@ import pytest
 
 import nsdflow
 from nsdflow.cluster.connect import connect
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from tests.faults.conftest import INGEST, TRAIN, contents
 from tests.same_run import assert_same_run
 
@@ -95,7 +95,7 @@ def client():
 
 def test_an_ingestion_survives_power_cuts(nsd, whole, client, tmp_path, power_cuts):
     root = tmp_path / "disk"
-    work = lambda: ingest(plan_ingest(str(nsd), str(root / "nsd.zarr"), **INGEST), client)  # noqa: E731
+    work = lambda: carry_out(plan_ingest(str(nsd), str(root / "nsd.zarr"), **INGEST), client)  # noqa: E731
     cuts = 0
     for _ in power_cuts(work, root):
         if not (root / "nsd.zarr").exists():

@@ -39,7 +39,7 @@ from nsdflow.engine.driver_lock import holding
 from nsdflow.errors import MissingDataError, NsdflowError, RunError, SourceError, StoreError
 from nsdflow.fit.state_files import load_state, save_state
 from nsdflow.ingestion.check import describe_source
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.io.read import read_bytes
 from nsdflow.io.write import create_text
 from nsdflow.monitor.events import emit, read_log
@@ -108,7 +108,7 @@ def client(environment):
 def whole(nsd, client, tmp_path_factory) -> tuple[str, Path]:
     """Store and run of the same in a folder."""
     folder = tmp_path_factory.mktemp("folder")
-    store = ingest(plan_ingest(str(nsd), str(folder / "nsd.zarr"), **SMALL), client).url
+    store = carry_out(plan_ingest(str(nsd), str(folder / "nsd.zarr"), **SMALL), client).url
     nsdflow.run("gnet8j", store=store, runs=str(folder / "runs"), client=client, **TRAIN)
     return store, folder / "runs" / "gnet8j"
 
@@ -125,7 +125,7 @@ def stored(bucket, client, proxy) -> str:
 
     with proxy.spoiled(*NOISE):
         plan = plan_ingest(bucket, url, **SMALL)
-        ingest(plan, client, listen=look)
+        carry_out(plan, client, listen=look)
         assert all(fault.done for fault in proxy.faults), "a kind of fault that never came"
     assert opened == []
     assert sorted(key for key in ran if key) == sorted(task.key for task in plan.tasks)
@@ -238,7 +238,7 @@ def test_a_session_that_is_held_out_is_no_error(bucket, client, proxy):
         assert 0 < len(held_out.done) <= 4, "a refusal is an answer: it is not asked for again and again"
         plan = plan_ingest(bucket, "memory://some/nsd.zarr", **INGEST | {"subjects": [1]}, images="none")
         held_out.done.clear()
-        assert list(ingest(plan, client).trials(1)["session"].values) == [1] * 60
+        assert list(carry_out(plan, client).trials(1)["session"].values) == [1] * 60
         assert held_out.done == []
 
 
@@ -257,11 +257,11 @@ def test_a_source_that_fails_for_good_is_one_line_and_mended_only_the_rest_runs(
         proxy.spoiled(Fault("cut", r"GET .*subj02.*betas_session01\.nii\.gz")),
         pytest.raises(SourceError, match=r"^s3://nsd/.*betas_session01\.nii\.gz: cannot be reached .*network") as error,
     ):
-        ingest(planned, client, listen=listen)
+        carry_out(planned, client, listen=listen)
     assert "\n" not in str(error.value)
     missing = {task.key for task in plan().missing()}
     ran.clear()
-    ingest(plan(), client, listen=listen)
+    carry_out(plan(), client, listen=listen)
     assert set(ran) == missing
     assert len(missing) < len(planned.tasks)
     assert objects(f"{url}/subj02/betas/c") == files(f"{whole[0]}/subj02/betas/c")

@@ -25,7 +25,7 @@ from nsdflow.cluster.connect import connect
 from nsdflow.cluster.deadline import DEADLINE
 from nsdflow.engine import training_lease as lease
 from nsdflow.errors import NsdflowError, RunError, StoreError
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.monitor.events import emit, read_log
 from nsdflow.pipelines.gnet import training
 from nsdflow.pipelines.gnet.tasks import TrainJob, train_group
@@ -155,7 +155,7 @@ def test_damaged_files_of_an_ingestion(client, nsd, whole, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ingest(plan_ingest(str(nsd), str(target), **INGEST), client, listen=stop)
+        carry_out(plan_ingest(str(nsd), str(target), **INGEST), client, listen=stop)
     building = tmp_path / "nsd.zarr.building"
     before = marks(building)
     truncate(building / "tasks" / "betas-subj01-session01.json")
@@ -164,10 +164,10 @@ def test_damaged_files_of_an_ingestion(client, nsd, whole, tmp_path):
     kept = record.read_bytes()
     truncate(record)
     with pytest.raises(StoreError, match=r"ingest\.json: damaged; begin again with --no-resume"):
-        ingest(plan_ingest(str(nsd), str(target), **INGEST), client)
+        carry_out(plan_ingest(str(nsd), str(target), **INGEST), client)
     record.write_bytes(kept)
     ran: list[str] = []
-    ingest(
+    carry_out(
         plan_ingest(str(nsd), str(target), **INGEST),
         client,
         listen=lambda event: ran.append(event["key"]) if event["kind"] == "task-done" else None,
@@ -186,5 +186,5 @@ def test_a_task_that_fails_says_so_in_one_line_and_ends_everything(client, nsd, 
 
     monkeypatch.setattr(ingest_tasks, "write_shard", fail)
     with pytest.raises(NsdflowError, match=r"Input/output error.*; run the same command to continue") as error:
-        ingest(plan_ingest(str(nsd), str(tmp_path / "nsd.zarr"), **INGEST), client)
+        carry_out(plan_ingest(str(nsd), str(tmp_path / "nsd.zarr"), **INGEST), client)
     assert "\n" not in str(error.value)

@@ -23,7 +23,7 @@ import xarray as xr
 import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.engine import markers
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.monitor.events import Event, read_log
 from tests.faults.conftest import INGEST, TRAIN, contents
 from tests.same_run import assert_same_run
@@ -69,7 +69,7 @@ def test_ingestion(client, nsd, whole, tmp_path, stage):
             for key, when in written.items():
                 assert (Path(plan.folder) / "tasks" / f"{key}.json").stat().st_mtime_ns == when, f"{key} ran again"
 
-    ingest(plan, client, listen=listen)
+    carry_out(plan, client, listen=listen)
     assert kill.killed
     assert contents(tmp_path / "nsd.zarr") == contents(whole[0])
     assert sorted(done) == sorted(task.key for task in plan.tasks)

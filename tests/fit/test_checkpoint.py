@@ -17,8 +17,8 @@ from nsdflow.fit.gnet.checkpoint import (
     Progress,
     Snapshot,
     check_fingerprint,
-    load_checkpoint,
-    save_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
 )
 from nsdflow.fit.state_files import load_state, save_state
 
@@ -30,8 +30,8 @@ def checkpoint(**fingerprint: int) -> Checkpoint:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "new" / "checkpoint.pt", checkpoint(seed=1))
-    loaded = load_checkpoint(tmp_path / "new" / "checkpoint.pt")
+    write_checkpoint(tmp_path / "new" / "checkpoint.pt", checkpoint(seed=1))
+    loaded = read_checkpoint(tmp_path / "new" / "checkpoint.pt")
     check_fingerprint("checkpoint.pt", loaded, {"seed": 1})
     assert repr(loaded) == repr(checkpoint(seed=1))
     assert torch.equal(loaded.progress.best.encoder["w"], torch.arange(5))
@@ -44,18 +44,18 @@ def test_another_version_is_refused_in_one_line(tmp_path: Path, version: dict[st
     with pytest.raises(
         RunError, match=f"checkpoint of {named}, .* reads version {CHECKPOINT_VERSION}; .*delete"
     ) as refused:
-        load_checkpoint(tmp_path / "c.pt")
+        read_checkpoint(tmp_path / "c.pt")
     assert "\n" not in str(refused.value)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    assert load_checkpoint(tmp_path / "absent.pt") is None
+    assert read_checkpoint(tmp_path / "absent.pt") is None
 
 
 def test_another_training(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "c.pt", checkpoint(seed=1, same=2))
+    write_checkpoint(tmp_path / "c.pt", checkpoint(seed=1, same=2))
     with pytest.raises(RunError, match=r"another training \(new None -> 3, seed 1 -> 2\)"):
-        check_fingerprint("c.pt", load_checkpoint(tmp_path / "c.pt"), {"seed": 2, "same": 2, "new": 3})
+        check_fingerprint("c.pt", read_checkpoint(tmp_path / "c.pt"), {"seed": 2, "same": 2, "new": 3})
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped"])

@@ -20,7 +20,7 @@ from torch import nn
 
 from nsdflow.errors import ConfigError, RunError
 from nsdflow.fit.gnet import TrainResult, TrainSettings, Trials, train
-from nsdflow.fit.gnet.evaluate import evaluate, predict, predict_partitions
+from nsdflow.fit.gnet.evaluate import predict, predict_partitions, score_readout
 from nsdflow.fit.gnet.inputs import CACHE_SHARE, choose_cache
 from nsdflow.models.gnet import ChannelDropout, FrozenEncoder, Readout, layer_slices, level_shapes, prefilter_shape
 from tests import definitions
@@ -189,7 +189,7 @@ def test_history_and_best(problem) -> None:
     assert (result.best_epoch, result.best_score) == (int(np.argmax(scores)), max(scores))
     for name, trials in problem.trials.items():
         rows, responses = trials.images[trials.holdout], trials.responses[trials.holdout]
-        found = evaluate(result.encoder, result.readouts[name], problem.images, rows, responses)
+        found = score_readout(result.encoder, result.readouts[name], problem.images, rows, responses)
         torch.testing.assert_close(found.correlation, result.holdout_accuracy[name][result.best_epoch])
         record = result.history[result.best_epoch]["subjects"][name]
         assert found.loss / len(rows) == pytest.approx(record["holdout_loss"], rel=1e-5)
@@ -310,7 +310,7 @@ def test_it_learns_what_was_planted(planted) -> None:
     accuracy = {}
     for kind, given in (("planted", train_part), ("shuffled", shuffled)):
         result = train(problem.images, {"subj01": given}, problem.encoder, problem.readouts, settings=settings)
-        held = evaluate(
+        held = score_readout(
             result.encoder, result.readouts["subj01"], problem.images, trials.images[unseen], trials.responses[unseen]
         )
         accuracy[kind] = float(held.correlation.median())

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsdflow.fit.statistics import channel_mean, channel_sums, correlation
+from nsdflow.fit.statistics import channel_mean, channel_sums, correlate_columns
 
 
 @given(
@@ -17,16 +17,16 @@ def test_correlation(trials: int, voxels: int, seed: int, scale: float) -> None:
     random = np.random.default_rng(seed)
     x, y = random.standard_normal((2, trials, voxels)) * scale + 3
     expected = [np.corrcoef(x[:, v], y[:, v])[0, 1] for v in range(voxels)]
-    np.testing.assert_allclose(correlation(torch.from_numpy(x), torch.from_numpy(y)), expected, atol=1e-9)
+    np.testing.assert_allclose(correlate_columns(torch.from_numpy(x), torch.from_numpy(y)), expected, atol=1e-9)
 
 
 def test_what_has_no_variance_has_no_correlation() -> None:
     x = torch.full((7, 3), 0.1)
     y = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
     x[:, 2] = y[:, 2]
-    assert correlation(x, y).tolist()[:2] == [0, 0]
-    assert correlation(x, y)[2] == 1
-    assert correlation(y[:1], y[:1]).tolist() == [0, 0, 0]
+    assert correlate_columns(x, y).tolist()[:2] == [0, 0]
+    assert correlate_columns(x, y)[2] == 1
+    assert correlate_columns(y[:1], y[:1]).tolist() == [0, 0, 0]
 
 
 def test_channel_mean() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from nsdflow.fit.statistics import correlation
+from nsdflow.fit.statistics import correlate_columns
 from nsdflow.pipelines.common.evaluation import validation_accuracy
 
 
@@ -24,6 +24,6 @@ def test_validation_accuracy(golden) -> None:
         constant = np.isnan(arrays[f"val_cc_{s}"])
         found = scores["accuracy"].values
         np.testing.assert_allclose(found[~constant], arrays[f"val_cc_{s}"][~constant], atol=1e-6)
-        trained = correlation(torch.from_numpy(predictions[images[shared]]), torch.from_numpy(betas[shared]))
+        trained = correlate_columns(torch.from_numpy(predictions[images[shared]]), torch.from_numpy(betas[shared]))
         np.testing.assert_allclose(trained, arrays[f"validation_cc_{s}"], atol=1e-6)
         assert not trained.numpy()[constant].any()

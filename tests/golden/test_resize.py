@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
+from nsdflow.names import STIMULI_FILE
 from nsdflow.nsd.images import read_images, resize_images
-from nsdflow.nsd.layout import STIMULI
 from nsdflow.nsd.source import open_source
 
 Arrays = dict[str, np.ndarray]
@@ -25,7 +25,7 @@ def test_prepared_images_are_the_published_ones(arrays: Arrays, tmp_path: Path) 
     cases = [name.removeprefix("before_") for name in arrays if name.startswith("before_")]
     assert cases
     for case in cases:
-        path = tmp_path / case / STIMULI
+        path = tmp_path / case / STIMULI_FILE
         path.parent.mkdir(parents=True)
         with h5py.File(path, "w") as file:
             file["imgBrick"] = arrays[f"before_{case}"]

@@ -8,7 +8,7 @@ import torch
 from nsdflow.fit.gnet import TrainSettings, Trials, train
 from nsdflow.fit.gnet.evaluate import predict
 from nsdflow.fit.split import last_trials_holdout
-from nsdflow.fit.statistics import correlation
+from nsdflow.fit.statistics import correlate_columns
 from nsdflow.models.gnet import Encoder, Readout, level_shapes
 from nsdflow.models.published import load_checkpoint
 from tests.golden.test_gnet_training import READOUT_NAMES, trunk_name
@@ -53,7 +53,7 @@ def test_transfer(golden, golden_images, golden_folder) -> None:
             np.testing.assert_allclose(state[ours], arrays[f"final.head{s}.{published}"], rtol=1e-11, atol=1e-12)
         rows = torch.from_numpy(arrays[f"val_order_{s}"])
         predicted = predict(result.encoder, result.readouts[subject], images, rows)
-        accuracy = correlation(predicted, torch.from_numpy(arrays[f"val_betas_{s}"]))
+        accuracy = correlate_columns(predicted, torch.from_numpy(arrays[f"val_betas_{s}"]))
         np.testing.assert_allclose(accuracy, arrays[f"val_cc_{s}"], atol=1e-6)
 
     before = encoder.trunk.state_dict()

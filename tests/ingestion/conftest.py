@@ -12,7 +12,7 @@ from distributed import Client
 
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
-from nsdflow.ingestion.ingest import IngestPlan, ingest, plan_ingest
+from nsdflow.ingestion.ingest import IngestPlan, carry_out, plan_ingest
 from nsdflow.store import Store
 from nsdflow.synthetic import SyntheticSpec, write_nsd
 
@@ -72,7 +72,7 @@ def plan() -> Callable[..., IngestPlan]:
 def whole(source: Path, plan: Callable[..., IngestPlan], tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Everything of ``source``, ingested without interruption."""
     with connect("threads", threads_per_worker=2, dashboard=None) as client:
-        return ingest(plan(source, tmp_path_factory.mktemp("whole") / "nsd.zarr"), client)
+        return carry_out(plan(source, tmp_path_factory.mktemp("whole") / "nsd.zarr"), client)
 
 
 @pytest.fixture(scope="package")

@@ -18,11 +18,11 @@ from nsdflow.cli.app import app
 from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, StoreError
 from nsdflow.ingestion.annotations import add_annotations, plan_annotations
-from nsdflow.ingestion.ingest import ingest
+from nsdflow.ingestion.ingest import carry_out
 from nsdflow.nsd.design import read_stimulus_info
 from nsdflow.nsd.source import open_source
 from nsdflow.store import Store
-from nsdflow.synthetic.experiment.design import plan_experiment, stim_info
+from nsdflow.synthetic.experiment.design import draw_experiment, stim_info
 from nsdflow.synthetic.experiment.scenes import CATEGORIES, Scene, category_areas
 from nsdflow.synthetic.published.coco import annotating
 from nsdflow.synthetic.truth import read_spec
@@ -40,7 +40,7 @@ NAMES = [category.name for category in CATEGORIES]
 def coco(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Annotation files of all images of ``source``."""
     spec, folder = read_spec(source), tmp_path_factory.mktemp("annotated")
-    with annotating(folder, stim_info(spec, plan_experiment(spec)), spec.image_size) as annotator:
+    with annotating(folder, stim_info(spec, draw_experiment(spec)), spec.image_size) as annotator:
         for image in range(spec.image_count):
             annotator.add(image, Scene.of(spec.seed, image, spec.image_size))
     return folder / "coco/annotations"
@@ -82,12 +82,12 @@ def test_annotations_are_a_task_or_added_later_with_one_result(
         target, settings = tmp_path / f"{asked}.zarr", {"voxels": "evc", "subjects": [2]}
         planned = plan(source, target, annotations=coco if asked else None, **settings)
         assert ("annotations" in {task.key for task in planned.tasks}) is asked
-        made[asked] = ingest(planned, client)
+        made[asked] = carry_out(planned, client)
         if not asked:
             again = plan(source, target, annotations=coco, **settings)
             assert again.finished
             assert again.notes[-1].startswith("annotations: 8 files of COCO (")
-            made[asked] = ingest(again, client)
+            made[asked] = carry_out(again, client)
     tree = xr.open_datatree(made[False].url, engine="zarr", consolidated=True)
     assert set(tree.children) == {"subj02", "stimuli", "annotations"}
     np.testing.assert_array_equal(tree["annotations/area"], made[False].annotations()["area"])
@@ -102,7 +102,7 @@ def test_a_store_that_grows_keeps_its_annotations(source: Path, coco: Path, plan
     """New images are described too; without COCO's files nothing grows, in one line."""
     target, files = tmp_path / "nsd.zarr", Path(shutil.copytree(coco, tmp_path / "coco"))
     settings = {"voxels": "evc", "images": "none"}
-    first = ingest(plan(source, target, subjects=[1], sessions=[1], annotations=files, **settings), client)
+    first = carry_out(plan(source, target, subjects=[1], sessions=[1], annotations=files, **settings), client)
     assert first.annotations()["nsd_id"].values.tolist() == np.unique(first.trials(1)["nsd_id"]).tolist()
     moved = files.rename(tmp_path / "moved")
     with pytest.raises(
@@ -115,7 +115,7 @@ def test_a_store_that_grows_keeps_its_annotations(source: Path, coco: Path, plan
     moved.rename(files)
     planned = plan(source, target, subjects=[1], sessions=[1, 2], **settings)
     assert "annotations" in {task.key for task in planned.tasks}
-    grown = ingest(planned, client)
+    grown = carry_out(planned, client)
     assert grown.annotations()["nsd_id"].values.tolist() == np.unique(grown.trials(1)["nsd_id"]).tolist()
     assert grown.annotations().sizes["image"] > first.annotations().sizes["image"]
     (files / "captions_val2017.json").write_text("{}")

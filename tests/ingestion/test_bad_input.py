@@ -14,7 +14,7 @@ import scipy.io
 
 from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, NsdflowError, SourceError, StoreError
-from nsdflow.ingestion.ingest import ingest
+from nsdflow.ingestion.ingest import carry_out
 from nsdflow.ingestion.tasks import betas as ingest_tasks
 from nsdflow.store import open_store
 from nsdflow.store.shards import write_shard
@@ -107,7 +107,7 @@ def test_broken_files(own_source, plan, client, tmp_path: Path, file: str, spoil
     spoil(own_source / file)
     store = tmp_path / "out" / "nsd.zarr"
     with pytest.raises(NsdflowError, match=message) as error:
-        ingest(plan(own_source, store, voxels="evc"), client)
+        carry_out(plan(own_source, store, voxels="evc"), client)
     assert "\n" not in str(error.value)
     assert isinstance(error.value, SourceError | MissingDataError)
     assert not store.exists()
@@ -127,13 +127,13 @@ def test_a_target_that_exists(source, plan, tmp_path: Path) -> None:
 def test_no_permission_to_write(source, plan, client, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(StoreError, match=r"may not be written .*choose another place"):
-        ingest(plan(source, tmp_path / "nsd.zarr", voxels="evc"), client)
+        carry_out(plan(source, tmp_path / "nsd.zarr", voxels="evc"), client)
 
 
 def test_no_place_to_write(source, plan, client) -> None:
     """Not even root makes folders in /proc."""
     with pytest.raises(StoreError, match="choose another place"):
-        ingest(plan(source, Path("/proc/nsd.zarr"), voxels="evc"), client)
+        carry_out(plan(source, Path("/proc/nsd.zarr"), voxels="evc"), client)
 
 
 def test_a_full_disk_and_then_a_freed_one(source, whole, plan, client, contents, tmp_path: Path, monkeypatch) -> None:
@@ -156,9 +156,9 @@ def test_a_full_disk_and_then_a_freed_one(source, whole, plan, client, contents,
     with monkeypatch.context() as patch:
         patch.setattr(ingest_tasks, "write_shard", full)
         with pytest.raises(StoreError, match=r"no space left .*run the same command again"):
-            ingest(plan(source, store), client)
+            carry_out(plan(source, store), client)
     assert not store.exists()
-    assert contents(ingest(plan(source, store), client).url) == contents(whole.url)
+    assert contents(carry_out(plan(source, store), client).url) == contents(whole.url)
 
 
 def test_a_damaged_copy_is_found_before_publishing(source, plan, client, tmp_path: Path, monkeypatch) -> None:
@@ -169,7 +169,7 @@ def test_a_damaged_copy_is_found_before_publishing(source, plan, client, tmp_pat
 
     monkeypatch.setattr(ingest_tasks, "write_shard", shifted)
     with pytest.raises(StoreError, match="differs from a second read"):
-        ingest(plan(source, tmp_path / "nsd.zarr", voxels="evc", images="none"), client)
+        carry_out(plan(source, tmp_path / "nsd.zarr", voxels="evc", images="none"), client)
     assert not (tmp_path / "nsd.zarr").exists()
 
 

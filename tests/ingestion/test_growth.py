@@ -13,7 +13,7 @@ import xarray as xr
 from nsdflow.config.storage import Layout
 from nsdflow.errors import StoreError
 from nsdflow.ingestion.growth import exchange
-from nsdflow.ingestion.ingest import ingest
+from nsdflow.ingestion.ingest import carry_out
 from nsdflow.nsd import betas as nsd_betas
 from nsdflow.store import open_store
 
@@ -22,14 +22,14 @@ SMALL = {"voxels": "evc"}
 
 def test_the_same_again_does_nothing(source, plan, client, contents, tmp_path: Path) -> None:
     target = tmp_path / "nsd.zarr"
-    first = ingest(plan(source, target, subjects=[2], images="none", **SMALL), client)
+    first = carry_out(plan(source, target, subjects=[2], images="none", **SMALL), client)
     before = contents(first.url)
     (tmp_path / "nsd.zarr.building").mkdir()  # left by a command that was killed after its last rename
     planned = plan(source, target, subjects="2", images="none", **SMALL)
     assert planned.finished
     assert planned.tasks == ()
     assert "holds all of this already" in planned.notes[0]
-    assert contents(ingest(planned, client).url) == before
+    assert contents(carry_out(planned, client).url) == before
     assert [path.name for path in tmp_path.iterdir()] == ["nsd.zarr"]
 
 
@@ -47,7 +47,7 @@ def test_a_grown_store_is_as_if_made_at_once(
 ) -> None:
     """Bytes, and sessions that are read: new ones only."""
     target = tmp_path / "nsd.zarr"
-    old = ingest(plan(source, target, **SMALL | first), client)
+    old = carry_out(plan(source, target, **SMALL | first), client)
     lazy = old.responses(old.subjects[0], zscore=False)
     known = lazy.compute()
     planned = plan(source, target, **SMALL | then)
@@ -60,7 +60,7 @@ def test_a_grown_store_is_as_if_made_at_once(
         return header(origin, subject, session, **options)
 
     monkeypatch.setattr("nsdflow.ingestion.tasks.betas.read_session_header", noted)
-    grown = ingest(planned, client)
+    grown = carry_out(planned, client)
     manifest = json.loads((target / "manifest.json").read_text())
     sessions = {name: set(record["sessions"]) for name, record in manifest["subjects"].items()}
     had = {name: set(numbers) for name, numbers in manifest["before"].items()}
@@ -69,7 +69,7 @@ def test_a_grown_store_is_as_if_made_at_once(
     wanted = {1: [1, 2, 3], 2: [1, 2]} if "sessions" not in then else {1: [1, 2], 2: [1, 2]}
     assert {int(name[-1]): sorted(numbers) for name, numbers in sessions.items()} == {n: wanted[n] for n in subjects}
     limit = {"sessions": "1-2"} if "sessions" in then else {}
-    fresh = ingest(plan(source, tmp_path / "fresh" / "nsd.zarr", subjects=subjects, **SMALL | limit), client)
+    fresh = carry_out(plan(source, tmp_path / "fresh" / "nsd.zarr", subjects=subjects, **SMALL | limit), client)
     assert contents(grown.url) == contents(fresh.url)
     xr.testing.assert_identical(lazy.compute(), known)  # whoever opened the store before reads on
     assert [path.name for path in tmp_path.iterdir() if "fresh" not in path.name] == ["nsd.zarr"]
@@ -80,17 +80,17 @@ def test_growth_recuts_where_the_file_budget_asks(source, plan, client, contents
     layout = Layout(chunk_voxels=64, file_budget=229, shard_images=20)
     settings = {"subjects": [1], "voxels": "brain", "images": "none", "layout": layout}
     target = tmp_path / "nsd.zarr"
-    one = ingest(plan(source, target, sessions=1, **settings), client)
+    one = carry_out(plan(source, target, sessions=1, **settings), client)
     shards = len(list(Path(one.url).glob("subj01/betas/c/0/*")))
-    grown = ingest(plan(source, target, **settings), client)
-    fresh = ingest(plan(source, tmp_path / "fresh.zarr", **settings), client)
+    grown = carry_out(plan(source, target, **settings), client)
+    fresh = carry_out(plan(source, tmp_path / "fresh.zarr", **settings), client)
     assert contents(grown.url) == contents(fresh.url)
     assert shards >= len(list(Path(grown.url).glob("subj01/betas/c/0/*")))
 
 
 def test_other_settings_are_refused(source, plan, client, tmp_path: Path) -> None:
     target = tmp_path / "nsd.zarr"
-    ingest(plan(source, target, subjects=[2], sessions=[2], images="none", **SMALL), client)
+    carry_out(plan(source, target, subjects=[2], sessions=[2], images="none", **SMALL), client)
     with pytest.raises(StoreError, match=r"exists with other voxels \(evc before, visual now\); choose another store"):
         plan(source, target, subjects=[2], images="none", voxels="visual")
     with pytest.raises(StoreError, match=r"subj02 has sessions 2, and session 1 would have to stand before"):
@@ -99,13 +99,13 @@ def test_other_settings_are_refused(source, plan, client, tmp_path: Path) -> Non
 
 def test_a_killed_growth_continues(source, plan, client, contents, tmp_path: Path) -> None:
     target = tmp_path / "nsd.zarr"
-    old = ingest(plan(source, target, subjects=[1], sessions=1, images="none", **SMALL), client)
+    old = carry_out(plan(source, target, subjects=[1], sessions=1, images="none", **SMALL), client)
     before = contents(old.url)
     planned = plan(source, target, subjects=[1], images="none", **SMALL)
     for task in planned.tasks[:3]:
         task.call()
     assert contents(target) == before
-    grown = ingest(plan(source, target, subjects=[1], images="none", **SMALL), client)
+    grown = carry_out(plan(source, target, subjects=[1], images="none", **SMALL), client)
     assert np.unique(grown.trials(1)["session"]).tolist() == [1, 2, 3]
 
 

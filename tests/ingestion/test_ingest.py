@@ -20,7 +20,7 @@ from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
 from nsdflow.engine.memory import NUMPY_BYTES
 from nsdflow.errors import MissingDataError, PlanError, SelectionError, StoreError
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.io.folders import list_files
 from nsdflow.store import open_store
 from nsdflow.synthetic import SyntheticSpec, write_nsd
@@ -50,7 +50,7 @@ def test_betas_are_those_of_the_nifti_files(source, whole, betas_file, stored_in
 def test_hdf5_gives_the_same_store_bit_for_bit(own_source, whole, plan, client, contents, tmp_path: Path) -> None:
     for path in own_source.glob("nsddata_betas/ppdata/*/*/*/betas_session*.nii.gz"):
         path.unlink()
-    store = ingest(plan(own_source, tmp_path / "nsd.zarr"), client)
+    store = carry_out(plan(own_source, tmp_path / "nsd.zarr"), client)
     for name, content in contents(whole.url).items():
         if "/c/" in name:
             assert contents(store.url)[name] == content, name
@@ -78,7 +78,7 @@ def test_statistics_and_valid_voxels(source, whole, stored_int16, subject: str) 
 def test_without_files_of_valid_voxels_the_data_say_it(own_source, whole, plan, client, tmp_path: Path) -> None:
     for path in own_source.glob("nsddata/ppdata/*/*/valid_session*"):
         path.unlink()
-    store = ingest(plan(own_source, tmp_path / "nsd.zarr", subjects=[1], images="none"), client)
+    store = carry_out(plan(own_source, tmp_path / "nsd.zarr", subjects=[1], images="none"), client)
     betas = store.responses(1, zscore=False).values.reshape(3, 60, -1)
     valid = xr.open_datatree(store.url, engine="zarr")["subj01"]["valid"]
     np.testing.assert_array_equal(valid, betas.any(axis=1))
@@ -149,10 +149,10 @@ def test_all_images_or_none(source, plan, client, tmp_path: Path) -> None:
     few = {"subjects": "2", "voxels": "prf-visualrois"}
     with h5py.File(source / "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5") as file:
         count = len(file["imgBrick"])
-    everything = ingest(plan(source, tmp_path / "all.zarr", images="all", **few), client)
+    everything = carry_out(plan(source, tmp_path / "all.zarr", images="all", **few), client)
     assert everything.images().sizes["image"] == count > 1
     np.testing.assert_array_equal(everything.images(count - 1), resized(source, np.array([count - 1]), 32))
-    none = ingest(plan(source, tmp_path / "none.zarr", images="none", **few), client)
+    none = carry_out(plan(source, tmp_path / "none.zarr", images="none", **few), client)
     assert everything.subjects == none.subjects == ("subj02",)
     assert not (Path(none.url) / "stimuli").exists()
     assert (none.voxels(2)["prf_visualrois"] > 0).all()
@@ -244,7 +244,7 @@ def test_the_manifest_says_where_everything_came_from(source, whole) -> None:
 def test_progress_is_told(source, plan, client, tmp_path: Path) -> None:
     events: list[dict] = []
     planned = plan(source, tmp_path / "nsd.zarr", subjects=[2], voxels="evc")
-    ingest(planned, client, listen=events.append)
+    carry_out(planned, client, listen=events.append)
     done = [event["key"] for event in events if event["kind"] == "task-done"]
     assert sorted(done) == sorted(task.key for task in planned.tasks)
     assert done[-1].startswith("verify")
@@ -252,13 +252,13 @@ def test_progress_is_told(source, plan, client, tmp_path: Path) -> None:
 
 def test_processes_give_the_same_store(source, whole, plan, contents, tmp_path: Path) -> None:
     with connect("local", workers=2, dashboard=None) as client:
-        store = ingest(plan(source, tmp_path / "nsd.zarr"), client)
+        store = carry_out(plan(source, tmp_path / "nsd.zarr"), client)
     assert contents(store.url) == contents(whole.url)
 
 
 @pytest.mark.parametrize("voxels", ["evc", "visual", "nsdgeneral", "tight", "inflated", "floc-faces"])
 def test_a_smaller_set_is_a_part_of_the_whole(source, whole, plan, client, tmp_path: Path, voxels: str) -> None:
-    store = ingest(plan(source, tmp_path / "nsd.zarr", subjects=[1], voxels=voxels, images="none"), client)
+    store = carry_out(plan(source, tmp_path / "nsd.zarr", subjects=[1], voxels=voxels, images="none"), client)
     part, everything = (s.responses(1).compute().sortby("flat_index") for s in (store, whole))
     inside = np.isin(everything["flat_index"], part["flat_index"])
     both = np.isin(part["flat_index"], everything["flat_index"])
@@ -269,7 +269,7 @@ def test_a_smaller_set_is_a_part_of_the_whole(source, whole, plan, client, tmp_p
 @pytest.mark.parametrize("space", ["nativesurface", "fsaverage"])
 def test_surfaces(surface_source, plan, client, tmp_path: Path, space: str) -> None:
     settings = {"space": space, "voxels": "nsdgeneral", "images": "none", "layout": Layout(chunk_voxels=16)}
-    store = ingest(plan(surface_source, tmp_path / "nsd.zarr", **settings), client)
+    store = carry_out(plan(surface_source, tmp_path / "nsd.zarr", **settings), client)
     (folder,) = surface_source.glob(f"nsddata_betas/ppdata/subj01/{space}/*")
     sessions = []
     for session in (1, 2):

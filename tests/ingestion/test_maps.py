@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from nsdflow.ingestion.ingest import ingest
+from nsdflow.ingestion.ingest import carry_out
 from nsdflow.nsd.source import open_source
 from nsdflow.nsd.voxels.maps import MAPS, map_paths
 from nsdflow.nsd.voxels.masks import VOXEL_SETS, voxel_set, voxel_sets
@@ -39,7 +39,7 @@ def opened(path: Path) -> nib.Nifti1Image | nib.MGHImage:
 def test_every_map_is_a_coordinate(source, surface_source, plan, client, tmp_path: Path, space: str) -> None:
     root = source if space == "func1pt8mm" else surface_source
     settings = {"space": space, "voxels": "visual", "subjects": [1], "images": "none"}
-    voxels = ingest(plan(root, tmp_path / "nsd.zarr", **settings), client).voxels(1)
+    voxels = carry_out(plan(root, tmp_path / "nsd.zarr", **settings), client).voxels(1)
     published = {name for name in MAPS if map_paths(name, "subj01", space, BETAS) is not None}
     assert published <= set(voxels.variables)
     assert len(published) == {"func1pt8mm": len(MAPS), "nativesurface": len(MAPS) - 8, "fsaverage": 2}[space]
@@ -73,7 +73,7 @@ def test_probability_maps_of_fsaverage(surface_source: Path, plan, client, tmp_p
     for half in ("lh", "rh"):
         shutil.copy(label / f"{half}.probmap_V1v.mgz", label / f"{half}.probmap_my-area.mgz")
     settings = {"space": "fsaverage", "voxels": "visual", "subjects": [1], "images": "none"}
-    store = ingest(plan(root, tmp_path / "nsd.zarr", **settings), client)
+    store = carry_out(plan(root, tmp_path / "nsd.zarr", **settings), client)
     maps = store.maps(1)
     found = [name for name in maps.data_vars if str(name).startswith("probmap_")]
     assert found == [f"probmap_{area}" for area in ("V1d", "V1v", "V2d", "V2v", "V3d", "V3v", "hV4", "my_area")]
@@ -111,7 +111,7 @@ def test_a_broken_map_is_left_out_aloud(own_source, plan, client, tmp_path: Path
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[: len(content) // 2])
-    store = ingest(plan(own_source, tmp_path / "nsd.zarr", subjects=[1], voxels="evc", images="none"), client)
+    store = carry_out(plan(own_source, tmp_path / "nsd.zarr", subjects=[1], voxels="evc", images="none"), client)
     assert "floc_facestval" not in store.voxels(1)
     assert "floc_bodiestval" in store.voxels(1)
     assert "floc_facestval is left out" in (tmp_path / "nsd.zarr/manifest.json").read_text()
@@ -146,7 +146,7 @@ def test_mni(tmp_path: Path, plan, client) -> None:
     )
     root = write_nsd(tmp_path / "nsd", spec)
     planned = plan(root, tmp_path / "nsd.zarr", space="MNI", voxels=None, images="none")
-    store = ingest(planned, client)
+    store = carry_out(planned, client)
     voxels = store.voxels(1)
     folder = root / "nsddata_betas/ppdata/subj01/MNI/betas_fithrf"
     image = nib.load(folder / "betas_session02.nii.gz")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import typer
 from nsdflow.cli import data
 from nsdflow.config.storage import Layout
 from nsdflow.errors import ConfigError, MissingDataError, SelectionError
-from nsdflow.ingestion.ingest import ingest
+from nsdflow.ingestion.ingest import carry_out
 from nsdflow.ingestion.settings import GROWING, IngestSettings, differences, settings_of
 from nsdflow.names import number_ranges, parse_sessions
 
@@ -48,6 +49,14 @@ def test_resuming_with_another_value_is_noticed(option: str) -> None:
     before, now = IngestSettings.of(), IngestSettings.of(**{option: OTHER[option]})
     compared = [settings_of({"settings": settings.record()}) for settings in (before, now)]
     assert option in differences(*compared)
+
+
+def test_an_earlier_manifest_lacks_newer_options() -> None:
+    """They have their defaults, so that the store can still grow."""
+    record = json.loads(json.dumps(IngestSettings.of().record()))
+    earlier = {name: value for name, value in record.items() if name not in ("experiments", "image_size")}
+    earlier["layout"] = {"codec": "none"}
+    assert differences(settings_of({"settings": earlier}), settings_of({"settings": record})) == {}
 
 
 def test_what_may_grow_is_compared_by_its_effect() -> None:
@@ -88,7 +97,7 @@ def test_session_numbers() -> None:
 def test_chosen_sessions(source, plan, client, tmp_path: Path) -> None:
     """Subjects with fewer sessions have those that exist."""
     planned = plan(source, tmp_path / "nsd.zarr", sessions="2-3", voxels="evc", images="none")
-    store = ingest(planned, client)
+    store = carry_out(planned, client)
     assert np.unique(store.trials(1)["session"]).tolist() == [2, 3]
     assert np.unique(store.trials(2)["session"]).tolist() == [2]
     with pytest.raises(MissingDataError, match="no sessions of subj02"):
@@ -100,7 +109,7 @@ def test_chosen_sessions(source, plan, client, tmp_path: Path) -> None:
 def test_images_of_the_subjects(source, plan, client, tmp_path: Path) -> None:
     """The whole list of each ingested subject, shown or not, and no other image."""
     planned = plan(source, tmp_path / "nsd.zarr", subjects=[2], sessions=1, voxels="evc", images="subjects")
-    images = ingest(planned, client).images()
+    images = carry_out(planned, client).images()
     design = scipy.io.loadmat(source / "nsddata/experiments/nsd/nsd_expdesign.mat")
     listed = design["subjectim"].astype(int) - 1
     np.testing.assert_array_equal(images["nsd_id"], np.unique(listed[1]))

@@ -15,7 +15,7 @@ import pytest
 
 from nsdflow.errors import MissingDataError, NsdflowError, SourceError
 from nsdflow.ingestion.check import describe_source
-from nsdflow.ingestion.ingest import ingest
+from nsdflow.ingestion.ingest import carry_out
 from nsdflow.nsd.betas import read_session
 from nsdflow.nsd.design import trial_table
 from nsdflow.nsd.formats.frames import read_header
@@ -71,7 +71,7 @@ def test_the_whole_twin_of_a_session_is_read(own_source, whole, plan, client, tm
     line = f"left out: {own_source / BETAS}/betas_session02.nii.gz "
     assert any(note.startswith(line) and note.endswith("; hdf5 is read instead") for note in planned.notes)
     assert line in describe_source(str(own_source))
-    store = ingest(planned, client)
+    store = carry_out(planned, client)
     assert np.unique(store.trials(1)["session"]).tolist() == [1, 2, 3]
     found = store.responses(1, zscore=False).compute()
     wanted = whole.responses(1, "evc", zscore=False).compute()
@@ -86,7 +86,7 @@ def test_a_session_without_a_whole_file_is_left_out_aloud(own_source, plan, clie
     planned = plan(own_source, tmp_path / "nsd.zarr", **SETTINGS)
     assert "subj01: sessions 2 cannot be read, so they are left out" in planned.notes
     assert "sessions 2 cannot be read" in describe_source(str(own_source))
-    store = ingest(planned, client)
+    store = carry_out(planned, client)
     assert np.unique(store.trials(1)["session"]).tolist() == [1, 3]
     assert json.loads((tmp_path / "nsd.zarr/manifest.json").read_text())["held_out"] == {"subj01": [2]}
 
@@ -96,7 +96,7 @@ def test_a_broken_atlas_that_nobody_asked_for(own_source, plan, client, tmp_path
     spoil(own_source / FUNC / "roi/streams.nii.gz")
     planned = plan(own_source, tmp_path / "nsd.zarr", **SETTINGS)
     assert any("streams.nii.gz" in note and "the atlas is left out" in note for note in planned.notes)
-    voxels = ingest(planned, client).voxels(1)
+    voxels = carry_out(planned, client).voxels(1)
     assert "streams" not in voxels
     assert "floc_faces" in voxels
     with pytest.raises(NsdflowError, match=r"streams\.nii\.gz") as error:
@@ -123,7 +123,7 @@ def test_an_atlas_with_the_name_of_a_coordinate(own_source, plan, client, tmp_pa
         assert [sum(says in line and f"/{name}.nii.gz:" in line for line in lines) for name in names] == [1] * len(
             names
         )
-    voxels = ingest(planned, client).voxels(1)
+    voxels = carry_out(planned, client).voxels(1)
     assert voxels["ncsnr"].dtype == np.float32
     assert 0 < float(voxels["ncsnr"].max()) < 5
     assert {"floc_faces", "mine.v2"} <= set(voxels)
@@ -152,7 +152,7 @@ def test_an_affine_of_zeros_is_none(own_source, plan, client, tmp_path: Path) ->
         content = bytearray(gzip.decompress(path.read_bytes()))
         content[280:328] = bytes(48)
         replaced(path, gzip.compress(bytes(content)))
-    store = ingest(plan(own_source, tmp_path / "nsd.zarr", **SETTINGS), client)
+    store = carry_out(plan(own_source, tmp_path / "nsd.zarr", **SETTINGS), client)
     wanted = nib.load(own_source / FUNC / "brainmask.nii.gz").affine
     np.testing.assert_array_equal(np.reshape(store.voxels(1)["flat_index"].attrs["affine"], (4, 4)), wanted)
 
@@ -172,13 +172,13 @@ def test_quaternions_that_are_not_quite_one(tmp_path: Path) -> None:
 
 def test_gunzipped_volumes(own_source, whole, plan, client, contents, tmp_path: Path) -> None:
     source = open_source(own_source)
-    before = ingest(plan(own_source, tmp_path / "gzipped.zarr", **SETTINGS), client)
+    before = carry_out(plan(own_source, tmp_path / "gzipped.zarr", **SETTINGS), client)
     for path in (own_source / FUNC).rglob("*.nii.gz"):
         replaced(path.with_suffix(""), gzip.decompress(path.read_bytes()))
         path.unlink()
     assert read_volume(source, f"{FUNC}/brainmask.nii.gz").values.any()
     assert "missing" not in describe_source(str(own_source))
-    after = ingest(plan(own_source, tmp_path / "gunzipped.zarr", **SETTINGS), client)
+    after = carry_out(plan(own_source, tmp_path / "gunzipped.zarr", **SETTINGS), client)
     assert contents(after.url) == contents(before.url)
 
 
@@ -267,7 +267,7 @@ def test_folders_of_any_name(source, plan, client, contents, tmp_path: Path, fol
     place = tmp_path / folder
     place.mkdir()
     (place / "nsd").symlink_to(source)
-    store = ingest(plan(place / "nsd", place / "nsd.zarr", **SETTINGS), client)
+    store = carry_out(plan(place / "nsd", place / "nsd.zarr", **SETTINGS), client)
     assert np.unique(store.trials(1)["session"]).tolist() == [1, 2, 3]
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nsdflow.config.storage import Layout
 from nsdflow.engine.execute import run_task
 from nsdflow.errors import MissingDataError, SourceError, StoreError
-from nsdflow.ingestion.ingest import ingest
+from nsdflow.ingestion.ingest import carry_out
 from nsdflow.io.folders import list_files
 from nsdflow.nsd.layout import roi_paths
 from nsdflow.store import open_store
@@ -29,7 +29,7 @@ from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
 from nsdflow.store import build, shards
 from nsdflow.ingestion.tasks import betas as ingest_tasks
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 
 source, store, settings, moment, count = *sys.argv[1:3], *map(json.loads, sys.argv[3:6])
 settings["layout"] = Layout(**settings["layout"])
@@ -60,7 +60,7 @@ if moment == "published":
     build.remove = lambda url: count_down() if url.endswith(".building") else remove(url)
 
 with connect("threads", threads_per_worker=1, dashboard=None) as client:
-    ingest(plan_ingest(source, store, **settings), client, listen=listen)
+    carry_out(plan_ingest(source, store, **settings), client, listen=listen)
 """
 
 
@@ -83,7 +83,7 @@ def test_a_killed_ingestion_resumes(source, whole, plan, client, contents, tmp_p
         missing = [task.key for task in planned.missing()]
         assert (0 < len(missing) < len(planned.tasks)) or moment == "root"
         events: list[dict] = []
-        ingest(planned, client, listen=events.append)
+        carry_out(planned, client, listen=events.append)
         assert sorted(e["key"] for e in events if e["kind"] == "task-done") == sorted(missing)
         assert [path.name for path in tmp_path.iterdir()] == ["nsd.zarr"]
     # killed after the rename: the store is whole, the workspace is left over
@@ -107,7 +107,7 @@ def test_killed_anywhere_resumed_is_never_killed(source, whole, plan, client, co
             else:
                 run_task(planned.folder, task.call)
                 done.add(task.key)
-        store = ingest(planned, client)
+        store = carry_out(planned, client)
         assert contents(store.url) == contents(whole.url)
 
 
@@ -124,7 +124,7 @@ def fail_in_session_three(source: Path, betas_file, plan, client, folder: Path) 
     path.unlink()
     path.write_bytes(content[:-8] + bytes(8))
     with pytest.raises(SourceError, match=r"session03\.nii\.gz"):
-        ingest(few(plan, source, folder), client)
+        carry_out(few(plan, source, folder), client)
     return content
 
 
@@ -141,9 +141,9 @@ def test_mend_the_source_and_continue(own_source, betas_file, plan, client, cont
     assert {"betas-subj01-session01", "betas-subj01-session03", "statistics-subj01"} <= set(missing)
     assert "coordinates-subj01" not in missing
     events: list[dict] = []
-    store = ingest(planned, client, listen=events.append)
+    store = carry_out(planned, client, listen=events.append)
     assert sorted(e["key"] for e in events if e["kind"] == "task-done") == sorted(missing)
-    fresh = ingest(few(plan, own_source, tmp_path / "fresh"), client)
+    fresh = carry_out(few(plan, own_source, tmp_path / "fresh"), client)
     assert contents(store.url) == contents(fresh.url)
     assert "files" in json.loads((Path(store.url) / "manifest.json").read_text())["subjects"]["subj01"]
 
@@ -162,9 +162,9 @@ def test_what_coordinates_come_from_may_be_fetched_again_too(
     planned = few(plan, own_source, tmp_path)
     missing = {task.key for task in planned.missing()}
     assert {"coordinates-subj01", *(f"betas-subj01-session{number:02d}" for number in (1, 2, 3))} <= missing
-    store = ingest(planned, client)
+    store = carry_out(planned, client)
     assert set(store.voxels(1)["flat_index"].values) == set(np.flatnonzero(moved > 0))
-    fresh = ingest(few(plan, own_source, tmp_path / "fresh"), client)
+    fresh = carry_out(few(plan, own_source, tmp_path / "fresh"), client)
     assert contents(store.url) == contents(fresh.url)
 
 
@@ -182,7 +182,7 @@ def test_other_settings_do_not_continue(own_source, betas_file, plan, client, tm
     record = (building / "ingest.json").read_bytes()
     before = {name for name in list_files(str(building)) if not name.endswith(".tmp")}
     with pytest.raises(StoreError, match=f"begun with other {what}"):
-        ingest(few(plan, own_source, tmp_path, **changes), client)
+        carry_out(few(plan, own_source, tmp_path, **changes), client)
     assert before <= set(list_files(str(building)))  # a task that was still running may have added its own
     assert (building / "ingest.json").read_bytes() == record
 
@@ -194,7 +194,7 @@ def test_a_file_that_changes_after_planning(own_source, betas_file, plan, client
     path.unlink()
     path.write_bytes(content)
     with pytest.raises(SourceError, match=r"subj01 session 2: its files changed since the ingestion was planned"):
-        ingest(planned, client)
+        carry_out(planned, client)
     later = few(plan, own_source, tmp_path / "later")
     path = own_source / roi_paths("subj01", "nsdgeneral", "func1pt8mm")[0]
     content = path.read_bytes()
@@ -203,4 +203,4 @@ def test_a_file_that_changes_after_planning(own_source, betas_file, plan, client
     with pytest.raises(
         SourceError, match=r"nsdgeneral\.nii\.gz: changed since the ingestion was planned; run the same"
     ):
-        ingest(later, client)
+        carry_out(later, client)

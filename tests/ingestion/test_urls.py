@@ -10,7 +10,7 @@ import xarray as xr
 
 from nsdflow.engine.execute import run_task
 from nsdflow.errors import MissingDataError, NsdflowError, StoreError
-from nsdflow.ingestion.ingest import ingest
+from nsdflow.ingestion.ingest import carry_out
 from nsdflow.store import Store, open_store
 
 SETTINGS = {"subjects": [2], "voxels": "visual"}
@@ -29,7 +29,7 @@ def same(one: Store, other: Store) -> None:
 
 
 def test_a_store_is_read_from_anywhere(source, plan, client, bucket: str, tmp_path) -> None:
-    store = ingest(plan(source, tmp_path / "nsd.zarr", **SETTINGS), client)
+    store = carry_out(plan(source, tmp_path / "nsd.zarr", **SETTINGS), client)
     fsspec.filesystem("memory").put(store.url, "/bucket/nsd.zarr", recursive=True)
     same(open_store(f"{bucket}/nsd.zarr"), store)
     with pytest.raises(MissingDataError, match=r"memory://bucket/other\.zarr: no store there"):
@@ -44,9 +44,9 @@ def test_where_nothing_can_be_renamed_the_root_is_written_last(source, plan, cli
         open_store(f"{bucket}/nsd.zarr")
     planned = plan(source, f"{bucket}/nsd.zarr", **SETTINGS)
     assert len(planned.missing()) == len(planned.tasks) - 3
-    store = ingest(planned, client)
+    store = carry_out(planned, client)
     assert fsspec.filesystem("memory").find("/bucket/nsd.zarr.building") == []
-    same(store, ingest(plan(source, tmp_path / "nsd.zarr", **SETTINGS), client))
+    same(store, carry_out(plan(source, tmp_path / "nsd.zarr", **SETTINGS), client))
     assert plan(source, f"{bucket}/nsd.zarr", **SETTINGS).finished
     with pytest.raises(StoreError, match="exists with other voxels"):
         plan(source, f"{bucket}/nsd.zarr", **SETTINGS | {"voxels": "evc"})

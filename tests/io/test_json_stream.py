@@ -30,7 +30,7 @@ def test_elements_come_as_the_standard_library_reads_them(content, block, indent
     expected = [(key, item) for key, value in json.loads(data).items()
                 for item in (value if isinstance(value, list) else [value])]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_stream, "BLOCK_BYTES", block)
+        patch.setattr(json_stream, "READ_BYTES", block)
         assert list(iterate_json(io.BytesIO(data))) == expected
 
 
@@ -44,7 +44,7 @@ def test_damaged_files(text: str) -> None:
 
 def test_an_element_without_end_is_not_read_to_the_end_of_the_file(monkeypatch) -> None:
     monkeypatch.setattr(json_stream, "LONGEST_CHARACTERS", 1000)
-    monkeypatch.setattr(json_stream, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(json_stream, "READ_BYTES", 100)
     file = io.BytesIO(b'{"a": ["' + b"x" * 100_000)
     with pytest.raises(ValueError, match="an element of more than 1,000 characters"):
         list(iterate_json(file))

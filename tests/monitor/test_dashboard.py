@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 
 from nsdflow.cluster.connect import connect
-from nsdflow.monitor.dashboard import Page, dask_setup, table
+from nsdflow.monitor.dashboard import Page, dask_setup, text_table
 from nsdflow.monitor.events import Publisher, emit, make_event
 from nsdflow.monitor.state import LiveState
 
@@ -69,8 +69,10 @@ def test_one_epoch_is_a_point():
 
 
 def test_tables_show_text_as_text():
-    assert table([]) == ""
-    assert table([{"a<b": "<script>"}]) == "<table><tr><th>a&lt;b</th></tr><tr><td>&lt;script&gt;</td></tr></table>"
+    assert text_table([]) == ""
+    assert (
+        text_table([{"a<b": "<script>"}]) == "<table><tr><th>a&lt;b</th></tr><tr><td>&lt;script&gt;</td></tr></table>"
+    )
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from nsdflow.monitor.events import make_event
-from nsdflow.monitor.terminal import TerminalProgress, fit, shorten
+from nsdflow.monitor.terminal import TerminalProgress, shorten, shorten_lines
 
 
 def shown(events, *, terminal: bool, width: int = 120) -> str:
@@ -92,8 +92,8 @@ def test_the_middle_of_a_long_name_is_left_out():
 
 def test_a_table_that_is_too_wide_loses_its_middle_and_stays_aligned():
     text = "title\n\n  run       middle           right\n  gnet8j    1                0.25\n\nend"
-    assert fit(text, 100) == text
-    title, table, end = fit(text, 20).split("\n\n")
+    assert shorten_lines(text, 100) == text
+    title, table, end = shorten_lines(text, 20).split("\n\n")
     assert (title, end) == ("title", "end")
     first, second = table.splitlines()
     assert len(first) == 20

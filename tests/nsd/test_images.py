@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nsdflow.errors import MissingDataError, SelectionError, SourceError
+from nsdflow.names import STIMULI_FILE
 from nsdflow.nsd.images import images_shape, read_images, resize_images
-from nsdflow.nsd.layout import STIMULI
 from nsdflow.nsd.source import open_source
 
 
@@ -72,7 +72,7 @@ def test_no_such_image(nsd: Any, nsd_ids: list[int]) -> None:
 
 
 def test_missing_and_broken(broken: Any) -> None:
-    source, path = open_source(broken.root), broken.root / STIMULI
+    source, path = open_source(broken.root), broken.root / STIMULI_FILE
     content = path.read_bytes()
     with h5py.File(path, "w") as file:
         file["imgBrick"] = np.zeros((4, 9, 9), np.uint8)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from nsdflow.errors import MissingDataError, SelectionError
+from nsdflow.names import STIMULI_FILE
 from nsdflow.nsd.inventory import list_betas, take_inventory
-from nsdflow.nsd.layout import EXPERIMENT_DESIGN, STIMULI
+from nsdflow.nsd.layout import EXPERIMENT_DESIGN
 from nsdflow.nsd.source import Source, open_source
 
 
@@ -26,7 +27,7 @@ def test_everything_is_there(nsd: Any) -> None:
     np.testing.assert_array_equal(first.affine, nib.load(nsd.betas_folder() / "betas_session01.nii.gz").affine)
     assert first.bytes == sum(path.stat().st_size for path in nsd.betas_folder().glob("betas_*.nii.gz"))
     assert (inventory.image_count, *inventory.image_shape) == nsd.images.shape
-    assert inventory.bytes == first.bytes + second.bytes + (nsd.root / STIMULI).stat().st_size
+    assert inventory.bytes == first.bytes + second.bytes + (nsd.root / STIMULI_FILE).stat().st_size
     assert inventory.missing == ()
 
 
@@ -50,7 +51,7 @@ def test_all_betas_are_listed(nsd: Any) -> None:
 
 
 def test_what_is_missing(broken: Any) -> None:
-    for path in (EXPERIMENT_DESIGN, STIMULI, "nsddata/ppdata/subj02/func1pt8mm/valid_session02.nii.gz"):
+    for path in (EXPERIMENT_DESIGN, STIMULI_FILE, "nsddata/ppdata/subj02/func1pt8mm/valid_session02.nii.gz"):
         (broken.root / path).unlink()
     (broken.betas_folder() / "ncsnr.nii.gz").unlink()
     inventory = take_inventory(open_source(broken.root))
@@ -58,7 +59,7 @@ def test_what_is_missing(broken: Any) -> None:
         f"{broken.root}/{path}"
         for path in (
             EXPERIMENT_DESIGN,
-            STIMULI,
+            STIMULI_FILE,
             "nsddata/ppdata/subj02/func1pt8mm/valid_session02.nii.gz",
             "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR/ncsnr.nii.gz",
         )

@@ -14,7 +14,7 @@ import nsdflow
 from nsdflow.models.published import load_checkpoint
 from nsdflow.names import PRF_VISUALROIS
 from nsdflow.nsd.betas import session_statistics
-from nsdflow.store.build import STATISTICS, create_stimuli, create_subject, publish, workspace_of
+from nsdflow.store.build import STATISTICS, create_stimuli, create_subject, publish_store, workspace_of
 from nsdflow.store.schema import STIMULI_GROUP, cut_images, cut_subject
 from nsdflow.store.shards import open_sharded, write_region
 from nsdflow.store.voxels import flag_attributes
@@ -76,7 +76,7 @@ def make_store(
     cut = cut_images(images=len(ids), size=size, arrays=3)
     create_stimuli(workspace.built, coords, size=size, cut=cut, attributes={})
     write_region(open_sharded(f"{workspace.built}/{STIMULI_GROUP}/images"), (0, 0, 0, 0), pixels)
-    publish(workspace, {"subjects": list(voxels)}, {"schema": 1, "nsdflow": nsdflow.__version__, "files": {}})
+    publish_store(workspace, {"subjects": list(voxels)}, {"schema": 1, "nsdflow": nsdflow.__version__, "files": {}})
     return str(path)
 
 

@@ -129,9 +129,9 @@ def test_blocks_of_candidates_and_what_is_kept_change_nothing(
     xr.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     log = (tmp_path / "whole" / "gabor_fwrf" / "log.jsonl").read_text()
     assert log.count('"search-subj') == 2, "one search per subject"
-    assert features.Sizes(((2, 9, 9),), (2,), ((0,),), 3).kept == "pooled"
-    assert features.Sizes(((2, 9, 9),), (2,), ((0,),), 300).kept == "maps"
-    monkeypatch.setattr(features.Sizes, "kept", "maps")
+    assert features.FeatureSizes(((2, 9, 9),), (2,), ((0,),), 3).kept == "pooled"
+    assert features.FeatureSizes(((2, 9, 9),), (2,), ((0,),), 300).kept == "maps"
+    monkeypatch.setattr(features.FeatureSizes, "kept", "maps")
     one = {**whole, "subjects": [2]}
     maps = nsdflow.run("gabor_fwrf", store=small_store, runs=str(tmp_path / "maps"), client=threads_client, **one)
     xr.testing.assert_allclose(maps["subj02"].to_dataset(), again["subj02"].to_dataset(), rtol=1e-3, atol=1e-4)

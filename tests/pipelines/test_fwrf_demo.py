@@ -11,7 +11,7 @@ from distributed import Client
 
 import nsdflow
 from nsdflow.config import load_storage
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.pipelines.load import load_pipeline
 from nsdflow.synthetic import SyntheticSpec, read_truth, write_nsd
 
@@ -21,7 +21,7 @@ def test_planted_fields_come_back(tmp_path: Path, threads_client: Client) -> Non
     profile, store = load_storage("demo"), str(tmp_path / "nsd.zarr")
     nsd = write_nsd(tmp_path / "nsd", SyntheticSpec.demo())
     plan = plan_ingest(str(nsd), store, voxels=profile.voxels, image_size=profile.image_size, layout=profile.layout)
-    ingest(plan, threads_client)
+    carry_out(plan, threads_client)
     tree = nsdflow.run("gabor_fwrf", store=store, runs=str(tmp_path / "runs"), client=threads_client, **demo_settings())
     assert set(tree.children) == {"subj01", "subj02"}
     for subject, found in tree.children.items():

@@ -13,7 +13,7 @@ from distributed import Client
 from torch import nn
 
 import nsdflow
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.models.networks import open_network
 from nsdflow.nsd.design import read_design
 from nsdflow.nsd.source import open_source
@@ -33,7 +33,7 @@ SMALL: Mapping[str, Any] = {
 def whole_lists(small_nsd: Path, tmp_path_factory: pytest.TempPathFactory, threads_client: Client) -> str:
     """One session of each subject, with all images of their lists."""
     target = str(tmp_path_factory.mktemp("store") / "nsd.zarr")
-    ingest(plan_ingest(str(small_nsd), target, image_size=67, images="subjects", sessions="1"), threads_client)
+    carry_out(plan_ingest(str(small_nsd), target, image_size=67, images="subjects", sessions="1"), threads_client)
     return target
 
 

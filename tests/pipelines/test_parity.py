@@ -18,6 +18,7 @@ from nsdflow.analysis.published import Cell, cells_text
 from nsdflow.cli.app import app
 from nsdflow.errors import MissingDataError
 from nsdflow.models.published import load_checkpoint
+from nsdflow.names import STIMULI_FILE
 from nsdflow.nsd import layout
 from nsdflow.pipelines.parity import check_parity, describe_parity
 from nsdflow.pipelines.parity import means as parity_means
@@ -57,7 +58,7 @@ def test_sampled_input_means_are_near_the_exact_ones(
     small_nsd: Path, cells: dict[tuple[str, str, str], Cell], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists = scipy.io.loadmat(small_nsd / layout.EXPERIMENT_DESIGN)["subjectim"][:2].astype(int) - 1
-    with h5py.File(small_nsd / layout.STIMULI) as file:
+    with h5py.File(small_nsd / STIMULI_FILE) as file:
         every = file["imgBrick"][...].mean((1, 2)) / 255
     exact = np.mean([every[row].mean(0) for row in lists], 0)
     for channel, value in zip(("red", "green", "blue"), exact, strict=True):

@@ -11,7 +11,7 @@ from distributed import Client
 
 import nsdflow
 from nsdflow.config.storage import Layout
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.synthetic import SyntheticSpec, write_nsd
 
 #: Small batches: as many steps as possible for the arithmetic. Dropout and penalty are those of a narrow trunk.
@@ -30,7 +30,7 @@ def asymmetry(hierarchy: str, folder: Path, client: Client) -> xr.Dataset:
         image_size=96, evc_voxels=160, ncsnr=(3.0, 4.0), formats=("nii.gz",), behaviour=False, lost_runs=(),
     )  # fmt: skip
     nsd, store = write_nsd(folder / "nsd", spec), str(folder / "nsd.zarr")
-    ingest(plan_ingest(str(nsd), store, image_size=67, layout=Layout(chunk_voxels=64)), client)
+    carry_out(plan_ingest(str(nsd), store, image_size=67, layout=Layout(chunk_voxels=64)), client)
     where = {"store": store, "runs": str(folder / "runs"), "client": client}
     common = {"threads": 1, "bootstrap": 0, "train": TRAIN}
     nsdflow.run("gnet8r", **where, **common, prefilter="gabor", width=16)

@@ -115,7 +115,7 @@ def test_an_interrupted_run_fills_only_what_is_missing(
 
 def test_mistakes_are_one_clear_line(small_store: str, runs: str, threads_client: Client, tmp_path: Path) -> None:
     where = {"store": small_store, "runs": runs, "client": threads_client}
-    with pytest.raises(ConfigError, match="is not a multiple of batch_size"):
+    with pytest.raises(ConfigError, match="must be a multiple of batch_size"):
         nsdflow.run("predict", **where, name="x", images_per_task=150)
     with pytest.raises(MissingDataError, match="no such folder; images is subject, all, or a folder"):
         nsdflow.run("predict", **where, name="x", images="subjects")

@@ -16,7 +16,7 @@ from distributed import Client
 
 import nsdflow
 from nsdflow.config.storage import Layout
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 
 SMALL: Mapping[str, Any] = {
     "prefilter": "gabor", "width": 2, "threads": 1, "bootstrap": 4, "subjects": [2],
@@ -40,7 +40,7 @@ def larger_store(
     plan = plan_ingest(
         str(nsd), target, subjects="2", voxels=request.param, image_size=67, layout=Layout(chunk_voxels=64)
     )
-    ingest(plan, threads_client)
+    carry_out(plan, threads_client)
     return target
 
 

@@ -23,7 +23,7 @@ from nsdflow.analysis import (
 )
 from nsdflow.analysis.fields.gaussians import gaussian
 from nsdflow.names import LAYER_NAMES
-from nsdflow.pipelines.semantic.tasks import category_weights
+from nsdflow.pipelines.semantic.tasks import weigh_categories
 from nsdflow.runs import write_results
 
 AREAS = ("V1", "V2", "V3", "hV4")
@@ -209,7 +209,7 @@ def semantic(voxels: int = 120, subjects: tuple[str, ...] = SUBJECTS) -> Results
         data = cortex(voxels, number)
         values = np.random.default_rng(number).random((40, len(names)))
         weights = np.eye(len(names))[np.clip(data["roi"].values, 0, 29)]
-        tree[name] = data.merge(category_weights(weights, values, names))
+        tree[name] = data.merge(weigh_categories(weights, values, names))
     return tree
 
 

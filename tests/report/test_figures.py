@@ -70,9 +70,9 @@ DRAW: dict[str, Callable[[Trees], Figure]] = {
     "layer_weights": lambda t: figures.layer_weights(t["fwrf"]["subj01"].to_dataset()),
     "explained_variance": lambda t: figures.explained_variance(t["tables"]["accuracy"]["explained_variance"]),
     "joint_distribution": lambda t: figures.joint_distribution(t["gnet"], t["transfer"], names=("one", "two")),
-    "transfer_matrices": lambda t: figures.transfer_matrices(t["transfer"]["transfer"].to_dataset()),
+    "transfer_matrices": lambda t: figures.transfer_losses(t["transfer"]["transfer"].to_dataset()),
     "transfer_asymmetries": lambda t: figures.transfer_asymmetries(t["tables"]["transfer"].to_dataset()),
-    "planted_signal": lambda t: figures.planted_signal(t["synthetic_data"]),
+    "planted_signal": lambda t: figures.signal_accuracy(t["synthetic_data"]),
     "overview": lambda t: figures.overview(t["gnet"]),
     "overview without a volume": lambda t: figures.overview(t["gnet"].map_over_datasets(off_the_volume)),
     "accuracy_bars": lambda t: figures.accuracy_bars(t["fwrf"]),
@@ -168,7 +168,7 @@ def test_the_map_puts_every_voxel_of_a_slice_in_its_place(results: Trees) -> Non
 
 def test_transfer_matrices_show_losses_in_thousandths_and_the_asymmetry(results: Trees) -> None:
     transfer = results["transfer"]["transfer"].to_dataset()
-    shown = texts(figures.transfer_matrices(transfer))
+    shown = texts(figures.transfer_losses(transfer))
     loss = float(transfer["transfer"].sel(subject="all", model="hV4", roi="V1"))
     assert f"{1000 * loss:.0f}".replace("-", "\N{MINUS SIGN}") in shown
     alpha, error = (float(transfer[name].sel(subject="all")) for name in ("alpha", "alpha_error"))

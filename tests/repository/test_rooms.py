@@ -28,8 +28,8 @@ IDIOM = re.compile(
 
 
 def imported(path: Path, name: str) -> Iterator[str]:
-    """Modules of the package that a module imports when it is imported; type-checking and lazy imports do not count."""
-    for node in ast.parse(path.read_text()).body:
+    """Modules of the package that a module imports, also within functions or for types only."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("nsdflow"):
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
@@ -82,3 +82,26 @@ def test_the_english_is_plain() -> None:
 @pytest.mark.parametrize("text", ["memory a task", "there are: a, b", "made anew", "it is told", "one a subject"])
 def test_idioms_are_found(text: str) -> None:
     assert IDIOM.search(text)
+
+
+#: Public names that stand in several modules: a command and the function that it calls, the same step of several
+#: solvers, and the sections of each module of the report.
+SHARED_NAMES = {"adopt", "doctor", "ingest", "run", "fit", "plan_memory", "predict", "SECTIONS"}
+
+
+def test_a_public_name_stands_in_one_module() -> None:
+    """Functions, classes and constants; type aliases such as ``Floats`` aside."""
+    homes: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names = [node.name]
+            else:
+                targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+                names = [target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper()]
+            for name in names:
+                if not name.startswith("_"):
+                    homes.setdefault(name, set()).add(module)
+    assert len(homes) > 1500
+    several = {name: sorted(modules) for name, modules in homes.items() if len(modules) > 1}
+    assert several.keys() == SHARED_NAMES, several

@@ -10,20 +10,20 @@ import pytest
 import nsdflow
 from nsdflow.config.storage import Layout
 from nsdflow.errors import RunError
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.runs.identity import is_same_store, store_identity
 
 
 def test_a_store_without_one_session_is_another_store(small_nsd, small_store, threads_client, tmp_path):
     settings = {"voxels": "evc", "image_size": 67, "layout": Layout(chunk_voxels=16)}
-    again = ingest(plan_ingest(str(small_nsd), str(tmp_path / "again.zarr"), **settings), threads_client).url
+    again = carry_out(plan_ingest(str(small_nsd), str(tmp_path / "again.zarr"), **settings), threads_client).url
     assert is_same_store(store_identity(small_store), store_identity(again))
     fewer = tmp_path / "nsd"
     shutil.copytree(small_nsd, fewer, copy_function=shutil.copy2)
     for file in fewer.rglob("*session03*"):
         if "subj01" in str(file):
             file.unlink()
-    other = ingest(plan_ingest(str(fewer), str(tmp_path / "other.zarr"), **settings), threads_client).url
+    other = carry_out(plan_ingest(str(fewer), str(tmp_path / "other.zarr"), **settings), threads_client).url
     assert not is_same_store(store_identity(small_store), store_identity(other))
 
 
@@ -48,7 +48,7 @@ def test_a_run_on_a_synthetic_nsd_says_so(small_nsd, small_store, threads_client
     header = b"MATLAB 5.0 MAT-file, Platform: GLNXA64, Created on: Mon Jul 20 10:05:45 2020".ljust(116)
     design.write_bytes(header + design.read_bytes()[116:])
     plan = plan_ingest(str(measured), str(tmp_path / "nsd.zarr"), subjects=[1], sessions=1, images="none")
-    store = ingest(plan, threads_client)
+    store = carry_out(plan, threads_client)
     assert "synthetic" not in store.attrs
     assert "synthetic" not in store_identity(store.url)
 

@@ -17,7 +17,7 @@ from nsdflow.cluster.connect import connect
 from nsdflow.cluster.deadline import deadline
 from nsdflow.cluster.doctor import doctor
 from nsdflow.config.storage import Layout
-from nsdflow.ingestion.ingest import ingest, plan_ingest
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.io.folders import list_files
 from nsdflow.monitor.events import Event, read_log, subscribe
 from tests.same_run import assert_same_run
@@ -64,7 +64,7 @@ def test_ingestion_with_a_job_killed_in_the_middle_gives_the_same_bytes(
         str(small_nsd), str(tmp_path / "nsd.zarr"), voxels="evc", image_size=67, layout=Layout(chunk_voxels=16)
     )
     with connect("slurm", dashboard=None, times=times) as client, subscribe(client, cancel):
-        ingest(plan, client, listen=cancel)
+        carry_out(plan, client, listen=cancel)
     assert cancel.cancelled
     done = [event["key"] for event in cancel.events if event["kind"] == "task-done"]
     assert sorted(done) == sorted(task.key for task in plan.tasks)  # each is counted once, whatever ran again

@@ -17,7 +17,7 @@ from nsdflow.config.storage import Layout
 from nsdflow.nsd.annotations import encode_rle
 from nsdflow.store import Store, open_store
 from nsdflow.store.annotations import write_annotations
-from nsdflow.store.build import create_stimuli, create_subject, publish, workspace_of
+from nsdflow.store.build import create_stimuli, create_subject, publish_store, workspace_of
 from nsdflow.store.schema import cut_images, cut_subject
 from nsdflow.store.shards import open_sharded, write_region
 from nsdflow.store.voxels import voxel_table
@@ -150,7 +150,7 @@ def make_store(
         _add_images(place.built, images, layout)
     if annotations is not None:
         write_annotations(place.built, annotations, {"licence": "CC BY 4.0"})
-    publish(place, {"subjects": ["subj01"]}, {"files": json.loads("{}")})
+    publish_store(place, {"subjects": ["subj01"]}, {"files": json.loads("{}")})
     return open_store(path)
 
 

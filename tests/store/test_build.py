@@ -17,10 +17,10 @@ import zarr
 
 from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, StoreError
-from nsdflow.io.folders import list_files, sweep
+from nsdflow.io.folders import list_files, remove_leftovers
 from nsdflow.io.write import atomic_file
 from nsdflow.store import open_store
-from nsdflow.store.build import publish, workspace_of
+from nsdflow.store.build import publish_store, workspace_of
 from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.query.regions import region_mask
 from nsdflow.store.schema import STATISTICS, cut_images, cut_subject
@@ -116,7 +116,7 @@ with atomic_file(sys.argv[1]) as file:
     (left,) = list_files(str(tmp_path))
     assert left.endswith(".tmp")
     (tmp_path / "kept").write_text("x")
-    assert sweep(str(tmp_path)) == 1
+    assert remove_leftovers(str(tmp_path)) == 1
     assert list_files(str(tmp_path)) == ["kept"]
 
 
@@ -149,7 +149,7 @@ def test_nothing_is_visible_before_publishing(build_store, record, tmp_path: Pat
             build_store(tmp_path / "nsd.zarr", record())
     with pytest.raises(MissingDataError, match="unfinished build"):
         open_store(place.store)
-    publish(place, {"subjects": ["subj01"]}, {})
+    publish_store(place, {"subjects": ["subj01"]}, {})
     assert open_store(place.store).subjects == ("subj01",)
     assert [path.name for path in tmp_path.iterdir()] == ["nsd.zarr"]
 

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, StoreError
 from nsdflow.store import open_store
-from nsdflow.store.build import create_subject, publish, workspace_of
+from nsdflow.store.build import create_subject, publish_store, workspace_of
 from nsdflow.store.schema import STATISTICS, cut_subject
 from nsdflow.store.shards import open_sharded, write_region
 from nsdflow.store.verify import check_whole
@@ -128,7 +128,7 @@ class Life(RuleBasedStateMachine):
                 check_whole(f"{self.place.built}/subj01/{name}", (rows, 60))
             return
         check_whole(f"{self.place.built}/subj01/betas", shape)
-        publish(self.place, {"subjects": ["subj01"]}, {"subjects": {}})
+        publish_store(self.place, {"subjects": ["subj01"]}, {"subjects": {}})
         if self.published:
             (self.folder / "nsd.zarr").rename(self.folder / "old.zarr")
             (self.folder / "grown.zarr").rename(self.folder / "nsd.zarr")

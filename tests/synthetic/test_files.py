@@ -64,10 +64,10 @@ def test_header_bytes(nsd, spec, name):
 
 
 def test_the_affine_of_the_published_grid(tmp_path):
-    from nsdflow.synthetic.published.files import write_nifti
+    from nsdflow.synthetic.published.files import write_volume
 
     path = tmp_path / "a.nii.gz"
-    write_nifti(path, np.zeros((81, 104, 83), np.int16), 1.8)
+    write_volume(path, np.zeros((81, 104, 83), np.int16), 1.8)
     np.testing.assert_allclose(nib.load(path).affine[:3, 3], (-72.0, -92.7, -73.8), atol=1e-4)
 
 

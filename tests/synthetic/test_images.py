@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nsdflow.synthetic.experiment.images import draw_image, draw_images
+from nsdflow.synthetic.experiment.images import draw_image, render_images
 
 
 def test_an_image_drawn_alone_is_the_one_in_the_brick(nsd, spec):
@@ -34,7 +34,7 @@ def test_images_differ_by_seed_and_index():
 @pytest.mark.parametrize("size", [128, 227])
 def test_power_falls_as_in_photographs(size):
     """Radially averaged power of natural scenes goes as 1/f^2, give or take a few tenths (Field 1987)."""
-    grey = draw_images(0, range(24), size) @ np.array([0.2126, 0.7152, 0.0722])
+    grey = render_images(0, range(24), size) @ np.array([0.2126, 0.7152, 0.0722])
     window = np.hanning(size)[:, None] * np.hanning(size)
     power = (np.abs(np.fft.fft2((grey - grey.mean(axis=(1, 2), keepdims=True)) * window)) ** 2).mean(axis=0)
     frequency = size * np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
@@ -45,7 +45,7 @@ def test_power_falls_as_in_photographs(size):
 
 
 def test_contrast_and_colour_vary_but_use_the_range():
-    images = draw_images(0, range(24), 96)
+    images = render_images(0, range(24), 96)
     assert 90 < images.mean() < 165
     assert 40 < images.std() < 90
     contrast = images.std(axis=(1, 2, 3))

@@ -5,7 +5,7 @@ import pytest
 
 from nsdflow.errors import ConfigError
 from nsdflow.synthetic import SyntheticSpec
-from nsdflow.synthetic.experiment.design import plan_experiment, run_lengths
+from nsdflow.synthetic.experiment.design import draw_experiment, run_lengths
 
 
 @pytest.mark.parametrize("spec", [SyntheticSpec(), SyntheticSpec.demo(seed=3), SyntheticSpec.published()])
@@ -53,7 +53,7 @@ def test_runs_share_trials_as_published():
 
 def test_the_published_size_gives_the_published_counts():
     spec = SyntheticSpec.published()
-    experiment = plan_experiment(spec)
+    experiment = draw_experiment(spec)
     assert spec.image_count == 73_000
     assert sum(spec.sessions_done) * spec.trials_per_session == 213_000
     assert experiment.ordering.shape == (30_000,)

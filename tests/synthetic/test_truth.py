@@ -8,7 +8,7 @@ import scipy.io
 from nsdflow.errors import MissingDataError, SelectionError
 from nsdflow.synthetic import HIERARCHIES, SyntheticSpec, planted_signal, read_spec, read_truth, write_nsd
 from nsdflow.synthetic.brain.network import PlantedNetwork
-from nsdflow.synthetic.brain.planting import pooling_weights
+from nsdflow.synthetic.brain.planting import gaussian_masses
 
 B3 = "betas_fithrf_GLMdenoise_RR"
 
@@ -105,7 +105,7 @@ def test_ridge_on_the_true_features_reaches_the_ceiling(big, big_spec):
     v1 = np.flatnonzero(np.isin(truth.roi, (1, 2)) & np.isfinite(betas).all(axis=0))[:20]
     shares = []
     for voxel in v1:
-        field = pooling_weights(*(truth[name].values[voxel, None] for name in ("x", "y", "sigma")), maps.shape[-1])[0]
+        field = gaussian_masses(*(truth[name].values[voxel, None] for name in ("x", "y", "sigma")), maps.shape[-1])[0]
         features = (maps.reshape(*maps.shape[:2], -1) @ field)[order]
         features = (features - features[~validation].mean(0)) / features[~validation].std(0)
         gram = features[~validation].T @ features[~validation] + 10 * np.eye(features.shape[1])
@@ -120,7 +120,7 @@ def test_pooling_mass_against_a_fine_grid():
     x, y, sigma = np.array([0.1, -0.3]), np.array([0.2, -0.1]), np.array([0.05, 0.01])
     size, fine = 8, 80
     centre = (np.arange(size * fine) + 0.5) / (size * fine) - 0.5
-    for field, (a, b, s) in zip(pooling_weights(x, y, sigma, size), zip(x, y, sigma, strict=True), strict=True):
+    for field, (a, b, s) in zip(gaussian_masses(x, y, sigma, size), zip(x, y, sigma, strict=True), strict=True):
         # rows from the top down: y falls with the row
         density = np.exp(-((centre - a) ** 2 + (-centre[:, None] - b) ** 2) / (2 * s**2)) / (2 * np.pi * s**2)
         mass = density.reshape(size, fine, size, fine).sum(axis=(1, 3)) / (size * fine) ** 2

@@ -87,7 +87,7 @@ def _moments(values: Floats, grid: Floats) -> Floats:
 
 
 def _fit(values: Floats, grid: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Levenberg-Marquardt for all images of a block (n, pixel); those that are done no longer move."""
+    """Levenberg-Marquardt for all images of a block (n, pixel); converged images no longer change."""
     scale = np.ptp(values, axis=1)  # a common scale for values and offset: log amplitudes shift by its log
     values = values / scale[:, None]
     best = _moments(values, grid)
@@ -97,7 +97,7 @@ def _fit(values: Floats, grid: Floats) -> tuple[Floats, Floats, NDArray[np.bool_
     active = np.ones(len(values), dtype=bool)
     for _ in range(_ITERATIONS):
         step = _step(jacobian[active], (values - fitted)[active], damping[active])
-        with np.errstate(over="ignore", invalid="ignore"):  # a step too far costs inf or NaN, and is not taken
+        with np.errstate(over="ignore", invalid="ignore"):  # a step that is too large gives inf or NaN, and is rejected
             trial_values, trial_jacobian = _model(best[active] + step, grid)
             trial_cost = ((trial_values - values[active]) ** 2).sum(1)
         better = trial_cost < cost[active]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nsdflow.models.pooling import pool
+from nsdflow.names import ZSCORE_EPSILON
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,9 +35,6 @@ __all__ = [
 
 #: Elementwise function applied after pooling: none, ``log(1 + |x|)``, or any function of a tensor.
 Nonlinearity = Literal["none", "log"] | Callable[[Tensor], Tensor]
-
-#: Constant added to standard deviations, as published.
-EPSILON = 1e-6
 
 
 class CandidateFeatures(Protocol):
@@ -192,7 +190,7 @@ def standardised(
         # the mean left by rounding: subtracting it brings a constant feature to zero, or nearly
         rest = share @ columns
         columns.sub_(rest)
-        std = (share @ columns.square()).sqrt() + EPSILON
+        std = (share @ columns.square()).sqrt() + ZSCORE_EPSILON
         columns.div_(std)
         mean = mean + rest
     return Standardised(values, mean, std)

@@ -28,7 +28,7 @@ SHARE_OF_FREE = 0.8
 KEPT_BYTES = 1 << 30
 
 #: Bytes for the workspace of BLAS and LAPACK and for allocator rounding.
-OVERHEAD_BYTES = 64 << 20
+FWRF_OVERHEAD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _planned(shape: FwrfShape, resident: bool, voxels: int, candidates: int, kep
     winners = winner * min(shape.voxels, VOXEL_TILE)
     solving = pooled + results + max(pooling, standardising, rows + doubled + system + winners)
     resident_maps = maps * shape.images if resident else 0
-    peak = resident_maps + kept * _kept_bytes(shape) + max(searching, solving) + OVERHEAD_BYTES
+    peak = resident_maps + kept * _kept_bytes(shape) + max(searching, solving) + FWRF_OVERHEAD_BYTES
     return FwrfMemory(peak, voxels, candidates, resident, kept)
 
 

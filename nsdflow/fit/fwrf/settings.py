@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from nsdflow.fit.fwrf.trials import Statistics
+from nsdflow.fit.fwrf.trials import StatisticsTrials
 from nsdflow.fit.ridge import Form
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ class FwrfSettings:
     bias: bool = True
     """Append a column of ones, penalised like the features."""
     nonlinearity: Nonlinearity = "none"
-    statistics: Statistics = "all"
+    statistics: StatisticsTrials = "all"
     form: Form | None = None
     """None selects the cheaper form. ``primal`` becomes ``primal64`` if float32 does not suffice for the lambdas."""
 
     def __post_init__(self) -> None:
         if not self.lambdas or min(self.lambdas) <= 0:
             raise ValueError(f"lambdas must be positive numbers, not {self.lambdas}")
-        choices = {"statistics": get_args(Statistics), "form": (None, *get_args(Form))}
+        choices = {"statistics": get_args(StatisticsTrials), "form": (None, *get_args(Form))}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(map(str, known))}, not {getattr(self, name)!r}")

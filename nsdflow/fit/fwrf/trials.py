@@ -22,10 +22,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Statistics", "TrialSums", "sum_trials"]
+__all__ = ["StatisticsTrials", "TrialSums", "sum_trials"]
 
 #: Trials that define the means and standard deviations of features.
-Statistics = Literal["all", "training"]
+StatisticsTrials = Literal["all", "training"]
 
 #: Trials per copied block of responses.
 TRIALS_AT_ONCE = 256
@@ -74,7 +74,9 @@ class TrialSums:
         return int(self.train_sum.shape[1])
 
 
-def sum_trials(images: Tensor, responses: Tensor, holdout: Tensor, *, statistics: Statistics = "all") -> TrialSums:
+def sum_trials(
+    images: Tensor, responses: Tensor, holdout: Tensor, *, statistics: StatisticsTrials = "all"
+) -> TrialSums:
     """Sum responses per image.
 
     Parameters

@@ -26,8 +26,8 @@ __all__ = [
     "Progress",
     "Snapshot",
     "check_fingerprint",
-    "load_checkpoint",
-    "save_checkpoint",
+    "read_checkpoint",
+    "write_checkpoint",
 ]
 
 #: Version of the file. The first files had no version.
@@ -82,7 +82,7 @@ class Checkpoint:
     version: int = CHECKPOINT_VERSION
 
 
-def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint to a path or URL, atomically and flushed to disk.
 
     Raises
@@ -93,7 +93,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     save_state(path, _mapping(checkpoint))
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint | None:
+def read_checkpoint(path: str | Path) -> Checkpoint | None:
     """Read the checkpoint at ``path`` to the CPU; return None if the file does not exist.
 
     Raises

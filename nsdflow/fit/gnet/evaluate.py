@@ -12,14 +12,14 @@ import torch
 
 from nsdflow.fit.gnet.parallel import Ranks
 from nsdflow.fit.precision import Precision, encoder_arithmetic
-from nsdflow.fit.statistics import correlation
+from nsdflow.fit.statistics import correlate_columns
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nsdflow.models.gnet import Readout
 
-__all__ = ["Evaluation", "evaluate", "predict", "predict_partitions"]
+__all__ = ["Evaluation", "predict", "predict_partitions", "score_readout"]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _read(
     return torch.cat(batches)
 
 
-def evaluate(
+def score_readout(
     encoder: nn.Module,
     readout: Readout,
     images: Tensor,
@@ -146,7 +146,7 @@ def evaluate(
     responses = responses.to(by_image.device, by_image.dtype)
     prediction = by_image[image_of_trial.to(by_image.device)]
     loss = (prediction - responses).square().mean(1).sum(dtype=torch.float64)
-    return Evaluation(float(loss), correlation(prediction, responses).cpu())
+    return Evaluation(float(loss), correlate_columns(prediction, responses).cpu())
 
 
 @contextmanager

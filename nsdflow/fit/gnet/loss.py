@@ -102,7 +102,7 @@ def backpropagate(
     inputs = (maps, fields, readout.weights, readout.bias)
     with torch.no_grad():
         by = sweep(
-            *inputs, gradient, into_maps=into_encoder, into_readout=into_readout, images_a_block=ranks.largest_part,
+            *inputs, gradient, into_maps=into_encoder, into_readout=into_readout, images_per_block=ranks.largest_part,
             pointwise=pointwise,
         )  # fmt: skip
         pairs = [*zip(maps, by.maps, strict=False), *zip(fields, by.fields, strict=False)]

@@ -30,7 +30,7 @@ __all__ = ["Backend", "RankLost", "Ranks", "join_ranks", "share_batches"]
 Backend = Literal["gloo", "nccl"]
 
 #: Names of the loopback interface on Linux and on macOS.
-LOOPBACK: Final = ("lo", "lo0")
+LOOPBACK_INTERFACES: Final = ("lo", "lo0")
 #: Environment variables that choose the interface of gloo and of NCCL.
 INTERFACES: Final = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
@@ -133,7 +133,7 @@ def join_ranks(
 @contextmanager
 def _loopback() -> Iterator[None]:
     """Have gloo and NCCL use the loopback interface, unless the user named another one."""
-    found = [name for _, name in socket.if_nameindex() if name in LOOPBACK]
+    found = [name for _, name in socket.if_nameindex() if name in LOOPBACK_INTERFACES]
     ours = [variable for variable in INTERFACES if found and variable not in os.environ]
     os.environ.update(dict.fromkeys(ours, "".join(found[:1])))
     try:

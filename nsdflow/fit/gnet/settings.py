@@ -26,7 +26,7 @@ class TrainSettings:
     batch_size : int
         Number of trials per batch, at least 1.
     learning_rate : float
-        Learning rate of Adam, above 0.
+        Learning rate of the optimizer, above 0.
     l1 : float
         Penalty on the sum of absolute readout weights.
     seed : int

@@ -39,10 +39,10 @@ from nsdflow.fit.gnet.checkpoint import (
     Progress,
     Snapshot,
     check_fingerprint,
-    load_checkpoint,
-    save_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
 )
-from nsdflow.fit.gnet.evaluate import evaluate
+from nsdflow.fit.gnet.evaluate import score_readout
 from nsdflow.fit.gnet.inputs import PrefilterCache, choose_cache, load_inputs
 from nsdflow.fit.gnet.parallel import Ranks
 from nsdflow.fit.gnet.progress import optimizer_states, restore, snapshot
@@ -164,7 +164,7 @@ def train(
     copies = {subject: copy.deepcopy(readouts[subject]) for subject in trials}
     modules = build_modules(copy.deepcopy(encoder), copies, settings, device, ranks)
     subjects = {subject: to_device(trials[subject], modules.readouts[subject], device) for subject in trials}
-    found = None if checkpoint is None else load_checkpoint(checkpoint)
+    found = None if checkpoint is None else read_checkpoint(checkpoint)
     settings = replace(settings, prefilter_cache=_cache(settings, modules, images, device, found))
     fingerprint = _fingerprint(settings, images, trials, encoder, readouts)
     if checkpoint is not None and found is not None:
@@ -187,7 +187,7 @@ def train(
             progress.epoch += 1
             if checkpoint is not None and ranks.rank == 0:
                 state = snapshot(modules), optimizer_states(modules)
-                save_checkpoint(checkpoint, Checkpoint(fingerprint, settings.prefilter_cache, *state, progress))
+                write_checkpoint(checkpoint, Checkpoint(fingerprint, settings.prefilter_cache, *state, progress))
             if ranks.rank == 0:
                 on_epoch({**record, "epochs": settings.epochs, "best_epoch": progress.best_epoch})
     ranks.any(False, device)  # all processes wait for the first to write the last checkpoint
@@ -280,7 +280,7 @@ def _evaluate_epoch(
 ) -> dict[str, Any]:
     """Evaluate the epoch on the holdout, keep a snapshot if it is the best, and return its record."""
     holdout = {
-        name: evaluate(
+        name: score_readout(
             modules.encoder,
             modules.readouts[name],
             images,

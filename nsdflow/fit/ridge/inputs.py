@@ -20,8 +20,8 @@ from torch import Tensor
 __all__ = [
     "CPU",
     "Columns",
+    "FeatureStatistics",
     "Observations",
-    "Statistics",
     "as_tensor",
     "blocks",
     "standardised_columns",
@@ -121,7 +121,7 @@ def take_columns(matrix: Columns, wanted: Tensor, span: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Statistics:
+class FeatureStatistics:
     """Mean and standard deviation (feature,) of the features."""
 
     mean: Tensor
@@ -131,9 +131,9 @@ class Statistics:
         """Standardise a block (row, feature) of the given columns in place."""
         return values.sub_(self.mean[columns]).div_(self.std[columns])
 
-    def to(self, device: torch.device) -> Statistics:
+    def to(self, device: torch.device) -> FeatureStatistics:
         """Return the statistics on a device."""
-        return Statistics(self.mean.to(device), self.std.to(device))
+        return FeatureStatistics(self.mean.to(device), self.std.to(device))
 
 
 def standardised_columns(values: Tensor, weight: Tensor, *, center: bool, scale: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,10 +18,10 @@ from nsdflow.fit.ridge.cholesky import TILE_ROWS
 from nsdflow.fit.ridge.solver import RidgeProblem, choose_form
 from nsdflow.fit.ridge.system import COLUMNS_AT_ONCE
 
-__all__ = ["OVERHEAD_BYTES", "RidgeMemory", "RidgeShape", "plan_memory"]
+__all__ = ["RIDGE_OVERHEAD_BYTES", "RidgeMemory", "RidgeShape", "plan_memory"]
 
 #: Bytes for the workspace of libraries and for memory that the allocator does not release.
-OVERHEAD_BYTES = 12 << 20
+RIDGE_OVERHEAD_BYTES = 12 << 20
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RidgeMemory:
     """R (m, side) and the operators O (side, m) of a fold."""
     kept: int
     """Coefficients and losses."""
-    overhead: int = OVERHEAD_BYTES
+    overhead: int = RIDGE_OVERHEAD_BYTES
 
     @property
     def bytes(self) -> int:

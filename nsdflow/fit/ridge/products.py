@@ -10,12 +10,12 @@ from torch import Tensor
 
 from nsdflow.errors import RunError
 from nsdflow.fit.ridge.cholesky import add_products_, make_tiles
-from nsdflow.fit.ridge.inputs import CPU, Columns, Statistics, as_tensor, blocks, standardised_columns
+from nsdflow.fit.ridge.inputs import CPU, Columns, FeatureStatistics, as_tensor, blocks, standardised_columns
 
-__all__ = ["Precision", "accumulate", "cross_products", "float32_limit", "upper_norm"]
+__all__ = ["RidgePrecision", "accumulate", "cross_products", "float32_limit", "upper_norm"]
 
 #: ``auto`` is float32 if the norm is below :func:`float32_limit`, else float64.
-Precision = Literal["auto", "float32", "float64"]
+RidgePrecision = Literal["auto", "float32", "float64"]
 
 #: Largest float32 rounding error of the largest eigenvalue, in units of lambda, for predictions of a holdout.
 FLOAT32_ROUNDING = 0.05
@@ -35,7 +35,7 @@ def accumulate(
     keep: bool = False,
     limit: float = math.inf,
     device: torch.device = CPU,
-) -> tuple[Tensor | None, Statistics, Tensor | None]:
+) -> tuple[Tensor | None, FeatureStatistics, Tensor | None]:
     """Accumulate X X' of all images over blocks of features, without holding X; or return X.
 
     Parameters
@@ -66,7 +66,7 @@ def accumulate(
     -------
     S : torch.Tensor or None
         (image, image) on the device, with X X' in its upper triangle; None with ``keep``, and above the limit.
-    statistics : Statistics
+    statistics : FeatureStatistics
         Mean and standard deviation (feature,), on the CPU.
     X : torch.Tensor or None
         (image, feature) standardised features on the device; None without ``keep``.
@@ -100,15 +100,15 @@ def accumulate(
             add_products_(S, values.to(dtype), tiles)
             power_of_two = number & (number - 1) == 0
             if (columns.stop == count or power_of_two) and limit < math.inf and upper_norm(S) > limit:
-                return None, Statistics(mean, std), X
-    return S, Statistics(mean, std), X
+                return None, FeatureStatistics(mean, std), X
+    return S, FeatureStatistics(mean, std), X
 
 
 def cross_products(
     features: Columns,
     order: Tensor,
     others: Columns,
-    statistics: Statistics,
+    statistics: FeatureStatistics,
     *,
     at_once: int,
     device: torch.device = CPU,

@@ -97,7 +97,7 @@ def fold_order(folds: Folds, observations: Observations) -> Tensor:
     return torch.sort(fold, stable=True).indices
 
 
-def centred(observations: Observations, Y: Tensor, used: Tensor, intercept: bool) -> tuple[Tensor, Tensor]:
+def centre_responses(observations: Observations, Y: Tensor, used: Tensor, intercept: bool) -> tuple[Tensor, Tensor]:
     """Compute B = sqrt(c) (y - nu) (image, voxel), and the mean response nu (voxel,), over the used observations."""
     c = observations.counts(used)  # (image,)
     mean = observations.means(Y, used)
@@ -138,7 +138,7 @@ def score_fold(
             del O
         for columns in blocks(voxels, voxels_at_once):
             Y = as_tensor(responses[:, columns], system.device)
-            B, nu = centred(observations, Y, ~held, intercept)
+            B, nu = centre_responses(observations, Y, ~held, intercept)
             T = system.right(B)  # (side, voxel)
             wanted = (Y[held] - nu).to(T.dtype)  # (held observation, voxel)
             for number, O in enumerate(operators, some.start):  # noqa: E741
@@ -196,7 +196,7 @@ def score_closed(
         kept = (1 - h - u2).clamp(min=1e-12)[:, None]  # (image, 1)
         for columns in blocks(voxels, voxels_at_once):
             Y = as_tensor(responses[:, columns], system.device)
-            B, nu = centred(observations, Y, everything, intercept)
+            B, nu = centre_responses(observations, Y, everything, intercept)
             apart = _within(observations, Y, B, nu, c) + within[columns].to(system.device)
             E = residuals(B).double()  # e, (image, voxel)
             loss[number, columns] = _CLOSED[method](E, kept, apart, float((h + u2).sum()), trials).cpu()

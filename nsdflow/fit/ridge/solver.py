@@ -16,13 +16,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nsdflow.fit.ridge.inputs import CPU, Columns, Observations, Statistics, as_tensor, blocks, take_columns
-from nsdflow.fit.ridge.products import Precision, accumulate, cross_products, float32_limit
+from nsdflow.fit.ridge.inputs import CPU, Columns, FeatureStatistics, Observations, as_tensor, blocks, take_columns
+from nsdflow.fit.ridge.products import RidgePrecision, accumulate, cross_products, float32_limit
 from nsdflow.fit.ridge.selection import (
     CLOSED,
     Folds,
     LambdaSelection,
-    centred,
+    centre_responses,
     fold_order,
     make_folds,
     score_closed,
@@ -63,7 +63,7 @@ class RidgeProblem:
     intercept: bool = True
     standardise: bool = True
     form: Literal["auto", "primal", "dual"] = "auto"
-    precision: Precision = "auto"
+    precision: RidgePrecision = "auto"
     features_at_once: int = 2048
     voxels_at_once: int = 2048
     lambdas_at_once: int = 16
@@ -84,7 +84,7 @@ class RidgeFit:
     """(lambda, voxel) float64 losses, see :mod:`nsdflow.fit.ridge.selection`."""
     bias: Tensor
     """(voxel,) mean response nu, the prediction for an image with average features."""
-    statistics: Statistics
+    statistics: FeatureStatistics
     coefficients: Tensor | None
     """(image, voxel) in the dual form or (feature, voxel) in the primal form; None if they were written."""
 
@@ -234,14 +234,14 @@ def make_system(
     observations: Observations,
     problem: RidgeProblem,
     device: torch.device = CPU,
-) -> tuple[System, Statistics]:
+) -> tuple[System, FeatureStatistics]:
     """Form the system of the images in the given order (image,), and return it with the feature statistics."""
     counts = observations.counts()
     form = choose_form(len(order), int(features.shape[1]), problem.form)
     smallest = min(problem.lambdas) / float(counts.max())
     closed = problem.selection.method in CLOSED
 
-    def gather(dtype: torch.dtype, limit: float = math.inf) -> tuple[Tensor | None, Statistics, Tensor | None]:
+    def gather(dtype: torch.dtype, limit: float = math.inf) -> tuple[Tensor | None, FeatureStatistics, Tensor | None]:
         return accumulate(
             features,
             order,
@@ -328,7 +328,7 @@ def solve_voxels(
         system.factor(strength)
         for voxels in (lambda_ == strength).nonzero()[:, 0].split(problem.voxels_at_once):
             Y = take_columns(responses, voxels, problem.voxels_at_once).to(system.device)
-            B, nu = centred(observations, Y, everything, problem.intercept)
+            B, nu = centre_responses(observations, Y, everything, problem.intercept)
             del Y
             C = system.solve(system.right(B))
             if isinstance(system, DualSystem):

@@ -9,12 +9,12 @@ import numpy as np
 from nsdflow.engine.plan import task
 from nsdflow.errors import MissingDataError, SourceError, StoreError
 from nsdflow.ingestion.tasks.jobs import AnnotationJob
-from nsdflow.ingestion.tasks.stored import read_coordinate
 from nsdflow.io.paths import public
 from nsdflow.nsd.annotations import CroppedImage, annotation_files, annotation_table, cropped_images
 from nsdflow.nsd.design import read_stimulus_info
 from nsdflow.store.annotations import MASKS, read_annotations, write_annotations
-from nsdflow.store.schema import ANNOTATIONS
+from nsdflow.store.coordinates import read_coordinate
+from nsdflow.store.schema import ANNOTATIONS_GROUP
 from nsdflow.store.verify import check_whole
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ def write_annotation_group(job: AnnotationJob) -> dict[str, Any]:
     wrong = [name for name in ("instances", "area", "mask_end") if not np.array_equal(found[name], table[name])]
     if wrong:
         raise StoreError(
-            f"{job.built}/{ANNOTATIONS}: {', '.join(wrong)} differ from what was written; remove the folder, and run "
-            "the same command again"
+            f"{job.built}/{ANNOTATIONS_GROUP}: {', '.join(wrong)} differ from what was written; "
+            "remove the folder, and run the same command again"
         )
     if table[MASKS].size:
-        check_whole(f"{job.built}/{ANNOTATIONS}/{MASKS}", (table[MASKS].size,))
+        check_whole(f"{job.built}/{ANNOTATIONS_GROUP}/{MASKS}", (table[MASKS].size,))
     return {"images": table.sizes["image"], "categories": table.sizes["category"]}
 
 

@@ -14,7 +14,6 @@ from nsdflow.engine.plan import task
 from nsdflow.errors import SourceError, StoreError
 from nsdflow.ingestion.stamps import session_listing, session_stamps
 from nsdflow.ingestion.tasks.jobs import SessionJob, SubjectJob, VerifyJob
-from nsdflow.ingestion.tasks.stored import read_coordinate
 from nsdflow.io.flush import recorded
 from nsdflow.io.folders import share_files
 from nsdflow.io.paths import public
@@ -32,6 +31,7 @@ from nsdflow.nsd.betas import (
 )
 from nsdflow.nsd.voxels.volumes import read_valid
 from nsdflow.store.chunks import read_region
+from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.schema import STATISTICS
 from nsdflow.store.shards import open_sharded, write_region, write_shard
 from nsdflow.store.verify import check_whole

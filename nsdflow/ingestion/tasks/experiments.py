@@ -12,13 +12,14 @@ from nsdflow.analysis import estimate_ncsnr
 from nsdflow.engine.plan import task
 from nsdflow.errors import SourceError, StoreError
 from nsdflow.ingestion.stamps import experiment_stamps
+from nsdflow.ingestion.tasks.images import SAMPLED_IMAGES
 from nsdflow.ingestion.tasks.jobs import ExperimentJob, SubjectJob
-from nsdflow.ingestion.tasks.stored import read_coordinate
 from nsdflow.io.paths import public
 from nsdflow.nsd.experiments import EXPERIMENTS
 from nsdflow.nsd.images import resize_images
 from nsdflow.store.build import create_experiment, create_stimuli
 from nsdflow.store.chunks import read_region
+from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.schema import STIMULI_GROUP
 from nsdflow.store.shards import open_sharded, write_region, write_shard
 from nsdflow.store.verify import check_whole
@@ -26,12 +27,10 @@ from nsdflow.store.verify import check_whole
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["IMAGES_AT_ONCE", "create_experiment_group", "measure_ncsnr", "write_experiment_images"]
+__all__ = ["READ_EXPERIMENT_IMAGES", "create_experiment_group", "measure_ncsnr", "write_experiment_images"]
 
 #: Images that are read at once; those of NSD-synthetic have a million pixels each.
-IMAGES_AT_ONCE: Final = 8
-#: Images that are read a second time.
-SAMPLED_IMAGES: Final = 3
+READ_EXPERIMENT_IMAGES: Final = 8
 
 
 @task("ingest.experiment", version=1)
@@ -97,7 +96,7 @@ def write_experiment_images(job: ExperimentJob) -> dict[str, Any]:
 
 
 def _chunks(job: ExperimentJob, rows: NDArray[np.intp], chunk: int) -> Iterator[NDArray[np.uint8]]:
-    step = chunk * max(1, IMAGES_AT_ONCE // chunk)
+    step = chunk * max(1, READ_EXPERIMENT_IMAGES // chunk)
     for first in range(0, len(rows), step):
         images = _read(job, rows[first : first + step])
         yield from (images[start : start + chunk] for start in range(0, len(images), chunk))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -10,14 +10,15 @@ import xarray as xr
 
 from nsdflow.engine.plan import task
 from nsdflow.errors import SourceError, StoreError
+from nsdflow.ingestion.image_choices import chosen_images
 from nsdflow.ingestion.tasks.jobs import ImageJob, ImageShardJob
-from nsdflow.ingestion.tasks.stored import read_coordinate
 from nsdflow.io.folders import exists
 from nsdflow.io.paths import public
 from nsdflow.nsd.design import Design, read_coco_ids, read_design
 from nsdflow.nsd.images import read_images, resize_images
 from nsdflow.store.build import create_stimuli
 from nsdflow.store.chunks import read_region
+from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.schema import STIMULI_GROUP
 from nsdflow.store.shards import open_sharded, write_shard
 from nsdflow.store.verify import check_whole
@@ -25,46 +26,21 @@ from nsdflow.store.verify import check_whole
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nsdflow.nsd.source import Source
 
-__all__ = ["IMAGES_AT_ONCE", "SAMPLED_IMAGES", "create_images", "select_images", "verify_images", "write_images"]
+__all__ = ["READ_IMAGES", "SAMPLED_IMAGES", "create_images", "verify_images", "write_images"]
 
 #: Images that are read from the brick at once.
-IMAGES_AT_ONCE: Final = 64
+READ_IMAGES: Final = 64
 #: Meaning of the coordinate ``listed_by``.
 LISTED_BY: Final = "number of the subject whose list has the image; 0 all subjects, -1 none"
 #: Images that verification reads a second time.
 SAMPLED_IMAGES: Final = 3
 
 
-def select_images(source: Source, images: str, sessions: Mapping[str, Sequence[int]], count: int) -> NDArray[np.int64]:
-    """``nsd_id`` of the images of an ingestion, ascending.
-
-    Parameters
-    ----------
-    source : Source
-        Where NSD is.
-    images : {"shown", "subjects", "all"}
-        Which, see :data:`nsdflow.ingestion.settings.IMAGE_CHOICES`.
-    sessions : mapping
-        Ingested sessions by subject.
-    count : int
-        Images in the brick.
-    """
-    if images == "all":
-        return np.arange(count)
-    design = read_design(source)
-    if images == "subjects":
-        rows = [design.subjects.index(subject) for subject in sessions]
-        return np.unique(design.subjectim[rows])
-    shown = [design.nsd_id(subject)[np.isin(design.session, list(numbers))] for subject, numbers in sessions.items()]
-    return np.unique(np.concatenate(shown))
-
-
 @task("ingest.images_table", version=1)
 def create_images(job: ImageJob) -> dict[str, Any]:
     """Create the group of the images with their coordinates, and the array without values."""
-    ids = select_images(job.source, job.settings.images, job.sessions, job.count)
+    ids = chosen_images(job.settings.images, job.source, job.sessions, job.count)
     if len(ids) != job.count:
         raise SourceError(
             f"{public(job.source.url)}: {len(ids)} images where {job.count} were planned; the source changed, "
@@ -114,7 +90,7 @@ def _chunks(job: ImageJob, ids: NDArray[np.int64], chunk: int) -> Iterator[NDArr
     before = f"{job.before}/{STIMULI_GROUP}"
     has_before = job.before is not None and exists(f"{before}/zarr.json")
     old_ids = read_coordinate(before, "nsd_id") if has_before else np.empty(0, np.int64)
-    step = chunk * max(1, IMAGES_AT_ONCE // chunk)
+    step = chunk * max(1, READ_IMAGES // chunk)
     for first in range(0, len(ids), step):
         wanted = ids[first : first + step]
         known = np.isin(wanted, old_ids)

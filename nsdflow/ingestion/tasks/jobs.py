@@ -82,7 +82,7 @@ class SubjectJob:
         return f"{self.folder}/statistics/{self.name}-session{session:02d}.npz"
 
     def in_files(self, session: int) -> int | str:
-        """What a session is called in the names of NSD's files."""
+        """Name of the session in NSD's file names."""
         return EXPERIMENTS[self.experiment].file_name if self.experiment else session
 
 
@@ -94,7 +94,7 @@ class TableJob:
     atlases: tuple[str, ...]
     maps: tuple[str, ...]
     stamps: Mapping[str, str]
-    """Of the files that coordinates come from, when the ingestion was planned."""
+    """Stamps of the files that coordinates come from, when the ingestion was planned."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class ExperimentJob:
     image_cut: Cut | None
     """None without images."""
     stamps: Mapping[str, str]
-    """Of the files that trials and images come from, when the ingestion was planned."""
+    """Stamps of the files that trials and images come from, when the ingestion was planned."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class SessionJob:
     format: str
     """Ending of the files that are read."""
     stamps: tuple[str, ...]
-    """Of these files, when the ingestion was planned."""
+    """Stamps of these files when the ingestion was planned."""
     before: str | None = None
     """A published store that has the session already; its betas are copied instead of read from NSD."""
 

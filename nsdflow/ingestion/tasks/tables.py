@@ -85,7 +85,7 @@ def _read_voxels(source: Source, job: TableJob) -> tuple[xr.Dataset, list[str]]:
     mask = voxel_set(source, subject, job.subject.settings.voxels, space=space, shape=shape)
     atlases = {name: read_atlas(source, subject, name, space, shape=shape) for name in job.atlases}
     if atlases.keys().isdisjoint(("prf-visualrois", "Kastner2015")):
-        roi = np.full(mask.shape, -1, np.int16)  # no file tells what is cortex
+        roi = np.full(mask.shape, -1, np.int16)  # no file says which vertices are cortex
     else:
         roi = joined_roi(source, subject, space, shape=shape).values
     table = voxel_table(

@@ -16,7 +16,7 @@ from nsdflow.models.networks.weights import ALEXNET_SHAPES, ALEXNET_URL, load_al
 
 __all__ = ["alexnet_of", "open_alexnet", "open_gabor", "open_gabor_low", "random_alexnet_weights"]
 
-#: How many of the published spatial frequencies, from the lowest, images of some 64 pixels hold: up to 23 cycles.
+#: Number of the lowest published spatial frequencies that images of about 64 pixels resolve: up to 23 cycles.
 LOW_FREQUENCIES: Final = 8
 
 

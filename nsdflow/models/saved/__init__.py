@@ -23,7 +23,7 @@ from nsdflow.models.saved.parts import Part, unpack_about
 __all__ = ["SavedModel", "load_model"]
 
 #: Functions from (file, description, tensors, subject) to the subject and the parts of its model, by kind of model.
-READERS = {"fpf": fpf_parts, "fwrf": fwrf_parts, "linear": linear_parts}
+MODEL_READERS = {"fpf": fpf_parts, "fwrf": fwrf_parts, "linear": linear_parts}
 
 
 class SavedModel(nn.Module):
@@ -94,9 +94,9 @@ def load_model(run: str | os.PathLike[str], subject: str | None = None) -> Saved
     about = unpack_about(state)
     if about is None:
         return SavedModel(*gnet_trunks(file, state, subject))
-    if about.get("kind") not in READERS:
+    if about.get("kind") not in MODEL_READERS:
         raise RunError(f"{file}: a model of kind {about.get('kind')}; a newer nsdflow reads it")
-    return SavedModel(*READERS[about["kind"]](file, about, state, subject))
+    return SavedModel(*MODEL_READERS[about["kind"]](file, about, state, subject))
 
 
 def _why_no_model(path: Path) -> str:

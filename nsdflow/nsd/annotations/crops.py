@@ -1,4 +1,4 @@
-"""Photograph of COCO, and its part, that each image of NSD shows."""
+"""The photograph of COCO that each image of NSD shows, and the part of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROUNDING_PX = 2
 
 @dataclass(frozen=True)
 class CroppedImage:
-    """One image of NSD and the part of COCO's photograph that it is.
+    """One image of NSD as a part of a photograph of COCO.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class CroppedImage:
     split : str
         ``"train2017"`` or ``"val2017"``: the file in which its annotations are.
     crop : tuple of float
-        Shares cut away at top, bottom, left and right.
+        Shares that are cut away at the top, bottom, left and right.
     """
 
     nsd_id: int

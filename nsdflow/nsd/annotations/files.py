@@ -1,4 +1,4 @@
-"""Reading COCO's annotation files, element by element: what is kept of each annotation is what the crop leaves."""
+"""Reading COCO's annotation files element by element, reduced to the part of each annotation within the crop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["ANNOTATION_KINDS", "CAPTIONS_PER_IMAGE", "LEAST_VISIBLE", "Annotatio
 
 #: COCO's files: ``instances_train2017.json``, ...; keypoints belong to instances, which are read before them.
 ANNOTATION_KINDS: Final = ("instances", "stuff", "captions", "person_keypoints")
-#: An annotation of which less is left after the crop is dropped.
+#: Smallest share of an annotation within the crop; annotations with less are dropped.
 LEAST_VISIBLE: Final = 0.1
 #: Captions kept per image; a few photographs have more than five.
 CAPTIONS_PER_IMAGE: Final = 5
@@ -88,7 +88,7 @@ class AnnotationFile:
         Raises
         ------
         SourceError
-            It is no annotation file of COCO, or one of other images.
+            It is not an annotation file of COCO, or describes other images.
         """
         where, late, add = self.folder.join(self.name), False, self._reader()
         try:
@@ -151,7 +151,7 @@ class AnnotationFile:
             texts.append(" ".join(entry["caption"].split()))
 
     def _add_instance(self, image: CroppedImage, size: tuple[int, int], entry: Any) -> None:
-        """Cut a mask, and keep what is left of it."""
+        """Crop a mask, and keep it if enough of it is visible."""
         found, category = self.found, int(entry["category_id"])
         mask = annotation_mask(entry["segmentation"], *size)
         kept = mask[image.window(*size)]
@@ -169,7 +169,7 @@ class AnnotationFile:
         found.ends.append(len(found.codes))
 
     def _add_person(self, image: CroppedImage, size: tuple[int, int], entry: Any) -> None:
-        """Move the keypoints of a person that is left."""
+        """Move the keypoints of a person that was kept."""
         place = self.found.instance_of.get(int(entry["id"]))
         if place is None or not entry.get("num_keypoints", 1):
             return
@@ -185,7 +185,7 @@ class AnnotationFile:
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[float, ...]:
-    """Left, top, width, height of what is left of an annotation, as shares of the image."""
+    """Left, top, width, height of the visible part of an annotation, as shares of the image."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     height, width = mask.shape
     wide, high = columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1

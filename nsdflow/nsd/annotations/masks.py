@@ -36,7 +36,7 @@ def annotation_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bo
     Raises
     ------
     SourceError
-        The run-length code is of another image.
+        The run-length code belongs to an image of another size.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def _decode_text(text: str | bytes) -> NDArray[np.int64]:
     data = np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8).astype(np.int64) - FIRST
     last = data & MORE == 0
     if not data.size or not last[-1]:
-        return np.zeros(1, np.int64)  # nothing, or cut off: it adds up to no image
+        return np.zeros(1, np.int64)  # empty or truncated: it does not add up to the image
     starts = np.concatenate([[0], np.flatnonzero(last[:-1]) + 1])
     lengths = np.diff(np.append(starts, data.size))
     shift = BITS * (np.arange(data.size) - np.repeat(starts, lengths))

@@ -1,8 +1,8 @@
 """From COCO's annotation files to one table of NSD's images.
 
 COCO describes whole photographs, NSD shows a square crop of each. Masks are drawn at the size of the photograph and
-cut; an annotation counts if at least `LEAST_VISIBLE` of its area is left. Captions describe the whole photograph.
-Files are read element by element, and of each mask its run-length code is kept.
+cut; an annotation is kept if at least `LEAST_VISIBLE` of its area is within the crop. Captions describe the whole
+photograph. Files are read element by element; masks are kept as run-length codes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LICENCE", "annotation_table"]
 
-#: What is said of the licence wherever annotations go.
+#: Licence, stated wherever annotations are stored.
 LICENCE: Final = (
     "Annotations: COCO Consortium, CC BY 4.0. Photographs: Flickr Terms of Use; the consortium does not own them."
 )
@@ -41,7 +41,7 @@ def annotation_table(folder: Source, images: Sequence[CroppedImage]) -> xr.Datas
         ``person_keypoints_train2017.json`` and the same of ``val2017``; kinds that are missing are left out, but one
         must be there for each split of the images.
     images : sequence of CroppedImage
-        Those to describe.
+        Images to describe.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def annotation_table(folder: Source, images: Sequence[CroppedImage]) -> xr.Datas
     MissingDataError
         No file of a split.
     SourceError
-        A file is no annotation file of COCO, or of other images.
+        A file is not an annotation file of COCO, or describes other images.
     """
     images = sorted(images, key=lambda image: image.nsd_id)
     found = Found()
@@ -138,12 +138,12 @@ def _instances(found: Found, ids: NDArray[np.int64]) -> dict[str, Any]:
 def _by_image(
     nsd_ids: NDArray[np.int64], categories: int, instances: Mapping[str, Any]
 ) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
-    """Numbers of instances, and what they cover together, (image, category)."""
+    """Numbers of instances, and the area that they cover together, (image, category)."""
     row = np.searchsorted(nsd_ids, instances["instance_nsd_id"][1])
     cell = row * categories + instances["column"][1]
     counts = np.bincount(cell, minlength=len(nsd_ids) * categories)
     areas = np.zeros(counts.shape, np.float32)
-    areas[cell] = instances["instance_area"][1]  # right where there is one instance
+    areas[cell] = instances["instance_area"][1]  # exact for a single instance
     order = np.argsort(cell, kind="stable")
     several = order[counts[cell[order]] > 1]
     sizes, ends, codes = (instances[name][1] for name in ("mask_size", "mask_end", "mask_code"))

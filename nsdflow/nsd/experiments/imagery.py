@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nsdflow.nsd.source import Source
 
-__all__ = ["IMAGERY", "LETTERS", "RUNS", "STIMULI_FOLDER", "Run", "behaviour_path"]
+__all__ = ["IMAGERY", "IMAGERY_RUNS", "LETTERS", "STIMULI_FOLDER", "ImageryRun", "behaviour_path"]
 
 STIMULI_FOLDER: Final = "nsddata_stimuli/stimuli/nsdimagery/allstim"
 _TASKS: Final = ("vision", "attention", "imagery")
@@ -33,7 +33,7 @@ _CLASSES: Final = tuple(f"{task} {name}" for task in _TASKS for name in _SETS)
 
 
 @dataclass(frozen=True)
-class Run:
+class ImageryRun:
     """A run of the session: its name in file names, its task, its set of targets, and the betas of a trial."""
 
     name: str
@@ -43,25 +43,29 @@ class Run:
 
 
 #: In the order of the betas. A trial of attention has one beta for the cue and one for the detection.
-RUNS: Final = (
+IMAGERY_RUNS: Final = (
     *(
         run
         for name in _SETS
-        for run in (Run(f"vis{name}", 0, name), Run(f"att{name}", 1, name, betas=2), Run(f"img{name}_1", 2, name))
+        for run in (
+            ImageryRun(f"vis{name}", 0, name),
+            ImageryRun(f"att{name}", 1, name, betas=2),
+            ImageryRun(f"img{name}_1", 2, name),
+        )
     ),
-    *(Run(f"img{name}_2", 2, name) for name in _SETS),
+    *(ImageryRun(f"img{name}_2", 2, name) for name in _SETS),
 )
 
 
-def behaviour_path(subject: str, run: Run) -> str:
+def behaviour_path(subject: str, run: ImageryRun) -> str:
     """Table of one run, a row per trial."""
     return f"nsddata/bdata/nsdimagery/nsdimagery_{subject}_{run.name}.tsv"
 
 
-def _read_run(source: Source, subject: str, run: Run) -> pd.DataFrame:
+def _read_run(source: Source, subject: str, run: ImageryRun) -> pd.DataFrame:
     """``target`` (0..17, -1 in runs of attention) and ``image`` (a file name) of each trial of a run.
 
-    A trial of vision is about the image that is shown, CONDITION; one of imagery about the CUE. Both are written as
+    The target of a vision trial is the image shown, CONDITION; that of an imagery trial is the CUE. Both are written as
     the target's letter, as its number within the set, or as its number among all.
     """
     path = behaviour_path(subject, run)
@@ -90,7 +94,7 @@ def _read_run(source: Source, subject: str, run: Run) -> pd.DataFrame:
 
 def _read_trials(source: Source, subject: str) -> xr.Dataset:
     parts = []
-    for number, run in enumerate(RUNS, start=1):
+    for number, run in enumerate(IMAGERY_RUNS, start=1):
         table = _read_run(source, subject, run)
         rows = np.repeat(np.arange(len(table)), run.betas)
         parts.append(
@@ -106,7 +110,7 @@ def _read_trials(source: Source, subject: str) -> xr.Dataset:
         )
     trials = pd.concat(parts, ignore_index=True)
     target = trials["target"].to_numpy(np.int64)
-    # what is seen and what is imagined are different conditions, though they have the same target
+    # a target that is seen and one that is imagined are different conditions
     condition = np.where(target < 0, -1, target + _TARGETS * (trials["task"].to_numpy() == _TASKS.index("imagery")))
     return xr.Dataset(
         {
@@ -123,7 +127,7 @@ def _read_trials(source: Source, subject: str) -> xr.Dataset:
 
 def _shown(source: Source, subject: str) -> pd.DataFrame:
     """Images of the runs of vision, each once, by target and name."""
-    tables = [_read_run(source, subject, run) for run in RUNS if _TASKS[run.task] == "vision"]
+    tables = [_read_run(source, subject, run) for run in IMAGERY_RUNS if _TASKS[run.task] == "vision"]
     images = pd.concat(tables, ignore_index=True).drop_duplicates().sort_values(["target", "image"], ignore_index=True)
     return images[images["image"] != ""]
 
@@ -166,7 +170,7 @@ IMAGERY: Final = SisterExperiment(
     read_trials=_read_trials,
     list_images=_list_images,
     read_images=_read_images,
-    design_files=lambda subject: tuple(behaviour_path(subject, run) for run in RUNS),
+    design_files=lambda subject: tuple(behaviour_path(subject, run) for run in IMAGERY_RUNS),
     image_files=lambda source, subject: tuple(
         dict.fromkeys(f"{STIMULI_FOLDER}/{name}" for name in _shown(source, subject)["image"])
     ),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MEANINGS", "SisterExperiment", "labelled", "repetitions"]
 
-#: What the coordinates of a sister experiment mean.
+#: Meaning of the coordinates of a sister experiment.
 MEANINGS: Final = {
     "condition": "what is repeated, from 0: an image in NSD-synthetic, a target and a task in NSD-imagery; -1 none",
     "target": "image or target that the trial shows or asks to imagine, from 0; -1 none",
@@ -32,16 +32,16 @@ class SisterExperiment:
     """One experiment of the same subjects with other images, in one further session."""
 
     name: str
-    """Its group in a store, and what users write."""
+    """Its group in a store, and its name for users."""
     title: str
     file_name: str
-    """As its files are called: ``betas_nsdsynthetic.hdf5`` in ``nsdsyntheticbetas_fithrf``."""
+    """Name in its files: ``betas_nsdsynthetic.hdf5`` in ``nsdsyntheticbetas_fithrf``."""
     classes: tuple[str, ...]
     """Classes of its trials; the number of a class is its place."""
     within: frozenset[str]
     """Classes of photographs such as those of the main experiment."""
     together: Mapping[str, tuple[str, ...]]
-    """Classes that are also looked at together, by the name of the whole."""
+    """Groups of classes that are also evaluated together, by name."""
     read_trials: Callable[[Source, str], xr.Dataset]
     """Trials of a subject in order: ``run``, ``condition``, ``target``, ``image_class``, ``repetition``, ``task``."""
     list_images: Callable[[Source, str], xr.Dataset]
@@ -68,7 +68,7 @@ def labelled(name: str, dim: str, values: ArrayLike, labels: Sequence[str] = ())
 
 
 def repetitions(condition: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How often the condition of each trial came before.
+    """Number of earlier presentations of the condition of each trial.
 
     >>> repetitions(np.array([3, 5, 3, 3])).tolist()
     [0, 0, 1, 2]

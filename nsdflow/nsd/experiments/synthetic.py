@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from nsdflow.nsd.source import Source
 
-__all__ = ["CLASS_SIZES", "DESIGN", "STIMULI", "SYNTHETIC", "as_seen", "colour_stimuli"]
+__all__ = ["CLASS_SIZES", "DESIGN", "SYNTHETIC", "SYNTHETIC_STIMULI", "as_seen", "colour_stimuli"]
 
 DESIGN: Final = "nsddata/experiments/nsdsynthetic/nsdsynthetic_expdesign.mat"
 _FOLDER: Final = "nsddata_stimuli/stimuli/nsdsynthetic"
-STIMULI: Final = f"{_FOLDER}/nsdsynthetic_stimuli.hdf5"
+SYNTHETIC_STIMULI: Final = f"{_FOLDER}/nsdsynthetic_stimuli.hdf5"
 _BRICK: Final = "imgBrick"
 
 #: Images of each class, in the order of their numbers.
@@ -50,7 +50,7 @@ def colour_stimuli(subject: str) -> str:
 def as_seen(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The centre square of images, in pixel values of the main experiment.
 
-    There the screen's luminance was the square of a pixel's value; here it was proportional to it.
+    In the main experiment the luminance was the square of a pixel's value; in this one it was proportional to it.
 
     >>> seen = as_seen(np.full((1, 2, 4, 3), 64, np.uint8))
     >>> seen.shape, int(seen[0, 0, 0, 0])
@@ -100,7 +100,7 @@ def _list_images(source: Source, subject: str) -> xr.Dataset:
     total = sum(shape[0] for shape in counts.values())
     if total != len(_CLASS_OF_IMAGE) or len({shape[1:] for shape in counts.values()}) > 1:
         raise SourceError(
-            f"{source.join(STIMULI)}: with {subject}'s own, {total} images of {list(counts.values())} where "
+            f"{source.join(SYNTHETIC_STIMULI)}: with {subject}'s own, {total} images of {list(counts.values())} where "
             f"NSD-synthetic has {len(_CLASS_OF_IMAGE)} of one size; take both files from the same release"
         )
     return xr.Dataset(
@@ -125,7 +125,7 @@ def _read_images(source: Source, subject: str, rows: Sequence[int]) -> NDArray[n
 
 
 def _image_files(source: Source, subject: str) -> tuple[str, ...]:
-    return STIMULI, colour_stimuli(subject)
+    return SYNTHETIC_STIMULI, colour_stimuli(subject)
 
 
 SYNTHETIC: Final = SisterExperiment(

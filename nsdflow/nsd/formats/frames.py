@@ -1,7 +1,7 @@
 """Volumes in a file, one after the other: NIfTI-1 and MGH, gzipped or not, read once from front to back.
 
-Both formats keep their first axis fastest and their last (trials) slowest, so a forward pass meets whole volumes,
-one trial at a time. A gzipped file can be read in no other way without starting over.
+Both formats keep their first axis fastest and their last (trials) slowest, so a forward pass meets whole volumes, one
+trial at a time. A gzipped file can only be read from its start.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ __all__ = ["FrameHeader", "check_length", "check_plausible", "read_header", "str
 _HEAD_BYTES: Final = 64 << 10
 _NIFTI_BYTES: Final = 348
 _MGH_BYTES: Final = 284
-#: Bytes of MGH's footer at most: scan parameters and tags.
+#: Largest size of MGH's footer: scan parameters and tags.
 _FOOTER_BYTES: Final = 1 << 20
-#: Deflate compresses by no more than this; a header that announces more lies.
+#: Largest compression factor of deflate; a header that announces more is wrong.
 _DEFLATE_RATIO: Final = 1100
-#: How far the length of a quaternion may be from one and still be rounding.
+#: Largest deviation of the length of a quaternion from one that counts as rounding.
 _QUATERNION_SLACK: Final = 1e-2
 
 
@@ -93,12 +93,12 @@ def check_length(source: Source, path: str, header: FrameHeader) -> str | None:
     """Whether a file can hold the frames that its header announces, from its size and its last bytes.
 
     A gzipped file ends with its length modulo 2**32; files of several members (``bgzip``) end otherwise, so that a
-    difference is a doubt and no proof.
+    difference is no proof of damage.
 
     Returns
     -------
     str or None
-        A phrase; None where nothing speaks against the file.
+        A phrase; None if the file seems complete.
     """
     gzipped = is_gzipped(path, source.head(path, 2))
     size = source.size(path)
@@ -131,7 +131,7 @@ def stream_frames(source: Source, path: str, *, header: FrameHeader | None = Non
     """Each frame in turn, flat in Fortran order (first axis fastest), as stored.
 
     Reads to the end of the file, which checks the CRC of a gzipped one. The array is a buffer that the next frame
-    overwrites: copy values that should stay.
+    overwrites; copy values to keep them.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def _header(
     if min(i, j, k, count) < 1:
         raise ValueError(f"shape {tuple(shape)}")
     if affine is not None and not (np.isfinite(affine).all() and abs(np.linalg.det(affine)) > 1e-12):
-        affine = None  # all zeros, or of a plane: nothing can be placed by it
+        affine = None  # all zeros, or of a plane: not invertible
     rows = None if affine is None else tuple(tuple(float(value) for value in row) for row in affine)
     return FrameHeader((i, j, k), count, np.dtype(dtype), offset, rows, footer)
 

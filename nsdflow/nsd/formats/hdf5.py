@@ -28,8 +28,8 @@ def iter_voxels(
 ) -> Iterator[tuple[slice, slice | NDArray[np.intp], NDArray[Any]]]:
     """Values of a dataset whose first axis is the trial, at some voxels, block by block.
 
-    NSD stores one voxel's trials in each chunk: there, runs of neighbouring voxels are read and nothing else. A
-    dataset laid out in another way is read through, some trials at a time.
+    NSD stores the trials of one voxel in each chunk; then only runs of neighbouring voxels are read. A dataset with
+    other chunks is read from start to end, some trials at a time.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def iter_voxels(
 
 
 def check_written(dataset: h5py.Dataset) -> None:
-    """Refuse a dataset with parts that were never written: they would be read as zeros.
+    """Refuse a dataset with parts that were never written, which HDF5 reads as zeros.
 
     Raises
     ------

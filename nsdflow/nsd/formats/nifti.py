@@ -1,4 +1,4 @@
-"""NIfTI files on the grid of NSD's own, which appear when they are complete."""
+"""NIfTI files on NSD's grid; a file appears when it is complete."""
 
 from __future__ import annotations
 

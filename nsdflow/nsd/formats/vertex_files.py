@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STRUCTURES", "VertexMap", "write_gifti", "write_gifti_surface", "write_mgz"]
 
-#: How Connectome Workbench calls the hemispheres.
+#: Names of the hemispheres in Connectome Workbench.
 STRUCTURES: Final[Mapping[str, str]] = {"lh": "CortexLeft", "rh": "CortexRight"}
 
 
@@ -95,7 +95,7 @@ def _meta(hemisphere: str, attributes: Mapping[str, str]) -> GiftiMetaData:
 
 
 def _label_table(labels: Mapping[int, str]) -> GiftiLabelTable:
-    """Names, with colours that go once around the wheel; labels up to 0 are transparent."""
+    """Names with colours from once around the colour wheel; labels up to 0 are transparent."""
     table = GiftiLabelTable()
     for position, (key, name) in enumerate(sorted(labels.items())):
         turn = np.array([0, 1 / 3, 2 / 3]) + position * 0.618

@@ -1,4 +1,4 @@
-"""The spaces of NSD: what they are called here and in the names of files, and where their grids lie."""
+"""The spaces of NSD: their names here and in files, and the positions of their grids."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
     "grid_named",
 ]
 
-Kind = Literal["functional", "anatomical", "template", "surface"]
+GridKind = Literal["functional", "anatomical", "template", "surface"]
 
 #: World coordinates of the first voxel of an MNI volume, left to right, posterior to anterior, inferior to superior.
 MNI_ORIGIN_MM: Final = (-91.0, -126.0, -72.0)
@@ -42,16 +42,16 @@ class Grid:
     name : str
         Here: ``"func1pt8mm"``, as in the folders of NSD.
     file_name : str
-        In the names of transform files: ``"func1pt8"``.
+        Name in transform files: ``"func1pt8"``.
     kind : {"functional", "anatomical", "template", "surface"}
-        What it is a grid of.
+        Kind of grid.
     voxel_mm : float
         Side of a voxel; 0 for a surface.
     """
 
     name: str
     file_name: str
-    kind: Kind
+    kind: GridKind
     voxel_mm: float = 0.0
 
     @property

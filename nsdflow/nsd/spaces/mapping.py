@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsdflow.errors import SelectionError, SourceError, one_of
+from nsdflow.names import HEMISPHERES
 from nsdflow.nsd.spaces.grids import GRIDS, LAYERS, Grid, affine_of, functional_offset, grid_named
 from nsdflow.nsd.spaces.sampling import KERNELS, Points, valid_points
 from nsdflow.nsd.spaces.steps import Flip, Gather, MappingStep, Missing, Resample, Sample, Splat, vote
 from nsdflow.nsd.spaces.transforms import (
-    HEMISPHERES,
     Shape,
     grid_shape,
-    read_coordinates,
     read_index,
     read_points,
+    read_transform,
     transform_path,
     vertex_count,
 )
@@ -45,7 +45,7 @@ class SpaceMap:
     Attributes
     ----------
     subject, origin, target : str
-        Whose, from where, to where.
+        Subject, space of the source, space of the target.
     source_shape, target_shape : tuple of int
         (i, j, k) of a volume; (left, right) numbers of vertices of a surface.
     method : {"nearest", "linear", "cubic", "wta"}
@@ -55,7 +55,7 @@ class SpaceMap:
     affine : numpy.ndarray or None
         (4, 4), indices of the target volume to mm; None on a surface.
     steps : tuple of MappingStep
-        What is done.
+        Operations, in order.
     """
 
     subject: str
@@ -89,7 +89,7 @@ class SpaceMap:
         Returns
         -------
         (target,) or (target, frame) float64
-            NaN where nothing arrives.
+            NaN in targets without a value.
         """
         if len(values) != self.source_size:
             raise SourceError(
@@ -198,7 +198,7 @@ def _way(start: Grid, end: Grid) -> str | None:
 
 @dataclass(frozen=True)
 class _Files:
-    """The files of one mapping; every way gives its steps and the shape they arrive at."""
+    """The files of one mapping. Each method returns the steps and the shape of the result."""
 
     source: Source
     subject: str
@@ -252,9 +252,7 @@ class _Files:
         if self.start.name == "fsaverage":
             steps.append(self._gather("fsaverage", "white", counts)[0])
         coordinates = tuple(
-            np.concatenate(
-                [read_coordinates(self.source, self.path(self.end.file_name, layer, h)) for h in HEMISPHERES]
-            )
+            np.concatenate([read_transform(self.source, self.path(self.end.file_name, layer, h)) for h in HEMISPHERES])
             for layer in self.layers
         )
         return (*steps, Splat(reached, coordinates)), reached

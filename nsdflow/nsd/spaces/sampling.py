@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KERNELS", "Kernel", "Points", "cast_values", "padded", "sample", "valid_points"]
 
-#: Gathered taps of one block, in bytes: what the second cache of a core holds is fastest.
+#: Bytes of the gathered taps of one block; blocks that fit into the second cache of a core are fastest.
 SAMPLE_BLOCK_BYTES: Final = 1 << 20
 #: Volumes that are padded at once, in bytes.
 FRAME_BYTES: Final = 64 << 20
@@ -142,7 +142,7 @@ def sample(
         for block in _point_blocks(len(points.index), kernel.taps**3 * table.shape[1]):
             base, weights = _base_and_weights(points.coordinates[block], kernel, volume.shape)
             taps = np.take(table, base[:, None] + offsets, axis=0).reshape(len(base), *(kernel.taps,) * 3, -1)
-            for w in weights[::-1]:  # contract the last axis of taps that is left: k, then j, then i
+            for w in weights[::-1]:  # contract the last remaining axis of taps: k, then j, then i
                 taps = np.einsum("p...af,pa->p...f", taps, w)
             result[points.index[block], some] = taps
     return result
@@ -180,7 +180,7 @@ def _base_and_weights(
 def cast_values(values: NDArray[np.float64], dtype: DTypeLike, fill: float = np.nan) -> NDArray[Any]:
     """Sampled values in the type of their source: NaN becomes ``fill`` first.
 
-    Integers are rounded half away from zero and saturate; a NaN that is left becomes 0.
+    Integers are rounded half away from zero and saturate; remaining NaN values become 0.
     """
     filled = np.where(np.isnan(values), fill, values)
     kind = np.dtype(dtype)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["splat"]
 
-#: Voxels with less weight in all are empty.
+#: Smallest total weight of a voxel; others are empty.
 LEAST_WEIGHT: Final = 1e-5
 
 

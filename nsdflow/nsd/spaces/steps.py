@@ -1,4 +1,4 @@
-"""The steps of which a mapping between spaces is made: each takes (source, frame) to (target, frame)."""
+"""The steps of a mapping between spaces: each takes (source, frame) to (target, frame)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["Flip", "Gather", "MappingStep", "Missing", "Resample", "Sample", "Splat", "vote"]
 
 Shape = tuple[int, int, int]
-#: What a missing voxel does to its neighbours.
+#: Effect of a missing voxel on its neighbours.
 Missing = Literal["propagate", "ignore"]
-#: Share of the weight that must lie on voxels with data where missing ones are ignored.
+#: Smallest share of the weight on voxels with data, if missing ones are ignored.
 LEAST_SHARE = 0.5
 
 
@@ -116,7 +116,7 @@ class Flip:
 
 
 def vote(steps: tuple[MappingStep, ...], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Winner takes all: the label whose map of 0 and 1 arrives with the largest value, the lowest one of equals.
+    """Winner takes all: the label whose mapped map of 0 and 1 is largest, the lowest one among equals.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def vote(steps: tuple[MappingStep, ...], labels: NDArray[Any]) -> NDArray[np.flo
     Returns
     -------
     (target, frame) float64
-        NaN where nothing arrives.
+        NaN in targets without a value.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The surfaces of a subject or of fsaverage, flat patches and curvature among them."""
+"""Surfaces of a subject or of fsaverage, with flat patches and curvature."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import numpy as np
 from nsdflow.errors import SourceError
 from nsdflow.nsd.formats.surfaces import Geometry, read_curvature, read_geometry, read_patch
 from nsdflow.nsd.spaces.grids import TKR_TO_WORLD_MM
-from nsdflow.nsd.spaces.transforms import HEMISPHERES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nsdflow.nsd.source import Source
 
-__all__ = ["FLAT_PATCH", "HEMISPHERES", "FlatMap", "read_flat", "read_sulci", "read_surface", "surface_path"]
+__all__ = ["FLAT_PATCH", "FlatMap", "read_flat", "read_sulci", "read_surface", "surface_path"]
 
 #: The whole hemisphere, cut and flattened.
 FLAT_PATCH: Final = "full.flat.patch.3d"
@@ -48,7 +47,7 @@ def surface_path(owner: str, hemisphere: str, name: str) -> str:
 
 
 def read_surface(source: Source, owner: str, hemisphere: str, name: str) -> Geometry:
-    """Read a surface; those of a subject that lie in its brain in mm of NSD's anatomical volumes.
+    """Read a surface. Surfaces in a subject's brain are in mm of NSD's anatomical volumes.
 
     Raises
     ------
@@ -74,7 +73,7 @@ def read_flat(source: Source, owner: str, hemisphere: str) -> FlatMap:
     Raises
     ------
     MissingDataError
-        The patch is not there.
+        The patch does not exist.
     SourceError
         The patch has vertices that the surface does not have.
     """

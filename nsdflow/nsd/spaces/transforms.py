@@ -18,16 +18,14 @@ if TYPE_CHECKING:
     from nsdflow.nsd.spaces.grids import Grid
 
 __all__ = [
-    "HEMISPHERES",
     "grid_shape",
-    "read_coordinates",
     "read_index",
     "read_points",
+    "read_transform",
     "transform_path",
     "vertex_count",
 ]
 
-HEMISPHERES = ("lh", "rh")
 
 Shape = tuple[int, int, int]
 
@@ -78,7 +76,7 @@ def read_points(source: Source, path: str, shape: Shape) -> tuple[Points, Shape]
     return Points(prod(header.shape), order, np.stack(kept, axis=1)), header.shape
 
 
-def read_coordinates(source: Source, path: str) -> NDArray[np.float32]:
+def read_transform(source: Source, path: str) -> NDArray[np.float32]:
     """All coordinates (vertex, 3) of a transform to a surface, valid or not."""
     frames = stream_frames(source, path, header=_header(source, path, 3))
     return np.stack([frame.astype(np.float32) for frame in frames], axis=1)

@@ -1,4 +1,4 @@
-"""Which names an atlas may have: those that nothing else in a store or in results has, and that every tool can read."""
+"""Names that an atlas may have: unused in stores and results, and readable by every tool."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def atlas_trouble(atlas: str, others: Iterable[str] = ()) -> str | None:
     name = atlas_coordinate(atlas)
     if not NAME.fullmatch(name):
         return "the name of the atlas has other characters than letters, digits, - _ . +"
-    # some file systems do not tell capitals apart
+    # some file systems ignore case
     if name.casefold() in {reserved.casefold() for reserved in RESERVED}:
         return "the atlas has the name of a coordinate of the store"
     if name.casefold() in {region.casefold() for region in REGIONS}:

@@ -57,15 +57,15 @@ def read_hemispheres(
     Returns
     -------
     numpy.ndarray or None
-        Int16 (i, j, k): 0 left, 1 right, -1 where no file tells (white matter, outside the brain); None where no
-        such files can be read.
+        Int16 (i, j, k): 0 left, 1 right, -1 where no file says so (white matter, outside the brain); None if no such
+        file can be read.
     """
     found: NDArray[np.int16] | None = None
     for name, pair in hemisphere_files(source, subject, space).items():
         background = 0 if name in _VOLUME else -1
         try:
             left, right = (read_map(source, (path,), space, shape=shape).values > background for path in pair)
-        except NsdflowError:  # the atlas is reported where all atlases are looked at
+        except NsdflowError:  # reported where all atlases are read
             continue
         found = np.full(left.shape, -1, np.int16) if found is None else found
         found[left & ~right & (found < 0)] = 0

@@ -1,4 +1,4 @@
-"""Voxel sets: which voxels an analysis takes, one record for each set."""
+"""Voxel sets: the voxels of an analysis, one record per set."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class VoxelSet:
     Attributes
     ----------
     rule : str
-        Which voxels it takes, in words.
+        Rule for its voxels, in words.
     choose : callable
         Makes the mask, bool, (i, j, k) or (vertex,), from the files of a subject.
     spaces : tuple of str
@@ -154,12 +154,12 @@ VOXEL_SETS: Final[Mapping[str, VoxelSet]] = {
     "brain": VoxelSet("NSD's brainmask (MNI: voxels with data)", lambda grid: grid.brain(), (*_FUNCTIONAL, "MNI")),
 }
 
-#: The set that is ingested when none is named. Nobody's prf-visualrois are on fsaverage, and MNI has no atlases.
+#: The set that is ingested by default. fsaverage has no prf-visualrois, and MNI has no atlases.
 _DEFAULTS: Final[Mapping[str, str]] = {"fsaverage": "visual", "MNI": "brain"}
 
 
 def default_voxel_set(space: str) -> str:
-    """The voxel set of a space when none is named.
+    """The default voxel set of a space.
 
     >>> default_voxel_set("func1pt8mm"), default_voxel_set("fsaverage")
     ('evc', 'visual')
@@ -207,7 +207,7 @@ def voxel_set(
     SelectionError
         No such set or atlas; the message lists those that exist.
     MissingDataError
-        A file that the set is made of cannot be read.
+        A file of the set cannot be read.
     SourceError
         A file is on another grid, or broken.
     """

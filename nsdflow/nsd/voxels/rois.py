@@ -97,7 +97,7 @@ class Atlas:
         int16; (i, j, k), or (vertex,) for a surface. 1..N are labels, 0 is cortex without a label, -1 (volumes
         only) is not cortex.
     labels : dict
-        Name of each label from 1 on, each name once: from the label table, else as published, else the number itself.
+        Name of each label from 1 on, each name once: from the label table, else as published, else the number.
     """
 
     name: str

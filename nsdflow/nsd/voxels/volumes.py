@@ -182,7 +182,7 @@ def read_valid(
 
 
 def read_brainmask(source: Source, subject: str, *, space: str, shape: Sequence[int] | None = None) -> Volume:
-    """NSD's own, deliberately liberal, brain mask, bool."""
+    """NSD's brain mask, which is deliberately liberal, bool."""
     volume = read_volume(source, layout.volume_path(subject, space, "brainmask"), shape=shape)
     return Volume(volume.values > 0, volume.affine)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nsdflow.models.networks.levels import ChannelSelection
     from nsdflow.models.published_fwrf import PublishedFwrfSubject
-    from nsdflow.pipelines.fwrf.features import Sizes
+    from nsdflow.pipelines.fwrf.features import FeatureSizes
     from nsdflow.runs.folder import RunFolder
     from nsdflow.store import Store
 
@@ -104,7 +104,7 @@ def _results(
     )
 
 
-def _layers(sizes: Sizes, group: tuple[int, ...], channels: torch.Tensor) -> NDArray[np.int64]:
+def _layers(sizes: FeatureSizes, group: tuple[int, ...], channels: torch.Tensor) -> NDArray[np.int64]:
     """Layer of each kept channel of a level."""
     counts = [sizes.layers[number] for number in group]
     layers: NDArray[np.int64] = np.repeat(np.asarray(group, np.int64), counts)[channels.numpy()]

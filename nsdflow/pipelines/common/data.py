@@ -12,7 +12,7 @@ from nsdflow.analysis.rois import roi_masks
 from nsdflow.engine.compute import read_here
 from nsdflow.errors import SelectionError
 from nsdflow.fit.split import average_trials
-from nsdflow.names import subject_number
+from nsdflow.names import ZSCORE_EPSILON, subject_number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -204,7 +204,7 @@ def zscore_on(
         seen = responses[here & fitted_on].astype(np.float64)
         if len(seen) == 0:
             continue
-        values = (responses[here] - seen.mean(axis=0)) / (seen.std(axis=0) + 1e-6)
+        values = (responses[here] - seen.mean(axis=0)) / (seen.std(axis=0) + ZSCORE_EPSILON)
         scored[here] = np.nan_to_num(values, nan=0.0)
     return scored
 

@@ -54,7 +54,7 @@ def run_settings(run: RunFolder, kind: type[Settings]) -> Settings:
 
 
 def input_subjects(run: RunFolder, store: Store, wanted: str | Sequence[str]) -> tuple[str, ...]:
-    """Requested subjects of a store that a run has, or will have if it has not begun."""
+    """Requested subjects of a store that a run has, or will have once it has begun."""
     if not run.exists("run.yaml"):
         return select_subjects(store.subjects, wanted)
     config = recorded_pipeline(run)

@@ -28,7 +28,7 @@ def misfits(pipeline: PipelineBase, store: str) -> list[tuple[str, str]]:
     Parameters
     ----------
     pipeline : PipelineBase
-        Settings that are valid by themselves.
+        Valid settings.
     store : str
         Path or URL of the store.
 

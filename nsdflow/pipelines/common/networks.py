@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 from pydantic import AfterValidator
 
@@ -13,7 +13,10 @@ from nsdflow.models.networks import open_network, record_of
 if TYPE_CHECKING:
     from nsdflow.models.networks.network import Network
 
-__all__ = ["NetworkName", "network_of", "pretrained"]
+__all__ = ["BATCH_IMAGES", "NetworkName", "network_of", "pretrained"]
+
+#: Images per call of a network.
+BATCH_IMAGES: Final = 50
 
 
 def _known(name: str) -> str:

@@ -11,15 +11,15 @@ from pydantic import AfterValidator, Field
 from nsdflow.config.pipeline import LocalFile, PipelineBase, Subjects
 from nsdflow.pipelines.common.networks import NetworkName, pretrained
 
-__all__ = ["ANNOTATIONS", "FeaturesPipeline", "runs_named"]
+__all__ = ["ANNOTATION_FEATURES", "FeaturesPipeline", "runs_named"]
 
 #: Name of the store's annotations where features are named.
-ANNOTATIONS = "annotations"
+ANNOTATION_FEATURES = "annotations"
 
 
 def runs_named(*features: str) -> tuple[str, ...]:
     """Names or paths of runs among names of features, which may also be files or the store's annotations."""
-    runs = (name for name in features if name != ANNOTATIONS and "." not in name.rpartition("/")[2])
+    runs = (name for name in features if name != ANNOTATION_FEATURES and "." not in name.rpartition("/")[2])
     return tuple(dict.fromkeys(runs))
 
 

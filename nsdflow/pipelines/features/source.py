@@ -14,7 +14,7 @@ import xarray as xr
 
 from nsdflow.analysis import ANNOTATION_SPACES, annotation_features
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
-from nsdflow.pipelines.features.settings import ANNOTATIONS
+from nsdflow.pipelines.features.settings import ANNOTATION_FEATURES
 from nsdflow.pipelines.features.tasks import group_of
 from nsdflow.runs import open_run
 from nsdflow.runs.results import RESULTS
@@ -136,10 +136,10 @@ def open_features(
     SelectionError
         The run or file has no such layer.
     """
-    if features == ANNOTATIONS and store is not None:
+    if features == ANNOTATION_FEATURES and store is not None:
         return _from_annotations(store, layers)
     suffix = Path(features).suffix
-    tables = _from_file(Path(features).expanduser(), layers) if suffix in READERS else _from_run(features, folder)
+    tables = _from_file(Path(features).expanduser(), layers) if suffix in FILE_READERS else _from_run(features, folder)
     for layer in layers or ():
         if layer not in tables:
             raise one_of(f"layer of {features}", layer, tables)
@@ -168,7 +168,7 @@ def _from_run(features: str, folder: RunFolder) -> dict[str, FeatureTable]:
             tables[layer] = FeatureTable(layer, ids, int(shape[1]), _Sharded(url))
     if not tables:
         raise SourceError(
-            f"{path} is not a run of kind features; name one, a file ({', '.join(READERS)}), or annotations"
+            f"{path} is not a run of kind features; name one, a file ({', '.join(FILE_READERS)}), or annotations"
         )
     return tables
 
@@ -178,7 +178,7 @@ def _from_file(path: Path, layers: Sequence[str] | None) -> dict[str, FeatureTab
     if not path.exists():
         raise MissingDataError(f"{path}: no such file of features")
     try:
-        ids, spaces = READERS[path.suffix](path)
+        ids, spaces = FILE_READERS[path.suffix](path)
     except SourceError:
         raise
     except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
@@ -253,7 +253,7 @@ def _labelled(engine: Literal["zarr"] | None) -> Callable[[Path], _Read]:
 
 
 #: Readers of each kind of file; each returns ``nsd_id`` or None, and arrays (image, feature) by name.
-READERS: Final[Mapping[str, Callable[[Path], _Read]]] = {
+FILE_READERS: Final[Mapping[str, Callable[[Path], _Read]]] = {
     ".npy": _npy,
     ".npz": _npz,
     ".zarr": _labelled("zarr"),

@@ -30,6 +30,7 @@ from nsdflow.models.networks.levels import (
     sum_moments,
 )
 from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pool
+from nsdflow.pipelines.common.networks import BATCH_IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FeatureFolder",
-    "Sizes",
+    "FeatureSizes",
     "candidate_numbers",
     "candidate_table",
     "candidates_of",
@@ -51,12 +52,9 @@ __all__ = [
     "sizes_of",
 ]
 
-#: Images per call of the network.
-BATCH_IMAGES = 50
-
 
 @dataclass(frozen=True)
-class Sizes:
+class FeatureSizes:
     """Sizes of the features of one image."""
 
     maps: tuple[tuple[int, ...], ...]
@@ -88,7 +86,7 @@ class Sizes:
         return min(self.map_bytes, self.pooled_bytes)
 
 
-def origin_of(sizes: Sizes, kept: Sequence[Tensor], layer: NDArray[np.int64]) -> ChannelSelection:
+def origin_of(sizes: FeatureSizes, kept: Sequence[Tensor], layer: NDArray[np.int64]) -> ChannelSelection:
     """Layer and channel of features, from the layer of each and the indices of the kept ones in every merged level."""
     first = np.zeros(len(sizes.layers), np.int64)
     for group in sizes.groups:
@@ -97,7 +95,7 @@ def origin_of(sizes: Sizes, kept: Sequence[Tensor], layer: NDArray[np.int64]) ->
     return ChannelSelection(layer, torch.cat(list(kept)).numpy() - first[layer])
 
 
-def _offsets(sizes: Sizes, group: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _offsets(sizes: FeatureSizes, group: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Each layer of a level, and its first channel there."""
     return zip(group, accumulate((sizes.layers[number] for number in group), initial=0), strict=False)
 
@@ -127,14 +125,14 @@ def candidate_table(config: FwrfPipeline) -> xr.Dataset:
     return xr.Dataset({"rf": (("candidate", "parameter"), grid, attrs)}, coords={"parameter": ["x", "y", "sigma"]})
 
 
-def sizes_of(config: FwrfPipeline, image_size: int) -> Sizes:
+def sizes_of(config: FwrfPipeline, image_size: int) -> FeatureSizes:
     """Sizes for images of ``image_size`` pixels, from shapes; nothing is computed or downloaded."""
     network = sketch_network(config.features)
     layers = network(torch.zeros(1, 3, image_size, image_size, device="meta"))
     groups = group_layers(layers)
     maps = tuple((sum(layers[i].shape[1] for i in group), *layers[group[0]].shape[2:]) for group in groups)
     channels = tuple(layer.shape[1] for layer in layers)
-    return Sizes(maps, channels, tuple(map(tuple, groups)), len(candidates_of(config)))
+    return FeatureSizes(maps, channels, tuple(map(tuple, groups)), len(candidates_of(config)))
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ class FeatureFolder:
     """Folder of the features of a run until the run is published."""
 
     path: str
-    sizes: Sizes
+    sizes: FeatureSizes
     candidates: NDArray[np.floating[Any]]
     limit: int
     """Largest number of channels per layer; those that vary most over the images are kept."""

@@ -15,7 +15,7 @@ from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, predict, search, solve
 from nsdflow.fit.fwrf.trials import sum_trials
-from nsdflow.fit.statistics import correlation
+from nsdflow.fit.statistics import correlate_columns
 from nsdflow.fit.streams import seed_of
 from nsdflow.models.networks import record_of
 from nsdflow.models.networks.travel import pack_network
@@ -317,7 +317,7 @@ class _SubjectData:
         images, of_trial = np.unique(self.trials.nsd_id[rows], return_inverse=True)
         predicted = torch.from_numpy(self.predict(result, images)[of_trial])
         measured = torch.from_numpy(self.trials.responses[rows])
-        return correlation(predicted, measured).numpy().astype(np.float32)
+        return correlate_columns(predicted, measured).numpy().astype(np.float32)
 
 
 def feature_images(config: FwrfPipeline, store: Store, subjects: tuple[str, ...]) -> NDArray[np.int64]:

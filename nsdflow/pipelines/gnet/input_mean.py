@@ -27,7 +27,7 @@ __all__ = ["JOINT", "InputMean", "choose_input_mean", "image_sums", "list_mean"]
 #: The single group of a model that is trained on all its voxels jointly.
 JOINT: Final = "joint"
 #: Number of images in memory at once, besides those of the training.
-IMAGES_AT_ONCE: Final = 512
+LOADED_IMAGES: Final = 512
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def image_sums(store: Store, wanted: NDArray[np.int64], data: TrainingData | Non
         known = data.nsd_ids[np.minimum(position, len(data.nsd_ids) - 1)] == wanted
         sums[known] = channel_sums(data.images, torch.from_numpy(position[known]))
     others = np.flatnonzero(~known)
-    for start in range(0, len(others), IMAGES_AT_ONCE):
-        block = others[start : start + IMAGES_AT_ONCE]
+    for start in range(0, len(others), LOADED_IMAGES):
+        block = others[start : start + LOADED_IMAGES]
         sums[block] = channel_sums(torch.from_numpy(load_images(store, wanted[block])))
     return sums

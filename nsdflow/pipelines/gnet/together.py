@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from distributed import get_worker
 
 from nsdflow.errors import RunError
-from nsdflow.fit.gnet.checkpoint import load_checkpoint
+from nsdflow.fit.gnet.checkpoint import read_checkpoint
 from nsdflow.fit.gnet.parallel import RankLost, join_ranks
 from nsdflow.io.paths import filesystem
 from nsdflow.io.write import write_text
@@ -82,7 +82,7 @@ class Seat:
 
     def complete(self, epochs: int) -> bool:
         """Whether the checkpoint has all epochs, so that no meeting is needed."""
-        found = load_checkpoint(self.checkpoint)
+        found = read_checkpoint(self.checkpoint)
         return found is not None and found.progress.epoch >= epochs
 
 

@@ -1,4 +1,4 @@
-"""``nsdflow check --parity``: a copy of NSD, its store and published checkpoints beside the printed numbers."""
+"""``nsdflow check --parity``: a copy of NSD, its store and published checkpoints against the printed numbers."""
 
 from nsdflow.pipelines.parity.check import check_parity, describe_parity
 

@@ -1,4 +1,4 @@
-"""The checks of parity, and their table."""
+"""The parity checks, and their table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["check_parity", "describe_parity"]
 def check_parity(
     source: str | Source, *, store: str | None = None, checkpoints: Sequence[str | os.PathLike[str]] = ()
 ) -> tuple[Cell, ...]:
-    """Lay a copy of NSD beside the numbers that the notebooks print: counts, input means, correlations.
+    """Compare a copy of NSD with the numbers that the notebooks print: counts, input means, correlations.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def check_parity(
 
 
 def describe_parity(source: str | Source, cells: tuple[Cell, ...]) -> str:
-    """The cells as a table, how many counts agree, and what to keep in mind."""
+    """The cells as a table, the number of counts that agree, and caveats."""
     origin = source if isinstance(source, Source) else open_source(source)
     counts = [cell for cell in cells if cell.quantity.startswith("voxels") or cell.quantity.endswith("trials")]
     same = sum(cell.difference == 0 for cell in counts)

@@ -1,4 +1,4 @@
-"""Correlations of published checkpoints beside the printed ones: as the file says, or of its predictions on a store."""
+"""Correlations of published checkpoints, in the file or of predictions on a store, against the printed ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import xarray as xr
 
 from nsdflow.analysis.published import Cell, beside_published
 from nsdflow.engine.compute import choose_device, read_here, torch_threads
-from nsdflow.fit.statistics import correlation
+from nsdflow.fit.statistics import correlate_columns
 from nsdflow.models.published import load_checkpoint, read_published
 from nsdflow.models.published_fwrf import is_fwrf, load_fwrf_file
 from nsdflow.pipelines.adopt.files import kind_of_model
@@ -35,7 +35,7 @@ AS_THE_FILE_SAYS = "as the file says it; --store computes it from the responses"
 
 
 def checkpoint_cells(path: Path, store: Store | None = None) -> tuple[Cell, ...]:
-    """Accuracies of a published file beside the printed numbers.
+    """Compare accuracies of a published file with the printed numbers.
 
     Parameters
     ----------
@@ -43,12 +43,13 @@ def checkpoint_cells(path: Path, store: Store | None = None) -> tuple[Cell, ...]
         File of GNet8j, GNet8r, transfer or AlexNet-fwRF.
     store : Store, optional
         Store of the voxels, the shared images and the responses to them. A GNet then predicts, and the first cells
-        say how far the correlations are from those in the file. Without it, and for AlexNet-fwRF, the file's count.
+        say how far the correlations are from those in the file. Without it, and for AlexNet-fwRF, the correlations in
+        the file are used.
 
     Returns
     -------
     tuple of Cell
-        Medians and explained variance by subject and ROI, as far as they are printed.
+        Medians and explained variance by subject and ROI, where they are printed.
 
     Raises
     ------
@@ -84,7 +85,7 @@ def _correlations(
     found = {}
     for subject, trials in measured.items():
         rows = torch.from_numpy(np.searchsorted(ids, trials["nsd_id"].values))
-        found[subject] = correlation(predicted[subject][rows], torch.from_numpy(trials.values)).numpy()
+        found[subject] = correlate_columns(predicted[subject][rows], torch.from_numpy(trials.values)).numpy()
     return found
 
 

@@ -1,4 +1,4 @@
-"""Counts of a source beside the ones that the published notebooks print: voxels by set and ROI, and trials."""
+"""Voxels by set and ROI, and trials, of a source against the counts that the published notebooks print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Input means beside the printed ones: of whole lists in a store, or of a sample of the source's images."""
+"""Input means of whole lists in a store, or of a sample of the source's images, against the printed ones."""
 
 from __future__ import annotations
 

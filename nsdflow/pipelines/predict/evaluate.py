@@ -28,11 +28,11 @@ from nsdflow.store.voxels import labels_of, positions_of
 
 if TYPE_CHECKING:
     from nsdflow.nsd.experiments import SisterExperiment
-    from nsdflow.pipelines.predict.predictors import Predictor
+    from nsdflow.pipelines.predict.record import Predictor
 
 __all__ = ["EvaluateJob", "EvaluatePipeline", "evaluate_subject", "plan_evaluate"]
 
-#: The class of the main experiment, which every other one is held against.
+#: The class of the main experiment, with which all others are compared.
 SHARED = "shared images"
 
 
@@ -85,7 +85,7 @@ def plan_evaluate(pipeline: EvaluatePipeline, *, store: str, folder: RunFolder) 
     MissingDataError
         The store holds no sister experiment of a subject, or no images.
     SelectionError
-        It lacks one that is asked for.
+        It lacks a requested experiment.
     RunError
         The run is of a kind that predicts no images.
     """
@@ -181,7 +181,7 @@ def _sister(job: EvaluateJob, store: Store, predictor: Predictor, place: Any, ex
 
 
 def _classes(record: SisterExperiment, image_class: xr.DataArray, condition: Any) -> dict[str, Any]:
-    """Conditions of each class that has any, then those of the classes that are looked at together."""
+    """Conditions of each class that has any, then those of the groups of classes."""
     numbers = labels_of(image_class.attrs)
     found = {
         name: condition[np.isin(image_class.values, numbers.get(name.replace(" ", "_"), ()))] for name in record.classes

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -18,12 +17,13 @@ from nsdflow.pipelines.banded.settings import BandedRidgePipeline
 from nsdflow.pipelines.banded.tasks import banded_model
 from nsdflow.pipelines.common.earlier import recorded_pipeline, run_settings, voxels_of
 from nsdflow.pipelines.common.networks import network_of
-from nsdflow.pipelines.features.settings import ANNOTATIONS
+from nsdflow.pipelines.features.settings import ANNOTATION_FEATURES
 from nsdflow.pipelines.fpf import FpfPipeline
 from nsdflow.pipelines.fwrf.features import candidate_numbers, candidates_of, layer_names
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline
 from nsdflow.pipelines.gnet.saved import SubjectModel, TrunkReadout, load_readouts, load_subject_model
 from nsdflow.pipelines.kinds import KINDS
+from nsdflow.pipelines.predict.record import PredictorKind
 from nsdflow.pipelines.ridge.publish import linear_model
 from nsdflow.pipelines.ridge.settings import RidgePipeline
 from nsdflow.runs import open_run
@@ -35,14 +35,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from nsdflow.pipelines.predict.record import Predictor
     from nsdflow.pipelines.ridge.coefficients import LinearModel
     from nsdflow.runs.folder import RunFolder
     from nsdflow.store import Store
 
 __all__ = [
     "FwrfModel",
-    "Predictor",
-    "PredictorKind",
     "load_banded",
     "load_fpf",
     "load_fwrf",
@@ -53,30 +52,6 @@ __all__ = [
 
 
 _NO_CHANNELS: Final = "{}: made by an older nsdflow, and does not say which channels it reads; run it again"
-
-
-class Predictor(Protocol):
-    """The networks and readouts that predict one subject."""
-
-    @property
-    def voxels(self) -> xr.Dataset:
-        """Voxel coordinates of the run."""
-
-    def to(self, device: torch.device) -> Predictor:
-        """Return the predictor on a device."""
-
-    def check_size(self, images: Tensor) -> None:
-        """Raise a RunError for images of another size than those of the training."""
-
-    def predict(
-        self, images: Tensor, *, batch_size: int, nsd_id: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float32]:
-        """Predictions (image, voxel) of images (image, 3, y, x), uint8, for all voxels of the run.
-
-        ``nsd_id`` (image,) are their ids if they are images of NSD; a run on features from a
-        file needs them. Images pass in batches of ``batch_size``. A batch gives the same bits wherever it
-        begins in a longer list.
-        """
 
 
 @dataclass(frozen=True)
@@ -202,21 +177,12 @@ def load_banded(run: RunFolder, subject: str) -> LinearModel:
 
 def _annotated(run: RunFolder, *features: str) -> Store | None:
     """The store of a run if its annotations are features."""
-    return open_store(run.record()["store"]["url"]) if ANNOTATIONS in features else None
+    return open_store(run.record()["store"]["url"]) if ANNOTATION_FEATURES in features else None
 
 
 def _has_coefficients(run: RunFolder) -> None:
     if not run.exists("coefficients"):
         raise RunError(f"{run.path}: made by an older nsdflow, and keeps no coefficients; run it again")
-
-
-@dataclass(frozen=True)
-class PredictorKind:
-    """Functions and memory with which runs of one kind predict."""
-
-    load: Callable[[RunFolder, str], Predictor]
-    memory: int
-    """Bytes of the network and of the maps of a batch of 100 images."""
 
 
 #: Bytes of the maps of the Gabor pyramid for a batch of 100 images, and their copies: more than AlexNet needs.

@@ -12,7 +12,7 @@ __all__ = ["PredictPipeline"]
 
 
 class PredictPipeline(PipelineBase):
-    """Predictions (image, voxel) of a finished run for any images, written without holding all of them in memory."""
+    """Predictions (image, voxel) of a finished run for any images, written block by block."""
 
     kind: Literal["predict"] = "predict"
     model: str = "gnet8j"
@@ -32,8 +32,8 @@ class PredictPipeline(PipelineBase):
     def _whole_batches(self) -> PredictPipeline:
         if self.images_per_task % self.batch_size:
             raise ValueError(
-                f"images_per_task {self.images_per_task} is not a multiple of batch_size {self.batch_size}; "
-                "then the last bits of a prediction depend on neither"
+                f"images_per_task ({self.images_per_task}) must be a multiple of batch_size ({self.batch_size}), "
+                "so that predictions do not depend on how images are split"
             )
         return self
 

@@ -110,7 +110,7 @@ class PredictJob:
 
 @dataclass(frozen=True)
 class PublishPredictionsJob:
-    """PublishPredictionsJob of the predictions of all subjects."""
+    """Publication of the predictions of all subjects."""
 
     folder: str
     subjects: tuple[str, ...]

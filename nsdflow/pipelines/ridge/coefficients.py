@@ -1,4 +1,4 @@
-"""Coefficients that outlive a linear run: predictions of any images from them, and the model with weights.
+"""Stored coefficients of a linear run: predictions of any images from them, and the model with weights.
 
 A run is a sum of terms: the best layer of each voxel (ridge), or every band (banded ridge). ``coefficients/`` in the
 run folder holds, per subject and term, the statistics of the features, and matrices (image, voxel) or (feature, voxel)
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nsdflow.errors import RunError, SelectionError
-from nsdflow.fit.ridge.inputs import Statistics, as_tensor, blocks
+from nsdflow.fit.ridge.inputs import FeatureStatistics, as_tensor, blocks
 from nsdflow.fit.ridge.products import cross_products
 from nsdflow.models.networks.reduce import FeatureRows  # noqa: TC001  # a field of a record
 from nsdflow.models.networks.travel import pack_network
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MODEL_BYTES", "LinearModel", "Term", "TermPlace", "keep_model", "open_rows_of", "open_term"]
 
-#: Weights of a run that are kept in ``model.safetensors`` without being asked for.
+#: Largest size of weights that a run keeps in ``model.safetensors`` by default.
 MODEL_BYTES = 1 << 30
 #: Features per product.
 AT_ONCE = 2048
@@ -59,7 +59,7 @@ class TermPlace:
         """Folder of the term."""
         return f"{self.folder}/coefficients/{self.subject}/{self.number:03d}"
 
-    def keep_statistics(self, statistics: Statistics, images: NDArray[np.int64], *, dual: bool) -> None:
+    def keep_statistics(self, statistics: FeatureStatistics, images: NDArray[np.int64], *, dual: bool) -> None:
         """Write the statistics of the features, and the training images (image,) in the order of coefficients."""
         state = {"mean": statistics.mean, "std": statistics.std, "dual": torch.tensor(dual)}
         save_tensors(f"{self.url}/statistics.safetensors", state | {"images": torch.from_numpy(images)})
@@ -74,7 +74,7 @@ class Term:
     """One layer or band of one subject, with the voxels that it predicts."""
 
     table: FeatureTable
-    statistics: Statistics
+    statistics: FeatureStatistics
     images: NDArray[np.int64]
     """(image,) ids of the training images."""
     dual: bool
@@ -86,7 +86,7 @@ class Term:
     """(voxel of the subject,) factors of the coefficients."""
 
     def check(self, X: Tensor) -> None:
-        """Raise a RunError if X (image, feature) has not the features of the fit."""
+        """Raise a RunError if X (image, feature) does not have the features of the fit."""
         if X.shape[1] != len(self.statistics.mean):
             raise RunError(
                 f"{self.table.name}: {X.shape[1]} features of these images, {len(self.statistics.mean)} in the fit; "
@@ -140,7 +140,7 @@ def open_term(
     full = {start: voxels for start, voxels in columns.items() if len(voxels)}
     return Term(
         table,
-        Statistics(state["mean"], state["std"]),
+        FeatureStatistics(state["mean"], state["std"]),
         state["images"].numpy(),
         bool(state["dual"]),
         tuple(f"{place.url}/{start:06d}" for start in full),

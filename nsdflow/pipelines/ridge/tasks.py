@@ -17,7 +17,7 @@ import xarray as xr
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
-from nsdflow.fit.ridge.inputs import Observations, Statistics, blocks
+from nsdflow.fit.ridge.inputs import FeatureStatistics, Observations, blocks
 from nsdflow.fit.ridge.products import cross_products
 from nsdflow.fit.ridge.selection import fold_order
 from nsdflow.fit.ridge.solver import choose, choose_form, make_system, solve_voxels
@@ -190,7 +190,7 @@ def solve_block(job: SolveJob) -> dict[str, Any]:
         predictions = read_matrix(f"{place}/validation").float() @ coefficients + bias
         write_matrix(f"{job.folder}/parts/coefficients/{part_name(job.subject, job.layer, job.start)}", coefficients)
         if config.weights:
-            statistics = Statistics(state["mean"], state["std"])
+            statistics = FeatureStatistics(state["mean"], state["std"])
             _write_weights(job, table, design, order, statistics, coefficients)
     held = float(sum(observations.weight[fold].sum() for fold in design.folds) or observations.weight.sum())
     variables = validation_accuracy(
@@ -217,7 +217,12 @@ def _prepared(
 
 
 def _write_weights(
-    job: SolveJob, table: FeatureTable, design: TrialSplit, order: Tensor, statistics: Statistics, coefficients: Tensor
+    job: SolveJob,
+    table: FeatureTable,
+    design: TrialSplit,
+    order: Tensor,
+    statistics: FeatureStatistics,
+    coefficients: Tensor,
 ) -> None:
     """Write weights of raw features, by blocks of features."""
     config, rows = job.pipeline, table.rows_of(design.images)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["create_weights", "open_weights", "write_weights"]
 
 #: Features per chunk.
-CHUNK_FEATURES = 256
+WEIGHTS_CHUNK_FEATURES = 256
 
 
 def _url(folder: str, subject: str, layer: str) -> str:
@@ -51,7 +51,7 @@ def create_weights(folder: str, subject: str, table: FeatureTable, voxels: int, 
     group.create_array(
         "weights",
         shape=(voxels, table.count),
-        chunks=(min(rows, voxels), min(CHUNK_FEATURES, table.count)),
+        chunks=(min(rows, voxels), min(WEIGHTS_CHUNK_FEATURES, table.count)),
         dtype="float32",
         fill_value=np.nan,
         compressors=None,

@@ -1,1 +1,1 @@
-"""Which categories of objects drive each voxel."""
+"""Effect of categories of objects on each voxel."""

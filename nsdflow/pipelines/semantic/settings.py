@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from nsdflow.config.pipeline import ModelPipeline
-from nsdflow.pipelines.features.settings import ANNOTATIONS
+from nsdflow.pipelines.features.settings import ANNOTATION_FEATURES
 from nsdflow.pipelines.ridge.settings import RidgePipeline
 
 __all__ = ["SemanticPipeline"]
@@ -18,8 +18,8 @@ class SemanticPipeline(ModelPipeline):
 
     kind: Literal["semantic"] = "semantic"
     space: Literal["area", "categories", "instances", "supercategories"] = "area"
-    """What is known of each category: the share of the image that it covers, whether it is there, the logarithm of
-    one more than the number of instances; or whether any category of a supercategory is there."""
+    """Feature of each category: the share of the image that it covers, whether the image shows it, the logarithm of one
+    more than the number of instances; or whether any category of a supercategory is there."""
     lambda_min: float = Field(1.0, gt=0)
     lambda_max: float = Field(1e6, gt=0)
     lambdas: int = Field(13, ge=1)
@@ -36,4 +36,4 @@ class SemanticPipeline(ModelPipeline):
         """The settings of the fit; lambda is chosen by leaving out each image in turn."""
         shared = {name: getattr(self, name) for name in ModelPipeline.model_fields if name != "kind"}
         grid = {name: getattr(self, name) for name in ("lambda_min", "lambda_max", "lambdas", "voxels_per_task")}
-        return RidgePipeline(features=ANNOTATIONS, layers=(self.space,), lambda_by="loo", **grid, **shared)
+        return RidgePipeline(features=ANNOTATION_FEATURES, layers=(self.space,), lambda_by="loo", **grid, **shared)

@@ -18,7 +18,7 @@ from nsdflow.fit.ridge import fit
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import check_voxels
 from nsdflow.pipelines.common.evaluation import validation_accuracy
-from nsdflow.pipelines.features.settings import ANNOTATIONS
+from nsdflow.pipelines.features.settings import ANNOTATION_FEATURES
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.ridge.data import read_block, read_split
 from nsdflow.pipelines.semantic.settings import SemanticPipeline  # a field of jobs
@@ -34,10 +34,10 @@ __all__ = [
     "CategoryFitJob",
     "PublishSemanticJob",
     "SemanticPipeline",
-    "category_weights",
     "fit_categories",
     "plan_semantic",
     "publish_semantic",
+    "weigh_categories",
 ]
 
 
@@ -119,7 +119,7 @@ def fit_categories(job: CategoryFitJob) -> dict[str, Any]:
     variables["lambda"] = ("voxel", model.lambda_.numpy().astype(np.float32))
     variables["holdout_loss"] = ("voxel", model.loss.min(0).values.numpy().astype(np.float32))
     results = xr.Dataset(variables).assign_coords(block.voxels.coords)
-    found = category_weights(weights.numpy().T, X.numpy(), table.labels or ())
+    found = weigh_categories(weights.numpy().T, X.numpy(), table.labels or ())
     # names stay among the attributes until publication, which has a form for texts
     results = results.merge(found.drop_vars("category")).assign_attrs(
         block.attrs | {"lambdas": list(ridge.problem().lambdas)}
@@ -142,8 +142,8 @@ def publish_semantic(job: PublishSemanticJob) -> dict[str, Any]:
     return {"subjects": list(groups)}
 
 
-def category_weights(weights: NDArray[Any], values: NDArray[Any], names: Sequence[str]) -> xr.Dataset:
-    """What each category does to each voxel.
+def weigh_categories(weights: NDArray[Any], values: NDArray[Any], names: Sequence[str]) -> xr.Dataset:
+    """Effect of each category on each voxel.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def category_weights(weights: NDArray[Any], values: NDArray[Any], names: Sequenc
     Examples
     --------
     >>> import numpy as np
-    >>> found = category_weights(np.array([[1.0, 3.0]]), np.array([[0.0, 0.0], [1.0, 0.2]]), ["cat", "dog"])
+    >>> found = weigh_categories(np.array([[1.0, 3.0]]), np.array([[0.0, 0.0], [1.0, 0.2]]), ["cat", "dog"])
     >>> found["category_weight"].values.ravel().round(3).tolist(), int(found["preferred_category"][0])
     ([0.5, 0.3], 0)
     """
@@ -184,4 +184,4 @@ def category_weights(weights: NDArray[Any], values: NDArray[Any], names: Sequenc
 
 
 def _table(pipeline: SemanticPipeline, store: Store, folder: RunFolder) -> FeatureTable:
-    return open_features(ANNOTATIONS, folder, (pipeline.space,), store=store)[pipeline.space]
+    return open_features(ANNOTATION_FEATURES, folder, (pipeline.space,), store=store)[pipeline.space]

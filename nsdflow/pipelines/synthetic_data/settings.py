@@ -24,11 +24,11 @@ class SyntheticDataset(Frozen):
 
 
 class SyntheticDataPipeline(PipelineBase):
-    """Synthetic responses whose signal is what a finished run predicts, as stores that pipelines run on."""
+    """Synthetic responses to the signal of a finished run, as stores that pipelines run on."""
 
     kind: Literal["synthetic_data"] = "synthetic_data"
     predictions: str = "predict"
-    """The predict run that is the signal: its name among the runs, or a path."""
+    """The predict run with the signal: its name among the runs, or a path."""
     subjects: Subjects = "all"
     datasets: dict[str, SyntheticDataset] = Field(
         default_factory=lambda: {

@@ -24,7 +24,7 @@ from nsdflow.pipelines.common.data import listed_images
 from nsdflow.runs import open_run
 from nsdflow.runs.parts import open_parts
 from nsdflow.store import open_store
-from nsdflow.store.build import Workspace, create_subject, is_taken, publish, workspace_of
+from nsdflow.store.build import Workspace, create_subject, is_taken, publish_store, workspace_of
 from nsdflow.store.schema import SCHEMA_VERSION, STATISTICS, STIMULI_GROUP, Cut
 from nsdflow.store.shards import open_sharded, write_region
 from nsdflow.store.verify import check_whole
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nsdflow.store import Store
 
 __all__ = [
-    "IMAGES_AT_ONCE",
+    "PREDICTED_IMAGES",
     "ResponsesJob",
     "StoreJob",
     "StoresJob",
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 #: Number of images whose predictions are in memory at once.
-IMAGES_AT_ONCE = 500
+PREDICTED_IMAGES = 500
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class ResponsesJob:
 def write_responses(job: ResponsesJob) -> dict[str, Any]:
     """Draw one subject's responses session by session, and write them and their statistics into separate shards.
 
-    Memory holds one session, the noise model, and predictions of :data:`IMAGES_AT_ONCE` images.
+    Memory holds one session, the noise model, and predictions of :data:`PREDICTED_IMAGES` images.
     """
     dataset, subject = job.dataset, job.subject
     model = open_parts(job.folder, [subject])[subject][subject].to_dataset()
@@ -136,8 +136,8 @@ def write_responses(job: ResponsesJob) -> dict[str, Any]:
     size, statistics = len(order.rows), []
     for session in range(dataset.repeats):
         values = np.empty((size, betas.shape[1]), np.float32)
-        for start in range(0, size, IMAGES_AT_ONCE * dataset.repeats):
-            stop = min(start + IMAGES_AT_ONCE * dataset.repeats, size)
+        for start in range(0, size, PREDICTED_IMAGES * dataset.repeats):
+            stop = min(start + PREDICTED_IMAGES * dataset.repeats, size)
             trials = np.arange(session * size + start, session * size + stop)
             first, last = trials[0] // dataset.repeats, trials[-1] // dataset.repeats + 1
             drawn = _drawn(dataset, model, predicted[order.rows[first:last]].load(), subject)
@@ -171,7 +171,7 @@ def publish_stores(jobs: Sequence[StoreJob]) -> list[str]:
         files = {group: len(list_files(f"{workspace.built}/{group}")) for group in (*job.cuts, STIMULI_GROUP)}
         manifest = {"schema": SCHEMA_VERSION, "nsdflow": nsdflow.__version__, "files": files, **job.attributes}
         created = {"created_with": f"nsdflow {nsdflow.__version__}"}
-        publish(workspace, {"subjects": list(job.cuts), **job.attributes, **created}, manifest)
+        publish_store(workspace, {"subjects": list(job.cuts), **job.attributes, **created}, manifest)
     return [job.url for job in jobs]
 
 

@@ -26,7 +26,7 @@ from nsdflow.io.folders import list_files
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import SCORED, listed_images
 from nsdflow.pipelines.synthetic_data.stores import (
-    IMAGES_AT_ONCE,
+    PREDICTED_IMAGES,
     ResponsesJob,
     StoreJob,
     StoresJob,
@@ -76,7 +76,7 @@ def plan_synthetic_data(pipeline: SyntheticDataPipeline, *, store: str, folder: 
             "responses",
             after=(create.key,),
             memory=Memory.with_torch(
-                session=2 * images * voxels, noise_model=8 * voxels**2, predictions=24 * IMAGES_AT_ONCE * voxels
+                session=2 * images * voxels, noise_model=8 * voxels**2, predictions=24 * PREDICTED_IMAGES * voxels
             ),
             reads=4 * images * voxels * job.repeats,
             writes=4 * images * voxels * job.repeats,
@@ -170,8 +170,8 @@ def signal_statistics(
     voxels = predictions.sizes["voxel"]
     total, squares = np.zeros(voxels), np.zeros(voxels)
     offset = predictions[int(rows[0])].values.astype(np.float64)  # keeps the squares small if the mean is large
-    for start in range(0, len(rows), IMAGES_AT_ONCE):
-        block = predictions[rows[start : start + IMAGES_AT_ONCE]].values - offset
+    for start in range(0, len(rows), PREDICTED_IMAGES):
+        block = predictions[rows[start : start + PREDICTED_IMAGES]].values - offset
         total += block.sum(0)
         squares += (block**2).sum(0)
     mean = total / len(rows)

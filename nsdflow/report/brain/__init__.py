@@ -1,4 +1,4 @@
-"""Pictures of the brain: flat maps, surfaces and slices, and the page to walk through voxels."""
+"""Pictures of the brain: flat maps, surfaces and slices, and the page to explore voxels."""
 
 from __future__ import annotations
 

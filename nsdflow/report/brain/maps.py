@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BRAIN_MAPS", "BrainMap", "brain_maps", "centres_in_degrees", "layer_shares"]
 
-#: Where the noise ceiling is lower, a share of it says nothing.
+#: Lowest noise ceiling at which a share of it is meaningful.
 LEAST_CEILING: Final = 0.1
-#: A preference is drawn where the model predicts better, and of so many categories.
+#: Least accuracy at which a preference is drawn, and number of categories drawn.
 LEAST_ACCURACY: Final = 0.055
 MOST_CATEGORIES: Final = 8
 #: Eccentricities are drawn up to the border of NSD's images.
@@ -28,18 +28,18 @@ MOST_DEGREES: Final = IMAGE_DEGREES / 2
 
 @dataclass(frozen=True)
 class BrainMap:
-    """One value per voxel, and how it is drawn.
+    """One value per voxel, and its style.
 
     Attributes
     ----------
     name : str
-        In a table of contents.
+        Name in a table of contents.
     values : numpy.ndarray
         (voxel,) float64; NaN is not drawn.
     label : str
         Of the colour bar, with the unit.
     text : str
-        How it was computed.
+        Description of its computation.
     cmap : str
         Name of a matplotlib colour map.
     limits : (float, float) or None
@@ -74,7 +74,8 @@ def brain_maps(subject: xr.Dataset) -> list[BrainMap]:
 def centres_in_degrees(subject: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Centres of the fields of a model, x and y (voxel,) in degrees, y upwards; None for models without fields.
 
-    Receptive fields of fwRF have a centre. Of a pooling field it is the mean position of what lies above an even field.
+    Receptive fields of fwRF have a centre. The centre of a pooling field is the mean position of its weights above
+    those of an even field.
     """
     if "rf" in subject:
         x, y = (np.asarray(subject["rf"].sel(parameter=axis), np.float64) * IMAGE_DEGREES for axis in ("x", "y"))
@@ -171,7 +172,7 @@ def _eccentricity(subject: xr.Dataset) -> Iterator[BrainMap]:
         )  # fmt: skip
 
 
-#: How each map is made of the results of a subject; a new one is one function here.
+#: Functions from the results of a subject to a map; a new map is one function here.
 BRAIN_MAPS: Final[tuple[Callable[[Any], Iterator[BrainMap]], ...]] = (
     _accuracy, _over_ceiling, _ceiling, _preferred_layer, _preferred_category, _eccentricity,
 )  # fmt: skip

@@ -28,7 +28,7 @@ __all__ = ["draw_map", "draw_on", "plot_flat", "plot_slices", "plot_surface"]
 _WIDTH_INCHES = 8.0
 #: Height of one line of a legend.
 _LEGEND_LINE_INCHES = 0.21
-#: Around the voxels, as a share of what they span.
+#: Margin around the voxels, as a share of their extent.
 _MARGIN = 0.12
 _OUTLINE = "#1a1a1a"
 #: Regions that cover fewer pixels have no name on the picture.
@@ -66,7 +66,7 @@ def draw_map(
     categories : sequence of str
         Names of the values 0, 1, 2, ...; draws a legend instead of a colour bar.
     crop : bool
-        Leave out what is far from the voxels.
+        Crop to the surroundings of the voxels.
     """
     left, right, top, bottom = _window(view, crop)
     rows, columns = bottom - top, right - left

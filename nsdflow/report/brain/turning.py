@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import matplotlib as mpl
 import numpy as np
 
-from nsdflow.nsd.spaces.surfaces import HEMISPHERES
+from nsdflow.names import HEMISPHERES
 from nsdflow.report.brain.explorer.packing import pack
 from nsdflow.report.brain.views import surface_meshes
 from nsdflow.report.style import PALETTE
@@ -28,7 +28,7 @@ __all__ = ["CoarseMesh", "coarsen", "turning_surface"]
 
 #: Vertices per hemisphere that a page shows, about.
 SHOWN_VERTICES: Final = 8000
-#: Between the hemispheres, as a share of the width of one.
+#: Gap between the hemispheres, as a share of the width of one.
 _GAP: Final = 0.06
 
 
@@ -121,7 +121,7 @@ def turning_surface(
 
 
 def _voxel_of(coarse: CoarseMesh, voxel: NDArray[np.int32]) -> NDArray[np.int64]:
-    """A voxel of each coarse vertex: that of the first of its vertices that has one, -1 where none has."""
+    """A voxel of each coarse vertex: that of its first vertex with a voxel, -1 if there is none."""
     found = np.full(len(coarse.vertices), -1, np.int64)
     has = np.flatnonzero(voxel >= 0)[::-1]
     found[coarse.member[has]] = voxel[has]
@@ -129,7 +129,7 @@ def _voxel_of(coarse: CoarseMesh, voxel: NDArray[np.int32]) -> NDArray[np.int64]
 
 
 def _packed(found: BrainMap, voxel: NDArray[np.int64]) -> dict[str, Any]:
-    """Values as bytes: 0 where nothing is drawn, 1 to 255 from the lower to the upper end of the colours."""
+    """Values as bytes: 0 for vertices without a value, 1 to 255 from the lower to the upper end of the colours."""
     values = np.append(found.values, np.nan)[voxel]
     if found.categories:
         colours = [mpl.colors.to_rgb(colour) for colour in [*PALETTE, *PALETTE][: len(found.categories)]]

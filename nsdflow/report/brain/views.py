@@ -1,7 +1,7 @@
 """Views of the brain as images of voxels: every pixel names the voxel that it shows, so that any map is one look-up.
 
 Flat maps and surfaces take, at each pixel, the vertex nearest to it and the voxel nearest to that vertex in the middle
-of cortex (or, where the array lacks that voxel, in another layer). Nothing is interpolated: what is seen is data.
+of cortex (or, where the array lacks that voxel, in another layer). Nothing is interpolated.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from nsdflow.errors import MissingDataError, NsdflowError, SourceError
+from nsdflow.names import HEMISPHERES
 from nsdflow.nsd.spaces import open_map
-from nsdflow.nsd.spaces.surfaces import HEMISPHERES, read_flat, read_sulci, read_surface
-from nsdflow.store.surface.place import Place, place_of, source_of
+from nsdflow.nsd.spaces.surfaces import read_flat, read_sulci, read_surface
+from nsdflow.store.surface.place import Place, source_of, surface_place
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,12 +30,12 @@ __all__ = ["SurfaceMesh", "View", "best_view", "flat_view", "slice_view", "surfa
 FLAT_HEIGHT_PIXELS: Final = 400
 #: Pixels of one view of a surface from top to bottom.
 SURFACE_HEIGHT_PIXELS: Final = 240
-#: Layers in which the voxel of a vertex is looked for, in this order.
+#: Layers that are searched for the voxel of a vertex, in this order.
 LAYERS_TRIED: Final = ("layerB2", "layerB1", "layerB3", "white", "pial")
-#: Slices of a volume at most, and how many side by side.
+#: Largest number of slices of a volume, and number per row.
 SLICES, SLICES_PER_ROW = 12, 6
 _GAP_PIXELS: Final = 16
-#: A pixel this many times farther from a vertex than vertices are from each other shows nothing.
+#: Distance from the nearest vertex beyond which a pixel is empty, in units of the distance between vertices.
 _REACH: Final = 1.6
 #: Directions from which a surface is seen: to the right and upwards on the picture, per hemisphere.
 _SIDES: Final = {
@@ -58,7 +59,7 @@ class View:
     labels : tuple of (str, float, float)
         Names of parts of the picture with their (column, row).
     note : str
-        What is drawn, and instead of what.
+        Description of the picture, and of what it replaces.
     """
 
     voxel: NDArray[np.int32]
@@ -73,7 +74,7 @@ class View:
 
 
 def best_view(array: xr.DataArray | xr.Dataset, source: str | Source | None = None) -> View:
-    """A flat map where NSD's files for it can be read, slices of the volume otherwise; the note says which and why.
+    """A flat map if NSD's files for it can be read, otherwise slices of the volume; the note says which and why.
 
     Raises
     ------
@@ -104,7 +105,7 @@ def flat_view(array: xr.DataArray | xr.Dataset, source: str | Source | None = No
     SourceError
         The surface has other vertices than the array.
     """
-    place, nsd = place_of(_one(array)), source_of(_one(array), source)
+    place, nsd = surface_place(_one(array)), source_of(_one(array), source)
     owner = _owner(place)
     try:
         flats = [read_flat(nsd, owner, h) for h in HEMISPHERES]
@@ -144,7 +145,7 @@ def surface_view(
             light = mesh.light[seen] * (0.55 + 0.45 * facing[seen].astype(np.float32))
             row.append(_Panel(plane, mesh.voxel[seen], light, f"{hemisphere} {side}", step).draw())
         rows.append(row)
-    owner = _owner(place_of(_one(array)))
+    owner = _owner(surface_place(_one(array)))
     return _compose(rows, f"The {surface} surface of {owner}; sulci are darker than gyri.")
 
 
@@ -169,7 +170,7 @@ def _shipped_flat_view(place: Place, missing: MissingDataError) -> View:
         mesh = load_surf_mesh(files[f"flat_{side}"])
         if len(own) < len(mesh.coordinates):
             raise missing
-        inside = np.unique(mesh.faces)  # vertices of no face lie anywhere
+        inside = np.unique(mesh.faces)  # vertices without a face have arbitrary positions
         plane = np.asarray(mesh.coordinates, np.float64)[inside, :2]
         light = np.where(np.asarray(load_surf_data(files[f"sulc_{side}"]))[inside] > 0, 0.75, 1.0).astype(np.float32)
         step = step or float(np.ptp(plane[:, 1])) / FLAT_HEIGHT_PIXELS
@@ -210,7 +211,7 @@ def surface_meshes(
     SourceError
         The surface has other vertices than the array.
     """
-    place, nsd = place_of(_one(array)), source_of(_one(array), source)
+    place, nsd = surface_place(_one(array)), source_of(_one(array), source)
     owner = _owner(place)
     meshes = [read_surface(nsd, owner, h, surface) for h in HEMISPHERES]
     voxels = _voxels_of_vertices(place, nsd, [len(mesh.vertices) for mesh in meshes])
@@ -222,7 +223,7 @@ def surface_meshes(
 
 def slice_view(array: xr.DataArray | xr.Dataset) -> View:
     """Slices across the third axis of the volume, cut to the voxels of the array; left is left, front is up."""
-    place = place_of(_one(array))
+    place = surface_place(_one(array))
     if place.is_surface:
         raise SourceError(f"{place.space} of {place.subject}: vertices have no slices; draw a flat map")
     index = np.stack(np.unravel_index(place.flat_index, place.shape), axis=1)
@@ -341,7 +342,7 @@ def _owner(place: Place) -> str:
 
 
 def _one(array: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """Of a data set, its coordinate of voxels with all attributes."""
+    """The voxel coordinate of a dataset with its attributes."""
     index = array["flat_index"] if "flat_index" in array.coords else None
     if index is None or not hasattr(array, "data_vars"):
         return cast("xr.DataArray", array)

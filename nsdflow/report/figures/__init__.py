@@ -20,7 +20,7 @@ from nsdflow.report.figures.regression import (
 )
 from nsdflow.report.figures.slices import accuracy_map, category_map, roi_map
 from nsdflow.report.figures.training import holdout_violins, learning_curves
-from nsdflow.report.figures.transfer import planted_signal, transfer_asymmetries, transfer_matrices
+from nsdflow.report.figures.transfer import signal_accuracy, transfer_asymmetries, transfer_losses
 from nsdflow.report.figures.tuning import band_variance, layer_map, tuning_violins, variance_by_layer
 
 __all__ = [
@@ -45,14 +45,14 @@ __all__ = [
     "learning_curves",
     "model_against_model",
     "overview",
-    "planted_signal",
     "pooling_field_examples",
     "receptive_fields",
     "roi_map",
+    "signal_accuracy",
     "size_by_eccentricity",
     "sorted_accuracy",
     "transfer_asymmetries",
-    "transfer_matrices",
+    "transfer_losses",
     "tuning_violins",
     "variance_by_layer",
 ]

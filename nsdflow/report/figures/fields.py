@@ -34,7 +34,7 @@ __all__ = ["pooling_field_examples", "receptive_fields", "size_by_eccentricity"]
 Floats = NDArray[np.floating[Any]]
 _EDGE = IMAGE_DEGREES / 2
 _TICKS = (-4, 0, 4)
-#: Circles in a panel from which on they are drawn lighter.
+#: Number of circles in a panel above which they are drawn lighter.
 MANY_FIELDS = 150
 
 

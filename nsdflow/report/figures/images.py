@@ -1,4 +1,4 @@
-"""Images beside what was predicted for them, and accuracy by class of image."""
+"""Images with their predictions, and accuracy by class of image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def image_mosaic(images: xr.DataArray, values: xr.DataArray, *, columns: int = 6
     columns : int
         Images per row.
     label : str
-        What the values are.
+        Description of the values.
     """
     available = {int(number): row for row, number in enumerate(np.asarray(images["nsd_id"]))}
     known = [row for row, number in enumerate(np.asarray(values["nsd_id"])) if int(number) in available]

@@ -36,9 +36,9 @@ __all__ = [
     "layer_weights",
 ]
 
-#: Categories that fit beside each other with their names.
+#: Largest number of categories whose names fit next to each other.
 MOST_COLUMNS = 24
-#: Coordinates of the localizer begin with this.
+#: Prefix of the localizer's coordinates.
 LOCALIZER = "floc_"
 
 

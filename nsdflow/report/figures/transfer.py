@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-__all__ = ["planted_signal", "transfer_asymmetries", "transfer_matrices"]
+__all__ = ["signal_accuracy", "transfer_asymmetries", "transfer_losses"]
 
 
 @styled
-def transfer_matrices(transfer: xr.Dataset, *, limit: float = 0.05) -> Figure:
+def transfer_losses(transfer: xr.Dataset, *, limit: float = 0.05) -> Figure:
     """Loss of each area on the features of another, by subject and over all, with the asymmetry.
 
     As published, rows are trunks and columns ROIs with the first area (V1) at the bottom left, and red is a gain.
@@ -91,7 +91,7 @@ def transfer_asymmetries(table: xr.Dataset) -> Figure:
 
 
 @styled
-def planted_signal(results: xr.DataTree) -> Figure:
+def signal_accuracy(results: xr.DataTree) -> Figure:
     """Accuracy of the signal on synthetic trials against its accuracy on measured trials, by subject.
 
     Parameters

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SECTIONS"]
 
-#: Maps of the first subject beyond these open on a click. Of the other subjects the page has only these.
+#: Number of maps of the first subject that are open; other subjects have only these.
 _SHOWN = 2
 
 

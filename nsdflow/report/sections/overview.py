@@ -1,4 +1,4 @@
-"""The first sections: what was found, on how many trials, and the control."""
+"""The first sections: accuracies, numbers of trials, and the control."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SECTIONS"]
 
-#: Share of voxels at an end of the grid from which the page asks for a wider one.
+#: Share of voxels at an end of the grid above which the page suggests a wider grid.
 MANY_AT_BOUND = 0.05
 
 

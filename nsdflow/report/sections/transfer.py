@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsdflow.report import markup
-from nsdflow.report.figures.transfer import planted_signal, transfer_asymmetries, transfer_matrices
+from nsdflow.report.figures.transfer import signal_accuracy, transfer_asymmetries, transfer_losses
 from nsdflow.report.sections.record import Section, group, table_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _noise_models(run: Run) -> str:
         "subject", "voxels", "components", "median gain b", "median noise", "median r with measured trials",
         "with synthetic trials", "residual (% of target)",
     )  # fmt: skip
-    picture = markup.picture(planted_signal(run.results), "Accuracy of the signal on both kinds of trials")
+    picture = markup.picture(signal_accuracy(run.results), "Accuracy of the signal on both kinds of trials")
     return picture + markup.table(header, rows)
 
 
@@ -45,7 +45,7 @@ SECTIONS = (
         "lower ones better than the reverse; below 0: worse. The accuracies on this page are those of the areas' own "
         "models.",
         ("transfer/transfer", "transfer/alpha"),
-        group("transfer", transfer_matrices, "Transfer matrices and their asymmetry"),
+        group("transfer", transfer_losses, "Transfer matrices and their asymmetry"),
     ),
     Section(
         "Asymmetry of transfer",

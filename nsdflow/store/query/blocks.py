@@ -1,4 +1,6 @@
-"""Lazy blocks of a query: cut by bytes, in whole sessions if the selection allows it.
+"""Lazy blocks of a query: their sizes, and the tasks that read them, whose arguments are paths and positions.
+
+Blocks are cut by bytes, in whole sessions if the selection allows it.
 
 Few large blocks keep graphs small and leave Dask little to put together. All blocks of an axis have the same size
 (the last may be smaller), since Zarr accepts nothing else when a query is written.
@@ -11,10 +13,20 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from nsdflow.errors import StoreError
+from nsdflow.store.chunks import read_region
+from nsdflow.store.coordinates import read_coordinate
+from nsdflow.store.query.arrays import read_node, steady
+from nsdflow.store.query.zscoring import ZSCORINGS
+from nsdflow.store.shards import open_sharded
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BLOCK_BYTES", "cut_rows", "cut_table"]
+    from nsdflow.store.query.arrays import SubjectArrays
+    from nsdflow.store.shards import Index, ShardedArray
+
+__all__ = ["BLOCK_BYTES", "cut_rows", "cut_table", "read_image_block", "read_response_block"]
 
 #: A lazy block of float32 responses holds about this many bytes at most.
 BLOCK_BYTES: Final = 256 << 20
@@ -24,10 +36,10 @@ BLOCK_SESSIONS: Final = 8
 #: Bytes of a float32.
 ITEM_BYTES: Final = 4
 
-Sizes = tuple[int, ...]
+BlockSizes = tuple[int, ...]
 
 
-def cut_table(rows: NDArray[np.intp], columns: int, chunk: tuple[int, int]) -> tuple[Sizes, Sizes]:
+def cut_table(rows: NDArray[np.intp], columns: int, chunk: tuple[int, int]) -> tuple[BlockSizes, BlockSizes]:
     """Sizes of the blocks of responses along both axes.
 
     Parameters
@@ -66,7 +78,7 @@ def cut_table(rows: NDArray[np.intp], columns: int, chunk: tuple[int, int]) -> t
     return cut_rows(count, step * ceil(count / number / step)), cut_rows(columns, width)
 
 
-def cut_rows(count: int, size: int) -> Sizes:
+def cut_rows(count: int, size: int) -> BlockSizes:
     """Sizes of blocks of ``size`` rows, the last one smaller; one empty block for no rows.
 
     >>> cut_rows(7, 3), cut_rows(0, 3)
@@ -74,3 +86,78 @@ def cut_rows(count: int, size: int) -> Sizes:
     """
     whole, rest = divmod(count, size) if size else (0, 0)
     return (size,) * whole + ((rest,) if rest else ()) or (0,)
+
+
+def read_response_block(
+    rows: Index, columns: Index, *, arrays: SubjectArrays, zscore: str | bool
+) -> NDArray[np.float32]:
+    """Responses of some trials and voxels, in any order.
+
+    Parameters
+    ----------
+    rows : (trial,) int
+        Positions of trials.
+    columns : (voxel,) int
+        Positions of voxels.
+    arrays : SubjectArrays
+        The arrays to which the positions belong.
+    zscore : {"session", "training", False}
+        Key of :data:`nsdflow.store.query.zscoring.ZSCORINGS`.
+
+    Returns
+    -------
+    (trial, voxel) float32
+        (x - mean) / (std + 1e-6) with NaN -> 0; x in percent signal change without z-scoring.
+    """
+    return arrays.steady(lambda now: _read(arrays.translate(rows, now), columns, now, zscore))
+
+
+def _read(rows: Index, columns: Index, arrays: SubjectArrays, zscore: str | bool) -> NDArray[np.float32]:
+    trials, trial_order = _ascending(rows)
+    voxels, voxel_order = _ascending(columns)
+    values = ZSCORINGS[zscore].read(arrays, trials, voxels)
+    if trial_order is not None:
+        values = values[trial_order]
+    return values if voxel_order is None else values[:, voxel_order]
+
+
+def _ascending(positions: Index) -> tuple[Index, Index | None]:
+    """Each position once, ascending, and the places of the given ones among these (None: they are the same)."""
+    if (np.diff(positions) > 0).all():
+        return positions, None
+    return np.unique(positions, return_inverse=True)
+
+
+def read_image_block(rows: Index, ids: Index, *, images: ShardedArray) -> NDArray[np.uint8]:
+    """Images (image, channel, y, x), in any order.
+
+    Parameters
+    ----------
+    rows : (image, 1, 1, 1) int
+        Positions of the images when the query was made.
+    ids : (image, 1, 1, 1) int
+        Their ``nsd_id``, by which they are found if the store has other images meanwhile; their positions where images
+        have no ``nsd_id``.
+    images : ShardedArray
+        The images as they were when the query was made.
+    """
+    group = images.url.rpartition("/")[0]
+
+    def look() -> tuple[ShardedArray, bytes]:
+        now = open_sharded(images.url)
+        named = "nsd_id" in str(read_node(group).get("attributes", {}).get("coordinates", "")).split()
+        known = read_coordinate(group, "nsd_id") if named else np.arange(now.shape[0])
+        return now, known.tobytes()
+
+    def read(state: tuple[ShardedArray, bytes]) -> NDArray[np.uint8]:
+        now, known = state[0], np.frombuffer(state[1], np.int64)
+        wanted, asked = rows.ravel(), ids.ravel()
+        if now != images or not np.array_equal(known[wanted], asked):
+            wanted = np.searchsorted(known, asked)
+            if now.shape[1:] != images.shape[1:] or (known[np.minimum(wanted, len(known) - 1)] != asked).any():
+                raise StoreError(f"{images.url}: was replaced after this query was made; open the store again")
+        positions, order = _ascending(wanted)
+        values = read_region(now, (positions, None, None, None))
+        return values if order is None else values[order]
+
+    return steady(look, read)

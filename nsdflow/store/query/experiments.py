@@ -9,6 +9,7 @@ import numpy as np
 from nsdflow.errors import SelectionError, StoreError
 from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import read_coordinates
+from nsdflow.store.query.zscoring import ZSCORINGS
 from nsdflow.store.schema import COORDINATES
 from nsdflow.store.shards import open_sharded
 
@@ -62,7 +63,7 @@ def check_known(subject: str, experiment: str, there: Sequence[str]) -> None:
     Raises
     ------
     SelectionError
-        The experiments that are there, and how to add others.
+        Lists the existing experiments, and how to add others.
     """
     if experiment not in there:
         raise SelectionError(
@@ -77,7 +78,7 @@ def check_selection(selection: Selection, experiment: str) -> None:
     Raises
     ------
     SelectionError
-        The condition, and what to write instead.
+        Names the condition, and what to write instead.
     """
     for name in OF_THE_MAIN_EXPERIMENT:
         if (value := getattr(selection, name)) is not None:
@@ -85,5 +86,7 @@ def check_selection(selection: Selection, experiment: str) -> None:
                 f"{name}={value!r}: the experiment {experiment} has one session and images of its own; write for "
                 "example where=\"image_class == 'noise'\""
             )
-    if selection.zscore == "training":
-        raise SelectionError(f'zscore="training": the experiment {experiment} trains nothing; write "session" or False')
+    if ZSCORINGS[selection.zscore].training_trials:
+        raise SelectionError(
+            f'zscore="{selection.zscore}": the experiment {experiment} has no training trials; write "session" or False'
+        )

@@ -1,8 +1,8 @@
 """Reading in forked processes, such as the workers of a torch ``DataLoader``.
 
-Dask keeps its threads in module variables. A forked child inherits the variables without the threads, so that whatever
-it computes waits for ever for threads that do not exist. Dask does not look for this itself; here the child forgets
-the threads of its parent, and starts its own when it computes.
+Dask keeps its threads in module variables. A forked child inherits the variables without the threads, so that every
+computation waits forever for threads that do not exist. Dask does not handle this; here the child drops the threads of
+its parent, and starts new ones when it computes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DISTRIBUTED = ("dask.distributed", "distributed")
 
 @cache
 def survive_forks() -> None:
-    """Make lazy arrays computable in processes that are forked from now on; does nothing the second time."""
+    """Make lazy arrays computable in processes that are forked later; a second call does nothing."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_forget_parent)
 

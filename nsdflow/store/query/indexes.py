@@ -1,4 +1,4 @@
-"""Indexes of trials and images, so that xarray selects, aligns and joins them by what they are.
+"""Indexes of trials and images, so that xarray selects, aligns and joins them by their identity.
 
 A trial is identified by its session and its number in the session, which mean the same slot of the experiment in all
 subjects; an image by its ``nsd_id``. xarray's own index of several coordinates would add a coordinate ``trial`` that no
@@ -79,7 +79,7 @@ class TrialIndex(xr.Index):
 
     @classmethod
     def concat(cls, indexes: Sequence[Self], dim: Hashable, positions: Iterable[Iterable[int]] | None = None) -> Self:
-        """One index after the other, in the order of ``positions`` where they are given."""
+        """Concatenate indexes, in the order of ``positions`` if given."""
         joined = {name: np.concatenate([index.arrays[name] for index in indexes]) for name in indexes[0].arrays}
         if positions is not None:
             order = np.argsort(np.concatenate([np.asarray(list(part), np.intp) for part in positions]))
@@ -144,7 +144,7 @@ class TrialIndex(xr.Index):
         Raises
         ------
         ValueError
-            A trial occurs twice, so that its place is not one place.
+            A trial occurs twice, so that its position is ambiguous.
         """
         if not self.pandas.is_unique:
             raise ValueError(f"{self.dim}: labels that occur twice cannot be aligned; select each {self.dim} once")

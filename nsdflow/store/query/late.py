@@ -97,7 +97,7 @@ class LateArray(NDArrayOperatorsMixin):
         return function(*_loaded(args), **_loaded(options))
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or not hasattr(np.ndarray, name):  # nothing is read to find that it is not there
+        if name.startswith("_") or not hasattr(np.ndarray, name):  # without reading
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._load(), name)
 
@@ -134,7 +134,7 @@ def _loaded(value: Any) -> Any:
 
 
 def in_memory(table: xr.Dataset) -> xr.Dataset:
-    """A table with NumPy arrays in the place of those that are read late."""
+    """A table with NumPy arrays in place of late arrays."""
     late = {name: variable for name, variable in table.variables.items() if isinstance(variable.data, LateArray)}
     read = {name: (variable.dims, np.asarray(variable.data), variable.attrs) for name, variable in late.items()}
     coordinates = {name: read.pop(name) for name in [name for name in read if name in table.coords]}

@@ -1,4 +1,4 @@
-"""Lazy arrays of responses and images, and what computing them would read."""
+"""Lazy arrays of responses and images, and the reads that computing them takes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
 from numpy.typing import NDArray
 
-from nsdflow.store.query.blocks import cut_rows, cut_table
-from nsdflow.store.query.responses import SubjectArrays, read_images, read_responses
+from nsdflow.store.query.blocks import cut_rows, cut_table, read_image_block, read_response_block
 from nsdflow.store.query.selection import select_images
 from nsdflow.store.query.zscoring import ZSCORINGS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from nsdflow.store.query.arrays import SubjectArrays
     from nsdflow.store.shards import ShardedArray
 
 __all__ = ["Explanation", "explain", "lazy_images", "lazy_responses"]
@@ -57,7 +57,7 @@ class Explanation:
 
 
 def explain(arrays: SubjectArrays, table: xr.Dataset, positions: Positions, zscore: str | bool) -> Explanation:
-    """Return what :func:`lazy_responses` would read for the same arguments."""
+    """Return the reads of :func:`lazy_responses` for the same arguments."""
     rows, columns = positions
     reads = [(arrays.betas, rows)]
     if ZSCORINGS[zscore].stored_statistics:
@@ -83,13 +83,13 @@ def lazy_responses(arrays: SubjectArrays, table: xr.Dataset, positions: Position
     table : Dataset
         The coordinates of its trials and voxels.
     positions : (trial,) int, (voxel,) int
-        What to take, in any order.
+        Positions to take, in any order.
     zscore : {"session", "training", False}
         As checked by :class:`~nsdflow.store.query.selection.Selection`.
     """
     rows, columns = positions
     sizes = cut_table(rows, len(columns), (arrays.betas.chunk[0], arrays.betas.chunk[1]))
-    read = partial(read_responses, arrays=arrays, zscore=zscore)
+    read = partial(read_response_block, arrays=arrays, zscore=zscore)
     values = _query_array(read, positions, sizes, arrays, zscore)
     scoring = ZSCORINGS[zscore]
     attrs = {**table.attrs, "units": scoring.units, "long_name": scoring.long_name}
@@ -104,7 +104,7 @@ def lazy_images(array: ShardedArray, table: xr.Dataset, nsd_id: ArrayLike | None
     pixels = array.shape[1:]
     sizes = cut_rows(len(rows), max(array.chunk[0], IMAGE_BLOCK_BYTES // prod(pixels)))
     values = da.map_blocks(
-        read_images,
+        read_image_block,
         *(da.from_array(known[:, None, None, None], chunks=(sizes, 1, 1, 1)) for known in (rows, ids)),
         images=array,
         chunks=(sizes, *((size,) for size in pixels)),
@@ -124,7 +124,7 @@ class _QueryArray(da.Array):
     """A Dask array that hands over the result of its only block as it is.
 
     Dask copies it, since a block may also lie in the memory of a worker or in a graph. The blocks of a query are made
-    for whoever computes it. Whatever is derived from this array, and what ``persist`` returns, are plain Dask arrays.
+    for whoever computes it. Arrays derived from this one, and the result of ``persist``, are plain Dask arrays.
     """
 
     __slots__ = ()
@@ -160,7 +160,7 @@ def _query_array(
     sizes : tuple of int, tuple of int
         Sizes of the blocks along both axes.
     *tokens
-        What else the values depend on, for the name of the array.
+        Further values that the result depends on, for the name of the array.
     """
     name = f"responses-{tokenize(*positions, sizes, *tokens)}"
     rows, columns = (_cut(values, lengths) for values, lengths in zip(positions, sizes, strict=True))

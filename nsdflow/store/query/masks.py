@@ -29,7 +29,7 @@ def add_masks(table: xr.Dataset, url: str, size: int) -> xr.Dataset:
     Parameters
     ----------
     table : Dataset
-        As :func:`nsdflow.store.annotations.read_annotations` gives it.
+        Result of :func:`nsdflow.store.annotations.read_annotations`.
     url : str
         Group of the annotations.
     size : int

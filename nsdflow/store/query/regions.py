@@ -72,7 +72,7 @@ def region_mask(voxels: xr.Dataset, name: str) -> Mask:
         raise SelectionError(f"ROI {name!r} is in several atlases; write {choices}")
     for atlas, values in holders.items():
         return _has_label(voxels, atlas, values)
-    if name == voxels.attrs.get("voxel_set"):  # the store holds nothing else
+    if name == voxels.attrs.get("voxel_set"):  # the store holds only such voxels
         return np.ones(voxels.sizes["voxel"], bool)
     raise no_such("ROI", name, _names(joined, atlases), "store.rois(subject) lists them")
 
@@ -84,7 +84,7 @@ def atlases_of(voxels: xr.Dataset) -> dict[str, Labels]:
 
 
 def no_such(kind: str, asked: object, names: Iterable[object], where: str) -> SelectionError:
-    """The error for an unknown name: all names if they are few, otherwise the nearest three and where all are."""
+    """Error for an unknown name: all names if they are few, otherwise the nearest three and where to find all."""
     known = list(dict.fromkeys(str(name) for name in names))
     if len(known) <= LISTED_AREAS:
         return SelectionError(f"unknown {kind} {str(asked)!r}; available: {', '.join(known) or 'none'}")

@@ -21,9 +21,10 @@ from nsdflow.store.schema import HEMISPHERE_CODES
 if TYPE_CHECKING:
     import xarray as xr
 
+    from nsdflow.store.shards import Index
+
 __all__ = ["Selection", "select_images", "select_trials", "select_voxels"]
 
-Index = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
 #: A message lists at most this many numbers.
@@ -37,7 +38,7 @@ class Selection:
     Raises
     ------
     SelectionError
-        A value is of a kind that its argument does not take; the message says what to write.
+        A value has a type that its argument does not take; the message says what to write.
     """
 
     roi: str | Iterable[str] | None = None
@@ -126,7 +127,7 @@ def _in_any_region(voxels: xr.Dataset, roi: Any) -> Mask:
 
 
 def _positions(asked: slice | ArrayLike, size: int) -> Index:
-    """Positions of voxels in the order asked for; those of a mask or a set ascend."""
+    """Positions of voxels in the requested order; those of a mask or a set ascend."""
     if isinstance(asked, slice):
         return np.arange(size)[asked]
     wanted = np.asarray(_listed(asked))
@@ -183,14 +184,14 @@ def select_images(images: xr.Dataset, nsd_id: ArrayLike | None = None) -> Index:
 
 
 def _listed(values: Any) -> ArrayLike:
-    """Ranges, sets (ascending, since they have no order) and other iterables as something numpy takes."""
+    """Convert ranges, sets (ascending, since they have no order) and other iterables for numpy."""
     if isinstance(values, set | frozenset):
         return sorted(values)
     return list(values) if isinstance(values, Iterable) and not isinstance(values, np.ndarray | Sequence) else values
 
 
 def _in_order(kind: str, values: NDArray[Any], asked: Any, among: Index) -> Index:
-    """Those of some positions where ``values`` are asked for, value by value as asked.
+    """The positions at which ``values`` has the requested values, in the requested order.
 
     Raises
     ------

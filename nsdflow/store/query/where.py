@@ -46,7 +46,7 @@ def select_where(table: xr.Dataset, condition: object) -> dict[str, NDArray[np.b
         Coordinates on ``trial`` and ``voxel``.
     condition : str
         Comparisons of coordinates with numbers, texts (labels of an atlas) and each other, joined by ``and``, ``or``,
-        ``not`` and parentheses. What stands between two ``and`` must be about trials or about voxels.
+        ``not`` and parentheses. Each part between two ``and`` must be about trials or about voxels.
 
     Returns
     -------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from nsdflow.names import BETAS_SCALE
+from nsdflow.names import BETAS_SCALE, ZSCORE_EPSILON
 from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.schema import UNITS
@@ -17,13 +17,10 @@ from nsdflow.store.schema import UNITS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nsdflow.store.query.responses import SubjectArrays
+    from nsdflow.store.query.arrays import SubjectArrays
     from nsdflow.store.shards import Index
 
 __all__ = ["ZSCORINGS", "ZScoring"]
-
-#: Added to the standard deviation, as published; percent signal change.
-EPSILON: Final = np.float32(1e-6)
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,8 @@ class ZScoring:
     """Attribute of the result."""
     stored_statistics: bool = False
     """Whether ``beta_mean`` and ``beta_std`` are read, which :meth:`nsdflow.store.Store.explain` counts."""
+    training_trials: bool = False
+    """Whether it reads training trials, which sister experiments do not have."""
 
 
 def _unscored(arrays: SubjectArrays, trials: Index, voxels: Index) -> NDArray[np.float32]:
@@ -74,7 +73,7 @@ def _on_training_trials(arrays: SubjectArrays, trials: Index, voxels: Index) -> 
         values = _percent(arrays, read, voxels)
         seen = values[np.isin(read, fitted)].astype(np.float64)
         if len(seen):
-            shown = (values[np.isin(read, wanted)] - seen.mean(axis=0)) / (seen.std(axis=0) + 1e-6)
+            shown = (values[np.isin(read, wanted)] - seen.mean(axis=0)) / (seen.std(axis=0) + ZSCORE_EPSILON)
             scored[where] = np.nan_to_num(shown, nan=0.0, posinf=np.inf, neginf=-np.inf)
     return scored
 
@@ -82,7 +81,9 @@ def _on_training_trials(arrays: SubjectArrays, trials: Index, voxels: Index) -> 
 #: Ways to z-score by the value of ``zscore`` in a query.
 ZSCORINGS: Final[Mapping[str | bool, ZScoring]] = {
     "session": ZScoring(_within_session, "response, z-scored within session", stored_statistics=True),
-    "training": ZScoring(_on_training_trials, "response, z-scored with the session's training trials"),
+    "training": ZScoring(
+        _on_training_trials, "response, z-scored with the session's training trials", training_trials=True
+    ),
     False: ZScoring(_unscored, "response", units=UNITS),
 }
 
@@ -114,7 +115,7 @@ def _statistics(arrays: SubjectArrays, numbers: Index, voxels: Index) -> dict[in
     if not len(numbers):
         return {}
     means = read_region(arrays.mean, (numbers, voxels))
-    stds = read_region(arrays.std, (numbers, voxels)) + EPSILON
+    stds = read_region(arrays.std, (numbers, voxels)) + np.float32(ZSCORE_EPSILON)
     return dict(zip(numbers.tolist(), zip(means, stds, strict=True), strict=True))
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from nsdflow.errors import MissingDataError, StoreError
 from nsdflow.io.paths import local_path
+from nsdflow.names import HEMISPHERES
 from nsdflow.nsd.formats.vertex_files import VertexMap, write_gifti, write_gifti_surface, write_mgz
-from nsdflow.nsd.spaces.surfaces import HEMISPHERES, read_surface
-from nsdflow.store.surface.place import place_of, source_of
+from nsdflow.nsd.spaces.surfaces import read_surface
+from nsdflow.store.surface.place import source_of, surface_place
 from nsdflow.store.voxels import labels_of
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ _MGZ_ENDINGS: Final = (".mgz", ".mgh")
 
 
 def surface_values(array: xr.DataArray) -> tuple[Any, tuple[int, int]]:
-    """Values on all vertices, (..., vertex) with NaN where there are none, and the vertices of the hemispheres."""
-    place = place_of(array)
+    """Values on all vertices (..., vertex), NaN where the array has none, and numbers of vertices per hemisphere."""
+    place = surface_place(array)
     if not place.is_surface:
         raise StoreError(
             f"{array.name or 'array'}: its voxels are in a volume ({place.space}); "
@@ -99,7 +100,7 @@ def surface_image(array: xr.DataArray, surface: str, source: str | Source | None
         from nilearn.surface import InMemoryMesh, PolyMesh, SurfaceImage
     except ImportError:
         raise StoreError("to_surface_image needs nilearn 0.11 or later: pip install nilearn") from None
-    place = place_of(array)
+    place = surface_place(array)
     values, (left, _) = surface_values(array)
     owner = "fsaverage" if place.space == "fsaverage" else place.subject
     nsd = source_of(array, source)
@@ -118,7 +119,7 @@ def write_surfaces(array: xr.DataArray, folder: Path, prefix: str, source: str |
 
     Surfaces that NSD's folder lacks are left out. Those of a subject are in mm of its anatomical volumes.
     """
-    place = place_of(array)
+    place = surface_place(array)
     owner = "fsaverage" if place.space == "fsaverage" else place.subject
     nsd, written = source_of(array, source), []
     for hemisphere, count, letter in zip(HEMISPHERES, place.shape, "LR", strict=True):

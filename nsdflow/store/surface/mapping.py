@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from nsdflow.nsd.spaces import SpaceMap, cast_values, open_map
-from nsdflow.store.surface.place import Place, place_of, source_of
+from nsdflow.store.surface.place import Place, source_of, surface_place
 from nsdflow.store.voxels import flag_attributes, labels_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["to_space"]
 
 #: Mappings whose transforms stay in memory in a process: one for values, one for labels.
 MAPS_KEPT: Final = 2
-#: Labels travel through the middle of cortex.
+#: Labels are mapped through the middle of cortex.
 LABEL_LAYER: Final = "layerB2"
 
 
@@ -39,7 +39,7 @@ def to_space(
     source: str | Source | None = None,
 ) -> xr.DataArray:
     """See :meth:`nsdflow.store.accessor.NsdAccessor.to_space`."""
-    place, nsd = place_of(array), source_of(array, source)
+    place, nsd = surface_place(array), source_of(array, source)
     chosen = layers if isinstance(layers, str) else tuple(layers)
     options = _Options(nsd, place.subject, place.space, target, place.shape)
     mapping = options.open(method, chosen, missing)
@@ -129,7 +129,7 @@ def _apply(
 
 
 def _reached(mapping: SpaceMap, place: Place) -> NDArray[np.int64]:
-    """Targets kept: all vertices of a surface; of a volume, the voxels that data arrive at."""
+    """Targets to keep: all vertices of a surface; of a volume, the voxels with data."""
     if len(mapping.target_shape) == 2:
         return np.arange(mapping.target_size)
     present = place.spread(np.ones(len(place.flat_index)))

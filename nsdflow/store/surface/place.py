@@ -1,4 +1,4 @@
-"""The voxels of an array: whose they are, in which space, where in its grid."""
+"""The voxels of an array: their subject, space and places in the grid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["Place", "place_of", "source_of"]
+__all__ = ["Place", "source_of", "surface_place"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Place:
     Attributes
     ----------
     subject, space : str
-        Whose brain, which space.
+        Subject and space.
     shape : tuple of int
         (i, j, k) of the volume; (left, right) numbers of vertices.
     flat_index : numpy.ndarray
@@ -56,13 +56,13 @@ class Place:
         return whole
 
 
-def place_of(array: xr.DataArray) -> Place:
+def surface_place(array: xr.DataArray) -> Place:
     """The place of an array's voxels, from its coordinate ``flat_index`` and its attributes.
 
     Raises
     ------
     StoreError
-        Something that says where the voxels are is not there.
+        The array lacks something that says where its voxels are.
     """
     name = array.name or "array"
     if "voxel" not in array.dims or "flat_index" not in array.coords:

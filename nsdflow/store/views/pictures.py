@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_images"]
+__all__ = ["picture_grid"]
 
 #: Inches of an image.
 IMAGE_INCHES: Final = 2.4
@@ -23,15 +23,15 @@ IMAGE_INCHES: Final = 2.4
 CAPTION_INCHES: Final = 0.8
 #: Characters of a line of a caption, and lines.
 CAPTION_COLUMNS, CAPTION_LINES = 36, 4
-#: COCO's numbers of things end before this one: stuff, such as sky, and crowds have no box that would say anything.
+#: First number after COCO's things: stuff, such as sky, and crowds have no useful box.
 FIRST_STUFF: Final = 92
-#: Height of a name as a share of the image; where there is no room above a box, its name is inside.
+#: Height of a name as a share of the image; without room above a box, its name is inside.
 LABEL_SHARE: Final = 0.06
 #: Colours of boxes that can be told apart with colour blindness (Okabe and Ito), by category in turn.
 BOX_COLOURS: Final = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 
 
-def draw_images(
+def picture_grid(
     images: xr.DataArray, annotations: xr.Dataset | None, *, captions: bool, boxes: bool, columns: int
 ) -> Figure:
     """Draw images in rows; see :meth:`nsdflow.store.Store.plot_images`."""
@@ -87,7 +87,7 @@ def _write_caption(axes: Axes, annotations: xr.Dataset, nsd_id: int) -> None:
         raise MissingDataError("captions=True: the annotations of this store have no captions; leave captions out")
     texts = [text for text in annotations["captions"].sel(nsd_id=nsd_id).values.tolist() if text]
     lines = textwrap.wrap(texts[0], CAPTION_COLUMNS, max_lines=CAPTION_LINES, placeholder=" ...") if texts else []
-    # the texts of others are shown as they are: no dollar sign in them begins a formula
+    # captions are shown as they are: a dollar sign must not begin a formula
     axes.text(
         0.5, -0.03, "\n".join(lines), fontsize=7, ha="center", va="top", transform=axes.transAxes, parse_math=False
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from math import prod
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 from dask.utils import format_bytes
@@ -13,7 +13,7 @@ from nsdflow.names import number_ranges
 from nsdflow.store.shards import open_sharded
 
 if TYPE_CHECKING:
-    from nsdflow.store.queries import Store
+    import xarray as xr
 
 __all__ = ["summarise"]
 
@@ -22,7 +22,24 @@ SUMMARY_COLUMNS: Final = (
 )  # fmt: skip
 
 
-def summarise(store: Store) -> str:
+class Summarised(Protocol):
+    """Part of :class:`~nsdflow.store.queries.Store` that a summary needs."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def subjects(self) -> tuple[str, ...]: ...
+
+    @property
+    def has_images(self) -> bool: ...
+
+    def trials(self, subject: str) -> xr.Dataset: ...
+
+    def voxels(self, subject: str) -> xr.Dataset: ...
+
+
+def summarise(store: Summarised) -> str:
     """A table with one row per subject, and a line on images and space; everything from the store is escaped."""
     rows = "".join(_row(cells, "td") for cells in (_subject(store, name) for name in store.subjects))
     lines = [f"<strong>nsdflow.Store</strong> <code>{escape(store.url)}</code>"]
@@ -35,7 +52,7 @@ def _row(cells: tuple[str, ...], tag: str) -> str:
     return "<tr>" + "".join(f"<{tag} style='text-align:right'>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
-def _subject(store: Store, subject: str) -> tuple[str, ...]:
+def _subject(store: Summarised, subject: str) -> tuple[str, ...]:
     trials, voxels = store.trials(subject), store.voxels(subject)
     numbers = np.unique(trials["session"].values).tolist()
     size = prod((trials.sizes["trial"], voxels.sizes["voxel"], 4))
@@ -53,14 +70,14 @@ def _subject(store: Store, subject: str) -> tuple[str, ...]:
     )
 
 
-def _images(store: Store) -> str:
+def _images(store: Summarised) -> str:
     if not store.has_images:
         return "no images"
     count, _, height, width = open_sharded(f"{store.url}/stimuli/images").shape
     return f"{count:,} images of {height} x {width} pixels"
 
 
-def _space(store: Store) -> str:
+def _space(store: Summarised) -> str:
     known = [store.voxels(subject).attrs for subject in store.subjects[:1]]
     wanted = ("space", "betas_version", "voxel_set")
     return ", ".join(f"{name.replace('_', ' ')} {a[name]}" for a in known for name in wanted if name in a)

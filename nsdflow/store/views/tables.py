@@ -15,7 +15,7 @@ from nsdflow.store.voxels import labels_of
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["list_maps", "list_rois"]
+__all__ = ["list_rois", "voxel_maps"]
 
 #: Labels that mean "in none".
 NONE: Final = ("Unknown", "not_cortex", "unlabelled")
@@ -41,7 +41,7 @@ def list_rois(voxels: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(columns).set_index("roi")
 
 
-def list_maps(voxels: xr.Dataset) -> xr.Dataset:
+def voxel_maps(voxels: xr.Dataset) -> xr.Dataset:
     """The statistics per voxel that are not labels; see :meth:`nsdflow.store.Store.maps`."""
     names = [
         name

@@ -1,1 +1,1 @@
-"""The invented subjects: anatomy, what each voxel responds to, and what a scanner records of it."""
+"""The synthetic subjects: anatomy, tuning of the voxels, and recording."""

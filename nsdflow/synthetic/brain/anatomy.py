@@ -1,4 +1,4 @@
-"""A brain small enough to invent: tissue, areas and the visual field, on a volume's grid or on a surface.
+"""A small synthetic brain: tissue, areas and the visual field, on a volume's grid or on a surface.
 
 The brain is an ellipsoid filling the volume; cortex is a shell in it. Areas are ordered by angular distance from the
 occipital pole: V1, V2 and V3 as rings, ventral halves seeing the upper field and the left hemisphere the right one,
@@ -108,7 +108,7 @@ class Anatomy:
 
     @property
     def visual(self) -> Bools:
-        """Everything that sees: the areas, and nsdgeneral."""
+        """All visual voxels: the areas, and nsdgeneral."""
         return np.isfinite(self.x)
 
     @property

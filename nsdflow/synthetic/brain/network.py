@@ -1,9 +1,9 @@
 """The planted network that synthetic voxels compute, in numpy.
 
 Level 1 is a bank of oriented energies: quadrature pairs of log-Gabor filters at a few spatial frequencies, amplitude
-compressed by a square root. Level 2 blurs these maps, takes away what the channels have in common, divides by the
-contrast of the image, and rectifies fixed random combinations of the channels. Level 1 is thus close to what Gabor
-models and first convolutional layers carry, and level 2 is one convolution and rectification away from it.
+compressed by a square root. Level 2 blurs these maps, subtracts the mean of the channels, divides by the contrast of
+the image, and rectifies fixed random combinations of the channels. Level 1 is thus close to what Gabor models and first
+convolutional layers carry, and level 2 is one convolution and rectification away from it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ORIENTATIONS = tuple(np.pi * k / 6 for k in range(6))
 LEVELS = 2
 #: Channels of every level.
 CHANNELS = len(FREQUENCIES) * len(ORIENTATIONS)
-#: Pixels a side of the grey image, and of the maps of the levels.
+#: Pixels per side of the grey image, and of the maps of the levels.
 GREY_SIZE = 64
 MAP_SIZES = (32, 16)
 
@@ -47,7 +47,7 @@ def level_of_feature() -> npt.NDArray[np.int64]:
 
 
 def grey_images(images: npt.NDArray[np.uint8]) -> Floats:
-    """RGB images (n, y, x, 3) uint8 to what the network sees: (n, 64, 64) float32, 0 = the grey of the screen."""
+    """RGB images (n, y, x, 3) uint8 to the input of the network: (n, 64, 64) float32, 0 = the grey of the screen."""
     small = [Image.fromarray(image).resize((GREY_SIZE, GREY_SIZE), Image.Resampling.BOX) for image in images]
     pixels = np.stack([np.asarray(image, dtype=np.float32) for image in small])
     return np.asarray(pixels @ (_GREY / 255) - np.float32(127 / 255), dtype=np.float32)

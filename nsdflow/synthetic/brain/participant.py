@@ -1,4 +1,4 @@
-"""One subject in one space: its anatomy, its planted voxels and how it is recorded, held together."""
+"""One subject in one space: its anatomy, its planted voxels and its recording."""
 
 from __future__ import annotations
 
@@ -13,9 +13,41 @@ from nsdflow.names import subject_name
 if TYPE_CHECKING:
     from nsdflow.synthetic.brain.anatomy import Anatomy
     from nsdflow.synthetic.brain.planting import Planted
-    from nsdflow.synthetic.brain.recording import Recording
 
-__all__ = ["Participant"]
+__all__ = ["Participant", "Recording"]
+
+Floats = npt.NDArray[np.floating]
+Bools = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """All parts of a recording but the signal, for the b places of one subject and space that have data.
+
+    Attributes
+    ----------
+    places : (b,) int64
+        Place in the file: Fortran order of the volume, or the vertex.
+    seen : (b,) int64
+        Which planted voxel a place is, -1 = none.
+    ncsnr : (b,) float64
+        Planted ncsnr of the best version of the betas; 0 where nothing is planted.
+    gain, offset : (b,) float32
+        Standard deviation of the noise, and mean response, in percent signal change.
+    valid : (session, b) bool
+        Whether a place has data in a session.
+    sources : (b, source) float32
+        Loadings of the correlated noise, rows of unit length.
+    """
+
+    places: Labels
+    seen: Labels
+    ncsnr: Floats
+    gain: Floats
+    offset: Floats
+    valid: Bools
+    sources: Floats
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The truth: what each voxel of visual cortex responds to, and how well it can be heard through the noise."""
+"""The truth: the tuning of each voxel of visual cortex, and its signal-to-noise ratio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nsdflow.synthetic.brain.network import CHANNELS, FREQUENCIES, LEVELS, MAP_S
 from nsdflow.synthetic.experiment.scenes import CATEGORIES
 from nsdflow.synthetic.spec import HIERARCHIES, SyntheticSpec
 
-__all__ = ["Planted", "calibrate", "plant", "planted_responses", "pooling_weights", "subject_anatomy"]
+__all__ = ["Planted", "calibrate", "gaussian_masses", "plant", "planted_responses", "subject_anatomy"]
 
 Floats = npt.NDArray[np.floating]
 Images = npt.NDArray[np.uint8]
@@ -26,7 +26,7 @@ _BROAD = 0.2  # where areas are to differ in what they read alone, all fields ar
 _BEYOND_EVC = 0.6  # ncsnr there, as a share of early visual cortex'
 _TUNED_CHANNELS = 6  # of level 1, with non-zero weight in a voxel
 _MIXED_CHANNELS = 4  # of level 2
-#: What areas of the localizer's categories respond to: places among `CATEGORIES` with their weights.
+#: Tuning of the localizer's areas: places among `CATEGORIES` with their weights.
 _PREFERENCES: Mapping[str, Mapping[int, float]] = {
     "floc-faces": {2: 1.0, 5: 0.5},  # bright leaves, and bright bark a little
     "floc-bodies": {0: 1.0, 3: 0.5},  # dark leaves, and dark bark
@@ -83,10 +83,10 @@ class Planted:
     def pooling(self) -> dict[int, npt.NDArray[np.float32]]:
         """`pooling_weights` for each size of map that these voxels read."""
         sizes = set(MAP_SIZES[: self.levels])
-        return {size: pooling_weights(self.x, self.y, self.sigma, size) for size in sizes}
+        return {size: gaussian_masses(self.x, self.y, self.sigma, size) for size in sizes}
 
     def standardised(self, mean: Floats, std: Floats) -> Planted:
-        """The voxels whose responses are (response - mean) / std, both (v,)."""
+        """The same voxels with responses (response - mean) / std, both (v,)."""
         return replace(
             self,
             weights=(self.weights / std[:, None]).astype(np.float32),
@@ -172,8 +172,8 @@ def _tuned_weights(rng: np.random.Generator, count: int) -> Floats:
 def _single_weights(rng: np.random.Generator, channels: npt.NDArray[np.int64], order: np.random.Generator) -> Floats:
     """One channel of level 1 per voxel, of the first ``channels`` (v,) in an order that ``order`` draws.
 
-    The mean of all channels suppresses it: what they have in common, contrast, is the same for all voxels, and would
-    let the features of one area serve every other.
+    The mean of all channels is subtracted: contrast, which they have in common, is the same for all voxels, and would
+    make the features of one area predict every other.
     """
     channel = order.permutation(CHANNELS)[rng.integers(channels)]
     return np.asarray(np.eye(CHANNELS)[channel] - 1 / CHANNELS)
@@ -190,7 +190,7 @@ def _strongest(weights: Floats, keep: int) -> Floats:
     return np.where(weights >= threshold, weights, 0)
 
 
-def pooling_weights(x: Floats, y: Floats, sigma: Floats, size: int) -> npt.NDArray[np.float32]:
+def gaussian_masses(x: Floats, y: Floats, sigma: Floats, size: int) -> npt.NDArray[np.float32]:
     """Mass of each Gaussian in each pixel of a size x size map, (v, size * size), rows from the top down.
 
     The image is 1 wide, its centre the origin, y upward.

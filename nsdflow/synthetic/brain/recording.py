@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from nsdflow.synthetic.brain.participant import Recording
 from nsdflow.synthetic.spec import VERSION_SNR, SyntheticSpec
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nsdflow.synthetic.brain.participant import Participant
     from nsdflow.synthetic.brain.planting import Planted
 
-__all__ = ["SCALE", "Recording", "file_order", "prepare_recording", "quantise", "session_betas"]
+__all__ = ["SCALE", "file_order", "prepare_recording", "quantise", "session_betas"]
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
@@ -27,42 +27,13 @@ _SOURCES = 8  # of the correlated part of the noise
 _DEAD_SHARE, _PARTLY_DEAD_SHARE, _SATURATED_SHARE = 0.002, 0.01, 0.02
 
 
-@dataclass(frozen=True)
-class Recording:
-    """All parts of a recording but the signal, for the b places of one subject and space that have data.
-
-    Attributes
-    ----------
-    places : (b,) int64
-        Place in the file: Fortran order of the volume, or the vertex.
-    seen : (b,) int64
-        Which planted voxel a place is, -1 = none.
-    ncsnr : (b,) float64
-        Planted ncsnr of the best version of the betas; 0 where nothing is planted.
-    gain, offset : (b,) float32
-        Standard deviation of the noise, and mean response, in percent signal change.
-    valid : (session, b) bool
-        Whether a place has data in a session.
-    sources : (b, source) float32
-        Loadings of the correlated noise, rows of unit length.
-    """
-
-    places: Labels
-    seen: Labels
-    ncsnr: Floats
-    gain: Floats
-    offset: Floats
-    valid: Bools
-    sources: Floats
-
-
 def file_order(flat_index: Labels, shape: tuple[int, ...]) -> Labels:
     """Flat index in C order to the flat index in Fortran order, in which files store volumes."""
     return np.ravel_multi_index(np.unravel_index(flat_index, shape), shape, order="F").astype(np.int64)
 
 
 def prepare_recording(spec: SyntheticSpec, subject: int, space: str, anatomy: Anatomy, planted: Planted) -> Recording:
-    """Draw scale and failures of every place; the same for all versions of the betas."""
+    """Draw scale and failures of every place; these are the same for all versions of the betas."""
     rng = spec.generator("recording", subject, space)
     planted_at = np.full(anatomy.x.size, -1)
     planted_at[planted.flat_index] = np.arange(planted.flat_index.size)

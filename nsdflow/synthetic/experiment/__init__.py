@@ -1,1 +1,1 @@
-"""The invented experiment: images, the order in which they are shown, and the subjects' answers."""
+"""The synthetic experiment: images, the order of trials, and the subjects' answers."""

@@ -1,4 +1,4 @@
-"""``responses.tsv``: what a subject pressed on every trial, in NSD's 19 columns and with its NaN rules."""
+"""``responses.tsv``: button presses on every trial, in NSD's 19 columns and with its NaN rules."""
 
 from __future__ import annotations
 

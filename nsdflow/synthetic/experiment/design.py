@@ -1,4 +1,4 @@
-"""The experiment: who sees which image when. Zero-based here; the files are one-based, as published."""
+"""The experiment: the image of every trial of every subject. Zero-based here; the files are one-based, as published."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pandas as pd
 if TYPE_CHECKING:
     from nsdflow.synthetic.spec import SyntheticSpec
 
-__all__ = ["RUNS", "Experiment", "expdesign", "plan_experiment", "run_lengths", "stim_info"]
+__all__ = ["RUNS_PER_SESSION", "Experiment", "draw_experiment", "expdesign", "run_lengths", "stim_info"]
 
 Integers = npt.NDArray[np.int64]
 
-RUNS = 12
+RUNS_PER_SESSION = 12
 _SLOTS = 75  # 4-s slots of a run; the first three and the last four are blank
 _COLUMNS_FOR_SUBJECTS = 8  # the table always has NSD's eight
 
@@ -33,7 +33,7 @@ class Experiment:
     images : (subjects, images_per_subject) int64
         ``nsd_id`` of each entry of each list; the shared ones first, sorted, the same in all rows.
     shared : int
-        How many are shared.
+        Number of shared images.
     trials_per_session : int
         Trials of one session.
     """
@@ -50,7 +50,7 @@ class Experiment:
 
     @cached_property
     def repetition(self) -> Integers:
-        """0, 1 or 2 for each trial: how often its image was shown before."""
+        """0, 1 or 2 for each trial: the number of earlier presentations of its image."""
         repetition = np.empty_like(self.ordering)
         repetition[self.presentations] = np.arange(3)
         return repetition
@@ -61,7 +61,7 @@ class Experiment:
         return self.ordering[last - self.trials_per_session : last]
 
 
-def plan_experiment(spec: SyntheticSpec) -> Experiment:
+def draw_experiment(spec: SyntheticSpec) -> Experiment:
     """Draw the order of trials and the images of every subject from the seed."""
     rng = spec.generator("design")
     per_subject, shared = spec.images_per_subject, spec.shared_images
@@ -88,9 +88,9 @@ def _spread_repeats(rng: np.random.Generator, images: int, sessions: int) -> Int
 
 def run_lengths(trials_per_session: int) -> Integers:
     """Trials of the 12 runs of a session: 63, 62, 63, ... for 750; odd runs take the remainder first."""
-    lengths = np.full(RUNS, trials_per_session // RUNS)
-    odd_runs_first = np.argsort(np.arange(RUNS) % 2, kind="stable")
-    lengths[odd_runs_first[: trials_per_session % RUNS]] += 1
+    lengths = np.full(RUNS_PER_SESSION, trials_per_session // RUNS_PER_SESSION)
+    odd_runs_first = np.argsort(np.arange(RUNS_PER_SESSION) % 2, kind="stable")
+    lengths[odd_runs_first[: trials_per_session % RUNS_PER_SESSION]] += 1
     return lengths
 
 
@@ -113,7 +113,7 @@ def _stimulus_pattern(spec: SyntheticSpec) -> Integers:
     rng = spec.generator("stimulus pattern")
     lengths = run_lengths(spec.trials_per_session)
     slots = max(_SLOTS, int(lengths.max()) + 12)
-    pattern = np.zeros((spec.sessions, RUNS, slots), dtype=np.int64)
+    pattern = np.zeros((spec.sessions, RUNS_PER_SESSION, slots), dtype=np.int64)
     inner = np.arange(4, slots - 5)  # the first and the last of the slots between the blanks are trials
     for session in range(spec.sessions):
         for run, length in enumerate(lengths):

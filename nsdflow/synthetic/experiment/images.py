@@ -2,8 +2,8 @@
 
 A dead-leaves image is a pile of opaque shapes whose radii follow a power law with exponent -3, the one for which the
 pile looks the same at every scale. Occlusion gives edges, the power law gives a power spectrum near 1/f^2, and each
-leaf shows a patch of oriented 1/f texture at its own contrast: what photographs have and noise has not, and what
-oriented filters respond to (Lee, Mumford & Huang, Occlusion models for natural images, IJCV 2001).
+leaf shows a patch of oriented 1/f texture at its own contrast. Photographs have these properties and noise lacks them,
+and oriented filters respond to them (Lee, Mumford & Huang, Occlusion models for natural images, IJCV 2001).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import scipy.fft
 from PIL import Image, ImageDraw
 
-__all__ = ["LeafPile", "draw_image", "draw_images"]
+__all__ = ["LeafPile", "draw_image", "render_images"]
 
 Floats = npt.NDArray[np.floating]
 
@@ -83,7 +83,7 @@ class LeafPile:
         return np.asarray(painted[..., 0] + 256 * painted[..., 1])
 
 
-def draw_images(seed: int, images: Iterable[int], size: int) -> npt.NDArray[np.uint8]:
+def render_images(seed: int, images: Iterable[int], size: int) -> npt.NDArray[np.uint8]:
     """Several images stacked, (image, row, column, RGB) uint8."""
     return np.stack([draw_image(seed, image, size) for image in images])
 

@@ -48,7 +48,7 @@ _GRAVEL, _SOIL = 6, 7
 
 @dataclass(frozen=True)
 class Scene:
-    """One image, as those who painted it know it."""
+    """Known content of one image."""
 
     pile: LeafPile
     labels: npt.NDArray[np.int64]

@@ -13,23 +13,24 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from nsdflow.names import STIMULI_FILE
 from nsdflow.synthetic.brain.network import PlantedNetwork
 from nsdflow.synthetic.brain.planting import Planted, calibrate, planted_responses
 from nsdflow.synthetic.experiment.design import stim_info
-from nsdflow.synthetic.experiment.images import draw_images
+from nsdflow.synthetic.experiment.images import render_images
 from nsdflow.synthetic.experiment.scenes import CATEGORIES, Scene
 from nsdflow.synthetic.published.coco import Annotator, annotating
-from nsdflow.synthetic.truth import STIMULI, signal_path
+from nsdflow.synthetic.truth import signal_path
 
 if TYPE_CHECKING:
     from nsdflow.synthetic.brain.participant import Participant
     from nsdflow.synthetic.experiment.design import Experiment
     from nsdflow.synthetic.spec import SyntheticSpec
 
-__all__ = ["Progress", "show_images"]
+__all__ = ["OnProgress", "show_images"]
 
 #: Called with the name of a stage, steps done, and steps in all.
-Progress = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 
 Floats = npt.NDArray[np.float32]
 
@@ -37,7 +38,7 @@ _BLOCK = 128  # images in memory at a time
 
 
 def show_images(
-    root: Path, spec: SyntheticSpec, experiment: Experiment, everyone: list[Participant], report: Progress
+    root: Path, spec: SyntheticSpec, experiment: Experiment, everyone: list[Participant], report: OnProgress
 ) -> list[Participant]:
     """Write ``imgBrick``, the PNG files of the shared images, annotations, and each participant's signal.
 
@@ -81,14 +82,14 @@ def _describe(spec: SyntheticSpec, ids: npt.NDArray[np.int64], annotator: Annota
 
 def _brick(root: Path, spec: SyntheticSpec) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
     """Draw and write all images; yields each block with its ``nsd_id``."""
-    path = root / STIMULI
+    path = root / STIMULI_FILE
     path.parent.mkdir(parents=True)
     shape = (spec.image_count, spec.image_size, spec.image_size, 3)
     with h5py.File(path, "w", libver="earliest") as file:
         brick = file.create_dataset("imgBrick", shape=shape, dtype=np.uint8)
         for start in range(0, spec.image_count, _BLOCK):
             ids = np.arange(start, min(start + _BLOCK, spec.image_count))
-            images = draw_images(spec.seed, ids.tolist(), spec.image_size)
+            images = render_images(spec.seed, ids.tolist(), spec.image_size)
             brick[start : start + len(ids)] = images
             yield ids, images
 

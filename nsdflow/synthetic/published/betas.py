@@ -1,4 +1,4 @@
-"""The betas of every session, and the maps that go with them, one session in memory at a time."""
+"""The betas of every session, and their maps, with one session in memory at a time."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import numpy as np
 import numpy.typing as npt
 
 from nsdflow.synthetic.brain.recording import SCALE, quantise, session_betas
-from nsdflow.synthetic.published.files import open_mgh, open_nifti, write_hdf5, write_mat73, write_mgh, write_nifti
+from nsdflow.synthetic.published.files import open_mgh, open_nifti, write_hdf5, write_mat73, write_mgh, write_volume
 from nsdflow.synthetic.spec import VERSION_SNR, SyntheticSpec
 
 if TYPE_CHECKING:
     from nsdflow.synthetic.brain.participant import Participant
 
-__all__ = ["betas_folder", "write_session", "write_summaries"]
+__all__ = ["version_folder", "write_session_files", "write_summaries"]
 
 Betas = npt.NDArray[np.int16]
 
 _WRITERS = {"hdf5": write_hdf5, "mat": write_mat73}
 
 
-def betas_folder(root: Path, who: Participant, version: str) -> Path:
+def version_folder(root: Path, who: Participant, version: str) -> Path:
     """Folder of the betas of a subject, space and version."""
     return root / "nsddata_betas/ppdata" / who.name / who.space / version
 
 
-def write_session(
+def write_session_files(
     root: Path, spec: SyntheticSpec, who: Participant, version: str, session: int | str, signal: npt.NDArray[Any]
 ) -> None:
     """All files of a session; ``signal`` (trial, v) are the noiseless responses on its trials.
@@ -39,7 +39,7 @@ def write_session(
     """
     sister = isinstance(session, str)
     called = session if isinstance(session, str) else f"session{session:02d}"
-    folder = betas_folder(root, who, f"{session}{version}" if sister else version)
+    folder = version_folder(root, who, f"{session}{version}" if sister else version)
     folder.mkdir(parents=True, exist_ok=True)
     trials = session_betas(spec, who, version, session, signal)
     if who.space == "fsaverage":
@@ -60,14 +60,14 @@ def write_session(
         shape = (len(betas), *reversed(who.anatomy.shape))
         _WRITERS[suffix](folder / f"betas_{called}.{suffix}", shape, _slices(who, betas))
     mean = who.recorded(betas.mean(axis=0, dtype=np.float32), np.float32, fill=0)
-    write_nifti(folder / f"meanbeta_{called}.nii.gz", mean, who.voxel_size)
+    write_volume(folder / f"meanbeta_{called}.nii.gz", mean, who.voxel_size)
     for name, volume in _fit_maps(spec, who, version, session).items():
-        write_nifti(folder / f"{name}_{called}.nii.gz", volume, who.voxel_size)
+        write_volume(folder / f"{name}_{called}.nii.gz", volume, who.voxel_size)
 
 
 def write_summaries(root: Path, spec: SyntheticSpec, who: Participant, version: str) -> None:
     """ncsnr, the planted one, and R2 of a version of the betas."""
-    folder = betas_folder(root, who, version)
+    folder = version_folder(root, who, version)
     if who.space == "MNI":
         return
     ncsnr = who.recorded(VERSION_SNR[version] * who.recording.ncsnr, np.float32)
@@ -76,15 +76,15 @@ def write_summaries(root: Path, spec: SyntheticSpec, who: Participant, version: 
             for hemisphere in ("lh", "rh"):
                 write_mgh(folder / f"{hemisphere}.{name}.mgh", _of_hemisphere(who, ncsnr, hemisphere))
         else:
-            write_nifti(folder / f"{name}.nii.gz", ncsnr, who.voxel_size)
+            write_volume(folder / f"{name}.nii.gz", ncsnr, who.voxel_size)
     if who.space in ("func1pt8mm", "func1mm"):
-        write_nifti(folder / "R2.nii.gz", _explained(who, version), who.voxel_size)
+        write_volume(folder / "R2.nii.gz", _explained(who, version), who.voxel_size)
         mean = who.recorded(SCALE * who.recording.offset, np.float32, fill=0)
-        write_nifti(folder / "meanbeta.nii.gz", mean, who.voxel_size)
+        write_volume(folder / "meanbeta.nii.gz", mean, who.voxel_size)
 
 
 def _fit_maps(spec: SyntheticSpec, who: Participant, version: str, session: int | str) -> dict[str, npt.NDArray[Any]]:
-    """What the GLM reports beside the betas: R2, and the chosen response shape and ridge fraction where it chooses."""
+    """Further results of the GLM: R2, and the response shape and ridge fraction, where it selects them."""
     rng = spec.generator("glm", who.subject, session)
     places = who.recording.places.size
     maps = {"R2": _explained(who, version)}

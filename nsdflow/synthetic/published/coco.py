@@ -1,8 +1,8 @@
-"""Annotations of the invented images in COCO's files: true of the pixels, of photographs from which they were cut.
+"""Annotations of the synthetic images in COCO's files: exact, for photographs from which the images were cut.
 
 A photograph is an image with margins, in which the image goes on as in a mirror. In the wider margin lies a leaf that
 the crop cuts away. Objects are polygons in several parts, groups of small ones a crowd as a plain run-length code, and
-stuff is a compressed one. One photograph of each file is no image of NSD.
+stuff is a compressed one. One photograph of each file is not an image of NSD.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CROWD_LEAVES: Final = 3
 #: The place of the category that has keypoints among all, and the corners of its outline at which a leaf has its ends.
 _WITH_KEYPOINTS: Final = 2
 _TIP, _BASE = 0, 7
-#: A photograph that is no image of NSD, and what is in it.
+#: A photograph that is not an image of NSD, and its annotations.
 _OTHER: Final = {"id": 900_000, "width": 640, "height": 480}
 _ITS_ANNOTATION: Final = {
     "id": 0, "image_id": 900_000, "category_id": CATEGORIES[0].id, "caption": "another photograph", "iscrowd": 0,
@@ -103,7 +103,7 @@ def annotating(root: Path, table: pd.DataFrame, size: int) -> Iterator[Annotator
 
 
 class Annotator:
-    """Writes what scenes show; `annotating` makes one."""
+    """Writes annotations of scenes; `annotating` makes one."""
 
     def __init__(self, photographs: list[_Photograph], files: Mapping[tuple[str, str], TextIO]) -> None:
         self._photographs, self._files = photographs, files

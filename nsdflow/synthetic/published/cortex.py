@@ -27,7 +27,7 @@ __all__ = ["write_cortex"]
 
 _SPHERE_MM, _AVERAGE_MM = 100.0, 60.0  # radius of FreeSurfer's spheres, half length of fsaverage
 _PATCH = np.dtype([("vertex", ">i4"), ("xyz", ">f4", 3)])
-#: What is stored where there are no data, before arithmetic on it.
+#: Stored value where there are no data, before arithmetic on it.
 _NOWHERE = 9999.0
 
 

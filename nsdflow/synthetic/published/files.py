@@ -15,7 +15,7 @@ import numpy.typing as npt
 from isal import igzip
 from nibabel.freesurfer.mghformat import MGHHeader
 
-__all__ = ["open_mgh", "open_nifti", "write_ctab", "write_hdf5", "write_mat73", "write_mgh", "write_nifti"]
+__all__ = ["open_mgh", "open_nifti", "write_ctab", "write_hdf5", "write_mat73", "write_mgh", "write_volume"]
 
 Array = npt.NDArray[np.generic]
 
@@ -54,7 +54,7 @@ def open_nifti(
         yield stream
 
 
-def write_nifti(
+def write_volume(
     path: Path, values: Array, voxel_size: float, tr: float = 1.0, origin: tuple[float, ...] | None = None
 ) -> None:
     """A whole volume as ``.nii.gz``, in the type it has."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nsdflow.synthetic.brain.anatomy import ATLAS_LABELS, SURFACE_ATLASES, in_hemisphere
-from nsdflow.synthetic.published.files import write_ctab, write_mgh, write_nifti
+from nsdflow.synthetic.published.files import write_ctab, write_mgh, write_volume
 from nsdflow.synthetic.published.statistics import label_name, statistic_maps, tissue_signal
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MNI_BETAS", "write_label_tables", "write_mni_maps", "write_surface_maps", "write_volume_maps"]
 
-Volume = npt.NDArray[Any]
+VolumeArray = npt.NDArray[Any]
 
 #: The one version of the betas that NSD publishes in MNI.
 MNI_BETAS = "betas_fithrf"
@@ -40,13 +40,13 @@ def write_volume_maps(root: Path, spec: SyntheticSpec, who: Participant) -> None
     folder = root / "nsddata/ppdata" / who.name / who.space
     done = range(1, spec.sessions_done[who.subject - 1] + 1)
     for name, volume in _maps(spec, who).items():
-        write_nifti(folder / f"{name}.nii.gz", volume, who.voxel_size)
+        write_volume(folder / f"{name}.nii.gz", volume, who.voxel_size)
     valid = [_valid(who, session) for session in done]
     for session, volume in zip(done, valid, strict=True):
-        write_nifti(folder / f"valid_session{session:02d}.nii.gz", volume, who.voxel_size)
-    write_nifti(folder / "valid.nii.gz", np.mean(valid, axis=0, dtype=np.float32), who.voxel_size)
+        write_volume(folder / f"valid_session{session:02d}.nii.gz", volume, who.voxel_size)
+    write_volume(folder / "valid.nii.gz", np.mean(valid, axis=0, dtype=np.float32), who.voxel_size)
     for name, volume in _areas(who).items():
-        write_nifti(folder / "roi" / f"{name}.nii.gz", volume, who.voxel_size)
+        write_volume(folder / "roi" / f"{name}.nii.gz", volume, who.voxel_size)
 
 
 def write_mni_maps(root: Path, spec: SyntheticSpec, who: Participant) -> None:
@@ -55,7 +55,7 @@ def write_mni_maps(root: Path, spec: SyntheticSpec, who: Participant) -> None:
     for session in range(1, spec.sessions_done[who.subject - 1] + 1):
         volume = who.recorded(who.recording.valid[session - 1], np.int16, fill=0)
         path = folder / f"valid_session{session:02d}.nii.gz"
-        write_nifti(path, volume, who.voxel_size, origin=who.origin)
+        write_volume(path, volume, who.voxel_size, origin=who.origin)
 
 
 def write_surface_maps(root: Path, spec: SyntheticSpec, who: Participant) -> None:
@@ -78,7 +78,7 @@ def write_surface_maps(root: Path, spec: SyntheticSpec, who: Participant) -> Non
             write_mgh(path, labels[who.anatomy.left == (hemisphere == "lh")])
 
 
-def _probability_maps(who: Participant) -> dict[str, Volume]:
+def _probability_maps(who: Participant) -> dict[str, VolumeArray]:
     """Share of the subjects who have an early visual area at a vertex: all or none, as all have one anatomy there."""
     labels, names = who.anatomy.atlases["prf-visualrois"], ATLAS_LABELS["prf-visualrois"]
     return {f"probmap_{name}": (labels == label).astype(np.float32) for label, name in names.items() if label > 0}
@@ -90,7 +90,7 @@ def _surface_atlases(owner: str) -> tuple[str, ...]:
     return tuple(atlas for atlas in SURFACE_ATLASES if owner != "fsaverage" or not atlas.startswith(drawn))
 
 
-def _areas(who: Participant) -> dict[str, Volume]:
+def _areas(who: Participant) -> dict[str, VolumeArray]:
     """Every atlas three times; float64 where it comes from the surface (-1 off the cortex), else int16."""
     volumes = {}
     for atlas, labels in who.anatomy.atlases.items():
@@ -102,7 +102,7 @@ def _areas(who: Participant) -> dict[str, Volume]:
     return volumes
 
 
-def _valid(who: Participant, session: int) -> Volume:
+def _valid(who: Participant, session: int) -> VolumeArray:
     """1 where the session has data in every volume, inside the brain mask or not; 0 in the slice never covered."""
     valid = np.where(who.anatomy.brain, 0, 1).reshape(who.anatomy.shape)
     valid += who.recorded(who.recording.valid[session - 1], np.int64, fill=0)
@@ -110,7 +110,7 @@ def _valid(who: Participant, session: int) -> Volume:
     return valid.astype(np.int16)
 
 
-def _maps(spec: SyntheticSpec, who: Participant) -> dict[str, Volume]:
+def _maps(spec: SyntheticSpec, who: Participant) -> dict[str, VolumeArray]:
     """Masks, tissue and published maps, by file name."""
     maps = statistic_maps(spec, who)
     return {

@@ -1,4 +1,4 @@
-"""Published maps of an invented subject: pRF, localizer, signal drop-out and mean signal, per voxel or vertex."""
+"""Published maps of a synthetic subject: pRF, localizer, signal drop-out and mean signal, per voxel or vertex."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from nsdflow.synthetic.brain.participant import Participant
     from nsdflow.synthetic.spec import SyntheticSpec
 
-__all__ = ["CATEGORIES", "label_name", "statistic_maps"]
+__all__ = ["LOCALIZER_CATEGORIES", "label_name", "statistic_maps"]
 
-Maps = dict[str, npt.NDArray[Any]]
+StatisticMaps = dict[str, npt.NDArray[Any]]
 
 _DEGREES: Final = 8.4  # width of an image in the visual field
 #: Domains of the localizer, and the atlas of their areas; objects have none.
@@ -27,7 +27,7 @@ _SUBDOMAINS: Final = {
 }  # fmt: skip
 #: Splits of the localizer's runs.
 _SPLITS: Final = 6
-CATEGORIES: Final = (*_DOMAINS, *_SUBDOMAINS)
+LOCALIZER_CATEGORIES: Final = (*_DOMAINS, *_SUBDOMAINS)
 
 
 def label_name(name: str) -> str:
@@ -35,7 +35,7 @@ def label_name(name: str) -> str:
     return name.replace("prf_", "prf").replace("floc_", "floc")
 
 
-def statistic_maps(spec: SyntheticSpec, who: Participant) -> Maps:
+def statistic_maps(spec: SyntheticSpec, who: Participant) -> StatisticMaps:
     """Maps by the name of their volume file, float32 (signal drop-out float64), NaN outside the brain."""
     mean = _mean_signal(spec, who)
     return {"mean": who.grid(mean, np.float32), **_prf(spec, who, mean), **_localizer(spec, who), **_quality(spec, who)}
@@ -54,7 +54,7 @@ def tissue_signal(who: Participant) -> npt.NDArray[np.float64]:
     return np.select([anatomy.cortex, anatomy.aseg > 0, anatomy.brain], [700.0, 1000.0, 250.0], default=0.0)
 
 
-def _prf(spec: SyntheticSpec, who: Participant, mean: npt.NDArray[np.float64]) -> Maps:
+def _prf(spec: SyntheticSpec, who: Participant, mean: npt.NDArray[np.float64]) -> StatisticMaps:
     """The planted pooling fields as population receptive fields; noise elsewhere in the brain."""
     planted = who.planted
     rng = spec.generator("prf maps", who.subject, who.space)
@@ -73,12 +73,12 @@ def _prf(spec: SyntheticSpec, who: Participant, mean: npt.NDArray[np.float64]) -
     }
 
 
-def _localizer(spec: SyntheticSpec, who: Participant) -> Maps:
+def _localizer(spec: SyntheticSpec, who: Participant) -> StatisticMaps:
     """t-values of every category, high in the areas of its domain."""
     anatomy = who.anatomy
     rng = spec.generator("localizer", who.subject, who.space)
-    maps: Maps = {}
-    for category in CATEGORIES:
+    maps: StatisticMaps = {}
+    for category in LOCALIZER_CATEGORIES:
         domain = _SUBDOMAINS.get(category, category)
         strength = 8.0 if category in _DOMAINS else 5.0
         labels = anatomy.atlases.get(_DOMAINS[domain])
@@ -96,7 +96,7 @@ def _localizer(spec: SyntheticSpec, who: Participant) -> Maps:
     }
 
 
-def _localizer_betas(maps: Maps, spec: SyntheticSpec, who: Participant) -> npt.NDArray[np.float32]:
+def _localizer_betas(maps: StatisticMaps, spec: SyntheticSpec, who: Participant) -> npt.NDArray[np.float32]:
     """Betas of ten categories, six splits of each: the splits scatter about a share of the t-value."""
     rng = spec.generator("localizer betas", who.subject, who.space)
     means = np.stack([maps[f"floc_{category}tval"] / 4 for category in _SUBDOMAINS], axis=-1)
@@ -104,7 +104,7 @@ def _localizer_betas(maps: Maps, spec: SyntheticSpec, who: Participant) -> npt.N
     return splits.reshape(*means.shape[:-1], -1).astype(np.float32)
 
 
-def _quality(spec: SyntheticSpec, who: Participant) -> Maps:
+def _quality(spec: SyntheticSpec, who: Participant) -> StatisticMaps:
     """Signal drop-out, largest at the front below; and the response to any image."""
     position = who.anatomy.positions
     dropout = np.clip(1 + position[:, 1] - position[:, 2], 0, None)

@@ -1,4 +1,4 @@
-"""The designs of NSD-synthetic and NSD-imagery: which image each beta belongs to."""
+"""The designs of NSD-synthetic and NSD-imagery: the image of each beta."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ _COLUMNS = [
 
 @dataclass(frozen=True)
 class Sister:
-    """What the voxels of a subject respond to in one session.
+    """Stimuli of a subject in one session.
 
     Attributes
     ----------
     name : str
-        As its files are called.
+        Name in its files.
     images : (image, y, x, 3) uint8
         In pixel values of the main experiment.
     mixture : (beta, image) float32
-        How much of the response to each image is in a beta.
+        Weights of the responses to each image in a beta.
     """
 
     name: str
@@ -117,7 +117,7 @@ def _write_brick(path: Path, pictures: npt.NDArray[np.uint8]) -> None:
 def write_imagery(root: Path, spec: SyntheticSpec, experiment: Experiment, subject: int) -> Sister:
     """Write tables and images of NSD-imagery for a subject (1-based).
 
-    Imagery is half of what the mean of the target's images evokes; the betas of attention are noise alone.
+    Imagery is half of the mean response to the target's images; betas of attention contain only noise.
     """
     names, pictures, target = _imagery_pictures(spec, experiment)
     if subject == 1:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from nsdflow.synthetic.brain.network import PlantedNetwork
 from nsdflow.synthetic.brain.planting import planted_responses
-from nsdflow.synthetic.published.betas import write_session
-from nsdflow.synthetic.published.files import write_nifti
+from nsdflow.synthetic.published.betas import write_session_files
+from nsdflow.synthetic.published.files import write_volume
 from nsdflow.synthetic.published.maps import MNI_BETAS
 from nsdflow.synthetic.sisters.designs import Sister, write_imagery, write_synthetic
 from nsdflow.synthetic.truth import signal_path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nsdflow.synthetic.brain.participant import Participant
     from nsdflow.synthetic.experiment.design import Experiment
-    from nsdflow.synthetic.experiment.stimuli import Progress
+    from nsdflow.synthetic.experiment.stimuli import OnProgress
     from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["write_sisters"]
@@ -30,7 +30,7 @@ _BLOCK = 64  # images in memory as feature maps
 
 
 def write_sisters(
-    root: Path, spec: SyntheticSpec, experiment: Experiment, everyone: Sequence[Participant], report: Progress
+    root: Path, spec: SyntheticSpec, experiment: Experiment, everyone: Sequence[Participant], report: OnProgress
 ) -> None:
     """Write the sister experiments that the specification asks for, of every subject in every space."""
     total = spec.subjects * len(spec.experiments)
@@ -56,10 +56,10 @@ def _write_betas(root: Path, spec: SyntheticSpec, who: Participant, name: str, s
     np.save(path.with_name(f"{who.name}_{name}_signal.npy"), signal)
     versions = (MNI_BETAS,) if who.space == "MNI" else tuple(v for v in spec.betas if v != "betas_assumehrf")
     for version in versions:
-        write_session(root, spec, who, version, sister.name, sister.mixture @ signal)
+        write_session_files(root, spec, who, version, sister.name, sister.mixture @ signal)
     if who.space in ("func1pt8mm", "func1mm"):
         valid = who.recorded(np.asarray(who.recording.valid.all(axis=0)), np.int16, fill=0)
-        write_nifti(root / f"nsddata/ppdata/{who.name}/{who.space}/valid_{sister.name}.nii.gz", valid, who.voxel_size)
+        write_volume(root / f"nsddata/ppdata/{who.name}/{who.space}/valid_{sister.name}.nii.gz", valid, who.voxel_size)
 
 
 def _responses(spec: SyntheticSpec, who: Participant, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""``nsdflow explore``: one self-contained page to walk through the voxels of a run."""
+"""``nsdflow explore``: one self-contained page to explore the voxels of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data of the page about every voxel of one subject."""
+"""Data of the explorer page: every voxel of one subject."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from nsdflow.analysis.fields.pooling import pooling_fields
 from nsdflow.analysis.rois import roi_names
 from nsdflow.errors import NsdflowError
+from nsdflow.pipelines.common.networks import BATCH_IMAGES
 from nsdflow.pipelines.predict.predictors import load_predictor
 from nsdflow.report.brain.explorer.packing import pack, pack_rows, thumbnail
 from nsdflow.report.brain.maps import BrainMap, brain_maps, layer_shares
@@ -30,10 +31,8 @@ __all__ = ["explorer_data"]
 
 #: Pooling fields are averaged to at most this many pixels per side.
 FIELD_PIXELS: Final = 12
-#: Images that are predicted at once.
-BATCH_IMAGES: Final = 50
 #: Bars of a voxel's tuning at most, those of the largest magnitude.
-MOST_BARS: Final = 12
+MOST_TUNING_BARS: Final = 12
 
 
 def explorer_data(run: Run, subject: str, data: xr.Dataset, images: int, source: str | None) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def explorer_data(run: Run, subject: str, data: xr.Dataset, images: int, source:
     data : xr.Dataset
         Its results.
     images : int
-        Validation images with responses and predictions at most.
+        Largest number of validation images with responses and predictions.
     source : str or None
         NSD, for the flat map; None for the source of the store.
     """
@@ -138,7 +137,7 @@ def _tuning(data: xr.Dataset) -> dict[str, Any] | None:
 
 
 def _bars(title: str, names: Sequence[str], values: NDArray[np.float64], unit: str) -> dict[str, Any]:
-    return {"title": title, "names": list(names), "unit": unit, "most": MOST_BARS, **pack_rows(values)}
+    return {"title": title, "names": list(names), "unit": unit, "most": MOST_TUNING_BARS, **pack_rows(values)}
 
 
 def _responses(run: Run, subject: str, data: xr.Dataset, images: int) -> dict[str, Any]:
@@ -148,7 +147,7 @@ def _responses(run: Run, subject: str, data: xr.Dataset, images: int) -> dict[st
     trials = store.trials(subject)
     shared = np.unique(trials["nsd_id"].values[trials["shared"].values])
     chosen = shared[np.unique(np.linspace(0, len(shared) - 1, min(images, len(shared))).round().astype(int))]
-    order = np.argsort(np.argsort(voxels))  # the store gives voxels in its own order
+    order = np.argsort(np.argsort(voxels))  # the store returns voxels in its own order
     measured = store.responses(subject, voxels=np.sort(voxels), nsd_id=chosen).nsd.mean_over_repetitions().compute()
     pixels = store.images(measured["nsd_id"].values).compute().values
     result: dict[str, Any] = {

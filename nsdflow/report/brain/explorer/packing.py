@@ -1,4 +1,4 @@
-"""Arrays as text inside a page: base64 of little-endian bytes, in as few bits as what is shown needs."""
+"""Arrays as text inside a page: base64 of little-endian bytes, in as few bits as the display needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["pack", "pack_rows", "thumbnail"]
 
-#: Types that JavaScript has arrays of, by numpy's name.
+#: Typed arrays of JavaScript, by numpy's name of the type.
 _TYPES: Final = {
     "uint8": "Uint8Array", "int8": "Int8Array", "int16": "Int16Array", "uint16": "Uint16Array", "int32": "Int32Array",
     "float32": "Float32Array",
@@ -27,7 +27,7 @@ def pack(values: NDArray[Any]) -> dict[str, str]:
 
 
 def pack_rows(values: NDArray[np.floating[Any]]) -> dict[str, Any]:
-    """Rows (voxel, n) as int8, each a multiple of its own largest magnitude, which comes along as float32."""
+    """Rows (voxel, n) as int8 in units of the largest magnitude of each row, which is stored as float32."""
     finite = np.nan_to_num(values)
     largest = np.abs(finite).max(axis=1, initial=0).astype(np.float32)
     scaled = 127 * finite / np.where(largest > 0, largest, 1)[:, None]

@@ -39,7 +39,7 @@ def write_explorer(
     Returns
     -------
     Path or str
-        Where the page is.
+        Path of the page.
 
     Raises
     ------

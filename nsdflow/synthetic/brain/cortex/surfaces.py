@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
+from nsdflow.names import HEMISPHERES
 from nsdflow.synthetic.brain.cortex.spheres import even_sphere, icosahedron
 
 if TYPE_CHECKING:
     from nsdflow.synthetic.brain.cortex.spheres import Faces, Floats
     from nsdflow.synthetic.spec import SyntheticSpec
 
-__all__ = ["DEPTHS", "HEMISPHERES", "Hemisphere", "hemispheres"]
+__all__ = ["DEPTHS", "Hemisphere", "hemispheres"]
 
-HEMISPHERES: Final = ("lh", "rh")
 #: How far up from the white surface, of the thickness of cortex.
 DEPTHS: Final = {"white": 0.0, "layerB3": 0.25, "layerB2": 0.5, "layerB1": 0.75, "pial": 1.0}
 

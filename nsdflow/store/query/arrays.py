@@ -1,4 +1,4 @@
-"""Tasks of a query: they read chunks and return responses. Their arguments are paths and positions."""
+"""Arrays of a subject as a query found them, and how they are read from a store that has grown since."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ from nsdflow.io.folders import exists, list_folder
 from nsdflow.io.places import STORE, not_wanted
 from nsdflow.io.read import read_metadata
 from nsdflow.io.seal import check_seal
-from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import late_coordinates, read_coordinate
 from nsdflow.store.query.indexes import trial_coordinates
-from nsdflow.store.query.zscoring import ZSCORINGS
-from nsdflow.store.shards import open_sharded, parse_sharded
+from nsdflow.store.shards import parse_sharded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nsdflow.store.shards import Index, ShardedArray
 
-__all__ = ["SubjectArrays", "open_subject", "read_images", "read_responses", "read_root"]
+__all__ = ["SubjectArrays", "open_subject", "read_node", "read_root", "steady"]
 
 Read = TypeVar("Read")
 State = TypeVar("State")
@@ -60,7 +58,7 @@ class SubjectArrays:
     @classmethod
     def open(cls, group: str) -> SubjectArrays:
         """Read the metadata of a group."""
-        return cls.parse(group, {name: _read_node(f"{group}/{name}".rstrip("/")) for name in ("", *ARRAYS)})
+        return cls.parse(group, {name: read_node(f"{group}/{name}".rstrip("/")) for name in ("", *ARRAYS)})
 
     @classmethod
     def parse(cls, group: str, nodes: Mapping[str, Mapping[str, Any]]) -> SubjectArrays:
@@ -72,7 +70,7 @@ class SubjectArrays:
 
     def current(self) -> SubjectArrays:
         """The same if nothing changed, otherwise the arrays as they are now."""
-        same = _state(_read_node(self.group)) == (self.sessions, self.origin)
+        same = _state(read_node(self.group)) == (self.sessions, self.origin)
         return self if same else SubjectArrays.open(self.group)
 
     def translate(self, trials: Index, now: SubjectArrays) -> Index:
@@ -94,7 +92,7 @@ class SubjectArrays:
 
     def steady(self, read: Callable[[SubjectArrays], Read]) -> Read:
         """Call ``read`` with the arrays as they are now, again if the store grew meanwhile."""
-        return _steady(self.current, read)
+        return steady(self.current, read)
 
     def read_coordinate(self, name: str, metadata: Mapping[str, Any]) -> NDArray[Any]:
         """A coordinate of the group as it was.
@@ -123,7 +121,7 @@ class SubjectArrays:
         return self.steady(read)
 
 
-def _steady(look: Callable[[], State], read: Callable[[State], Read]) -> Read:
+def steady(look: Callable[[], State], read: Callable[[State], Read]) -> Read:
     """Read what ``look`` finds, again where it finds something else afterwards: a store that grew meanwhile.
 
     Where a file system cannot exchange two names at once, a store has no name for a moment.
@@ -147,7 +145,7 @@ def _steady(look: Callable[[], State], read: Callable[[State], Read]) -> Read:
     raise StoreError("the store changes all the time; run again when nothing is added to it")
 
 
-def _read_node(url: str) -> dict[str, Any]:
+def read_node(url: str) -> dict[str, Any]:
     """Metadata of a group or an array.
 
     Raises
@@ -227,77 +225,4 @@ def _nodes_below(root: Mapping[str, Any], group: str) -> dict[str, Mapping[str, 
 def _nodes_of_folder(url: str) -> dict[str, Mapping[str, Any]]:
     """The same of a store without consolidated metadata."""
     names = [name for name in list_folder(url) if exists(f"{url}/{name}/zarr.json")]
-    return {name: _read_node(f"{url}/{name}".rstrip("/")) for name in ("", *names)}
-
-
-def read_responses(rows: Index, columns: Index, *, arrays: SubjectArrays, zscore: str | bool) -> NDArray[np.float32]:
-    """Responses of some trials and voxels, in any order.
-
-    Parameters
-    ----------
-    rows : (trial,) int
-        Positions of trials.
-    columns : (voxel,) int
-        Positions of voxels.
-    arrays : SubjectArrays
-        The arrays to which the positions belong.
-    zscore : {"session", "training", False}
-        Key of :data:`nsdflow.store.query.zscoring.ZSCORINGS`.
-
-    Returns
-    -------
-    (trial, voxel) float32
-        (x - mean) / (std + 1e-6) with NaN -> 0; x in percent signal change without z-scoring.
-    """
-    return arrays.steady(lambda now: _read(arrays.translate(rows, now), columns, now, zscore))
-
-
-def _read(rows: Index, columns: Index, arrays: SubjectArrays, zscore: str | bool) -> NDArray[np.float32]:
-    trials, trial_order = _ascending(rows)
-    voxels, voxel_order = _ascending(columns)
-    values = ZSCORINGS[zscore].read(arrays, trials, voxels)
-    if trial_order is not None:
-        values = values[trial_order]
-    return values if voxel_order is None else values[:, voxel_order]
-
-
-def _ascending(positions: Index) -> tuple[Index, Index | None]:
-    """Each position once, ascending, and where the given ones are among these (None: they are the same)."""
-    if (np.diff(positions) > 0).all():
-        return positions, None
-    return np.unique(positions, return_inverse=True)
-
-
-def read_images(rows: Index, ids: Index, *, images: ShardedArray) -> NDArray[np.uint8]:
-    """Images (image, channel, y, x), in any order.
-
-    Parameters
-    ----------
-    rows : (image, 1, 1, 1) int
-        Positions of the images when the query was made.
-    ids : (image, 1, 1, 1) int
-        Their ``nsd_id``, by which they are found when the store has other images by now; their positions where images
-        have no ``nsd_id``.
-    images : ShardedArray
-        The images as they were when the query was made.
-    """
-    group = images.url.rpartition("/")[0]
-
-    def look() -> tuple[ShardedArray, bytes]:
-        now = open_sharded(images.url)
-        named = "nsd_id" in str(_read_node(group).get("attributes", {}).get("coordinates", "")).split()
-        known = read_coordinate(group, "nsd_id") if named else np.arange(now.shape[0])
-        return now, known.tobytes()
-
-    def read(state: tuple[ShardedArray, bytes]) -> NDArray[np.uint8]:
-        now, known = state[0], np.frombuffer(state[1], np.int64)
-        wanted, asked = rows.ravel(), ids.ravel()
-        if now != images or not np.array_equal(known[wanted], asked):
-            wanted = np.searchsorted(known, asked)
-            if now.shape[1:] != images.shape[1:] or (known[np.minimum(wanted, len(known) - 1)] != asked).any():
-                raise StoreError(f"{images.url}: was replaced after this query was made; open the store again")
-        positions, order = _ascending(wanted)
-        values = read_region(now, (positions, None, None, None))
-        return values if order is None else values[order]
-
-    return _steady(look, read)
+    return {name: read_node(f"{url}/{name}".rstrip("/")) for name in ("", *names)}
