@@ -9,8 +9,9 @@ Data lie in .npy files. Ours reads them by blocks; the others load them, as thei
 ``RidgeCV`` chooses one lambda for all targets when it is given a holdout, so that here its ``Ridge`` is fitted per
 lambda and the best taken per voxel. Peaks are those of whole processes, interpreter and libraries included. All
 contenders compute in float32; ``deviation`` compares predictions with ours, and ``deviation_from_exact`` those of each
-contender with the normal equations in float64, where the lambdas are the same. The last line is one JSON object; a
-contender that does not finish within ``--limit`` seconds, or dies, has null.
+contender with the normal equations in float64, where the lambdas are the same. ``other_lambdas`` counts the voxels for
+which a contender chose another lambda than float64 does: losses of two lambdas may differ by less than rounding. The
+last line is one JSON object; a contender that does not finish within ``--limit`` seconds, or dies, has null.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ def compare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         found[f"peak_{name}"] = result and result["peak"]
     found["same_lambdas"] = all(agree(folder, "ours", name) for name in names[1:] if once[name]) and bool(once["ours"])
     found["deviation"] = {name: deviation(folder, "ours", name) for name in names[1:] if once[name]}
-    if once["ours"] and run("exact", folder, 1, options):
+    if run("exact", folder, 1, options):
         found["deviation_from_exact"] = {name: deviation(folder, name, "exact") for name in names if once[name]}
+        found["other_lambdas"] = {name: others_chosen(folder, name, "exact") for name in names if once[name]}
     write_trials(folder)
     repeats = {name: run(name, folder, REPEATS, options) for name in names}
     others = [result["seconds"] for name, result in repeats.items() if name != "ours" and result]
@@ -93,7 +95,7 @@ def full(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     result = run("full", folder, 1, options)
     held = round(HOLDOUT * images)
     shape = RidgeShape(images, features, voxels, images, held)
-    planned = plan_memory(shape, problem(RidgeProblem, LAMBDAS_FULL), double=False).bytes
+    planned = plan_memory(shape, full_problem(RidgeProblem), double=False).bytes
     train, count = images - held, len(LAMBDAS_FULL)
     work = 1.0 * images**2 * features  # the Gram matrix, half of a product
     work += count * (train**3 / 3 + 2.0 * train**2 * held + 2.0 * train * held * voxels)
@@ -156,12 +158,17 @@ def write_trials(folder: Path) -> None:
     trials.flush()
 
 
-def problem(kind: Any, lambdas: np.ndarray) -> Any:
+def problem(kind: Any, lambdas: np.ndarray, at_once: int = 1024, lambdas_at_once: int = 4) -> Any:
     """Our settings: no intercept and no standardisation, as the data are standardised and the others do neither."""
     return kind(
-        tuple(lambdas.tolist()), intercept=False, standardise=False, features_at_once=1024, voxels_at_once=1024,
-        lambdas_at_once=4,
+        tuple(lambdas.tolist()), intercept=False, standardise=False, features_at_once=at_once, voxels_at_once=at_once,
+        lambdas_at_once=lambdas_at_once,
     )  # fmt: skip
+
+
+def full_problem(kind: Any) -> Any:
+    """(c) has memory for larger blocks, and for the operators of all lambdas: responses are read once for them."""
+    return problem(kind, LAMBDAS_FULL, 2048, len(LAMBDAS_FULL))
 
 
 def run(name: str, folder: Path, repeats: int, options: argparse.Namespace) -> dict[str, Any] | None:
@@ -298,7 +305,7 @@ def ours_full(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray,
     folds = [torch.arange(len(X)) >= len(X) - held]
     sources = OnDisk(folder / "X.npy"), OnDisk(folder / "Y.npy")
     with DualFile(folder / "dual.bin", len(X)) as dual:
-        fitted = fit(*sources, problem(RidgeProblem, LAMBDAS_FULL), folds=folds, write=dual.write, device=device)
+        fitted = fit(*sources, full_problem(RidgeProblem), folds=folds, write=dual.write, device=device)
     return fitted.lambda_.numpy(), np.empty(0)
 
 
@@ -341,21 +348,29 @@ def sklearn(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, n
 
 
 def exact(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions by the normal equations in float64, with the lambdas that ours chose."""
+    """The normal equations in float64, solved by scipy."""
     from scipy.linalg import cho_factor, cho_solve
 
     if not len(X):
         return np.empty(0), np.empty(0)
-    with np.load(folder / "ours.npz") as file:
-        lambdas = file["lambdas"]
-    Y, K = np.load(folder / "Y.npy", mmap_mode="r"), np.zeros((len(X), len(X)))
+    Y, K = np.load(folder / "Y.npy").astype(np.float64), np.zeros((len(X), len(X)))
     for start in range(0, X.shape[1], BLOCK):
         block = X[:, start : start + BLOCK].astype(np.float64)
         K += block @ block.T
+
+    def operator(rows: int, strength: float, columns: slice) -> np.ndarray:
+        system = cho_factor(K[:rows, :rows] + strength * np.eye(rows), overwrite_a=True)
+        return cho_solve(system, K[:rows, columns]).T
+
+    train = len(X) - held
+    losses = [
+        ((Y[train:] - operator(train, strength, slice(train, None)) @ Y[:train]) ** 2).sum(0) for strength in LAMBDAS
+    ]
+    lambdas = LAMBDAS[np.argmin(losses, axis=0)]
     predictions = np.empty((50, Y.shape[1]))
     for strength in np.unique(lambdas):
-        operator = cho_solve(cho_factor(K + strength * np.eye(len(K)), overwrite_a=True), K[:, :50])
-        predictions[:, lambdas == strength] = operator.T @ Y[:, lambdas == strength].astype(np.float64)
+        chosen = lambdas == strength
+        predictions[:, chosen] = operator(len(X), strength, slice(50)) @ Y[:, chosen]
     return lambdas, predictions
 
 
@@ -364,11 +379,16 @@ CONTENDERS = {"ours": ours, "full": ours_full, "himalaya": himalaya, "sklearn": 
 
 def agree(folder: Path, one: str, other: str) -> bool:
     """Whether two contenders chose the same lambdas."""
+    differ = others_chosen(folder, one, other)
+    if differ:
+        print(f"{one} and {other} chose other lambdas for {differ} voxels", flush=True)
+    return not differ
+
+
+def others_chosen(folder: Path, one: str, other: str) -> int:
+    """Number of voxels for which two contenders chose other lambdas."""
     with np.load(folder / f"{one}.npz") as a, np.load(folder / f"{other}.npz") as b:
-        differ = ~np.isclose(a["lambdas"], b["lambdas"], rtol=1e-4)
-        if differ.any():
-            print(f"{one} and {other} chose other lambdas for {differ.sum()} of {differ.size} voxels", flush=True)
-        return not differ.any()
+        return int((~np.isclose(a["lambdas"], b["lambdas"], rtol=1e-4)).sum())
 
 
 def deviation(folder: Path, one: str, other: str) -> float:
@@ -380,10 +400,9 @@ def deviation(folder: Path, one: str, other: str) -> float:
 
 
 def peak() -> int:
-    """Largest resident memory of this process in bytes."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Largest resident memory of this process in bytes; ``getrusage`` would count the parent that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 
 
 if __name__ == "__main__":
