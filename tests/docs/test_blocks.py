@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from nsdflow.report.sections import brain, ridge
 from tests.docs.outputs import differences
 from tests.docs.pages import blocks, run_page
 
@@ -29,6 +30,8 @@ PAGES = sorted(
 )
 
 
+#: Sections that the reports of a page have; pages of figures have tests, and take ten seconds each.
+SECTIONS = {"surfaces.md": brain.SECTIONS, "image-content.md": (*ridge.SECTIONS, *brain.SECTIONS)}
 #: Fixtures of the folders in which pages run that need other files than the demo leaves behind.
 FOLDERS = {"adopt.md": "published_folder"}
 
@@ -43,7 +46,7 @@ def test_page(page: Path, request: pytest.FixtureRequest, tmp_path: Path, monkey
         shutil.copytree(runs, folder / runs.relative_to(made))
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr("nsdflow.report.html.SECTIONS", ())  # pages of figures have tests, and take ten seconds each
+    monkeypatch.setattr("nsdflow.report.html.SECTIONS", SECTIONS.get(page.name, ()))
     run_page(page, write="NSDFLOW_WRITE_OUTPUTS" in os.environ)
 
 
