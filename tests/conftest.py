@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from distributed import Client, Worker
 from hypothesis import settings
+from matplotlib.figure import Figure
 
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
@@ -60,19 +63,49 @@ settings.load_profile("nsdflow")
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_core() -> Iterator[None]:
-    """Tasks that may take every core take one: threads of two tests at once would wait, spinning, for each other."""
+    """Everything takes one core: this process, the commands that tests start, and tasks that may take every core.
+
+    Threads of two tests at once would wait for each other, spinning: on two cores that takes twenty times as long. This
+    holds for fixtures of a module, too, which are made before those of a test.
+    """
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
         patch.setattr("nsdflow.engine.compute.available_cpus", lambda: 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks() -> Iterator[None]:
+    """Nobody cuts the power during a test: a flush checks its descriptor and does not wait, some 3 ms each.
+
+    The tests of flushing count the calls, or simulate the disk that loses what was not flushed; commands flush.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in {"fsync", "fdatasync"} & set(dir(os)):
+            patch.setattr(os, name, lambda descriptor: os.fstat(descriptor) and None)
         yield
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tests share few cores: one thread each is faster than several that wait for one another, and repeatable."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """A test that chooses a number of threads leaves one to the next."""
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def _blank() -> bytes:
+    """A picture of one pixel."""
+    buffer = BytesIO()
+    Figure((1, 1), dpi=1).savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch: pytest.MonkeyPatch, _blank: bytes) -> None:
+    """Figures are drawn up, and saved as one pixel: for tests of what a page says, which take a third of the time."""
+    monkeypatch.setattr(Figure, "savefig", lambda figure, target, **_: target.write(_blank))
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from nsdflow.runs.folder import RunFolder
 from nsdflow.store import Store
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_run_is_evaluated(store: Store, threads_client: Client, tmp_path: Path) -> None:
     where = {"store": store.url, "runs": str(tmp_path), "client": threads_client}
     train = {"epochs": 1, "batch_size": 40}

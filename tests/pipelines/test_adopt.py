@@ -55,6 +55,7 @@ def test_the_run_holds_the_file(joint: tuple[str, str]) -> None:
     np.testing.assert_allclose(history.attrs["input_mean"], model.input_mean, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_predict_tuning_and_report_work_on_it(joint: tuple[str, str], threads_client: Client) -> None:
     store, runs = joint
     small: dict[str, Any] = {"store": store, "runs": runs, "client": threads_client}
@@ -171,6 +172,7 @@ def test_gnet8r_and_its_transfer(areas: tuple[str, str], threads_client: Client)
     assert {"alpha", "transfer"} <= set(transfer["transfer"].to_dataset())
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_tuning_of_adopted_trunks(areas: tuple[str, str], threads_client: Client) -> None:
     """The store's responses are what the golden trunk predicts, and noise; the other trunk's readouts predict none."""
     store, runs = areas
@@ -186,6 +188,7 @@ def test_tuning_of_adopted_trunks(areas: tuple[str, str], threads_client: Client
     assert "Shared and unique variance by layer" in Path(write_report(f"{runs}/tuning")).read_text()
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_transfer_on_adopted_trunks(areas: tuple[str, str], threads_client: Client) -> None:
     """New readouts on the trunks of the files, which no step changes."""
     store, runs = areas

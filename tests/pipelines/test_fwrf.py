@@ -40,6 +40,7 @@ def fitted(
     return runs, nsdflow.run("gabor_fwrf", store=small_store, runs=str(runs), client=threads_client, **SMALL)
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_results_are_labelled_as_designed(fitted: tuple[Path, xr.DataTree], small_store: str) -> None:
     runs, tree = fitted
     store = nsdflow.open_store(small_store)

@@ -204,6 +204,7 @@ def test_transfer_compares_with_the_own_trunk(
     np.testing.assert_allclose(matrix, expected, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_transfer_keeps_its_networks_and_every_epoch(
     gnet8r: xr.DataTree, small_store: str, tmp_path: Path, runs: str, threads_client: Client
 ) -> None:

@@ -20,7 +20,6 @@ from distributed import Client
 import nsdflow
 from nsdflow.config.storage import Layout
 from nsdflow.ingestion.ingest import carry_out, plan_ingest
-from nsdflow.io import flush
 from nsdflow.pipelines.run import resolve, run_folders
 from nsdflow.pipelines.steps import steps_of
 from nsdflow.pipelines.tables import TablesPipeline
@@ -82,15 +81,13 @@ def short_paper(tmp_path: Path) -> dict[str, Any]:
     return paper
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_paper_in_short(
     tiny_store: str,
     short_paper: dict[str, Any],
     tmp_path: Path,
     threads_client: Client,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("flush_file", "flush_folder"):  # what survives a power cut is not tested here
-        monkeypatch.setattr(flush, name, lambda *_: None)
     settings, runs = small_settings(), tmp_path / "runs"
     where: dict[str, Any] = {"store": tiny_store, "runs": str(runs), "client": threads_client}
     trees = nsdflow.run(short_paper, **where, **settings)
@@ -108,7 +105,7 @@ def test_the_paper_in_short(
     tuned = trees["tuning_gnet8r"]["subj01"].to_dataset()
     np.testing.assert_array_equal(tuned["flat_index"], trees["gnet8r"]["subj01"]["flat_index"])
     for name in ("synthetic_tables", "synthetic_gnet8j", "synthetic_gnet8j_noiseless_transfer"):
-        assert write_report(runs / name).stat().st_size > 10_000
+        assert "<h2" in write_report(runs / name).read_text()
     before = [path.stat().st_mtime_ns for path in folders]
     again = nsdflow.run(short_paper, **where, **settings)
     assert list(again.children) == list(trees.children)

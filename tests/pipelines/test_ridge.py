@@ -204,6 +204,7 @@ def test_a_planted_layer_and_its_weights_are_found() -> None:
             assert np.corrcoef(found[:, voxel], weights[:, voxel])[0, 1] > 0.7
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_page_and_the_card_of_a_run(
     small_store: str, tmp_path: Path, threads_client: Client, features: Path
 ) -> None:

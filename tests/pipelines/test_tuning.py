@@ -65,6 +65,7 @@ def test_inclusion_and_exclusion_are_those_of_a_plain_loop(tuned: xr.DataTree, s
     assert names == list(results["partition"].values)
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_results_are_labelled(tuned: xr.DataTree, small_store: str, runs: str) -> None:
     store = nsdflow.open_store(small_store)
     assert set(tuned.children) == {*store.subjects, "roi_summary"}

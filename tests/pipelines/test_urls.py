@@ -39,6 +39,7 @@ def left(folder: str) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("blank_pictures")
 def test_runs_of_every_kind(small_store: str, tmp_path: Path, threads_client: Client) -> None:
     url = f"memory://{uuid.uuid4()}/runs"
     for name, settings in KINDS.items():

@@ -35,6 +35,7 @@ def test_the_store_gives_the_same_responses(folder):
 
 
 @pytest.mark.parametrize("run", ["gnet8j", "gabor_fwrf", "predict_gnet8j"])
+@pytest.mark.usefixtures("blank_pictures")
 def test_runs_open_and_report(folder, run):
     tree = nsdflow.open_run(f"runs/{run}")
     assert tree["subj01"].sizes["voxel"] == 20
