@@ -14,6 +14,7 @@ from nsdflow.config.pipeline import TrainedPipeline
 from nsdflow.engine.compute import torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.io.tensors import save_tensors
 from nsdflow.models.gnet import layer_slices, level_shapes
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.gnet.results import group_results, model_state, readout_bytes
@@ -22,7 +23,6 @@ from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import load_parts, open_parts, write_part
-from nsdflow.runs.tensors import save_tensors
 from nsdflow.store import open_store
 from nsdflow.store.voxels import positions_of
 

@@ -11,8 +11,8 @@ import xarray as xr
 
 from nsdflow.engine.plan import task
 from nsdflow.io.folders import exists, remove
+from nsdflow.io.tensors import load_tensors, save_tensors
 from nsdflow.runs import open_run, write_results
-from nsdflow.runs.tensors import load_tensors, save_tensors
 from nsdflow.store import open_store
 from nsdflow.store.voxels import positions_of
 

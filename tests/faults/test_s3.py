@@ -42,6 +42,7 @@ from nsdflow.fit.state_files import load_state, save_state
 from nsdflow.ingestion.check import describe_source
 from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.io.read import read_bytes
+from nsdflow.io.tensors import load_tensors
 from nsdflow.io.write import create_text
 from nsdflow.monitor.events import emit, read_log
 from nsdflow.nsd.source import open_source
@@ -49,7 +50,6 @@ from nsdflow.pipelines.gnet import training
 from nsdflow.report import write_report
 from nsdflow.runs.export import export_maps
 from nsdflow.runs.status import read_status
-from nsdflow.runs.tensors import load_tensors
 from tests.faults.conftest import INGEST, TRAIN, command
 from tests.faults.proxy import FAULTS, Fault, Proxy
 

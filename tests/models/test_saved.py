@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from nsdflow.errors import MissingDataError, RunError, SelectionError
+from nsdflow.io.tensors import save_tensors
 from nsdflow.models.saved import load_model
 from nsdflow.pipelines.gnet.saved import load_subject_model
 from nsdflow.runs.folder import RunFolder
@@ -71,4 +72,18 @@ def test_what_is_no_run_gets_one_line(gnet: Path, tmp_path: Path) -> None:
         load_model(gnet, "subj09")
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(RunError, match="damaged"):
+        load_model(tmp_path)
+
+
+def test_a_flipped_bit_of_a_model_is_an_error(tmp_path: Path) -> None:
+    save_tensors(
+        f"{tmp_path}/model.safetensors", {"encoder.x": torch.arange(9.0), "readouts.subj01.bias": torch.ones(3)}
+    )
+    data = bytearray((tmp_path / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with pytest.raises(RunError, match=r"model\.safetensors: damaged \(a checksum differs\); restore it"):
+        load_model(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(data[:50])
+    with pytest.raises(RunError, match=r"model\.safetensors: damaged"):
         load_model(tmp_path)

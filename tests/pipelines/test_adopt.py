@@ -14,6 +14,7 @@ from distributed import Client
 
 import nsdflow
 from nsdflow.errors import ConfigError, MissingDataError, RunError, SelectionError
+from nsdflow.io.tensors import load_tensors
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS
 from nsdflow.models.published import load_checkpoint
 from nsdflow.names import LAYER_NAMES, subject_number
@@ -22,7 +23,6 @@ from nsdflow.pipelines.gnet.saved import load_gnet
 from nsdflow.report import write_report
 from nsdflow.report.compare import compare_published, compare_run_folders
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.tensors import load_tensors
 from tests.pipelines.made_store import make_store, store_for
 
 GOLDEN = Path(os.environ.get("NSDFLOW_GOLDEN", Path(__file__).parents[1] / "golden" / "data"))

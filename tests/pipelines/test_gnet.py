@@ -17,6 +17,7 @@ import nsdflow
 from nsdflow.cluster.deadline import DEADLINE
 from nsdflow.errors import ConfigError, RunError, SelectionError
 from nsdflow.fit.gnet.evaluate import predict
+from nsdflow.io.tensors import load_tensors
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
 from nsdflow.models.gnet import Prefilter
 from nsdflow.models.saved.gnet import build_encoder, load_readouts
@@ -28,7 +29,6 @@ from nsdflow.pipelines.gnet.tasks import plan_gnet
 from nsdflow.pipelines.run import resolve
 from nsdflow.report import write_report
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.tensors import load_tensors
 from tests.interrupts import pretend_interrupt
 from tests.same_run import assert_same_run
 

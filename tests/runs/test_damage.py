@@ -13,8 +13,8 @@ from numcodecs import zstd
 
 import nsdflow
 from nsdflow.errors import MissingDataError, RunError
+from nsdflow.io.tensors import load_tensors, save_tensors
 from nsdflow.runs.export import export_maps
-from nsdflow.runs.tensors import load_tensors, save_tensors
 from tests.same_run import assert_same_run
 
 SMALL = {"prefilter": "gabor", "width": 2, "threads": 1, "train": {"epochs": 1, "batch_size": 40}}

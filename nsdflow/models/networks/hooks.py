@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nsdflow.errors import MissingDataError, SourceError, one_of
+from nsdflow.io.tensors import load_tensors
 from nsdflow.models.networks.network import IMAGENET, Network, Preprocessing, seeded
 from nsdflow.models.torch_files import read_torch_file
 
@@ -78,9 +79,7 @@ def load_weights(module: nn.Module, weights: str) -> None:
         Names or shapes differ from those of the module.
     """
     if weights.endswith(".safetensors"):
-        from safetensors.torch import load_file
-
-        state = load_file(weights)
+        state = load_tensors(weights, "fetch it again")
     else:
         state = read_torch_file(Path(weights))
     try:

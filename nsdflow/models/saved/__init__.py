@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from nsdflow.errors import MissingDataError, RunError
+from nsdflow.io.paths import normalize
+from nsdflow.io.tensors import load_tensors
 from nsdflow.models.saved.frozen import fpf_parts, fwrf_parts
 from nsdflow.models.saved.gnet import gnet_trunks
 from nsdflow.models.saved.linear import linear_parts
@@ -80,17 +82,11 @@ def load_model(run: str | os.PathLike[str], subject: str | None = None) -> Saved
     >>> model = nsdflow.load_model("runs/gnet8j", "subj01")  # doctest: +SKIP
     >>> predictions = model(images)  # doctest: +SKIP
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = Path(run).expanduser()
+    path = Path(normalize(run))
     file = path if path.suffix == ".safetensors" else path / "model.safetensors"
     if not file.is_file():
         raise MissingDataError(f"{path}: {_why_no_model(path)}")
-    try:
-        state = load_file(file)
-    except SafetensorError as error:
-        raise RunError(f"{file}: damaged ({error}); run the same command again") from None
+    state = load_tensors(str(file))
     about = unpack_about(state)
     if about is None:
         return SavedModel(*gnet_trunks(file, state, subject))

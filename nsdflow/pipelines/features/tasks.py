@@ -20,6 +20,7 @@ from nsdflow.io import flush
 from nsdflow.io.folders import exists, list_folder, share_files
 from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.read import read_json
+from nsdflow.io.tensors import load_tensors, save_tensors
 from nsdflow.models.networks import record_of, sketch_network
 from nsdflow.models.networks.reduce import FeatureRows, Projection, feature_count, fit_pca
 from nsdflow.names import select_subjects
@@ -28,7 +29,6 @@ from nsdflow.pipelines.common.networks import network_of
 from nsdflow.pipelines.features.settings import FeaturesPipeline  # noqa: TC001  # a field of jobs
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.results import RESULTS, ResultArray, create_results, has_results, publish_results, unpublished
-from nsdflow.runs.tensors import load_tensors, save_tensors
 from nsdflow.store import Store, open_store
 from nsdflow.store.shards import open_sharded, write_region
 

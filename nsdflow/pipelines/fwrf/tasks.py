@@ -17,6 +17,7 @@ from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, pre
 from nsdflow.fit.fwrf.trials import sum_trials
 from nsdflow.fit.statistics import correlate_columns
 from nsdflow.fit.streams import seed_of
+from nsdflow.io.tensors import load_tensors, save_tensors
 from nsdflow.models.networks import record_of
 from nsdflow.models.networks.travel import pack_network
 from nsdflow.models.saved.parts import pack_about
@@ -36,7 +37,6 @@ from nsdflow.pipelines.fwrf.settings import FwrfPipeline  # noqa: TC001  # a fie
 from nsdflow.pipelines.gnet.training import load_split
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import PublishPartsJob, join_parts, open_parts, write_part
-from nsdflow.runs.tensors import load_tensors, save_tensors
 from nsdflow.store import Store, open_store
 
 if TYPE_CHECKING:

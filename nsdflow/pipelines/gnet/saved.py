@@ -10,12 +10,12 @@ import numpy as np
 
 from nsdflow.errors import MissingDataError, RunError, one_of
 from nsdflow.fit.gnet.evaluate import predict
+from nsdflow.io.tensors import load_tensors
 from nsdflow.models.gnet import level_shapes
 from nsdflow.models.saved.gnet import build_encoder, load_readouts
 from nsdflow.models.saved.parts import below
 from nsdflow.pipelines.common.earlier import run_settings, voxels_of
 from nsdflow.pipelines.gnet.settings import GNetPipeline
-from nsdflow.runs.tensors import load_tensors
 
 if TYPE_CHECKING:
     import torch

@@ -10,6 +10,7 @@ import torch
 
 from nsdflow.errors import MissingDataError, RunError
 from nsdflow.fit.fwrf import FwrfResult, predict
+from nsdflow.io.tensors import load_tensors
 from nsdflow.models.gnet import FrozenEncoder
 from nsdflow.models.networks import NETWORKS
 from nsdflow.models.networks.levels import ChannelSelection
@@ -27,7 +28,6 @@ from nsdflow.pipelines.predict.record import PredictorKind
 from nsdflow.pipelines.ridge.publish import linear_model
 from nsdflow.pipelines.ridge.settings import RidgePipeline
 from nsdflow.runs import open_run
-from nsdflow.runs.tensors import load_tensors
 from nsdflow.store import open_store
 
 if TYPE_CHECKING:

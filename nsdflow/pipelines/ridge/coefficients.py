@@ -17,6 +17,7 @@ import torch
 from nsdflow.errors import RunError, SelectionError
 from nsdflow.fit.ridge.inputs import FeatureStatistics, as_tensor, blocks
 from nsdflow.fit.ridge.products import cross_products
+from nsdflow.io.tensors import load_tensors, save_tensors
 from nsdflow.models.networks.reduce import FeatureRows  # noqa: TC001  # a field of a record
 from nsdflow.models.networks.travel import pack_network
 from nsdflow.models.saved.parts import pack_about
@@ -25,7 +26,6 @@ from nsdflow.pipelines.features.settings import FeaturesPipeline, runs_named
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.features.tasks import PROJECTION, open_rows
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
-from nsdflow.runs.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     import numpy as np

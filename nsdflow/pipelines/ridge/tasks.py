@@ -22,6 +22,7 @@ from nsdflow.fit.ridge.products import cross_products
 from nsdflow.fit.ridge.selection import fold_order
 from nsdflow.fit.ridge.solver import choose, choose_form, make_system, solve_voxels
 from nsdflow.fit.ridge.system import DualSystem, PrimalSystem
+from nsdflow.io.tensors import load_tensors, save_tensors
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import check_voxels
 from nsdflow.pipelines.common.evaluation import validation_accuracy
@@ -36,7 +37,6 @@ from nsdflow.pipelines.ridge.settings import RidgePipeline  # noqa: TC001  # a f
 from nsdflow.pipelines.ridge.weights import create_weights, write_weights
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import write_part
-from nsdflow.runs.tensors import load_tensors, save_tensors
 from nsdflow.store import Store, open_store
 
 if TYPE_CHECKING:

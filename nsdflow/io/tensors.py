@@ -20,6 +20,8 @@ __all__ = ["load_tensors", "save_tensors"]
 
 #: Metadata entry of a file with the type, shape and CRC-32C of every tensor; files of version 0.1.0 have none.
 CHECKSUMS: Final = "crc32c"
+#: What to do about a damaged file of a run.
+RUN_AGAIN: Final = "restore it, or delete the folder of the run and run the same command again"
 
 
 def save_tensors(url: str, tensors: Mapping[str, Tensor]) -> None:
@@ -47,20 +49,24 @@ def save_tensors(url: str, tensors: Mapping[str, Tensor]) -> None:
         file.write(save(plain, metadata=sums))
 
 
-def load_tensors(url: str) -> dict[str, Tensor]:
+def load_tensors(url: str, advice: str = RUN_AGAIN) -> dict[str, Tensor]:
     """Read tensors to the CPU.
 
     Parameters
     ----------
     url : str
         Path or URL.
+    advice : str
+        What to do about a damaged file; ends the message.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     RunError
-        The file is damaged.
+        The file is damaged: not of the format, or a tensor does not match its checksum.
+    StoreError
+        A pipe or a device.
     """
     from safetensors.torch import load
 
@@ -71,9 +77,7 @@ def load_tensors(url: str) -> dict[str, Tensor]:
             raise ValueError("a checksum differs")
         return load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RunError(
-            f"{url}: damaged ({error}); restore it, or delete the folder of the run and run the same command again"
-        ) from None
+        raise RunError(f"{url}: damaged ({error}); {advice}") from None
 
 
 def _header(data: bytes) -> dict[str, Any]:
