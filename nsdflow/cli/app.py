@@ -106,6 +106,7 @@ def _usage(error: Any) -> str:
 
 def _fail(message: str) -> int:
     from nsdflow.io.paths import public
+    from nsdflow.io.text import for_terminal
 
-    print(f"error: {public(message)}", file=sys.stderr)
+    print(f"error: {for_terminal(public(message))}", file=sys.stderr)
     return 2

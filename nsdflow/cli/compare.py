@@ -7,13 +7,9 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import normalized, normalized_folder
+from nsdflow.cli.options import normalized, normalized_option
 
 __all__ = ["compare"]
-
-
-def _normalized(path: Path | None) -> Path | None:
-    return None if path is None else normalized_folder(path)
 
 
 def compare(
@@ -23,19 +19,22 @@ def compare(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="File of the page with figures; `compare.html` next to the first run.", callback=_normalized),
+        typer.Option(
+            help="File of the page with figures; `compare.html` next to the first run.", callback=normalized_option
+        ),
     ] = None,
 ) -> None:
     """Compare two or more runs on the same voxels: who predicts which voxels better, by how much, with figures.
 
     Example: `nsdflow compare runs/gnet8r runs/gnet8j`
     """
+    from nsdflow.io.text import for_terminal
     from nsdflow.report.compare import compare_published, compare_run_folders
 
     folders = [str(normalized(run)) for run in runs]
     if published:
-        print("\n\n".join(compare_published(folder) for folder in folders))
+        print(for_terminal("\n\n".join(compare_published(folder) for folder in folders)))
         return
     text, page = compare_run_folders(folders, out)
-    print(text)
+    print(for_terminal(text))
     print(f"page: {page}")

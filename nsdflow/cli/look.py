@@ -53,12 +53,13 @@ def info(
     from nsdflow.errors import MissingDataError
     from nsdflow.io.paths import normalize
     from nsdflow.io.places import not_wanted
+    from nsdflow.io.text import for_terminal
     from nsdflow.pipelines.load import pipeline_names
 
     place = normalize(thing)
     for kind in THINGS:
         if kind.matches(thing, place):
-            print(kind.describe(thing, place))
+            print(for_terminal(kind.describe(thing, place)))
             return
     if other := not_wanted(place, "a store or a run"):
         raise MissingDataError(f"{thing}: {other}")
@@ -76,9 +77,11 @@ class Thing:
 
 
 def _section(title: str, items: dict[str, str]) -> None:
+    from nsdflow.io.text import for_terminal
+
     width = max((len(name) for name in items), default=0)
     lines = [f"  {name.ljust(width)}  {text}".rstrip() for name, text in items.items()]
-    print("\n".join([f"{title}:", *(lines or ["  none"]), ""]))
+    print(for_terminal("\n".join([f"{title}:", *(lines or ["  none"]), ""])))
 
 
 def _stores_and_runs(folder: str) -> tuple[list[str], dict[str, str]]:

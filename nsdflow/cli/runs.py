@@ -85,18 +85,19 @@ def status(
     from rich.live import Live
     from rich.text import Text
 
+    from nsdflow.io.text import for_terminal
     from nsdflow.monitor.terminal import shorten_lines
     from nsdflow.runs.status import read_status
 
     found = read_status(folder)
     console = Console(highlight=False)
     if once or not console.is_terminal or all(status.finished for status in found):
-        text = "\n\n".join(status.describe() for status in found)
+        text = for_terminal("\n\n".join(status.describe() for status in found))
         print(shorten_lines(text, console.width) if console.is_terminal else text)
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
-            text = shorten_lines("\n\n".join(status.describe() for status in found), console.width)
+            text = shorten_lines(for_terminal("\n\n".join(status.describe() for status in found)), console.width)
             live.update(Text(text, no_wrap=True, overflow="crop"), refresh=True)
             if all(status.finished for status in found):
                 break

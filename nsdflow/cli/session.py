@@ -102,6 +102,7 @@ def write_reports(runs: Sequence[str], *, quiet: bool = False) -> list[str]:
     list of str
         Paths of the pages that were written.
     """
+    from nsdflow.io.text import for_terminal
     from nsdflow.report import write_report
 
     written = []
@@ -110,7 +111,8 @@ def write_reports(runs: Sequence[str], *, quiet: bool = False) -> list[str]:
             written.append(str(write_report(run)))
         except Exception as error:  # noqa: BLE001 - whatever fails in drawing, the results of the run are there
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"no report of {run}: {reason}; its results are complete, try: nsdflow report {run}", file=sys.stderr)
+            line = f"no report of {run}: {reason}; its results are complete, try: nsdflow report {run}"
+            print(for_terminal(line), file=sys.stderr)
             continue
         if not quiet:
             print(f"report: {written[-1]}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-__all__ = ["format_bytes", "printable"]
+__all__ = ["for_terminal", "format_bytes", "printable"]
 
 _PREFIXES: Final = (("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("ki", 10))
 
@@ -34,3 +34,12 @@ def printable(value: Any) -> Any:
     if isinstance(value, dict):
         return {printable(key): printable(inner) for key, inner in value.items()}
     return [printable(inner) for inner in value] if isinstance(value, list) else value
+
+
+def for_terminal(text: object) -> str:
+    """Lines for a terminal: as :func:`printable`, with line ends kept.
+
+    >>> for_terminal("a run\\nof \\x1b[2Jothers")
+    'a run\\nof \\\\x1b[2Jothers'
+    """
+    return "\n".join(printable(line) for line in str(text).split("\n"))

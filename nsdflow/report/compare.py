@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,9 +126,9 @@ def _interval(cell: xr.Dataset) -> str:
 
 def _introduction(names: Sequence[str]) -> str:
     return (
-        f"<p>Medians of the accuracy (correlation r) over voxels; mean differences to {names[0]} with an interval "
-        "that holds 95 % of bootstrap resamples of the voxels (pairs stay together); and the share of the voxels that "
-        "each run alone predicts best.</p>"
+        "<p>Medians of the accuracy (correlation r) over voxels; mean differences to "
+        f"{escape(names[0])} with an interval that holds 95 % of bootstrap resamples of the voxels (pairs stay "
+        "together); and the share of the voxels that each run alone predicts best.</p>"
     )
 
 
@@ -135,16 +136,15 @@ def _winners(trees: dict[str, xr.DataTree]) -> str:
     """Slices coloured by the run that predicts each voxel best, for the subjects with a volume."""
     names = dict(enumerate(trees))
     colours = {name: PALETTE[number % len(PALETTE)] for number, name in names.items()}
-    pictures = []
+    pictures = {}
     for subject in next(iter(trees.values())).children:
         data = [tree[subject].to_dataset() for tree in trees.values()]
         if {"i", "j", "k"} <= set(data[0].coords):
             values = np.stack([np.nan_to_num(np.asarray(one["accuracy"], float), nan=-2) for one in data])
             best = np.where((values == values.max(0)).sum(0) == 1, values.argmax(0), -1)
             figure = category_map(data[0], best, names, colours=colours, title="best run\n(voxels)")
-            picture = markup.picture(figure, f"Run that predicts each voxel best, {subject}", raster=True)
-            pictures.append((subject, picture))
+            described = f"Run that predicts each voxel best, {subject}"
+            pictures[subject] = markup.picture(figure, described, raster=True)
     if not pictures:
         return "<p>These runs have no volume to show slices of.</p>"
-    (first, picture), *others = pictures
-    return f"<h3>{first}</h3>{picture}" + "".join(markup.details(name, other) for name, other in others)
+    return markup.first_open(pictures)

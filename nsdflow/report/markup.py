@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -16,7 +17,7 @@ from nsdflow.report.style import house_style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["details", "facts", "picture", "table"]
+__all__ = ["details", "facts", "first_open", "picture", "script_data", "table"]
 
 
 def picture(figure: Figure, description: str, *, raster: bool = False) -> str:
@@ -59,6 +60,17 @@ def facts(pairs: Mapping[str, object]) -> str:
 def details(summary: str, content: str) -> str:
     """Content that opens on a click."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def first_open(parts: Mapping[str, str]) -> str:
+    """Content by its heading: the first is shown, the others open on a click."""
+    (first, content), *others = parts.items()
+    return f"<h3>{escape(first)}</h3>{content}{''.join(details(name, other) for name, other in others)}"
+
+
+def script_data(data: Any) -> str:
+    """JSON inside a script element, which no text in it can end."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _cell(value: object) -> str:

@@ -70,6 +70,7 @@ _STYLE: Any = {
     "legend.fontsize": 8.5,
     "legend.frameon": False,
     "lines.linewidth": 1.5,
+    "text.parse_math": False,  # names may hold dollar signs
 }
 
 

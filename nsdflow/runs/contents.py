@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nsdflow.analysis.summary import subject_results
 from nsdflow.io.folders import exists
-from nsdflow.io.paths import is_local, local_path
+from nsdflow.io.paths import normalize
 from nsdflow.monitor.events import Event, read_log
 from nsdflow.runs import open_run
 from nsdflow.runs.folder import read_record
 from nsdflow.runs.results import has_results
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     import xarray as xr
@@ -74,7 +74,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     RunError
         ``run.yaml`` is damaged. Without the file, the record is empty.
     """
-    path = str(local_path(folder)) if is_local(os.fspath(folder)) else os.fspath(folder).rstrip("/")
+    path = normalize(folder)
     results, log = open_run(path).map_over_datasets(_with_coordinates), f"{path}/log.jsonl"
     record = read_record(path) if exists(f"{path}/run.yaml") else {}  # write_results alone makes none
     return Run(path, record, results, tuple(read_log(log)) if exists(log) else ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from nsdflow.engine import markers
@@ -76,7 +77,8 @@ def _run(path: str, now: float) -> Status:
     events = read_log(folder.url("log.jsonl")) if folder.exists("log.jsonl") else []
     live = LiveState()
     for event in events:
-        live.take(event)
+        with suppress(LookupError, TypeError, ValueError, AttributeError):  # not written by nsdflow
+            live.take(event)
     state = ["finished"] if finished else ["not finished"]
     driver = [] if finished else _driver(f"{path}/driver")
     if not finished:
@@ -86,7 +88,7 @@ def _run(path: str, now: float) -> Status:
     if finished:  # neither are there jobs, nor does the age of a checkpoint say anything
         trainings = [{key: cell for key, cell in row.items() if key not in PASSING} for row in trainings]
     return Status(
-        title=f"{path}: {record['pipeline']['kind']} pipeline of {record['created']}, {'; '.join(state)}",
+        title=f"{path}: {record['pipeline'].get('kind')} pipeline of {record.get('created')}, {'; '.join(state)}",
         finished=finished,
         tables=(
             _stages(path),

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -16,14 +17,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
 
 from nsdflow.analysis import split_counts, summary_table
 from nsdflow.errors import MissingDataError, RunError
 from nsdflow.report import write_report
+from nsdflow.report.compare import compare_run_folders
 from nsdflow.report.sections import SECTIONS
 from nsdflow.runs import open_run, write_results
 
 Cortex = Callable[..., xr.Dataset]
+#: A name that would be HTML, and a formula without an end.
+NASTY = r"<img src=x onerror=alert(1)> $\frac{1$"
 SCORED = {
     "Accuracy",
     "Accuracy against the ceiling",
@@ -231,6 +236,31 @@ def test_counts_of_trials_and_the_control_are_on_the_page(cortex: Cortex, tmp_pa
 
 def test_writing_again_gives_the_same_bytes(pages: dict[str, str], run_folders: dict[str, Path]) -> None:
     assert write_report(run_folders["fwrf"]).read_text() == pages["fwrf"]
+
+
+@pytest.mark.parametrize("kind", ["gnet", "fwrf", "transfer", "tuning", "banded_ridge"])
+def test_names_of_others_are_text_on_every_page(run_folders: dict[str, Path], kind: str, tmp_path: Path) -> None:
+    """Also where matplotlib would take what stands between dollar signs for a formula."""
+    folder = shutil.copytree(run_folders[kind], tmp_path / "run")
+    names = {"subj01": NASTY, "subj02": f"{NASTY}2"}
+    groups = {names.get(key, key): node.to_dataset().load() for key, node in open_run(folder).children.items()}
+    record = yaml.safe_load((folder / "run.yaml").read_text())
+    record["pipeline"] |= {"name": NASTY, "description": NASTY}
+    (folder / "run.yaml").write_text(yaml.safe_dump({**record, "commit": NASTY, "created": NASTY}))
+    for data in groups.values():
+        if "roi" in data.coords:
+            label = NASTY.replace(" ", "_")
+            data["roi"].attrs = {"flag_values": list(range(1, 26)), "flag_meanings": " ".join([label] * 25)}
+    write_results(folder, xr.DataTree.from_dict(groups))
+    pages = [write_report(folder).read_text()]
+    if kind == "gnet":
+        other = shutil.copytree(folder, tmp_path / "other")
+        pages.append(compare_run_folders([str(folder), str(other)])[1].read_text())
+    for page in pages:
+        tags = Page(page).tags
+        assert not [attributes for _, attributes in tags if "onerror" in attributes]
+        assert NASTY not in page
+        assert escape(NASTY) in page.replace("&#36;", "$")
 
 
 def test_bad_folders(run_folders: dict[str, Path], tmp_path: Path) -> None:

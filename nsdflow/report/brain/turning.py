@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +12,7 @@ import numpy as np
 from nsdflow.names import HEMISPHERES
 from nsdflow.report.brain.explorer.packing import pack
 from nsdflow.report.brain.views import surface_meshes
+from nsdflow.report.markup import script_data
 from nsdflow.report.style import PALETTE
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ def turning_surface(
         "maps": [_packed(found, np.concatenate(voxels)) for found in maps],
     }
     template = (resources.files("nsdflow.report.brain") / "turning.html").read_text()
-    # "</" would end the script element
-    return template.replace("$data", json.dumps(packed, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"))
+    return template.replace("$data", script_data(packed))
 
 
 def _voxel_of(coarse: CoarseMesh, voxel: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -32,8 +32,7 @@ def _on_the_brain(run: Run) -> str:
             parts[name] = _subject(name, data, _SHOWN if parts else None)
     if not parts:
         return ""
-    first, *others = parts
-    return f"<h3>{first}</h3>{parts[first]}" + "".join(markup.details(name, parts[name]) for name in others)
+    return markup.first_open(parts)
 
 
 def _subject(name: str, data: xr.Dataset, most: int | None) -> str:
@@ -60,7 +59,7 @@ def _to_turn(run: Run) -> str:
     for name, data in run.subjects().items():
         if "accuracy" in data and "flat_index" in data.coords:
             try:
-                return f"<h3>{name}</h3>{turning_surface(data, brain_maps(data))}"
+                return markup.first_open({name: turning_surface(data, brain_maps(data))})
             except NsdflowError:
                 continue  # the section above says what is missing
     return ""

@@ -55,9 +55,7 @@ def each_subject(
         pictures = {
             name: markup.picture(draw(data), f"{description}, {name}", raster=raster) for name, data in subjects.items()
         }
-        first, *others = pictures
-        rest = "".join(markup.details(name, pictures[name]) for name in others)
-        return f"<h3>{first}</h3>{pictures[first]}{rest}"
+        return markup.first_open(pictures)
 
     return content
 

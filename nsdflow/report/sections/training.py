@@ -28,7 +28,7 @@ def _violins_by_trunk(run: Run) -> str:
     """Violins of the readouts on each trunk, under its name."""
     name = "transfer_holdout_accuracy_history"
     subjects = {key: data[name] for key, data in run.subjects().items() if name in data}
-    pictures = []
+    pictures = {}
     for trunk in next(iter(subjects.values()))["model"].values:
         chosen = {
             key: values.sel(model=trunk).rename("holdout_accuracy_history").to_dataset().drop_vars("model")
@@ -36,9 +36,8 @@ def _violins_by_trunk(run: Run) -> str:
         }
         figure = holdout_violins(xr.DataTree.from_dict(chosen))
         described = f"Violins of holdout accuracy by epoch and subject, readouts on the trunk of {trunk}"
-        pictures.append((f"on the trunk of {trunk}", markup.picture(figure, described)))
-    (first, picture), *others = pictures
-    return f"<h3>{first}</h3>{picture}" + "".join(markup.details(title, other) for title, other in others)
+        pictures[f"on the trunk of {trunk}"] = markup.picture(figure, described)
+    return markup.first_open(pictures)
 
 
 SECTIONS = (

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
+from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
 from nsdflow.errors import MissingDataError, one_of
-from nsdflow.io.paths import is_local, local_path
+from nsdflow.io.paths import is_local, local_path, normalize
 from nsdflow.io.write import write_text
 from nsdflow.report.brain.explorer.data import explorer_data
+from nsdflow.report.markup import script_data
 from nsdflow.runs.contents import read_run
 
 __all__ = ["render_explorer", "write_explorer"]
@@ -49,7 +50,7 @@ def write_explorer(
         The run lacks the subject.
     """
     name, page = render_explorer(run, subject, images=images, source=source)
-    target = f"{os.fspath(run).rstrip('/')}/explore_{name}.html"
+    target = f"{normalize(run)}/explore_{name}.html"
     write_text(target, page)
     return local_path(target) if is_local(target) else target
 
@@ -67,6 +68,5 @@ def render_explorer(
     name = subject or next(iter(subjects))
     data = explorer_data(contents, name, subjects[name].load(), images, source)
     template = (resources.files("nsdflow.report.brain.explorer") / "explorer.html").read_text()
-    # "</" would end the script element
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    return name, template.replace("$title", f"{contents.name}: {name}").replace("$data", text)
+    before, after = template.replace("$title", escape(f"{contents.name}: {name}").replace("$", "&#36;")).split("$data")
+    return name, f"{before}{script_data(data)}{after}"
