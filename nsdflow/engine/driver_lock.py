@@ -28,10 +28,11 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-from nsdflow.errors import NsdflowError, RunError
+from nsdflow.errors import NsdflowError, RunError, StoreError
 from nsdflow.io.folders import list_folder
-from nsdflow.io.paths import filesystem
+from nsdflow.io.paths import filesystem, is_local
 from nsdflow.io.reach import reaching
+from nsdflow.io.read import METADATA_BYTES, read_bytes
 from nsdflow.io.write import create_text, write_text
 
 __all__ = ["Hold", "holder", "holding"]
@@ -241,14 +242,16 @@ def _numbers(target: str) -> list[int]:
 
 def _read(url: str) -> Record | None:
     """The record in a file: None if there is no file, empty if it is damaged."""
-    with reaching(url):
-        system, path = filesystem(url)
-        try:
-            record = json.loads(system.cat_file(path))
-        except FileNotFoundError:
-            return None
-        except ValueError:
-            return {}
+    try:
+        record = json.loads(read_bytes(url, limit_bytes=METADATA_BYTES))
+    except FileNotFoundError:
+        return None
+    except StoreError:
+        if not is_local(url):  # a bucket that cannot be reached
+            raise
+        return {}
+    except (ValueError, IsADirectoryError, RecursionError):
+        return {}
     return record if isinstance(record, dict) else {}
 
 

@@ -16,7 +16,7 @@ from nsdflow.errors import RunError
 from nsdflow.io.folders import exists
 from nsdflow.io.paths import filesystem, is_local, local_path
 from nsdflow.io.reach import reaching
-from nsdflow.io.read import read_bytes
+from nsdflow.io.read import METADATA_BYTES, read_bytes
 from nsdflow.io.write import write_text
 
 __all__ = ["count_finished", "damaged", "read", "read_markers", "relative_files", "wait_for", "write", "write_plan"]
@@ -29,12 +29,10 @@ def write(folder: str, key: str, marker: Mapping[str, Any]) -> None:
 
 def read(folder: str, key: str) -> dict[str, Any] | None:
     """The marker of one task; None if it is missing or damaged, so that the task counts as not done."""
-    with reaching(folder):
-        fs, path = filesystem(f"{folder}/tasks/{key}.json")
-        try:
-            return _marker(fs.cat_file(path))
-        except FileNotFoundError:
-            return None
+    try:
+        return _marker(read_bytes(f"{folder}/tasks/{key}.json", limit_bytes=METADATA_BYTES))
+    except FileNotFoundError:
+        return None
 
 
 def wait_for(folder: str, key: str, before: Mapping[str, Any] | None, seconds: float = 120.0) -> dict[str, Any]:
@@ -79,7 +77,10 @@ def read_markers(folder: str) -> dict[str, dict[str, Any]]:
             files = [path for path in fs.ls(root, detail=False, refresh=True) if path.endswith(".json")]
         except FileNotFoundError:
             return {}
-        contents = fs.cat(files) if files else {}
+        if is_local(folder):  # a pipe would never end
+            contents = {path: read_bytes(path, limit_bytes=METADATA_BYTES) for path in files}
+        else:
+            contents = fs.cat(files) if files else {}
     markers = {path.rsplit("/", 1)[-1].removesuffix(".json"): _marker(data) for path, data in contents.items()}
     return {key: marker for key, marker in markers.items() if marker is not None}
 
@@ -87,9 +88,9 @@ def read_markers(folder: str) -> dict[str, dict[str, Any]]:
 def _marker(data: bytes) -> dict[str, Any] | None:
     try:
         marker = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return marker if isinstance(marker, dict) else None
+    return marker if isinstance(marker, dict) and isinstance(marker.get("files", {}), dict) else None
 
 
 def relative_files(folder: str, files: Mapping[str, int]) -> dict[str, int]:
@@ -135,9 +136,11 @@ def count_finished(folder: str) -> dict[str, tuple[int, int]]:
     """Number of finished and of planned tasks by stage; empty if nothing was executed."""
     try:
         stages = json.loads(read_bytes(f"{folder}/plan.json"))
+        if not isinstance(stages, dict) or not all(isinstance(keys, list) for keys in stages.values()):
+            raise ValueError("not the keys of tasks by stage")
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RunError(f"{folder}/plan.json is damaged; run the same command, which writes it again") from None
     done = read_markers(folder)
     return {stage: (sum(key in done for key in keys), len(keys)) for stage, keys in stages.items()}

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import FileIO
 from typing import Any, Final
 
 from nsdflow.errors import StoreError
@@ -34,7 +35,7 @@ def read_bytes(url: str, *, limit_bytes: int | None = None) -> bytes:
     FileNotFoundError
         There is no such file.
     StoreError
-        The file is larger than allowed, or a pipe or a device, which could be read for ever.
+        The file is larger than allowed, or a folder, or a pipe or a device, which could be read for ever.
     """
     if not is_local(url):
         with reaching(url):
@@ -42,17 +43,23 @@ def read_bytes(url: str, *, limit_bytes: int | None = None) -> bytes:
             if limit_bytes is not None and (size := system.size(path) or 0) > limit_bytes:
                 raise _too_large(url, size, limit_bytes)
             return bytes(system.cat_file(path))
+    with _open_file(url) as file:
+        size = os.fstat(file.fileno()).st_size
+        if limit_bytes is not None and size > limit_bytes:
+            raise _too_large(url, size, limit_bytes)
+        return file.readall()
+
+
+def _open_file(url: str) -> FileIO:
+    """Open a file of this machine; anything else would block, or be read for ever."""
     # a pipe without a writer would block in open
     descriptor = os.open(local_name(url), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(f"{url}: a folder where a file is expected")
-        if not stat.S_ISREG(status.st_mode):
-            raise StoreError(f"{url}: a pipe or a device where a file is expected; remove it")
-        if limit_bytes is not None and status.st_size > limit_bytes:
-            raise _too_large(url, status.st_size, limit_bytes)
-        return file.readall()
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise StoreError(f"{url}: {what} where a file is expected; remove it")
+    return FileIO(descriptor, "rb")
 
 
 def _too_large(url: str, size: int, limit: int) -> StoreError:
@@ -145,9 +152,11 @@ def open_ranges(url: str) -> Iterator[tuple[Callable[[int, int], bytes], int | N
     ------
     FileNotFoundError
         There is no such file.
+    StoreError
+        A folder, a pipe or a device.
     """
     if is_local(url):
-        with open(local_name(url), "rb", buffering=0) as file:  # noqa: PTH123
+        with _open_file(url) as file:
             descriptor = file.fileno()
             size = os.fstat(descriptor).st_size
             yield lambda start, count: os.pread(descriptor, count, start if start >= 0 else max(0, size + start)), size

@@ -6,12 +6,14 @@ import datetime
 import json
 from collections.abc import Container
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
 from nsdflow.errors import MissingDataError, RunError, StoreError
 from nsdflow.io.folders import exists
+from nsdflow.io.paths import normalize
 from nsdflow.io.write import write_text
 from nsdflow.io.yaml_files import read_yaml
 from nsdflow.runs.identity import is_same_store, same_voxels, store_identity
@@ -32,6 +34,10 @@ WRITTEN: Final = (
 )  # fmt: skip
 
 
+#: Parts of ``run.yaml`` that are mappings.
+_SECTIONS: Final = frozenset({"pipeline", "store", "versions", "machine"})
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """``runs/NAME``: ``run.yaml`` is written first, ``results.zarr`` last."""
@@ -50,7 +56,7 @@ class RunFolder:
 
     def sibling(self, name: str) -> RunFolder:
         """Another run in the same folder of runs, or the run at a path."""
-        return RunFolder(name if "/" in name else f"{self.path.rsplit('/', 1)[0]}/{name}")
+        return RunFolder(normalize(name) if "/" in name else f"{self.path.rsplit('/', 1)[0]}/{name}")
 
     def url(self, *parts: str) -> str:
         """Path of a file in the folder."""
@@ -152,22 +158,31 @@ def read_record(run: str) -> dict[str, Any]:
     """
     url = f"{run.rstrip('/')}/run.yaml"
     try:
-        return read_yaml(url, "restore it, or delete the folder and run again")
+        record = read_yaml(url, "restore it, or delete the folder and run again")
     except FileNotFoundError:
         raise MissingDataError(f"{url}: no run there; the folder of a run has run.yaml and results.zarr") from None
     except StoreError as error:
         raise RunError(str(error)) from None
+    for part in _SECTIONS & record.keys():
+        if not isinstance(record[part], dict):
+            raise RunError(f"{url}: damaged, {part} is no section; restore it, or delete the folder and run again")
+    return record
 
 
 def _differences(said: dict[str, Any], says: dict[str, Any], chosen: Container[str]) -> list[str]:
     """Settings that differ. A run of an earlier version lacks newer settings, which then are those at their default."""
     old, new = _flat(said["pipeline"]), _flat(says["pipeline"])
-    changed = [key for key in new if (old[key] != new[key] if key in old else key in chosen)]
+    changed = [key for key in new if (not _same(old[key], new[key]) if key in old else key in chosen)]
     changed += [key for key in old if key not in new]
     lines = [f"{key} was {json.dumps(old.get(key))}, now {json.dumps(new.get(key))}" for key in sorted(changed)]
     if not is_same_store(said["store"], says["store"]):
         lines.append(f"the store {says['store']['url']} holds other data")
     return lines
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether two values of a setting are the same; version 0.1.0 recorded relative paths."""
+    return bool(old == new) or (isinstance(new, str) and new == f"{Path.cwd()}/{old}")
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

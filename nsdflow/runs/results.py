@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import uuid4
 
 import xarray as xr
@@ -26,21 +26,23 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import UnstableSpecificationWarning
 from zarr.storage import LocalStore, MemoryStore
 
-from nsdflow.errors import MissingDataError, RunError
+from nsdflow.errors import MissingDataError, RunError, StoreError
 from nsdflow.io.flush import keep_tree, publish
 from nsdflow.io.folders import exists, remove
-from nsdflow.io.paths import is_local, local_path
+from nsdflow.io.paths import is_local, local_path, normalize
 from nsdflow.io.places import RUN, not_wanted
 from nsdflow.io.reach import reaching, writing
 from nsdflow.io.read import read_bytes
 from nsdflow.io.seal import SEAL, sealed
+from nsdflow.io.tensors import RUN_AGAIN
 from nsdflow.io.write import put_files
 from nsdflow.runs.trust import check_results
-from nsdflow.store.shards import open_sharded
+from nsdflow.store.shards import open_sharded, verified
 from nsdflow.store.verify import check_whole
 
 if TYPE_CHECKING:
-    from zarr.abc.buffer import Buffer
+    from zarr.abc.store import ByteRequest
+    from zarr.core.buffer import Buffer, BufferPrototype
 
 __all__ = [
     "RESULTS",
@@ -236,13 +238,13 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     RunError
         The results are damaged, or not as nsdflow writes them (:mod:`nsdflow.runs.trust`).
     """
-    run = str(local_path(path)) if is_local(str(path)) else str(path).rstrip("/")
+    run = normalize(path)
     if not has_results(run):
         raise MissingDataError(f"{run}: {_why_not(run)}")
     url = f"{run}/{RESULTS}"
-    check_results(url)
+    with_checksums = check_results(url)
     # the store object, since zarr takes a path that contains "::" for a chained URL
-    place: Any = LocalStore(local_path(url), read_only=True) if is_local(url) else url
+    place: Any = _Verified(local_path(url), with_checksums) if is_local(url) else url
     with reaching(run):
         tree = xr.open_datatree(
             place, engine="zarr", chunks=None, consolidated=True, zarr_format=3, storage_options=_connections(run)
@@ -251,6 +253,28 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
             _load_coordinates(tree)
     tree.attrs.pop(SEAL, None)
     return tree
+
+
+class _Verified(LocalStore):
+    """A folder whose chunks are compared with their checksums before zarr does it, for an error that names the file."""
+
+    def __init__(self, root: Path, with_checksums: frozenset[str] = frozenset(), *, read_only: bool = True) -> None:
+        super().__init__(root, read_only=read_only)
+        self._with_checksums = with_checksums
+
+    def with_read_only(self, read_only: bool = False) -> Self:
+        return type(self)(self.root, self._with_checksums, read_only=read_only)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        found = await super().get(key, prototype, byte_range)
+        if found is not None and byte_range is None and key.partition("/c/")[0] in self._with_checksums:
+            try:
+                verified(found.to_bytes(), str(self.root / key))
+            except StoreError as error:
+                raise RunError(f"{str(error).removesuffix('ingest again')}{RUN_AGAIN}") from None
+        return found
 
 
 def _connections(run: str) -> dict[str, Any] | None:

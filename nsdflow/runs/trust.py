@@ -12,6 +12,7 @@ import stat
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -45,13 +46,18 @@ MOST_OBJECTS: Final = 20_000
 ZSTD_MAGIC: Final = 0xFD2FB528
 
 
-def check_results(url: str) -> None:
+def check_results(url: str) -> frozenset[str]:
     """Refuse results that are not as nsdflow writes them.
 
     Parameters
     ----------
     url : str
         Path or URL of ``results.zarr``.
+
+    Returns
+    -------
+    frozenset of str
+        Paths of the arrays whose chunk files end with a checksum.
 
     Raises
     ------
@@ -74,6 +80,7 @@ def check_results(url: str) -> None:
         check_seal(root, f"{url}/zarr.json", _ADVICE)
     except StoreError as error:
         raise RunError(str(error)) from None
+    return frozenset(path for path, expected in arrays.items() if expected.complete)
 
 
 _ADVICE: Final = "these are not results of nsdflow, or damaged; remove the folder and run again"
@@ -147,12 +154,14 @@ def _check_files(root: Path, arrays: Mapping[str, _Expected]) -> None:
     """Check kind and place of every file, the size that its zstd frame states, and that no chunk is missing."""
     inside = root.resolve()
     found: Counter[str] = Counter()
-    for folder, _, names in os.walk(root):
+    for folder, folders, names in os.walk(root):
         array = _CHUNK_FOLDER.sub("", os.path.relpath(folder, root))
-        for name in names:
+        for name in [*folders, *names]:
             file = Path(folder, name)
             if file.is_symlink() and not file.resolve().is_relative_to(inside):
                 raise RunError(f"{file}: a symbolic link out of the folder; copy the file itself there")
+        for name in names:
+            file = Path(folder, name)
             status = file.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise RunError(f"{file}: a pipe or a device where a file is expected; {_ADVICE}")
@@ -224,7 +233,12 @@ def require_own_file(url: str) -> None:
     Raises
     ------
     RunError
-        The path is a symbolic link.
+        The path is a symbolic link, or a folder with one in it.
     """
-    if is_local(url) and local_path(url).is_symlink():
-        raise RunError(f"{url}: a symbolic link; nsdflow writes only into the folder itself, so remove the link")
+    if not is_local(url):
+        return
+    place = local_path(url)
+    inside = (Path(folder, name) for folder, folders, files in os.walk(place) for name in (*folders, *files))
+    for path in chain([place], () if place.is_symlink() else inside):
+        if path.is_symlink():
+            raise RunError(f"{path}: a symbolic link; nsdflow writes only into the folder itself, so remove the link")

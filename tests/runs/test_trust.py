@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -15,10 +16,12 @@ import zarr
 from numcodecs import zstd
 
 import nsdflow
+from nsdflow.cli.app import main
 from nsdflow.errors import NsdflowError, RunError
 from nsdflow.monitor.events import RunLog, make_event, read_log
 from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
+from nsdflow.runs.status import read_status
 from nsdflow.runs.trust import zstd_content_size
 
 
@@ -86,6 +89,12 @@ def test_a_link_out_of_the_folder_a_pipe_and_a_name_are_refused(run, tmp_path):
     chunk.unlink()
     os.mkfifo(chunk)
     refused(run, "a pipe or a device")
+    folder = chunk.parent
+    shutil.move(folder, tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    refused(run, "a symbolic link out of the folder")
+    folder.unlink()
+    shutil.move(tmp_path / "elsewhere", folder)
     chunk.unlink()
     change(run, "subj01/accuracy")
     file = run / "results.zarr" / "zarr.json"
@@ -123,12 +132,34 @@ def test_a_pipe_in_place_of_the_settings_does_not_hang(run):
         RunFolder(str(run)).record()
 
 
+@pytest.mark.parametrize("name", ["tasks/train.json", "plan.json", "driver.000001.hold", "log.jsonl", "run.yaml"])
+def test_a_pipe_in_place_of_any_record_does_not_hang_status(run, name):
+    file = run / name
+    shutil.rmtree(run / "results.zarr")
+    file.parent.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)
+    (run / "plan.json").write_text('{"train": ["train"]}')
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    if name == "driver.000001.hold":
+        assert "a command whose file is damaged" in read_status(str(run))[0].title
+    else:
+        with pytest.raises(NsdflowError, match=r"a pipe or a device|plan\.json is damaged"):
+            read_status(str(run))
+
+
 @pytest.mark.parametrize("name", ["parts", "checkpoint", "tasks", "log.jsonl", "model.safetensors"])
 def test_nothing_is_written_through_a_link(run, tmp_path, name):
     (tmp_path / "elsewhere").mkdir()
     (run / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RunError, match=rf"{name}: a symbolic link; nsdflow writes only into the folder itself"):
         RunFolder(str(run)).begin(None, "nowhere")  # type: ignore[arg-type]
+    if name in ("parts", "checkpoint", "tasks"):
+        (run / name).unlink()
+        (run / name / "deeper").mkdir(parents=True)
+        (run / name / "deeper" / "results.zarr").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(RunError, match=rf"{name}/deeper/results.zarr: a symbolic link"):
+            RunFolder(str(run)).begin(None, "nowhere")  # type: ignore[arg-type]
     if name == "log.jsonl":
         with pytest.raises((NsdflowError, OSError)):
             RunLog(run / name)
@@ -142,3 +173,16 @@ def test_a_terminal_obeys_nothing_in_a_log(tmp_path):
     (event,) = read_log(tmp_path / "log.jsonl")
     assert event["text"] == r"a\x1b]0;title\x07\u202e"
     assert event["list"] == [r"\x9b2J"]
+
+
+def test_what_a_run_says_of_itself_cannot_steer_a_terminal_or_end_status(run, capsys, monkeypatch):
+    (run / "run.yaml").write_text('pipeline: {kind: "gnet\\e[2J", name: "\\e]0;x\\a"}\nstore: {url: "a\\e[1m"}\n')
+    (run / "log.jsonl").write_text('{"kind": "stage", "time": 1}\n{"kind": "epoch", "time": 2, "epoch": "three"}\n')
+    for words in (["status", str(run), "--once"], ["info", str(run)], ["list", str(run.parent)], ["info", "a\x1b[2J"]):
+        monkeypatch.setattr(sys, "argv", ["nsdflow", *words])
+        with pytest.raises(SystemExit):
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        assert (out + err).replace("\n", "").isprintable()
+        assert out or words[1].startswith("a")
