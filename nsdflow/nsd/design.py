@@ -202,7 +202,7 @@ def trial_table(source: Source, subject: str, sessions: Sequence[int], *, design
 
 def read_stimulus_info(source: Source) -> pd.DataFrame | None:
     """``nsd_stim_info_merged.csv`` as published, one row per image (row = ``nsd_id``); None if it does not exist."""
-    if not source.exists(layout.STIMULUS_INFO):
+    if source.trouble(layout.STIMULUS_INFO) is not None:
         return None
     url = source.join(layout.STIMULUS_INFO)
     content = io.BytesIO(source.read(layout.STIMULUS_INFO))
@@ -302,10 +302,12 @@ def _check_stimulus_info(info: pd.DataFrame, table: pd.DataFrame, subject: str, 
 
 def _read_responses(source: Source, subject: str) -> pd.DataFrame | None:
     path = layout.responses_path(subject)
-    if not source.exists(path):
+    if source.trouble(path) is not None:
         return None
-    content = source.read(path).rstrip()  # editors and spreadsheets leave blank lines at the end
-    fields = [line.count(b"\t") for line in content.splitlines()]
+    written = source.read(path).splitlines()
+    while written and not written[-1].strip():  # editors and spreadsheets leave blank lines at the end
+        written.pop()
+    content, fields = b"\n".join(written), [line.count(b"\t") for line in written]
     if short := [number for number, count in enumerate(fields, start=1) if count != fields[0]]:
         raise SourceError(f"{source.join(path)}: line {short[0]} has other columns than line 1; fetch it again")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -291,9 +292,12 @@ def _affine_beside(
     volumes = [layout.volume_path(subject, space, name) for name in ("brainmask", "aseg", "R2")]
     volumes += layout.statistic_paths(subject, space, betas, "ncsnr")
     volumes += [path for atlas in atlases for path in atlas_paths(subject, atlas, space)]
-    headers = (read_header(source, found) for path in volumes if (found := source.find(path)))
-    usable = (header.affine for header in headers if header.shape == tuple(shape) and header.affine is not None)
-    return next(usable, None)
+    for path in volumes:
+        with suppress(NsdflowError):  # who needs a broken one will say so
+            header = read_header(source, found) if (found := source.find(path)) else None
+            if header is not None and header.shape == tuple(shape) and header.affine is not None:
+                return header.affine
+    return None
 
 
 def _missing(source: Source, subjects: Iterable[SubjectInventory]) -> tuple[str, ...]:

@@ -23,8 +23,11 @@ __all__ = ["list_pictures", "read_picture", "read_pictures"]
 #: Endings of picture files. Files of a kind that Pillow cannot read are refused, not skipped.
 ENDINGS: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif"}
-    | {".jp2", ".ppm", ".pgm"}
+    | {".jp2", ".j2k", ".jpx", ".jxl", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".psd", ".svg", ".ico", ".dib", ".pcx"}
+    | {".apng", ".qoi", ".exr", ".hdr"}
 )
+#: Endings of raw files of cameras. Pillow reads the thumbnail in some of them.
+RAW_ENDINGS: Final = frozenset({".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"})
 #: Formats of phones that keep the picture first, and thumbnails or depth after it.
 _FIRST_IS_THE_PICTURE: Final = ("MPO",)
 #: Modes of 16 bits per channel, and the value of white.
@@ -37,15 +40,24 @@ def list_pictures(folder: Path) -> list[str]:
     Raises
     ------
     MissingDataError
-        The folder does not exist, has no picture, or has a broken link.
+        No such folder, no picture in it, or a link to nothing or a folder among them.
+    SourceError
+        A raw file of a camera.
     """
     if not folder.is_dir():
         raise MissingDataError(f"{folder}: no such folder; images is subject, all, or a folder of PNG or JPEG files")
-    found = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
+    endings = ENDINGS | RAW_ENDINGS
+    found = [path for path in folder.iterdir() if path.suffix.lower() in endings and not path.name.startswith(".")]
     for path in sorted(found):
         if not path.exists():
             raise MissingDataError(f"{path}: a link to nothing; fetch the picture, or remove the link from the folder")
-    names = sorted(path.name for path in found if path.is_file())
+        if not path.is_file():
+            raise MissingDataError(f"{path}: a folder or a pipe, not a picture; rename it, or remove it")
+        if path.suffix.lower() in RAW_ENDINGS:
+            raise SourceError(
+                f"{path}: a raw file of a camera; develop it to JPEG or PNG, or remove it from the folder"
+            )
+    names = sorted(path.name for path in found)
     if not names:
         raise MissingDataError(f"{folder}: no PNG or JPEG file in it, nor a picture of another kind")
     return names

@@ -121,9 +121,14 @@ class Source:
         return None
 
     def find(self, path: str) -> str | None:
-        """The path, or the same file gunzipped or gzipped (``x.nii`` for ``x.nii.gz``), whichever can be read."""
+        """The path, or the same file gunzipped or gzipped (``x.nii`` for ``x.nii.gz``), whichever can be read.
+
+        Of files that cannot be read, one that exists, whose error says more.
+        """
         twins = [path.removesuffix(ending) + other for ending, other in _TWINS if path.endswith(ending)]
-        return next((candidate for candidate in (path, *twins) if self.exists(candidate)), None)
+        there = [candidate for candidate in (path, *twins) if self.exists(candidate)]
+        usable = (candidate for candidate in there if len(there) == 1 or self.trouble(candidate) is None)
+        return next(usable, next(iter(there), None))
 
     def size(self, path: str) -> int:
         """Bytes of a file."""

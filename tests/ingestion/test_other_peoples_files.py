@@ -189,6 +189,52 @@ def test_blank_lines_at_the_end_of_the_answers(own_source) -> None:
     assert trial_table(open_source(own_source), "subj01", [1]).identical(wanted)
 
 
+def test_empty_cells_at_the_end_of_the_answers(own_source) -> None:
+    path = own_source / responses_path("subj01")
+    lines = path.read_text().splitlines()
+    path.unlink()
+    path.write_text("\ufeff" + "\r\n".join([f"{lines[0]}\tNOTE", *(f"{line}\t" for line in lines[1:])]) + "\r\n")
+    assert trial_table(open_source(own_source), "subj01", [1])["rt"].notnull().any()
+
+
+@pytest.mark.parametrize("spoil", [empty, lambda path: (path.unlink(), path.mkdir())], ids=["empty", "folder"])
+@pytest.mark.parametrize("file", [responses_path("subj01"), "nsddata/experiments/nsd/nsd_stim_info_merged.csv"])
+def test_a_table_that_cannot_be_read_is_left_out_aloud(own_source, plan, tmp_path: Path, file: str, spoil) -> None:
+    spoil(own_source / file)
+    assert any(
+        f"left out: {own_source / file} is " in note for note in plan(own_source, tmp_path / "a", **SETTINGS).notes
+    )
+    table = trial_table(open_source(own_source), "subj01", [1])
+    assert ("rt" in table, "coco_id" in table) == ("stim_info" in file, "responses" in file)
+
+
+@pytest.mark.parametrize("spoil", [empty, link_to_nothing, pointer, lambda path: (path.unlink(), path.mkdir())])
+def test_of_two_copies_of_a_volume_the_whole_one_is_read(own_source, spoil) -> None:
+    path = own_source / FUNC / "roi/prf-visualrois.nii.gz"
+    wanted = read_atlas(open_source(own_source), "subj01", "prf-visualrois", "func1pt8mm").values
+    replaced(path.with_suffix(""), gzip.decompress(path.read_bytes()))
+    spoil(path)
+    np.testing.assert_array_equal(
+        read_atlas(open_source(own_source), "subj01", "prf-visualrois", "func1pt8mm").values, wanted
+    )
+
+
+def test_a_broken_volume_that_nobody_needs(own_source, plan, tmp_path: Path) -> None:
+    for path in (own_source / BETAS).glob("*.nii.gz"):  # the .hdf5 has no affine: it is looked up beside it
+        path.unlink()
+    replaced(own_source / FUNC / "brainmask.nii.gz", b"no volume")
+    plan(own_source, tmp_path / "nsd.zarr", **SETTINGS)
+
+
+@pytest.mark.parametrize("offset", [np.inf, -np.inf, np.nan, 1e18, 0.0])
+def test_headers_with_impossible_offsets(tmp_path: Path, offset: float) -> None:
+    content = bytearray(nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)).to_bytes())
+    content[108:112] = np.float32(offset).tobytes()
+    (tmp_path / "a.nii").write_bytes(bytes(content))
+    with pytest.raises(SourceError, match=r"a\.nii: not a readable NIfTI-1 or MGH file"):
+        read_header(open_source(tmp_path), "a.nii")
+
+
 @pytest.mark.parametrize(("value", "says"), [("12.5", "cocoId is 12.5"), ("-4", "cocoId is -4"), ("", None)])
 def test_odd_numbers_of_coco(own_source, value: str, says: str | None) -> None:
     path = own_source / "nsddata/experiments/nsd/nsd_stim_info_merged.csv"

@@ -33,6 +33,8 @@ __all__ = ["FrameHeader", "check_length", "check_plausible", "read_header", "str
 _HEAD_BYTES: Final = 64 << 10
 _NIFTI_BYTES: Final = 348
 _MGH_BYTES: Final = 284
+#: Largest number of bytes before the values of a NIfTI file: its header and extensions.
+_LARGEST_OFFSET: Final = 16 << 20
 #: Largest size of MGH's footer: scan parameters and tags.
 _FOOTER_BYTES: Final = 1 << 20
 #: Largest compression factor of deflate; a header that announces more is wrong.
@@ -178,7 +180,7 @@ def _parse(stream: BinaryIO, path: str, url: str) -> FrameHeader:
     """Read the header and leave the stream at the first frame."""
     try:
         parsed = _parse_mgh(stream) if ".mg" in path[-4:] else _parse_nifti(stream)
-    except (WrapStructError, HeaderDataError, ValueError, KeyError) as error:
+    except (WrapStructError, HeaderDataError, ValueError, KeyError, OverflowError) as error:
         raise SourceError(f"{url}: not a readable NIfTI-1 or MGH file ({error}); fetch it again") from error
     return parsed
 
@@ -195,7 +197,7 @@ def _parse_nifti(stream: BinaryIO) -> FrameHeader:
         raise ValueError(f"scaled by {slope} + {inter}, which NSD's files never are")
     shape = header.get_data_shape()
     offset = int(header["vox_offset"])
-    if offset < _NIFTI_BYTES:
+    if not _NIFTI_BYTES <= offset <= _LARGEST_OFFSET:
         raise ValueError(f"data from byte {offset} on")
     stream.read(offset - _NIFTI_BYTES)
     return _header(shape, header.get_data_dtype(), offset, _nifti_affine(header), footer=False)
