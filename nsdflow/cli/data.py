@@ -18,7 +18,9 @@ from nsdflow.cli.options import (
     complete_subjects,
     complete_voxels,
     normalized,
+    normalized_file,
     normalized_folder,
+    normalized_option,
 )
 from nsdflow.names import DEFAULT_SPACE
 
@@ -30,7 +32,9 @@ __all__ = ["check", "ingest", "masks", "synth"]
 
 AnnotationFolder: TypeAlias = Annotated[
     Path | None,
-    typer.Option(help="Folder of COCO's annotation files (JSON), also for a store that is finished."),
+    typer.Option(
+        help="Folder of COCO's annotation files (JSON), also for a store that is finished.", callback=normalized_option
+    ),
 ]
 Experiments: TypeAlias = Annotated[
     str | None, typer.Option(help="Sister experiments too: `synthetic,imagery`, or one of them.")
@@ -96,7 +100,8 @@ def synth(
 def check(
     source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.", callback=normalized)],
     pipeline: Annotated[
-        str | None, typer.Option(help="Check only its subjects, and its inputs other than NSD.")
+        str | None,
+        typer.Option(help="Check only its subjects, and its inputs other than NSD.", callback=normalized_file),
     ] = None,
     space: Annotated[str | None, typer.Option(help="Space of the betas.")] = None,
     betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,

@@ -33,6 +33,7 @@ __all__ = [
     "normalized_file",
     "normalized_folder",
     "normalized_folder_name",
+    "normalized_option",
 ]
 
 
@@ -53,10 +54,15 @@ def normalized_folder(path: Path) -> Path:
     return Path(str(normalized(str(path))))
 
 
-def normalized_file(name: str) -> str:
+def normalized_option(path: Path | None) -> Path | None:
+    """The same for a file or folder that may be left out."""
+    return None if path is None else normalized_folder(path)
+
+
+def normalized_file(name: str | None) -> str | None:
     """The same for the name of a shipped YAML file or the path of another."""
-    is_path = name.endswith((".yaml", ".yml"))
-    return str(normalized(name)) if is_path else name
+    is_path = name is not None and name.endswith((".yaml", ".yml"))
+    return normalized(name) if is_path else name
 
 
 def complete_pipeline(incomplete: str) -> list[str]:

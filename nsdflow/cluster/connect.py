@@ -22,7 +22,8 @@ from nsdflow.cluster.local import WORKER_LOG_LEVEL, local_cluster, threads_clust
 from nsdflow.cluster.pool_cluster import JobPools
 from nsdflow.cluster.rebind import Rebinding
 from nsdflow.cluster.settings import long_task_settings
-from nsdflow.errors import PlanError, RunError, one_of
+from nsdflow.errors import NsdflowError, PlanError, RunError, one_of
+from nsdflow.io.paths import normalize
 from nsdflow.monitor.events import make_event
 from nsdflow.monitor.links import links_of
 
@@ -94,8 +95,24 @@ def connect(
     """
     demand = _demand(workers, threads_per_worker, memory, gpus, scratch, dashboard, times)
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set(long_task_settings()))
-        yield stack.enter_context(_client(cluster, demand, stack))
+        with _starting(cluster):
+            stack.enter_context(dask.config.set(long_task_settings()))
+            client = stack.enter_context(_client(cluster, demand, stack))
+        yield client
+
+
+@contextmanager
+def _starting(cluster: str) -> Iterator[None]:
+    """Turn what Dask raises about its configuration, or for want of a port or a file, into one line."""
+    try:
+        yield
+    except NsdflowError:
+        raise
+    except (RuntimeError, LookupError, TypeError, ValueError, ImportError, OSError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise PlanError(
+            f"--cluster {cluster} does not start ({reason}); check Dask's configuration in {dask.config.PATH}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -164,7 +181,8 @@ def _demand(
         size = parse_bytes(memory) if isinstance(memory, str) else memory
     except ValueError:
         raise PlanError(f"memory: {memory!r} is not a memory size; write for example 8GiB") from None
-    demand = Demand(workers, threads_per_worker, size, gpus, scratch, dashboard, times)
+    folder = None if scratch is None else normalize(scratch)
+    demand = Demand(workers, threads_per_worker, size, gpus, folder, dashboard, times)
     demand.check()
     return demand
 
@@ -183,6 +201,8 @@ def _client(cluster: str, demand: Demand, stack: ExitStack) -> Client:
     starters = {"local": local_cluster, "threads": threads_cluster}
     if cluster not in CLUSTERS:
         raise one_of("cluster", cluster, (*CLUSTERS, "tcp://HOST:PORT"))
+    if (folder := _temporary_directory()) is not None:
+        stack.enter_context(dask.config.set({"temporary-directory": folder}))
     _check_scratch(demand)
     if cluster in BATCH_SYSTEMS:
         client = Client(_job_pools(cluster, demand, stack))
@@ -214,11 +234,11 @@ def _check_scratch(demand: Demand) -> None:
 
 def _temporary_directory() -> str | None:
     folder: Any = dask.config.get("temporary-directory", None)
-    if folder is None:
+    if folder in (None, ""):
         return None
     if not isinstance(folder, str):
         raise PlanError(f"temporary-directory in Dask's configuration is {folder!r}; write the path of a folder")
-    return folder
+    return normalize(folder)
 
 
 def _job_pools(kind: str, demand: Demand, stack: ExitStack) -> JobPools:
@@ -231,7 +251,7 @@ def _job_pools(kind: str, demand: Demand, stack: ExitStack) -> JobPools:
     if "host" not in options:
         options.setdefault("interface", section["interface"])
     _check_interface(kind, options)
-    shared = Path(os.path.expandvars(section["shared-temp-directory"] or pools[0].logs)).expanduser()
+    shared = Path(normalize(section["shared-temp-directory"] or pools[0].logs))
     shared.mkdir(mode=0o700, parents=True, exist_ok=True)
     security, on_disk = stack.enter_context(temporary_credentials(shared))
     pools_of_jobs = JobPools(pools, scheduler=options, security=security, security_on_disk=on_disk, times=demand.times)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import takewhile
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -42,8 +43,10 @@ def visible_gpus() -> tuple[str, ...]:
     Asks ``nvidia-smi`` rather than torch, so that the driver never opens a context on a card.
     """
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        named = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
-        return tuple(gpu.strip() for gpu in named if gpu.strip().lower() not in NO_GPU)
+        named = [gpu.strip() for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",")]
+        # CUDA stops at the first id that names no GPU, and sees none where one is named twice
+        seen = tuple(takewhile(lambda gpu: gpu.lower() not in NO_GPU and not gpu.startswith("-"), named))
+        return seen if len(set(seen)) == len(seen) else ()
     if shutil.which("nvidia-smi") is None:
         return ()
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Final
 
 import dask
@@ -16,6 +17,7 @@ from dask.utils import parse_bytes
 
 from nsdflow.cluster.jobqueue import HMS, BatchSystem
 from nsdflow.errors import ConfigError, PlanError
+from nsdflow.io.paths import normalize
 
 __all__ = ["RENAMED", "gpu_section", "read_section", "walltime_seconds"]
 
@@ -205,7 +207,7 @@ def _count(key: str, value: Any) -> int:
 def _memory(key: str, value: Any) -> str:
     try:
         size = parse_bytes(value)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         size = 0
     if size < LEAST_MEMORY_BYTES:
         digits = str(value).strip()
@@ -243,16 +245,35 @@ def _walltime(_: str, value: Any) -> Any:
     return value  # walltime_seconds checks it, which knows the batch system
 
 
-def _header_path(key: str, value: Any) -> str:
+def _header_text(key: str, value: Any) -> str:
     if not HEADER_SAFE.fullmatch(str(value)):
         raise ValueError(f"{key}: {value!r} has characters that a job script cannot hold; choose a plain path")
     return str(value)
 
 
+def _header_path(key: str, value: Any) -> str:
+    """A folder in the header, where no shell expands ``~`` and variables."""
+    text = str(value)
+    if text[:1] == "~" or "$" in text:
+        try:
+            text = normalize(text)
+        except ConfigError as error:
+            raise ValueError(f"{key}: {'; '.join(error.problems)}") from None
+    return _header_text(key, text)
+
+
 def _shell_path(key: str, value: Any) -> str:
+    """A path between double quotes, where the shell of the node expands variables, but not ``~``."""
     if not QUOTED_SAFE.match(str(value)):
         raise ValueError(f"{key}: {value!r} would run a command in the job script; only $VARIABLES are allowed")
-    return str(value)
+    return re.sub("^~(?=/|$)", "$HOME", str(value))
+
+
+def _command(key: str, value: Any) -> str:
+    """The Python of workers, or a command that ends in one; a file in the home folder gets its full path."""
+    _shell_path(key, value)
+    file = Path(str(value)).expanduser() if str(value).startswith("~/") else None
+    return str(file) if file is not None and file.exists() else str(value)
 
 
 _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
@@ -260,11 +281,12 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "processes": _count,
     MAXIMUM_JOBS_KEY: _count,
     "memory": _memory,
+    "disk": _memory,
     "walltime": _walltime,
-    "interface": _header_path,
+    "interface": _header_text,
     "log-directory": _header_path,
     "local-directory": _shell_path,
-    "python": _shell_path,
+    "python": _command,
     "scheduler-options": _mapping,
     **dict.fromkeys((*RENAMED.values(), "submit-command-extra", "cancel-command-extra"), _list),
 }

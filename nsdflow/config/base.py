@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
-__all__ = ["Frozen"]
+from nsdflow.errors import ConfigError
+from nsdflow.io.paths import normalize
+
+__all__ = ["Frozen", "Place", "expand"]
+
+
+def expand(path: str) -> str:
+    """Expand a path or URL of a setting as one of the command line."""
+    try:
+        return normalize(path)
+    except ConfigError as error:
+        raise ValueError("; ".join(error.problems)) from None
+
+
+#: A setting that is a path or URL.
+Place = Annotated[str, AfterValidator(expand)]
 
 
 class Frozen(BaseModel):

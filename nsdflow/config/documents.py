@@ -126,7 +126,7 @@ def _parse(where: str, text: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     except yaml.constructor.ConstructorError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError(where, [f"{line}{error.problem}"]) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(where, [f"not YAML: {' '.join(str(error).split())}"]) from None
     finally:
         loader.dispose()

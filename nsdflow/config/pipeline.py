@@ -7,13 +7,12 @@ them. Everything that can change a number is a setting and is saved with the res
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from nsdflow.config.base import Frozen
+from nsdflow.config.base import Frozen, expand
 from nsdflow.errors import ConfigError
 from nsdflow.names import ROI_GROUPS, parse_subjects
 
@@ -36,9 +35,13 @@ def _roi_groups(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return value
 
 
+def _file(value: str | None) -> str | None:
+    return value if value in (None, "random") else expand(str(value))
+
+
 Subjects = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_subjects)]
-#: A file of this machine, or a word in its place; ``~`` is the home folder.
-LocalFile = Annotated[str | None, AfterValidator(lambda path: path and os.path.expanduser(path))]  # noqa: PTH111
+#: A path of a file, or the word ``random``; it is expanded as a path of the command line.
+LocalFile = Annotated[str | None, AfterValidator(_file)]
 RoiGroups = Annotated[tuple[str, ...] | None, AfterValidator(_roi_groups)]
 
 

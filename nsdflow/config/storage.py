@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from nsdflow.config.base import Frozen
+from nsdflow.config.base import Frozen, Place
 from nsdflow.names import DEFAULT_SPACE
 
 __all__ = ["SHARD_BYTES", "Layout", "StorageProfile"]
@@ -36,13 +36,13 @@ class StorageProfile(Frozen):
     """One file of ``storage_config/``."""
 
     description: str = ""
-    source: str | None = None
+    source: Place | None = None
     """NSD as published: a folder or ``s3://natural-scenes-dataset``."""
     source_options: Mapping[str, Any] = {}
     """Options for the file system of the source only, such as ``endpoint_url``, ``anon``, ``profile``."""
-    store: str = "nsd.zarr"
-    runs: str = "runs"
-    scratch: str | None = None
+    store: Place = "nsd.zarr"
+    runs: Place = "runs"
+    scratch: Place | None = None
     """Fast local folder for temporary files of workers; the folder of the system if null."""
     betas: str | None = None
     """Version of the betas; the one that NSD recommends for the space if null."""

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from nsdflow.errors import MissingDataError, SelectionError
+from nsdflow.io.paths import normalize
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, parse_subjects
 from nsdflow.nsd import layout
 from nsdflow.nsd.formats.nifti import write_nifti
@@ -69,7 +70,7 @@ def write_masks(
         row = []
         for name in VOXEL_SETS:
             mask = voxel_set(origin, subject, name, space=space, shape=brain.values.shape, wrap=wrap)
-            file = folder / f"{subject}_{name}.nii.gz"
+            file = Path(normalize(folder)) / f"{subject}_{name}.nii.gz"
             write_nifti(file, mask.astype(np.uint8), brain.affine, f"nsdflow voxel set {name}")
             row.append(int(mask.sum()))
         counts.append(row)

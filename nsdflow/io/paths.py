@@ -18,7 +18,10 @@ from nsdflow.errors import ConfigError
 __all__ = ["filesystem", "is_local", "local_name", "local_path", "normalize", "public", "require_file_system"]
 
 _VARIABLE: Final = re.compile(r"\$(\w+|\{[^}]*\})")
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/@]*@")
+#: User name and password of a URL; a password may hold an at sign.
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s]*@")
+#: A URL with one of its slashes missing, which would become a folder called ``s3:``.
+_ONE_SLASH: Final = re.compile(r"(s3|gs|gcs|az|abfs|https?|file):/(?!/)")
 
 
 def is_local(url: str | os.PathLike[str]) -> bool:
@@ -42,7 +45,8 @@ def normalize(path: str | os.PathLike[str]) -> str:
     """Expand and normalise a path or URL that a user gave.
 
     ``~``, ``~name`` and ``$VARIABLE`` are expanded, local paths become absolute, and a trailing slash goes. Other
-    characters, spaces and ``::`` included, are taken literally. Links are kept.
+    characters, spaces and ``::`` included, are taken literally, and so are the names of folders that exist. Links are
+    kept.
 
     Parameters
     ----------
@@ -65,18 +69,27 @@ def normalize(path: str | os.PathLike[str]) -> str:
         raise ConfigError("path", ["empty; write a folder or a URL"])
     if not text.isprintable():
         raise ConfigError("path", [f"{text!r} contains a control character; rename the folder"])
-    if not (is_local(text) and Path(text).exists()):
-        text = _expand_variables(text)
     if not is_local(text):
+        text = _expand_variables(text)
         require_file_system(text)
         return text.rstrip("/")
-    local = text.removeprefix("file://")
+    local = re.sub("^file://(localhost(?=/))?", "", text)
     if local.startswith("~"):
         try:
             local = str(Path(local).expanduser())
         except RuntimeError:
             raise ConfigError("path", [f"{given!r}: no home folder for {local.partition('/')[0]!r}"]) from None
-    return str(Path(local).absolute())
+    known = _existing(local)
+    if not known and (short := _ONE_SLASH.match(local)):
+        raise ConfigError("path", [f"{given!r} lacks a slash; write {short[1]}://{local[short.end() :]}"])
+    return str(Path(known + _expand_variables(local[len(known) :])).absolute())
+
+
+def _existing(path: str) -> str:
+    """The leading part of a path that exists as it is written; its name may look like a variable."""
+    while path and not Path(path).exists():
+        path = path.rpartition("/")[0]
+    return path
 
 
 def _expand_variables(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from nsdflow.errors import SelectionError, StoreError, one_of
+from nsdflow.io.paths import normalize
 from nsdflow.io.write import aside
 from nsdflow.nsd.spaces import LAYERS, grid_named
 from nsdflow.runs import open_run
@@ -109,6 +110,7 @@ def export_maps(
     if space is not None and form.surface is not None and _is_surface(space) != form.surface:
         fitting = [name for name, other in EXPORT_FORMATS.items() if other.surface != form.surface]
         raise SelectionError(f"{to} files cannot hold {space}; write --to {' or '.join(fitting)}, or another --space")
+    folder = Path(normalize(folder))
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     for subject, maps in _maps_of(run, whole=form.whole and space is None).items():

@@ -10,7 +10,7 @@ import xarray as xr
 
 from nsdflow.errors import ConfigError, MissingDataError, SelectionError, StoreError, one_of
 from nsdflow.io.folders import exists
-from nsdflow.io.paths import is_local, local_path
+from nsdflow.io.paths import normalize
 from nsdflow.io.places import STORE, not_wanted
 from nsdflow.io.seal import SEAL
 from nsdflow.names import subject_name, subject_number
@@ -382,7 +382,7 @@ def open_store(url: str) -> Store:
     StoreError
         Not a store of nsdflow, or one of a newer schema.
     """
-    where = str(local_path(url)) if is_local(str(url)) else str(url).rstrip("/")
+    where = normalize(url)
     root = read_root(where)
     attributes = {name: value for name, value in root.get("attributes", {}).items() if name != SEAL}
     if SCHEMA not in attributes:

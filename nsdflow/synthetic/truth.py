@@ -12,6 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from nsdflow.errors import MissingDataError, one_of
+from nsdflow.io.paths import normalize
 from nsdflow.names import DEFAULT_SPACE, ROI_LABELS, STIMULI_FILE, subject_name, subject_number
 from nsdflow.synthetic.brain.network import PlantedNetwork, level_of_feature
 from nsdflow.synthetic.brain.planting import Planted, planted_responses
@@ -29,7 +30,7 @@ _BATCH = 64  # images in memory at a time
 
 def read_spec(folder: str | Path) -> SyntheticSpec:
     """The specification that a synthetic NSD was written from."""
-    path = Path(folder) / "truth/spec.json"
+    path = Path(normalize(folder)) / "truth/spec.json"
     if not path.is_file():
         raise MissingDataError(f"{folder}: no truth/spec.json; this is not a synthetic NSD written by nsdflow synth")
     return SyntheticSpec.from_json(path.read_text())

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.io
 
 from nsdflow.errors import ConfigError
+from nsdflow.io.paths import normalize
 from nsdflow.io.reach import writing
 from nsdflow.names import SYNTHETIC_DESIGN, subject_name
 from nsdflow.synthetic.brain.participant import Participant
@@ -65,7 +66,7 @@ def write_nsd(folder: str | Path, spec: SyntheticSpec, *, progress: OnProgress |
     StoreError
         If the disk is full, or the folder cannot be made.
     """
-    target = Path(folder)
+    target = Path(normalize(folder))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(str(target), ["is not an empty folder; name another one, or remove it first"])
     with writing(target):

@@ -27,6 +27,10 @@ from nsdflow.errors import PlanError, SelectionError
         ("none", ()),
         ("GPU-1a", ("GPU-1a",)),
         ("MIG-6a1f", ("MIG-6a1f",)),
+        (" 1 , 2", ("1", "2")),
+        ("0,-1,1", ("0",)),  # CUDA stops at an id that names no GPU
+        ("-2,0", ()),
+        ("1,1", ()),  # and sees none where one is named twice
     ],
 )
 def test_visible_gpus_are_those_of_the_allocation(monkeypatch, value, gpus):
@@ -138,6 +142,21 @@ def test_a_temporary_directory_that_cannot_be_is_one_line(folder, says):
         pass
 
 
+def test_what_dask_cannot_read_in_its_configuration_is_one_line(monkeypatch):
+    says = "--cluster threads does not start .*; check Dask's configuration in"
+    with dask.config.set(distributed=3), pytest.raises(PlanError, match=says), connect("threads", dashboard=None):
+        pass
+
+    def fails(demand: Demand) -> None:
+        """As Dask does where it is told a walltime in words, or a module that is not there."""
+        raise RuntimeError("Cluster failed to start: ...") from KeyError("Invalid time unit: soon.\nValid: s, ms")
+
+    monkeypatch.setattr("nsdflow.cluster.connect.threads_cluster", fails)
+    with pytest.raises(PlanError, match="Invalid time unit: soon") as error, connect("threads", dashboard=None):
+        pass
+    assert "\n" not in str(error.value)
+
+
 def test_a_temporary_directory_is_made_and_used(tmp_path):
     with (
         dask.config.set({"temporary-directory": str(tmp_path / "new" / "spill")}),
@@ -145,6 +164,19 @@ def test_a_temporary_directory_is_made_and_used(tmp_path):
     ):
         (local,) = client.run(lambda dask_worker: dask_worker.local_directory).values()
         assert Path(local).is_relative_to(tmp_path / "new" / "spill")
+
+
+def test_the_home_folder_in_folders_for_spilling(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for number, scratch in enumerate([None, "~/given"]):
+        with (
+            dask.config.set({"temporary-directory": "~/configured"}),
+            connect("threads", scratch=scratch, dashboard=None) as client,
+        ):
+            (local,) = client.run(lambda dask_worker: dask_worker.local_directory).values()
+        assert Path(local).is_relative_to(tmp_path / ("configured", "given")[number])
+    assert not (tmp_path / "~").exists()
 
 
 @pytest.mark.parametrize("text", ["jobqueue: {slurm: [", "- a list", "\tx: 1"])

@@ -136,6 +136,7 @@ def test_walltimes_without_quotes_are_refused_with_the_line_in_quotes(queue, wri
         ("quue: gpu", "quue: unknown key; write queue: gpu"),
         ("zzz: 1", "zzz: unknown key; known: account, cores"),
         ("local-directory: /scratch/$(whoami)", "would run a command in the job script"),
+        ("memory: .inf", "memory: inf is not a memory size"),
         ("log-directory: my logs", "has characters that a job script cannot hold"),
     ],
 )
@@ -254,6 +255,29 @@ def test_variables_in_a_local_directory_are_filled_in_on_the_node(tmp_path, monk
         script = job_scripts("slurm")["cpu"]
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env={"TMPDIR": "/fast"})
     assert "--local-directory /fast/my files --" in done.stdout
+
+
+def test_the_home_folder_in_paths_of_a_section(tmp_path, monkeypatch):
+    """No shell expands ``~`` in the header, nor between quotes: a folder called ``~`` would appear."""
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    (tmp_path / "env" / "bin" / "python").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    paths = "log-directory: ~/logs, local-directory: ~/scratch, python: ~/env/bin/python"
+    with settings(f"jobqueue: {{slurm: {{{COMPLETE}, {paths}}}}}"):
+        script = job_scripts("slurm")["cpu"]
+    assert f"#SBATCH -e {tmp_path}/logs/" in script
+    assert f"\n{tmp_path}/env/bin/python -m " in script
+    assert '--local-directory "$HOME/scratch"' in script
+    assert not (tmp_path / "~").exists()
+    assert "log-directory: '$NOWHERE/logs': environment variable NOWHERE is not set" in refused(
+        f"jobqueue: {{slurm: {{{COMPLETE}, log-directory: $NOWHERE/logs}}}}"
+    )
+
+
+@pytest.mark.parametrize("value", [".inf", "1e400GB", "many", "0"])
+def test_a_disk_that_cannot_be_meant_is_one_line(value):
+    assert "disk: " in refused(f"jobqueue: {{htcondor: {{{COMPLETE}, disk: {value}}}}}", "htcondor")
 
 
 def test_htcondor_refuses_a_path_that_its_submit_files_cannot_hold(monkeypatch):

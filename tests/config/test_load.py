@@ -268,3 +268,30 @@ def test_mistakes_of_all_steps_are_listed_together() -> None:
     assert error.value.problems[0].startswith("step 1, nope: unknown pipeline 'nope'; available: ")
     assert "step 2, gnet8j: --set train.epoch=3: no such key; did you mean 'epochs'?" in str(error.value)
     assert "--set width=a: Input should be a valid integer" in str(error.value)
+
+
+def test_paths_in_settings_are_expanded_as_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATA", "/data")
+    monkeypatch.chdir(tmp_path)
+    assert (
+        load_pipeline("gnet8j", {"prefilter_weights": "~/alexnet.pth"}).prefilter_weights == f"{tmp_path}/alexnet.pth"
+    )
+    assert load_pipeline("alexnet_fwrf", {"feature_weights": "random"}).feature_weights == "random"
+    assert load_pipeline("alexnet_fwrf", {"feature_weights": "w.pth"}).feature_weights == f"{tmp_path}/w.pth"
+    assert load_pipeline("predict", {"images": "$DATA/pictures/"}).images == "/data/pictures"
+    assert load_pipeline("predict", {"images": "all"}).images == "all"
+    with pytest.raises(ConfigError, match="environment variable NOWHERE is not set"):
+        load_pipeline("predict", {"images": "$NOWHERE/pictures"})
+    profile = tmp_path / "mine.yaml"
+    profile.write_text("store: ~/nsd.zarr\nruns: runs/\nscratch: ~/scratch\nsource: s3://bucket/nsd/\n")
+    storage = load_storage(profile)
+    assert (storage.store, storage.runs) == (f"{tmp_path}/nsd.zarr", f"{tmp_path}/runs")
+    assert (storage.scratch, storage.source) == (f"{tmp_path}/scratch", "s3://bucket/nsd")
+
+
+def test_a_file_that_nests_without_end_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("kind: gnet\nname: " + "[" * 100_000)
+    with pytest.raises(ConfigError, match="not YAML") as error:
+        load_pipeline(tmp_path / "deep.yaml")
+    assert "\n" not in str(error.value)

@@ -30,9 +30,27 @@ def test_a_folder_whose_name_looks_like_a_variable_is_taken_as_it_is(tmp_path, m
     assert normalize(f"{tmp_path}/a$b") == f"{tmp_path}/a$b"
 
 
+def test_a_new_folder_in_one_whose_name_looks_like_a_variable(tmp_path, monkeypatch):
+    monkeypatch.delenv("b", raising=False)
+    (tmp_path / "a$b").mkdir()
+    monkeypatch.chdir(tmp_path / "a$b")
+    runs = normalize("runs")
+    assert runs == normalize(runs) == f"{tmp_path}/a$b/runs"
+    monkeypatch.setenv("b", "B")
+    assert normalize(f"{tmp_path}/a$b/$b") == f"{tmp_path}/a$b/B"
+
+
+def test_file_urls(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert normalize("file://localhost/data/nsd") == normalize("file:///data/nsd/") == "/data/nsd"
+    (tmp_path / "s3:").mkdir()
+    assert normalize("s3:/bucket") == f"{tmp_path}/s3:/bucket"
+
+
 @pytest.mark.parametrize(
     ("path", "says"),
     [
+        ("s3:/bucket/nsd.zarr", "lacks a slash; write s3://bucket/nsd.zarr"),
         ("", "empty"),
         ("  ", "empty"),
         ("$NO_SUCH_VARIABLE/runs", "environment variable NO_SUCH_VARIABLE is not set"),
@@ -59,3 +77,4 @@ def test_a_folder_may_have_any_name(tmp_path, name):
 def test_credentials_in_a_url_are_not_shown():
     assert public("http://ann:secret@example.org/a@b") == "http://example.org/a@b"
     assert public("/data/a@b") == "/data/a@b"
+    assert public("s3://key:s@cr@t@bucket/a and s3://k:s@b/c") == "s3://bucket/a and s3://b/c"

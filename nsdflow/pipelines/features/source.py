@@ -14,6 +14,7 @@ import xarray as xr
 
 from nsdflow.analysis import ANNOTATION_SPACES, annotation_features
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
+from nsdflow.io.paths import normalize
 from nsdflow.pipelines.features.settings import ANNOTATION_FEATURES
 from nsdflow.pipelines.features.tasks import group_of
 from nsdflow.runs import open_run
@@ -139,7 +140,7 @@ def open_features(
     if features == ANNOTATION_FEATURES and store is not None:
         return _from_annotations(store, layers)
     suffix = Path(features).suffix
-    tables = _from_file(Path(features).expanduser(), layers) if suffix in FILE_READERS else _from_run(features, folder)
+    tables = _from_file(Path(normalize(features)), layers) if suffix in FILE_READERS else _from_run(features, folder)
     for layer in layers or ():
         if layer not in tables:
             raise one_of(f"layer of {features}", layer, tables)

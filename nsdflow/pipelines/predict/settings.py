@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from nsdflow.config.base import expand
 from nsdflow.config.pipeline import PipelineBase, Subjects
 
 __all__ = ["PredictPipeline"]
+
+
+def _images(value: str) -> str:
+    return value if value in ("subject", "all") else expand(value)
 
 
 class PredictPipeline(PipelineBase):
@@ -17,7 +22,7 @@ class PredictPipeline(PipelineBase):
     kind: Literal["predict"] = "predict"
     model: str = "gnet8j"
     """The run that predicts, of kind gnet, fwrf, fpf, ridge or banded_ridge: its name among the runs, or a path."""
-    images: str = Field("subject", min_length=1)
+    images: Annotated[str, AfterValidator(_images)] = Field("subject", min_length=1)
     """``subject``: all images of each subject's list if the store holds them, otherwise those that the subject saw.
     ``all``: all images of the store. Otherwise a folder of PNG or JPEG files."""
     subjects: Subjects = "all"
