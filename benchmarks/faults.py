@@ -1,11 +1,12 @@
-"""Random faults, counted: kills of an ingestion and of a training, and damaged files of a finished run.
+"""Random faults, counted: kills of an ingestion and of a training, and damaged files of a finished store and run.
 
     python benchmarks/faults.py --kills 5 --mutations 100 --seed 0
 
 A command runs in a separate process and is killed with signal 9 at a random moment; the same command then runs to its
 end, and every byte of the store (every bit of the model and results) is compared with those of an uninterrupted run.
-Files of a finished run are mutated (a bit flipped, cut, emptied, removed), and the run is read: the values must be
-those of the whole run, or there must be one line. The output is the table of ``docs/what-happens-when.md``.
+Files of a finished store and of a finished run are mutated (a bit flipped, cut, emptied, removed), and everything is
+read: the values must be those that zarr-python and safetensors read from the whole store or run, or there must be one
+line. The output is the table of ``docs/what-happens-when.md``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,24 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 SETTINGS = {"prefilter": "gabor", "width": 2, "threads": 1, "bootstrap": 4, "train": {"epochs": 6, "batch_size": 40}}
+
+
+#: Files and folders of a store or run that hold no values.
+UNREAD = {
+    "manifest.json",
+    "log.jsonl",
+    "run.yaml",
+    "report.html",
+    "README.md",
+    "plan.json",
+    "tasks",
+    "performance.html",
+}
 
 
 @dataclass
@@ -84,7 +99,7 @@ def same(kind: str, folder: Path, reference: Path) -> bool:
 def values(run: Path) -> dict[str, bytes]:
     """All values of a run but the durations of its epochs, and of its model."""
     import nsdflow
-    from nsdflow.runs.tensors import load_tensors
+    from nsdflow.io.tensors import load_tensors
 
     tree = nsdflow.open_run(run)
     found = {
@@ -127,38 +142,66 @@ def kills(kind: str, count: int, root: Path, draw: random.Random) -> Row:
     return row
 
 
-def mutations(count: int, root: Path, draw: random.Random) -> Row:
-    """Damage one file of a finished run at a time and read everything."""
+def plain_values(root: Path) -> dict[str, bytes]:
+    """All values of a store, as zarr-python reads them."""
+    import zarr
+
+    members = zarr.open_group(root, mode="r", zarr_format=3).members(max_depth=None)
+    return {f"/{name}": part[...].tobytes() for name, part in members if isinstance(part, zarr.Array)}
+
+
+def store_values(root: Path) -> dict[str, bytes]:
+    """All values of a store that nsdflow gives, under the names of the arrays; betas as the integers they were."""
+    import numpy as np
+
+    import nsdflow
+
+    store = nsdflow.open_store(str(root))
+    found = {"/stimuli/images": store.images().values.tobytes()}
+    found |= {f"/stimuli/{name}": array.values.tobytes() for name, array in store.images().coords.items()}
+    for subject in store.subjects:
+        betas = np.rint(store.responses(subject, zscore=False).values.astype(np.float64) * 300).astype(np.int16)
+        found[f"/{subject}/betas"] = betas.tobytes()
+        store.responses(subject).values  # noqa: B018 - the statistics are read and their checksums checked
+        for table in (store.trials(subject), store.voxels(subject)):
+            found |= {f"/{subject}/{name}": values.values.tobytes() for name, values in table.variables.items()}
+    return found
+
+
+def mutations(what: str, whole: Path, read: Callable[[Path], dict[str, bytes]], truth: dict[str, bytes],
+              count: int, root: Path, draw: random.Random) -> Row:  # fmt: skip
+    """Damage one file of a finished store or run at a time and read everything."""
     from nsdflow.errors import NsdflowError
 
-    row = Row("file of a finished run damaged")
-    run, copy = root / "reference" / "gnet8j", root / "copy"
-    whole = values(run)
+    row, copy = Row(what), root / "copy"
     files = [
         file
-        for file in sorted(run.rglob("*"))
-        if file.is_file() and ("results.zarr" in file.parts or file.name == "model.safetensors") and file.stat().st_size
+        for file in sorted(whole.rglob("*"))
+        if file.stat().st_size and file.is_file() and not UNREAD & {*file.relative_to(whole).parts}
     ]
+    first = read(whole)
+    if any(first[name] != values for name, values in truth.items() if name in first):
+        raise SystemExit(f"{whole}: the whole one reads otherwise")
     for _ in range(count):
-        shutil.copytree(run, copy)
-        file = copy / draw.choice(files).relative_to(run)
-        mutate(file, draw)
+        shutil.copytree(whole, copy)
+        file = copy / draw.choice(files).relative_to(whole)
+        how = mutate(file, draw)
         try:
-            unchanged = values(copy) == whole
-            row.add("whole" if unchanged else "wrong")
-            if not unchanged:
-                print(f"wrong: {file.relative_to(copy)}", file=sys.stderr)
+            outcome = "whole" if read(copy) == first else "wrong"
         except (NsdflowError, ValueError, RuntimeError, FileNotFoundError) as error:
-            row.add("whole" if "\n" not in str(error) and str(error) else "unclear")
+            outcome = "whole" if "\n" not in str(error) and str(error) else "unclear"
         except Exception as error:  # noqa: BLE001 - what nobody expects is what is counted here
-            row.add("unclear")
-            print(f"unclear: {file.relative_to(copy)}: {type(error).__name__}: {error}", file=sys.stderr)
+            outcome = "unclear"
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        row.add(outcome)
+        if outcome != "whole":
+            print(f"{outcome}: {file.relative_to(copy)} ({how})", file=sys.stderr)
         shutil.rmtree(copy)
     return row
 
 
-def mutate(file: Path, draw: random.Random) -> None:
-    """Flip a bit, cut, empty or remove a file."""
+def mutate(file: Path, draw: random.Random) -> str:
+    """Flip a bit, cut, empty or remove a file; what was done."""
     data = bytearray(file.read_bytes())
     how = draw.choice(["flip", "flip", "flip", "cut", "empty", "remove"])
     if how == "remove":
@@ -168,6 +211,7 @@ def mutate(file: Path, draw: random.Random) -> None:
         file.write_bytes(data)
     else:
         file.write_bytes(data[: draw.randrange(len(data)) if how == "cut" else 0])
+    return how
 
 
 def main() -> None:
@@ -191,7 +235,10 @@ def main() -> None:
         )
         write_nsd(root / "nsd", spec)
         rows = [kills(kind, asked.kills, root, draw) for kind in ("ingest", "train")]
-        rows.append(mutations(asked.mutations, root, draw))
+        store, run = root / "reference" / "nsd.zarr", root / "reference" / "gnet8j"
+        of_store, of_run = "file of a finished store damaged", "file of a finished run damaged"
+        rows.append(mutations(of_store, store, store_values, plain_values(store), asked.mutations, root, draw))
+        rows.append(mutations(of_run, run, values, values(run), asked.mutations, root, draw))
     print("| what | tried | lost | wrong | unclear |\n|---|---|---|---|---|")
     print("\n".join(str(row) for row in rows))
 
