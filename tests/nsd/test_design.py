@@ -244,7 +244,7 @@ def test_stimulus_info_too_short(broken: Any) -> None:
         trial_table(open_source(broken.root), "subj01", [1])
 
 
-@pytest.mark.parametrize("content", ["", '"a\n\n"b'])
+@pytest.mark.parametrize("content", ["\n", '"a\n\n"b'])
 def test_unreadable_tables(broken: Any, content: str) -> None:
     for path in (STIMULUS_INFO, responses_path("subj01")):
         (broken.root / path).write_text(content)
