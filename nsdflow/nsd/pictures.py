@@ -40,7 +40,7 @@ def list_pictures(folder: Path) -> list[str]:
     Raises
     ------
     MissingDataError
-        No such folder, no picture in it, or a link to nothing or a folder among them.
+        No such folder, no picture in it, or a link to nothing or a pipe among them.
     SourceError
         A raw file of a camera.
     """
@@ -51,13 +51,13 @@ def list_pictures(folder: Path) -> list[str]:
     for path in sorted(found):
         if not path.exists():
             raise MissingDataError(f"{path}: a link to nothing; fetch the picture, or remove the link from the folder")
-        if not path.is_file():
-            raise MissingDataError(f"{path}: a folder or a pipe, not a picture; rename it, or remove it")
-        if path.suffix.lower() in RAW_ENDINGS:
+        if not path.is_file() and not path.is_dir():
+            raise MissingDataError(f"{path}: a pipe or a device, not a picture; remove it from the folder")
+        if path.suffix.lower() in RAW_ENDINGS and path.is_file():
             raise SourceError(
                 f"{path}: a raw file of a camera; develop it to JPEG or PNG, or remove it from the folder"
             )
-    names = sorted(path.name for path in found)
+    names = sorted(path.name for path in found if path.is_file())
     if not names:
         raise MissingDataError(f"{folder}: no PNG or JPEG file in it, nor a picture of another kind")
     return names

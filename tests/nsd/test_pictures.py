@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -106,16 +107,16 @@ def test_a_folder(tmp_path: Path) -> None:
         Image.fromarray(SCENE).save(tmp_path / name, format="PNG")
     assert list_pictures(tmp_path) == ["A.PNG", "b.png"]
     assert read_pictures(tmp_path, ["b.png"], 20).shape == (1, 3, 20, 20)
-    for name, says in (("d.DNG", "a raw file of a camera"), ("e.tiff", "a folder or a pipe"), ("f.svg", None)):
+    for name, says in (("d.DNG", "a raw file of a camera"), ("e.tiff", "a pipe or a device"), ("f.svg", None)):
         path = tmp_path / name
-        path.mkdir() if name == "e.tiff" else path.write_bytes(b"<svg/>")
+        os.mkfifo(path) if name == "e.tiff" else path.write_bytes(b"<svg/>")
         if says is None:
             with pytest.raises(SourceError, match=r"f\.svg: not an image that can be read"):
                 read_pictures(tmp_path, list_pictures(tmp_path), 20)
         else:
             with pytest.raises((MissingDataError, SourceError), match=f"{name}: {says}"):
                 list_pictures(tmp_path)
-        path.rmdir() if path.is_dir() else path.unlink()
+        path.unlink()
     (tmp_path / "c.jpg").symlink_to("nowhere.jpg")
     with pytest.raises(MissingDataError, match=r"c\.jpg: a link to nothing"):
         list_pictures(tmp_path)
