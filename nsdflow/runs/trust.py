@@ -93,7 +93,7 @@ def _arrays(url: str, root: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[st
         raise RunError(f"{url}: no consolidated metadata; {_ADVICE}")
     for path, node in {"": root, **nodes}.items():
         parts = path.split("/") if path else []
-        if any(part in ("", ".", "..") or not part.isprintable() for part in parts):
+        if any(part in ("", ".", "..") or not part.isprintable() or "\\" in part for part in parts):
             raise RunError(f"{url}: a group or an array is called {path!r}; {_ADVICE}")
         if not isinstance(node, Mapping) or node.get("zarr_format") != 3:
             raise RunError(f"{url}/{path}: not Zarr format 3; {_ADVICE}")

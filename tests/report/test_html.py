@@ -28,7 +28,7 @@ from nsdflow.runs import open_run, write_results
 
 Cortex = Callable[..., xr.Dataset]
 #: A name that would be HTML, and a formula without an end.
-NASTY = r"<img src=x onerror=alert(1)> $\frac{1$"
+NASTY = "<img src=x onerror=alert(1)> $frac{1$"
 SCORED = {
     "Accuracy",
     "Accuracy against the ceiling",
