@@ -16,7 +16,7 @@ import zarr
 from numcodecs import zstd
 
 import nsdflow
-from nsdflow.cli.app import main
+from nsdflow.cli import main
 from nsdflow.errors import NsdflowError, RunError
 from nsdflow.monitor.events import RunLog, make_event, read_log
 from nsdflow.runs import write_results
