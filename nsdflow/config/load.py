@@ -133,7 +133,9 @@ def load_storage(profile: str | os.PathLike[str]) -> StorageProfile:
     unset = sorted({name for value in document.raw.values() for name in _unset_variables(value)})
     lacking = [f"the environment has no {name}; export {name}=..." for name in unset]
     filled = {
-        key: os.path.expandvars(value) if isinstance(value, str) else value for key, value in document.raw.items()
+        key: os.path.expandvars(value) if isinstance(value, str) else value
+        for key, value in document.raw.items()
+        if not _unset_variables(value)  # said above
     }
     return validate(replace(document, raw=filled, problems=(*document.problems, *lacking)), StorageProfile)
 

@@ -66,7 +66,7 @@ def fits(run: object, size: int) -> bool:
 
 
 def test_what_is_no_run_gets_one_line(gnet: Path, tmp_path: Path) -> None:
-    with pytest.raises(MissingDataError, match="no such file"):
+    with pytest.raises(MissingDataError, match="no such run"):
         load_model(tmp_path / "nothing")
     with pytest.raises(SelectionError, match="subject of"):
         load_model(gnet, "subj09")
