@@ -17,6 +17,8 @@ import nsdflow
 from nsdflow.cli import main
 from nsdflow.cli.app import COMMANDS
 from nsdflow.nsd import layout
+from nsdflow.pipelines.load import load_pipeline
+from nsdflow.runs.folder import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -158,6 +160,7 @@ def test_mistakes_of_a_file_and_of_what_it_asks_of_the_store_are_told_together_b
         "  - line 4: subjects: unknown subject 'subj12'; available: subj01, subj02",
     ]
     run = ("--store", small_store, "--runs", tmp_path / "runs")
+    weights = ("--set", "prefilter_weights=a.pth")
     told = {
         (
             "run",
@@ -169,10 +172,23 @@ def test_mistakes_of_a_file_and_of_what_it_asks_of_the_store_are_told_together_b
         ("run", "gabor_fwrf", *run, "--set", "voxels=v1"): "--set voxels=v1: unknown ROI 'v1'",
         ("run", "paper", *run, "--set", "gnet8j.rois=V9"): "step 1, gnet8j: --set rois=V9: unknown ROI 'V9'",
         ("run", "tuning", *run): "gnet8j: no such run; do nsdflow run first, tuning starts from it",
+        ("run", "tuning", *run, "--dry-run"): "gnet8j: no such run; do nsdflow run first, tuning starts from it",
+        ("run", "gnet8j", *run, *weights): "a.pth: no such file; give torchvision's alexnet",
+        ("run", "gnet8j", *run, *weights, "--dry-run"): "a.pth: no such file; give torchvision's alexnet",
     }
     for words, expected in told.items():
         assert expected in complaint(nsd(*words)), words
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_refuses_a_folder_that_holds_another_run(nsd: Command, small_store: str, tmp_path: Path) -> None:
+    begun = load_pipeline("gnet8j", {"width": 8})
+    RunFolder.of(begun, str(tmp_path)).begin(begun, small_store)
+    run = ("run", "gnet8j", "--store", small_store, "--runs", tmp_path, "--set", "prefilter=gabor")
+    for words in (run, (*run, "--dry-run")):
+        line = complaint(nsd(*words))
+        assert 'holds a run with other settings (prefilter was "alexnet", now "gabor"; width was 8, now 64)' in line
+        assert "choose another name with --set name=..., or delete the folder" in line
 
 
 def test_broken_files_are_named_and_leave_no_store(nsd: Command, copied: Path, tmp_path: Path) -> None:
