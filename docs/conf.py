@@ -42,6 +42,7 @@ sphinx_gallery_conf = {
     "ignore_pattern": "demo",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
+    "capture_repr": ("_repr_html_",),  # figures and tables, not "<matplotlib...Colorbar object at 0x...>"
     "copyfile_regex": r".*\.yaml",
     "min_reported_time": 60,
     "show_memory": False,

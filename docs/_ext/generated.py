@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import pydoc
+import re
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -67,8 +69,16 @@ def api(package: Path) -> str:
 
 def _public_section(title: str, names: list[str]) -> str:
     """A table of public names with their first sentences, linked to the pages of their modules."""
-    listed = [f"   {_home(f'nsdflow.{name}')}" for name in names]
-    return "\n".join([f"## {title}", "", "```{eval-rst}", ".. autosummary::", "", *listed, "```", ""])
+    rows = [_public_row(f"nsdflow.{name}") for name in names]
+    return "\n".join([f"## {title}", "", "| | |", "|---|---|", *rows, ""])
+
+
+def _public_row(name: str) -> str:
+    """The name as scripts write it, which links to where it is documented, and its first sentence."""
+    home = _home(name)
+    sentence = re.split(r"(?<=[.;:]) |\n\n", pydoc.getdoc(pydoc.locate(home)))[0].replace("\n", " ").rstrip(".;:") + "."
+    plain = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", sentence)
+    return f"| {{py:obj}}`{name} <{home}>` | {plain} |"
 
 
 def _home(name: str) -> str:

@@ -27,4 +27,5 @@ ax.legend()
 # %%
 # The share of explainable variance is the square of it.
 
-print(float(responses.nsd.explainable_variance(3).median()), float((average**2).median()))
+share = responses.nsd.explainable_variance(3)
+print(f"{float(share.median()):.3f}, the square of the ceiling: {float((average**2).median()):.3f}")

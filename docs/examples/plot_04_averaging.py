@@ -8,6 +8,9 @@ NSD shows most images three times. Averages are less noisy, and images that were
 # %%
 # ``mean_over_repetitions`` gives one row per image and counts the trials it averaged.
 
+import matplotlib.pyplot as plt
+import numpy as np
+
 import nsdflow
 
 store = nsdflow.open_store("demo/nsd.zarr")
@@ -19,3 +22,16 @@ means
 
 good = means[:, means.ncsnr > 0.5]
 print(good.sizes, "of", means.sizes)
+
+# %%
+# Subject 2 has done fewer sessions, so that images were shown once, twice or three times. Averages of more trials have
+# less noise, and vary less over images.
+
+means = store.responses("subj02", roi="V1").nsd.mean_over_repetitions().compute()
+counts = means.repetitions.values
+shown = np.unique(counts)
+fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+left.bar(*np.unique(counts, return_counts=True))
+left.set(xlabel="trials averaged", ylabel="images", xticks=shown)
+right.boxplot([means[counts == n].std("image").values for n in shown], tick_labels=shown)
+right.set(xlabel="trials averaged", ylabel="deviation over images, by voxel")

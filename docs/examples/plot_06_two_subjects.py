@@ -8,6 +8,7 @@ Shared images were seen by every subject. ``nsd_id`` names them, so that xarray 
 # %%
 # The index of ``mean_over_repetitions`` is the image. ``xr.align`` keeps the images that both subjects saw.
 
+import matplotlib.pyplot as plt
 import xarray as xr
 
 import nsdflow
@@ -22,4 +23,8 @@ print(first.sizes["image"], "images in common")
 # %%
 # The mean response of V1 of one subject follows that of the other where both respond to the same features.
 
-print(float(xr.corr(first.mean("voxel"), second.mean("voxel"), "image").round(2)))
+one, two = first.mean("voxel"), second.mean("voxel")
+fig, ax = plt.subplots(figsize=(4, 4), layout="constrained")
+ax.scatter(one, two)
+ax.set(xlabel="mean response of V1, subject 1", ylabel="mean response of V1, subject 2")
+ax.set_title(f"r = {float(xr.corr(one, two, 'image')):.2f} over {one.sizes['image']} images")

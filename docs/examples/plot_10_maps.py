@@ -19,7 +19,10 @@ print(volume.dims, volume.shape)
 middle = int(accuracy.k.median())
 fig, ax = plt.subplots(layout="constrained")
 drawn = ax.imshow(volume[:, :, middle].T, origin="lower", vmin=0, vmax=0.6)
-ax.set(title=f"slice k = {middle}", xlabel="i", ylabel="j")
+around = {
+    f"{axis}lim": (accuracy[name].min() - 2, accuracy[name].max() + 2) for axis, name in zip("xy", "ij", strict=True)
+}
+ax.set(title=f"slice k = {middle}", xlabel="i", ylabel="j", **around)
 fig.colorbar(drawn, label="accuracy (correlation)")
 
 # %%

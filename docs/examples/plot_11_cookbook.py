@@ -41,7 +41,7 @@ first, second = (
     for number in (0, 1)
 )
 first, second = xr.align(first, second, join="inner")
-print(float(xr.corr(first, second, "nsd_id").median().round(2)))
+print(f"median {float(xr.corr(first, second, 'nsd_id').median()):.2f}")
 
 # %%
 # 3. Which areas does a subject have, and how large are they?
@@ -76,7 +76,7 @@ print(store.explain("subj01", roi=["V1", "V2", "V3", "hV4"]))
 # ----------------------------------------------
 
 raw = store.responses("subj01", roi="V1", zscore=False)
-print(raw.attrs["units"], float(raw.std().compute().round(2)))
+print(f"{raw.attrs['units']}, deviation {float(raw.std()):.2f}")
 
 # %%
 # 8. z-scores that know nothing of the test images?
@@ -118,7 +118,7 @@ print(table[["flat_index", "roi", "accuracy", "noise_ceiling"]].head(3))
 
 subject = run["subj01"].to_dataset()
 relative = (subject["accuracy"] / subject["noise_ceiling"]).where(subject["noise_ceiling"] > 0.3)
-print(float(relative.median().round(2)))
+print(f"median {float(relative.median()):.2f}")
 
 # %%
 # 14. A result as a NIfTI file?
