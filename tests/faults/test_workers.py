@@ -5,8 +5,6 @@ pipeline      all workers die when                   outcome
 ============  =====================================  ===================================================
 ingest        the first task of a stage is done      same bytes; each task counted once
 gnet8j        an epoch has been reported             same bits; at most one epoch trained twice
-features      some blocks of images are done         same bits as in one process of one worker
-ridge         some blocks of voxels are done         same bits as in one process of one worker
 ============  =====================================  ===================================================
 """
 
@@ -18,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import xarray as xr
 
 import nsdflow
 from nsdflow.cluster.connect import connect
@@ -85,26 +82,3 @@ def test_training(client, whole, tmp_path):
     epochs = [event["epoch"] for event in events if event["kind"] == "epoch"]
     assert epochs in ([1, 2, 3], [1, 2, 2, 3]), "an epoch whose checkpoint was written was trained again"
     assert markers.progress(str(tmp_path / "gnet8j")) == {"train": (1, 1), "publish": (1, 1)}
-
-
-FEATURES = {"features": "gabor_low", "spatial": "grid(2)", "projection": "sparse_random(40)", "images_per_task": 10}
-RIDGE = {"voxels_per_task": 7, "lambdas": 3, "lambda_min": 10.0, "bootstrap": 2, "weights": True}
-
-
-@pytest.mark.slow
-def test_features_and_ridge(client, whole, tmp_path):
-    """Two workers, all of which die in the middle of each pipeline, choose the lambdas of one worker."""
-    for runs, faulty in ((tmp_path / "one", False), (tmp_path / "two", True)):
-        for name, settings, stage in (("features", FEATURES, "features"), ("ridge", RIDGE, "solve")):
-            where = {"store": whole[0], "runs": str(runs), "threads": 1}
-            if not faulty:
-                with connect("threads", dashboard=None) as alone:
-                    nsdflow.run(name, client=alone, **where, **settings)
-                continue
-            kill = KillAll(client, lambda event, stage=stage: event["kind"] == "task-done" and event["stage"] == stage)
-            nsdflow.run(name, client=client, listen=kill, **where, **settings)
-            assert kill.killed
-    for name in ("features", "ridge"):
-        one, two = (nsdflow.open_run(tmp_path / runs / name) for runs in ("one", "two"))
-        for group, node in one.children.items():
-            xr.testing.assert_identical(node.to_dataset().drop_attrs(), two[group].to_dataset().drop_attrs())
