@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -266,7 +267,9 @@ def main(sessions: int, streamed: int, repeats: int) -> dict[str, float | str]:
         v1 = prepare(Path(folder), sessions)
         np.save(Path(folder) / "mask.npy", v1)
         command = [sys.executable, __file__, "--repeats", str(repeats), "--measure", folder, str(streamed)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        # zarrs has threads of its own, which the setting of zarr does not limit
+        alone = os.environ | {"RAYON_NUM_THREADS": "1"}
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=alone)
     found = json.loads(done.stdout.splitlines()[-1])
     tasks = int(found.pop("tasks")[0][0])
     medians = {way: statistics.median(seconds for seconds, _ in times) for way, times in found.items()}
