@@ -57,6 +57,8 @@ __all__ = [
 
 #: Name of the tree in the folder of a run.
 RESULTS: Final = "results.zarr"
+#: Attributes of a group that say where its voxels are; its coordinate ``flat_index`` gets them when it is opened.
+PLACE: Final = ("subject", "space", "source")
 #: Metadata of the whole tree.
 ROOT: Final = "zarr.json"
 #: Largest number of connections to S3; aiobotocore's ten run out where many answers break.
@@ -252,6 +254,10 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
         if not is_local(run):
             _load_coordinates(tree)
     tree.attrs.pop(SEAL, None)
+    for node in tree.subtree:
+        if "flat_index" in node.coords:  # a variable taken out of its group loses the group's attributes
+            place = {name: node.attrs[name] for name in PLACE if name in node.attrs}
+            node.coords["flat_index"].attrs.update(place)
     return tree
 
 

@@ -10,9 +10,10 @@ import pytest
 import zarr
 
 import nsdflow
-from nsdflow.errors import RunError
+from nsdflow.errors import MissingDataError, RunError
 from nsdflow.report import write_report
 from nsdflow.runs.export import export_maps
+from nsdflow.store.surface.place import source_of, surface_place
 
 ARCHIVE = Path(__file__).parent / "data" / "version-0.1.0.tar.xz"
 
@@ -32,6 +33,17 @@ def test_the_store_gives_the_same_responses(folder):
     assert responses.attrs["units"] == "percent signal change"
     np.testing.assert_allclose(store.responses("subj01").mean().values, 0, atol=1e-6)
     assert store.images().shape == (24, 3, 32, 32)
+
+
+def test_a_variable_alone_knows_where_its_voxels_are(folder):
+    """Taken out of its group, and after arithmetic that drops attributes."""
+    tree = nsdflow.open_run("runs/gnet8j")
+    share = tree["subj01"]["accuracy"] / tree["subj01"]["noise_ceiling"]
+    place = surface_place(share)
+    assert (place.subject, place.space) == ("subj01", "func1pt8mm")
+    assert source_of(share, None).url == tree["subj01"].attrs["source"]
+    with pytest.raises(MissingDataError, match=r"subj01/surf/lh.*flat.*no such file"):
+        share.nsd.plot_flat()
 
 
 @pytest.mark.parametrize("run", ["gnet8j", "gabor_fwrf", "predict_gnet8j"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import xarray as xr
 
+from nsdflow.io.paths import public
 from nsdflow.nsd.spaces import SpaceMap, cast_values, open_map
 from nsdflow.store.surface.place import Place, source_of, surface_place
 from nsdflow.store.voxels import flag_attributes, labels_of
@@ -63,7 +64,8 @@ def to_space(
     )  # fmt: skip
     result = mapped.rename({"_target": "voxel"}).assign_coords(_coordinates(array, options, mapping, place, there))
     result = result.transpose(*array.dims)
-    result.attrs |= {"space": mapping.target, "mapped_from": place.space, "interpolation": method}
+    known = {"subject": place.subject, "source": public(options.nsd.url)}  # of flat_index, which is another now
+    result.attrs = known | result.attrs | {"space": mapping.target, "mapped_from": place.space, "interpolation": method}
     result.attrs.pop("affine", None)
     result.attrs["shape"] = list(mapping.target_shape)
     if mapping.affine is not None:

@@ -93,7 +93,8 @@ def source_of(array: xr.DataArray, source: str | Source | None) -> Source:
     """
     if isinstance(source, Source):
         return source
-    known = source or array.attrs.get("source")
+    index = array.coords.get("flat_index")
+    known = source or array.attrs.get("source") or (None if index is None else index.attrs.get("source"))
     if not known:
         raise StoreError(
             f"{array.name or 'array'}: no attribute 'source'; give the folder or URL of NSD, which has the transforms "
