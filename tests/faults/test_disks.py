@@ -130,7 +130,7 @@ def test_training(client, whole, disk, ballast, monkeypatch, writing):
     folder = disk / "gnet8j"
     run = lambda: nsdflow.run("gnet8j", store=whole[0], runs=str(disk), client=client, **TRAIN)  # noqa: E731
     where = {
-        "checkpoint": (gnet, "save_checkpoint", 2),
+        "checkpoint": (gnet, "write_checkpoint", 2),
         "results": (parts, "write_results", 1),
         "marker": (markers, "write", 1),
     }

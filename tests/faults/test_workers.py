@@ -81,4 +81,4 @@ def test_training(client, whole, tmp_path):
     events = read_log(tmp_path / "gnet8j" / "log.jsonl")
     epochs = [event["epoch"] for event in events if event["kind"] == "epoch"]
     assert epochs in ([1, 2, 3], [1, 2, 2, 3]), "an epoch whose checkpoint was written was trained again"
-    assert markers.progress(str(tmp_path / "gnet8j")) == {"train": (1, 1), "publish": (1, 1)}
+    assert markers.count_finished(str(tmp_path / "gnet8j")) == {"train": (1, 1), "publish": (1, 1)}

@@ -36,13 +36,16 @@ def test_gabor_needs_nothing(small_nsd: Path) -> None:
     assert check_source(str(small_nsd), pipeline="gabor_fwrf") == check_source(str(small_nsd))
 
 
-def test_weights_that_are_there_or_are_not(small_nsd: Path, cache: Path, tmp_path: Path) -> None:
+def test_weights_that_are_there_or_are_not(
+    small_nsd: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache.mkdir()
     (cache / "alexnet-owt-7be5be79.pth").touch()
     assert f"gnet8j finds AlexNet's weights in {cache}" in check_source(str(small_nsd), pipeline="gnet8j")
     mine = tmp_path / "mine.yaml"
     mine.write_text("name: mine\nkind: gnet\nsubjects: [2]\nprefilter_weights: nowhere.pth\n")
+    monkeypatch.chdir(tmp_path)
     page = check_source(str(small_nsd), pipeline=str(mine))
-    assert "missing: nowhere.pth, AlexNet's weights for mine" in page
+    assert f"missing: {tmp_path}/nowhere.pth, AlexNet's weights for mine" in page
     assert "subj02: " in page
     assert "subj01: " not in page

@@ -136,6 +136,7 @@ def test_sections_are_those_whose_variables_are_there(pages: dict[str, str], kin
 def test_every_section_appears_somewhere() -> None:
     elsewhere = {"Accuracy by layer", "Lambdas at the ends of the grid"}  # tests/pipelines/test_ridge.py has a run
     elsewhere |= {"Accuracy by class of image"}  # tests/experiments/test_run.py
+    elsewhere |= {"Variance by layer"}  # tests/pipelines/test_tuning.py
     elsewhere |= {"The brain to turn"}  # needs NSD's surfaces: tests/report/brain, tests/browser/test_turning.py
     assert {section.title for section in SECTIONS} == elsewhere.union(*EXPECTED.values())
 
