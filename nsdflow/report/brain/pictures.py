@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["draw_map", "draw_on", "plot_flat", "plot_slices", "plot_surface"]
 
 _WIDTH_INCHES = 8.0
+_LEAST_WIDTH_INCHES = 4.0
+_MOST_HEIGHT_INCHES = 5.5
+#: Width of the colour bar with its label.
+_BAR_INCHES = 0.5
 #: Height of one line of a legend.
 _LEGEND_LINE_INCHES = 0.21
 #: Margin around the voxels, as a share of their extent.
@@ -71,8 +75,11 @@ def draw_map(
     left, right, top, bottom = _window(view, crop)
     rows, columns = bottom - top, right - left
     legend_inches = _LEGEND_LINE_INCHES * (len(categories) + 2) if categories else 0.0
-    height = max(min(5.5, _WIDTH_INCHES * rows / columns * 0.92 + 0.35), legend_inches)
-    figure = empty_figure(_WIDTH_INCHES, height)
+    height = max(min(_MOST_HEIGHT_INCHES, _WIDTH_INCHES * rows / columns * 0.92 + 0.35), legend_inches)
+    width = _WIDTH_INCHES
+    if not categories:  # a tall map needs no margins beside it
+        width = min(width, max(_LEAST_WIDTH_INCHES, (height - 0.35) / 0.92 * columns / rows + _BAR_INCHES))
+    figure = empty_figure(width, height)
     draw_on(
         figure.subplots(),
         view,
