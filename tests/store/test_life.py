@@ -133,6 +133,7 @@ class Life(RuleBasedStateMachine):
             (self.folder / "nsd.zarr").rename(self.folder / "old.zarr")
             (self.folder / "grown.zarr").rename(self.folder / "nsd.zarr")
             shutil.rmtree(self.folder / "old.zarr")
+            self.damage = None  # it went with the old store
         self.published = self.sessions
         assert not list(self.folder.rglob("*.tmp"))
 
