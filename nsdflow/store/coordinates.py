@@ -144,7 +144,10 @@ def _read(urls: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> list[ND
     filled = [n for n, array in enumerate(arrays) if array.size]
     for n in [n for n in filled if not _is_ours(metadata[n])]:
         place = LocalStore(local_path(urls[n])) if is_local(urls[n]) else urls[n]
-        arrays[n][...] = zarr.open_array(place, mode="r", zarr_format=3)[...]
+        try:
+            arrays[n][...] = zarr.open_array(place, mode="r", zarr_format=3)[...]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # of zarr and its codecs
+            raise StoreError(f"{urls[n]}: damaged ({' '.join(str(error).split())}); ingest again") from None
         filled.remove(n)
     files = ["/".join([urls[n], "c", *("0" for _ in metadata[n]["shape"])]) for n in filled]
     for n, data in zip(filled, _files(files), strict=True):
@@ -174,6 +177,7 @@ def _check(url: str, metadata: Mapping[str, Any]) -> None:
         shape, steps, kind = metadata["shape"], _steps(metadata), metadata["data_type"]
         size = prod(shape) * np.dtype(kind).itemsize if kind in TYPES else -1
         right = FOREIGN_STEPS.issuperset(steps) and 0 <= size <= LARGEST_BYTES and metadata["zarr_format"] == 3
+        right = right and len(metadata["chunk_grid"]["configuration"]["chunk_shape"]) == len(shape)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{url}: not a coordinate of nsdflow ({error!r}); ingest again") from None
     if not right:

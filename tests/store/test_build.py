@@ -232,6 +232,27 @@ def test_any_changed_byte_of_a_coordinate_is_an_error(build_store, record, tmp_p
         path.write_bytes(content)
 
 
+def test_any_changed_bit_of_metadata_is_an_error_or_without_effect(build_store, record, tmp_path: Path) -> None:
+    """Of a coordinate's own file, which is read late: never a value of another kind, and never a traceback."""
+    store = build_store(tmp_path / "nsd.zarr", record())
+    expected = store.voxels(1)["roi"].values
+    path = tmp_path / "nsd.zarr/subj01/roi/zarr.json"
+    content, refused = path.read_bytes(), list[str]()
+    for position in range(0, len(content), 3):
+        changed = bytearray(content)
+        changed[position] ^= 1 << position % 7
+        path.write_bytes(changed)
+        try:
+            found = open_store(store.url).voxels(1)["roi"].values
+        except StoreError as error:
+            refused.append(str(error))
+        else:
+            assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(found, expected)
+    assert len(refused) > len(content) / 12
+    assert all("roi" in message and "\n" not in message for message in refused)
+
+
 def test_names_that_are_taken(tmp_path: Path, record, build_store) -> None:
     """An atlas called as one of our coordinates, or as another atlas, gets a name of its own; labels occur twice."""
     flat, shape = np.arange(8), (2, 2, 2)
