@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 import torch
 from distributed import Client, Worker
@@ -72,6 +73,18 @@ def _one_core() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setattr("nsdflow.engine.compute.available_cpus", lambda: 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_profiles() -> Iterator[None]:
+    """Dask's profiler is off, since it can stop the whole process.
+
+    Its ``sys._current_frames`` may collect garbage while it holds the lock of CPython's list of threads. Hypothesis has
+    a callback of the collector in Python, which can give the interpreter to a thread that starts another and waits for
+    that lock. No timeout ends this, because no thread has the interpreter any more.
+    """
+    with dask.config.set({"distributed.worker.profile.enabled": False}):
         yield
 
 
