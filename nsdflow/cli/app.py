@@ -12,30 +12,31 @@ from typing import Annotated, Any, Final
 import typer
 
 from nsdflow import __version__
-from nsdflow.cli import adopt, compare, data, look, results, runs, site
+from nsdflow.cli.commands import adopt, check, compare, demo, doctor, export, info, ingest, report, run, synth
 from nsdflow.cli.interrupt import EXIT_STATUS
 from nsdflow.errors import NsdflowError
 
 __all__ = ["COMMANDS", "app", "run_command"]
 
-#: Every command, in the order of ``nsdflow --help``. A new command is a function in a module of this folder and one
-#: line here. These modules import dask, torch, xarray, rich and pydantic inside their functions only.
+#: Every command, in the order of ``nsdflow --help``. A new command is a function in a module of
+#: ``nsdflow/cli/commands`` and one line here. These modules import dask, torch, xarray, rich and pydantic inside their
+#: functions only.
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
-    site.demo,
-    data.synth,
-    data.check,
-    data.masks,
-    data.ingest,
-    runs.run,
-    runs.status,
-    results.report,
+    demo.demo,
+    synth.synth,
+    check.check,
+    check.masks,
+    ingest.ingest,
+    run.run,
+    run.status,
+    report.report,
     compare.compare,
-    results.explore,
-    results.export,
-    look.list_,
-    look.info,
+    report.explore,
+    export.export,
+    info.list_,
+    info.info,
     adopt.adopt,
-    site.doctor,
+    doctor.doctor,
 )
 
 #: Base of what typer raises for a command line that it cannot parse; typer exports the subclass alone.

@@ -19,6 +19,7 @@ __all__ = [
     "Cluster",
     "Dashboard",
     "DryRun",
+    "Experiments",
     "Overrides",
     "Pipeline",
     "Profile",
@@ -169,6 +170,9 @@ Dashboard: TypeAlias = Annotated[
     typer.Option(help="Address the dashboard listens on. It has no password; `0.0.0.0` shows it to the whole network."),
 ]
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Print the plan and exit.")]
+Experiments: TypeAlias = Annotated[
+    str | None, typer.Option(help="Sister experiments too: `synthetic,imagery`, or one of them.")
+]
 Overrides: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(

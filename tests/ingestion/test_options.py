@@ -12,7 +12,7 @@ import pytest
 import scipy.io
 import typer
 
-from nsdflow.cli import data
+from nsdflow.cli.commands import ingest
 from nsdflow.config.storage import Layout
 from nsdflow.errors import ConfigError, MissingDataError, SelectionError
 from nsdflow.ingestion.ingest import carry_out
@@ -38,7 +38,7 @@ OF_THE_COMMAND = {"annotations", "source", "store", "storage", "cluster", "worke
 def test_every_option_is_in_the_record_that_resuming_compares() -> None:
     fields = {field.name for field in dataclasses.fields(IngestSettings)}
     assert fields == OTHER.keys()
-    command = inspect.signature(data.ingest).parameters.keys() - OF_THE_COMMAND
+    command = inspect.signature(ingest.ingest).parameters.keys() - OF_THE_COMMAND
     assert command <= fields
     assert fields - command == {"layout"}, "which comes from the storage profile"
     assert typer is not None

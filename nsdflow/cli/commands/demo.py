@@ -1,4 +1,4 @@
-"""``nsdflow demo`` and ``doctor``: does nsdflow work, and does it work on this machine or site?"""
+"""``nsdflow demo``: does nsdflow work?"""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import Cluster, Workers, normalized_folder
+from nsdflow.cli.options import Workers, normalized_folder
 
-__all__ = ["demo", "doctor"]
+__all__ = ["demo"]
 
 
 def demo(
@@ -32,15 +32,3 @@ def demo(
     reports = write_reports(folders, quiet=True)
     if reports:
         print(f"open {reports[0]} in a browser")
-
-
-def doctor(cluster: Cluster = "local") -> None:
-    """Check whether this site is ready: job scripts, GPU, scratch, network, environment, dashboard link.
-
-    Example: `nsdflow doctor --cluster slurm`
-    """
-    from nsdflow.cluster.doctor import doctor as examine
-
-    examination = examine(cluster)
-    print(examination.describe())
-    raise typer.Exit(0 if examination.healthy else 1)
