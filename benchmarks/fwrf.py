@@ -38,8 +38,8 @@ from nsdflow.fit.fwrf.trials import sum_trials
 from nsdflow.fit.ridge import floating_point_work
 from nsdflow.fit.split import last_trials_holdout
 from nsdflow.models.networks.alexnet import AlexNet, imagenet_normalised
+from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
 from nsdflow.models.networks.levels import Levels, channel_moments, fit_levels, select_channels
-from nsdflow.models.networks.weights import ALEXNET_SHAPES
 from nsdflow.models.pooling import candidate_grid, log_spaced_sizes, pool, pooling_weights
 
 Result = TypeVar("Result")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from nsdflow.models.networks.weights import ALEXNET_SHAPES
+from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

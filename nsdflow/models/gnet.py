@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nsdflow.models.flexible_pooling import compress, contributions, pooled_prediction
+from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
 from nsdflow.models.networks.levels import FeatureNetwork, merge_layers
-from nsdflow.models.networks.weights import ALEXNET_SHAPES
 from nsdflow.names import LAYER_NAMES
 
 __all__ = [

@@ -24,7 +24,7 @@ class PrefilterSource:
 
 
 def _alexnet(seed: int, file: str | None, cache: Path) -> dict[str, Tensor]:
-    from nsdflow.models.networks.weights import load_alexnet_weights
+    from nsdflow.models.networks.alexnet_weights import load_alexnet_weights
 
     return load_alexnet_weights(file, cache=cache)
 

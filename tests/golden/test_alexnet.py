@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from nsdflow.models.networks.alexnet import AlexNet
+from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
 from nsdflow.models.networks.levels import channel_moments, fit_levels, group_layers, merge_layers, select_channels
-from nsdflow.models.networks.weights import ALEXNET_SHAPES
 
 Arrays = dict[str, np.ndarray]
 

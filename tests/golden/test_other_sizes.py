@@ -14,7 +14,7 @@ import scipy.special
 import torch
 from torch.nn import functional
 
-from nsdflow.models.networks.weights import ALEXNET_SHAPES
+from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
 
 TESTS = ("test_fwrf", "test_gabor", "test_alexnet", "test_pooling_grid")
 

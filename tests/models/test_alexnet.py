@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS, AlexNet, imagenet_normalised
+from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
 from nsdflow.models.networks.levels import (
     channel_moments,
     extract_levels,
@@ -17,7 +18,6 @@ from nsdflow.models.networks.levels import (
     merge_layers,
     select_channels,
 )
-from nsdflow.models.networks.weights import ALEXNET_SHAPES
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from nsdflow.models.gabor_prefilter import gabor_prefilter_weights
 from nsdflow.models.gnet import Prefilter
-from nsdflow.models.networks.weights import ALEXNET_SHAPES
+from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
 
 
 def test_shapes_are_alexnets_and_seeds_decide() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nsdflow.models.networks.weights import ALEXNET_SHAPES
+from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from nsdflow.fit.fwrf.features import transformed
 from nsdflow.fit.split import image_holdout
 from nsdflow.models.networks import open_network
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS, AlexNet
-from nsdflow.models.networks.weights import ALEXNET_SHAPES
+from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
 from nsdflow.models.pooling import pooling_weights
 from nsdflow.pipelines.predict.predictors import load_predictor
 from nsdflow.runs.folder import RunFolder

@@ -14,12 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nsdflow.models.networks.weights import ALEXNET_SHAPES
+from nsdflow.models.networks.alexnet_weights import (
+    ALEXNET_SHAPES,
+    ALEXNET_URL,
+    load_alexnet_weights,
+    random_alexnet_weights,
+)
+from nsdflow.models.networks.network import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-__all__ = ["ALEXNET_LAYERS", "AlexNet", "imagenet_normalised"]
+__all__ = ["ALEXNET_LAYERS", "AlexNet", "alexnet_of", "imagenet_normalised", "open_alexnet"]
 
 #: Names of the maps that :class:`AlexNet` returns, in order.
 ALEXNET_LAYERS: Final = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
@@ -46,8 +53,9 @@ class AlexNet(nn.Module):
     Parameters
     ----------
     weights : mapping of str to Tensor
-        State dict in torchvision's key names, see :func:`nsdflow.models.networks.weights.load_alexnet_weights`. The
-        weights of the fully connected layers are not copied.
+        State dict in torchvision's key names, see
+        :func:`nsdflow.models.networks.alexnet_weights.load_alexnet_weights`. The weights of the fully connected
+        layers are not copied.
     """
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
@@ -86,6 +94,22 @@ class AlexNet(nn.Module):
             vector = vector if key == "6" else functional.relu(vector, inplace=True)
             layers.append(vector[:, :, None, None])
         return layers
+
+
+def open_alexnet(
+    name: str, weights: str | None, seed: int, layers: Sequence[str] | None, cache: str | Path | None = None
+) -> Network:
+    """AlexNet with published, local or random weights."""
+    random = weights == "random"
+    state = random_alexnet_weights(seed) if random else load_alexnet_weights(weights, cache=cache)
+    return alexnet_of(state, weights or ALEXNET_URL).only(layers)
+
+
+def alexnet_of(state: Mapping[str, Tensor], source: str) -> Network:
+    """AlexNet with the weights of a state dict in torchvision's key names."""
+    return Network(
+        "alexnet", AlexNet(state), ALEXNET_LAYERS, nn.Module.__call__, weights=source, version="torchvision 1 (owt)"
+    )
 
 
 def _convolution(name: str, *, stride: int = 1, padding: int) -> nn.Conv2d:

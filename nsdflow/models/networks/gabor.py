@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nsdflow.models.networks.network import Network
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["PUBLISHED_FREQUENCIES", "GaborPyramid", "gabor_filters"]
+__all__ = ["PUBLISHED_FREQUENCIES", "GaborPyramid", "gabor_filters", "open_gabor", "open_gabor_low"]
 
 FILTER_PIXELS: Final = 12
 #: Pixels of the resized image for one cycle of the grating.
@@ -26,6 +28,8 @@ CYCLES_PER_FILTER: Final = 2.8
 ENVELOPE: Final = 0.7 * PIXELS_PER_CYCLE
 #: The twelve spatial frequencies of the published run, in cycles per image.
 PUBLISHED_FREQUENCIES: Final = tuple(float(frequency) for frequency in np.geomspace(3.0, 72.0, 12))
+#: Number of the lowest published spatial frequencies that images of about 64 pixels resolve: up to 23 cycles.
+LOW_FREQUENCIES: Final = 8
 
 LUMINANCE: Final = (0.2126, 0.7152, 0.0722)
 
@@ -78,3 +82,18 @@ class GaborPyramid(nn.Module):
         responses = functional.conv2d(resized, self.filters, padding=FILTER_PIXELS // 2)
         even, odd = responses.split(self.orientations, dim=1)
         return torch.log1p(torch.sqrt(torch.sqrt(even.square() + odd.square())))
+
+
+def open_gabor(name: str, weights: str | None, seed: int, layers: Sequence[str] | None) -> Network:
+    """The Gabor pyramid, a layer per spatial frequency."""
+    return _pyramid(name, PUBLISHED_FREQUENCIES).only(layers)
+
+
+def open_gabor_low(name: str, weights: str | None, seed: int, layers: Sequence[str] | None) -> Network:
+    """The lower frequencies of the Gabor pyramid, for small images, in a twentieth of the time."""
+    return _pyramid(name, PUBLISHED_FREQUENCIES[:LOW_FREQUENCIES]).only(layers)
+
+
+def _pyramid(name: str, frequencies: Sequence[float]) -> Network:
+    names = [f"{frequency:.3g} cycles/image" for frequency in frequencies]
+    return Network(name, GaborPyramid(frequencies), names, nn.Module.__call__, version="published")

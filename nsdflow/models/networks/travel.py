@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from nsdflow.errors import RunError
-from nsdflow.models.networks import open_network
+from nsdflow.models.networks.alexnet import alexnet_of
+from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
 from nsdflow.models.networks.libraries import rebuild_transformers
-from nsdflow.models.networks.published import alexnet_of
-from nsdflow.models.networks.weights import ALEXNET_SHAPES
+from nsdflow.models.networks.table import open_network
 
 if TYPE_CHECKING:
     from nsdflow.models.networks.network import Network

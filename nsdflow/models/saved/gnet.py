@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nsdflow.errors import RunError
 from nsdflow.models.gnet import Encoder, LevelShape, Prefilter, Readout
-from nsdflow.models.networks.weights import ALEXNET_SHAPES
+from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
 from nsdflow.models.saved.parts import Part, below, only_subject
 
 __all__ = ["build_encoder", "gnet_trunks", "load_readouts"]

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from nsdflow.errors import MissingDataError, SourceError
-from nsdflow.models.networks import weights as module
-from nsdflow.models.networks.weights import ALEXNET_URL, load_alexnet_weights
+from nsdflow.models.networks import alexnet_weights as module
+from nsdflow.models.networks.alexnet_weights import ALEXNET_URL, load_alexnet_weights
 
 SMALL = {"features.0": (2, 3, 5, 5), "classifier.6": (4, 2)}
 

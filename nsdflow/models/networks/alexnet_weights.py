@@ -14,13 +14,15 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.io.write import aside
+from nsdflow.models.networks.network import seeded
 from nsdflow.models.torch_files import read_torch_file
 
-__all__ = ["ALEXNET_SHAPES", "ALEXNET_URL", "load_alexnet_weights"]
+__all__ = ["ALEXNET_SHAPES", "ALEXNET_URL", "load_alexnet_weights", "random_alexnet_weights"]
 
 ALEXNET_URL: Final = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 
@@ -78,6 +80,17 @@ def load_alexnet_weights(
             f"AlexNet's weights: no file and no cache folder given; download {url} and give its path"
         )
     return _read(file)
+
+
+def random_alexnet_weights(seed: int) -> dict[str, Tensor]:
+    """Weights drawn from He's normal distribution, for tests and the demo."""
+    state = {}
+    with seeded(seed):
+        for name, shape in ALEXNET_SHAPES.items():
+            inputs = torch.Size(shape[1:]).numel()
+            state[f"{name}.weight"] = torch.randn(shape) * (2 / inputs) ** 0.5
+            state[f"{name}.bias"] = torch.zeros(shape[0])
+    return state
 
 
 def _read(file: Path) -> dict[str, Tensor]:
