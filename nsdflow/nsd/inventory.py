@@ -17,8 +17,8 @@ from nsdflow.nsd.betas import read_session_header
 from nsdflow.nsd.formats.frames import read_header
 from nsdflow.nsd.images import images_shape
 from nsdflow.nsd.sessions import choose_sessions
-from nsdflow.nsd.voxels.atlas_names import atlas_trouble
 from nsdflow.nsd.voxels.maps import list_maps, map_problem
+from nsdflow.nsd.voxels.reserved_names import atlas_trouble
 from nsdflow.nsd.voxels.rois import atlas_paths, list_atlases, read_atlas
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from nsdflow.errors import SelectionError
 from nsdflow.names import ROI_LABELS, atlas_coordinate
-from nsdflow.nsd.voxels.atlas_names import atlas_trouble
+from nsdflow.nsd.voxels.reserved_names import atlas_trouble
 from nsdflow.store.schema import HEMISPHERE_CODES
 
 if TYPE_CHECKING:

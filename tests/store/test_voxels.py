@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from nsdflow.errors import SelectionError
 from nsdflow.names import ROI_GROUPS, ROI_LABELS
 from nsdflow.nsd.design import BEHAVIOUR
-from nsdflow.nsd.voxels.atlas_names import atlas_trouble
 from nsdflow.nsd.voxels.maps import MAPS
+from nsdflow.nsd.voxels.reserved_names import atlas_trouble
 from nsdflow.store.query.regions import atlases_of
 from nsdflow.store.schema import COORDINATES, STATISTICS
 from nsdflow.store.voxels import flag_attributes, labels_of, morton_code, positions_of, voxel_order, voxel_table

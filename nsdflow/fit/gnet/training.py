@@ -45,8 +45,8 @@ from nsdflow.fit.gnet.checkpoint import (
 from nsdflow.fit.gnet.evaluate import score_readout
 from nsdflow.fit.gnet.inputs import PrefilterCache, choose_cache, load_inputs
 from nsdflow.fit.gnet.parallel import Ranks
-from nsdflow.fit.gnet.progress import optimizer_states, restore, snapshot
 from nsdflow.fit.gnet.settings import TrainSettings
+from nsdflow.fit.gnet.states import optimizer_states, restore, snapshot
 from nsdflow.fit.gnet.step import TrainingModules, TrialBatch, build_modules, choose_step
 from nsdflow.fit.gnet.trials import DeviceTrials, Trials, check_trials, digest, to_device
 from nsdflow.fit.precision import Precision, arithmetic, resolve_precision
