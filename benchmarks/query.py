@@ -39,7 +39,7 @@ from ingest import BRAIN_VOXELS, SHAPE, TRIALS, brain_mask, frames, write_hdf5_t
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-    from nsdflow.store.shards import ShardedArray
+    from nsdflow.store.shard_format import ShardedArray
 
 V1_VOXELS = 1350
 SESSIONS = 40
@@ -66,7 +66,7 @@ def prepare(folder: Path, sessions: int) -> np.ndarray:
     from nsdflow.nsd.betas import session_statistics
     from nsdflow.store.build import create_subject, publish_store, workspace_of
     from nsdflow.store.schema import cut_subject
-    from nsdflow.store.shards import open_sharded, write_region
+    from nsdflow.store.shard_format import open_sharded, write_region
     from nsdflow.store.voxels import voxel_table
 
     mask = brain_mask()
@@ -201,7 +201,7 @@ def by_zarrs(read: Callable[[Path, np.ndarray], np.ndarray]) -> Callable[[Path, 
 def from_chunks(folder: Path, v1: np.ndarray) -> np.ndarray:
     """The stored integers of V1, by our reader."""
     from nsdflow.store.chunks import read_region
-    from nsdflow.store.shards import open_sharded
+    from nsdflow.store.shard_format import open_sharded
 
     return read_region(open_sharded(f"{folder}/nsd.zarr/subj01/betas"), (None, np.arange(int(v1.sum()))))
 

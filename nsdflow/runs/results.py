@@ -37,7 +37,7 @@ from nsdflow.io.seal import SEAL, sealed
 from nsdflow.io.tensors import RUN_AGAIN
 from nsdflow.io.write import put_files
 from nsdflow.runs.trust import check_results
-from nsdflow.store.shards import open_sharded, verified
+from nsdflow.store.shard_format import open_sharded, verified
 from nsdflow.store.verify import check_whole
 
 if TYPE_CHECKING:

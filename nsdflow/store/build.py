@@ -42,7 +42,7 @@ from nsdflow.store.schema import (
     Cut,
     scale_attributes,
 )
-from nsdflow.store.shards import compressors
+from nsdflow.store.shard_format import compressors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,12 +13,12 @@ import numpy as np
 from nsdflow.errors import StoreError
 from nsdflow.io.read import open_ranges
 from nsdflow.store.memory import fresh_array
-from nsdflow.store.shards import ABSENT, CODECS, verified
+from nsdflow.store.shard_format import ABSENT, CODECS, verified
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-    from nsdflow.store.shards import Index, ShardedArray
+    from nsdflow.store.shard_format import Index, ShardedArray
 
 __all__ = ["read_region", "read_spans"]
 

@@ -22,7 +22,7 @@ from nsdflow.io.read import parse_metadata, read_all
 from nsdflow.store.memory import fresh_array
 from nsdflow.store.query.late import LateArray
 from nsdflow.store.schema import COORDINATES
-from nsdflow.store.shards import CODECS, verified
+from nsdflow.store.shard_format import CODECS, verified
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

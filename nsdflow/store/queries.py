@@ -25,7 +25,7 @@ from nsdflow.store.query.lazy import Explanation, Positions, explain, lazy_image
 from nsdflow.store.query.masks import add_masks
 from nsdflow.store.query.selection import Selection, select_trials, select_voxels
 from nsdflow.store.schema import ANNOTATIONS_GROUP, SCHEMA, SCHEMA_VERSION, STIMULI_GROUP
-from nsdflow.store.shards import open_sharded
+from nsdflow.store.shard_format import open_sharded
 from nsdflow.store.views.pictures import picture_grid
 from nsdflow.store.views.summary import summarise
 from nsdflow.store.views.tables import list_rois, voxel_maps

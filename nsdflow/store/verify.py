@@ -9,7 +9,7 @@ from math import ceil
 from nsdflow.errors import StoreError
 from nsdflow.io.folders import list_files
 from nsdflow.store.chunks import read_spans
-from nsdflow.store.shards import ABSENT, ShardedArray, open_sharded
+from nsdflow.store.shard_format import ABSENT, ShardedArray, open_sharded
 
 __all__ = ["check_files", "check_whole"]
 

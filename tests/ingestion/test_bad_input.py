@@ -17,7 +17,7 @@ from nsdflow.errors import MissingDataError, NsdflowError, SourceError, StoreErr
 from nsdflow.ingestion.ingest import carry_out
 from nsdflow.ingestion.tasks import betas as ingest_tasks
 from nsdflow.store import open_store
-from nsdflow.store.shards import write_shard
+from nsdflow.store.shard_format import write_shard
 
 BETAS = "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR"
 SESSION = f"{BETAS}/betas_session02.nii.gz"

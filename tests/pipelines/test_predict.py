@@ -20,7 +20,7 @@ from nsdflow.nsd.images import resize_images
 from nsdflow.pipelines.gnet.saved import load_gnet
 from nsdflow.pipelines.predict import tasks as workflow
 from nsdflow.runs.folder import RunFolder
-from nsdflow.store.shards import write_region
+from nsdflow.store.shard_format import write_region
 
 TRAIN: Mapping[str, Any] = {
     "prefilter": "gabor", "width": 4, "threads": 1, "bootstrap": 2, "train": {"epochs": 1, "batch_size": 40},

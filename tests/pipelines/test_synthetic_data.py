@@ -19,7 +19,7 @@ from nsdflow.fit.split import last_trials_holdout
 from nsdflow.pipelines.common.data import load_trials
 from nsdflow.pipelines.synthetic_data import stores as synthetic_stores
 from nsdflow.runs.folder import RunFolder
-from nsdflow.store.shards import ShardedArray
+from nsdflow.store.shard_format import ShardedArray
 
 TRAIN: Mapping[str, Any] = {"threads": 1, "bootstrap": 2, "train": {"epochs": 1, "batch_size": 40}}
 GNET: Mapping[str, Any] = {**TRAIN, "prefilter": "gabor", "width": 4}

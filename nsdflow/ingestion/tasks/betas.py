@@ -33,14 +33,14 @@ from nsdflow.nsd.voxels.volumes import read_valid
 from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.schema import STATISTICS
-from nsdflow.store.shards import open_sharded, write_region, write_shard
+from nsdflow.store.shard_format import open_sharded, write_region, write_shard
 from nsdflow.store.verify import check_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nsdflow.nsd.betas import BetaBlock
-    from nsdflow.store.shards import ShardedArray
+    from nsdflow.store.shard_format import ShardedArray
 
 __all__ = ["SAMPLED_SESSIONS", "copy_session", "gather_statistics", "verify_subject", "write_session"]
 

@@ -21,7 +21,7 @@ from nsdflow.store.build import create_experiment, create_stimuli
 from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.schema import STIMULI_GROUP
-from nsdflow.store.shards import open_sharded, write_region, write_shard
+from nsdflow.store.shard_format import open_sharded, write_region, write_shard
 from nsdflow.store.verify import check_whole
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from nsdflow.pipelines.features.tasks import group_of
 from nsdflow.runs import open_run
 from nsdflow.runs.results import RESULTS
 from nsdflow.store.chunks import read_region
-from nsdflow.store.shards import open_sharded
+from nsdflow.store.shard_format import open_sharded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -26,7 +26,7 @@ from nsdflow.pipelines.predict.settings import PredictPipeline  # noqa: TC001  #
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.results import ResultArray, create_results, has_results, publish_results, unpublished
 from nsdflow.store import Store, open_store
-from nsdflow.store.shards import open_sharded, write_region
+from nsdflow.store.shard_format import open_sharded, write_region
 
 __all__ = [
     "CreateJob",

@@ -18,12 +18,12 @@ from nsdflow.io.read import read_metadata
 from nsdflow.io.seal import check_seal
 from nsdflow.store.coordinates import late_coordinates, read_coordinate
 from nsdflow.store.query.indexes import trial_coordinates
-from nsdflow.store.shards import parse_sharded
+from nsdflow.store.shard_format import parse_sharded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nsdflow.store.shards import Index, ShardedArray
+    from nsdflow.store.shard_format import Index, ShardedArray
 
 __all__ = ["SubjectArrays", "open_subject", "read_node", "read_root", "steady"]
 

@@ -18,13 +18,13 @@ from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.query.arrays import read_node, steady
 from nsdflow.store.query.zscoring import ZSCORINGS
-from nsdflow.store.shards import open_sharded
+from nsdflow.store.shard_format import open_sharded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nsdflow.store.query.arrays import SubjectArrays
-    from nsdflow.store.shards import Index, ShardedArray
+    from nsdflow.store.shard_format import Index, ShardedArray
 
 __all__ = ["BLOCK_BYTES", "cut_rows", "cut_table", "read_image_block", "read_response_block"]
 

@@ -11,7 +11,7 @@ from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import read_coordinates
 from nsdflow.store.query.zscoring import ZSCORINGS
 from nsdflow.store.schema import COORDINATES
-from nsdflow.store.shards import open_sharded
+from nsdflow.store.shard_format import open_sharded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from nsdflow.store.query.arrays import SubjectArrays
-    from nsdflow.store.shards import ShardedArray
+    from nsdflow.store.shard_format import ShardedArray
 
 __all__ = ["Explanation", "explain", "lazy_images", "lazy_responses"]
 

@@ -11,7 +11,7 @@ from nsdflow.errors import MissingDataError
 from nsdflow.nsd.annotations.masks import decode_rle, resize_mask
 from nsdflow.store.chunks import read_region
 from nsdflow.store.query.blocks import cut_rows
-from nsdflow.store.shards import ShardedArray, open_sharded
+from nsdflow.store.shard_format import ShardedArray, open_sharded
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -21,7 +21,7 @@ from nsdflow.store.schema import HEMISPHERE_CODES
 if TYPE_CHECKING:
     import xarray as xr
 
-    from nsdflow.store.shards import Index
+    from nsdflow.store.shard_format import Index
 
 __all__ = ["Selection", "select_images", "select_trials", "select_voxels"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nsdflow.store.query.arrays import SubjectArrays
-    from nsdflow.store.shards import Index
+    from nsdflow.store.shard_format import Index
 
 __all__ = ["ZSCORINGS", "ZScoring"]
 

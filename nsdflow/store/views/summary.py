@@ -10,7 +10,7 @@ import numpy as np
 from dask.utils import format_bytes
 
 from nsdflow.names import number_ranges
-from nsdflow.store.shards import open_sharded
+from nsdflow.store.shard_format import open_sharded
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nsdflow.errors import StoreError
 from nsdflow.store.chunks import read_region, read_spans
-from nsdflow.store.shards import ABSENT, CODECS, checksum, compressors, open_sharded, write_region, write_shard
+from nsdflow.store.shard_format import ABSENT, CODECS, checksum, compressors, open_sharded, write_region, write_shard
 
 
 @st.composite
