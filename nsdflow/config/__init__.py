@@ -2,7 +2,7 @@
 
 from nsdflow.config.documents import storage_names
 from nsdflow.config.load import load_storage, parse_overrides
-from nsdflow.config.pipeline import ModelPipeline, PipelineBase, TrainedPipeline, TrainSection
+from nsdflow.config.pipeline import ModelPipeline, PipelineBase
 from nsdflow.config.storage import Layout, StorageProfile
 
 __all__ = [
@@ -10,8 +10,6 @@ __all__ = [
     "ModelPipeline",
     "PipelineBase",
     "StorageProfile",
-    "TrainSection",
-    "TrainedPipeline",
     "load_storage",
     "parse_overrides",
     "storage_names",

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from nsdflow.config.pipeline import LocalFile, TrainedPipeline
+from nsdflow.config.pipeline import LocalFile
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
@@ -25,6 +25,7 @@ from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.networks import BATCH_IMAGES, NetworkName, network_of, pretrained
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
+from nsdflow.pipelines.gnet.settings import TrainedPipeline
 from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, report_activity, run_training
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part

@@ -10,7 +10,6 @@ import torch
 import xarray as xr
 
 from nsdflow.analysis import transfer_asymmetry, transfer_matrices
-from nsdflow.config.pipeline import TrainedPipeline
 from nsdflow.engine.compute import torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
@@ -19,6 +18,7 @@ from nsdflow.models.gnet import layer_slices, level_shapes
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.gnet.results import group_results, model_state, readout_bytes
 from nsdflow.pipelines.gnet.saved import load_gnet
+from nsdflow.pipelines.gnet.settings import TrainedPipeline
 from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, report_activity, run_training
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.folder import RunFolder

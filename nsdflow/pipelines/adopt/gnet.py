@@ -11,13 +11,12 @@ import torch
 import xarray as xr
 
 from nsdflow.analysis import noise_ceiling
-from nsdflow.config.pipeline import TrainSection
 from nsdflow.errors import SelectionError
 from nsdflow.models.gnet import layer_slices
 from nsdflow.pipelines.adopt.voxels import match_voxels, subject_table
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import readout_arrays
-from nsdflow.pipelines.gnet.settings import GNetPipeline
+from nsdflow.pipelines.gnet.settings import GNetPipeline, TrainSection
 from nsdflow.pipelines.transfer import TransferPipeline, TransferPublication, publish_transfer
 from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
 

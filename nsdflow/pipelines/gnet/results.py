@@ -18,9 +18,9 @@ from nsdflow.pipelines.common.evaluation import validation_accuracy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nsdflow.config.pipeline import TrainedPipeline
     from nsdflow.fit.gnet import TrainResult
     from nsdflow.models.gnet import Readout
+    from nsdflow.pipelines.gnet.settings import TrainedPipeline
     from nsdflow.pipelines.gnet.training import TrainingData
 
 __all__ = ["group_results", "model_state", "readout_arrays", "readout_bytes"]

@@ -1,4 +1,4 @@
-"""Settings of a pipeline of kind ``gnet``."""
+"""Settings of a pipeline of kind ``gnet``, and of all pipelines that train readouts by gradient descent."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from nsdflow.config.pipeline import LocalFile, RoiGroups, TrainedPipeline
+from nsdflow.config.base import Frozen
+from nsdflow.config.pipeline import LocalFile, ModelPipeline, RoiGroups
 from nsdflow.models.prefilters import PREFILTERS
 
-__all__ = ["GNetPipeline"]
+__all__ = ["GNetPipeline", "TrainSection", "TrainedPipeline"]
 
 
 def _known(name: str) -> str:
@@ -21,6 +22,33 @@ def _known(name: str) -> str:
 
 #: A prefilter of the table.
 PrefilterName = Annotated[str, AfterValidator(_known)]
+
+
+class TrainSection(Frozen):
+    """Section ``train`` of a pipeline: optimisation of a GNet. The documentation of GNet has the formulas."""
+
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(100, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    holdout_fraction: float = Field(0.1, gt=0, lt=1)
+    """Share of training trials held out to choose the best epoch: the last ones in trial order (published)."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    weight_penalty: float = Field(0.1, ge=0)
+    """Factor of the sum of absolute readout weights in the loss."""
+    prefilter_cache: Literal["auto", "none", "half", "full"] = "auto"
+    """How to cache the frozen prefilter's output of every image: ``half`` in float16, ``full`` in float32. ``none``
+    computes it once per batch. ``auto`` is half on a GPU where that fits (unless precision is float32), else none."""
+    kernels: Literal["auto", "plain", "compiled"] = "auto"
+    """How readout and trunk compute between their matrix products. ``compiled`` uses ``torch.compile`` and gives the
+    same result within rounding. ``auto`` is compiled on a GPU where that works, else plain."""
+
+
+class TrainedPipeline(ModelPipeline):
+    """Settings of every pipeline that trains readouts by gradient descent."""
+
+    precision: Literal["float32", "tf32", "bfloat16"] | None = None
+    """Precision of the arithmetic; float32 on a CPU and tf32 on a GPU (as the published run) if null."""
+    train: TrainSection = TrainSection()
 
 
 class GNetPipeline(TrainedPipeline):

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from nsdflow.cluster.deadline import hand_over, should_stop
-from nsdflow.config.pipeline import TrainSection
 from nsdflow.engine.compute import choose_device, gpu_memory
 from nsdflow.engine.training_lease import Lease
 from nsdflow.errors import SelectionError
@@ -24,15 +23,17 @@ from nsdflow.models.gnet import Readout
 from nsdflow.monitor.events import emit
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import SCORED, SubjectTrials, load_images, load_trials, zscore_on
+from nsdflow.pipelines.gnet.settings import TrainSection
 from nsdflow.pipelines.gnet.together import Seat, train_together
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from nsdflow.config.pipeline import ModelPipeline, TrainedPipeline
+    from nsdflow.config.pipeline import ModelPipeline
     from nsdflow.fit.gnet.parallel import Backend
     from nsdflow.models.gnet import LevelShape
+    from nsdflow.pipelines.gnet.settings import TrainedPipeline
     from nsdflow.store import Store
 
 __all__ = [
