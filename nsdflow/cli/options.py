@@ -87,7 +87,7 @@ def complete_thing(incomplete: str) -> list[str]:
 
 def complete_cluster(incomplete: str) -> list[str]:
     """Kinds of clusters."""
-    from nsdflow.cluster.jobqueue import BATCH_SYSTEMS
+    from nsdflow.cluster.batch.jobqueue import BATCH_SYSTEMS
 
     return _beginning(incomplete, ("local", "threads", *BATCH_SYSTEMS))
 

@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nsdflow.cluster.batch.job_pool import PLACEHOLDERS, job_scripts, read_pools
+from nsdflow.cluster.batch.jobqueue import BATCH_SYSTEMS
 from nsdflow.cluster.connect import announce, capacity, connect
 from nsdflow.cluster.demand import Demand
-from nsdflow.cluster.job_pool import PLACEHOLDERS, job_scripts, read_pools
-from nsdflow.cluster.jobqueue import BATCH_SYSTEMS
 from nsdflow.monitor.terminal import TerminalProgress
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from dask.utils import parse_bytes
 from distributed import Client
 from distributed.utils import silence_logging_cmgr
 
+from nsdflow.cluster.batch.job_pool import pool_settings, read_pools
+from nsdflow.cluster.batch.jobqueue import BATCH_SYSTEMS, SUBMIT_HOSTS
+from nsdflow.cluster.batch.pool_cluster import JobPools
 from nsdflow.cluster.credentials import temporary_credentials
 from nsdflow.cluster.demand import LOOPBACK_ADDRESS, POOL_TIMES, Demand, PoolTimes
-from nsdflow.cluster.job_pool import pool_settings, read_pools
-from nsdflow.cluster.jobqueue import BATCH_SYSTEMS, SUBMIT_HOSTS
 from nsdflow.cluster.local import WORKER_LOG_LEVEL, local_cluster, threads_cluster, visible_gpus, worker_specs
-from nsdflow.cluster.pool_cluster import JobPools
 from nsdflow.cluster.rebind import Rebinding
 from nsdflow.cluster.settings import long_task_settings
 from nsdflow.errors import NsdflowError, PlanError, RunError, one_of
@@ -57,8 +57,8 @@ def connect(
     cluster : str
         ``local``: worker processes on this machine, one per GPU and the rest for the CPU; ``threads``: one worker in
         this process; ``slurm``, ``pbs``, ``sge``, ``lsf``, ``htcondor``...: jobs of that batch system as
-        ``jobqueue.yaml`` describes them (:mod:`nsdflow.cluster.job_pool`), submitted when there is work; or the address
-        of a running scheduler (``tcp://...``, ``tls://...``), which keeps running.
+        ``jobqueue.yaml`` describes them (:mod:`nsdflow.cluster.batch.job_pool`), submitted when there is work; or the
+        address of a running scheduler (``tcp://...``, ``tls://...``), which keeps running.
     workers : int, optional
         CPU workers; default: one per ``threads_per_worker`` cores that the GPU workers leave. On a batch system the
         largest number; default: what ``jobqueue.yaml`` allows.

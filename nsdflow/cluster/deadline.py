@@ -5,8 +5,8 @@ worker retires), and the job's walltime (the batch system kills it). A task that
 others.
 
 The task's deadline is a time in seconds since 1970 in the environment of the worker: ``NSDFLOW_DEADLINE``, which the
-job scripts of :mod:`nsdflow.cluster.job_pool` set when the job starts, or the batch system's own variable, such as
-``SLURM_JOB_END_TIME``.
+job scripts of :mod:`nsdflow.cluster.batch.job_pool` set when the job starts, or the batch system's own variable, such
+as ``SLURM_JOB_END_TIME``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from distributed import Reschedule, Status, get_worker
 
-from nsdflow.cluster.jobqueue import BATCH_SYSTEMS
+from nsdflow.cluster.batch.jobqueue import BATCH_SYSTEMS
 from nsdflow.errors import RunError
 
 if TYPE_CHECKING:

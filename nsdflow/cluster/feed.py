@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from nsdflow.cluster.pool_cluster import JobPools
+from nsdflow.cluster.batch.pool_cluster import JobPools
 from nsdflow.errors import RunError
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from dask.system import CPU_COUNT
 from distributed import LocalCluster, Nanny, Scheduler, Security, SpecCluster
 from distributed.system import MEMORY_LIMIT
 
+from nsdflow.cluster.batch.jobqueue import BATCH_SYSTEMS
 from nsdflow.cluster.credentials import new_credentials
 from nsdflow.cluster.demand import LOOPBACK_ADDRESS
-from nsdflow.cluster.jobqueue import BATCH_SYSTEMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from distributed import KilledWorker, SpecCluster
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from nsdflow.cluster.pool_cluster import JobPools
+from nsdflow.cluster.batch.pool_cluster import JobPools
 from nsdflow.errors import RunError
 from nsdflow.io.text import format_bytes
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nsdflow.cluster.jobqueue import BATCH_SYSTEMS
+from nsdflow.cluster.batch.jobqueue import BATCH_SYSTEMS
 from nsdflow.errors import RunError, StoreError
 from nsdflow.io.paths import filesystem, is_local
 from nsdflow.io.reach import reaching, writing

@@ -12,11 +12,11 @@ import dask
 import pytest
 import yaml
 
+from nsdflow.cluster.batch.job_pool import job_scripts, margin_s, read_pools
+from nsdflow.cluster.batch.jobqueue import BATCH_SYSTEMS, import_jobqueue
+from nsdflow.cluster.batch.sections import read_section, walltime_seconds
 from nsdflow.cluster.credentials import temporary_credentials
 from nsdflow.cluster.demand import Demand
-from nsdflow.cluster.job_pool import job_scripts, margin_s, read_pools
-from nsdflow.cluster.jobqueue import BATCH_SYSTEMS, import_jobqueue
-from nsdflow.cluster.sections import read_section, walltime_seconds
 from nsdflow.errors import ConfigError, PlanError
 
 #: What a site would write; ``-gpu`` says only what differs.

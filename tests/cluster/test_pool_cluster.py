@@ -168,7 +168,7 @@ def test_what_the_queue_refuses_is_said_in_its_words(jobs):
 
 
 def test_a_keeper_that_fails_does_not_leave_the_driver_waiting(jobs, monkeypatch):
-    monkeypatch.setattr("nsdflow.cluster.pool_cluster.still_queued", lambda *_: 1 / 0)
+    monkeypatch.setattr("nsdflow.cluster.batch.pool_cluster.still_queued", lambda *_: 1 / 0)
     with (
         dask.config.set({"jobqueue.slurm-gpu": {"job-script-prologue": ["sleep 60"]}}),
         connect("slurm", dashboard=None, times=FAST) as client,

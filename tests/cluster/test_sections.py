@@ -12,11 +12,11 @@ import dask
 import pytest
 import yaml
 
+from nsdflow.cluster.batch.job_pool import job_scripts, read_pools
+from nsdflow.cluster.batch.jobqueue import BATCH_SYSTEMS, import_jobqueue
+from nsdflow.cluster.batch.sections import RENAMED, gpu_section, read_section
 from nsdflow.cluster.connect import connect
 from nsdflow.cluster.demand import Demand
-from nsdflow.cluster.job_pool import job_scripts, read_pools
-from nsdflow.cluster.jobqueue import BATCH_SYSTEMS, import_jobqueue
-from nsdflow.cluster.sections import RENAMED, gpu_section, read_section
 from nsdflow.errors import ConfigError, PlanError
 
 COMPLETE = "cores: 8, memory: 64GiB"
@@ -51,7 +51,7 @@ def test_old_keys_are_in_the_job_script_of_every_batch_system(queue, old, value,
 def test_old_keys_of_the_users_file_survive_the_defaults(tmp_path):
     """dask-jobqueue merges its defaults, with every new key, into the sections of the file."""
     (tmp_path / "jobqueue.yaml").write_text(f"jobqueue: {{slurm: {{{COMPLETE}, env-extra: [module load x]}}}}")
-    code = "from nsdflow.cluster.job_pool import job_scripts; print(job_scripts('slurm')['cpu'])"
+    code = "from nsdflow.cluster.batch.job_pool import job_scripts; print(job_scripts('slurm')['cpu'])"
     environment = {**os.environ, "DASK_CONFIG": str(tmp_path), "HOME": str(tmp_path)}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from nsdflow.cluster.batch.jobqueue import SUBMIT_HOSTS
 from nsdflow.cluster.connect import announce, connect
-from nsdflow.cluster.jobqueue import SUBMIT_HOSTS
 from nsdflow.monitor.links import dashboard_links, links_of
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dask.utils import format_bytes
 
+from nsdflow.cluster.batch.job_pool import LOG_FOLDER, PLACEHOLDERS, job_scripts
+from nsdflow.cluster.batch.pool_cluster import JobPools
 from nsdflow.cluster.connect import connect, dashboard_of
 from nsdflow.cluster.demand import POOL_TIMES, PoolTimes
 from nsdflow.cluster.doctor.probe import environment, interface_of, open_to_others, probe
 from nsdflow.cluster.feed import Feed
-from nsdflow.cluster.job_pool import LOG_FOLDER, PLACEHOLDERS, job_scripts
 from nsdflow.cluster.local import visible_gpus
-from nsdflow.cluster.pool_cluster import JobPools
 from nsdflow.errors import RunError
 from nsdflow.monitor.state import format_duration
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import Scheduler, SpecCluster, Status
 from distributed.deploy.cluster import Cluster
 
-from nsdflow.cluster.jobqueue import last_lines, still_queued
+from nsdflow.cluster.batch.jobqueue import last_lines, still_queued
 from nsdflow.monitor.events import TOPIC, make_event
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from distributed import Security
     from distributed.scheduler import WorkerState
 
+    from nsdflow.cluster.batch.job_pool import Pool
     from nsdflow.cluster.demand import PoolTimes
-    from nsdflow.cluster.job_pool import Pool
 
 __all__ = ["JobPools"]
 

@@ -18,10 +18,10 @@ import dask
 from dask.utils import parse_bytes
 from distributed import Security
 
+from nsdflow.cluster.batch.jobqueue import BATCH_SYSTEMS, BatchSystem
+from nsdflow.cluster.batch.sections import gpu_section, read_section, walltime_seconds
 from nsdflow.cluster.deadline import DEADLINE, POOL
 from nsdflow.cluster.demand import LOOPBACK_ADDRESS, Demand
-from nsdflow.cluster.jobqueue import BATCH_SYSTEMS, BatchSystem
-from nsdflow.cluster.sections import gpu_section, read_section, walltime_seconds
 from nsdflow.cluster.settings import long_task_settings
 from nsdflow.errors import PlanError
 

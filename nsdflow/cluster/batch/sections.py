@@ -15,7 +15,7 @@ from typing import Any, Final
 import dask
 from dask.utils import parse_bytes
 
-from nsdflow.cluster.jobqueue import HMS, BatchSystem
+from nsdflow.cluster.batch.jobqueue import HMS, BatchSystem
 from nsdflow.errors import ConfigError, PlanError
 from nsdflow.io.paths import normalize
 
