@@ -52,6 +52,15 @@ def classes() -> xr.DataTree:
     return xr.DataTree.from_dict({"subj01": subject, "subj02": subject})
 
 
+def by_layer(subject: xr.Dataset) -> xr.Dataset:
+    """A ridge run of three layers on the voxels of another run."""
+    accuracy = np.random.default_rng(2).uniform(0, 0.6, (3, subject.sizes["voxel"]))
+    layers = np.array(["conv1", "conv2", "fc6"])
+    best = ("voxel", layers[accuracy.argmax(axis=0)])
+    variables = {"layer_accuracy": (("layer", "voxel"), accuracy)}
+    return xr.Dataset(variables, {"layer": layers, "best_layer": best, "roi": subject["roi"]})
+
+
 def responses_to(images: xr.DataArray) -> xr.DataArray:
     order = np.random.default_rng(1).permutation(images.sizes["image"])
     return xr.DataArray(order * 0.1, dims="image", coords={"nsd_id": ("image", images["nsd_id"].values[order])})
@@ -88,6 +97,7 @@ DRAW: dict[str, Callable[[Trees], Figure]] = {
     "candidate_fields": lambda t: figures.candidate_fields(t["fwrf"]["candidates"]["rf"]),
     "chosen_lambdas": lambda t: figures.chosen_lambdas(t["fwrf"], tuple(np.geomspace(1e3, 1e6, 9))),
     "features_by_layer": lambda t: figures.features_by_layer(t["fwrf"]["subj01"].to_dataset()),
+    "accuracy_by_layer": lambda t: figures.accuracy_by_layer(by_layer(t["fwrf"]["subj01"].to_dataset())),
     "accuracy_of_classes": lambda _: figures.accuracy_of_classes(classes()),
     "image_mosaic": lambda _: figures.image_mosaic(pictures(), responses_to(pictures()), label="predicted (degrees)"),
     "tuning_violins": lambda t: figures.tuning_violins(t["tuning"]),
@@ -133,7 +143,7 @@ def test_nothing_written_is_cut_off(name: str, results: Trees) -> None:
 
 
 def test_every_figure_is_drawn_here() -> None:
-    assert {name.split()[0] for name in DRAW} == set(figures.__all__)
+    assert {name.split()[0] for name in DRAW} == set(dir(figures))
 
 
 def test_figures_need_no_pyplot() -> None:

@@ -1,58 +1,29 @@
 """Figures: functions of labelled results that return a matplotlib figure, drawn without any window.
 
-The names here are those for notebooks. Sections of the report import figures from their modules.
+Each public function of the modules here and in ``models`` is a figure. Notebooks find all of them here:
+``figures.accuracy_bars(run)``. Sections of the report import them from their modules.
 """
 
 from __future__ import annotations
 
-from nsdflow.report.figures.by_roi import accuracy_bars, accuracy_by_roi
-from nsdflow.report.figures.comparison import explained_variance, joint_distribution, model_against_model
-from nsdflow.report.figures.distributions import accuracy_against_ceiling, accuracy_histograms, sorted_accuracy
-from nsdflow.report.figures.fields import pooling_field_examples, receptive_fields, size_by_eccentricity
-from nsdflow.report.figures.first_picture import overview
-from nsdflow.report.figures.images import accuracy_of_classes, image_mosaic
-from nsdflow.report.figures.regression import (
-    candidate_fields,
-    category_weights,
-    chosen_lambdas,
-    features_by_layer,
-    layer_weights,
-)
-from nsdflow.report.figures.slices import accuracy_map, category_map, roi_map
-from nsdflow.report.figures.training import holdout_violins, learning_curves
-from nsdflow.report.figures.transfer import signal_accuracy, transfer_asymmetries, transfer_losses
-from nsdflow.report.figures.tuning import band_variance, layer_map, tuning_violins, variance_by_layer
+from functools import cache
+from importlib import import_module
+from pkgutil import walk_packages
+from typing import Any
 
-__all__ = [
-    "accuracy_against_ceiling",
-    "accuracy_bars",
-    "accuracy_by_roi",
-    "accuracy_histograms",
-    "accuracy_map",
-    "accuracy_of_classes",
-    "band_variance",
-    "candidate_fields",
-    "category_map",
-    "category_weights",
-    "chosen_lambdas",
-    "explained_variance",
-    "features_by_layer",
-    "holdout_violins",
-    "image_mosaic",
-    "joint_distribution",
-    "layer_map",
-    "layer_weights",
-    "learning_curves",
-    "model_against_model",
-    "overview",
-    "pooling_field_examples",
-    "receptive_fields",
-    "roi_map",
-    "signal_accuracy",
-    "size_by_eccentricity",
-    "sorted_accuracy",
-    "transfer_asymmetries",
-    "transfer_losses",
-    "tuning_violins",
-    "variance_by_layer",
-]
+
+@cache
+def _figures() -> dict[str, Any]:
+    """The figures of all modules by name."""
+    modules = [import_module(found.name) for found in walk_packages(__path__, f"{__name__}.") if not found.ispkg]
+    return {name: getattr(module, name) for module in modules for name in module.__all__}
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__") or name not in _figures():
+        raise AttributeError(f"module {__name__!r} has no figure {name!r}")
+    return _figures()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted(_figures())

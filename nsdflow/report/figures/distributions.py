@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsdflow.analysis.summary import ceiling_of, with_accuracy
-from nsdflow.report.figures.parts import scatter
+from nsdflow.report.figure_parts import scatter
 from nsdflow.report.style import (
     INK,
     PALETTE,

@@ -11,7 +11,7 @@ from nsdflow.analysis.summary import ceiling_of, with_accuracy
 from nsdflow.errors import NsdflowError
 from nsdflow.report.brain.pictures import draw_on
 from nsdflow.report.brain.views import best_view
-from nsdflow.report.figures.parts import scatter
+from nsdflow.report.figure_parts import scatter
 from nsdflow.report.style import CEILING, INK, PALETTE, colour_of_roi, empty_figure, styled, zero_line
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nsdflow.report import markup
-from nsdflow.report.figures.fields import pooling_field_examples, receptive_fields, size_by_eccentricity
-from nsdflow.report.figures.regression import candidate_fields, chosen_lambdas, features_by_layer, layer_weights
-from nsdflow.report.figures.tuning import band_variance, layer_map, tuning_violins, variance_by_layer
+from nsdflow.report.figures.models.fields import pooling_field_examples, receptive_fields, size_by_eccentricity
+from nsdflow.report.figures.models.regression import candidate_fields, chosen_lambdas, features_by_layer, layer_weights
+from nsdflow.report.figures.models.tuning import band_variance, layer_map, tuning_violins, variance_by_layer
 from nsdflow.report.sections.record import Section, each_subject, whole
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsdflow.report import markup
-from nsdflow.report.figures.regression import accuracy_by_layer, category_weights
+from nsdflow.report.figures.models.regression import accuracy_by_layer, category_weights
 from nsdflow.report.sections.record import Section, each_subject
 
 if TYPE_CHECKING:

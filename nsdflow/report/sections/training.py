@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from nsdflow.report import markup
-from nsdflow.report.figures.training import holdout_violins, learning_curves
+from nsdflow.report.figures.models.training import holdout_violins, learning_curves
 from nsdflow.report.sections.record import Section, whole
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsdflow.report import markup
-from nsdflow.report.figures.transfer import signal_accuracy, transfer_asymmetries, transfer_losses
+from nsdflow.report.figures.models.transfer import signal_accuracy, transfer_asymmetries, transfer_losses
 from nsdflow.report.sections.record import Section, group, table_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from nsdflow.analysis.summary import subject_results
-from nsdflow.report.figures.parts import violin
+from nsdflow.report.figure_parts import violin
 from nsdflow.report.style import CEILING, INK, PALETTE, empty_figure, grid_of, styled, used, zero_line
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nsdflow.analysis.rois import roi_masks, roi_summary
 from nsdflow.analysis.summary import across_subjects, subject_results
-from nsdflow.report.figures.parts import violin
+from nsdflow.report.figure_parts import violin
 from nsdflow.report.figures.slices import category_map
 from nsdflow.report.style import INK, PALETTE, colour_of_roi, empty_figure, nothing_to_show, styled, zero_line
 

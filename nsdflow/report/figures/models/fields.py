@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nsdflow.analysis.fields.pooling import pooling_fields
 from nsdflow.analysis.rois import roi_masks
-from nsdflow.report.figures.parts import well_predicted
+from nsdflow.report.figure_parts import well_predicted
 from nsdflow.report.style import (
     CEILING,
     IMAGE_DEGREES,

@@ -10,7 +10,7 @@ from matplotlib.patches import Circle, Rectangle
 
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.analysis.summary import subject_results
-from nsdflow.report.figures.parts import well_predicted
+from nsdflow.report.figure_parts import well_predicted
 from nsdflow.report.style import (
     CEILING,
     PALETTE,

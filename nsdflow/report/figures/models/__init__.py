@@ -1,0 +1,1 @@
+"""Figures of what models learn: training, weights, pooling fields, tuning, transfer."""
