@@ -27,7 +27,7 @@ extensions = [
     "sphinx_copybutton",
     "mathml",  # docs/_ext: formulas without network
 ]
-# a package and its module give the same object under two names; annotations cannot tell which is meant
+# a package and its module export the same object under two names; annotations are ambiguous
 suppress_warnings = ["ref.python"]
 exclude_patterns = ["_build", "examples"]
 templates_path = ["_templates"]

@@ -1,4 +1,4 @@
-"""The folder ``demo`` that the examples read: what ``nsdflow demo`` leaves, only smaller. It is made once."""
+"""Makes the folder ``demo`` of the examples once: a smaller version of what ``nsdflow demo`` writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages that are written from the code while the documentation is built: the API and the commands."""
+"""Pages generated from the code when the documentation is built: the API and the commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nsdflow.cli.app import app as nsdflow_app
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-# the layers as a reader meets them, from what is used most to what lies beneath
+# layers in the order of the API page, the most used first
 LAYERS = {
     "store": "Store",
     "analysis": "Analysis",
@@ -35,7 +35,7 @@ LAYERS = {
     "io": "Files",
     "config": "Configuration",
 }
-#: The names that scripts call, by what they are for; everything else may move between versions.
+#: The names that scripts call, by purpose; everything else may move between versions.
 PUBLIC = {
     "Stores and runs": ["open_store", "store.Store", "ingest", "open_run", "load_model", "loaders.TrialDataset"],
     "Pipelines": ["run", "plan"],
@@ -53,7 +53,7 @@ code. The commands are on [their own page](commands.md).
 
 
 def api(package: Path) -> str:
-    """The page that lists every module with public names, by layer; the commands have another page."""
+    """The page that lists every module with public names, by layer."""
     modules = {}
     for path in sorted(package.rglob("*.py")):
         tree = ast.parse(path.read_text())
@@ -122,7 +122,7 @@ def _row(parameter: Any) -> str:
 
 
 def write_api(app: Sphinx) -> None:
-    """Write the API page before autosummary reads it; a page that says the same is left as it is."""
+    """Write the API page before autosummary reads it, unless it is unchanged."""
     page = Path(app.srcdir) / "api" / "index.md"
     text = api(Path(app.confdir).parent / "nsdflow")
     if not page.exists() or page.read_text() != text:
@@ -130,14 +130,14 @@ def write_api(app: Sphinx) -> None:
 
 
 def write(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Append what is generated to the page that asks for it by its name."""
+    """Append the generated text to the page with this name."""
     if docname == "api/commands":
         source[0] += f"\n\n{commands()}\n"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """The API page is a file, because autosummary looks for files; the others are completed as they are read."""
-    # before the documents are looked for: a page that is written later is not among those that get stubs
+    # before Sphinx collects the documents: autosummary makes no stubs for a page that is written later
     app.connect("config-inited", lambda app, _: write_api(app))
     app.connect("env-get-outdated", lambda *_: ["api/commands", "changelog"])
     app.connect("source-read", write)

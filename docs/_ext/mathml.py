@@ -1,4 +1,4 @@
-"""Formulas as MathML, which browsers draw by themselves: pages need no script and no network."""
+"""Formulas as MathML, which browsers draw without scripts and without network."""
 
 from __future__ import annotations
 

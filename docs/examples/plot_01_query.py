@@ -32,7 +32,7 @@ fast = store.responses("subj01", roi=["V1", "V2"], where="ncsnr > 0.5 and rt < 9
 print(fast.sizes)
 
 # %%
-# Coordinates need no ``compute``, so that xarray's own selections work, and its plots. Here are trials of session 2.
+# Coordinates need no ``compute``, so xarray's selections and plots work. These are the trials of session 2.
 
 second = responses.sel(session=2).compute()
 second.isel(trial=slice(60)).plot.imshow(x="trial", y="voxel", robust=True, figsize=(8, 3))

@@ -25,7 +25,7 @@ ax.set(xlabel="noise ceiling (correlation)", ylabel="voxels")
 ax.legend()
 
 # %%
-# The share of explainable variance is the square of it.
+# The share of explainable variance is the square of the ceiling.
 
 share = responses.nsd.explainable_variance(3)
 print(f"{float(share.median()):.3f}, the square of the ceiling: {float((average**2).median()):.3f}")

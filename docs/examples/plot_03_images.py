@@ -2,7 +2,7 @@
 Images and responses
 ====================
 
-Which images drive a voxel most, and which least?
+Find the images to which a voxel responds most and least.
 """
 
 # %%

@@ -2,11 +2,12 @@
 Average over repetitions
 ========================
 
-NSD shows most images three times. Averages are less noisy, and images that were shown less often stay marked.
+NSD shows most images three times. Averages are less noisy, and each image keeps the number of trials that were
+averaged.
 """
 
 # %%
-# ``mean_over_repetitions`` gives one row per image and counts the trials it averaged.
+# ``mean_over_repetitions`` returns one row per image, with the number of averaged trials.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,8 +25,8 @@ good = means[:, means.ncsnr > 0.5]
 print(good.sizes, "of", means.sizes)
 
 # %%
-# Subject 2 has done fewer sessions, so that images were shown once, twice or three times. Averages of more trials have
-# less noise, and vary less over images.
+# Subject 2 has fewer sessions, so images were shown once, twice or three times. Averages of more trials have less
+# noise, and vary less over images.
 
 means = store.responses("subj02", roi="V1").nsd.mean_over_repetitions().compute()
 counts = means.repetitions.values

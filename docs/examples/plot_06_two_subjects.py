@@ -2,7 +2,7 @@
 Two subjects, the same images
 =============================
 
-Shared images were seen by every subject. ``nsd_id`` names them, so that xarray aligns two subjects by image.
+Every subject saw the shared images. xarray aligns two subjects by their ``nsd_id``.
 """
 
 # %%
@@ -21,7 +21,7 @@ first, second = xr.align(first, second, join="inner")
 print(first.sizes["image"], "images in common")
 
 # %%
-# The mean response of V1 of one subject follows that of the other where both respond to the same features.
+# The mean responses of V1 in two subjects correlate if both respond to the same features.
 
 one, two = first.mean("voxel"), second.mean("voxel")
 fig, ax = plt.subplots(figsize=(4, 4), layout="constrained")

@@ -1,6 +1,6 @@
 """
-Ridge regression on features of your own
-========================================
+Ridge regression on your own features
+=====================================
 
 Any array with one row per image can predict responses. Here the features are the colours of a coarse grid.
 """
@@ -32,15 +32,15 @@ training, test = (
 model = RidgeCV(alphas=np.logspace(-1, 4, 11)).fit(features(store.images(training.nsd_id)), training.values)
 
 # %%
-# Predictions become labelled by copying the coordinates of the responses that they predict.
+# Copy the coordinates of the responses to label the predictions.
 
 predictions = test.copy(data=model.predict(features(store.images(test.nsd_id))))
 r = accuracy(predictions, test)
 print(f"median accuracy {float(r.median()):.2f}, best voxel {float(r.max()):.2f}")
 
 # %%
-# Areas of this synthetic brain respond to orientation and not to colour, so that accuracies scatter around zero. With
-# so few test images single voxels reach high values by chance.
+# Areas of this synthetic brain respond to orientation and not to colour, so accuracies scatter around zero. With so few
+# test images, single voxels reach high values by chance.
 
 fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 ax.hist(r, bins=15)

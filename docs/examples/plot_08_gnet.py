@@ -2,11 +2,11 @@
 Results of GNet
 ===============
 
-A run opens as one labelled tree: accuracy per voxel, pooling fields, the history of the training.
+A run opens as one labelled tree with accuracy per voxel, pooling fields, and the history of the training.
 """
 
 # %%
-# Results carry the coordinates of the voxels, so that they group by area.
+# Results have the coordinates of the voxels, so they can be grouped by area.
 
 import matplotlib.pyplot as plt
 

@@ -2,8 +2,8 @@
 What each layer adds
 ====================
 
-The pipeline ``tuning`` asks which layers of a trained GNet matter for a voxel: what each predicts alone, and what is
-lost without it.
+The pipeline ``tuning`` measures which layers of a trained GNet matter for a voxel: what each predicts alone, and what
+is lost without it.
 """
 
 # %%

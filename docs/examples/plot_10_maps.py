@@ -2,11 +2,11 @@
 Maps in the brain
 =================
 
-Any result per voxel becomes a volume, a NIfTI file, or a picture.
+Turn any result per voxel into a volume, a NIfTI file, or a picture.
 """
 
 # %%
-# ``to_volume`` puts the voxels of a result back into the volume of the subject, NaN elsewhere.
+# ``to_volume`` places the voxels of a result in the volume of the subject, with NaN elsewhere.
 
 import matplotlib.pyplot as plt
 
@@ -26,7 +26,7 @@ ax.set(title=f"slice k = {middle}", xlabel="i", ylabel="j", **around)
 fig.colorbar(drawn, label="accuracy (correlation)")
 
 # %%
-# A file for other programs, with the affine of NSD's own volumes.
+# ``to_nifti`` writes a file for other programs, with the affine of NSD's own volumes.
 
 path = accuracy.nsd.to_nifti("demo/accuracy.nii.gz")
 print(path.name)

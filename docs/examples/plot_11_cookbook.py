@@ -2,7 +2,7 @@
 Cookbook
 ========
 
-Fifteen questions that come up with NSD, each with a few lines of code and their output.
+Answers to fifteen common questions about NSD, each with a few lines of code and their output.
 """
 
 # %%
@@ -20,7 +20,7 @@ run = nsdflow.open_run("demo/runs/gnet8j")
 # %%
 # 1. Which images did subject 2 see in session 2?
 # ------------------------------------------------
-# Trials carry the image they show. ``nsd_id`` counts from 0.
+# Each trial has the ``nsd_id`` of its image, counted from 0.
 
 seen = store.trials("subj02").sel(session=2)["nsd_id"]
 print(seen.values[:10])
@@ -56,9 +56,9 @@ print(store.rois("subj01").head(7))
 print(store.responses("subj01", roi="V1", ncsnr_min=0.6).sizes)
 
 # %%
-# 5. Responses to shared images, averaged, of all subjects together?
-# -------------------------------------------------------------------
-# ``join="inner"`` keeps the images that everybody saw.
+# 5. Averaged responses to shared images, for all subjects?
+# ---------------------------------------------------------
+# ``join="inner"`` keeps the images that all subjects saw.
 
 averages = [store.responses(s, roi="V1", shared=True).nsd.mean_over_repetitions().mean("voxel") for s in store.subjects]
 subjects = xr.Variable("subject", list(store.subjects))
@@ -79,9 +79,9 @@ raw = store.responses("subj01", roi="V1", zscore=False)
 print(f"{raw.attrs['units']}, deviation {float(raw.std()):.2f}")
 
 # %%
-# 8. z-scores that know nothing of the test images?
-# --------------------------------------------------
-# ``zscore="training"`` takes mean and deviation of each session from trials of images that are not shared.
+# 8. z-scores that do not use the test images?
+# ---------------------------------------------
+# ``zscore="training"`` takes the mean and deviation of each session from trials of images that are not shared.
 
 print(store.responses("subj01", roi="V1", zscore="training").sizes)
 
@@ -114,7 +114,7 @@ print(table[["flat_index", "roi", "accuracy", "noise_ceiling"]].head(3))
 # %%
 # 13. Accuracy relative to the noise ceiling?
 # --------------------------------------------
-# Only where the ceiling is high enough to divide by it.
+# Keep only voxels whose ceiling is high enough to divide by.
 
 subject = run["subj01"].to_dataset()
 relative = (subject["accuracy"] / subject["noise_ceiling"]).where(subject["noise_ceiling"] > 0.3)
