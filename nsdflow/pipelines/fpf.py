@@ -16,6 +16,7 @@ from nsdflow.config.pipeline import LocalFile
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.fit.protocols import PROTOCOLS
 from nsdflow.models.gnet import FrozenEncoder, level_shapes
 from nsdflow.models.networks import record_of, sketch_network
 from nsdflow.models.networks.levels import channel_moments, group_layers, select_channels
@@ -130,7 +131,7 @@ def train_fpf(job: FpfJob) -> dict[str, Any]:
 def build_frozen_encoder(config: FpfPipeline, data: TrainingData) -> tuple[FrozenEncoder, dict[str, slice]]:
     """Build an encoder with the most variable channels of each layer, and the slice of each layer's features."""
     network = network_of(config, config.layers)
-    rows = torch.cat(data.image_rows(training_only=config.protocol == "strict")).unique()
+    rows = torch.cat(data.image_rows(training_only=PROTOCOLS[config.protocol].training_only)).unique()
     device, limit = choose_device(config.device), config.max_features_per_layer
     network.to(device)
     with torch.inference_mode():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from nsdflow.fit.protocols import PROTOCOLS
 from nsdflow.io.paths import is_local
 from nsdflow.io.write import write_text
 from nsdflow.report import markup
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = ["page_of", "render_report", "write_report"]
-
-_PROTOCOLS = {
-    "published": "as in the paper: the holdout is the last tenth of the training trials, so it shares images with the "
-    "training set",
-    "strict": "leak-free: the holdout is grouped by image, every statistic is fitted on training trials only; the "
-    "paper's figures come from the published protocol",
-}
-#: Only of trainings.
-_STEPS = {"published": "two optimizer steps per batch", "strict": "one optimizer step per batch"}
 
 _PAGE = Template("""\
 <!doctype html>
@@ -134,10 +126,11 @@ def _what_ran(run: Run) -> str:
 
 def _protocol(pipeline: Mapping[str, Any]) -> str | None:
     name = pipeline.get("protocol")
-    if name not in _PROTOCOLS:
+    protocol = PROTOCOLS.get(str(name))
+    if protocol is None:
         return name
-    steps = f"; {_STEPS[name]}" if "train" in pipeline else ""
-    return f"{name}: {_PROTOCOLS[name]}{steps}"
+    steps = "one optimizer step" if protocol.joint_step else "two optimizer steps"
+    return f"{name}: {protocol.text}{f'; {steps} per batch' if 'train' in pipeline else ''}"
 
 
 def _machine(machine: Mapping[str, Any]) -> str | None:

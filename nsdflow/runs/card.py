@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from nsdflow.fit.protocols import PROTOCOLS
 from nsdflow.io.folders import exists
 from nsdflow.io.write import write_text
 from nsdflow.runs.folder import read_record
@@ -16,12 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_run", "write_card"]
 
-#: Information that each protocol passes from validation or selection trials into training.
-LEAKS: Final = {
-    "published": "as in the paper: responses are z-scored over all trials of a session, those of validation images "
-    "included, and the holdout is the last part of the training trials, which can repeat training images",
-    "strict": "images are held out with all their trials, and every statistic is fitted on training trials only",
-}
 TERMS: Final = (
     "The model was fitted to the Natural Scenes Dataset (Allen et al., 2022). Its use is bound to the NSD terms and "
     "conditions: https://naturalscenesdataset.org. Cite the data set when you publish results of this model."
@@ -49,8 +44,9 @@ def describe_run(run: str) -> str:
     if pipeline.get("features"):
         lines.append(f"- features: {pipeline['features']}")
     lines += [_network_line(network) for network in _networks(record.get("network"))]
-    if protocol := pipeline.get("protocol"):
-        lines.append(f"- protocol `{protocol}`: {LEAKS.get(str(protocol), 'see the documentation')}")
+    if name := pipeline.get("protocol"):
+        known = PROTOCOLS.get(str(name))
+        lines.append(f"- protocol `{name}`: {known.text if known else 'see the documentation'}")
     subjects = {key: node.to_dataset() for key, node in tree.children.items() if "voxel" in node.sizes}
     if table := [_row(subject, data) for subject, data in subjects.items() if "accuracy" in data]:
         lines += [

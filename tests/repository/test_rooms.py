@@ -105,3 +105,10 @@ def test_a_public_name_stands_in_one_module() -> None:
     assert len(homes) > 1500
     several = {name: sorted(modules) for name, modules in homes.items() if len(modules) > 1}
     assert several.keys() == SHARED_NAMES, several
+
+
+def test_no_module_asks_for_the_name_of_a_protocol() -> None:
+    """What the protocols do is in the records of :data:`nsdflow.fit.protocols.PROTOCOLS`."""
+    asked = re.compile(r"""[!=]= *["'](published|strict)["']|["'](published|strict)["'] *[!=]=""")
+    assert asked.search('config.protocol == "strict"')
+    assert [str(path) for path in MODULES.values() if asked.search(path.read_text())] == []

@@ -9,6 +9,7 @@ from nsdflow.errors import ConfigError
 from nsdflow.fit.gnet.inputs import PrefilterCache
 from nsdflow.fit.gnet.loss import L1_PENALTY
 from nsdflow.fit.precision import Precision
+from nsdflow.fit.protocols import PROTOCOLS
 
 __all__ = ["TrainSettings"]
 
@@ -74,7 +75,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         choices = {
-            "protocol": ("published", "strict"),
+            "protocol": tuple(PROTOCOLS),
             "frozen_encoder": ("train", "eval"),
             "prefilter_cache": get_args(PrefilterCache),
             "precision": get_args(Precision),

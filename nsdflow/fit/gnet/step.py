@@ -13,6 +13,7 @@ from nsdflow.fit.gnet.loss import backpropagate
 from nsdflow.fit.gnet.optimizer import new_optimizer
 from nsdflow.fit.gnet.parallel import Ranks, share_batches
 from nsdflow.fit.precision import encoder_arithmetic
+from nsdflow.fit.protocols import PROTOCOLS
 from nsdflow.models.compiled_readout import compiled_read_out, compiles
 from nsdflow.models.compiled_trunk import TrunkFunction, compiled_trunk, trunk_compiles
 from nsdflow.models.flexible_pooling import read_out
@@ -166,7 +167,7 @@ def choose_step(settings: TrainSettings) -> TrainStep:
     """Return the step function for the settings."""
     if not settings.train_encoder:
         return _readout_step
-    return _published_step if settings.protocol == "published" else _joint_step
+    return _joint_step if PROTOCOLS[settings.protocol].joint_step else _published_step
 
 
 def _published_step(modules: TrainingModules, batch: TrialBatch, settings: TrainSettings) -> Tensor:

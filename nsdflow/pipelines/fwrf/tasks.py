@@ -15,6 +15,7 @@ from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
 from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, predict, search, solve
 from nsdflow.fit.fwrf.trials import sum_trials
+from nsdflow.fit.protocols import PROTOCOLS
 from nsdflow.fit.statistics import correlate_columns
 from nsdflow.fit.streams import seed_of
 from nsdflow.io.tensors import load_tensors, save_tensors
@@ -281,11 +282,11 @@ class _SubjectData:
         everything = feature_images(config, store, subjects)
         rows = np.searchsorted(everything, self.nsd_ids)
         training = ~self.trials.shared
-        published = config.protocol == "published"
-        if published:  # concatenated lists: a shared image counts once per subject
-            selected_on = np.concatenate([listed_images(store, name).nsd_id for name in subjects])
-        else:
+        training_only = PROTOCOLS[config.protocol].training_only
+        if training_only:
             selected_on = np.unique(self.trials.nsd_id[training][~holdout])
+        else:  # concatenated lists: a shared image counts once per subject
+            selected_on = np.concatenate([listed_images(store, name).nsd_id for name in subjects])
         positions = np.searchsorted(everything, selected_on)
         self.features, self.origin = _features(config, store, folder).read(rows, positions)
         self.holdout = holdout
@@ -295,7 +296,7 @@ class _SubjectData:
             zscore=config.zscore,
             bias=config.bias,
             nonlinearity=config.nonlinearity,
-            statistics="all" if published else "training",
+            statistics="training" if training_only else "all",
         )
         self.sums = sum_trials(
             torch.from_numpy(np.searchsorted(self.nsd_ids, self.trials.nsd_id[training])),
@@ -324,7 +325,7 @@ def feature_images(config: FwrfPipeline, store: Store, subjects: tuple[str, ...]
     """Images whose features a run needs, ascending: those of trials, and of lists to select channels as published."""
     shown = [store.trials(subject)["nsd_id"].values for subject in subjects]
     channels = sizes_of(config, store.images().sizes["x"]).layers
-    if config.protocol == "published" and max(channels) > config.max_features_per_layer:
+    if not PROTOCOLS[config.protocol].training_only and max(channels) > config.max_features_per_layer:
         shown += [listed_images(store, subject).nsd_id for subject in subjects]
     return np.unique(np.concatenate(shown)).astype(np.int64)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
+from nsdflow.fit.protocols import PROTOCOLS
 from nsdflow.fit.statistics import channel_mean, channel_sums
 from nsdflow.pipelines.common.data import listed_images, load_images
 
@@ -62,7 +63,7 @@ def choose_input_mean(config: GNetPipeline, store: Store, data: TrainingData, gr
     group : str
         ROI group of the trunk, or :data:`JOINT`.
     """
-    if config.protocol == "strict":
+    if PROTOCOLS[config.protocol].training_only:
         mean = channel_mean(channel_sums(data.images), data.image_rows(training_only=True), data.images[0, 0].numel())
         return InputMean(mean, "images of training trials, without the holdout")
     lists = [listed_images(store, subject.subject) for subject in data.subjects]

@@ -16,7 +16,7 @@ from nsdflow.errors import SelectionError
 from nsdflow.fit.gnet import TrainResult, Trials, train
 from nsdflow.fit.gnet.parallel import Ranks
 from nsdflow.fit.gnet.settings import TrainSettings
-from nsdflow.fit.split import image_holdout, last_trials_holdout
+from nsdflow.fit.protocols import PROTOCOLS
 from nsdflow.fit.streams import seed_of, torch_stream
 from nsdflow.io.reach import reaching
 from nsdflow.models.gnet import Readout
@@ -208,22 +208,19 @@ def load_subject(
     SelectionError
         If the subject has no such voxel, or no trial of a shared image.
     """
-    published = config.protocol == "published"
+    protocol = PROTOCOLS[config.protocol]
     shuffle = seed_of(config.seed, "shuffled images", subject) if config.shuffle_images else None
-    trials = load_trials(store, subject, selection, zscore=published, shuffle=shuffle)
+    trials = load_trials(store, subject, selection, zscore=not protocol.training_only, shuffle=shuffle)
     training = ~trials.shared
     if training.all():
         raise SelectionError(f"{subject} has no trial of a shared image to validate on; ingest more sessions")
-    if not published and not store.attrs.get(SCORED, False):
+    if protocol.training_only and not store.attrs.get(SCORED, False):
         fitted_on = training.copy()
-        fitted_on[training] = ~image_holdout(trials.nsd_id[training], holdout_fraction)
+        fitted_on[training] = ~protocol.holdout(trials.nsd_id[training], holdout_fraction)
         trials = replace(trials, responses=zscore_on(trials.responses, trials.session, fitted_on))
     if config.combine_trial:
         trials = trials.averaged()
-    images = trials.nsd_id[~trials.shared]
-    if published:
-        return trials, last_trials_holdout(len(images), holdout_fraction)
-    return trials, image_holdout(images, holdout_fraction)
+    return trials, protocol.holdout(trials.nsd_id[~trials.shared], holdout_fraction)
 
 
 def report_activity(config: TrainedPipeline, part: str, text: str, done: int = 0, total: int = 0) -> None:

@@ -10,9 +10,10 @@ import torch
 
 from nsdflow.engine.compute import read_here
 from nsdflow.errors import SelectionError
+from nsdflow.fit.protocols import PROTOCOLS
 from nsdflow.fit.ridge.inputs import Observations
 from nsdflow.fit.ridge.selection import make_folds
-from nsdflow.fit.split import average_trials, image_holdout, last_trials_holdout
+from nsdflow.fit.split import average_trials
 from nsdflow.pipelines.common.data import SCORED, dealt_out, zscore_on
 
 if TYPE_CHECKING:
@@ -81,10 +82,8 @@ def read_split(config: RidgePipeline, store: Store, subject: str) -> TrialSplit:
     closed = config.lambda_by in ("loo", "gcv", "kfold")
     if closed:
         held = np.zeros(len(training), bool)
-    elif config.protocol == "published":
-        held = last_trials_holdout(len(training), config.holdout_fraction)
     else:
-        held = image_holdout(training, config.holdout_fraction)
+        held = PROTOCOLS[config.protocol].holdout(training, config.holdout_fraction)
     if not closed and (held.all() or not held.any()):
         raise SelectionError(f"{subject}: {int(held.sum())} of {len(held)} training trials held out; use kfold or loo")
     pairs, observation = np.unique(image * 2 + held, return_inverse=True)
@@ -113,12 +112,12 @@ class VoxelBlock:
 
 def read_block(config: RidgePipeline, store: Store, subject: str, design: TrialSplit, voxels: slice) -> VoxelBlock:
     """Read some voxels of a subject and average training rows by observation."""
-    published = config.protocol == "published"
-    score = published and not store.attrs.get(SCORED, False)
-    lazy = store.responses(subject, **config.selection(), zscore=score).isel(voxel=voxels)
+    training_only, scored = PROTOCOLS[config.protocol].training_only, store.attrs.get(SCORED, False)
+    zscore = not training_only and not scored
+    lazy = store.responses(subject, **config.selection(), zscore=zscore).isel(voxel=voxels)
     values = read_here(lazy)
     responses = np.ascontiguousarray(values.values)
-    if not published and not store.attrs.get(SCORED, False):
+    if training_only and not scored:
         responses = zscore_on(responses, design.session, design.fitted_on)
     if design.row is not None:
         responses = average_trials(design.row, responses)[1].astype(np.float32)
