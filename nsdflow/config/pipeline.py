@@ -8,15 +8,16 @@ them. Everything that can change a number is a setting and is saved with the res
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+import numpy as np
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nsdflow.config.base import Frozen, expand
 from nsdflow.errors import ConfigError
 from nsdflow.names import ROI_GROUPS, parse_subjects
 
-__all__ = ["LocalFile", "ModelPipeline", "PipelineBase", "RoiGroups", "Subjects"]
+__all__ = ["LocalFile", "ModelPipeline", "PipelineBase", "RidgeGrid", "RoiGroups", "Subjects"]
 
 
 def _subjects(value: Any) -> Any:
@@ -89,3 +90,22 @@ class ModelPipeline(PipelineBase):
     def selection(self, *rois: str) -> dict[str, Any]:
         """Arguments of a query for the voxels of the pipeline, restricted to ``rois`` where given."""
         return {"roi": list(rois or self.rois or ()) or None, "voxels": self.voxels}
+
+
+class RidgeGrid(ModelPipeline):
+    """Settings of every pipeline that chooses a ridge parameter from a grid."""
+
+    lambda_min: float = Field(1.0, gt=0)
+    lambda_max: float = Field(1e7, gt=0)
+    lambdas: int = Field(10, ge=1)
+    """Number of ridge parameters, log-spaced from lambda_min to lambda_max."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.lambda_min > self.lambda_max:
+            raise ValueError(f"lambda_min {self.lambda_min:g} is larger than lambda_max {self.lambda_max:g}")
+        return self
+
+    def grid(self) -> tuple[float, ...]:
+        """The ridge parameters, ascending."""
+        return tuple(np.geomspace(self.lambda_min, self.lambda_max, self.lambdas).tolist())

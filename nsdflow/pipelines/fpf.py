@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from nsdflow.config.pipeline import LocalFile
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, task
@@ -23,7 +21,7 @@ from nsdflow.models.networks.levels import channel_moments, group_layers, select
 from nsdflow.models.networks.travel import pack_network
 from nsdflow.models.saved.parts import pack_about
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.common.networks import BATCH_IMAGES, NetworkName, network_of, pretrained
+from nsdflow.pipelines.common.networks import BATCH_IMAGES, NetworkPipeline, network_of
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.settings import TrainedPipeline
@@ -38,21 +36,14 @@ if TYPE_CHECKING:
 __all__ = ["FpfPipeline", "build_frozen_encoder", "plan_fpf", "train_fpf"]
 
 
-class FpfPipeline(TrainedPipeline):
+class FpfPipeline(NetworkPipeline, TrainedPipeline):
     """The flexible pooling readout of GNet on the feature maps of a frozen AlexNet."""
 
     kind: Literal["fpf"] = "fpf"
-    features: NetworkName = "alexnet"
-    """Network, as in :data:`nsdflow.models.networks.NETWORKS`."""
-    feature_weights: LocalFile = None
-    """File with the network's weights, or ``random``; the published ones if null."""
     layers: tuple[str, ...] = Field(("conv1", "conv2", "conv3", "conv4", "conv5"), min_length=1)
     """Layers of the network, from the first to the last."""
     max_features_per_layer: int = Field(512, ge=1)
     """Largest number of channels per layer; those that vary most over images are kept."""
-
-    def pretrained(self) -> Mapping[str, str]:
-        return pretrained(self.features, self.feature_weights)
 
 
 def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from nsdflow.config.base import Frozen
-from nsdflow.config.pipeline import ModelPipeline
+from nsdflow.config.pipeline import RidgeGrid
 from nsdflow.pipelines.features.settings import runs_named
 from nsdflow.pipelines.ridge.settings import RidgePipeline
 
@@ -23,16 +23,13 @@ class Band(Frozen):
     """Layer, array, or space of the annotations to use, if there are several."""
 
 
-class BandedRidgePipeline(ModelPipeline):
-    """Ridge on several feature spaces together, with one regularisation per space and voxel."""
+class BandedRidgePipeline(RidgeGrid):
+    """Ridge on several feature spaces together, with one regularisation per space and voxel; himalaya calls the lambdas
+    alphas."""
 
     kind: Literal["banded_ridge"] = "banded_ridge"
     bands: dict[str, Band] = Field(min_length=1)
     """Feature spaces by name."""
-    lambda_min: float = Field(1.0, gt=0)
-    lambda_max: float = Field(1e7, gt=0)
-    lambdas: int = Field(10, ge=1)
-    """Overall regularisations, log-spaced; himalaya calls them alphas."""
     weighting: Literal["search", "equal"] = "search"
     """``search``: himalaya's random search weights the bands per voxel; ``equal``: one exact ridge on the features of
     all bands together, with one lambda per voxel, as kind ``ridge`` fits one layer."""
@@ -49,18 +46,10 @@ class BandedRidgePipeline(ModelPipeline):
     voxels_per_task: int = Field(4096, ge=1)
     features_at_once: int = Field(2048, ge=1)
 
-    @model_validator(mode="after")
-    def _names(self) -> BandedRidgePipeline:
-        if self.lambda_min > self.lambda_max:
-            raise ValueError(f"lambda_min {self.lambda_min:g} is larger than lambda_max {self.lambda_max:g}")
-        return self
-
     def earlier_runs(self) -> tuple[str, ...]:
         return runs_named(*(band.features for band in self.bands.values()))
 
     def as_ridge(self) -> RidgePipeline:
         """Settings of a ridge with the same lambdas and folds of images."""
-        shared = {name: getattr(self, name) for name in ModelPipeline.model_fields if name not in ("kind", "name")}
-        for name in ("lambda_min", "lambda_max", "lambdas", "folds"):
-            shared[name] = getattr(self, name)
-        return RidgePipeline(name=self.name, lambda_by="kfold", **shared)
+        shared = {name: getattr(self, name) for name in (*RidgeGrid.model_fields, "folds") if name != "kind"}
+        return RidgePipeline(lambda_by="kfold", **shared)

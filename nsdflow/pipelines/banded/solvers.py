@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
 
 from nsdflow.errors import MissingDataError
@@ -132,7 +131,7 @@ def run_himalaya(Ks: Tensor, Y: Tensor, config: BandedRidgePipeline) -> tuple[Te
         Ks,
         Y,
         n_iter=config.iterations,
-        alphas=torch.from_numpy(np.geomspace(config.lambda_min, config.lambda_max, config.lambdas)).to(Y),
+        alphas=torch.tensor(config.grid(), dtype=torch.float64).to(Y),
         cv=KFold(config.folds, shuffle=True, random_state=config.seed),
         return_weights="dual",
         random_state=config.seed,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import AfterValidator
 
+from nsdflow.config.pipeline import LocalFile, PipelineBase
 from nsdflow.errors import SelectionError
 from nsdflow.models.networks import open_network, record_of
 
 if TYPE_CHECKING:
     from nsdflow.models.networks.network import Network
 
-__all__ = ["BATCH_IMAGES", "NetworkName", "network_of", "pretrained"]
+__all__ = ["BATCH_IMAGES", "NetworkPipeline", "network_of"]
 
 #: Images per call of a network.
 BATCH_IMAGES: Final = 50
@@ -27,29 +28,21 @@ def _known(name: str) -> str:
     return name
 
 
-#: A network of the table. Its name is checked when the pipeline is loaded.
-NetworkName = Annotated[str, AfterValidator(_known)]
+class NetworkPipeline(PipelineBase):
+    """Settings of every pipeline that computes features of images."""
+
+    features: Annotated[str, AfterValidator(_known)] = "alexnet"
+    """Network, as in :data:`nsdflow.models.networks.NETWORKS`."""
+    feature_weights: LocalFile = None
+    """File with the network's weights, or ``random``; the published ones if null."""
+
+    def pretrained(self) -> Mapping[str, str]:
+        if record_of(self.features).weightless or self.feature_weights == "random":
+            return {}
+        return {"feature_weights": self.features}
 
 
-def pretrained(network: str, weights: str | None) -> Mapping[str, str]:
-    """Network with published weights, by the setting that can name a local file of its weights."""
-    return {} if record_of(network).weightless or weights == "random" else {"feature_weights": network}
-
-
-class _NamesNetwork(Protocol):
-    """Settings of a pipeline that computes features."""
-
-    @property
-    def features(self) -> str: ...
-
-    @property
-    def feature_weights(self) -> str | None: ...
-
-    @property
-    def seed(self) -> int: ...
-
-
-def network_of(config: _NamesNetwork, layers: Sequence[str] | None = None) -> Network:
+def network_of(config: NetworkPipeline, layers: Sequence[str] | None = None) -> Network:
     """Open the network that a pipeline names, with its weights; all layers by default."""
     from nsdflow.engine.compute import weights_cache  # loads torch, which settings do not need
 

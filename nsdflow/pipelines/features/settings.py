@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from nsdflow.config.pipeline import LocalFile, PipelineBase, Subjects
-from nsdflow.pipelines.common.networks import NetworkName, pretrained
+from nsdflow.config.pipeline import Subjects  # noqa: TC001  # a field of settings
+from nsdflow.pipelines.common.networks import NetworkPipeline
 
 __all__ = ["ANNOTATION_FEATURES", "FeaturesPipeline", "runs_named"]
 
@@ -35,14 +34,10 @@ def _projection(value: str) -> str:
     return value
 
 
-class FeaturesPipeline(PipelineBase):
+class FeaturesPipeline(NetworkPipeline):
     """Features of images by the layers of any network."""
 
     kind: Literal["features"] = "features"
-    features: NetworkName = "alexnet"
-    """Network, as in :data:`nsdflow.models.networks.NETWORKS`."""
-    feature_weights: LocalFile = None
-    """File with the network's weights, or ``random``; the published ones if null."""
     layers: tuple[str, ...] | None = None
     """Layers to keep; all if null."""
     spatial: Annotated[str, AfterValidator(_spatial)] = "keep"
@@ -64,6 +59,3 @@ class FeaturesPipeline(PipelineBase):
     """Images per call of the network."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1)
-
-    def pretrained(self) -> Mapping[str, str]:
-        return pretrained(self.features, self.feature_weights)

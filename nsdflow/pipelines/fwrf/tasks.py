@@ -292,7 +292,7 @@ class _SubjectData:
         self.holdout = holdout
         self.image_size = int(store.images().sizes["x"])
         self.settings = FwrfSettings(
-            lambdas=tuple(np.geomspace(config.lambda_min, config.lambda_max, config.lambdas).tolist()),
+            lambdas=config.grid(),
             zscore=config.zscore,
             bias=config.bias,
             nonlinearity=config.nonlinearity,

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from nsdflow.config.pipeline import ModelPipeline
+from nsdflow.config.pipeline import RidgeGrid
 from nsdflow.fit.ridge import LambdaSelection, RidgeProblem
 from nsdflow.pipelines.features.settings import runs_named
 
 __all__ = ["RidgePipeline"]
 
 
-class RidgePipeline(ModelPipeline):
+class RidgePipeline(RidgeGrid):
     """Ridge regression of voxels on the features of each layer, with one lambda per voxel."""
 
     kind: Literal["ridge"] = "ridge"
@@ -23,10 +22,6 @@ class RidgePipeline(ModelPipeline):
     ``.zarr`` or ``.nc`` with one row per ``nsd_id``, or ``annotations`` (of the store)."""
     layers: tuple[str, ...] | None = None
     """Layers, arrays, or annotation spaces (categories, area, captions, ...) to fit, each alone; all if null."""
-    lambda_min: float = Field(1.0, gt=0)
-    lambda_max: float = Field(1e7, gt=0)
-    lambdas: int = Field(10, ge=1)
-    """Number of ridge parameters, log-spaced from lambda_min to lambda_max."""
     lambda_by: Literal["holdout", "kfold", "loo", "gcv"] = "holdout"
     """How lambda is chosen: a holdout (by trial order, or by image with ``strict``), folds of images, or leave-one-out
     (of images) and generalised cross-validation in closed form."""
@@ -44,19 +39,13 @@ class RidgePipeline(ModelPipeline):
     features_at_once: int = Field(2048, ge=1)
     voxels_at_once: int = Field(2048, ge=1)
 
-    @model_validator(mode="after")
-    def _ordered(self) -> RidgePipeline:
-        if self.lambda_min > self.lambda_max:
-            raise ValueError(f"lambda_min {self.lambda_min:g} is larger than lambda_max {self.lambda_max:g}")
-        return self
-
     def earlier_runs(self) -> tuple[str, ...]:
         return runs_named(self.features)
 
     def problem(self) -> RidgeProblem:
         """The fit of one layer."""
         return RidgeProblem(
-            lambdas=tuple(np.geomspace(self.lambda_min, self.lambda_max, self.lambdas).tolist()),
+            lambdas=self.grid(),
             selection=LambdaSelection(self.lambda_by, fraction=self.holdout_fraction, folds=self.folds, seed=self.seed),
             intercept=self.intercept,
             standardise=self.standardise,
