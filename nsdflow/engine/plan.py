@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeVar, get_type_hints
@@ -24,7 +24,7 @@ from nsdflow.engine.memory import Memory
 from nsdflow.errors import PlanError
 from nsdflow.io.text import format_bytes
 
-__all__ = ["JSON", "Call", "Plan", "Task", "TaskName", "task", "task_name"]
+__all__ = ["JSON", "Call", "Plan", "Task", "TaskName", "publication", "task", "task_name"]
 
 #: What travels through the scheduler: names, numbers and paths.
 JSON = Any
@@ -163,6 +163,11 @@ class Task:
     def call(self) -> Call:
         """The task as it travels to a worker."""
         return Call(self.key, self.fingerprint, self.function, self.payload)
+
+
+def publication(function: Callable[..., JSON], job: Any, after: Iterable[Task], *, memory: int) -> Task:
+    """The last task of a plan, which waits for others and publishes their results."""
+    return Task("publish", function, job, "publish", after=tuple(one.key for one in after), memory=memory)
 
 
 @dataclass(frozen=True)

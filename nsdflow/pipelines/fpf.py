@@ -13,7 +13,7 @@ from pydantic import Field
 
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
-from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.fit.protocols import PROTOCOLS
 from nsdflow.models.gnet import FrozenEncoder, level_shapes
 from nsdflow.models.networks import record_of, sketch_network
@@ -67,14 +67,8 @@ def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
         reads=images + sum(query.bytes for query in queries),
         files=2,
     )
-    publish = Task(
-        key="publish",
-        function=publish_parts,
-        job=PublishPartsJob(folder.path, store, (JOINT,)),
-        stage="publish",
-        after=(train.key,),
-        memory=Memory.with_torch(),
-    )
+    job = PublishPartsJob(folder.path, store, (JOINT,))
+    publish = publication(publish_parts, job, [train], memory=Memory.with_torch())
     layers = f"{', '.join(pipeline.layers)} of {pipeline.features}"
     note = f"{pipeline.train.epochs} epochs on {layers}, protocol {pipeline.protocol}"
     return Plan(f"{pipeline.name}: train and publish", folder.path, (train, publish), notes=(note,))

@@ -12,7 +12,7 @@ import xarray as xr
 from nsdflow.analysis import transfer_asymmetry, transfer_matrices
 from nsdflow.engine.compute import torch_threads
 from nsdflow.engine.memory import Memory
-from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.io.tensors import save_tensors
 from nsdflow.models.gnet import layer_slices, level_shapes
 from nsdflow.names import select_subjects
@@ -76,12 +76,10 @@ def plan_transfer(pipeline: TransferPipeline, *, store: str, folder: RunFolder) 
         )
         for trunk in pipeline.trunk_rois
     )
-    publish = Task(
-        key="publish",
-        function=publish_transfer,
-        job=TransferPublication(folder.path, trunks.path, pipeline.trunk_rois),
-        stage="publish",
-        after=tuple(task.key for task in fits),
+    publish = publication(
+        publish_transfer,
+        TransferPublication(folder.path, trunks.path, pipeline.trunk_rois),
+        fits,
         memory=Memory.with_torch(readouts=len(fits) * sum(readout_bytes(query.shape[1]) for query in queries)),
     )
     note = f"on the trunks of {trunks.path}, in {pipeline.frozen_trunk} mode"

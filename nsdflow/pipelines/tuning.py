@@ -14,7 +14,7 @@ from nsdflow.analysis import pooling_field_fits, pooling_fields, roi_summary, tu
 from nsdflow.config.pipeline import PipelineBase, Subjects
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
-from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.fit.gnet.evaluate import predict_partitions
 from nsdflow.models.gnet import bipartite_slices, layer_slices
 from nsdflow.pipelines.common.data import load_images
@@ -81,14 +81,8 @@ def plan_tuning(pipeline: TuningPipeline, *, store: str, folder: RunFolder) -> P
         )
         for subject, query in queries.items()
     ]  # fmt: skip
-    publish = Task(
-        "publish",
-        publish_tuning,
-        TuningPublication(folder.path, subjects, pipeline.threshold),
-        "publish",
-        after=tuple(task.key for task in tasks),
-        memory=Memory.with_torch(),
-    )
+    job = TuningPublication(folder.path, subjects, pipeline.threshold)
+    publish = publication(publish_tuning, job, tasks, memory=Memory.with_torch())
     note = f"of {model.path}, {pipeline.bootstrap} resamples; bytes and memory for all voxels of the store"
     return Plan(f"{pipeline.name}: tuning", folder.path, (*tasks, publish), notes=(note,))
 

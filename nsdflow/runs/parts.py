@@ -99,11 +99,21 @@ def join_voxels(store: Store, subject: str, trees: Mapping[str, xr.DataTree]) ->
         dataset.assign_coords(part=("voxel", np.full(dataset.sizes["voxel"], part)))
         for part, dataset in zip(trees, datasets, strict=True)
     ]
-    whole = xr.concat(
-        labelled, dim="voxel", data_vars="minimal", coords="minimal", compat="override", combine_attrs="override"
-    )
+    whole = _concat_voxels(labelled)
     positions = positions_of(whole["flat_index"].values, store.voxels(subject)["flat_index"].values, subject)
     return whole.isel(voxel=np.argsort(positions))
+
+
+def join_blocks(folder: str, subject: str, parts: Sequence[str]) -> xr.Dataset:
+    """Voxels of one subject from parts that hold consecutive blocks of them."""
+    datasets = [tree[subject].to_dataset().load() for tree in open_parts(folder, parts).values()]
+    return datasets[0] if len(datasets) == 1 else _concat_voxels(datasets)
+
+
+def _concat_voxels(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
+    return xr.concat(
+        datasets, dim="voxel", data_vars="minimal", coords="minimal", compat="override", combine_attrs="override"
+    )
 
 
 def join_history(trees: Mapping[str, xr.DataTree], group: str) -> xr.Dataset:

@@ -45,7 +45,7 @@ NAMES: dict[str, int] = {
     "ridge.publish": 2,
     "ridge.solve": 3,
     "runs.publish": 1,
-    "semantic.fit": 1,
+    "semantic.fit": 2,
     "semantic.publish": 1,
     "synthetic_data.create": 2,
     "synthetic_data.noise_model": 2,

@@ -17,7 +17,7 @@ import xarray as xr
 from nsdflow.analysis import variance_partition
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
-from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.errors import SelectionError
 from nsdflow.fit.ridge import RidgeShape, plan_memory
 from nsdflow.fit.ridge.products import accumulate, cross_products
@@ -25,7 +25,6 @@ from nsdflow.names import select_subjects
 from nsdflow.pipelines.banded.settings import BandedRidgePipeline  # noqa: TC001  # a field of jobs
 from nsdflow.pipelines.banded.solvers import SOLVERS, himalaya_solver
 from nsdflow.pipelines.common.data import check_voxels
-from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.features.settings import runs_named
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.ridge.coefficients import (
@@ -40,7 +39,7 @@ from nsdflow.pipelines.ridge.data import read_block, read_split
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
 from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.parts import open_parts, write_part
+from nsdflow.runs.parts import join_blocks, write_part
 from nsdflow.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -137,12 +136,12 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
                     reads=query.bytes * size // query.shape[1],
                 )
             )
-    solved = tuple(one.key for one in tasks if one.stage == "solve")
+    solved = [one for one in tasks if one.stage == "solve"]
     size = 4 * sum(table.count for table in tables.values()) * voxels
     model = size <= MODEL_BYTES and all(runs_named(band.features) for band in pipeline.bands.values())
-    publication = PublishBandedJob(pipeline, folder.path, store, parts, model)
+    job = PublishBandedJob(pipeline, folder.path, store, parts, model)
     published = Memory.with_torch(model=4 * size if model else 0)
-    tasks.append(Task("publish", publish_banded, publication, "publish", after=solved, memory=published))
+    tasks.append(publication(publish_banded, job, solved, memory=published))
     weightings = "equal weights" if pipeline.weighting == "equal" else f"{pipeline.iterations} weightings"
     tried = f"{weightings} x {pipeline.lambdas} lambdas, {pipeline.folds} folds"
     note = f"bands {', '.join(tables)}; {tried}"
@@ -226,10 +225,7 @@ def solve_banded(job: VoxelBlockJob) -> dict[str, Any]:
             refitted = [solved(some)[1].sum(0) if some else torch.zeros_like(parts[0]) for some in others]
             without = _by_band(torch.stack(refitted), design.shown)
     predictions = parts.sum(0) + nu
-    variables = validation_accuracy(
-        predictions.numpy(), design.shown, block.validation, design.nsd_id[design.shared], block.voxels.get("ncsnr"),
-        resamples=config.bootstrap, seed=config.seed, repetitions=design.repetitions,
-    )  # fmt: skip
+    variables = block.evaluate(predictions, design, config)
     variables["delta"] = xr.DataArray(
         found.deltas.numpy(), dims=("band", "voxel"), attrs={"long_name": "log weight of the band's kernel"}
     )
@@ -262,9 +258,7 @@ def publish_banded(job: PublishBandedJob) -> dict[str, Any]:
     """Join the blocks of each subject, name the bands, and publish."""
     groups = {}
     for subject, parts in job.parts.items():
-        blocks = [tree[subject].to_dataset().load() for tree in open_parts(job.folder, parts).values()]
-        whole = xr.concat(blocks, dim="voxel", data_vars="minimal", coords="minimal", combine_attrs="override")
-        groups[subject] = whole.assign_coords(band=list(job.pipeline.bands))
+        groups[subject] = join_blocks(job.folder, subject, parts).assign_coords(band=list(job.pipeline.bands))
     config, folder, opened = job.pipeline, RunFolder(job.folder), open_store(job.store)
     if job.model:
         rows = {name: open_rows_of(name, folder) for name in config.earlier_runs()}

@@ -14,7 +14,7 @@ import xarray as xr
 
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
-from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.errors import RunError
 from nsdflow.io import flush
 from nsdflow.io.folders import exists, list_folder, share_files
@@ -131,8 +131,7 @@ def plan_features(pipeline: FeaturesPipeline, *, store: str, folder: RunFolder) 
                 files=len(counts),
             )
         )
-    keys = tuple(one.key for one in tasks)
-    tasks.append(Task("publish", publish_features, job, "publish", after=keys, memory=Memory.with_torch()))
+    tasks.append(publication(publish_features, job, tasks, memory=Memory.with_torch()))
     layers = ", ".join(f"{layer} ({kept:,})" for layer, (_, kept) in counts.items())
     return Plan(title, folder.path, tuple(tasks), notes=(f"layers of {pipeline.features} with features: {layers}",))
 
@@ -260,7 +259,7 @@ def share_features(job: ShareJob) -> dict[str, Any]:
         if source.exists(PROJECTION):
             save_tensors(target.url(PROJECTION), load_tensors(source.url(PROJECTION)))
         target.add_to_record(network=source.record().get("network"))
-        aside = f"{job.folder}/parts/{RESULTS}" if is_local(job.folder) else f"{job.folder}/{RESULTS}"
+        aside = unpublished(job.folder)
         _share_tree(f"{job.source}/{RESULTS}", aside)
         if is_local(aside):
             flush.publish(local_path(aside), local_path(f"{job.folder}/{RESULTS}"))

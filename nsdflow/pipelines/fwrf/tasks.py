@@ -12,7 +12,7 @@ import xarray as xr
 from nsdflow.analysis import split_counts
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
-from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.fit.fwrf import FwrfPartial, FwrfResult, FwrfSettings, combine, predict, search, solve
 from nsdflow.fit.fwrf.trials import sum_trials
 from nsdflow.fit.protocols import PROTOCOLS
@@ -131,12 +131,10 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
             reads=reads,
         )
         fits += [*searches, solution]
-    publish = Task(
-        "publish",
+    publish = publication(
         publish_fwrf,
         PublishFwrfJob(pipeline, store, folder.path, tuple(subjects)),
-        "publish",
-        after=tuple(f"solve-{subject}" for subject in subjects),
+        [fit for fit in fits if fit.stage == "solve"],
         memory=Memory.with_torch(network=record_of(pipeline.features).memory),
     )
     note = (

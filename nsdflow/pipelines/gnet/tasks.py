@@ -9,7 +9,7 @@ import numpy as np
 
 from nsdflow.engine.compute import torch_threads, weights_cache
 from nsdflow.engine.memory import Memory
-from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.fit.streams import torch_stream
 from nsdflow.models.gnet import Encoder, Prefilter, layer_slices, level_shapes
 from nsdflow.models.prefilters import PREFILTERS
@@ -65,14 +65,8 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
                     files=2 if rank == 0 else 0,
                 )
             )
-    publish = Task(
-        key="publish",
-        function=publish_parts,
-        job=PublishPartsJob(folder.path, store, tuple(groups)),
-        stage="publish",
-        after=tuple(task.key for task in trainings),
-        memory=Memory.with_torch(readouts=sum(published)),
-    )
+    job = PublishPartsJob(folder.path, store, tuple(groups))
+    publish = publication(publish_parts, job, trainings, memory=Memory.with_torch(readouts=sum(published)))
     notes = (
         f"{pipeline.train.epochs} epochs on {len(subjects)} subjects, protocol {pipeline.protocol}",
         cache_note(pipeline, maps),

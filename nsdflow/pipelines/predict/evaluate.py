@@ -15,7 +15,7 @@ from nsdflow.analysis import accuracy_by_class
 from nsdflow.config.pipeline import PipelineBase, Subjects
 from nsdflow.engine.compute import choose_device, read_here, torch_threads
 from nsdflow.engine.memory import Memory
-from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.errors import MissingDataError, one_of
 from nsdflow.nsd.experiments import EXPERIMENTS, parse_experiments
 from nsdflow.pipelines.common.data import SCORED, load_images
@@ -112,14 +112,8 @@ def plan_evaluate(pipeline: EvaluatePipeline, *, store: str, folder: RunFolder) 
                 reads=sum(query.bytes for query in queries),
             )
         )
-    publish = Task(
-        "publish",
-        publish_parts,
-        PublishPartsJob(folder.path, store, subjects),
-        "publish",
-        after=tuple(one.key for one in tasks),
-        memory=Memory.with_torch(),
-    )
+    job = PublishPartsJob(folder.path, store, subjects)
+    publish = publication(publish_parts, job, tasks, memory=Memory.with_torch())
     note = f"of {model.path}; bytes and memory for all voxels of the store"
     return Plan(f"{pipeline.name}: evaluation by class of image", folder.path, (*tasks, publish), notes=(note,))
 

@@ -17,7 +17,7 @@ import xarray as xr
 
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
-from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.nsd.pictures import list_pictures, read_pictures
 from nsdflow.pipelines.common.data import listed_images, load_images
 from nsdflow.pipelines.common.earlier import input_subjects, voxels_of
@@ -74,10 +74,8 @@ def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) ->
                     files=1,
                 )
             )
-    publish = Task(
-        "publish", publish_predictions, PublishPredictionsJob(folder.path, subjects), "publish",
-        after=("create", *(block.key for block in blocks)), memory=Memory.with_torch(),
-    )  # fmt: skip
+    job = PublishPredictionsJob(folder.path, subjects)
+    publish = publication(publish_predictions, job, [create, *blocks], memory=Memory.with_torch())
     note = f"with the networks of {model.path}; bytes and memory for all voxels of the store"
     return Plan(f"{pipeline.name}: predict", folder.path, (create, *blocks, publish), notes=(note,))
 

@@ -23,7 +23,6 @@ from nsdflow.models.networks.travel import pack_network
 from nsdflow.models.saved.parts import pack_about
 from nsdflow.pipelines.common.earlier import run_settings
 from nsdflow.pipelines.features.settings import FeaturesPipeline, runs_named
-from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.features.tasks import PROJECTION, open_rows
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
 
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from nsdflow.pipelines.features.source import FeatureTable
     from nsdflow.runs.folder import RunFolder
-    from nsdflow.store import Store
 
 __all__ = ["MODEL_BYTES", "LinearModel", "Term", "TermPlace", "keep_model", "open_rows_of", "open_term"]
 
@@ -209,11 +208,6 @@ def open_rows_of(features: str, folder: RunFolder) -> FeatureRows | None:
         return None
     run = folder.sibling(features)
     return open_rows(run_settings(run, FeaturesPipeline), run.path)
-
-
-def open_table(features: str, layer: str | None, folder: RunFolder, store: Store | None) -> FeatureTable:
-    """The table of one layer."""
-    return next(iter(open_features(features, folder, (layer,) if layer else None, store=store).values()))
 
 
 def keep_model(

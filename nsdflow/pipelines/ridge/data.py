@@ -15,11 +15,13 @@ from nsdflow.fit.ridge.inputs import Observations
 from nsdflow.fit.ridge.selection import make_folds
 from nsdflow.fit.split import average_trials
 from nsdflow.pipelines.common.data import SCORED, dealt_out, zscore_on
+from nsdflow.pipelines.common.evaluation import validation_accuracy
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
+    from nsdflow.config.pipeline import ModelPipeline
     from nsdflow.pipelines.ridge.settings import RidgePipeline
     from nsdflow.store import Store
 
@@ -108,6 +110,19 @@ class VoxelBlock:
     """(validation row, voxel)"""
     voxels: xr.Dataset
     attrs: dict[str, Any]
+
+    def evaluate(self, predictions: torch.Tensor, design: TrialSplit, config: ModelPipeline) -> dict[str, xr.DataArray]:
+        """Accuracy of predictions (validation image, voxel), its control and error, and the noise ceiling."""
+        return validation_accuracy(
+            predictions.numpy(),
+            design.shown,
+            self.validation,
+            design.nsd_id[design.shared],
+            self.voxels.get("ncsnr"),
+            resamples=config.bootstrap,
+            seed=config.seed,
+            repetitions=design.repetitions,
+        )
 
 
 def read_block(config: RidgePipeline, store: Store, subject: str, design: TrialSplit, voxels: slice) -> VoxelBlock:

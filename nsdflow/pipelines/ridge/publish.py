@@ -16,7 +16,7 @@ from nsdflow.pipelines.ridge.matrix import read_matrix
 from nsdflow.pipelines.ridge.settings import RidgePipeline  # noqa: TC001  # a field of jobs
 from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.parts import open_parts
+from nsdflow.runs.parts import join_blocks
 from nsdflow.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -49,13 +49,7 @@ def publish_ridge(job: PublishRidgeJob) -> dict[str, Any]:
         starts = range(0, count, config.voxels_per_task)
         layers = []
         for layer in job.layers:
-            parts = open_parts(job.folder, [part_name(subject, layer, start) for start in starts])
-            datasets = [tree[subject].to_dataset().load() for tree in parts.values()]
-            layers.append(
-                datasets[0]
-                if len(datasets) == 1
-                else xr.concat(datasets, dim="voxel", data_vars="all", coords="minimal", combine_attrs="override")
-            )
+            layers.append(join_blocks(job.folder, subject, [part_name(subject, layer, start) for start in starts]))
         groups[subject] = best_of_layers(layers, job.layers, config.problem().lambdas)
         for number, layer in enumerate(job.layers):
             for start, voxels in _columns(config, groups[subject], layer).items():

@@ -16,7 +16,7 @@ import xarray as xr
 
 from nsdflow.engine.compute import choose_device, torch_threads
 from nsdflow.engine.memory import Memory
-from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.fit.ridge.inputs import FeatureStatistics, Observations, blocks
 from nsdflow.fit.ridge.products import cross_products
 from nsdflow.fit.ridge.selection import fold_order
@@ -25,7 +25,6 @@ from nsdflow.fit.ridge.system import DualSystem, PrimalSystem
 from nsdflow.io.tensors import load_tensors, save_tensors
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import check_voxels
-from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.features.settings import runs_named
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.ridge.coefficients import MODEL_BYTES, TermPlace
@@ -116,10 +115,10 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
     size = 4 * sum(counts) * max(table.count for table in tables.values())
     model = bool(runs_named(pipeline.features)) and (pipeline.weights or size <= MODEL_BYTES)
     job = PublishRidgeJob(pipeline, store, folder.path, subjects, tuple(tables), tuple(counts), model)
-    solved = tuple(one.key for one in tasks if one.stage == "solve")
+    solved = [one for one in tasks if one.stage == "solve"]
     images, block = len(design.images), min(pipeline.voxels_per_task, max(counts))
     published = Memory.with_torch(coefficients=8 * images * block, model=4 * size if model else 0)
-    tasks.append(Task("publish", publish_ridge, job, "publish", after=solved, memory=published))
+    tasks.append(publication(publish_ridge, job, solved, memory=published))
     forms = {choose_form(len(design.images), table.count) for table in tables.values()}
     note = f"{' and '.join(sorted(forms))} form, {pipeline.lambdas} lambdas by {pipeline.lambda_by}"
     return Plan(f"{pipeline.name}: fit and publish", folder.path, tuple(tasks), notes=(note, *_units(problem.lambdas)))
@@ -193,10 +192,7 @@ def solve_block(job: SolveJob) -> dict[str, Any]:
             statistics = FeatureStatistics(state["mean"], state["std"])
             _write_weights(job, table, design, order, statistics, coefficients)
     held = float(sum(observations.weight[fold].sum() for fold in design.folds) or observations.weight.sum())
-    variables = validation_accuracy(
-        predictions.numpy(), design.shown, block.validation, design.nsd_id[design.shared], block.voxels.get("ncsnr"),
-        resamples=config.bootstrap, seed=config.seed, repetitions=design.repetitions,
-    )  # fmt: skip
+    variables = block.evaluate(predictions, design, config)
     values = {"lambda": lambda_, "bias": bias, "holdout_loss": loss.gather(0, best[None])[0] / held}
     for name, tensor in values.items():
         variables[name] = xr.DataArray(tensor.numpy().astype(np.float32), dims="voxel")

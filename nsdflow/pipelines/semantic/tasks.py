@@ -12,19 +12,18 @@ import xarray as xr
 
 from nsdflow.engine.compute import torch_threads
 from nsdflow.engine.memory import Memory
-from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.errors import SelectionError
 from nsdflow.fit.ridge import fit
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import check_voxels
-from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.features.settings import ANNOTATION_FEATURES
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.ridge.data import read_block, read_split
 from nsdflow.pipelines.semantic.settings import SemanticPipeline  # a field of jobs
 from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.parts import open_parts, write_part
+from nsdflow.runs.parts import join_blocks, write_part
 from nsdflow.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -83,17 +82,16 @@ def plan_semantic(pipeline: SemanticPipeline, *, store: str, folder: RunFolder) 
                 losses=8 * pipeline.lambdas * size,
                 weights=12 * table.count * size,
             )
-            job = CategoryFitJob(pipeline, store, folder.path, subject, start)
+            fitted = CategoryFitJob(pipeline, store, folder.path, subject, start)
             reads = query.bytes * size // query.shape[1]
-            tasks.append(Task(f"fit-{name}", fit_categories, job, "fit", memory=memory, reads=reads))
-    publication = PublishSemanticJob(pipeline, folder.path, parts)
-    fits = tuple(one.key for one in tasks)
-    tasks.append(Task("publish", publish_semantic, publication, "publish", after=fits, memory=Memory.with_torch()))
+            tasks.append(Task(f"fit-{name}", fit_categories, fitted, "fit", memory=memory, reads=reads))
+    job = PublishSemanticJob(pipeline, folder.path, parts)
+    tasks.append(publication(publish_semantic, job, tasks, memory=Memory.with_torch()))
     note = f"{table.count} features ({pipeline.space}) of the categories that the store's annotations name"
     return Plan(f"{pipeline.name}: fit and publish", folder.path, tuple(tasks), notes=(note,))
 
 
-@task("semantic.fit", version=1)
+@task("semantic.fit", version=2)
 def fit_categories(job: CategoryFitJob) -> dict[str, Any]:
     """Fit a block of voxels, and evaluate it on the validation images."""
     config, ridge, store = job.pipeline, job.pipeline.as_ridge(), open_store(job.store)
@@ -112,10 +110,7 @@ def fit_categories(job: CategoryFitJob) -> dict[str, Any]:
         predictions = model.predict(shown[:, varies], X[:, varies])
         weights = torch.zeros(len(varies), block.Y.shape[1])
         weights[varies] = model.weights(X[:, varies])[0].float()
-    variables: dict[str, Any] = validation_accuracy(
-        predictions.numpy(), design.shown, block.validation, design.nsd_id[design.shared], block.voxels.get("ncsnr"),
-        resamples=config.bootstrap, seed=config.seed,
-    )  # fmt: skip
+    variables: dict[str, Any] = block.evaluate(predictions, design, config)
     variables["lambda"] = ("voxel", model.lambda_.numpy().astype(np.float32))
     variables["holdout_loss"] = ("voxel", model.loss.min(0).values.numpy().astype(np.float32))
     results = xr.Dataset(variables).assign_coords(block.voxels.coords)
@@ -133,10 +128,7 @@ def publish_semantic(job: PublishSemanticJob) -> dict[str, Any]:
     """Join the blocks of each subject, and publish."""
     groups = {}
     for subject, parts in job.parts.items():
-        blocks = [tree[subject].to_dataset().load() for tree in open_parts(job.folder, parts).values()]
-        whole = xr.concat(
-            blocks, dim="voxel", data_vars="minimal", coords="minimal", compat="override", combine_attrs="override"
-        )
+        whole = join_blocks(job.folder, subject, parts)
         groups[subject] = whole.assign_coords(category=whole["preferred_category"].attrs["flag_meanings"])
     write_results(job.folder, xr.DataTree.from_dict(groups))
     return {"subjects": list(groups)}

@@ -20,7 +20,7 @@ import xarray as xr
 from nsdflow.analysis import accuracy, noise_model
 from nsdflow.engine.compute import read_here
 from nsdflow.engine.memory import Memory
-from nsdflow.engine.plan import Plan, Task, task
+from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.errors import MissingDataError, RunError, SelectionError
 from nsdflow.io.folders import list_files
 from nsdflow.names import select_subjects
@@ -85,14 +85,8 @@ def plan_synthetic_data(pipeline: SyntheticDataPipeline, *, store: str, folder: 
         for job in jobs
         for subject, (images, voxels) in shapes.items()
     ]
-    publish = Task(
-        "publish",
-        publish_synthetic_data,
-        every,
-        "publish",
-        after=(create.key, *(task.key for task in fills)),
-        memory=Memory.with_torch(noise_model=max(8 * voxels**2 for _, voxels in shapes.values())),
-    )
+    published = Memory.with_torch(noise_model=max(8 * voxels**2 for _, voxels in shapes.values()))
+    publish = publication(publish_synthetic_data, every, [create, *fills], memory=published)
     note = f"signal: {predictions.path}; the images are those of {store}, linked where both are on one file system"
     return Plan(f"{pipeline.name}: synthetic data", folder.path, (*models, create, *fills, publish), notes=(note,))
 
