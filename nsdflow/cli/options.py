@@ -10,7 +10,6 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -32,38 +31,20 @@ __all__ = [
     "complete_voxels",
     "normalized",
     "normalized_file",
-    "normalized_folder",
-    "normalized_folder_name",
-    "normalized_option",
 ]
 
 
-def normalized(path: str | None) -> str | None:
+def normalized(path: Any) -> Any:
     """Expand and normalise a path or URL of the command line: the shell leaves ``--runs=~/runs`` as it is."""
     from nsdflow.io.paths import normalize
 
-    return None if path is None else normalize(path)
-
-
-def normalized_folder_name(path: str) -> str:
-    """The same for an argument that has a default."""
-    return str(normalized(path))
-
-
-def normalized_folder(path: Path) -> Path:
-    """The same for a folder of this machine."""
-    return Path(str(normalized(str(path))))
-
-
-def normalized_option(path: Path | None) -> Path | None:
-    """The same for a file or folder that may be left out."""
-    return None if path is None else normalized_folder(path)
+    return None if path is None else type(path)(normalize(path))
 
 
 def normalized_file(name: str | None) -> str | None:
     """The same for the name of a shipped YAML file or the path of another."""
     is_path = name is not None and name.endswith((".yaml", ".yml"))
-    return normalized(name) if is_path else name
+    return str(normalized(name)) if is_path else name
 
 
 def complete_pipeline(incomplete: str) -> list[str]:

@@ -37,6 +37,21 @@ class Document:
         return replace(self, raw=raw, overrides=dict(overrides), problems=(*self.problems, *problems))
 
 
+def dotted(overrides: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested overrides, so that the rest of a section keeps its values.
+
+    >>> dotted({"train": {"epochs": 2}})
+    {'train.epochs': 2}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in overrides.items():
+        if isinstance(value, Mapping):
+            flat |= dotted(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
 def shipped_names(folder: str) -> tuple[str, ...]:
     """Names of the YAML files that come with nsdflow in ``folder``."""
     return tuple(sorted(path.stem for path in _folder(folder).glob("*.yaml")))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, Final, Protocol, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from nsdflow.config.documents import Document
 
 __all__ = ["line_numbers", "problems_of", "setting_place"]
 
@@ -16,20 +19,7 @@ __all__ = ["line_numbers", "problems_of", "setting_place"]
 MOST_KEYS: Final = 12
 
 
-class DocumentLike(Protocol):
-    """A document: its text, its values, and the settings of ``--set``."""
-
-    @property
-    def text(self) -> str: ...
-
-    @property
-    def raw(self) -> Mapping[str, Any]: ...
-
-    @property
-    def overrides(self) -> Mapping[str, Any]: ...
-
-
-def problems_of(items: Iterable[Any], document: DocumentLike, model: type[BaseModel]) -> list[str]:
+def problems_of(items: Iterable[Any], document: Document, model: type[BaseModel]) -> list[str]:
     """One line per mistake: its place, its cause, and the line to write instead."""
     lines = line_numbers(document.text)
     problems = []
@@ -134,7 +124,7 @@ def line_numbers(text: str) -> dict[str, int]:
     return lines
 
 
-def setting_place(document: DocumentLike, lines: Mapping[str, int], dotted: str) -> str:
+def setting_place(document: Document, lines: Mapping[str, int], dotted: str) -> str:
     """Where a setting was written: ``--set rois=V9``, or ``line 9: rois``."""
     override = _override(document, dotted)
     if override is not None:
@@ -148,7 +138,7 @@ def setting_place(document: DocumentLike, lines: Mapping[str, int], dotted: str)
     return f"{at}{dotted or 'the file'}"
 
 
-def _override(document: DocumentLike, dotted: str) -> str | None:
+def _override(document: Document, dotted: str) -> str | None:
     """The key of ``--set`` that gave a setting."""
     return next((key for key in document.overrides if dotted == key or dotted.startswith(f"{key}.")), None)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from nsdflow.config.documents import dotted
 from nsdflow.errors import ConfigError, RunError, SelectionError
 from nsdflow.io.folders import exists
 from nsdflow.io.paths import is_local, normalize
@@ -32,21 +33,6 @@ class RunStep:
     folder: RunFolder
     made_earlier: bool = False
     """Whether an earlier step writes the store."""
-
-
-def dotted(overrides: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested overrides, so that the rest of a section keeps its values.
-
-    >>> dotted({"train": {"epochs": 2}})
-    {'train.epochs': 2}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in overrides.items():
-        if isinstance(value, Mapping):
-            flat |= dotted(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def resolve(

@@ -11,6 +11,8 @@ from nsdflow.analysis.rois import roi_masks
 from nsdflow.report.style import CEILING, PALETTE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import xarray as xr
     from matplotlib.axes import Axes
 
@@ -21,11 +23,14 @@ Floats = NDArray[np.floating[Any]]
 _BINS = 60
 
 
-def well_predicted(subject: xr.Dataset, threshold: float) -> dict[str, NDArray[np.bool_]]:
-    """Voxels of each ROI whose accuracy exceeds the threshold, without ROIs that have none."""
+def well_predicted(
+    subject: xr.Dataset, threshold: float, masks: Mapping[str, Any] | None = None
+) -> dict[str, NDArray[np.bool_]]:
+    """Voxels of each area (by default each ROI) whose accuracy exceeds the threshold, without areas that have none."""
     good = np.nan_to_num(np.asarray(subject["accuracy"])) > threshold
-    masks = {name: np.asarray(mask) & good for name, mask in roi_masks(subject["roi"]).items()}
-    return {name: mask for name, mask in masks.items() if mask.any()}
+    areas = roi_masks(subject["roi"]) if masks is None else masks
+    inside = {name: np.asarray(mask) & good for name, mask in areas.items()}
+    return {name: mask for name, mask in inside.items() if mask.any()}
 
 
 def scatter(axes: Axes, x: Floats, y: Floats, extent: tuple[float, float, float, float]) -> None:

@@ -11,6 +11,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -32,6 +33,8 @@ __all__ = [
     "grid_of",
     "house_style",
     "nothing_to_show",
+    "panel_grid",
+    "percentile_limits",
     "styled",
     "used",
     "zero_line",
@@ -118,6 +121,13 @@ def used(panels: NDArray[Any], count: int) -> list[Axes]:
     return list(panels.flat[:count])
 
 
+def percentile_limits(values: NDArray[Any]) -> tuple[float, float]:
+    """Ends of the colours of finite values: 0 (the 1st percentile if that is lower) to the 99th percentile."""
+    low, high = (float(end) for end in np.percentile(values, [1, 99])) if values.size else (0.0, 1.0)
+    low = min(0.0, low)
+    return low, high if high > low else low + 1
+
+
 def zero_line(axes: Axes) -> None:
     """The line of chance: a correlation of zero."""
     axes.axhline(0, color=CEILING, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
@@ -127,6 +137,25 @@ def grid_of(count: int, most: int = 4) -> tuple[int, int]:
     """Rows and columns for ``count`` panels, at most ``most`` side by side."""
     columns = min(most, max(count, 1))
     return -(-count // columns) if count else 1, columns
+
+
+def panel_grid(
+    count: int,
+    size: tuple[float, float],
+    margins: tuple[float, float],
+    *,
+    least: float = 0.0,
+    most: int = 4,
+    **shared: Any,
+) -> tuple[Figure, NDArray[Any], list[Axes]]:
+    """A figure, all its panels (row, column), and the first ``count`` of them; the others are hidden.
+
+    Sizes of a panel and margins are (width, height) in inches; a narrower figure is ``least`` inches wide.
+    """
+    rows, columns = grid_of(count, most)
+    figure = empty_figure(max(least, size[0] * columns + margins[0]), size[1] * rows + margins[1])
+    panels = figure.subplots(rows, columns, squeeze=False, **shared)
+    return figure, panels, used(panels, count)
 
 
 def nothing_to_show(reason: str) -> Figure:

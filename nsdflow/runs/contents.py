@@ -10,8 +10,7 @@ from nsdflow.io.folders import exists
 from nsdflow.io.paths import normalize
 from nsdflow.monitor.events import Event, read_log
 from nsdflow.runs import open_run
-from nsdflow.runs.folder import read_record
-from nsdflow.runs.results import has_results
+from nsdflow.runs.folder import RunFolder, read_record
 
 if TYPE_CHECKING:
     import os
@@ -46,10 +45,7 @@ class Run:
 
     def sibling(self, name: str) -> xr.DataTree:
         """Results of another run in the same folder."""
-        return open_run(self._beside(name))
-
-    def _beside(self, name: str) -> str:
-        return f"{self.folder.rpartition('/')[0]}/{name}"
+        return open_run(RunFolder(self.folder).sibling(name).path)
 
     def has(self, needed: str) -> bool:
         """Whether the results contain a variable or coordinate: ``"transfer/alpha"``, or ``"accuracy"`` of any subject.
@@ -58,7 +54,7 @@ class Run:
         """
         group, _, name = needed.rpartition("/")
         if group == "..":
-            return has_results(self._beside(name))
+            return RunFolder(self.folder).sibling(name).finished
         if group:
             return group in self.results.children and name in self.results[group].dataset
         return any(name in subject or name in subject.coords for subject in self.subjects().values())

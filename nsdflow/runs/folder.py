@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from nsdflow.config.documents import dotted
 from nsdflow.errors import MissingDataError, RunError, StoreError
 from nsdflow.io.folders import exists
 from nsdflow.io.paths import normalize
@@ -127,7 +128,7 @@ class RunFolder:
         if not self.exists("run.yaml"):
             return
         says, said = _description(pipeline, store), self.record()
-        chosen = set(_flat(pipeline.model_dump(mode="json", exclude_defaults=True)))
+        chosen = set(dotted(pipeline.model_dump(mode="json", exclude_defaults=True)))
         if (
             self.finished
             and "voxels" not in said["pipeline"]
@@ -171,7 +172,7 @@ def read_record(run: str) -> dict[str, Any]:
 
 def _differences(said: dict[str, Any], says: dict[str, Any], chosen: Container[str]) -> list[str]:
     """Settings that differ. A run of an earlier version lacks newer settings, which then are those at their default."""
-    old, new = _flat(said["pipeline"]), _flat(says["pipeline"])
+    old, new = dotted(said["pipeline"]), dotted(says["pipeline"])
     changed = [key for key in new if (not _same(old[key], new[key]) if key in old else key in chosen)]
     changed += [key for key in old if key not in new]
     lines = [f"{key} was {json.dumps(old.get(key))}, now {json.dumps(new.get(key))}" for key in sorted(changed)]
@@ -183,10 +184,3 @@ def _differences(said: dict[str, Any], says: dict[str, Any], chosen: Container[s
 def _same(old: Any, new: Any) -> bool:
     """Whether two values of a setting are the same; version 0.1.0 recorded relative paths."""
     return bool(old == new) or (isinstance(new, str) and new == f"{Path.cwd()}/{old}")
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves of nested mappings by dotted key."""
-    if not isinstance(value, dict):
-        return {prefix.rstrip("."): value}
-    return {key: leaf for name, inner in value.items() for key, leaf in _flat(inner, f"{prefix}{name}.").items()}

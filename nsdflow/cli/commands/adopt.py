@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import Profile, RunsFolder, StoreUrl, normalized_folder
+from nsdflow.cli.options import Profile, RunsFolder, StoreUrl, normalized
 
 __all__ = ["adopt"]
 
@@ -29,6 +29,6 @@ def adopt(
     from nsdflow.pipelines.adopt import adopt as make_runs
 
     profile = load_storage(storage)
-    files = [str(normalized_folder(path)) for path in checkpoints]
+    files = [str(normalized(path)) for path in checkpoints]
     for folder in make_runs(files, store=store or profile.store, runs=runs or profile.runs, name=name):
         print(folder)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import complete_subjects, normalized, normalized_file, normalized_folder
+from nsdflow.cli.options import complete_subjects, normalized, normalized_file
 from nsdflow.names import DEFAULT_SPACE
 
 __all__ = ["check", "masks"]
@@ -39,7 +39,7 @@ def check(
     if parity:
         from nsdflow.pipelines.parity import check_parity, describe_parity
 
-        files = [normalized_folder(path) for path in checkpoint or ()]
+        files = [normalized(path) for path in checkpoint or ()]
         print(describe_parity(source, check_parity(source, store=store, checkpoints=files)))
         return
     if store or checkpoint:
@@ -53,7 +53,7 @@ def check(
 
 def masks(
     source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.", callback=normalized)],
-    folder: Annotated[Path, typer.Argument(help="Folder for the files.", callback=normalized_folder)],
+    folder: Annotated[Path, typer.Argument(help="Folder for the files.", callback=normalized)],
     subjects: Annotated[
         str | None,
         typer.Option(help="For example `1,2`; default: all that the source holds.", autocompletion=complete_subjects),

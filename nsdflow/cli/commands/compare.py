@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import normalized, normalized_option
+from nsdflow.cli.options import normalized
 
 __all__ = ["compare"]
 
@@ -19,9 +19,7 @@ def compare(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="File of the page with figures; `compare.html` next to the first run.", callback=normalized_option
-        ),
+        typer.Option(help="File of the page with figures; `compare.html` next to the first run.", callback=normalized),
     ] = None,
 ) -> None:
     """Compare two or more runs on the same voxels: who predicts which voxels better, by how much, with figures.

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import Workers, normalized_folder
+from nsdflow.cli.options import Workers, normalized
 
 __all__ = ["demo"]
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option(help="Folder that receives all files of the demo.", callback=normalized_folder)
-    ] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder that receives all files of the demo.", callback=normalized)] = Path(
+        "demo"
+    ),
     workers: Workers = None,
 ) -> None:
     """Synthetic NSD -> store -> gnet8j, a control, fwRF -> reports, in two minutes on two cores.

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import RunPath, normalized, normalized_folder
+from nsdflow.cli.options import RunPath, normalized
 
 __all__ = ["export"]
 
 
 def export(
     run: RunPath,
-    folder: Annotated[Path, typer.Argument(help="New folder for the files.", callback=normalized_folder)],
+    folder: Annotated[Path, typer.Argument(help="New folder for the files.", callback=normalized)],
     to: Annotated[str, typer.Option("--to", help="Format: `nifti`, `gifti`, `mgz`.")] = "nifti",
     space: Annotated[
         str | None, typer.Option(help="Space of the files: `fsaverage`, `nativesurface`, `MNI`, `anat0pt8`, ...")

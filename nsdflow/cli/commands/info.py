@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from nsdflow.cli.options import complete_thing, normalized_folder_name
+from nsdflow.cli.options import complete_thing, normalized
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,7 +17,7 @@ __all__ = ["info", "list_"]
 
 
 def list_(
-    folder: Annotated[str, typer.Argument(help="Folder to search.", callback=normalized_folder_name)] = ".",
+    folder: Annotated[str, typer.Argument(help="Folder to search.", callback=normalized)] = ".",
 ) -> None:
     """List the pipelines, networks and storage profiles of nsdflow, and the stores and runs of a folder.
 
@@ -107,13 +107,9 @@ def _stores_and_runs(folder: str) -> tuple[list[str], dict[str, str]]:
 
 
 def _names(folder: str) -> list[str]:
-    from nsdflow.io.paths import filesystem
+    from nsdflow.io.folders import list_folder
 
-    system, path = filesystem(folder)
-    if not system.isdir(path):
-        return []
-    names = (entry.rstrip("/").rpartition("/")[2] for entry in system.ls(path, detail=False))
-    return sorted(name for name in names if not name.startswith("."))
+    return [name for name in list_folder(folder) if not name.startswith(".")]
 
 
 def _exists(*parts: str) -> bool:

@@ -18,7 +18,6 @@ from nsdflow.cli.options import (
     complete_subjects,
     complete_voxels,
     normalized,
-    normalized_option,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ __all__ = ["ingest"]
 AnnotationFolder: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of COCO's annotation files (JSON), also for a store that is finished.", callback=normalized_option
+        help="Folder of COCO's annotation files (JSON), also for a store that is finished.", callback=normalized
     ),
 ]
 

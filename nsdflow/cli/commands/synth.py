@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from nsdflow.cli.options import Experiments, normalized_folder
+from nsdflow.cli.options import Experiments, normalized
 
 __all__ = ["synth"]
 
 
 def synth(
-    folder: Annotated[Path, typer.Argument(help="New folder for the synthetic NSD.", callback=normalized_folder)],
+    folder: Annotated[Path, typer.Argument(help="New folder for the synthetic NSD.", callback=normalized)],
     subjects: Annotated[int | None, typer.Option(min=1, max=8, help="Number of subjects; NSD has 8.")] = None,
     sessions: Annotated[int | None, typer.Option(min=1, max=40, help="Sessions per subject.")] = None,
     trials: Annotated[int | None, typer.Option(min=12, help="Trials per session; NSD has 750.")] = None,

@@ -24,8 +24,7 @@ class Band(Frozen):
 
 
 class BandedRidgePipeline(RidgeGrid):
-    """Ridge on several feature spaces together, with one regularisation per space and voxel; himalaya calls the lambdas
-    alphas."""
+    """Ridge on several feature spaces together, with one regularisation per space and voxel."""
 
     kind: Literal["banded_ridge"] = "banded_ridge"
     bands: dict[str, Band] = Field(min_length=1)

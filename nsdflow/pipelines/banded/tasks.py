@@ -139,9 +139,9 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
     solved = [one for one in tasks if one.stage == "solve"]
     size = 4 * sum(table.count for table in tables.values()) * voxels
     model = size <= MODEL_BYTES and all(runs_named(band.features) for band in pipeline.bands.values())
-    job = PublishBandedJob(pipeline, folder.path, store, parts, model)
+    published_job = PublishBandedJob(pipeline, folder.path, store, parts, model)
     published = Memory.with_torch(model=4 * size if model else 0)
-    tasks.append(publication(publish_banded, job, solved, memory=published))
+    tasks.append(publication(publish_banded, published_job, solved, memory=published))
     weightings = "equal weights" if pipeline.weighting == "equal" else f"{pipeline.iterations} weightings"
     tried = f"{weightings} x {pipeline.lambdas} lambdas, {pipeline.folds} folds"
     note = f"bands {', '.join(tables)}; {tried}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from nsdflow.analysis.fields.pooling import pooling_fields
-from nsdflow.report.style import IMAGE_DEGREES
+from nsdflow.report.style import IMAGE_DEGREES, percentile_limits
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,13 +57,10 @@ class BrainMap:
     categories: tuple[str, ...] = field(default=())
 
     def colour_limits(self) -> tuple[float, float]:
-        """Ends of the colours: ``limits``, or 0 (the 1st percentile if that is lower) to the 99th percentile."""
+        """Ends of the colours: ``limits``, or those of :func:`~nsdflow.report.style.percentile_limits`."""
         if self.limits is not None:
             return self.limits
-        finite = self.values[np.isfinite(self.values)]
-        low, high = (float(end) for end in np.percentile(finite, [1, 99])) if finite.size else (0.0, 1.0)
-        low = min(0.0, low)
-        return low, high if high > low else low + 1
+        return percentile_limits(self.values[np.isfinite(self.values)])
 
 
 def brain_maps(subject: xr.Dataset) -> list[BrainMap]:

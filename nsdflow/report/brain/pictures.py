@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.report.brain.views import View, flat_view, slice_view, surface_view
-from nsdflow.report.style import PALETTE, empty_figure, styled
+from nsdflow.report.style import PALETTE, empty_figure, percentile_limits, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +116,7 @@ def draw_on(
         patches = [Patch(color=colour, label=name) for colour, name in zip(colours, categories, strict=True)]
         axes.legend(handles=patches, loc="center left", bbox_to_anchor=(1.0, 0.5), title=label or None)
     else:
-        low, high = limits or _limits(image)
+        low, high = limits or percentile_limits(image.compressed())
         drawn = axes.imshow(image, cmap=cmap, norm=Normalize(low, high), interpolation="nearest")
         bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.7, aspect=22, pad=0.01, extend=_extend(image, low, high))
         bar.set_label(label)
@@ -165,15 +165,6 @@ def _window(view: View, crop: bool) -> tuple[int, int, int, int]:
     margin = round(_MARGIN * max(np.ptp(rows), np.ptp(columns))) + 14
     left, right = max(0, columns.min() - margin), min(view.voxel.shape[1], columns.max() + margin)
     return int(left), int(right), int(max(0, rows.min() - margin)), int(min(view.voxel.shape[0], rows.max() + margin))
-
-
-def _limits(image: np.ma.MaskedArray[Any, Any]) -> tuple[float, float]:
-    values = image.compressed()
-    if not values.size:
-        return 0.0, 1.0
-    low, high = np.percentile(values, [1, 99])
-    low = min(0.0, float(low))
-    return low, float(high) if high > low else low + 1
 
 
 def _extend(image: np.ma.MaskedArray[Any, Any], low: float, high: float) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nsdflow.analysis.comparison.pairs import paired_subjects
 from nsdflow.analysis.rois import roi_masks, roi_names
-from nsdflow.report.style import CEILING, INK, PALETTE, colour_of_roi, empty_figure, grid_of, styled, used
+from nsdflow.report.style import CEILING, INK, PALETTE, colour_of_roi, empty_figure, panel_grid, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,11 +103,9 @@ def joint_distribution(
     panel_of, colour_of = (pair.roi, pair.subject) if by == "roi" else (pair.subject, pair.roi)
     titles, kinds = _in_order(panel_of), _in_order(colour_of)
     colours = {k: colour_of_roi(k) if by == "subject" else PALETTE[n % len(PALETTE)] for n, k in enumerate(kinds)}
-    rows, columns = grid_of(len(titles))
-    figure = empty_figure(2.2 * columns + 1.2, 2.7 * rows + 0.3)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    figure, panels, shown = panel_grid(len(titles), (2.2, 2.7), (1.2, 0.3), sharex=True, sharey=True)
     difference, mean = pair.one - pair.two, (pair.one + pair.two) / 2
-    for axes, title in zip(used(panels, len(titles)), titles, strict=True):
+    for axes, title in zip(shown, titles, strict=True):
         here = panel_of == title
         _points(axes, difference[here], mean[here], colour_of[here], colours)
         axes.axvline(0, color=INK, linewidth=0.7)

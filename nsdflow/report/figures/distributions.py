@@ -13,10 +13,9 @@ from nsdflow.report.style import (
     INK,
     PALETTE,
     empty_figure,
-    grid_of,
     nothing_to_show,
+    panel_grid,
     styled,
-    used,
     zero_line,
 )
 
@@ -39,12 +38,10 @@ def accuracy_histograms(results: xr.DataTree) -> Figure:
         Subjects with ``accuracy`` (voxel,), and ``noise_ceiling`` and ``accuracy_shuffled`` where known.
     """
     subjects = with_accuracy(results)
-    rows, columns = grid_of(len(subjects))
-    figure = empty_figure(max(4.8, 2.4 * columns), 0.6 + 1.75 * rows)
-    panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    figure, panels, shown = panel_grid(len(subjects), (2.4, 1.75), (0, 0.6), least=4.8, sharex=True)
     low = min([-0.1, *(float(data["accuracy"].min()) for data in subjects.values())])
     bins = [float(edge) for edge in np.arange(np.floor(low * 20) / 20, 1.0001, 0.025)]
-    for axes, (name, data) in zip(used(panels, len(subjects)), subjects.items(), strict=True):
+    for axes, (name, data) in zip(shown, subjects.items(), strict=True):
         values = np.asarray(data["accuracy"])
         if "accuracy_shuffled" in data:
             label = "control: images shuffled (cut off above)"
@@ -64,7 +61,7 @@ def accuracy_histograms(results: xr.DataTree) -> Figure:
     for axes in panels[:, 0]:
         axes.set_ylabel("voxels")
     handles, labels = panels.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=2 if columns < 3 else 4)
+    figure.legend(handles, labels, loc="outside upper right", ncols=2 if panels.shape[1] < 3 else 4)
     return figure
 
 
@@ -80,11 +77,9 @@ def accuracy_against_ceiling(results: xr.DataTree) -> Figure:
     subjects = {name: data for name, data in with_accuracy(results).items() if ceiling_of(data) is not None}
     if not subjects:
         return nothing_to_show("no noise ceiling: the store has no ncsnr")
-    rows, columns = grid_of(len(subjects))
-    figure = empty_figure(max(3.6, 2.4 * columns + 0.4), 2.5 * rows + 0.4)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    figure, _, shown = panel_grid(len(subjects), (2.4, 2.5), (0.4, 0.4), least=3.6, sharex=True, sharey=True)
     low = min(-0.05, *(float(np.nanmin(data["accuracy"])) for data in subjects.values())) - 0.02
-    for axes, (name, data) in zip(used(panels, len(subjects)), subjects.items(), strict=True):
+    for axes, (name, data) in zip(shown, subjects.items(), strict=True):
         ceiling = ceiling_of(data)
         assert ceiling is not None
         scatter(axes, np.asarray(ceiling), np.asarray(data["accuracy"]), (0, 1, low, 1))

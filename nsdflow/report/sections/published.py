@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from nsdflow.analysis.published import Cell
     from nsdflow.runs.contents import Run
 
-__all__ = ["SECTIONS", "cells_table"]
+__all__ = ["SECTIONS"]
 
 _HEADER = ("quantity", "subject", "ROI", "this run", "published", "difference", "in standard errors")
 #: Kinds of runs with published counterparts.
 _KINDS = {"gnet", "fwrf", "fpf", "transfer"}
 
 
-def cells_table(cells: Iterable[Cell]) -> str:
+def _cells_table(cells: Iterable[Cell]) -> str:
     """The cells as an HTML table, with their notes below."""
     cells = tuple(cells)
     rows = [(c.quantity, c.subject, c.roi, c.ours, c.published, c.difference, c.in_errors) for c in cells]
@@ -39,7 +39,7 @@ def _beside(run: Run) -> str:
         return f"<p>No comparison: {escape(reason)}.</p>"
     cells = beside_published(run.results, str(pipeline.get("name", "")))
     main = [cell for cell in cells if cell.quantity.startswith(("median", "asymmetry"))]
-    return cells_table(main) + markup.details("Every number", cells_table(cells))
+    return _cells_table(main) + markup.details("Every number", _cells_table(cells))
 
 
 SECTIONS = (

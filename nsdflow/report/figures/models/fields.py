@@ -18,10 +18,9 @@ from nsdflow.report.style import (
     IMAGE_DEGREES,
     colour_of_roi,
     empty_figure,
-    grid_of,
     nothing_to_show,
+    panel_grid,
     styled,
-    used,
 )
 
 if TYPE_CHECKING:
@@ -91,10 +90,8 @@ def receptive_fields(subject: xr.Dataset, *, threshold: float = 0.055) -> Figure
     masks = well_predicted(subject, threshold)
     if not masks:
         return nothing_to_show(f"no voxel is predicted better than r = {threshold:g}")
-    rows, columns = grid_of(len(masks))
-    figure = empty_figure(2.15 * columns + 0.4, 2.45 * rows + 0.35)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axes, (name, inside) in zip(used(panels, len(masks)), masks.items(), strict=True):
+    figure, _, shown = panel_grid(len(masks), (2.15, 2.45), (0.4, 0.35), sharex=True, sharey=True)
+    for axes, (name, inside) in zip(shown, masks.items(), strict=True):
         _circles(axes, IMAGE_DEGREES * np.asarray(subject["rf"])[inside], colour_of_roi(name))
         axes.set_title(f"{name}   {inside.sum()} voxels")
     figure.supxlabel("degrees of visual angle", fontsize=9)

@@ -16,10 +16,9 @@ from nsdflow.report.style import (
     PALETTE,
     colour_of_roi,
     empty_figure,
-    grid_of,
     nothing_to_show,
+    panel_grid,
     styled,
-    used,
 )
 
 if TYPE_CHECKING:
@@ -53,10 +52,8 @@ def candidate_fields(candidates: xr.DataArray) -> Figure:
     """
     fields = np.asarray(candidates.transpose(..., "parameter"), dtype=np.float64)
     sizes = np.unique(fields[:, 2].round(6))
-    rows, columns = grid_of(len(sizes))
-    figure = empty_figure(2.0 * columns + 0.5, 2.2 * rows + 0.4)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axes, sigma in zip(used(panels, len(sizes)), sizes, strict=True):
+    figure, _, shown = panel_grid(len(sizes), (2.0, 2.2), (0.5, 0.4), sharex=True, sharey=True)
+    for axes, sigma in zip(shown, sizes, strict=True):
         here = fields[np.isclose(fields[:, 2], sigma, atol=1e-6)]
         axes.plot(here[:, 0], here[:, 1], ".", color=PALETTE[0], markersize=3, markeredgewidth=0)
         axes.add_patch(Rectangle((-0.5, -0.5), 1, 1, fill=False, edgecolor=CEILING, linewidth=0.8))
@@ -81,10 +78,8 @@ def chosen_lambdas(results: xr.DataTree, tried: tuple[float, ...] | None = None)
     """
     subjects = {name: np.asarray(data["lambda"], float) for name, data in subject_results(results) if "lambda" in data}
     grid = np.unique(np.concatenate([np.asarray(tried, float)] if tried else list(subjects.values())))
-    rows, columns = grid_of(len(subjects))
-    figure = empty_figure(max(3.6, 2.4 * columns), 2.0 * rows + 0.5)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
-    for axes, (name, values) in zip(used(panels, len(subjects)), subjects.items(), strict=True):
+    figure, panels, shown = panel_grid(len(subjects), (2.4, 2.0), (0, 0.5), least=3.6, sharex=True)
+    for axes, (name, values) in zip(shown, subjects.items(), strict=True):
         counts = [np.isclose(values, value, rtol=1e-4).sum() for value in grid]
         ends = {0, len(grid) - 1}
         colours = [PALETTE[5] if place in ends else PALETTE[0] for place in range(len(grid))]
@@ -240,5 +235,4 @@ def _areas(subject: xr.Dataset, threshold: float) -> dict[str, NDArray[np.bool_]
         for name, labels in subject.coords.items()
         if str(name).startswith(LOCALIZER) and "flag_values" in labels.attrs
     }
-    good = np.nan_to_num(np.asarray(subject["accuracy"])) > threshold
-    return {name: mask & good for name, mask in masks.items() if (mask & good).any()}
+    return well_predicted(subject, threshold, masks)

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nsdflow.analysis.summary import subject_results
 from nsdflow.report.figure_parts import violin
-from nsdflow.report.style import CEILING, INK, PALETTE, empty_figure, grid_of, styled, used, zero_line
+from nsdflow.report.style import CEILING, INK, PALETTE, empty_figure, panel_grid, styled, zero_line
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -72,16 +72,14 @@ def holdout_violins(results: xr.DataTree, *, most: int = 26) -> Figure:
     subjects = {
         n: d["holdout_accuracy_history"] for n, d in subject_results(results) if "holdout_accuracy_history" in d
     }
-    rows, columns = grid_of(len(subjects), 2)
-    figure = empty_figure(4.6 * columns, 1.9 * rows + 0.3)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axes, (name, values) in zip(used(panels, len(subjects)), subjects.items(), strict=True):
+    figure, _, shown = panel_grid(len(subjects), (4.6, 1.9), (0, 0.3), most=2, sharex=True, sharey=True)
+    for axes, (name, values) in zip(shown, subjects.items(), strict=True):
         by_epoch = values.transpose("epoch", "voxel").values
         epochs = np.asarray(values["epoch"]) if "epoch" in values.coords else np.arange(1, len(by_epoch) + 1)
         step = -(-len(epochs) // most)
-        shown = np.unique([0, *np.arange(len(epochs) - 1, step - 1, -step)])
-        width = 0.85 * (float(np.diff(epochs[shown]).min()) if shown.size > 1 else 1.0)
-        for row in shown:
+        kept = np.unique([0, *np.arange(len(epochs) - 1, step - 1, -step)])
+        width = 0.85 * (float(np.diff(epochs[kept]).min()) if kept.size > 1 else 1.0)
+        for row in kept:
             violin(axes, float(epochs[row]), by_epoch[row], width, PALETTE[0])
         axes.plot(epochs, np.nanmedian(by_epoch, axis=1), color=INK, linewidth=1)
         axes.plot(epochs, np.nanmax(by_epoch, axis=1), color=PALETTE[5], linewidth=1)

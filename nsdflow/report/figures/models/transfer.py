@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsdflow.analysis.summary import subject_results
-from nsdflow.report.style import INK, PALETTE, empty_figure, styled, used, zero_line
+from nsdflow.report.style import INK, PALETTE, empty_figure, panel_grid, styled, used, zero_line
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -100,14 +100,11 @@ def signal_accuracy(results: xr.DataTree) -> Figure:
         Results of a ``synthetic_data`` run: ``measured_accuracy``, ``planted_accuracy``, ``residual``, ``target_norm``.
     """
     subjects = {name: data for name, data in subject_results(results) if "planted_accuracy" in data}
-    columns = min(4, len(subjects))
-    rows = -(-len(subjects) // columns)
-    figure = empty_figure(max(3.4, 2.4 * columns + 0.4), 2.6 * rows + 0.5)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    figure, _, shown = panel_grid(len(subjects), (2.4, 2.6), (0.4, 0.5), least=3.4, sharex=True, sharey=True)
     pairs = {name: [np.asarray(d[f"{w}_accuracy"]) for w in ("measured", "planted")] for name, d in subjects.items()}
     values = np.concatenate([np.concatenate(pair) for pair in pairs.values()])
     low, high = min(-0.05, float(np.nanmin(values))) - 0.02, max(0.2, float(np.nanmax(values))) + 0.05
-    for axes, (name, (measured, planted)) in zip(used(panels, len(subjects)), pairs.items(), strict=True):
+    for axes, (name, (measured, planted)) in zip(shown, pairs.items(), strict=True):
         axes.plot([low, high], [low, high], color=INK, linewidth=0.7, zorder=0)
         axes.hexbin(
             measured, planted, gridsize=30, bins="log", mincnt=1, cmap="Blues", extent=(low, high, low, high), vmin=0.3,
