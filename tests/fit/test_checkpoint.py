@@ -32,7 +32,7 @@ def checkpoint(**fingerprint: int) -> Checkpoint:
 def test_round_trip(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "new" / "checkpoint.pt", checkpoint(seed=1))
     loaded = read_checkpoint(tmp_path / "new" / "checkpoint.pt")
-    check_fingerprint("checkpoint.pt", loaded, {"seed": 1})
+    check_fingerprint("checkpoint.pt", loaded, {"seed": 1}, {})
     assert repr(loaded) == repr(checkpoint(seed=1))
     assert torch.equal(loaded.progress.best.encoder["w"], torch.arange(5))
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["checkpoint.pt"]
@@ -55,7 +55,17 @@ def test_nothing_there(tmp_path: Path) -> None:
 def test_another_training(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "c.pt", checkpoint(seed=1, same=2))
     with pytest.raises(RunError, match=r"another training \(new None -> 3, seed 1 -> 2\)"):
-        check_fingerprint("c.pt", read_checkpoint(tmp_path / "c.pt"), {"seed": 2, "same": 2, "new": 3})
+        check_fingerprint("c.pt", read_checkpoint(tmp_path / "c.pt"), {"seed": 2, "same": 2, "new": 3}, {})
+
+
+def test_a_setting_that_is_newer_than_the_checkpoint(tmp_path: Path) -> None:
+    """It must have the value that stands for what was done before."""
+    write_checkpoint(tmp_path / "c.pt", checkpoint(seed=1))
+    found = read_checkpoint(tmp_path / "c.pt")
+    check_fingerprint("c.pt", found, {"seed": 1, "new": 3}, {"new": 3})
+    check_fingerprint("c.pt", found, {"seed": 1}, {"removed": 3})
+    with pytest.raises(RunError, match=r"another training \(new 3 -> 4\)"):
+        check_fingerprint("c.pt", found, {"seed": 1, "new": 4}, {"new": 3})
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped"])

@@ -22,6 +22,7 @@ from nsdflow.errors import ConfigError, RunError
 from nsdflow.fit.gnet import TrainResult, TrainSettings, Trials, train
 from nsdflow.fit.gnet.evaluate import predict, predict_partitions, score_readout
 from nsdflow.fit.gnet.inputs import CACHE_SHARE, choose_cache
+from nsdflow.fit.state_files import load_state, save_state
 from nsdflow.models.gnet import ChannelDropout, FrozenEncoder, Readout, layer_slices, level_shapes, prefilter_shape
 from tests import definitions
 
@@ -131,6 +132,44 @@ def test_checkpoint_of_other_data_or_settings_is_refused(problem, tmp_path: Path
     problem.trials["subj02"] = replace(subject, responses=subject.responses.flip(0))
     with pytest.raises(RunError, match="checkpoint of another training"):
         train(*problem.arguments, settings=SETTINGS, checkpoint=checkpoint)
+
+
+OTHER_OPTIMIZERS = {
+    "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.1),
+    "SGD": lambda parameters: torch.optim.SGD(parameters, lr=1e-3, momentum=0.9),
+    "weight decay": lambda parameters: torch.optim.Adam(parameters, lr=1e-3, weight_decay=0.1),
+    "learning rate": lambda parameters: torch.optim.Adam(parameters, lr=2e-3),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_OPTIMIZERS)
+def test_checkpoint_of_another_optimizer_is_refused(problem, tmp_path: Path, monkeypatch, other: str) -> None:
+    """Torch would load Adam's state into AdamW with Adam's weight decay, and into SGD without its momentum."""
+    train(*problem.arguments, settings=replace(SETTINGS, epochs=1), checkpoint=tmp_path / "c.pt")
+    forget(tmp_path / "c.pt", "optimizer")
+    monkeypatch.setattr("nsdflow.fit.gnet.step.new_optimizer", lambda given, _: OTHER_OPTIMIZERS[other](given))
+    with pytest.raises(RunError, match=r"another training \(optimizer 'Adam\(betas=.*' -> '\w+\(.*\)'\)"):
+        train(*problem.arguments, settings=SETTINGS, checkpoint=tmp_path / "c.pt")
+
+
+def test_checkpoint_without_the_newest_settings_resumes(problem, tmp_path: Path) -> None:
+    """A checkpoint of an earlier version names no optimizer, and lacks settings that came later."""
+    train(*problem.arguments, settings=replace(SETTINGS, epochs=2), checkpoint=tmp_path / "c.pt")
+    forget(tmp_path / "c.pt", "optimizer", "frozen_encoder")
+    resumed = train(*problem.arguments, settings=SETTINGS, checkpoint=tmp_path / "c.pt")
+    assert [record["epoch"] for record in resumed.history] == [0, 1, 2]
+    assert bits(resumed) == bits(train(*problem.arguments, settings=SETTINGS))
+    forget(tmp_path / "c.pt", "frozen_encoder")
+    with pytest.raises(RunError, match=r"\(frozen_encoder 'train' -> 'eval'\)"):
+        train(*problem.arguments, settings=replace(SETTINGS, frozen_encoder="eval"), checkpoint=tmp_path / "c.pt")
+
+
+def forget(checkpoint: Path, *keys: str) -> None:
+    """Take keys out of the fingerprint in a file."""
+    state = load_state(checkpoint)
+    for key in keys:
+        del state["fingerprint"][key]
+    save_state(checkpoint, state)
 
 
 # ---- protocols, each against a plain loop of the definition ---------------------------------------------------------

@@ -112,24 +112,36 @@ def read_checkpoint(path: str | Path) -> Checkpoint | None:
         )
     progress = state["progress"]
     best = None if progress["best"] is None else Snapshot(**progress["best"])
-    return Checkpoint(
-        fingerprint=state["fingerprint"],
-        prefilter_cache=state["prefilter_cache"],
-        modules=Snapshot(**state["modules"]),
-        optimizers=OptimizerStates(**state["optimizers"]),
-        progress=Progress(**{**progress, "best": best}),
-    )
+    records = {
+        "modules": Snapshot(**state["modules"]),
+        "optimizers": OptimizerStates(**state["optimizers"]),
+        "progress": Progress(**{**progress, "best": best}),
+    }
+    return Checkpoint(**{**state, **records})
 
 
-def check_fingerprint(path: str | Path, checkpoint: Checkpoint, fingerprint: Mapping[str, Any]) -> None:
+def check_fingerprint(
+    path: str | Path, checkpoint: Checkpoint, fingerprint: Mapping[str, Any], unrecorded: Mapping[str, Any]
+) -> None:
     """Check that a checkpoint belongs to the training with this fingerprint.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        File of the checkpoint, for the message.
+    checkpoint : Checkpoint
+        The checkpoint.
+    fingerprint : mapping
+        Settings and data of the training.
+    unrecorded : mapping
+        Value of each key that checkpoints of earlier versions lack: what their trainings did.
 
     Raises
     ------
     RunError
         The fingerprints differ. The message lists the differing keys.
     """
-    found = checkpoint.fingerprint
+    found, fingerprint = {**unrecorded, **checkpoint.fingerprint}, {**unrecorded, **fingerprint}
     differing = sorted(key for key in {*fingerprint, *found} if fingerprint.get(key) != found.get(key))
     if differing:
         changes = ", ".join(f"{key} {found.get(key)!r} -> {fingerprint.get(key)!r}" for key in differing)

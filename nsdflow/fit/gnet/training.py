@@ -44,6 +44,7 @@ from nsdflow.fit.gnet.checkpoint import (
 )
 from nsdflow.fit.gnet.evaluate import score_readout
 from nsdflow.fit.gnet.inputs import PrefilterCache, choose_cache, load_inputs
+from nsdflow.fit.gnet.optimizer import UNRECORDED_OPTIMIZER, describe_optimizers
 from nsdflow.fit.gnet.parallel import Ranks
 from nsdflow.fit.gnet.settings import TrainSettings
 from nsdflow.fit.gnet.states import optimizer_states, restore, snapshot
@@ -60,6 +61,8 @@ __all__ = ["TrainResult", "TrainSettings", "Trials", "train"]
 
 #: Distance in pixels between the samples of each image in the fingerprint. All images of NSD take 11 GB.
 IMAGE_STEP = 16
+#: What trainings did whose checkpoints lack a key. The default of a new setting is therefore what was done before.
+_UNRECORDED = {"optimizer": UNRECORDED_OPTIMIZER, **asdict(TrainSettings())}
 #: Seconds between calls of ``should_stop``, which may read a file, in a single process.
 _STOP_INTERVAL_S = 2.0
 #: Batches between calls of ``should_stop`` if several processes train.
@@ -166,9 +169,9 @@ def train(
     subjects = {subject: to_device(trials[subject], modules.readouts[subject], device) for subject in trials}
     found = None if checkpoint is None else read_checkpoint(checkpoint)
     settings = replace(settings, prefilter_cache=_cache(settings, modules, images, device, found))
-    fingerprint = _fingerprint(settings, images, trials, encoder, readouts)
+    fingerprint = _fingerprint(settings, images, trials, encoder, modules)
     if checkpoint is not None and found is not None:
-        check_fingerprint(checkpoint, found, fingerprint)
+        check_fingerprint(checkpoint, found, fingerprint, _UNRECORDED)
         restore(found, modules)
     progress = Progress() if found is None else found.progress
 
@@ -326,7 +329,7 @@ def _fingerprint(
     images: Tensor,
     trials: Mapping[str, Trials],
     encoder: nn.Module,
-    readouts: Mapping[str, Readout],
+    modules: TrainingModules,
 ) -> dict[str, Any]:
     """Collect what a checkpoint must match. ``epochs`` may change, and ``kernels`` only affects rounding."""
     fixed = {key: value for key, value in asdict(settings).items() if key not in ("epochs", "kernels")}
@@ -335,8 +338,10 @@ def _fingerprint(
     shapes = {name: tuple(values.shape) for name, values in encoder.state_dict().items()}
     rates = [module.share for module in encoder.modules() if isinstance(module, ChannelDropout)]
     digests["encoder"] = hashlib.blake2b(repr((shapes, rates)).encode(), digest_size=8).hexdigest()
-    dtypes = {f"{name} dtype": str(readout.bias.dtype) for name, readout in readouts.items()}
-    return fixed | digests | dtypes
+    dtypes = {f"{name} dtype": str(readout.bias.dtype) for name, readout in modules.readouts.items()}
+    optimizers = [modules.encoder_optimizer, *modules.readout_optimizers.values()]
+    described = describe_optimizers([each for each in optimizers if each is not None], settings.learning_rate)
+    return fixed | digests | dtypes | {"optimizer": described}
 
 
 def _result(
