@@ -105,7 +105,7 @@ def prepare(folder: Path, trials: int) -> dict[str, Any]:
     from nsdflow.ingestion.tasks.jobs import SessionJob, SubjectJob
     from nsdflow.nsd.source import open_source
     from nsdflow.store.build import create_subject, workspace_of
-    from nsdflow.store.schema import cut_subject
+    from nsdflow.store.shard_sizes import cut_subject
     from nsdflow.store.voxels import voxel_table
 
     source = open_source(folder / "nsd")

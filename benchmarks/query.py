@@ -65,8 +65,8 @@ def prepare(folder: Path, sessions: int) -> np.ndarray:
     from nsdflow.config.storage import Layout
     from nsdflow.nsd.betas import session_statistics
     from nsdflow.store.build import create_subject, publish_store, workspace_of
-    from nsdflow.store.schema import cut_subject
     from nsdflow.store.shard_format import open_sharded, write_region
+    from nsdflow.store.shard_sizes import cut_subject
     from nsdflow.store.voxels import voxel_table
 
     mask = brain_mask()

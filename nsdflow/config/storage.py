@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from nsdflow.config.base import Frozen, Place
 from nsdflow.names import DEFAULT_SPACE
 
-__all__ = ["SHARD_BYTES", "Layout", "StorageProfile"]
-
-#: Default size of a shard of betas, which suits parallel file systems; larger if the file budget needs it.
-SHARD_BYTES: Final = 32 << 20
+__all__ = ["Layout", "StorageProfile"]
 
 
 class Layout(Frozen):
@@ -22,12 +19,12 @@ class Layout(Frozen):
     chunk_voxels: int = Field(1024, ge=1)
     """Voxels per inner chunk. An inner chunk holds the trials of one session."""
     shard_voxels: int | None = Field(None, ge=1)
-    """Voxels per shard (one file). If null, it is chosen so that shards hold about :data:`SHARD_BYTES` and meet
-    ``file_budget``."""
+    """Voxels per shard (one file). If null, shards have the default size of ``nsdflow/store/shard_sizes.py``, or are as
+    large as ``file_budget`` needs."""
     file_budget: int = Field(400, ge=1)
     """Largest number of files per subject."""
-    shard_images: int = Field(512, ge=1)
-    """Images per shard."""
+    shard_images: int | None = Field(None, ge=1)
+    """Images per shard; chosen in the same way if null."""
     codec: Literal["none", "lz4", "zstd"] = "none"
     """Lossless compression. Betas are mostly noise: lz4 saves a fifth of the bytes for a third of the speed."""
 

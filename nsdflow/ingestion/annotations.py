@@ -18,8 +18,8 @@ from nsdflow.io.text import format_bytes
 from nsdflow.nsd.source import Source, open_source
 from nsdflow.store import Store, open_store
 from nsdflow.store.annotations import enlist_annotations, read_annotations
-from nsdflow.store.build import MASK_SHARD_BYTES
 from nsdflow.store.schema import ANNOTATIONS_GROUP
+from nsdflow.store.shard_sizes import MASK_SHARD_BYTES
 
 __all__ = ["AnnotationPlan", "add_annotations", "annotations_before", "plan_annotations"]
 

@@ -30,7 +30,8 @@ from nsdflow.names import STIMULI_FILE
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.design import BEHAVIOUR
 from nsdflow.nsd.voxels.masks import voxel_set
-from nsdflow.store.schema import STATISTICS, count_coordinates, cut_images, cut_subject
+from nsdflow.store.schema import STATISTICS, count_coordinates
+from nsdflow.store.shard_sizes import cut_images, cut_subject
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -20,7 +20,8 @@ from nsdflow.ingestion.tasks.experiments import (
 from nsdflow.ingestion.tasks.jobs import ExperimentJob, SessionJob, SubjectJob, VerifyJob
 from nsdflow.nsd.betas import read_session_header
 from nsdflow.nsd.experiments import EXPERIMENTS
-from nsdflow.store.schema import STATISTICS, cut_images, cut_subject
+from nsdflow.store.schema import STATISTICS
+from nsdflow.store.shard_sizes import cut_images, cut_subject
 
 if TYPE_CHECKING:
     from nsdflow.config.storage import Layout

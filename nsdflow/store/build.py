@@ -20,7 +20,7 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.storage import MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
 from nsdflow.errors import StoreError
 from nsdflow.io import flush
@@ -30,7 +30,6 @@ from nsdflow.io.reach import writing
 from nsdflow.io.read import read_bytes
 from nsdflow.io.seal import sealed
 from nsdflow.io.write import TEMPORARY, atomic_file, put_files
-from nsdflow.store.locations import zarr_store
 from nsdflow.store.schema import (
     ANNOTATIONS_GROUP,
     COORDINATES,
@@ -39,10 +38,10 @@ from nsdflow.store.schema import (
     SCHEMA_VERSION,
     STATISTICS,
     STIMULI_GROUP,
-    Cut,
     scale_attributes,
 )
 from nsdflow.store.shard_format import compressors
+from nsdflow.store.shard_sizes import MASK_SHARD_BYTES, Cut
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,9 +59,8 @@ __all__ = [
 ]
 
 
-#: Bytes of a chunk and of a file of the masks' codes; a code has some hundred bytes.
+#: Bytes of a chunk of the masks' codes; a code has some hundred bytes.
 MASK_CHUNK_BYTES: Final = 64 << 10
-MASK_SHARD_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -268,7 +266,7 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
     temporary = f".{name}.{uuid4().hex[:8]}{TEMPORARY}" if is_local(root) else name
     # for an object store the group is made in memory first: zarr would ask for each object several times
     in_memory: dict[str, Buffer] = {}
-    target = zarr_store(root) if is_local(root) else MemoryStore(in_memory)
+    target = _zarr_store(root) if is_local(root) else MemoryStore(in_memory)
     encoding = {
         str(key): {"chunks": variable.shape, "compressors": compressors("zstd")}
         for key, variable in coordinates.variables.items()
@@ -350,8 +348,8 @@ def publish_store(workspace: Workspace, attributes: Mapping[str, Any], manifest:
         with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3 that xarray reads too
             warnings.filterwarnings("ignore", "Consolidated metadata")
             warnings.filterwarnings("ignore", "Object at .* is not recognized")  # another publication, at the same time
-            zarr.open_group(zarr_store(workspace.built), mode="a", zarr_format=3, use_consolidated=False)
-            zarr.consolidate_metadata(zarr_store(workspace.built), zarr_format=3)
+            zarr.open_group(_zarr_store(workspace.built), mode="a", zarr_format=3, use_consolidated=False)
+            zarr.consolidate_metadata(_zarr_store(workspace.built), zarr_format=3)
         metadata = json.loads(read_bytes(root))
         metadata["attributes"] = {SCHEMA: SCHEMA_VERSION, **attributes}
         _write_json(record, manifest)
@@ -364,3 +362,8 @@ def publish_store(workspace: Workspace, attributes: Mapping[str, Any], manifest:
 def _write_json(url: str, value: Mapping[str, Any]) -> None:
     with atomic_file(url) as file:
         file.write((json.dumps(value, indent=1) + "\n").encode())
+
+
+def _zarr_store(url: str) -> LocalStore | str:
+    """A ``LocalStore`` for a folder, so that ``::`` in its name does not make a chained URL; other URLs unchanged."""
+    return LocalStore(local_path(url)) if is_local(url) else url

@@ -8,20 +8,17 @@
                  beta_mean, beta_std (session, voxel) float32          coordinates of voxel: flat_index, i, j, k, ...
                  valid, saturated (session, voxel) bool
 
-Sizes of chunks follow from sizes of data: :func:`cut_subject` and :func:`cut_images` compute them, and count files.
+Sizes of chunks and shards are those of :mod:`nsdflow.store.shard_sizes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
 from typing import Any, Final
 
 import numpy as np
 
-from nsdflow.config.storage import SHARD_BYTES, Layout
-from nsdflow.errors import StoreError
 from nsdflow.names import BETAS_SCALE
 
 __all__ = [
@@ -35,11 +32,8 @@ __all__ = [
     "STIMULI_GROUP",
     "UNITS",
     "Coordinate",
-    "Cut",
     "Statistic",
     "count_coordinates",
-    "cut_images",
-    "cut_subject",
     "scale_attributes",
 ]
 
@@ -56,14 +50,6 @@ HEMISPHERE_CODES: Final[Mapping[str, int]] = {"lh": 0, "rh": 1}
 #: Fill value of integer betas: the least likely beta. A chunk that was never written is an error, not this value.
 FILL_VALUE: Final = -32768
 UNITS: Final = "percent signal change"
-
-#: Inner chunks hold about this many bytes at most, small enough that an ROI wastes little and large enough to stream.
-CHUNK_BYTES: Final = 2 << 20
-#: Inner chunks of images hold about this many bytes: one image of 227 pixels, so that images in any order cost no more
-#: than their own bytes.
-IMAGE_CHUNK_BYTES: Final = 192 << 10
-#: An inner chunk of the session statistics, in chunks of the betas.
-STATISTICS_CHUNKS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -132,76 +118,7 @@ def count_coordinates(*dims: str) -> int:
     return sum(not set(dims).isdisjoint(coordinate.dims) for coordinate in COORDINATES.values())
 
 
-@dataclass(frozen=True)
-class Cut:
-    """Shapes of the inner chunks and shards of an array along its first two axes, and the number of its files."""
-
-    chunk: tuple[int, int]
-    shard: tuple[int, int]
-    files: int
-    codec: str
-
-    @property
-    def statistics_chunk(self) -> int:
-        """Voxels of an inner chunk of the session statistics: a few chunks of the betas."""
-        return self.chunk[1] * min(STATISTICS_CHUNKS, self.shard[1] // self.chunk[1])
-
-
 def scale_attributes(dtype: np.dtype[Any]) -> dict[str, Any]:
     """CF attributes of betas: integers are to be multiplied, floats are percent signal change already."""
     scale = {"scale_factor": float(np.float32(BETAS_SCALE))} if dtype.kind == "i" else {}
     return {"units": UNITS, "long_name": "single-trial response", **scale}
-
-
-def cut_subject(
-    *, sessions: int, trials: int, voxels: int, itemsize: int, arrays: int, layout: Layout | None = None
-) -> Cut:
-    """Chunk and shard of a subject's betas such that all files of the subject stay within the budget.
-
-    A chunk holds one session of ``layout.chunk_voxels`` voxels, halved until the chunk has at most 2 MiB. A shard holds
-    one session of about 32 MiB of chunks, or of as many as the budget needs.
-
-    Parameters
-    ----------
-    sessions, trials, voxels : int
-        Sessions of the subject, trials of one session, voxels.
-    itemsize : int
-        Bytes of a beta.
-    arrays : int
-        Coordinates of the subject's group.
-
-    Raises
-    ------
-    StoreError
-        Even one file per session is more than the budget allows, or ``layout.shard_voxels`` gives too many.
-    """
-    layout = layout or Layout()
-    chunk = layout.chunk_voxels
-    while chunk > 1 and trials * chunk * itemsize > CHUNK_BYTES:
-        chunk //= 2
-    chunks = max(1, ceil(voxels / chunk))
-    # metadata of the group and of its betas; statistics and coordinates have two files each
-    fixed = 2 + 2 * len(STATISTICS) + 2 * arrays
-    if layout.shard_voxels is None:
-        columns = max(1, (layout.file_budget - fixed) // sessions)
-        usual = ceil(SHARD_BYTES / (trials * chunk * itemsize))
-        shard_chunks = min(chunks, max(usual, ceil(chunks / columns)))
-    else:
-        shard_chunks = max(1, round(layout.shard_voxels / chunk))
-    files = fixed + sessions * ceil(chunks / shard_chunks)
-    if files > layout.file_budget:
-        raise StoreError(
-            f"{files} files per subject where the budget allows {layout.file_budget}; "
-            "raise layout.file_budget, or leave layout.shard_voxels to be chosen"
-        )
-    return Cut((trials, chunk), (trials, chunk * shard_chunks), files, layout.codec)
-
-
-def cut_images(*, images: int, size: int, arrays: int, layout: Layout | None = None) -> Cut:
-    """Chunk and shard of the images: a few to a chunk, shards of ``layout.shard_images`` or as the budget asks."""
-    layout = layout or Layout()
-    chunk = max(1, min(IMAGE_CHUNK_BYTES // (3 * size * size), layout.shard_images, images))
-    fixed = 2 + 2 * arrays
-    least = ceil(images / max(1, layout.file_budget - fixed))
-    shard = chunk * ceil(min(max(layout.shard_images, least), max(1, images)) / chunk)
-    return Cut((chunk, 3), (shard, 3), fixed + ceil(images / shard), "none")

@@ -15,8 +15,9 @@ from nsdflow.models.published import load_checkpoint
 from nsdflow.names import PRF_VISUALROIS
 from nsdflow.nsd.betas import session_statistics
 from nsdflow.store.build import STATISTICS, create_stimuli, create_subject, publish_store, workspace_of
-from nsdflow.store.schema import STIMULI_GROUP, cut_images, cut_subject
+from nsdflow.store.schema import STIMULI_GROUP
 from nsdflow.store.shard_format import open_sharded, write_region
+from nsdflow.store.shard_sizes import cut_images, cut_subject
 from nsdflow.store.voxels import flag_attributes
 
 __all__ = ["make_store", "store_for"]

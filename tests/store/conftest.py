@@ -18,8 +18,8 @@ from nsdflow.nsd.annotations import encode_rle
 from nsdflow.store import Store, open_store
 from nsdflow.store.annotations import write_annotations
 from nsdflow.store.build import create_stimuli, create_subject, publish_store, workspace_of
-from nsdflow.store.schema import cut_images, cut_subject
 from nsdflow.store.shard_format import open_sharded, write_region
+from nsdflow.store.shard_sizes import cut_images, cut_subject
 from nsdflow.store.voxels import voxel_table
 
 SHAPE = (6, 7, 8)

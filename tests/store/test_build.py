@@ -23,7 +23,8 @@ from nsdflow.store import open_store
 from nsdflow.store.build import publish_store, workspace_of
 from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.query.regions import region_mask
-from nsdflow.store.schema import STATISTICS, cut_images, cut_subject
+from nsdflow.store.schema import STATISTICS
+from nsdflow.store.shard_sizes import cut_images, cut_subject
 from nsdflow.store.verify import check_files, check_whole
 from nsdflow.store.voxels import voxel_table
 

@@ -30,8 +30,9 @@ from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, StoreError
 from nsdflow.store import open_store
 from nsdflow.store.build import create_subject, publish_store, workspace_of
-from nsdflow.store.schema import STATISTICS, cut_subject
+from nsdflow.store.schema import STATISTICS
 from nsdflow.store.shard_format import open_sharded, write_region
+from nsdflow.store.shard_sizes import cut_subject
 from nsdflow.store.verify import check_whole
 from nsdflow.store.voxels import voxel_table
 

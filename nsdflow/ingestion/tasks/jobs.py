@@ -9,7 +9,8 @@ from nsdflow.ingestion.settings import IngestSettings
 from nsdflow.io.paths import is_local
 from nsdflow.nsd.experiments import EXPERIMENTS
 from nsdflow.nsd.source import Source
-from nsdflow.store.schema import STIMULI_GROUP, Cut
+from nsdflow.store.schema import STIMULI_GROUP
+from nsdflow.store.shard_sizes import Cut
 
 __all__ = [
     "AnnotationJob",

@@ -25,8 +25,9 @@ from nsdflow.runs import open_run
 from nsdflow.runs.parts import open_parts
 from nsdflow.store import open_store
 from nsdflow.store.build import Workspace, create_subject, is_taken, publish_store, workspace_of
-from nsdflow.store.schema import SCHEMA_VERSION, STATISTICS, STIMULI_GROUP, Cut
+from nsdflow.store.schema import SCHEMA_VERSION, STATISTICS, STIMULI_GROUP
 from nsdflow.store.shard_format import open_sharded, write_region
+from nsdflow.store.shard_sizes import Cut  # noqa: TC001 - plans read the annotations of records of tasks
 from nsdflow.store.verify import check_whole
 from nsdflow.store.voxels import positions_of
 

@@ -38,7 +38,8 @@ from nsdflow.pipelines.synthetic_data.stores import (
 from nsdflow.runs import open_run, write_results
 from nsdflow.runs.parts import open_parts, write_part
 from nsdflow.store import Store, open_store
-from nsdflow.store.schema import STATISTICS, STIMULI_GROUP, count_coordinates, cut_subject
+from nsdflow.store.schema import STATISTICS, STIMULI_GROUP, count_coordinates
+from nsdflow.store.shard_sizes import cut_subject
 from nsdflow.store.voxels import positions_of
 
 if TYPE_CHECKING:
