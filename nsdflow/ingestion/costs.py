@@ -26,10 +26,10 @@ from nsdflow.ingestion.tasks.images import (
 )
 from nsdflow.ingestion.tasks.jobs import ImageJob, ImageShardJob, SessionJob, SubjectJob, TableJob, VerifyJob
 from nsdflow.ingestion.tasks.tables import create_subject_group
+from nsdflow.ingestion.tasks.voxels import voxel_mask
 from nsdflow.names import STIMULI_FILE
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.design import BEHAVIOUR
-from nsdflow.nsd.voxels.masks import voxel_set
 from nsdflow.store.schema import STATISTICS, count_coordinates
 from nsdflow.store.shard_sizes import cut_images, cut_subject
 
@@ -71,10 +71,9 @@ def subject_job(
             f"{origin.join(paths.EXPERIMENT_DESIGN)}: sessions of {', '.join(map(str, sorted(lengths)))} trials where "
             f"the betas of {found.subject} have {found.trials}; take both from the same release"
         )
-    voxels = settings.voxels
-    count = int(voxel_set(origin, found.subject, voxels, space=found.space, shape=found.shape).sum())
+    count = int(voxel_mask(origin, found.subject, settings, found.shape).sum())
     if not count:
-        raise SourceError(f"{found.subject}: no voxel in {voxels}; choose another voxel set")
+        raise SourceError(f"{found.subject}: no voxel in {settings.voxels}; choose another voxel set")
     dtype = "float32" if found.space == "fsaverage" else "int16"
     cut = cut_subject(
         sessions=len(found.sessions),
