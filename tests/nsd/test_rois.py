@@ -32,6 +32,23 @@ def test_atlases_are_found(nsd: Any) -> None:
     assert list_atlases(source, "subj01", "fsaverage") == ()
 
 
+def test_integers_on_a_surface_are_an_atlas_without_a_table(broken: Any) -> None:
+    folder = broken.root / "nsddata/freesurfer/subj01/label"
+    for number, name in enumerate(("mine", "float", "prfR2", "probmap_V1v")):
+        for half in ("lh", "rh"):
+            stored = nib.load(folder / f"{half}.nsdgeneral.mgz")
+            kind = np.float32 if name == "float" else np.int32
+            values = np.asanyarray(stored.dataobj).astype(kind) * (number + 7)
+            nib.save(nib.freesurfer.MGHImage(values, stored.affine), folder / f"{half}.{name}.mgz")
+    (folder / "lh.half.mgz").write_bytes((folder / "lh.mine.mgz").read_bytes())
+    source = open_source(broken.root)
+    known = ("Kastner2015", "mine", "nsdgeneral", "prf-visualrois")
+    assert list_atlases(source, "subj01", "nativesurface") == known
+    assert read_atlas(source, "subj01", "mine", "nativesurface").labels == {7: "7"}
+    (folder / "lh.float.mgz").write_bytes(b"no header")
+    assert "float" in list_atlases(source, "subj01", "nativesurface"), "whoever reads it says what is wrong"
+
+
 def test_segmentations_of_freesurfer_are_atlases_with_its_names(nsd: Any) -> None:
     found = read_atlas(open_source(nsd.root), "subj02", "aseg", SPACE, shape=nsd.shape)
     np.testing.assert_array_equal(found.values, nsd.volumes["subj02", "aseg"])

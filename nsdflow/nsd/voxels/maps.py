@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAPS",
     "PublishedMap",
+    "is_map_label",
     "list_maps",
     "map_paths",
     "map_problem",
@@ -187,6 +188,15 @@ def map_record(name: str) -> PublishedMap:
     if name in MAPS or not name.startswith(_PROBABILITY):
         return MAPS[name]
     return PublishedMap(f"share of the subjects who have {name.removeprefix(_PROBABILITY)} here", "1", label=name)
+
+
+def is_map_label(label: str) -> bool:
+    """Whether the file ``lh.LABEL.mgz`` of a surface is a published map.
+
+    >>> is_map_label("prfR2"), is_map_label("Kastner2015")
+    (True, False)
+    """
+    return label.startswith(_PROBABILITY) or any(label == record.label for record in MAPS.values())
 
 
 def map_paths(name: str, subject: str, space: str, betas: str) -> tuple[str, ...] | None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from nsdflow.errors import SourceError, one_of
+from nsdflow.errors import NsdflowError, SourceError, one_of
 from nsdflow.names import PRF_VISUALROIS, ROI_LABELS
 from nsdflow.nsd import layout
+from nsdflow.nsd.formats.frames import read_header
 from nsdflow.nsd.formats.label_tables import distinct_names, parse_label_table
+from nsdflow.nsd.voxels.maps import is_map_label
 from nsdflow.nsd.voxels.segmentations import SEGMENTATIONS
 from nsdflow.nsd.voxels.volumes import read_map
 
@@ -108,19 +110,32 @@ class Atlas:
 def list_atlases(source: Source, subject: str, space: str) -> tuple[str, ...]:
     """Sorted names of the atlases of the source, whether or not their files can be read.
 
-    On a surface, whose label folder also holds maps, an atlas is what is known as one, or has a label table.
+    On a surface, whose label folder also holds maps, an atlas is known as one, or has a label table, or is stored as
+    integers under a name that no published map has.
     """
     if layout.atlas_folder(subject, space) is None:
         return ()
     names = source.listdir(str(layout.atlas_folder(subject, space)))
     if layout.is_surface(space):
         tables = {name.removesuffix(".mgz.ctab") for name in names if name.endswith(".mgz.ctab")}
-        halves = set(names)
-        return tuple(sorted(name for name in tables | _ON_SURFACES if {f"lh.{name}.mgz", f"rh.{name}.mgz"} <= halves))
+        halves = [name for name in names if name.endswith(".mgz")]
+        left, right = ({name[3:-4] for name in halves if name.startswith(start)} for start in ("lh.", "rh."))
+        both, known = left & right, tables | _ON_SURFACES
+        others = {name for name in both - known - ATLASES.keys() if not is_map_label(name)}
+        integers = {name for name in others if _holds_integers(source, layout.roi_paths(subject, name, space)[0])}
+        return tuple(sorted((both & known) | integers))
     # macOS leaves ._ files
     whole = {name for name in _stems(names) if not name.startswith(("lh.", "rh.", "."))}
     beside = SEGMENTATIONS.keys() & _stems(source.listdir(layout.subject_folder(subject, space)))
     return tuple(sorted(whole | beside))
+
+
+def _holds_integers(source: Source, path: str) -> bool:
+    """Whether the values of a file are stored as integers; also True if it cannot be read, which its reader reports."""
+    try:
+        return read_header(source, path).dtype.kind in "iu"
+    except NsdflowError:
+        return True
 
 
 def _stems(names: Iterable[str]) -> set[str]:
@@ -162,8 +177,7 @@ def read_atlas(source: Source, subject: str, atlas: str, space: str, *, shape: S
         Another grid than ``shape``, values that are not labels, or labels that the atlas does not have.
     """
     paths = atlas_paths(subject, atlas, space)
-    known = list_atlases(source, subject, space)
-    if atlas not in known and not all(source.exists(path) for path in paths):
+    if not all(source.exists(path) for path in paths) and atlas not in (known := list_atlases(source, subject, space)):
         raise one_of(f"atlas of {subject} in {space}", atlas, known)
     stored = read_map(source, paths, space, shape=shape).values
     # NaN and numbers beyond int16 fail the comparison below, so the cast needs no warning
