@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Task
-from nsdflow.errors import MissingDataError, SourceError
+from nsdflow.errors import MissingDataError, SourceError, StoreError
 from nsdflow.ingestion.image_choices import chosen_images
 from nsdflow.ingestion.tasks.betas import (
     SAMPLED_SESSIONS,
@@ -27,20 +29,24 @@ from nsdflow.ingestion.tasks.images import (
 from nsdflow.ingestion.tasks.jobs import ImageJob, ImageShardJob, SessionJob, SubjectJob, TableJob, VerifyJob
 from nsdflow.ingestion.tasks.tables import create_subject_group
 from nsdflow.ingestion.tasks.voxels import voxel_mask
+from nsdflow.io.folders import exists
 from nsdflow.names import STIMULI_FILE
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.design import BEHAVIOUR
 from nsdflow.store.schema import STATISTICS, count_coordinates
+from nsdflow.store.shard_format import open_sharded
 from nsdflow.store.shard_sizes import cut_images, cut_subject
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from nsdflow.config.storage import Layout
     from nsdflow.ingestion.settings import IngestSettings
     from nsdflow.nsd.design import Design
     from nsdflow.nsd.inventory import Inventory, SubjectInventory
     from nsdflow.nsd.source import Source
     from nsdflow.store.build import Workspace
+    from nsdflow.store.shard_sizes import Cut
 
 __all__ = ["STAGES", "image_job", "image_tasks", "subject_job", "subject_tasks"]
 
@@ -51,9 +57,14 @@ VOLUMES_AT_ONCE: Final = 16
 
 
 def subject_job(
-    origin: Source, workspace: Workspace, settings: IngestSettings, found: SubjectInventory, design: Design
+    origin: Source,
+    workspace: Workspace,
+    settings: IngestSettings,
+    found: SubjectInventory,
+    design: Design,
+    before: str | None = None,
 ) -> SubjectJob:
-    """The record that the tasks of a subject share.
+    """The record that the tasks of a subject share; ``before`` is a published store to which the ingestion adds.
 
     Raises
     ------
@@ -75,13 +86,13 @@ def subject_job(
     if not count:
         raise SourceError(f"{found.subject}: no voxel in {settings.voxels}; choose another voxel set")
     dtype = "float32" if found.space == "fsaverage" else "int16"
-    cut = cut_subject(
+    cut = partial(
+        cut_subject,
         sessions=len(found.sessions),
         trials=found.trials,
         voxels=count,
         itemsize=4 if dtype == "float32" else 2,
         arrays=count_coordinates("trial", "voxel") + len(BEHAVIOUR) + len(found.atlases) + len(found.maps),
-        layout=settings.layout,
     )
     return SubjectJob(
         source=origin,
@@ -95,8 +106,17 @@ def subject_job(
         shape=tuple(found.shape),
         affine=tuple(value for row in found.affine for value in row) if found.affine else None,
         dtype=dtype,
-        cut=cut,
+        cut=_cut(cut, settings.layout, None if before is None else f"{before}/{found.subject}/betas"),
     )
+
+
+def _cut(cut: Callable[..., Cut], layout: Layout, before: str | None) -> Cut:
+    """The shards of the betas to which sessions are added, if the file budget allows them; else those of the layout."""
+    if before is not None and layout.shard_voxels is None and exists(f"{before}/zarr.json"):
+        array = open_sharded(before)
+        with suppress(StoreError):
+            return cut(layout=layout.model_copy(update={"shard_voxels": array.chunk[1] * array.chunks_per_shard[1]}))
+    return cut(layout=layout)
 
 
 def subject_tasks(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,8 @@ from nsdflow.nsd.experiments import parse_experiments
 
 __all__ = ["Growth", "compare_with_store", "exchange"]
 
+#: Files of coordinates that a note names, before "and N more".
+FILES_SHOWN: Final = 4
 #: Linux's renameat2: exchange two names in one step; and "relative to the working folder".
 _RENAME_EXCHANGE: Final = 2
 _AT_FDCWD: Final = -100
@@ -38,14 +40,15 @@ class Growth:
         It has all subjects and sessions that are asked for.
     notes : tuple of str
         Lines for the plan.
-    experiments : tuple of str
-        Sister experiments of the store in the end.
+    settings : IngestSettings
+        Those of the grown store: with all its experiments, and its layout where the ingestion gives none.
     """
+
+    settings: IngestSettings
 
     sessions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     complete: bool = False
     notes: tuple[str, ...] = ()
-    experiments: tuple[str, ...] = ()
 
     def stored(self, subject: str) -> tuple[int, ...]:
         """Sessions of a subject that need not be read again."""
@@ -67,6 +70,7 @@ def compare_with_store(
     source: str,
     schema: int,
     found: Mapping[str, tuple[int, ...]],
+    coordinates: Callable[[str], Iterable[str]],
 ) -> tuple[Growth, dict[str, tuple[int, ...]]]:
     """Find what a published store lacks.
 
@@ -82,6 +86,8 @@ def compare_with_store(
         Version of the schema of new stores.
     found : mapping
         Sessions of the source by subject, as far as they are asked for.
+    coordinates : callable
+        Gives the paths of the files that coordinates of a subject come from.
 
     Returns
     -------
@@ -100,6 +106,7 @@ def compare_with_store(
     if manifest is None:
         other = not_wanted(store, STORE) or "exists and is not a store that ingest made; remove it"
         raise StoreError(f"{store}: {other}, or choose another store")
+    settings = settings.with_layout_of(manifest)
     now = settings_of({"settings": settings.record(), "source": source, "schema": schema})
     if changed := differences(settings_of(manifest), json.loads(json.dumps(now)), ignore=(*GROWING, "experiments")):
         raise StoreError(
@@ -112,11 +119,18 @@ def compare_with_store(
     }
     in_the_end = dict(sorted(in_the_end.items()))
     had = tuple(settings_of(manifest)["experiments"])
-    experiments = parse_experiments((*had, *settings.experiments))
-    if in_the_end == before and experiments == had:
-        return Growth(
-            before, complete=True, notes=(f"{store} holds all of this already; nothing is to be done",)
-        ), before
+    settings = replace(settings, experiments=parse_experiments((*had, *settings.experiments)))
+    files = {name: _new_files(manifest["subjects"][name], coordinates(name)) for name in before if name in found}
+    files = {name: new for name, new in files.items() if new}
+    grows = in_the_end != before or settings.experiments != had
+    if not grows and (not files or not is_local(store)):
+        notes = [f"{store} holds all of this already; nothing is to be done"]
+        if files:
+            notes.append(
+                f"the source has files that the store was made without: {_listed(files)}; a store in a bucket does not "
+                "gain them, so ingest into another store"
+            )
+        return Growth(settings, before, complete=True, notes=tuple(notes)), before
     if not is_local(store):
         raise StoreError(
             f"{store}: exists, and subjects, sessions and experiments can be added to a store on a file system only; "
@@ -124,9 +138,26 @@ def compare_with_store(
         )
     added = {name: sorted(set(all_) - set(before.get(name, ()))) for name, all_ in in_the_end.items()}
     lines = [f"{name} sessions {number_ranges(new)}" for name, new in added.items() if new]
-    lines += [f"experiment {name}" for name in experiments if name not in had]
+    lines += [f"experiment {name}" for name in settings.experiments if name not in had]
+    lines += [f"coordinates of {_listed(files)}"] if files else []
     note = f"added to the store, which keeps what it has: {'; '.join(lines)}"
-    return Growth(before, notes=(note,), experiments=experiments), in_the_end
+    return Growth(settings, before, notes=(note,)), in_the_end
+
+
+def _new_files(record: Mapping[str, Any], paths: Iterable[str]) -> tuple[str, ...]:
+    """Files of coordinates that a subject of the store was made without, atlases and maps above all."""
+    known = record.get("files", {}).get("coordinates")
+    if known is None:  # of version 0.1.0, which did not list them
+        return ()
+    had = {path.removesuffix(".gz") for path in known}
+    return tuple(sorted(path for path in paths if path.removesuffix(".gz") not in had))
+
+
+def _listed(files: Mapping[str, tuple[str, ...]]) -> str:
+    """Some files by subject, without their folders."""
+    names = [f"{subject} {path.rpartition('/')[2]}" for subject, paths in files.items() for path in paths]
+    more = f" and {len(names) - FILES_SHOWN} more" if len(names) > FILES_SHOWN else ""
+    return f"{', '.join(names[:FILES_SHOWN])}{more}"
 
 
 def _together(store: str, subject: str, before: tuple[int, ...], asked: tuple[int, ...]) -> tuple[int, ...]:

@@ -107,9 +107,15 @@ def _plan_growth(
 ) -> IngestPlan:
     """The plan of what a published store lacks."""
     found = {subject.subject: subject.sessions for subject in inventory.subjects}
-    growth, wanted = compare_with_store(workspace.store, settings, public(origin.url), SCHEMA_VERSION, found)
+
+    def coordinates(subject: str) -> dict[str, str]:
+        return coordinate_stamps(origin, subject, settings.space, settings.betas)
+
+    growth, wanted = compare_with_store(
+        workspace.store, settings, public(origin.url), SCHEMA_VERSION, found, coordinates
+    )
     if not growth.complete:
-        settings = replace(settings, experiments=growth.experiments)
+        settings = growth.settings
         annotations = annotations or annotations_before(workspace.store, origin)
         return _plan(origin, settings, workspace, _inventory_of(origin, settings, wanted), annotations, growth)
     return IngestPlan(
@@ -153,7 +159,7 @@ def _plan(
     before = None if growth is None else workspace.store
     planned, records, sessions = [], {}, {}
     for found in inventory.subjects:
-        job = subject_job(origin, workspace, settings, found, design)
+        job = subject_job(origin, workspace, settings, found, design, before)
         coordinates = coordinate_stamps(origin, found.subject, found.space, found.betas)
         listing = session_listing(origin, found.subject, found.space, found.betas)
         stamps = {n: session_stamps(listing, n, found.space, format) for n, format in found.formats.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
 from nsdflow.config.storage import Layout
@@ -82,6 +82,12 @@ class IngestSettings:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ConfigError("ingest", [f"image_size is {size!r}; write a number of pixels, such as 227"])
         return cls(**given)
+
+    def with_layout_of(self, manifest: Mapping[str, Any]) -> IngestSettings:
+        """Settings with the layout of a published store wherever the caller gave none; defaults may have changed."""
+        given = {name: getattr(self.layout, name) for name in self.layout.model_fields_set}
+        stated = {name: value for name, value in settings_of(manifest)["layout"].items() if name in Layout.model_fields}
+        return replace(self, layout=Layout(**{**stated, **given}))
 
     def record(self) -> dict[str, Any]:
         """All settings as JSON values, for the manifest."""

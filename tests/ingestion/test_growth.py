@@ -16,6 +16,7 @@ from nsdflow.ingestion.growth import exchange
 from nsdflow.ingestion.ingest import carry_out
 from nsdflow.nsd import betas as nsd_betas
 from nsdflow.store import open_store
+from nsdflow.store.shard_format import open_sharded
 
 SMALL = {"voxels": "evc"}
 
@@ -132,3 +133,48 @@ def test_a_store_that_was_made_by_another_program(source, plan, tmp_path: Path) 
     assert not plan(source, target, subjects=[1], **SMALL).finished
     with pytest.raises(Exception, match="no store there"):
         open_store(target)
+
+
+def test_an_atlas_that_came_later_is_added(own_source: Path, plan, client, contents, tmp_path: Path) -> None:
+    target = tmp_path / "nsd.zarr"
+    settings = {"subjects": [2], "images": "none", **SMALL}
+    old = carry_out(plan(own_source, target, **settings), client)
+    known, betas = old.voxels(2), old.responses(2, zscore=False).compute()
+    shards = {path.name: path.stat().st_ino for path in (target / "subj02/betas/c/0").rglob("*") if path.is_file()}
+    folder = own_source / "nsddata/ppdata/subj02/func1pt8mm/roi"
+    shutil.copy(folder / "nsdgeneral.nii.gz", folder / "mine.nii.gz")
+    planned = plan(own_source, target, **settings)
+    assert "added to the store, which keeps what it has: coordinates of subj02 mine.nii.gz" in "\n".join(planned.notes)
+    grown = carry_out(planned, client)
+    voxels = grown.voxels(2)
+    assert voxels["mine"].values.tolist() == voxels["nsdgeneral"].values.tolist()
+    xr.testing.assert_identical(voxels.drop_vars("mine"), known)
+    xr.testing.assert_identical(grown.responses(2, zscore=False).compute().drop_vars("mine"), betas)
+    now = {path.name: path.stat().st_ino for path in (target / "subj02/betas/c/0").rglob("*") if path.is_file()}
+    assert now == shards, "betas are linked, not written again"
+    assert plan(own_source, target, **settings).finished
+    fresh = carry_out(plan(own_source, tmp_path / "fresh.zarr", **settings), client)
+    assert contents(fresh.url) == contents(grown.url)
+
+
+def test_default_sizes_that_changed_do_not_stop_growth(source, plan, client, tmp_path: Path, monkeypatch) -> None:
+    """The store keeps its own, also one of a version that wrote the default number of images into its manifest."""
+    target, layout = tmp_path / "nsd.zarr", Layout(chunk_voxels=16)
+    monkeypatch.setattr("nsdflow.store.shard_sizes.SHARD_BYTES", 4 << 10)
+    monkeypatch.setattr("nsdflow.store.shard_sizes.SHARD_IMAGES", 20)
+    settings = {"subjects": [2], "layout": layout, **SMALL}
+    old = carry_out(plan(source, target, sessions=1, **settings), client)
+    manifest = json.loads((target / "manifest.json").read_text())
+    manifest["settings"]["layout"]["shard_images"] = 20
+    (target / "manifest.json").write_text(json.dumps(manifest))
+    shape = open_sharded(f"{old.url}/subj02/betas").shards
+    assert shape[1] > 1
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match=r"layout \(shard_images: 20 before, 30 now\)"):
+        plan(source, target, **settings | {"layout": Layout(chunk_voxels=16, shard_images=30)})
+    grown = carry_out(plan(source, target, **settings), client)
+    assert open_sharded(f"{grown.url}/subj02/betas").shards == (2, shape[1])
+    fresh = carry_out(plan(source, tmp_path / "fresh.zarr", **settings), client)
+    assert open_sharded(f"{fresh.url}/subj02/betas").shards == (2, 1)
+    xr.testing.assert_identical(grown.responses(2).compute(), fresh.responses(2).compute())
+    xr.testing.assert_identical(grown.images().compute(), fresh.images().compute())

@@ -84,7 +84,8 @@ class SubjectArrays:
         if now is self:
             return trials
         length = self.betas.chunk[0]
-        same = (now.origin, now.betas.chunk[0], now.betas.shape[1]) == (self.origin, length, self.betas.shape[1])
+        shape = length, self.betas.shape[1], _lasting(self.origin)
+        same = (now.betas.chunk[0], now.betas.shape[1], _lasting(now.origin)) == shape
         if not same or not set(self.sessions) <= set(now.sessions):
             raise StoreError(f"{self.group}: was replaced after this query was made; open the store again")
         row = np.array([now.sessions.index(session) for session in self.sessions], np.intp)
@@ -163,6 +164,13 @@ def _state(node: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
     attributes = dict(node.get("attributes", {}))
     sessions = tuple(attributes.pop("sessions", ()))
     return sessions, json.dumps(attributes, sort_keys=True)
+
+
+def _lasting(origin: str) -> dict[str, Any]:
+    """Attributes of a group that stay when it gains sessions and coordinates; its list of coordinates does not."""
+    attributes: dict[str, Any] = json.loads(origin)
+    attributes.pop("coordinates", None)
+    return attributes
 
 
 def read_root(url: str) -> dict[str, Any]:
