@@ -1,7 +1,8 @@
 """The table of accuracy metrics, and the functions that apply one of them to predictions and responses.
 
-A metric is one record of :data:`METRICS`. A new one is one function of :class:`~nsdflow.analysis.moments.Moments` and
-one line in the table; with ``stored=True`` it appears in the results of every run and on its page.
+A metric is one record of :data:`METRICS`. A new one is one function of :class:`~nsdflow.analysis.moments.Moments`, one
+line in the table, and its name in :data:`nsdflow.names.METRIC_VARIABLES`, which no atlas may have. With ``stored=True``
+it appears in the results of every run and on its page.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from nsdflow.analysis.noise.ceilings import noise_ceiling
 from nsdflow.errors import one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
 __all__ = ["METRICS", "Metric", "accuracy", "evaluate", "normalised_accuracy", "shuffle_images", "uncertainty"]
 
@@ -47,7 +48,7 @@ class Metric:
     stored: bool = False
     """Whether the results of every run have it."""
     unit: Literal["correlation", "variance"] = "correlation"
-    """Its ceiling: ``noise_ceiling``, or ``explainable_variance``."""
+    """Its ceiling is the noise ceiling (a correlation), or its square, the explainable variance."""
 
     @property
     def variable(self) -> str:
@@ -244,10 +245,11 @@ def normalised_accuracy(
     Parameters
     ----------
     accuracy : xr.DataArray, (voxel,)
-        Correlations, or shares of variance if ``ceiling`` is one, too.
+        Scores by a metric of :data:`METRICS`, under the name of its variable; correlations under any other name.
     ceiling : xr.DataArray, (voxel,), optional
         By default the noise ceiling from the coordinate ``ncsnr`` of ``accuracy``, for single trials, or for averages
-        of as many trials as the attribute ``trials_per_image`` of ``accuracy`` says.
+        of as many trials as the attribute ``trials_per_image`` of ``accuracy`` says; its square for a metric that is a
+        share of variance.
     minimum : float
         Voxels with a lower ceiling become NaN: the ratio has no bound near 0. Summarise by the median, or divide the
         medians.
@@ -258,9 +260,14 @@ def normalised_accuracy(
         1 is a perfect model. Values above 1 occur by chance, since both sides are estimates.
     """
     trials = accuracy.attrs.get("trials_per_image", 1)
-    limit = noise_ceiling(accuracy["ncsnr"], trials) if ceiling is None else ceiling
+    limit = noise_ceiling(accuracy["ncsnr"], trials) ** _power(accuracy.name) if ceiling is None else ceiling
     share = accuracy / limit.where(limit >= minimum)
     return share.rename("normalised_accuracy").assign_attrs(long_name="accuracy over noise ceiling", units="1")
+
+
+def _power(variable: Hashable) -> int:
+    """Power of the noise ceiling that is the ceiling of a metric."""
+    return 2 if variable in {metric.variable for metric in METRICS.values() if metric.unit == "variance"} else 1
 
 
 def _averaged(responses: xr.DataArray) -> dict[str, float]:

@@ -24,6 +24,8 @@ from nsdflow.analysis import (
 )
 from nsdflow.analysis.moments import resample_counts
 from nsdflow.errors import SelectionError
+from nsdflow.names import METRIC_VARIABLES
+from nsdflow.nsd.voxels.reserved_names import RESERVED
 
 
 def simulate(trials: int = 90, voxels: int = 7, seed: int = 0) -> tuple[xr.DataArray, xr.DataArray]:
@@ -218,6 +220,25 @@ def test_the_control_pairs_every_image_with_another_one() -> None:
     assert set(scores) == {"accuracy", "accuracy_std", "accuracy_shuffled", "noise_ceiling"}
     assert abs(scores["accuracy_shuffled"]).mean() < 0.25 < scores["accuracy"][3:].min()
     assert scores.attrs == {"validation_trials": 90, "validation_images": 30}
+
+
+def test_a_share_of_variance_has_the_explainable_variance_as_its_ceiling() -> None:
+    """A model that knows the planted signal explains that share of the variance of single trials."""
+    rng = np.random.default_rng(5)
+    signal = np.repeat(rng.standard_normal((40_000, 1)), 3, axis=1)
+    snr = np.array([0.5, 1.0, 2.0])
+    noisy = signal + rng.standard_normal(signal.shape) / snr
+    known = xr.DataArray(signal, dims=("trial", "voxel"))
+    responses = xr.DataArray(noisy, dims=("trial", "voxel"), coords={"ncsnr": ("voxel", snr)})
+    for metric in METRICS:
+        if metric != "rank_correlation":
+            reached = accuracy(known, responses, metric=metric)
+            np.testing.assert_allclose(normalised_accuracy(reached), 1, atol=0.05, err_msg=metric)
+
+
+def test_no_atlas_can_have_the_name_of_a_metric() -> None:
+    variables = {metric.variable for metric in METRICS.values()}
+    assert variables <= set(METRIC_VARIABLES) <= RESERVED, "add it to METRIC_VARIABLES"
 
 
 def test_a_metric_marked_as_stored_is_in_the_results(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from nsdflow.names import ROI_GROUPS, ROI_LABELS, atlas_coordinate
+from nsdflow.names import METRIC_VARIABLES, ROI_GROUPS, ROI_LABELS, atlas_coordinate
 from nsdflow.nsd.design import BEHAVIOUR
 from nsdflow.nsd.voxels.maps import MAPS
 
@@ -32,7 +32,7 @@ RESERVED: Final = frozenset(
             "c",
         ),
         *(
-            "accuracy",
+            *METRIC_VARIABLES,
             "accuracy_std",
             "accuracy_shuffled",
             "noise_ceiling",
