@@ -79,7 +79,8 @@ class Network(nn.Module):
     version : str
         Name and version of the library.
     config : mapping, optional
-        Configuration of the module as JSON values, where its name alone does not determine its shape.
+        Configuration of the module as JSON values, where its name alone does not determine its shape. Saved models keep
+        it, and the function ``rebuild_at`` of the record of the network takes it.
     """
 
     def __init__(

@@ -29,9 +29,15 @@ class NetworkRecord:
     name: str
     """``alexnet``, or ``transformers:`` for a family whose members are named after the colon."""
     open_at: str
-    """``module:function`` that takes name, weights, seed, layers (and cache for a published file)."""
+    """``module:function`` that takes name, weights, seed, layers (and cache, with ``published``) and returns a
+    :class:`~nsdflow.models.networks.network.Network`. It is also called with random weights under
+    ``torch.device("meta")``, to know the shapes of the layers: it must not read values of tensors then."""
+    rebuild_at: str | None = None
+    """``module:function`` that builds the network of a saved model from name, ``Network.config`` and preprocessing;
+    None where the name alone determines the shapes of the weights."""
     published: str | None = None
-    """URL of the published weights, where nsdflow fetches them itself."""
+    """URL of the published weights. The function then takes ``cache``, a folder that holds the file or receives it,
+    and fetches and checks the file itself."""
     layers: tuple[str, ...] | None = None
     """Names of the layers, where they are known without building the network."""
     memory: int = 2 << 30
@@ -42,9 +48,12 @@ class NetworkRecord:
     @property
     def open(self) -> Callable[..., Network]:
         """Function that opens the network."""
-        module, _, function = self.open_at.partition(":")
-        opened: Callable[..., Network] = getattr(import_module(module), function)
-        return opened
+        return _function(self.open_at)
+
+    @property
+    def rebuild(self) -> Callable[..., Network] | None:
+        """Function that builds the network of a saved model."""
+        return None if self.rebuild_at is None else _function(self.rebuild_at)
 
 
 _HERE: Final = "nsdflow.models.networks"
@@ -61,7 +70,11 @@ NETWORKS: Final[Mapping[str, NetworkRecord]] = {
         ),
         NetworkRecord("gabor", f"{_HERE}.gabor:open_gabor", weightless=True),
         NetworkRecord("gabor_low", f"{_HERE}.gabor:open_gabor_low", weightless=True),
-        NetworkRecord("transformers:", f"{_HERE}.libraries:open_transformers"),
+        NetworkRecord(
+            "transformers:",
+            f"{_HERE}.libraries:open_transformers",
+            rebuild_at=f"{_HERE}.libraries:rebuild_transformers",
+        ),
         NetworkRecord("timm:", f"{_HERE}.libraries:open_timm"),
         NetworkRecord("torchvision:", f"{_HERE}.libraries:open_torchvision"),
         NetworkRecord("open_clip:", f"{_HERE}.libraries:open_open_clip"),
@@ -170,3 +183,9 @@ def describe_network(name: str, weights: str | None = "random", *, image_size: i
     ]
     total = 4 * sum(prod(shape) for shape in shapes.values())
     return "\n".join([*lines, f"  {'all'.ljust(width)}  {'':>16}  {total:>12,} bytes per image (float32)"])
+
+
+def _function(place: str) -> Callable[..., Network]:
+    module, _, name = place.partition(":")
+    function: Callable[..., Network] = getattr(import_module(module), name)
+    return function

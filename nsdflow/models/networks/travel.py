@@ -12,8 +12,7 @@ from torch import Tensor
 from nsdflow.errors import RunError
 from nsdflow.models.networks.alexnet import alexnet_of
 from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
-from nsdflow.models.networks.libraries import rebuild_transformers
-from nsdflow.models.networks.table import open_network
+from nsdflow.models.networks.table import open_network, record_of
 
 if TYPE_CHECKING:
     from nsdflow.models.networks.network import Network
@@ -59,8 +58,9 @@ def unpack_network(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> Net
     """
     if about["name"] == "alexnet":
         return _alexnet(state).only(about["layers"])
-    if about["config"] is not None:
-        network = rebuild_transformers(about["name"], about["config"], about["preprocessing"]).only(about["layers"])
+    rebuild = record_of(about["name"]).rebuild
+    if rebuild is not None and about["config"] is not None:
+        network = rebuild(about["name"], about["config"], about["preprocessing"]).only(about["layers"])
     else:
         network = open_network(about["name"], "random", layers=about["layers"])
     try:
