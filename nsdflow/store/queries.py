@@ -165,11 +165,11 @@ class Store:
             Session numbers, from 1.
         shared : bool, optional
             True: only trials of images that all subjects saw; False: only the others.
-        zscore : {"session", "training"} or bool
-            ``"session"`` or True, as published: x/300 in percent signal change, minus the mean of the session's
-            trials, divided by their standard deviation (ddof 0) + 1e-6; NaN becomes 0. ``"training"``: mean and
-            standard deviation over the trials of the session that show no shared image, so that the statistics do not
-            depend on shared images. False: percent signal change.
+        zscore : str or bool
+            A key of :data:`nsdflow.store.query.zscoring.ZSCORINGS`. ``"session"`` or True, as published: x/300 in
+            percent signal change, minus the mean of the session's trials, divided by their standard deviation (ddof 0)
+            + 1e-6; NaN becomes 0. ``"training"``: mean and standard deviation over the trials of the session that show
+            no shared image, so that the statistics do not depend on shared images. False: percent signal change.
         nsd_id : int or sequence of int, optional
             Only trials that show these images, image by image.
         hemisphere : {"lh", "rh"}, optional

@@ -56,7 +56,8 @@ def scores(source: Path, store: Store, tmp_path_factory: pytest.TempPathFactory)
     shared = np.unique(trials["nsd_id"].values[trials["shared"].values])
     main = signal[""][[listed.tolist().index(image) for image in shared]]
     predictor = Knows(store, [main, signal["_synthetic"], signal["_imagery"]], columns)
-    folder = str(tmp_path_factory.mktemp("runs") / "evaluate")
+    folder = str(tmp_path_factory.mktemp("evaluate"))
+    Path(folder, "run.yaml").write_text("pipeline: {protocol: strict}\nstore: {}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "load_predictor", lambda run, subject: predictor)
         job = EvaluateJob(load_pipeline("evaluate"), store.url, folder, folder, "subj01", ("synthetic", "imagery"))

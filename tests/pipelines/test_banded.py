@@ -13,7 +13,7 @@ from distributed import Client
 
 import nsdflow
 from nsdflow.errors import NsdflowError
-from nsdflow.pipelines.common.data import zscore_on
+from nsdflow.fit.zscoring import zscore_on
 from nsdflow.report import write_report
 
 pytest.importorskip("himalaya")

@@ -8,7 +8,8 @@ from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsdflow.pipelines.common.data import dealt_out, load_images, load_trials, zscore_on
+from nsdflow.fit.zscoring import zscore_on
+from nsdflow.pipelines.common.data import dealt_out, load_images, load_trials
 from nsdflow.store import open_store
 
 

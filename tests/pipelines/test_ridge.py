@@ -17,7 +17,7 @@ import nsdflow
 from nsdflow.errors import NsdflowError, RunError
 from nsdflow.fit.ridge import LambdaSelection, RidgeProblem, fit
 from nsdflow.fit.split import image_holdout
-from nsdflow.pipelines.common.data import zscore_on
+from nsdflow.fit.zscoring import zscore_on
 from nsdflow.pipelines.ridge import tasks
 from nsdflow.pipelines.ridge.weights import open_weights
 

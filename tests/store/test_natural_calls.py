@@ -16,7 +16,7 @@ import xarray as xr
 
 import nsdflow
 from nsdflow.errors import SelectionError
-from nsdflow.pipelines.common.data import zscore_on
+from nsdflow.fit.zscoring import zscore_on
 from nsdflow.store.query.blocks import BLOCK_BYTES, cut_table
 from nsdflow.store.query.indexes import TrialIndex
 

@@ -12,12 +12,13 @@ from nsdflow.analysis.rois import roi_masks
 from nsdflow.engine.compute import read_here
 from nsdflow.errors import SelectionError
 from nsdflow.fit.split import average_trials
-from nsdflow.names import ZSCORE_EPSILON, subject_number
+from nsdflow.names import subject_number
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
+    from nsdflow.fit.protocols import Protocol
     from nsdflow.store import Store
 
 __all__ = [
@@ -29,7 +30,8 @@ __all__ = [
     "listed_images",
     "load_images",
     "load_trials",
-    "zscore_on",
+    "read_responses",
+    "score_on",
 ]
 
 #: Attribute of a store whose responses are z-scored already, such as synthetic ones. They are not z-scored again.
@@ -78,7 +80,7 @@ def load_trials(
     subject: str,
     selection: Mapping[str, Any] | None = None,
     *,
-    zscore: bool = True,
+    zscore: str | bool = "session",
     shuffle: int | None = None,
 ) -> SubjectTrials:
     """Read one subject's responses into memory.
@@ -91,9 +93,8 @@ def load_trials(
         Such as ``"subj01"``.
     selection : mapping, optional
         ``roi`` and ``voxels`` of a query; all voxels by default.
-    zscore : bool
-        Whether to z-score per session and voxel over all trials, as published; otherwise responses are in percent
-        signal change. Responses that the store holds z-scored, such as synthetic ones, are not changed.
+    zscore : str or bool
+        As for :func:`read_responses`.
     shuffle : int, optional
         Seed of the control, which shuffles the images among trials; no control by default.
 
@@ -108,7 +109,7 @@ def load_trials(
         If the subject has no voxel in the selection.
     """
     selection = dict(selection or {})
-    lazy = store.responses(subject, **selection, zscore=zscore and not store.attrs.get(SCORED, False))
+    lazy = read_responses(store, subject, zscore=zscore, **selection)
     check_voxels(store, subject, lazy.sizes["voxel"], selection)
     values = read_here(lazy)
     shared = values["shared"].values.astype(bool)
@@ -124,6 +125,38 @@ def load_trials(
         voxels=values.isel(trial=0, drop=True).coords.to_dataset(),
         attrs={name: value for name, value in values.attrs.items() if name not in dropped},
     )
+
+
+def read_responses(store: Store, subject: str, *, zscore: str | bool, **selection: Any) -> xr.DataArray:
+    """Responses of a query for a fit or its evaluation, lazy.
+
+    Parameters
+    ----------
+    store : Store
+        Store to read.
+    subject : str
+        Such as ``"subj01"``.
+    zscore : str or bool
+        A key of :data:`nsdflow.store.query.zscoring.ZSCORINGS`, of the protocol
+        (:class:`nsdflow.fit.protocols.Protocol`). Responses that the store holds z-scored, such as synthetic ones, are
+        not changed.
+    **selection
+        Further arguments of :meth:`nsdflow.store.Store.responses`.
+    """
+    return store.responses(subject, **selection, zscore=False if store.attrs.get(SCORED, False) else zscore)
+
+
+def score_on(
+    store: Store,
+    protocol: Protocol,
+    responses: NDArray[np.float32],
+    session: NDArray[np.int64],
+    fitted_on: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """Responses (trial, voxel) z-scored on the trials ``fitted_on`` (trial,), where the protocol asks for that."""
+    if protocol.zscore_on is None or store.attrs.get(SCORED, False):
+        return responses
+    return protocol.zscore_on(responses, session, fitted_on)
 
 
 def check_voxels(store: Store, subject: str, voxels: int, selection: Mapping[str, Any]) -> None:
@@ -189,24 +222,6 @@ def load_images(store: Store, nsd_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
             f"the store has no image {absent[0]} (and {len(absent) - 1} more); ingest with --images all"
         )
     return np.ascontiguousarray(read_here(store.images(nsd_ids)).values)
-
-
-def zscore_on(
-    responses: NDArray[np.float32], session: NDArray[np.int64], fitted_on: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Z-score each session with the mean and std (ddof 0, + 1e-6) of some of its trials; NaN becomes 0.
-
-    ``fitted_on`` (trial,) marks the trials that enter the statistics: the training trials of the strict protocol.
-    """
-    scored = np.zeros_like(responses)
-    for number in np.unique(session):
-        here = session == number
-        seen = responses[here & fitted_on].astype(np.float64)
-        if len(seen) == 0:
-            continue
-        values = (responses[here] - seen.mean(axis=0)) / (seen.std(axis=0) + ZSCORE_EPSILON)
-        scored[here] = np.nan_to_num(values, nan=0.0)
-    return scored
 
 
 def dealt_out(shared: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:

@@ -22,7 +22,7 @@ from nsdflow.io.reach import reaching
 from nsdflow.models.gnet import Readout
 from nsdflow.monitor.events import emit
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.common.data import SCORED, SubjectTrials, load_images, load_trials, zscore_on
+from nsdflow.pipelines.common.data import SubjectTrials, load_images, load_trials, score_on
 from nsdflow.pipelines.gnet.settings import TrainSection
 from nsdflow.pipelines.gnet.together import Seat, train_together
 
@@ -210,14 +210,13 @@ def load_subject(
     """
     protocol = PROTOCOLS[config.protocol]
     shuffle = seed_of(config.seed, "shuffled images", subject) if config.shuffle_images else None
-    trials = load_trials(store, subject, selection, zscore=not protocol.training_only, shuffle=shuffle)
+    trials = load_trials(store, subject, selection, zscore=protocol.zscore, shuffle=shuffle)
     training = ~trials.shared
     if training.all():
         raise SelectionError(f"{subject} has no trial of a shared image to validate on; ingest more sessions")
-    if protocol.training_only and not store.attrs.get(SCORED, False):
-        fitted_on = training.copy()
-        fitted_on[training] = ~protocol.holdout(trials.nsd_id[training], holdout_fraction)
-        trials = replace(trials, responses=zscore_on(trials.responses, trials.session, fitted_on))
+    fitted_on = training.copy()
+    fitted_on[training] = ~protocol.holdout(trials.nsd_id[training], holdout_fraction)
+    trials = replace(trials, responses=score_on(store, protocol, trials.responses, trials.session, fitted_on))
     if config.combine_trial:
         trials = trials.averaged()
     return trials, protocol.holdout(trials.nsd_id[~trials.shared], holdout_fraction)

@@ -17,8 +17,9 @@ from nsdflow.engine.compute import choose_device, read_here, torch_threads
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.errors import MissingDataError, one_of
+from nsdflow.fit.protocols import PROTOCOLS
 from nsdflow.nsd.experiments import EXPERIMENTS, parse_experiments
-from nsdflow.pipelines.common.data import SCORED, load_images
+from nsdflow.pipelines.common.data import load_images, read_responses
 from nsdflow.pipelines.common.earlier import input_subjects
 from nsdflow.pipelines.predict.predictors import load_predictor, predictor_kind
 from nsdflow.runs.folder import RunFolder
@@ -150,8 +151,7 @@ def evaluate_subject(job: EvaluateJob) -> dict[str, Any]:
 
 def _shared_images(job: EvaluateJob, store: Store, predictor: Predictor, place: Any) -> xr.Dataset:
     """The main experiment: images of the kind that the model was trained on, none of which it saw."""
-    zscore = False if store.attrs.get(SCORED, False) else "session"
-    responses = read_here(store.responses(job.subject, shared=True, voxels=place, zscore=zscore))
+    responses = read_here(read_responses(store, job.subject, shared=True, voxels=place, zscore=_zscore(job)))
     ids = np.unique(responses["nsd_id"].values)
     predictions = _predict(job, predictor, load_images(store, ids), {"condition": ("image", ids)})
     scores = accuracy_by_class(predictions, responses.rename(nsd_id="condition"), {SHARED: ids})
@@ -161,7 +161,8 @@ def _shared_images(job: EvaluateJob, store: Store, predictor: Predictor, place: 
 def _sister(job: EvaluateJob, store: Store, predictor: Predictor, place: Any, experiment: str) -> xr.Dataset:
     """The classes of a sister experiment; a target that several images show is predicted by the mean over them."""
     record = EXPERIMENTS[experiment]
-    responses = read_here(store.responses(job.subject, voxels=place, experiment=experiment))
+    zscore = _zscore(job)
+    responses = read_here(store.responses(job.subject, voxels=place, experiment=experiment, zscore=zscore))
     responses = responses.isel(trial=np.flatnonzero(responses["condition"].values >= 0))
     images = store.images(subject=job.subject, experiment=experiment)
     predicted = _predict(job, predictor, read_here(images).values, {"target": ("image", images["target"].values)})
@@ -172,6 +173,12 @@ def _sister(job: EvaluateJob, store: Store, predictor: Predictor, place: Any, ex
     classes = _classes(record, responses["image_class"].isel(trial=first), condition)
     scores = accuracy_by_class(predictions.drop_vars("image"), responses, classes)
     return _labelled(scores, record.name, dict.fromkeys(record.within, "within"))
+
+
+def _zscore(job: EvaluateJob) -> str | bool:
+    """Z-scoring of the protocol with which the model was fitted."""
+    protocol = RunFolder(job.model).record()["pipeline"].get("protocol", "published")
+    return PROTOCOLS[protocol].evaluation_zscore
 
 
 def _classes(record: SisterExperiment, image_class: xr.DataArray, condition: Any) -> dict[str, Any]:

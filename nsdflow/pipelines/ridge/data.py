@@ -14,7 +14,7 @@ from nsdflow.fit.protocols import PROTOCOLS
 from nsdflow.fit.ridge.inputs import Observations
 from nsdflow.fit.ridge.selection import make_folds
 from nsdflow.fit.split import average_trials
-from nsdflow.pipelines.common.data import SCORED, dealt_out, zscore_on
+from nsdflow.pipelines.common.data import dealt_out, read_responses, score_on
 from nsdflow.pipelines.common.evaluation import validation_accuracy
 
 if TYPE_CHECKING:
@@ -127,13 +127,10 @@ class VoxelBlock:
 
 def read_block(config: RidgePipeline, store: Store, subject: str, design: TrialSplit, voxels: slice) -> VoxelBlock:
     """Read some voxels of a subject and average training rows by observation."""
-    training_only, scored = PROTOCOLS[config.protocol].training_only, store.attrs.get(SCORED, False)
-    zscore = not training_only and not scored
-    lazy = store.responses(subject, **config.selection(), zscore=zscore).isel(voxel=voxels)
+    protocol = PROTOCOLS[config.protocol]
+    lazy = read_responses(store, subject, zscore=protocol.zscore, **config.selection()).isel(voxel=voxels)
     values = read_here(lazy)
-    responses = np.ascontiguousarray(values.values)
-    if training_only and not scored:
-        responses = zscore_on(responses, design.session, design.fitted_on)
+    responses = score_on(store, protocol, np.ascontiguousarray(values.values), design.session, design.fitted_on)
     if design.row is not None:
         responses = average_trials(design.row, responses)[1].astype(np.float32)
     training = torch.from_numpy(responses[~design.shared])

@@ -101,7 +101,7 @@ def read_response_block(
         Positions of voxels.
     arrays : SubjectArrays
         The arrays to which the positions belong.
-    zscore : {"session", "training", False}
+    zscore : str or bool
         Key of :data:`nsdflow.store.query.zscoring.ZSCORINGS`.
 
     Returns

@@ -84,7 +84,7 @@ def lazy_responses(arrays: SubjectArrays, table: xr.Dataset, positions: Position
         The coordinates of its trials and voxels.
     positions : (trial,) int, (voxel,) int
         Positions to take, in any order.
-    zscore : {"session", "training", False}
+    zscore : str or bool
         As checked by :class:`~nsdflow.store.query.selection.Selection`.
     """
     rows, columns = positions
