@@ -40,14 +40,21 @@ def read_bytes(url: str, *, limit_bytes: int | None = None) -> bytes:
     if not is_local(url):
         with reaching(url):
             system, path = filesystem(url)
-            if limit_bytes is not None and (size := system.size(path) or 0) > limit_bytes:
+            if limit_bytes is None:
+                return bytes(system.cat_file(path))
+            if (size := system.size(path) or 0) > limit_bytes:
                 raise _too_large(url, size, limit_bytes)
-            return bytes(system.cat_file(path))
+            return bytes(system.cat_file(path, **_one_request(system)))
     with _open_file(url) as file:
         size = os.fstat(file.fileno()).st_size
         if limit_bytes is not None and size > limit_bytes:
             raise _too_large(url, size, limit_bytes)
         return file.readall()
+
+
+def _one_request(system: Any) -> dict[str, int]:
+    """Options for reading a small file in one request; s3fs asks for the size before, to fetch large files in parts."""
+    return {"max_concurrency": 1} if "s3" in system.protocol else {}
 
 
 def _open_file(url: str) -> FileIO:
@@ -133,7 +140,8 @@ def read_all(urls: Sequence[str]) -> list[bytes]:
     with reaching(urls[0]):
         system, _ = filesystem(urls[0])
         paths = [filesystem(url)[1] for url in urls]
-        found = system.cat(paths) if len(paths) > 1 else {paths[0]: system.cat_file(paths[0])}
+        options = _one_request(system)
+        found = system.cat(paths, **options) if len(paths) > 1 else {paths[0]: system.cat_file(paths[0], **options)}
     return [bytes(found[path]) for path in paths]
 
 

@@ -125,6 +125,8 @@ class Source:
 
         Of files that cannot be read, one that exists, whose error says more.
         """
+        if self.trouble(path) is None:
+            return path
         twins = [path.removesuffix(ending) + other for ending, other in _TWINS if path.endswith(ending)]
         there = [candidate for candidate in (path, *twins) if self.exists(candidate)]
         usable = (candidate for candidate in there if len(there) == 1 or self.trouble(candidate) is None)
