@@ -103,7 +103,7 @@ class Proxy:
         response, content = self._forward(handler, body)
         headers = {name: value for name, value in response.getheaders() if name.lower() not in _OWN}
         if kind == "slow":
-            time.sleep(0.3)
+            time.sleep(0.05)
         if kind == "short":
             content = content[: len(content) // 2]
         if kind == "lost" or (kind in ("reset", "cut") and not content):

@@ -17,6 +17,7 @@ no credentials                          one line
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections import Counter
@@ -29,6 +30,7 @@ import fsspec
 import numpy as np
 import pytest
 import xarray as xr
+from aiobotocore.endpoint import AioEndpoint
 from moto import backends
 from moto.server import ThreadedMotoServer
 
@@ -41,7 +43,7 @@ from nsdflow.errors import MissingDataError, NsdflowError, RunError, SourceError
 from nsdflow.fit.state_files import load_state, save_state
 from nsdflow.ingestion.check import describe_source
 from nsdflow.ingestion.ingest import carry_out, plan_ingest
-from nsdflow.io.read import read_bytes
+from nsdflow.io.read import read_all, read_bytes, read_json
 from nsdflow.io.tensors import load_tensors
 from nsdflow.io.write import create_text
 from nsdflow.monitor.events import emit, read_log
@@ -58,6 +60,11 @@ NOISE = [Fault(kind, share=0.02) for kind in FAULTS]
 SMALL = {**INGEST, "subjects": [2]}
 
 
+async def _short(_: AioEndpoint, seconds: float) -> None:
+    """Wait a fortieth of what botocore waits, up to seconds, before it tries again; as often as it would."""
+    await asyncio.sleep(seconds / 40)
+
+
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Proxy]:
     services = list(backends.list_of_moto_modules())
@@ -66,6 +73,7 @@ def proxy() -> Iterator[Proxy]:
     proxy = Proxy("http://{}:{}".format(*server.get_host_and_port()), seed=5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backends, "list_of_moto_modules", lambda: services)  # else a look at 150 folders per request
+        patch.setattr(AioEndpoint, "_sleep", _short)
         yield proxy
     proxy.close()
     server.stop()
@@ -321,6 +329,22 @@ def test_one_of_many_creates_an_object(bucket, proxy):
     assert create_text("s3://mine/one", "first")
     assert not create_text("s3://mine/one", "second")
     assert read_bytes("s3://mine/one") == b"first"
+
+
+def test_small_files_take_few_requests(bucket, proxy):
+    source, volume = open_source(bucket), "nsddata/ppdata/subj01/func1pt8mm/roi/Kastner2015.nii.gz"
+    urls = [f"s3://mine/few/{name}.json" for name in "ab"]
+    for url in urls:
+        create_text(url, "{}")
+
+    def methods(read):
+        with proxy.spoiled():
+            read()
+            return sorted(line.partition(" ")[0] for line in proxy.requests)
+
+    assert methods(lambda: read_all(urls)) == ["GET", "GET"]
+    assert methods(lambda: read_json(urls[0], "no advice")) == ["GET", "HEAD"], "its size, then its content"
+    assert methods(lambda: source.find(volume)) == ["HEAD"], "a file that can be read has no twin to look for"
 
 
 def test_one_driver_at_a_time_in_a_bucket(bucket, proxy, monkeypatch):
