@@ -51,8 +51,7 @@ def ingest(
     annotations : str or path, optional
         Folder of COCO's annotation files, also for a store that is finished.
     **options
-        Fields of :class:`~nsdflow.ingestion.settings.IngestSettings`: ``subjects``, ``sessions``, ``betas``, ``space``,
-        ``voxels``, ``image_size``, ``images``, ``experiments``, ``layout``.
+        Fields of :class:`~nsdflow.ingestion.settings.IngestSettings`, such as ``subjects``, ``voxels`` and ``layout``.
 
     Returns
     -------

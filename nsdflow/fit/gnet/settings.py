@@ -20,8 +20,9 @@ class TrainSettings:
 
     Parameters
     ----------
-    protocol : {"published", "strict"}
-        Steps per batch: two in turn (published) or one joint step (strict). The caller provides the matching split.
+    protocol : str
+        A key of :data:`nsdflow.fit.protocols.PROTOCOLS`. Steps per batch: two in turn (published) or one joint step
+        (strict). The caller provides the matching split.
     epochs : int
         Number of epochs, at least 1.
     batch_size : int
@@ -58,7 +59,7 @@ class TrainSettings:
         compilation works, else plain.
     """
 
-    protocol: Literal["published", "strict"] = "published"
+    protocol: str = "published"
     epochs: int = 50
     batch_size: int = 100
     learning_rate: float = 1e-3
