@@ -112,3 +112,15 @@ def test_no_module_asks_for_the_name_of_a_protocol() -> None:
     asked = re.compile(r"""[!=]= *["'](published|strict)["']|["'](published|strict)["'] *[!=]=""")
     assert asked.search('config.protocol == "strict"')
     assert [str(path) for path in MODULES.values() if asked.search(path.read_text())] == []
+
+
+def test_a_change_takes_at_most_three_files_and_they_exist() -> None:
+    """The sections "How to change it" of the architecture page."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## How to change it")[2]
+    sections = text.split("### ")[1:]
+    assert len(sections) == 10
+    for section in sections:
+        files = set(re.findall(r"`(nsdflow/[\w/]+\.py)`", section))
+        folders = set(re.findall(r"`((?:nsdflow|tests|storage_config)/[\w/.]*)`", section)) - files
+        assert 1 <= len(files) <= 3, section
+        assert [path for path in files | folders if not (ROOT / path).exists()] == [], section
