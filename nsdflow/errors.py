@@ -24,7 +24,7 @@ __all__ = [
     "one_of",
 ]
 
-#: A message lists all names where they are not more than this, and the nearest three otherwise.
+#: A message lists all names if there are at most this many, otherwise the nearest three.
 MOST_NAMES: Final = 20
 
 
@@ -61,7 +61,7 @@ class SelectionError(NsdflowError, KeyError):
 
 
 class StoreError(NsdflowError, ValueError):
-    """A store is incomplete, damaged, of another schema, misaligned, or in the way."""
+    """A store is incomplete, damaged, misaligned, has another schema, or already exists."""
 
 
 class PlanError(NsdflowError, ValueError):
@@ -73,7 +73,7 @@ class RunError(NsdflowError, RuntimeError):
 
 
 def one_of(kind: str, asked: object, available: Iterable[object]) -> SelectionError:
-    """The error for an unknown name: lists the available names, of many the nearest three, and suggests one.
+    """The error for an unknown name: lists the available names (the nearest three of many) and suggests one.
 
     >>> print(one_of("ROI", "v1", ["V1", "V2"]))
     unknown ROI 'v1'; available: V1, V2
@@ -88,6 +88,6 @@ def one_of(kind: str, asked: object, available: Iterable[object]) -> SelectionEr
 
 
 def _names_number(asked: str, names: Iterable[str]) -> bool:
-    """Whether an unknown name differs from a known one in its number only: none of the others is meant."""
+    """Whether an unknown name differs from a known one only in its number, so that no suggestion helps."""
     bare = re.sub(r"\d+", "", asked)
     return bare != asked and any(bare == re.sub(r"\d+", "", name) for name in names)

@@ -1,6 +1,6 @@
-"""Trials of a store as batches for plain torch loops and for Lightning.
+"""Batches of single trials for plain torch loops and for Lightning.
 
-Order is a function of the seed and the epoch alone, so that training resumes exactly where it stopped. Chunks of images
+The order depends only on the seed and the epoch, so that training resumes exactly where it stopped. Chunks of images
 are read once per epoch at most; the next batch is prepared in a thread, and no process is started: workers of Dask may
 not have children.
 """
@@ -66,8 +66,9 @@ class TrialDataset(IterableDataset[Batch]):
         False (default): trials of images that only this subject saw; True: those of shared images; None: all.
     batch_size : int
     shuffle : {"trials", "blocks"} or None
-        ``"trials"``: any order; images are held in memory as bytes. ``"blocks"``: blocks of images come in any order,
-        and trials are shuffled among ``buffer_blocks`` blocks, of which no more are held. None: order of presentation.
+        ``"trials"``: random order; images are kept in memory as bytes. ``"blocks"``: blocks of images come in any
+        order, and trials are shuffled among ``buffer_blocks`` blocks; only these are in memory. None: order of
+        presentation.
     seed : int
     average : bool
         One row per image, the mean of its trials.
@@ -125,7 +126,7 @@ class TrialDataset(IterableDataset[Batch]):
         return {"epoch": self.epoch, "position": self._position, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where another dataset of the same arguments stopped."""
+        """Continue where another dataset with the same arguments stopped."""
         self.epoch, self._position, self.seed = state["epoch"], state["position"], state["seed"]
 
     def __iter__(self) -> Iterator[Batch]:
@@ -189,7 +190,7 @@ class TrialDataset(IterableDataset[Batch]):
     def _read(
         self, ids: NDArray[np.int64], kept: tuple[NDArray[np.int64], NDArray[np.uint8]] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Images of some ids (ascending), of which those that are kept are not read again."""
+        """Images of some ids (ascending); images in memory are not read again."""
         missing = ids if kept is None else np.setdiff1d(ids, kept[0])
         read = self.store.images(missing).compute(scheduler="threads").values
         if kept is None or len(missing) == len(ids):
@@ -201,7 +202,7 @@ class TrialDataset(IterableDataset[Batch]):
         return ids, pixels
 
     def _everything(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """All images, read once and held."""
+        """All images, read once and kept in memory."""
         if self._images is None:
             ids = np.unique(np.concatenate([data.images for data in self._data.values()]))
             self._images = ids, self.store.images(ids).compute(scheduler="threads").values

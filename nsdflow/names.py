@@ -40,7 +40,7 @@ DEFAULT_SPACE: Final = "func1pt8mm"
 BETAS_VERSIONS: Final = ("betas_assumehrf", "betas_fithrf", "betas_fithrf_GLMdenoise_RR")
 DEFAULT_BETAS: Final = "betas_fithrf_GLMdenoise_RR"
 
-#: int16 betas times this are percent signal change (func* and nativesurface; fsaverage is not scaled).
+#: Factor from int16 betas to percent signal change (func* and nativesurface; fsaverage is not scaled).
 BETAS_SCALE: Final = 1.0 / 300.0
 
 #: Added to the standard deviation when responses or features are z-scored, as published.
@@ -75,7 +75,7 @@ ROI_GROUPS: Final[Mapping[str, tuple[int, ...]]] = {
 LAYER_NAMES: Final = ("c3", "c4a", "c4b", "c5a", "c5b", "c6a", "c6b")
 
 
-#: First bytes of the experiment's design in a synthetic NSD: the mark by which a copy of it is recognised.
+#: First bytes of the experiment's design in a synthetic NSD, by which a copy of it is recognised.
 SYNTHETIC_DESIGN: Final = b"MATLAB 5.0 MAT-file, written by nsdflow"
 
 
@@ -98,7 +98,7 @@ def parse_subjects(text: str | Iterable[int | str]) -> tuple[str, ...]:
     Raises
     ------
     ConfigError
-        A name or range is none, or nothing is given.
+        A name or range is malformed, or nothing is given.
     """
     parts = text.split(",") if isinstance(text, str) else [str(part) for part in text]
     numbers: set[int] = set()
@@ -122,7 +122,7 @@ def parse_sessions(text: str | int | Iterable[int | str]) -> tuple[int, ...]:
     Raises
     ------
     ConfigError
-        A part is neither a number from 1 on nor a range, or nothing is given.
+        A part is neither a positive number nor a range, or nothing is given.
 
     Examples
     --------

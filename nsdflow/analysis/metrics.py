@@ -40,7 +40,7 @@ class Metric:
     """One way to score predictions of a voxel."""
 
     name: str
-    """As written by users, and the name of the variable (the Pearson correlation is called ``accuracy``)."""
+    """Name for users and of the variable (the variable of the Pearson correlation is ``accuracy``)."""
     long_name: str
     of: Callable[[Moments], Floats]
     ranked: bool = False
@@ -173,7 +173,7 @@ def uncertainty(
 
 
 def evaluate(predictions: xr.DataArray, responses: xr.DataArray, *, resamples: int = 64, seed: int = 0) -> xr.Dataset:
-    """Compute all scores of predictions of validation trials that the results of a run hold.
+    """Compute all scores of validation predictions that the results of a run hold.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Sums over trials from which every metric is computed, for all voxels and all bootstrap resamples at once.
 
-A bootstrap resample is a row of counts: how often it drew each trial. A sum over a resample is then one matrix
-product of counts and data, so that all resamples of all voxels cost a few products instead of a loop.
+A bootstrap resample is a row of counts, which state how often each trial was drawn. A sum over a resample is then one
+matrix product of counts and data, so that all resamples of all voxels cost a few products instead of a loop.
 """
 
 from __future__ import annotations

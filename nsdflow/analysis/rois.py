@@ -74,7 +74,7 @@ def roi_summary(
     roi : xr.DataArray, (voxel,), optional
         Labels or names; by default the coordinate ``roi`` of ``values``.
     average : {"median", "mean", "published"}
-        ``"median"`` and ``"mean"`` take all voxels of the ROI alike. ``"published"`` is how the paper averages its
+        ``"median"`` and ``"mean"`` weight all voxels of the ROI equally. ``"published"`` is how the paper averages its
         tuning curves:
 
         .. math:: \bar x = \sum_v c_v^2 x_v / \sum_v c_v^2 \quad \text{over the voxels with } c_v > \text{threshold}.
@@ -97,7 +97,7 @@ def roi_summary(
     --------
     ``average="published"`` selects and weights voxels by their accuracy. Averages of the accuracy itself, and of
     anything that depends on the same trials, are then biased upwards: for predictions of pure noise it returns about
-    0.06 to 0.2 instead of 0. Use it for tuning curves as in the paper, never to say how well a model predicts.
+    0.06 to 0.2 instead of 0. Use it for tuning curves as in the paper, never to report how well a model predicts.
     """
     if isinstance(values, xr.DataArray):
         values = values.to_dataset(name=values.name or "values")

@@ -1,4 +1,4 @@
-"""One row per subject: how well a run predicts, next to what could be predicted."""
+"""One row per subject: accuracy of a run, and its noise ceiling."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def split_counts(nsd_id: NDArray[Any], validation: NDArray[np.bool_], holdout: N
 
 
 def ceiling_of(subject: xr.Dataset) -> xr.DataArray | None:
-    """The single-trial noise ceiling (correlation) stored with a subject, or given by its ``ncsnr``, or None."""
+    """The single-trial noise ceiling (correlation) stored with a subject, or computed from its ``ncsnr``, or None."""
     if "noise_ceiling" in subject:
         return subject["noise_ceiling"]
     return noise_ceiling(subject["ncsnr"]) if "ncsnr" in subject else None

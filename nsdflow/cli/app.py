@@ -1,4 +1,4 @@
-"""The ``nsdflow`` command: its table of commands, and how errors end it."""
+"""The ``nsdflow`` command: its table of commands, and the handling of errors."""
 
 from __future__ import annotations
 

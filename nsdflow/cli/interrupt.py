@@ -25,9 +25,9 @@ MESSAGES: Final[Mapping[str, str]] = {
     "ingest": "stopping; finished sessions are kept, the same command continues",
     "status": "no longer watching; the runs themselves go on",
 }
-#: What the other commands say.
+#: Message of the other commands.
 OTHER_MESSAGE: Final = "stopping"
-#: What makes a terminal show its cursor.
+#: Escape sequence that makes a terminal show its cursor.
 SHOW_CURSOR: Final = b"\x1b[?25h"
 
 
@@ -71,7 +71,7 @@ def ctrl_c(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def _stop_once() -> Callable[[int, FrameType | None], None]:
-    """A handler that interrupts the main thread at the first signal; later ones are for the listener alone."""
+    """A handler that interrupts the main thread at the first signal; only the listener handles later ones."""
     interrupted = False
 
     def handle(_: int, __: FrameType | None) -> None:
@@ -101,7 +101,7 @@ def _listen(heard: int, message: str, said: threading.Event) -> None:
 
 
 def _leave() -> None:
-    """End the process without waiting for threads and exit handlers; bars that were shown have hidden the cursor."""
+    """End the process without waiting for threads and exit handlers, and show the cursor that progress bars hide."""
     if os.isatty(2):
         with suppress(OSError):
             os.write(2, SHOW_CURSOR)

@@ -44,7 +44,7 @@ def session(
 
 
 def check_plans(plans: Iterable[Plan], cluster: str, workers: int | None) -> None:
-    """Check plans against the workers that ``--cluster`` would start, then print what a batch system would get.
+    """Check plans against the workers that ``--cluster`` would start, then print the job scripts of a batch system.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def print_summary(runs: Sequence[str], title: str = "validation accuracy of sing
 
 
 def write_reports(runs: Sequence[str], *, quiet: bool = False) -> list[str]:
-    """Write the page of each run and print its path. If a page fails, a line says why, and the run stays finished.
+    """Write the report of each run and print its path. If a report fails, a line says why; the run stays finished.
 
     Parameters
     ----------

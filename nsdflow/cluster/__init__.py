@@ -1,1 +1,1 @@
-"""Dask clients, from threads to pools of batch jobs, and what keeps long tasks alive on them."""
+"""Dask clients, from threads to pools of batch jobs, and their settings for long tasks."""

@@ -50,7 +50,7 @@ def connect(
     dashboard: str | None = LOOPBACK_ADDRESS,
     times: PoolTimes = POOL_TIMES,
 ) -> Iterator[Client]:
-    """Give a client while the block runs; afterwards close all that was started for it.
+    """Give a client while the block runs; afterwards close everything that was started for it.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def connect(
     ConfigError
         If the sections of ``jobqueue.yaml`` have mistakes.
     PlanError
-        If the batch system cannot be used from here, or no cluster can provide what is asked for.
+        If the batch system cannot be used from here, or no cluster can provide the requested resources.
     RunError
         If no scheduler answers at the address.
     """
@@ -103,7 +103,7 @@ def connect(
 
 @contextmanager
 def _starting(cluster: str) -> Iterator[None]:
-    """Turn what Dask raises about its configuration, or for want of a port or a file, into one line."""
+    """Turn Dask's errors about its configuration, ports or files into one line."""
     try:
         yield
     except NsdflowError:

@@ -23,7 +23,7 @@ class PoolTimes:
     query_s: float = 10.0
     """Time between two queries of the batch system about the same job."""
     query_gone_s: float = 2.0
-    """The same for a job whose worker is gone: work waits for its replacement."""
+    """The same for a job whose worker is gone, because work waits for its replacement."""
     vanished_s: float = 20.0
     """Time for a nanny to bring back the worker of a job that still runs."""
     idle_s: float = 30.0

@@ -1,8 +1,8 @@
 """Submits no more tasks than a cluster has slots for, and requests batch jobs according to the waiting tasks.
 
 Dask binds a task that needs a resource to a worker as soon as it is submitted, and does not move it when more workers
-start. Eight trainings submitted to one live GPU job would wait for that one although seven more start a minute later.
-:class:`Feed` therefore holds tasks back until a slot is live, and reports to pools of batch jobs how many wait.
+start. Eight trainings submitted to one live GPU job would all wait for it, although seven more jobs start a minute
+later. :class:`Feed` therefore holds tasks back until a slot is live, and reports to pools of batch jobs how many wait.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Feed:
     """Submits tasks to the pools ``cpu`` and ``gpu`` of a client, and returns the futures that are done.
 
     Where workers offer a resource ``CPU`` or ``GPU``, a task of that pool takes one of it. On a cluster without these
-    resources (a scheduler that somebody else started) tasks run on any free thread.
+    resources (such as a scheduler started by the user) tasks run on any free thread.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def worker_memory(client: Client) -> int | None:
 def gpu_workers(client: Client) -> int:
     """Number of worker processes that take tasks of the GPU pool and are live or could be requested.
 
-    Workers without resources count as one in all, since nothing would keep two tasks apart there.
+    Workers without resources count as one in total, because nothing would keep two tasks apart there.
     """
     if isinstance(client.cluster, JobPools):
         return sum(pool.maximum * pool.workers_per_job for pool in client.cluster.pools.values() if "GPU" in pool.slots)

@@ -32,7 +32,7 @@ class Document:
     """Mistakes of the text and of the keys of ``--set``, to be reported with those of the values."""
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Document:
-        """Return the document with dotted settings replaced; a key that leads into no section is a problem of it."""
+        """Return the document with dotted settings replaced; a key that leads into no section becomes a problem."""
         raw, problems = _with_overrides(self.raw, overrides)
         return replace(self, raw=raw, overrides=dict(overrides), problems=(*self.problems, *problems))
 

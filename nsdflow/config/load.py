@@ -81,7 +81,7 @@ def validate(
 def _misfits(
     record: Model, document: Document, check: Callable[[Model], Iterable[tuple[str, str]]], *, alone: bool
 ) -> list[str]:
-    """Lines for what does not fit the data. An error of the data themselves is raised if it is ``alone``."""
+    """Lines for settings that do not fit the data. An error of the data themselves is raised if it is ``alone``."""
     lines = line_numbers(document.text)
     try:
         found = list(check(record))
@@ -93,7 +93,7 @@ def _misfits(
 
 
 def _without(raw: dict[str, Any], location: Sequence[Any]) -> bool:
-    """Remove the value at a location from nested mappings, or its section; return False where there is nothing."""
+    """Remove the value at a location from nested mappings, or its section; return False if neither exists."""
     level: Any = raw
     for part in location[:-1]:
         inner = level.get(part) if isinstance(level, dict) else None
@@ -112,7 +112,7 @@ def _without(raw: dict[str, Any], location: Sequence[Any]) -> bool:
 
 
 def _without_named(raw: dict[str, Any], message: str) -> bool:
-    """Remove the settings that a check of several settings names; return False where it names none."""
+    """Remove the settings that a check of several settings names; return False if it names none."""
     named = [key for key in raw if key != "kind" and re.search(rf"\b{re.escape(str(key))}\b", message)]
     for key in named:
         del raw[key]
@@ -135,7 +135,7 @@ def load_storage(profile: str | os.PathLike[str]) -> StorageProfile:
     filled = {
         key: os.path.expandvars(value) if isinstance(value, str) else value
         for key, value in document.raw.items()
-        if not _unset_variables(value)  # said above
+        if not _unset_variables(value)  # already reported above
     }
     return validate(replace(document, raw=filled, problems=(*document.problems, *lacking)), StorageProfile)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["line_numbers", "problems_of", "setting_place"]
 
-#: A message lists all keys where they are not more than this, and the nearest three otherwise.
+#: A message lists all keys if there are at most this many, otherwise the nearest three.
 MOST_KEYS: Final = 12
 
 
@@ -68,7 +68,7 @@ def _say(item: Any, path: list[str], model: type[BaseModel], *, given: bool) -> 
 
 
 def _as_text(path: list[str], value: Any) -> str:
-    """A value as YAML that is a text; of a list, the value alone."""
+    """A value as YAML that is a text; for a list, only the value."""
     quoted = "NAME" if value is None or isinstance(value, Mapping | list) else f"'{value}'"
     return quoted if path[-1].isdigit() else f"{path[-1]}: {quoted}"
 
@@ -98,14 +98,14 @@ def _keys(raw: Any) -> set[Any]:
 def _section(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
     """The record that a dotted path leads into."""
     section: Any = model
-    for part in (part for part in path if not part.isdigit()):  # a number is one of a list of sections
+    for part in (part for part in path if not part.isdigit()):  # a number is the index of an item in a list of sections
         field = section.model_fields.get(part) if section else None
         section = next((one for one in (_inner(field.annotation) if field else ()) if isinstance(one, type)), None)
     return section if isinstance(section, type) and issubclass(section, BaseModel) else None
 
 
 def _inner(annotation: Any) -> tuple[Any, ...]:
-    """A type, or what a tuple of one type holds."""
+    """A type, or the type of the items of a tuple."""
     return get_args(annotation)[:1] if get_origin(annotation) is tuple else (annotation,)
 
 

@@ -1,4 +1,4 @@
-"""Storage profiles: the places of NSD, stores and runs, and the chunks of stores. They never change a score."""
+"""Storage profiles: locations of NSD, stores and runs, and the chunks of stores. They never change a result."""
 
 from __future__ import annotations
 

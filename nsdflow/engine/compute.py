@@ -39,7 +39,7 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def gpu_memory(device: torch.device) -> int | None:
-    """Largest number of bytes of GPU memory that this process has held; None on the CPU."""
+    """Peak GPU memory of this process in bytes; None on the CPU."""
     return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
 
 

@@ -43,7 +43,7 @@ HEARTBEAT_INTERVAL_S: Final = 15.0
 HEARTBEAT_TIMEOUT_S: Final = 90.0
 #: Time between two checks of a holder's heartbeats.
 CHECK_INTERVAL_S: Final = 1.0
-#: Number of attempts against drivers that start at the same moment.
+#: Number of attempts when drivers start at the same moment.
 ATTEMPTS: Final = 5
 
 Record = dict[str, Any]
@@ -107,7 +107,7 @@ def holding(target: str, *, tell: Callable[[str], None] | None = None) -> Iterat
     target : str
         Path or URL without an ending; the file is created next to it.
     tell : callable, optional
-        Receives a line when this has to wait, or takes over from a dead driver.
+        Receives a line when this driver waits, or takes over from a dead one.
 
     Yields
     ------
@@ -210,7 +210,7 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> str | None:
-    """Start time of a process of this machine, since ids are reused; None if it is dead or invisible."""
+    """Start time of a process of this machine, because ids are reused; None if it is dead or invisible."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -170,13 +170,13 @@ class _Execution:
                 )
 
     def _finish(self, task: Task, future: Future[None]) -> None:
-        # asked only where there is one: the answer takes a round trip through the client's network thread
+        # asked only if there are any: the answer takes a round trip through the client's network thread
         error = None if future.status == "finished" else future.exception()
         if error is not None:
             ours = _as_ours(self.client, task, error)
             self.tell(make_event("task-failed", run=self.plan.name, key=task.key, stage=task.stage, error=str(ours)))
             raise ours
-        # the result is read from the marker: a worker that has gone since could not be asked for it
+        # read the result from the marker: its worker may be gone
         marker = self.done[task.key] = markers.wait_for(self.plan.folder, task.key, self.before.get(task.key))
         size = task.reads + task.writes
         self.tell(

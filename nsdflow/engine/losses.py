@@ -29,7 +29,7 @@ __all__ = ["Losses", "MemoryKills", "explain_loss"]
 MEMORY_TOPIC: Final = "worker-restart-memory"
 #: Topic of the keys of tasks that exceeded it too often.
 TOO_LARGE_TOPIC: Final = "nsdflow-too-large"
-#: Workers of this machine that may die while they run a task; only a lack of memory of the system kills them.
+#: Number of workers of this machine that may die under a task; normally only the system kills them, for lack of memory.
 LOCAL_FAILURES: Final = 2
 #: Number of times that a task may exceed the memory limit of its worker.
 MEMORY_TRIES: Final = 2

@@ -26,7 +26,7 @@ from nsdflow.io.text import format_bytes
 
 __all__ = ["JSON", "Call", "Plan", "Task", "TaskName", "publication", "task", "task_name"]
 
-#: What travels through the scheduler: names, numbers and paths.
+#: Types that pass through the scheduler: names, numbers and paths.
 JSON = Any
 _NAME: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 _ATTRIBUTE: Final = "__nsdflow_task__"
@@ -126,7 +126,7 @@ class Task:
     memory: int = 0
     """Planned peak memory in bytes; a :class:`~nsdflow.engine.memory.Memory` also has its terms."""
     smaller: tuple[tuple[str, int], ...] = ()
-    """Settings with which the task needs less memory, and how much in bytes, from the mildest."""
+    """Settings that reduce the memory of the task, each with the reduced number of bytes, the mildest first."""
     reads: int = 0
     """Bytes read."""
     writes: int = 0
@@ -145,7 +145,7 @@ class Task:
         Raises
         ------
         TypeError
-            A field of the record gets lost: the annotation of the function's parameter lacks it.
+            A field of the record is lost, because the annotation of the function's parameter lacks it.
         """
         adapter = _adapter(self.function)
         payload = adapter.dump_python(self.job, mode="json")

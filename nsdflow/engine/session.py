@@ -1,4 +1,4 @@
-"""A client for one call: the caller's own, or a cluster that starts when the first task is about to run."""
+"""A client for one call: that of the caller, or a cluster that starts when the first task is about to run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def clients(
     *,
     listen: Listener | None = None,
 ) -> Iterator[Callable[[], Client]]:
-    """Provide a client on demand, so that what is finished needs no cluster.
+    """Provide a client on demand, so that finished work needs no cluster.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def clients(
 
 
 def check_main_guard() -> None:
-    """Refuse to start processes at the top level of a script, which each of them would execute again.
+    """Refuse to start processes at the top level of a script, because each process would execute it again.
 
     Raises
     ------

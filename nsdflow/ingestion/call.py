@@ -30,14 +30,14 @@ def ingest(
     annotations: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Store:
-    """Turn NSD's files into a store and open it: what ``nsdflow ingest`` does.
+    """Turn NSD's files into a store, as ``nsdflow ingest`` does, and open it.
 
     The same call continues an interrupted ingestion, and opens a store that is complete at once, without a cluster.
 
     Parameters
     ----------
     source : str, path or Source
-        NSD: a folder, an ``s3://`` URL, or what :func:`nsdflow.nsd.source.open_source` returns.
+        NSD: a folder, an ``s3://`` URL, or a result of :func:`nsdflow.nsd.source.open_source`.
     store : str or path
         Path or URL of the store.
     cluster : str or distributed.Client
@@ -49,7 +49,7 @@ def ingest(
     listen : callable, "auto" or None
         Receives events of progress, as for :func:`nsdflow.run`.
     annotations : str or path, optional
-        Folder of COCO's annotation files, also for a store that is finished.
+        Folder of COCO's annotation files, also for a finished store.
     **options
         Fields of :class:`~nsdflow.ingestion.settings.IngestSettings`, such as ``subjects``, ``voxels`` and ``layout``.
 

@@ -27,7 +27,7 @@ def _shown(source: Source, sessions: Sessions, count: int) -> NDArray[np.int64]:
 
 
 def _listed(source: Source, sessions: Sessions, count: int) -> NDArray[np.int64]:
-    """All images in the lists of the ingested subjects, also those that no ingested trial shows."""
+    """All images in the lists of the ingested subjects, including those that no ingested trial shows."""
     design = read_design(source)
     return np.unique(design.subjectim[[design.subjects.index(subject) for subject in sessions]])
 

@@ -1,9 +1,9 @@
-"""Durability: files are on disk before a marker or a name says so.
+"""Durability: files are on disk before a marker or a name claims that they exist.
 
-A write ends up in the page cache, and a power cut loses it. The order that survives one is: start writeback of each
-file when it is complete (:func:`start_writeback`, does not wait), wait for all files of a task before its done-marker
-is written (:class:`WrittenFiles`), and flush a whole tree before the rename that publishes it, and its parent folder
-after (:func:`publish`).
+A write first reaches only the page cache, which a power cut loses. The order that survives one is: start writeback of
+each file when it is complete (:func:`start_writeback`, does not wait), wait for all files of a task before its
+done-marker is written (:class:`WrittenFiles`), and flush a whole tree before the rename that publishes it, and its
+parent folder after (:func:`publish`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
     "start_writeback",
 ]
 
-#: Flag of Linux's sync_file_range: start writing dirty pages that are not being written yet.
+#: Flag of Linux's sync_file_range: start writing dirty pages that are not yet being written.
 _SYNC_FILE_RANGE_WRITE: Final = 2
 
 
@@ -81,7 +81,7 @@ def recording() -> Iterator[WrittenFiles]:
 
 
 def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function that other threads call write into the record of this thread."""
+    """Wrap a function for other threads, so that its files go into the record of this thread."""
     written = _RECORD.get()
 
     def call(*arguments: Any) -> Any:
@@ -95,7 +95,7 @@ def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def record() -> WrittenFiles | None:
-    """The record of the block that runs, if any."""
+    """The record of the current block, if any."""
     return _RECORD.get()
 
 
@@ -111,7 +111,7 @@ def _sync_file_range() -> Callable[..., int] | None:
 
 
 def start_writeback(descriptor: int) -> None:
-    """Start writing a file's pages to disk without waiting. Speeds up a later flush; otherwise without effect."""
+    """Start writing a file's pages to disk without waiting, which speeds up a later flush."""
     if (function := _sync_file_range()) is not None:
         function(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
@@ -177,7 +177,7 @@ def keep_tree(root: Path) -> None:
 
 
 def publish(built: Path, target: Path) -> None:
-    """Give a complete tree its name: flush it, rename it, flush the folder that names it.
+    """Give a complete tree its name: flush it, rename it, flush its folder.
 
     Everything that the running task wrote before is flushed first.
 

@@ -17,7 +17,7 @@ from nsdflow.io.write import TEMPORARY, atomic_file
 
 __all__ = ["exists", "list_files", "list_folder", "remove", "remove_leftovers", "share_files"]
 
-#: Reasons why a file cannot be linked: it lies on another file system, or on one without links.
+#: Reasons why a file cannot be linked: it is on another file system, or on one without links.
 _NO_LINK: Final = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP}
 #: Bytes of a file that are copied at once.
 COPY_BYTES: Final = 4 << 20
@@ -50,7 +50,7 @@ def list_files(url: str) -> list[str]:
 
 
 def remove(url: str) -> None:
-    """Remove a file or a folder with its contents, if it exists. A symbolic link goes, not what it points to."""
+    """Remove a file or a folder with its contents, if it exists. A symbolic link is removed, not its target."""
     with writing(url):
         if is_local(url) and local_path(url).is_symlink():
             local_path(url).unlink(missing_ok=True)

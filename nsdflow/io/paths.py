@@ -31,12 +31,12 @@ def is_local(url: str | os.PathLike[str]) -> bool:
 
 
 def local_path(url: str | os.PathLike[str]) -> Path:
-    """The absolute path that a path or ``file://`` URL names."""
+    """The absolute path of a path or ``file://`` URL."""
     return Path(os.fspath(url).removeprefix("file://")).expanduser().absolute()
 
 
 def local_name(url: str | os.PathLike[str]) -> str:
-    """:func:`local_path` as text, for files that are opened many at a time: without the cost of a ``Path``."""
+    """:func:`local_path` as text, which avoids the cost of a ``Path`` when many files are opened."""
     text = os.fspath(url).removeprefix("file://")
     return text if text.startswith("/") else str(local_path(text))
 
@@ -44,8 +44,8 @@ def local_name(url: str | os.PathLike[str]) -> str:
 def normalize(path: str | os.PathLike[str]) -> str:
     """Expand and normalise a path or URL that a user gave.
 
-    ``~``, ``~name`` and ``$VARIABLE`` are expanded, local paths become absolute, and a trailing slash goes. Other
-    characters, spaces and ``::`` included, are taken literally, and so are the names of folders that exist. Links are
+    ``~``, ``~name`` and ``$VARIABLE`` are expanded, local paths become absolute, and a trailing slash is removed. Other
+    characters, including spaces and ``::``, are taken literally, and so are the names of existing folders. Links are
     kept.
 
     Parameters
@@ -86,7 +86,7 @@ def normalize(path: str | os.PathLike[str]) -> str:
 
 
 def _existing(path: str) -> str:
-    """The leading part of a path that exists as it is written; its name may look like a variable."""
+    """The leading part of a path that exists literally; its name may look like a variable."""
     while path and not Path(path).exists():
         path = path.rpartition("/")[0]
     return path
@@ -153,7 +153,7 @@ def require_file_system(url: str) -> None:
 
 
 def _retry_broken_connections() -> None:
-    """Make s3fs retry after a connection that broke within a body, as it does after other failures."""
+    """Make s3fs retry when a connection breaks within a body, as it does after other failures."""
     if "s3fs.core" in sys.modules and "aiohttp" in sys.modules:
         core, broken = sys.modules["s3fs.core"], sys.modules["aiohttp"].ClientConnectionError
         if broken not in core.S3_RETRYABLE_ERRORS:

@@ -1,4 +1,4 @@
-"""What lies at a path or URL, in words: for the message about a path where something else is wanted."""
+"""Describes in words what lies at a path or URL, for messages about a path where something else is expected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LISTED_RUNS: Final = 5
 
 
 def not_wanted(url: str, wanted: str) -> str | None:
-    """Say what lies at a path, why it is the wrong thing, and what to do.
+    """Describe what lies at a path, why it is not the expected thing, and what to do.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def not_wanted(url: str, wanted: str) -> str | None:
     Returns
     -------
     str or None
-        None where nothing of nsdflow or NSD is there, or just what is wanted.
+        None if nothing of nsdflow or NSD is there, or the expected thing is.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def _some(names: list[str]) -> str:
     return ", ".join([*names[:LISTED_RUNS], *(["..."] if len(names) > LISTED_RUNS else [])])
 
 
-#: How each thing is recognised; the first that matches counts.
+#: How each kind of thing is recognised; the first match counts.
 _MARKS: Final[Mapping[str, Callable[[str], bool]]] = {
     RUN: _is_run,
     _RESULTS: _is_results,
@@ -68,7 +68,7 @@ _MARKS: Final[Mapping[str, Callable[[str], bool]]] = {
     NSD: lambda place: exists(f"{place}/nsddata_betas") or exists(f"{place}/nsddata"),
     RUNS: lambda place: bool(_runs_in(place)),
 }
-#: What to do with a thing where another is wanted.
+#: What to do with a thing where another is expected.
 _ADVICE: Final[Mapping[str, Callable[[str, str], str]]] = {
     RUN: lambda place, _: f"`nsdflow info {place}` tells its content and its store",
     _RESULTS: lambda place, _: f"the run is {place.rpartition('/')[0] or '.'}",

@@ -16,7 +16,7 @@ from nsdflow.io.reach import reaching
 
 __all__ = ["METADATA_BYTES", "open_ranges", "parse_metadata", "read_all", "read_bytes", "read_json", "read_metadata"]
 
-#: Largest file that is read as metadata; the largest that nsdflow writes, consolidated metadata, take about 1 MiB.
+#: Largest file that is read as metadata; the largest that nsdflow writes (consolidated metadata) has about 1 MiB.
 METADATA_BYTES: Final = 64 << 20
 
 
@@ -35,7 +35,7 @@ def read_bytes(url: str, *, limit_bytes: int | None = None) -> bytes:
     FileNotFoundError
         There is no such file.
     StoreError
-        The file is larger than allowed, or a folder, or a pipe or a device, which could be read for ever.
+        The file is larger than allowed, or a folder, or a pipe or a device, which may never end.
     """
     if not is_local(url):
         with reaching(url):
@@ -58,7 +58,7 @@ def _one_request(system: Any) -> dict[str, int]:
 
 
 def _open_file(url: str) -> FileIO:
-    """Open a file of this machine; anything else would block, or be read for ever."""
+    """Open a regular file of this machine; anything else could block or never end."""
     # a pipe without a writer would block in open
     descriptor = os.open(local_name(url), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
@@ -128,7 +128,7 @@ def parse_metadata(data: bytes, url: str) -> dict[str, Any]:
 
 
 def read_all(urls: Sequence[str]) -> list[bytes]:
-    """Read small files of one file system, from an object store at the same time.
+    """Read small files of one file system, from an object store concurrently.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A checksum in the metadata at the root of a store or of results, which describe every array below."""
+"""A checksum in the root metadata of a store or of results, which describe every array below."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sealed(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_seal(metadata: Mapping[str, Any], where: str, advice: str) -> None:
-    """Refuse metadata that are not those of their checksum; earlier versions wrote none.
+    """Refuse metadata that do not match their checksum; earlier versions wrote none.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ __all__ = ["TEMPORARY", "aside", "atomic_file", "create_text", "put_files", "wri
 
 #: Ending of files and groups that are being written. Leftovers with this ending belong to killed processes.
 TEMPORARY: Final = ".tmp"
-#: Names of the errors with which object stores refuse to create an object that exists or is being created.
+#: Names of the errors by which object stores refuse to create an object that exists or is being created.
 _TAKEN: Final = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 
 
@@ -40,13 +40,13 @@ def atomic_file(url: str | os.PathLike[str], *, flush: bool | None = None) -> It
     url : str or path
         Path or URL.
     flush : bool, optional
-        Wait until the file is on disk before it gets its name. By default, unless a record of the running task
-        takes care of it.
+        Wait until the file is on disk before it gets its name. By default, unless a record of the running task does so
+        for it.
 
     Yields
     ------
     file : binary file
-        Its ``write`` writes all it is given or raises.
+        Its ``write`` writes all data or raises.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def _code(error: BaseException) -> str:
 
 
 def put_files(url: str, files: Mapping[str, bytes], *, last: str) -> None:
-    """Put files, by their path below ``url``, into an object store: many at once, and the one named ``last`` last."""
+    """Put files, by their path below ``url``, into an object store: many concurrently, then the one named ``last``."""
     others = dict(files)
     final = others.pop(last)
     with writing(url):

@@ -63,7 +63,7 @@ __all__ = [
 TOPIC = "nsdflow"
 #: Topic of the events of a driver, for the dashboard.
 DRIVER_TOPIC = "nsdflow-driver"
-#: Events of a driver within this time travel together.
+#: Events of a driver within this time are sent together.
 PUBLISH_INTERVAL_S = 0.25
 #: Time between two uploads of a log to an object store.
 UPLOAD_INTERVAL_S = 30.0
@@ -104,8 +104,8 @@ def emit(kind: str, **fields: Any) -> None:
 class Publisher:
     """A listener that sends a driver's own events to the dashboard; the driver does not wait for it.
 
-    Events within a quarter of a second travel together: a round trip to the scheduler for each of ten thousand tasks
-    takes longer than small tasks do. When the context manager exits, all events have arrived.
+    Events within a quarter of a second are sent together, because a round trip to the scheduler takes longer than a
+    small task. When the context manager exits, all events have arrived.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Links to the dashboard from where the user sits: printed when a cluster starts."""
+"""Links by which users reach the dashboard, printed when a cluster starts."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ __all__ = ["NotebookProgress"]
 
 #: Time between two updates of the output.
 UPDATE_INTERVAL_S: Final = 0.25
-#: Bars that are shown; of more, those that are finished go first.
+#: Largest number of bars; finished ones are removed first.
 MOST_BARS: Final = 12
-#: Lines of information that are shown, the latest.
+#: Number of lines of information that are shown, the latest ones.
 MOST_NOTES: Final = 6
 
 

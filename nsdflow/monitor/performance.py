@@ -1,4 +1,4 @@
-"""Dask's performance report: a static page that remains when the dashboard is gone."""
+"""Dask's performance report: a static page that remains after the dashboard ends."""
 
 from __future__ import annotations
 

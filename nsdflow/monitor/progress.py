@@ -1,4 +1,4 @@
-"""Where progress of a call from Python goes: below the cell of a notebook, to stderr, or to the caller's function."""
+"""Progress of a call from Python: below the cell of a notebook, on stderr, or in the caller's function."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Stage:
     total: int
     done: int
     first: int
-    """Tasks that were done before this execution; they do not count for the pace."""
+    """Tasks that were done before this execution; they are excluded from the pace."""
     started: float
     """Seconds since 1970."""
     bytes_done: int = 0
@@ -86,7 +86,7 @@ class Training:
         return self.name
 
     def take_epoch(self, event: Event) -> None:
-        """Add an epoch. An epoch that is trained again after an interruption replaces all from it on."""
+        """Add an epoch. An epoch that is trained again replaces the old one and all later ones."""
         keep = sum(epoch < event["epoch"] for epoch in self.epochs)
         for curve, key in self._curves():
             curve[keep:] = [event.get(key, float("nan"))]

@@ -1,4 +1,4 @@
-"""The model card of a finished run, ``README.md`` in its folder: for people who meet the run and not its authors."""
+"""The model card of a finished run, ``README.md`` in its folder, for readers who do not know its authors."""
 
 from __future__ import annotations
 

@@ -29,11 +29,11 @@ class ExportFormat:
     Attributes
     ----------
     ending : str
-        Of the name that ``write`` is given.
+        Ending of the file name.
     surface : bool or None
         True if it holds vertices, False if it holds volumes, None if it holds either.
     write : callable
-        Writes one map to a path; gives the files written.
+        Writes one map to a path; returns the files written.
     whole : bool
         Whether it holds arrays with further dimensions beside the voxels, such as weights.
     geometry : callable or None
@@ -57,7 +57,7 @@ def _write_npz(array: xr.DataArray, path: Path) -> list[Path]:
     return [path]
 
 
-#: What ``--to`` accepts. A new format is one record.
+#: The formats that ``--to`` accepts. A new format is one record.
 EXPORT_FORMATS: Final[Mapping[str, ExportFormat]] = {
     "nifti": ExportFormat(".nii.gz", False, lambda array, path: [array.nsd.to_nifti(path)]),
     "gifti": ExportFormat(".func.gii", True, lambda array, path: [*array.nsd.to_gifti(path)], geometry=write_surfaces),
@@ -131,7 +131,7 @@ def export_maps(
 
 
 def _regions(array: xr.DataArray) -> xr.DataArray:
-    """Labels of the joined visual ROI, which came along with a map by the nearest voxel."""
+    """Labels of the joined visual ROI, which a map takes from the nearest voxel."""
     place = {name: array.attrs[name] for name in ("subject", "space", "source") if name in array.attrs}
     return array["roi"].assign_attrs({**place, **array["roi"].attrs})
 

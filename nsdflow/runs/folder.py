@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunFolder", "read_record"]
 
-#: What tasks and drivers write in the folder, by which a link could lead out of it.
+#: Names that tasks and drivers write in the folder; a link of such a name could lead out of it.
 WRITTEN: Final = (
     "run.yaml", "results.zarr", "model.safetensors", "projection.safetensors", "coefficients", "weights.zarr",
     "checkpoint", "parts", "features", "tasks", "plan.json",
@@ -118,7 +118,7 @@ class RunFolder:
         write_text(self.url("run.yaml"), yaml.safe_dump(record, sort_keys=False))
 
     def check(self, pipeline: PipelineBase, store: str) -> None:
-        """Check that a run that has begun is the same; writes nothing, and accepts a folder without a run.
+        """Check that the run in the folder, if any, is the same. Writes nothing.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class RunFolder:
 
 
 def _description(pipeline: PipelineBase, store: str) -> dict[str, Any]:
-    """What makes a run the same run."""
+    """The entries of ``run.yaml`` that identify a run."""
     return {"pipeline": pipeline.model_dump(mode="json"), "store": store_identity(store)}
 
 
@@ -171,7 +171,7 @@ def read_record(run: str) -> dict[str, Any]:
 
 
 def _differences(said: dict[str, Any], says: dict[str, Any], chosen: Container[str]) -> list[str]:
-    """Settings that differ. A run of an earlier version lacks newer settings, which then are those at their default."""
+    """Settings that differ. Newer settings that a run of an earlier version lacks count as their defaults."""
     old, new = dotted(said["pipeline"]), dotted(says["pipeline"])
     changed = [key for key in new if (not _same(old[key], new[key]) if key in old else key in chosen)]
     changed += [key for key in old if key not in new]

@@ -1,4 +1,4 @@
-"""Identity of the store that a run used: a run continues only on the store that it began with."""
+"""Identity of the store of a run: a run continues only on the store with which it began."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def store_identity(store: str) -> dict[str, Any]:
     -------
     dict
         ``url``; ``identity``, a hash of the attributes; ``content``, a hash of the attributes and of the manifest:
-        source files, sessions, voxels, layout and what each task of the ingestion found; ``synthetic``, only where the
-        responses are not measured ones.
+        source files, sessions, voxels, layout and the findings of each task of the ingestion found; ``synthetic``, only
+        if the responses are not measured.
     """
     attributes = dict(open_store(store).attrs)
     try:

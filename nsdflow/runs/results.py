@@ -57,7 +57,7 @@ __all__ = [
 
 #: Name of the tree in the folder of a run.
 RESULTS: Final = "results.zarr"
-#: Attributes of a group that say where its voxels are; its coordinate ``flat_index`` gets them when it is opened.
+#: Attributes of a group that locate its voxels; its coordinate ``flat_index`` gets them when it is opened.
 PLACE: Final = ("subject", "space", "source")
 #: Metadata of the whole tree.
 ROOT: Final = "zarr.json"
@@ -65,7 +65,7 @@ ROOT: Final = "zarr.json"
 MOST_CONNECTIONS: Final = 200
 #: Larger arrays are cut along their first axis.
 RESULT_CHUNK_BYTES: Final = 64 << 20
-#: Compression of every chunk, and its checksum, which zarr checks at reading.
+#: Compression of every chunk, and its checksum, which zarr checks on reading.
 RESULT_CODECS: Final = (ZstdCodec(level=1), Crc32cCodec())
 
 
@@ -86,7 +86,7 @@ def write_results(run: str | os.PathLike[str], tree: xr.DataTree) -> None:
         if is_local(url):
             _write_aside(local_path(url), tree)
         else:
-            remove(f"{url}/zarr.json")  # no results any more, before chunks go
+            remove(f"{url}/zarr.json")  # unpublish the results before their chunks are removed
             remove(url)
             hierarchy: dict[str, Buffer] = {}
             _write_tree(MemoryStore(hierarchy), tree)
@@ -262,7 +262,7 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
 
 
 class _Verified(LocalStore):
-    """A folder whose chunks are compared with their checksums before zarr does it, for an error that names the file."""
+    """A folder that compares chunks with their checksums before zarr does, for an error that names the file."""
 
     def __init__(self, root: Path, with_checksums: frozenset[str] = frozenset(), *, read_only: bool = True) -> None:
         super().__init__(root, read_only=read_only)

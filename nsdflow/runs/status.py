@@ -85,7 +85,7 @@ def _run(path: str, now: float) -> Status:
         state += [f"last sign of life {format_duration(now - events[-1]['time'])} ago"] if events else []
         state += driver or ["no command works on it, the same one continues"]
     trainings = live.training_rows(now)
-    if finished:  # neither are there jobs, nor does the age of a checkpoint say anything
+    if finished:  # a finished run has no jobs, and the age of its checkpoint is meaningless
         trainings = [{key: cell for key, cell in row.items() if key not in PASSING} for row in trainings]
     return Status(
         title=f"{path}: {record['pipeline'].get('kind')} pipeline of {record.get('created')}, {'; '.join(state)}",

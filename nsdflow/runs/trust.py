@@ -1,4 +1,4 @@
-"""Checks of a results tree that somebody else may have made, before any value of it is decoded.
+"""Checks of a results tree from an untrusted source, before any value of it is decoded.
 
 Results are Zarr format 3 with the codecs that nsdflow writes. Every file lies in the folder itself, no array is larger
 than its metadata allow, and no chunk decompresses to more than a chunk holds.
@@ -76,7 +76,7 @@ def check_results(url: str) -> frozenset[str]:
         _check_files(local_path(url), arrays)
     else:
         _check_objects(url, arrays)
-    try:  # after what says more
+    try:  # after the checks with more specific messages
         check_seal(root, f"{url}/zarr.json", _ADVICE)
     except StoreError as error:
         raise RunError(str(error)) from None

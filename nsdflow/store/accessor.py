@@ -110,14 +110,14 @@ class NsdAccessor:
             From a volume to a surface: ``"mean"`` over the three layers of cortex, as NSD's published data, or the
             layers to average (``"layerB1"``, ``"layerB2"``, ``"layerB3"``, ``"white"``, ``"pial"``).
         method : {"cubic", "linear", "nearest", "wta"}
-            How volumes are sampled; betas went by ``"cubic"``, pRF and fLoc maps by ``"linear"``. ``"wta"`` (winner
-            takes all) is for labels. Between surfaces the nearest vertex is taken, whatever the method. Angles, which
-            have the attribute ``period``, are averaged on the circle.
+            How volumes are sampled; NSD mapped betas by ``"cubic"``, pRF and fLoc maps by ``"linear"``. ``"wta"``
+            (winner takes all) is for labels. Between surfaces the nearest vertex is taken, whatever the method. Angles,
+            which have the attribute ``period``, are averaged on the circle.
         missing : {"propagate", "ignore"}
-            Targets near voxels that the array lacks: NaN, as in NSD's tool, or the mean of the existing voxels if these
-            have at least half of the weight. With ROIs only, ``"ignore"`` keeps their borders.
+            Targets near missing voxels: NaN, as in NSD's tool, or the mean of the existing voxels if these have at
+            least half of the weight. With ROIs only, ``"ignore"`` keeps their borders.
         fill : float
-            Value without data; with a number, integers stay integers.
+            Value where there are no data; with a number, integers stay integers.
         source : str or Source, optional
             NSD, with its transforms; by default the one from which the store was made.
 
@@ -125,13 +125,13 @@ class NsdAccessor:
         -------
         xr.DataArray
             The same dimensions; ``voxel`` is all vertices (left hemisphere first), or the voxels of the target volume
-            that have data. Labels of atlases come along by the nearest voxel; attributes name the space, the
-            layers and the interpolation.
+            that have data. Labels of atlases are those of the nearest voxel; attributes name the space, the layers and
+            the interpolation.
 
         Raises
         ------
         SelectionError
-            No such space or method, or no mapping to it; the message lists the available ones.
+            An unknown space or method, or no mapping to the space; the message lists the available ones.
         MissingDataError
             A transform file is missing.
         SourceError
@@ -250,7 +250,7 @@ class NsdAccessor:
     def noise_ceiling(self, n: float | None = None) -> xr.DataArray:
         """The highest correlation with these responses that a model of the image can reach, from 0 to 1.
 
-        The square root of :meth:`explainable_variance`, which says what ``n`` is.
+        The square root of :meth:`explainable_variance`, which explains ``n``.
         """
         share = self.explainable_variance(n)
         trials = share.attrs["long_name"].partition(", ")[2]

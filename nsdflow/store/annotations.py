@@ -109,9 +109,9 @@ def read_annotations(url: str) -> xr.Dataset:
 
 
 def enlist_annotations(store: str) -> None:
-    """Name the group, when it was added to a finished store, in the metadata of the store's root.
+    """Add the group to the metadata of the root of a finished store.
 
-    The root is replaced in one step. Where it names the group already, nothing happens.
+    The root is replaced in one step. If it already names the group, nothing happens.
 
     Parameters
     ----------

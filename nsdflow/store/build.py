@@ -1,4 +1,4 @@
-"""Building a store: groups with all their metadata first, regions after, visible under its name when complete.
+"""Building a store: first groups with all their metadata, then regions; the store gets its name when complete.
 
 A store is built in a workspace next to its final path, ``nsd.zarr.building/store``, and renamed when it is verified.
 Object stores cannot rename: there it is built in place, and the root metadata that make it a store are written last.
@@ -83,7 +83,7 @@ def workspace_of(store: str | os.PathLike[str]) -> Workspace:
 
 
 def is_taken(store: str) -> bool:
-    """Whether the name of a store is taken: by anything on a file system, by a published store elsewhere."""
+    """Whether the name of a store is taken: on a file system by anything, elsewhere by a published store."""
     if is_local(store):
         return exists(store)
     root = f"{store}/zarr.json"
@@ -106,7 +106,7 @@ def create_subject(
     cut: Cut,
     attributes: Mapping[str, Any],
 ) -> None:
-    """Create the group of a subject: coordinates with their values, betas and statistics without.
+    """Create the group of a subject: coordinates with values, betas and statistics without.
 
     Parameters
     ----------
@@ -285,7 +285,7 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
             )
             yield zarr.open_group(target, path=temporary, mode="r+", zarr_format=3, use_consolidated=False)
             if not is_local(root):
-                in_memory.pop("zarr.json", None)  # the root comes last of all
+                in_memory.pop("zarr.json", None)  # the root is written last
                 files = {path: buffer.to_bytes() for path, buffer in in_memory.items()}
                 put_files(root, files, last=f"{name}/zarr.json")
             elif not (place := local_path(f"{root}/{name}")).exists():

@@ -82,7 +82,7 @@ class Store:
     def voxels(self, subject: str | int, experiment: str | None = None) -> xr.Dataset:
         """The voxels of a subject in the order of the store: flat_index, roi, ncsnr, one label per atlas, maps.
 
-        Those of a sister experiment are the same; their ``ncsnr`` is that of the experiment.
+        A sister experiment has the same voxels, with its own ``ncsnr``.
         """
         return self._table(self._place(subject, experiment), "voxel")
 
@@ -98,7 +98,7 @@ class Store:
         Parameters
         ----------
         nsd_id : int or sequence of int, optional
-            Images in this order, repeats included; by default all by ascending ``nsd_id``.
+            Images in this order, repeats included; by default all, by ascending ``nsd_id``.
         subject, experiment : optional
             Images of a sister experiment of a subject, which have no ``nsd_id``: all of them, in their order.
 
@@ -156,11 +156,11 @@ class Store:
         roi : str or iterable of str, optional
             A group (V1, V2, V3, hV4, V3ab, LO, IPS, VO, PHC, MT, MST, other), a label (``"V1v"``), an atlas
             (``"nsdgeneral"``), a label of an atlas (``"FFA-1"``; ``"FFA"`` for FFA-1 and FFA-2;
-            ``"floc-faces:FFA-1"``), or several of these, of which a voxel is in any.
+            ``"floc-faces:FFA-1"``), or several of these (voxels in any of them).
         voxels : str, slice, sequence of int or bool mask, optional
             Positions along ``voxel``, or a voxel set by its name (``"evc"``, ``"nsdgeneral"``, ...).
         ncsnr_min : float, optional
-            Least noise ceiling signal-to-noise ratio; voxels whose ncsnr is NaN are left out.
+            Smallest noise ceiling signal-to-noise ratio; voxels whose ncsnr is NaN are left out.
         sessions : int or iterable of int, optional
             Session numbers, from 1.
         shared : bool, optional
@@ -230,13 +230,13 @@ class Store:
         return explain(*self._positions(subject, selection, experiment))
 
     def rois(self, subject: str | int) -> pd.DataFrame:
-        """Names that ``roi=`` accepts for a subject, with numbers of voxels, by hemisphere where it is known.
+        """Names that ``roi=`` accepts for a subject, with numbers of voxels, also per hemisphere if known.
 
         Returns
         -------
         DataFrame
-            By name: ``atlas`` (the coordinate that has the label; ``group`` for groups of visual areas), ``voxels``,
-            and ``lh``, ``rh``.
+            Indexed by name: ``atlas`` (the coordinate with the label; ``group`` for groups of visual areas),
+            ``voxels``, and ``lh``, ``rh``.
         """
         return list_rois(self._group(self._subject(subject)))
 
@@ -245,7 +245,7 @@ class Store:
         return voxel_maps(self.voxels(subject))
 
     def annotations(self, *, masks: bool | int = False) -> xr.Dataset:
-        """COCO's annotations of the images: categories, captions, boxes. All but the masks are in memory.
+        """COCO's annotations of the images: categories, captions and boxes in memory, masks lazily.
 
         Parameters
         ----------
@@ -259,10 +259,10 @@ class Store:
             ``instances`` (image, category) numbers of instances, ``area`` (image, category) shares of the image that
             they cover, ``captions`` (image, caption), with indexes of ``nsd_id`` and ``category``. For each instance
             ``box`` (instance, edge) left, top, width, height as shares of the image, ``instance_nsd_id``,
-            ``instance_category``, ``instance_area``, ``instance_kept`` (the share of it that the crop left),
-            ``crowd``, and with ``masks`` the ``mask`` (instance, y, x) bool. For each person with keypoints
-            ``keypoints`` (person, keypoint, axis) x and y as shares of the image from its left and top edge,
-            ``keypoint_visible`` (0 not there, 1 hidden, 2 visible) and ``person_instance``.
+            ``instance_category``, ``instance_area``, ``instance_kept`` (the share of it inside the crop), ``crowd``,
+            and with ``masks`` the ``mask`` (instance, y, x) bool. For each person with keypoints ``keypoints`` (person,
+            keypoint, axis) x and y as shares of the image from its left and top edge, ``keypoint_visible`` (0 not
+            there, 1 hidden, 2 visible) and ``person_instance``.
 
         Raises
         ------
@@ -348,12 +348,12 @@ class Store:
         return table.set_coords([name for name in LABELS if name in names])
 
     def _group(self, group: str) -> xr.Dataset:
-        """Coordinates of a group with their index, and beside them the arrays they belong to."""
+        """Coordinates of a group with their index, and the arrays to which they belong."""
         if group not in self._coordinates:
             subject, _, experiment = group.partition("/")
             if group.endswith(STIMULI_GROUP):
                 array, table = open_sharded(f"{self.url}/{group}/images"), read_coordinates(self.url, group)
-                if table.sizes.get("image") != array.shape[0]:  # the store has grown between the two
+                if table.sizes.get("image") != array.shape[0]:  # the store grew between the two reads
                     array = open_sharded(array.url)
                 self._arrays[group] = array
                 self._coordinates[group] = index_images(table) if group == STIMULI_GROUP else table

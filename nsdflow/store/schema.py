@@ -119,6 +119,6 @@ def count_coordinates(*dims: str) -> int:
 
 
 def scale_attributes(dtype: np.dtype[Any]) -> dict[str, Any]:
-    """CF attributes of betas: integers are to be multiplied, floats are percent signal change already."""
+    """CF attributes of betas: integers have a scale factor, floats are already in percent signal change."""
     scale = {"scale_factor": float(np.float32(BETAS_SCALE))} if dtype.kind == "i" else {}
     return {"units": UNITS, "long_name": "single-trial response", **scale}

@@ -1,12 +1,11 @@
 """Sharded Zarr arrays: their metadata, and writing them chunk by chunk (:mod:`nsdflow.store.chunks` reads them).
 
-A shard is one file: inner chunks one after the other, each followed by its CRC-32C, then an index of (offset, bytes)
-for each, then the index's CRC-32C (Zarr v3, ``sharding_indexed`` with ``crc32c``). A session is a whole row of shards,
-so its task streams chunks into files that no other task ever touches, and a query fetches only the byte ranges of the
-chunks it needs. zarr-python reads the same files: a whole query takes 1.6 times as long with it, and 1.26 times with
-the codec pipeline of ``zarrs`` (``benchmarks/query.py``), which is chosen for the whole process and not per array.
-This module is kept while zarr takes more than 1.2 times as long; everything else goes through zarr, and tests compare
-the two.
+A shard is one file: consecutive inner chunks, each followed by its CRC-32C, then an index of (offset, bytes) for each,
+then the index's CRC-32C (Zarr v3, ``sharding_indexed`` with ``crc32c``). A session is a whole row of shards, so its
+task streams chunks into files that no other task ever touches, and a query fetches only the byte ranges of the chunks
+it needs. zarr-python reads the same files: a whole query takes 1.6 times as long with it, and 1.26 times with the codec
+pipeline of ``zarrs`` (``benchmarks/query.py``), which is chosen for the whole process and not per array. This module is
+kept while zarr takes more than 1.2 times as long; everything else goes through zarr, and tests compare the two.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Codec:
     size: Callable[[Data], int]
     """Decoded size that encoded data state."""
     fill: Callable[[Data, NDArray[Any]], object]
-    """Decodes into an array of this size."""
+    """Decodes data of this size."""
 
     def decode(self, data: Data, out: NDArray[Any]) -> None:
         """Fill an array; data of any other size are an error, so that memory is bounded.
@@ -80,13 +79,13 @@ def _copy(data: Data, out: NDArray[Any]) -> None:
 
 
 def _blosc_size(data: Data) -> int:
-    """The decoded size in the header of a Blosc buffer; -1 where its encoded size is not that of the data."""
+    """The decoded size in the header of a Blosc buffer; -1 if its encoded size is not that of the data."""
     decoded, encoded = (int.from_bytes(data[start : start + 4], "little") for start in (4, 12))
     return decoded if len(data) >= 16 and encoded == len(data) else -1
 
 
 def _zstd_size(data: Data) -> int:
-    """The content size in the header of a Zstandard frame (RFC 8878, 3.1.1.1); -1 where it has none."""
+    """The content size in the header of a Zstandard frame (RFC 8878, 3.1.1.1); -1 if it has none."""
     if len(data) < 6 or bytes(data[:4]) != b"\x28\xb5\x2f\xfd":
         return -1
     single = data[4] >> 5 & 1
@@ -136,7 +135,7 @@ def verified(data: Data, where: str, what: str = "a chunk") -> Data:
 
 @dataclass(frozen=True)
 class ShardedArray:
-    """The metadata of a sharded array: all that a task needs to find its chunks. Nothing stays open."""
+    """The metadata that a task needs to find the chunks of a sharded array. No file stays open."""
 
     url: str
     shape: tuple[int, ...]

@@ -27,8 +27,8 @@ def compare_predictions(
         Predictions, as for :func:`nsdflow.analysis.accuracy`.
     responses : xr.DataArray, (trial, voxel) or (image, voxel)
     resamples : int
-        Bootstrap resamples of the trials. Both models are scored on the same resamples, so that what the trials have in
-        common cancels.
+        Bootstrap resamples of the trials. Both models are scored on the same resamples, so that variation between
+        resamples cancels.
     seed : int
 
     Returns
@@ -78,7 +78,7 @@ def difference_interval(
     Returns
     -------
     tuple of float
-        Lower and upper end; NaN without voxels. Neighbouring voxels are correlated, which the interval does not know.
+        Lower and upper end; NaN without voxels. The interval ignores that neighbouring voxels are correlated.
     """
     finite = difference[np.isfinite(difference)].astype(np.float64)
     if not finite.size:

@@ -1,4 +1,4 @@
-"""Several runs on their common voxels: medians, differences with their interval, and who predicts a voxel best."""
+"""Several runs on their common voxels: medians, differences with intervals, and the best run of each voxel."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _best(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _voxel_keys(subject: xr.Dataset) -> dict[tuple[object, ...], int]:
-    """Position of each voxel by what identifies it; by position where the results do not say."""
+    """Position of each voxel by its identifying coordinates, or by its place if the results have none."""
     known = [subject[name].values.tolist() for name in ("flat_index", "hemisphere") if name in subject.coords]
     if not known:
         return {(position,): position for position in range(subject.sizes["voxel"])}

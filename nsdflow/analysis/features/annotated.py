@@ -107,7 +107,7 @@ def annotation_features(annotations: xr.Dataset, space: str = "categories") -> x
     Raises
     ------
     SelectionError
-        There is no such space, or the annotations lack what it is made of.
+        There is no such space, or the annotations lack its variable.
 
     Examples
     --------

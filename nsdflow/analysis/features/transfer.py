@@ -1,4 +1,4 @@
-"""Transfer between areas: how well features learned on one area predict another, and in which direction."""
+"""Transfer between areas: how well features learned from one area predict another, and in which direction."""
 
 from __future__ import annotations
 

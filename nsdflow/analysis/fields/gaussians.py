@@ -71,7 +71,7 @@ def _model(parameters: Floats, grid: Floats) -> tuple[Floats, Floats]:
 
 
 def _moments(values: Floats, grid: Floats) -> Floats:
-    """Start of the fit: the image less its smallest value, taken as a density."""
+    """Start of the fit: moments of the image minus its smallest value, taken as a density."""
     offset = values.min(1)
     height = values.max(1) - offset
     density = values - offset[:, None]

@@ -30,8 +30,8 @@ def estimate_ncsnr(responses: xr.DataArray, *, total: Literal["measured", "unit"
     Parameters
     ----------
     responses : xr.DataArray, (trial, voxel)
-        Single trials with coordinate ``nsd_id``. Images shown once inform the total variance only; an image with a NaN
-        in one of its trials is left out.
+        Single trials with coordinate ``nsd_id``. Images shown once contribute only to the total variance; an image with
+        a NaN in one of its trials is left out.
     total : {"measured", "unit"}
         Total variance: that of all trials (ddof 1), or 1 as in NSD's own files, for responses z-scored per session.
 
@@ -122,7 +122,7 @@ def _by_image(responses: xr.DataArray) -> tuple[NDArray[np.intp], NDArray[np.int
     order = np.argsort(ids, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(ids[order]) != 0])
     if starts.size == ids.size:
-        raise SelectionError("no image was shown twice, so that noise cannot be told from signal; select more trials")
+        raise SelectionError("no image was shown twice, so noise cannot be separated from signal; select more trials")
     return order, starts
 
 

@@ -36,7 +36,7 @@ class Cell:
     ours: float
     published: float
     error: float
-    """Standard error of the difference, as far as it is known: NaN for counts, and where a run has no bootstrap."""
+    """Standard error of the difference; NaN for counts, and if a run has no bootstrap."""
     note: str = ""
 
     @property
@@ -51,7 +51,7 @@ class Cell:
 
 
 def why_not_comparable(results: xr.DataTree, record: Mapping[str, Any] | None = None) -> str | None:
-    """Why a comparison of these results with the published numbers means nothing, or None if it means something.
+    """Why a comparison of these results with the published numbers is meaningless, or None if it is meaningful.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Numbers beside published ones, as lines of text."""
+"""Text tables of our numbers and the published ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cells_text(cells: Sequence[Cell], *, ours: str) -> str:
 
 
 def _digits(published: float) -> int:
-    """Decimals to show: none of counts; input means are printed with eight, of which the fourth tells two apart."""
+    """Decimals to show: none for counts, and enough to distinguish input means, which differ in the fourth."""
     if float(published).is_integer() and published >= 10:
         return 0
     return 5 if abs(published) < 1 and round(published, 3) != published else 3

@@ -18,7 +18,7 @@ def adopt(
     ],
     store: StoreUrl = None,
     runs: RunsFolder = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run; by default that of the pipeline.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: that of the pipeline.")] = None,
     storage: Profile = "local",
 ) -> None:
     """Turn published checkpoints into runs, for `predict`, `tuning`, `transfer`, `report` and `export`.

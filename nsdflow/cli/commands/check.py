@@ -17,7 +17,7 @@ def check(
     source: Annotated[str, typer.Argument(help="A folder, or s3://natural-scenes-dataset.", callback=normalized)],
     pipeline: Annotated[
         str | None,
-        typer.Option(help="Check only its subjects, and its inputs other than NSD.", callback=normalized_file),
+        typer.Option(help="Check only the subjects of this pipeline, and its other inputs.", callback=normalized_file),
     ] = None,
     space: Annotated[str | None, typer.Option(help="Space of the betas.")] = None,
     betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
@@ -29,7 +29,7 @@ def check(
         typer.Option(help="With --parity: a store, for exact means and predictions.", callback=normalized),
     ] = None,
     checkpoint: Annotated[
-        list[Path] | None, typer.Option(help="With --parity: a published file, whose correlations are compared.")
+        list[Path] | None, typer.Option(help="With --parity: a published checkpoint whose correlations are compared.")
     ] = None,
 ) -> None:
     """List the NSD files of a source, what is missing, and their sizes; reads no betas.
@@ -60,7 +60,7 @@ def masks(
     ] = None,
     space: Annotated[str, typer.Option(help="`func1pt8mm` or `func1mm`.")] = DEFAULT_SPACE,
     wrap: Annotated[
-        bool, typer.Option("--wrap/--no-wrap", help="Whether inflating wraps around at the borders, as published.")
+        bool, typer.Option("--wrap/--no-wrap", help="Whether inflation wraps around at the borders, as published.")
     ] = True,
 ) -> None:
     """Write the voxel sets of each subject as NIfTI files, and compare their counts with NSD's brain mask.

@@ -19,10 +19,12 @@ def compare(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="File of the page with figures; `compare.html` next to the first run.", callback=normalized),
+        typer.Option(
+            help="File of the page with figures; default: `compare.html` next to the first run.", callback=normalized
+        ),
     ] = None,
 ) -> None:
-    """Compare two or more runs on the same voxels: who predicts which voxels better, by how much, with figures.
+    """Compare two or more runs on the same voxels: which predicts which voxels better, and by how much, with figures.
 
     Example: `nsdflow compare runs/gnet8r runs/gnet8j`
     """

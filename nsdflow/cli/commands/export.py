@@ -15,7 +15,7 @@ __all__ = ["export"]
 def export(
     run: RunPath,
     folder: Annotated[Path, typer.Argument(help="New folder for the files.", callback=normalized)],
-    to: Annotated[str, typer.Option("--to", help="Format: `nifti`, `gifti`, `mgz`.")] = "nifti",
+    to: Annotated[str, typer.Option("--to", help="Format: `nifti`, `gifti`, `mgz` or `npz`.")] = "nifti",
     space: Annotated[
         str | None, typer.Option(help="Space of the files: `fsaverage`, `nativesurface`, `MNI`, `anat0pt8`, ...")
     ] = None,
@@ -27,7 +27,7 @@ def export(
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option(help="NSD, with its transforms; default: the one of the store.", callback=normalized),
+        typer.Option(help="NSD, with its transforms; default: the source of the store.", callback=normalized),
     ] = None,
 ) -> None:
     """Write a run's voxel maps as files for other programs, one per variable and subject.

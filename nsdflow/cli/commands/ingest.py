@@ -28,9 +28,7 @@ __all__ = ["ingest"]
 
 AnnotationFolder: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder of COCO's annotation files (JSON), also for a store that is finished.", callback=normalized
-    ),
+    typer.Option(help="Folder of COCO's annotation files (JSON), also for a finished store.", callback=normalized),
 ]
 
 
@@ -43,7 +41,7 @@ def ingest(
             help="For example `1,2` or `1-4`; default: all that the source holds.", autocompletion=complete_subjects
         ),
     ] = None,
-    sessions: Annotated[str | None, typer.Option(help="For example `1-37`; all that can be read by default.")] = None,
+    sessions: Annotated[str | None, typer.Option(help="For example `1-37`; default: all readable sessions.")] = None,
     betas: Annotated[str | None, typer.Option(help="Version of the betas.")] = None,
     space: Annotated[
         str | None, typer.Option(help="`func1pt8mm`, `func1mm`, `nativesurface`, `fsaverage` or `MNI`.")
@@ -70,7 +68,7 @@ def ingest(
     ] = True,
     dry_run: DryRun = False,
 ) -> None:
-    """Turn NSD's files into a Zarr store: verified, published when complete, resumable.
+    """Convert NSD's files into a verified Zarr store. The same command continues an interrupted ingestion.
 
     Example: `nsdflow ingest --source s3://natural-scenes-dataset --store nsd.zarr --subjects 1,2`
     """
@@ -117,7 +115,7 @@ def ingest(
 
 
 def _describe(store: Store, plan: IngestPlan) -> None:
-    """Say what a store got."""
+    """Print what was added to a store."""
     if not plan.finished:
         print(f"{store.url}: published, with {', '.join(store.subjects)}")
     if plan.annotations is not None:

@@ -12,7 +12,7 @@ __all__ = ["explore", "report"]
 
 
 def report(run: RunPath) -> None:
-    """Write `report.html`, one page that needs no network.
+    """Write `report.html`, a page of figures that works offline.
 
     Example: `nsdflow report runs/gnet8j`
     """
@@ -24,15 +24,13 @@ def report(run: RunPath) -> None:
 def explore(
     run: RunPath,
     subject: Annotated[str | None, typer.Option(help="Subject of the page; default: the first of the run.")] = None,
-    images: Annotated[
-        int, typer.Option(min=1, help="Shared images with responses and predictions; 100 take 8 MB of 30,000 voxels.")
-    ] = 100,
+    images: Annotated[int, typer.Option(min=1, help="Number of shared images; 100 take 8 MB for 30,000 voxels.")] = 100,
     source: Annotated[
         str | None,
-        typer.Option(help="NSD, with its surfaces; by default the one the store was made from.", callback=normalized),
+        typer.Option(help="NSD, with its surfaces; default: the source of the store.", callback=normalized),
     ] = None,
 ) -> None:
-    """Write one page to walk through the voxels of a run: point at a voxel to see all that is known of it.
+    """Write an interactive page of a run: point at a voxel to see its field, tuning, predictions and images.
 
     Example: `nsdflow explore runs/gnet8j`
     """

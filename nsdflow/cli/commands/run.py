@@ -75,7 +75,7 @@ def status(
     ],
     once: Annotated[bool, typer.Option("--once", help="Print once and exit, also in a terminal.")] = False,
 ) -> None:
-    """Show the progress of runs and ingestions. A terminal follows unfinished ones; Ctrl-C ends that.
+    """Show the progress of runs and ingestions. A terminal follows unfinished ones until Ctrl-C.
 
     Example: `nsdflow status runs`
     """

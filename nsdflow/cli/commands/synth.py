@@ -22,12 +22,15 @@ def synth(
     image_size: Annotated[int | None, typer.Option(min=32, help="Pixels per side; NSD has 425.")] = None,
     evc_voxels: Annotated[int | None, typer.Option(min=7, help="Voxels of V1 to hV4 per subject.")] = None,
     spaces: Annotated[str | None, typer.Option(help="For example `func1pt8mm,fsaverage`.")] = None,
-    formats: Annotated[str | None, typer.Option(help="Of volume betas: `nii.gz`, `hdf5`, `mat`.")] = None,
+    formats: Annotated[str | None, typer.Option(help="Formats of volume betas: `nii.gz`, `hdf5`, `mat`.")] = None,
     hierarchy: Annotated[
         str | None, typer.Option(help="What V1 to hV4 read: `mild`, `ordered`, `reversed`, `same`.")
     ] = None,
     annotations: Annotated[
-        bool, typer.Option("--annotations", help="Write COCO's annotation files too; areas beyond hV4 respond to them.")
+        bool,
+        typer.Option(
+            "--annotations", help="Also write files like COCO's annotations; areas beyond hV4 respond to them."
+        ),
     ] = False,
     experiments: Experiments = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
@@ -35,7 +38,7 @@ def synth(
         str, typer.Option(help="Defaults of the options above: `small`, `demo`, or `published` (300 GB).")
     ] = "small",
 ) -> None:
-    """Write a synthetic NSD in the published layout, with planted responses, and files with the truth.
+    """Write a synthetic NSD in the published layout, with planted responses, and the planted values.
 
     Example: `nsdflow synth nsd --subjects 2 --sessions 3`
     """

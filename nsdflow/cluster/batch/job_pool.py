@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PLACEHOLDERS", "Pool", "job_scripts", "pool_settings", "read_pools"]
 
-#: Jobs of a pool at once, where neither the section nor the caller says.
+#: Largest number of jobs of a pool, if neither the section nor the caller states it.
 LARGEST_POOL_JOBS: Final = 4
-#: Folder of job logs below the current one, where the section does not say.
+#: Folder of job logs below the current one, if the section does not name one.
 LOG_FOLDER: Final = "nsdflow-jobs"
 #: Explains the parts of a job script that are only known when a run starts.
 PLACEHOLDERS: Final = "SCHEDULER:PORT and KEYS stand for the address and the credentials of each run"
@@ -46,7 +46,7 @@ LARGEST_MARGIN_S: Final = 300
 
 @dataclass(frozen=True)
 class Pool:
-    """One kind of worker that a batch system can be asked for."""
+    """One kind of worker that can be requested from a batch system."""
 
     name: str
     """``cpu`` or ``gpu``."""

@@ -61,9 +61,9 @@ class BatchSystem:
     memory_mib: Mapping[str, bool] = field(default_factory=dict)
     """Variables in a job that hold its memory in MiB, and whether that is per core."""
     synonyms: Mapping[str, str] = field(default_factory=dict)
-    """Words of the batch system's manual that users write for a key of ``jobqueue.yaml``."""
+    """Words of the batch system's manual that users write instead of a key of ``jobqueue.yaml``."""
     plain_paths: bool = False
-    """Whether its submit files cannot hold a path that the shell needs quotes for."""
+    """Whether its submit files cannot hold a path that needs quotes in the shell."""
 
     @property
     def job_type(self) -> Any:

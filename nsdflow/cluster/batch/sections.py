@@ -30,7 +30,7 @@ RENAMED: Final = {
 }
 #: Key of nsdflow, in addition to those of dask-jobqueue.
 MAXIMUM_JOBS_KEY: Final = "maximum-jobs"
-#: Words that users write for a key of any batch system.
+#: Words that users write instead of a key, for any batch system.
 SYNONYMS: Final = {
     "wall-time": "walltime",
     "time-limit": "walltime",
@@ -40,11 +40,11 @@ SYNONYMS: Final = {
 }
 #: Values of keys that are not set.
 EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
-#: A worker needs more than this; a smaller number lacks its unit.
+#: Every worker needs more than this; a smaller number lacks its unit.
 LEAST_MEMORY_BYTES: Final = 100 << 20
-#: Text that may stand unquoted in the header of a job script.
+#: Text that needs no quotes in the header of a job script.
 HEADER_SAFE: Final = re.compile(r"[\w./%+=@:,~-]+")
-#: Text that may stand within double quotes in a job script: variables yes, commands no.
+#: Text that is allowed within double quotes in a job script: with variables, without commands.
 QUOTED_SAFE: Final = re.compile(r'(?!.*(\$\(|[`"\\\n]))')
 
 

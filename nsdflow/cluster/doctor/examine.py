@@ -118,7 +118,7 @@ def doctor(
 
 
 def _closed(folders: Sequence[str]) -> Iterator[Finding]:
-    """Whether other users may read or change runs, stores and logs, existing ones and those that will be made here."""
+    """Whether other users may read or change runs, stores and logs, existing or future ones in this folder."""
     for folder in folders:
         if not Path(folder).exists():
             continue

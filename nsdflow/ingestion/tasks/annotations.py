@@ -30,9 +30,9 @@ def write_annotation_group(job: AnnotationJob) -> dict[str, Any]:
     Raises
     ------
     SourceError
-        A file changed since the ingestion was planned, is damaged, or is one of other images.
+        A file changed since the ingestion was planned, is damaged, or describes other images.
     StoreError
-        What was written is not what is read back.
+        The annotations that are read back differ from those that were written.
     """
     images = read_crops(job.source)
     if (now := annotation_sizes(job.folder, images)) != dict(job.files):

@@ -184,7 +184,7 @@ def _write_row(
 
 
 def _same_files(before: str, group: str) -> bool:
-    """Whether a shard of one store is a shard of another: cut and encoded in the same way."""
+    """Whether two stores cut and encode shards in the same way, so that files can be shared."""
     one, other = (read_metadata(f"{url}/betas/zarr.json") for url in (before, group))
     return all(one[key] == other[key] for key in ("chunk_grid", "chunk_key_encoding", "codecs", "data_type"))
 
@@ -196,7 +196,7 @@ def _by_chunk(blocks: Iterator[BetaBlock], trials: int, voxels: int, array: Shar
     number, place = np.divmod(np.arange(voxels), width)
     whole = voxels // width
     for block in blocks:
-        if isinstance(block.trials, int) and isinstance(block.columns, slice):  # a whole trial, in two large moves
+        if isinstance(block.trials, int) and isinstance(block.columns, slice):  # a whole trial, in two large copies
             chunks[:whole, block.trials] = block.values[: whole * width].reshape(whole, width)
             chunks[whole:, block.trials, : voxels - whole * width] = block.values[whole * width :]
         else:

@@ -23,7 +23,7 @@ __all__ = [
     "VerifyJob",
 ]
 
-#: Shards of a session that are put into an object store at the same time: one travels while another is measured.
+#: Shards of a session that are put into an object store concurrently: one is sent while another is computed.
 UPLOADS_AT_ONCE = 2
 
 
@@ -79,7 +79,7 @@ class SubjectJob:
         return 1 if is_local(self.built) else UPLOADS_AT_ONCE
 
     def statistics_url(self, session: int) -> str:
-        """Where the statistics of a session wait until those of all sessions exist."""
+        """Folder of the statistics of single sessions until those of all sessions exist."""
         return f"{self.folder}/statistics/{self.name}-session{session:02d}.npz"
 
     def in_files(self, session: int) -> int | str:

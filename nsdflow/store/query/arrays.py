@@ -1,4 +1,4 @@
-"""Arrays of a subject as a query found them, and how they are read from a store that has grown since."""
+"""Arrays of a subject when a query was made, and reading them from a store that has grown since."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SubjectArrays:
     group: str
     """Path or URL of the group."""
     sessions: tuple[int, ...]
-    """Session numbers in the order of their rows; empty where the group does not say."""
+    """Session numbers in the order of their rows; empty if the group does not list them."""
     origin: str
     """The other attributes of the group: subject, space, betas, voxel set, volume."""
     betas: ShardedArray
@@ -62,14 +62,14 @@ class SubjectArrays:
 
     @classmethod
     def parse(cls, group: str, nodes: Mapping[str, Mapping[str, Any]]) -> SubjectArrays:
-        """Take the metadata of a group (the name ``""``) and of its arrays as they are."""
+        """Wrap the metadata of a group (the name ``""``) and of its arrays."""
         if absent := [name for name in ("", *ARRAYS) if name not in nodes]:
             raise StoreError(f"{group}/{absent[0]}: missing; the store is incomplete, ingest again")
         sessions, origin = _state(nodes[""])
         return cls(group, sessions, origin, *(parse_sharded(f"{group}/{name}", nodes[name]) for name in ARRAYS))
 
     def current(self) -> SubjectArrays:
-        """The same if nothing changed, otherwise the arrays as they are now."""
+        """These arrays if nothing changed, otherwise the current ones."""
         same = _state(read_node(self.group)) == (self.sessions, self.origin)
         return self if same else SubjectArrays.open(self.group)
 
@@ -92,7 +92,7 @@ class SubjectArrays:
         return row[trials // length] * length + trials % length
 
     def steady(self, read: Callable[[SubjectArrays], Read]) -> Read:
-        """Call ``read`` with the arrays as they are now, again if the store grew meanwhile."""
+        """Call ``read`` with the current arrays, again if the store grew meanwhile."""
         return steady(self.current, read)
 
     def read_coordinate(self, name: str, metadata: Mapping[str, Any]) -> NDArray[Any]:
@@ -143,7 +143,7 @@ def steady(look: Callable[[], State], read: Callable[[State], Read]) -> Read:
             continue
         if pause_s is None or look() == now:
             return values
-    raise StoreError("the store changes all the time; run again when nothing is added to it")
+    raise StoreError("the store keeps changing; run again when nothing is added to it")
 
 
 def read_node(url: str) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _lasting(origin: str) -> dict[str, Any]:
 
 
 def read_root(url: str) -> dict[str, Any]:
-    """Metadata of a store, which hold those of all its groups and arrays.
+    """Metadata of a store, including those of all its groups and arrays.
 
     Raises
     ------
@@ -217,20 +217,20 @@ def open_subject(root: Mapping[str, Any], store: str, group: str) -> tuple[Subje
         arrays = SubjectArrays.parse(url, nodes)
         if arrays.current() is arrays:
             variables, attributes = late_coordinates(url, nodes[""], nodes, arrays.read_coordinate)
-            attributes.pop("sessions", None)  # it would stay after a selection of some of them
+            attributes.pop("sessions", None)  # it would remain after a selection of some voxels
             return arrays, xr.Dataset(coords=trial_coordinates(variables), attrs=attributes)
         root = read_root(store)
     raise StoreError(f"{store}: its root does not describe {group}; it is damaged, ingest again")
 
 
 def _nodes_below(root: Mapping[str, Any], group: str) -> dict[str, Mapping[str, Any]]:
-    """Consolidated metadata of a group (named ``""``) and of its members, by name; empty where there are none."""
+    """Consolidated metadata of a group (named ``""``) and of its members, by name; empty if there are none."""
     nodes = (root.get("consolidated_metadata") or {}).get("metadata") or {}
     found = {path.removeprefix(f"{group}/"): node for path, node in nodes.items() if path.startswith(f"{group}/")}
     return {"": nodes[group], **found} if group in nodes else {}
 
 
 def _nodes_of_folder(url: str) -> dict[str, Mapping[str, Any]]:
-    """The same of a store without consolidated metadata."""
+    """The same for a store without consolidated metadata."""
     names = [name for name in list_folder(url) if exists(f"{url}/{name}/zarr.json")]
     return {name: read_node(f"{url}/{name}".rstrip("/")) for name in ("", *names)}

@@ -30,8 +30,8 @@ __all__ = ["BLOCK_BYTES", "cut_rows", "cut_table", "read_image_block", "read_res
 
 #: A lazy block of float32 responses holds about this many bytes at most.
 BLOCK_BYTES: Final = 256 << 20
-#: Sessions that a block holds at least where it cannot hold all voxels: a selection that takes different numbers of
-#: trials from the sessions does not fit their boundaries, and reads the session at each boundary twice.
+#: Smallest number of sessions in a block that cannot hold all voxels: a selection with different numbers of trials per
+#: session does not match the boundaries of blocks, and reads the session at each boundary twice.
 BLOCK_SESSIONS: Final = 8
 #: Bytes of a float32.
 ITEM_BYTES: Final = 4
@@ -65,7 +65,7 @@ def cut_table(rows: NDArray[np.intp], columns: int, chunk: tuple[int, int]) -> t
     ascending = bool((np.diff(rows) > 0).all())
     trials = np.unique(rows // chunk[0], return_counts=True)[1]
     session = int(trials.max(initial=1))
-    # rows in another order than the store's belong to all sessions: they are not cut if that can be avoided
+    # rows in another order than the store's belong to all sessions: avoid cutting them
     tall = min(count, BLOCK_SESSIONS * session) if ascending else count
     width = columns
     if count * columns * ITEM_BYTES > BLOCK_BYTES:
@@ -136,7 +136,7 @@ def read_image_block(rows: Index, ids: Index, *, images: ShardedArray) -> NDArra
     rows : (image, 1, 1, 1) int
         Positions of the images when the query was made.
     ids : (image, 1, 1, 1) int
-        Their ``nsd_id``, by which they are found if the store has other images meanwhile; their positions where images
+        Their ``nsd_id``, by which they are found if the images of the store have changed; their positions if images
         have no ``nsd_id``.
     images : ShardedArray
         The images as they were when the query was made.

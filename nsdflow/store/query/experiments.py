@@ -1,4 +1,4 @@
-"""Sister experiments of a store: their coordinates, and the conditions that a query of them may have."""
+"""Sister experiments of a store: their coordinates, and the conditions that a query on them accepts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read_experiment(url: str, subject: str, experiment: str, main: xr.Dataset) -
 
 
 def check_known(subject: str, experiment: str, there: Sequence[str]) -> None:
-    """Refuse an experiment that a store does not have of a subject.
+    """Refuse an experiment that the store lacks for a subject.
 
     Raises
     ------

@@ -33,5 +33,5 @@ def _forget_parent() -> None:
     dask.threaded.pools.clear()
     dask.threaded.pools_lock = Lock()
     if dask.config.get("scheduler", None) in (None, *DISTRIBUTED):
-        # a client of the parent would be asked otherwise, through a connection that only the parent may use
+        # otherwise the child would use the parent's client, through a connection that only the parent may use
         dask.config.set(scheduler="threads")

@@ -30,7 +30,7 @@ TRIAL_KEY: Final = ("session", "trial_in_session")
 def trial_coordinates(variables: Mapping[Any, xr.Variable]) -> xr.Coordinates:
     """Variables as coordinates, with ``trial_in_session`` (from 1), and the index of :data:`TRIAL_KEY`.
 
-    xarray neither compares nor aligns what it gets in this form.
+    xarray neither compares nor aligns variables in this form.
     """
     session = np.asarray(variables["session"].values)
     number = variables.get(TRIAL_KEY[1])
@@ -87,7 +87,7 @@ class TrialIndex(xr.Index):
         return cls(joined, dim)
 
     def create_variables(self, variables: Mapping[Any, xr.Variable] | None = None) -> dict[Any, xr.Variable]:
-        """The coordinates of the index; they keep the attributes that they had."""
+        """The coordinates of the index, with their attributes."""
         attributes = {name: variable.attrs for name, variable in (variables or {}).items()}
         return {name: xr.Variable(self.dim, values, attributes.get(name)) for name, values in self.arrays.items()}
 

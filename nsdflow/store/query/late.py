@@ -19,18 +19,18 @@ class LateArray(NDArrayOperatorsMixin):
     """A one-dimensional array whose values are read when they are first used.
 
     xarray takes it as it takes any array, and does not read it in ``compute`` and ``load``. Selecting positions gives
-    another one; everything else is done with the values, and gives NumPy arrays. Copies and pickles hold values.
+    another late array; all other operations read the values and give NumPy arrays. Copies and pickles hold values.
 
     Parameters
     ----------
     read : callable
-        Returns the whole array; others may hold it, so that it is never written to.
+        Returns the whole array, which is never written to, because others may hold it.
     length : int
         Of the array.
     dtype : dtype
         Of the array.
     positions : (length,) int, optional
-        Which values of the whole array these are; all of them if not given.
+        Positions of these values in the whole array; all of them if not given.
 
     Examples
     --------

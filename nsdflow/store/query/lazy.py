@@ -121,10 +121,10 @@ def lazy_images(array: ShardedArray, table: xr.Dataset, nsd_id: ArrayLike | None
 
 
 class _QueryArray(da.Array):
-    """A Dask array that hands over the result of its only block as it is.
+    """A Dask array that returns the result of its only block without a copy.
 
-    Dask copies it, since a block may also lie in the memory of a worker or in a graph. The blocks of a query are made
-    for whoever computes it. Arrays derived from this one, and the result of ``persist``, are plain Dask arrays.
+    Dask copies it, since a block may also lie in the memory of a worker or in a graph. The blocks of a query exist only
+    for the caller who computes it. Arrays derived from this one, and the result of ``persist``, are plain Dask arrays.
     """
 
     __slots__ = ()

@@ -40,7 +40,7 @@ __all__ = ["atlases_of", "no_such", "region_mask"]
 
 Labels = Mapping[str, tuple[int, ...]]
 
-#: A message lists all names where they are not more than this, and the nearest three otherwise.
+#: A message lists all names if there are at most this many, otherwise the nearest three.
 LISTED_AREAS: Final = 12
 
 
@@ -97,7 +97,7 @@ def no_such(kind: str, asked: object, names: Iterable[object], where: str) -> Se
 def _region_of_atlas(voxels: xr.Dataset, atlas: str, label: str) -> Mask:
     atlases = {**atlases_of(voxels), "roi": labels_of(voxels["roi"].attrs)}
     coordinate = atlas_coordinate(atlas)
-    if f"atlas_{coordinate}" in atlases and coordinate != "roi":  # its own name was taken
+    if f"atlas_{coordinate}" in atlases and coordinate != "roi":  # the name of the atlas was taken
         coordinate = f"atlas_{coordinate}"
     if coordinate not in atlases:
         raise no_such("atlas", atlas, atlases, "store.rois(subject) lists them")

@@ -96,8 +96,8 @@ def _percent(
 ) -> NDArray[np.float32]:
     """Percent signal change: stored integers divided by 300, in float32.
 
-    ``then(values, first)`` goes on with the trials of one session, the first of which is the trial ``first`` of the
-    result. All is done in place as soon as a session is read, while the processor's cache holds it.
+    ``then(values, first)`` processes the trials of one session, the first of which is the trial ``first`` of the
+    result. It works in place as soon as a session is read, while the processor's cache holds it.
     """
     is_integer = arrays.betas.dtype.kind == "i"
 

@@ -62,7 +62,7 @@ def surface_place(array: xr.DataArray) -> Place:
     Raises
     ------
     StoreError
-        The array lacks something that says where its voxels are.
+        The array lacks a coordinate or attribute that locates its voxels.
     """
     name = array.name or "array"
     if "voxel" not in array.dims or "flat_index" not in array.coords:
