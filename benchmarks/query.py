@@ -267,7 +267,7 @@ def main(sessions: int, streamed: int, repeats: int) -> dict[str, float | str]:
         v1 = prepare(Path(folder), sessions)
         np.save(Path(folder) / "mask.npy", v1)
         command = [sys.executable, __file__, "--repeats", str(repeats), "--measure", folder, str(streamed)]
-        # zarrs has threads of its own, which the setting of zarr does not limit
+        # zarrs has separate threads, which the setting of zarr does not limit
         alone = os.environ | {"RAYON_NUM_THREADS": "1"}
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=alone)
     found = json.loads(done.stdout.splitlines()[-1])

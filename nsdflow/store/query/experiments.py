@@ -83,7 +83,7 @@ def check_selection(selection: Selection, experiment: str) -> None:
     for name in OF_THE_MAIN_EXPERIMENT:
         if (value := getattr(selection, name)) is not None:
             raise SelectionError(
-                f"{name}={value!r}: the experiment {experiment} has one session and images of its own; write for "
+                f"{name}={value!r}: the experiment {experiment} has one session and separate images; write for "
                 "example where=\"image_class == 'noise'\""
             )
     if ZSCORINGS[selection.zscore].training_trials:
