@@ -1,4 +1,4 @@
-"""A saved model on a machine that has torch and safetensors alone: a process in which other libraries are refused."""
+"""Runs a saved model in a process that refuses all libraries except torch and safetensors."""
 
 from __future__ import annotations
 

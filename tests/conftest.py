@@ -57,14 +57,14 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A process of pytest-xdist tells the one that writes the summary."""
+    """A process of pytest-xdist reports to the one that writes the summary."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["left_out"] = dict(left_out)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Every process has collected all tests; one that crashed tells nothing."""
+    """Every process has collected all tests; a crashed process reports nothing."""
     for mark, count in getattr(node, "workeroutput", {}).get("left_out", {}).items():
         left_out[mark] = count
 
@@ -77,7 +77,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.line(f"{count} marked {mark}; run them with: {MARKED[mark]}")
 
 
-# how long an example may take says something of the machine, and nothing of the code
+# the time of an example depends on the machine, not on the code
 settings.register_profile("nsdflow", deadline=None)
 settings.load_profile("nsdflow")
 
@@ -110,9 +110,9 @@ def _no_profiles() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_for_disks() -> Iterator[None]:
-    """Nobody cuts the power during a test: a flush checks its descriptor and does not wait, some 3 ms each.
+    """A flush checks its descriptor and does not wait for the disk, which saves some 3 ms each.
 
-    The tests of flushing count the calls, or simulate the disk that loses what was not flushed; commands flush.
+    Tests of flushing count the calls, or simulate a disk that loses unflushed data. Commands still flush.
     """
     with pytest.MonkeyPatch.context() as patch:
         for name in {"fsync", "fdatasync"} & set(dir(os)):
@@ -137,7 +137,7 @@ def _blank() -> bytes:
 
 @pytest.fixture
 def blank_pictures(monkeypatch: pytest.MonkeyPatch, _blank: bytes) -> None:
-    """Figures are drawn up, and saved as one pixel: for tests of what a page says, which take a third of the time."""
+    """Figures are made, but saved as one pixel, so that tests of a page's text take a third of the time."""
     monkeypatch.setattr(Figure, "savefig", lambda figure, target, **_: target.write(_blank))
 
 

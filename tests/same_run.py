@@ -1,4 +1,4 @@
-"""What "the same bits" means of two runs, for every test that interrupts one of them."""
+"""Asserts that two runs have the same bits, for tests that interrupt one of them."""
 
 from __future__ import annotations
 

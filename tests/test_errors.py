@@ -1,4 +1,4 @@
-"""What an unknown name is answered with."""
+"""Messages about unknown names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A path where something else is wanted: one line that says what is there, for every command and opening function."""
+"""The wrong kind of path gives one line that names what lies there, in every command and opening function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature spaces of the annotations, by hand."""
+"""Feature spaces of the annotations against values computed by hand."""
 
 from __future__ import annotations
 

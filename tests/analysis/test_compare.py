@@ -30,7 +30,7 @@ def test_paired_bootstrap_is_a_loop_over_the_same_resamples() -> None:
     np.testing.assert_allclose(found["difference"], expected, atol=1e-6)
     assert (found["better"][1:] == 1).all()
     np.testing.assert_allclose(found["difference"][0], 0, atol=1e-9)
-    # pairing removes what the trials have in common: identical models have no error at all
+    # pairing cancels variation between resamples: identical models have no error
     assert float(found["difference_std"][0]) < 1e-6
     spread = float(np.sqrt((found["difference_std"][1:] ** 2).mean()))
     rng = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""Signal, noise and reliability estimated from repetitions find what was planted."""
+"""Signal, noise and reliability estimated from repetitions recover the planted values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dissimilarities, representational similarity and identification find what was planted."""
+"""Dissimilarities, representational similarity and identification recover the planted geometry."""
 
 from __future__ import annotations
 

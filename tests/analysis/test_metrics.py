@@ -76,7 +76,7 @@ def test_undefined_correlations_are_zero() -> None:
 
 
 def test_bootstrap_is_a_loop_over_resampled_trials() -> None:
-    """Counts turned back into indices, one np.corrcoef for each resample and voxel."""
+    """Counts converted to indices, and one np.corrcoef per resample and voxel."""
     predictions, responses = simulate()
     by_trial = spread_out(predictions, responses)
     drawn = [np.repeat(np.arange(90), row.astype(int)) for row in resample_counts(90, 64, seed=3)]

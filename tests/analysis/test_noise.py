@@ -1,4 +1,4 @@
-"""The noise model against gradient descent, and what synthetic responses must have."""
+"""The noise model against gradient descent, and properties of synthetic responses."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_no_farther_from_the_target_than_a_long_descent(seed: int) -> None:
     descended = descend(target, 20_000, rng)
     theirs = np.linalg.norm(descended @ descended.T - target)
     assert residual <= theirs * (1 + 1e-12)
-    assert theirs < residual * 1.01  # the descent did arrive: the comparison means something
+    assert theirs < residual * 1.01  # the descent converged, so the comparison is meaningful
 
 
 def test_nearest_factor_is_exact_where_the_target_is_semi_definite() -> None:

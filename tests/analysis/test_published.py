@@ -1,4 +1,4 @@
-"""The table of published numbers agrees with itself, and a run is laid beside it cell by cell."""
+"""The table of published numbers is consistent, and runs are compared with it cell by cell."""
 
 from __future__ import annotations
 

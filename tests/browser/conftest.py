@@ -1,4 +1,4 @@
-"""Headless Chromium, and one real training that it watches."""
+"""Headless Chromium, and one real training that it shows."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ return parts.join("\\n");
 
 
 class Browser:
-    """What the tests ask of a browser; ``driver`` is selenium's."""
+    """The browser operations of the tests; ``driver`` is selenium's."""
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
 
     def open(self, url: str) -> None:
-        """Open a page, forgetting what earlier ones asked for and complained of."""
+        """Open a page, and discard the requests and errors of earlier pages."""
         self.driver.get_log("browser")
         self.driver.get_log("performance")
         self.driver.get(url)
 
     def text(self) -> str:
-        """Everything there is to read on the page."""
+        """All text of the page."""
         return str(self.driver.execute_script(TEXT))
 
     def wait_for(self, words: Iterable[str], seconds: float = 120.0) -> None:
-        """Until the page shows all of these words."""
+        """Wait until the page shows all of these words."""
         ends = time.monotonic() + seconds
         while missing := [word for word in words if word not in self.text()]:
             assert time.monotonic() < ends, f"the page never showed {missing}; it shows: {self.text()}"
@@ -58,7 +58,7 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
     def requests(self) -> set[str]:
-        """Scheme and host of everything the page asked for."""
+        """Scheme and host of every request of the page."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
         return {f"{urlsplit(url).scheme}://{urlsplit(url).hostname or ''}" for url in urls}
@@ -82,7 +82,7 @@ def browser():
 
 
 class Training(Thread):
-    """GNet8r on two areas, trained in a thread as a driver would, on workers of its own.
+    """GNet8r on two areas, trained from a thread on separate workers.
 
     The dashboard stays until :meth:`finish`.
     """
@@ -121,7 +121,7 @@ class Training(Thread):
 
 @pytest.fixture(scope="session")
 def training(small_store, tmp_path_factory):
-    """The training, under way."""
+    """The running training."""
     training = Training(small_store, tmp_path_factory.mktemp("browser"))
     training.start()
     yield training

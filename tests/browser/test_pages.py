@@ -1,4 +1,4 @@
-"""What people look at, opened in a browser: the dashboard's page while a training runs, then the report of that run."""
+"""Pages in a browser: the dashboard while a training runs, then the report of that run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_dashboard_follows_a_training(browser, training, tmp_path):
     assert sum(first.values()) < 24, "the training ended before anybody saw it"
     assert not training.folder.joinpath("results.zarr").exists()
     ends = time.monotonic() + 120
-    while set(epochs_shown(browser).values()) != {12}:  # it follows to the end, without a reload
+    while set(epochs_shown(browser).values()) != {12}:  # it is updated to the end without a reload
         assert time.monotonic() < ends, f"the page stands still at {epochs_shown(browser)}"
         time.sleep(0.2)
     drawn = browser.driver.execute_script(DRAWN)
@@ -66,7 +66,7 @@ def test_the_dashboard_follows_a_training(browser, training, tmp_path):
     assert "gnet8r/V1" in status.describe()
 
     browser.open(f"{training.dashboard}/status")
-    browser.wait_for(["Nsdflow"])  # the way to the page from Dask's own
+    browser.wait_for(["Nsdflow"])  # the link to the page from Dask's pages
     browser.open(f"{training.dashboard}/nsdflow")
     browser.wait_for(["gnet8r/V1"])
     assert browser.complaints() == []
@@ -96,7 +96,7 @@ def test_what_stays_of_the_dashboard_opens_too(browser, training):
 
 
 def test_the_browser_would_notice(browser, tmp_path):
-    """A page with a broken picture and a request to the network is told from one without."""
+    """The test detects a broken picture and a request to the network."""
     page = tmp_path / "page.html"
     page.write_text('<img src="http://127.0.0.1:9/nowhere.png"><script>console.error("no")</script>')
     browser.open(page.as_uri())

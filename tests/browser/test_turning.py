@@ -1,4 +1,4 @@
-"""The brain to turn, in headless Chromium: it is drawn, turns by keys and mouse, and changes its map."""
+"""The turnable brain in headless Chromium: it is drawn, turns by keys and mouse, and changes its map."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nsdflow.synthetic.published.cortex import write_cortex
 
 pytestmark = pytest.mark.browser
 
-#: Pixels that are not white, and the sum of all, of what is drawn.
+#: Number of drawn pixels that are not white, and the sum of all pixels.
 PIXELS = """
 const canvas = document.querySelector('canvas'), gl = canvas.getContext('webgl');
 const data = new Uint8Array(4 * canvas.width * canvas.height);

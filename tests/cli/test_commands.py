@@ -25,7 +25,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def nsd(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run ``nsdflow ...`` in this process: exit status, what it printed, what it complained."""
+    """Run ``nsdflow ...`` in this process; return its exit status, output and errors."""
 
     def command(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["nsdflow", *map(str, words)])

@@ -1,4 +1,4 @@
-"""Help, completion, ``list`` and ``info``: what a user sees before anything is computed."""
+"""Help, completion, ``list`` and ``info``."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_no_option_is_without_help():
 
 
 def complete(*words: str) -> list[str]:
-    """What the shell offers for the last word."""
+    """Completions of the last word."""
     environment = {**os.environ, "_NSDFLOW_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(("nsdflow", *words))}
     environment["COMP_CWORD"] = str(len(words))
     done = subprocess.run([NSDFLOW], capture_output=True, text=True, env=environment, check=False)

@@ -19,7 +19,7 @@ SETTINGS = [
 
 
 def start(*words: object) -> subprocess.Popen[str]:
-    """A command in a process group of its own."""
+    """A command in a separate process group."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [NSDFLOW, *map(str, words)],
@@ -31,7 +31,7 @@ def start(*words: object) -> subprocess.Popen[str]:
     )
 
 
-#: A command whose main thread is inside one long call of C, where Python runs no handler of signals.
+#: A command whose main thread is inside one long C call, where Python runs no signal handlers.
 BUSY = """
 import hashlib, sys
 from nsdflow.cli.interrupt import ctrl_c
@@ -80,7 +80,7 @@ def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120.0)
 
 
 def wait_for_end(process: subprocess.Popen[str], family: list[psutil.Process]) -> tuple[float, str]:
-    """Seconds until the command is gone, and what it printed; its workers go with it."""
+    """Seconds until the command and its workers end, and its output."""
     began = time.monotonic()
     process.wait(timeout=30)
     seconds = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""Clients of every local kind: what they offer, what they listen on, and that nothing is left behind."""
+"""Clients of every local kind: their resources and sockets, and that nothing is left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks leave in time, and their work goes on elsewhere."""
+"""Tasks leave in time, and their work continues elsewhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def no_deadline(monkeypatch):
 
 
 def count(path: str, epochs: int) -> str:
-    """A stand-in for training: one line an epoch, continued where the file ends."""
+    """A stand-in for training that writes one line per epoch and continues where the file ends."""
     file = Path(path)
     while (done := len(file.read_text().splitlines()) if file.exists() else 0) < epochs:
         if should_stop():

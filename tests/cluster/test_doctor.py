@@ -1,4 +1,4 @@
-"""What the doctor finds, on this machine and in made-up answers of workers."""
+"""Findings of the doctor on this machine and for invented answers of workers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HEALTHY = {
 
 @pytest.fixture
 def told(monkeypatch, client):
-    """Findings about a pool whose worker answers so."""
+    """Findings about a pool whose worker gives this answer."""
 
     def told(pool: str, **differs) -> dict[str, Finding]:
         monkeypatch.setattr(module, "_run_probe", lambda *_: {**HEALTHY, **differs})
@@ -48,7 +48,7 @@ def test_this_machine_is_fine(tmp_path, monkeypatch):
     assert examination.healthy
     assert {finding.what for finding in examination.findings} >= {"network", "start", "environment", "files", "scratch"}
     assert "ssh tunnel" in examination.links
-    assert list(tmp_path.iterdir()) == []  # what it wrote to see whether files are shared is gone
+    assert list(tmp_path.iterdir()) == []  # the file that it wrote to test whether files are shared is removed
     text = examination.describe()
     assert "ok       cpu     environment: the same 10 versions as here" in text
     assert text.endswith("threads is ready (problems: 0, warnings: 0)")

@@ -1,4 +1,4 @@
-"""Pools as jobqueue.yaml describes them, and the job scripts that result, for every queue; nothing is submitted."""
+"""Pools described by jobqueue.yaml and their job scripts, for every queue; nothing is submitted."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_job_script_says_all_that_a_worker_needs(queue, tmp_path):
     assert asks not in scripts["cpu"]
 
 
-#: What the GPU job of each example of the documentation asks for, in the words of its queue.
+#: How the GPU job of each example in the documentation requests its GPU.
 ASKS = {
     "slurm": "--gres=gpu:1",
     "pbs": "ngpus=1",

@@ -1,4 +1,4 @@
-"""What this machine, or the allocation of a job on it, offers to a local cluster."""
+"""Resources of this machine, or of a job's allocation on it, for a local cluster."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_what_dask_cannot_read_in_its_configuration_is_one_line(monkeypatch):
         pass
 
     def fails(demand: Demand) -> None:
-        """As Dask does where it is told a walltime in words, or a module that is not there."""
+        """Dask does this for a walltime in words, or a missing module."""
         raise RuntimeError("Cluster failed to start: ...") from KeyError("Invalid time unit: soon.\nValid: s, ms")
 
     monkeypatch.setattr("nsdflow.cluster.connect.threads_cluster", fails)

@@ -1,4 +1,4 @@
-"""How pools live: the keeper against a queue of three shell scripts; tests/slurm does the same against a real one."""
+"""Life cycle of pools, with a queue of three shell scripts; tests/slurm uses a real one."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def wait_until(what, seconds: float = 30.0) -> None:
 
 
 def job_number(path: str) -> str:
-    """Append the number of this job to a file; the first job does not come back from it."""
+    """Append the number of this job to a file; the first job does not return."""
     with Path(path).open("a") as file:
         file.write(f"{os.environ['SLURM_JOB_ID']} {os.environ['NSDFLOW_POOL']}\n")
     if len(Path(path).read_text().splitlines()) == 1:
@@ -118,7 +118,7 @@ def test_jobs_come_with_work_are_replaced_when_they_die_and_go_when_it_is_done(j
     with connect("slurm", dashboard=None, times=FAST) as client, subscribe(client, events.append):
         assert client.scheduler_info()["address"].startswith("tls://")
         assert worker_memory(client) == 1 << 30  # known before any worker is up
-        assert running(jobs) == []  # nothing is asked for before there is work
+        assert running(jobs) == []  # no job is requested before there is work
         assert feed_one(client, "gpu", job_number, str(path), between=kill_first) == "2"
         assert path.read_text() == "1 gpu\n2 gpu\n"
         wait_until(lambda: running(jobs) == [])
@@ -143,7 +143,7 @@ def test_a_job_that_is_being_submitted_when_the_connection_closes_does_not_stay(
     with connect("slurm", dashboard=None, times=FAST) as client:
         client.cluster.request({"gpu": 1})
         wait_until((jobs / "asked").exists)
-    assert [path.name for path in jobs.glob("*.pid")] == ["1.pid"]  # it was submitted all the same
+    assert [path.name for path in jobs.glob("*.pid")] == ["1.pid"]  # it was submitted nevertheless
     wait_until(lambda: running(jobs) == [], seconds=10)
 
 

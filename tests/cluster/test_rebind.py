@@ -20,7 +20,7 @@ def hold(folder: str, name: str) -> str:
 
 
 def starts(folder: Path, name: str, count: int) -> list[int]:
-    """Processes in which a task began, once there are so many."""
+    """Processes in which a task began, as soon as there are this many."""
     ends = time.monotonic() + 60
     while len(found := [int(path.suffix[1:]) for path in folder.glob(f"{name}.[0-9]*")]) < count:
         assert time.monotonic() < ends, f"{name} did not start again"
@@ -38,7 +38,7 @@ def test_a_task_of_a_dead_worker_does_not_wait_for_another_task(tmp_path: Path) 
         os.kill(pid, signal.SIGKILL)
         again = set(starts(tmp_path, "first", 2)) - {pid}
         assert other not in again
-        assert not second.done()  # it was in nobody's way all the while
+        assert not second.done()  # it never blocked another task
         for name in ("first", "second"):
             (tmp_path / f"{name}.go").touch()
         assert client.gather([first, second]) == ["first", "second"]

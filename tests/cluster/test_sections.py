@@ -1,4 +1,4 @@
-"""What users write into jobqueue.yaml: carried over, or refused with the line to write; every mistake at once."""
+"""Sections of jobqueue.yaml are used, or refused with their corrections; all mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from nsdflow.cluster.demand import Demand
 from nsdflow.errors import ConfigError, PlanError
 
 COMPLETE = "cores: 8, memory: 64GiB"
-#: Keys that some batch systems cannot do without.
+#: Keys that some batch systems require.
 NEEDED = {"htcondor": ", disk: 10GB", "lsf": ", lsf-units: mb", "oar": ", memory-per-core-property-name: mem"}
 
 
 def settings(text: str):
-    """Dask's configuration as it is with this text as jobqueue.yaml."""
+    """Dask's configuration with this text as jobqueue.yaml."""
     return dask.config.set({f"jobqueue.{key}": value for key, value in yaml.safe_load(text)["jobqueue"].items()})
 
 
@@ -224,7 +224,7 @@ NASTY = [
 @pytest.mark.parametrize("name", NASTY)
 @pytest.mark.parametrize("queue", sorted(set(BATCH_SYSTEMS) - {"htcondor"}))
 def test_paths_in_job_scripts_are_quoted(queue, name, tmp_path, monkeypatch):
-    """The script runs as it stands, with a Python in a folder of that name that prints its arguments."""
+    """The script runs unchanged, with a Python in a folder of that name that prints its arguments."""
     folder = tmp_path / name
     folder.mkdir()
     python = folder / "python"
@@ -258,7 +258,7 @@ def test_variables_in_a_local_directory_are_filled_in_on_the_node(tmp_path, monk
 
 
 def test_the_home_folder_in_paths_of_a_section(tmp_path, monkeypatch):
-    """No shell expands ``~`` in the header, nor between quotes: a folder called ``~`` would appear."""
+    """No shell expands ``~`` in the header or between quotes; a folder called ``~`` would appear."""
     (tmp_path / "env" / "bin").mkdir(parents=True)
     (tmp_path / "env" / "bin" / "python").touch()
     monkeypatch.setenv("HOME", str(tmp_path))

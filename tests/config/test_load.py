@@ -1,4 +1,4 @@
-"""Pipelines and profiles: what ships is valid, and a wrong file lists all its mistakes with what to write."""
+"""Pipelines and profiles: the shipped files are valid, and a wrong file gets all its mistakes with corrections."""
 
 from __future__ import annotations
 

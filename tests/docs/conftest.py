@@ -1,4 +1,4 @@
-"""The folder in which the documentation's examples run: what ``nsdflow demo`` leaves behind, only smaller."""
+"""The folder in which the documentation's examples run: a smaller version of the results of ``nsdflow demo``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether what a block printed is what its page shows."""
+"""Compares the output of a block with the output that its page shows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 __all__ = ["differences"]
 
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?%?(?![\w])")
-#: Trainings differ by rounding from machine to machine; a page shows two or three decimals of what comes of it.
+#: Trainings differ by rounding between machines; pages show two or three decimals of their results.
 ABSOLUTE, RELATIVE = 0.05, 0.1
 
 
 def differences(shown: str, printed: str) -> str:
-    """What differs, as a diff; empty where nothing does.
+    """The differences, as a diff; empty if there are none.
 
     ``...`` stands for anything, also across lines. Runs of spaces and lines' ends are alike. Whole numbers are equal;
     numbers with decimals, and percentages, are close.

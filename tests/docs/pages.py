@@ -1,4 +1,4 @@
-"""Pages of the documentation as programs: their blocks, what these print, and what the page says that they print."""
+"""Runs pages of the documentation as programs: their blocks, and the outputs that the pages show."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.docs.outputs import differences
 __all__ = ["Block", "blocks", "run_page"]
 
 LANGUAGES = ("python", "bash", "yaml", "text")
-#: Blocks that only lay out a page; code stands in colon fences or outside of them, so none is hidden in these.
+#: Blocks that only lay out a page. Code is in colon fences or outside of them, so none is hidden in these.
 DIRECTIVE = re.compile(r"\{(toctree|eval-rst|include|math|figure|image)\}.*", re.DOTALL)
 OPTED_OUT = re.compile(r"(python|bash|yaml) no-run: (\S+ ){2,}\S+")
 SECONDS = 240
@@ -32,7 +32,7 @@ SECONDS = 240
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: where it stands (lines from 1, the fences included), what its fence says, what it holds."""
+    """One fenced block: its place (lines from 1, including the fences), the text of its fence, and its content."""
 
     page: Path
     line: int
@@ -108,14 +108,14 @@ def run_here(words: list[str]) -> int:
 
 
 def run_page(page: Path, *, write: bool = False) -> None:
-    """Carry out every block of a page in order, and compare what it prints with the ``text`` block right below it.
+    """Run every block of a page in order, and compare its output with the ``text`` block right below it.
 
     Parameters
     ----------
     page : Path
         The page.
     write : bool
-        Write what was found into the page instead of complaining.
+        Write the outputs into the page instead of comparing them.
     """
     namespace: dict[str, object] = {"__name__": "__main__"}
     lines = page.read_text().splitlines()
@@ -129,7 +129,7 @@ def run_page(page: Path, *, write: bool = False) -> None:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             run_python(block, namespace) if block.action == "python" else run_bash(block)
-        text = printed.getvalue().replace(f"{Path.cwd()}/", "")  # what a reader's folder is called says nothing
+        text = printed.getvalue().replace(f"{Path.cwd()}/", "")  # the name of the reader's folder is arbitrary
         below = after and after.info == "text" and not "".join(lines[block.end : after.line - 1]).strip()
         output = after if below else None
         problem = differences(output.text if output else "", text)

@@ -1,6 +1,6 @@
-"""Every block of code in the documentation is run, parsed, or says why not, and prints what stands below it.
+"""Every code block of the documentation is run or parsed, or says why not, and prints the output below it.
 
-The word after a fence says what becomes of a block:
+The word after a fence selects the action:
 
 - ``python``, ``bash``: run, from the top of a page to its end, in a folder that holds what ``nsdflow demo`` leaves
   behind; the Python blocks of a page share one namespace, as a reader would type them;
@@ -30,9 +30,9 @@ PAGES = sorted(
 )
 
 
-#: Sections that the reports of a page have; pages of figures have tests, and take ten seconds each.
+#: Sections of the reports that a page makes. Reports have other tests, and take ten seconds each with all sections.
 SECTIONS = {"surfaces.md": brain.SECTIONS, "image-content.md": (*ridge.SECTIONS, *brain.SECTIONS)}
-#: Fixtures of the folders in which pages run that need other files than the demo leaves behind.
+#: Fixtures of the folders of pages that need files other than those of the demo.
 FOLDERS = {"adopt.md": "published_folder"}
 
 

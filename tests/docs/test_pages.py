@@ -1,4 +1,4 @@
-"""The pages are complete: every pipeline has one, and links within the repository lead somewhere."""
+"""Every pipeline has a page, and links within the repository have targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One driver at a time: the second is refused by name, a dead one is taken over from, of many at once at most one."""
+"""One driver at a time: a second one is refused, a dead one is replaced, and of many at once at most one continues."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def files(target: str) -> list[str]:
 
 
 def leave(target: str, **changes) -> dict:
-    """The file of a holder that is as ``changes`` say."""
+    """The file of a holder, with ``changes``."""
     record = module._myself() | changes
     assert create_text(f"{target}.000001.hold", json.dumps(record))
     return record
@@ -151,7 +151,7 @@ def test_a_damaged_file_holds_nothing(target, content):
 def test_one_that_was_taken_over_stops_and_leaves_the_other_alone(target):
     with holding(target) as first:
         system, path = fsspec.url_to_fs(first.url)
-        system.rm_file(path)  # as whoever took it for dead does
+        system.rm_file(path)  # as a driver does that considers this one dead
         with holding(target) as second:
             create_text(f"{target}.000007.hold", json.dumps(second.record))
             first.beat()
@@ -160,7 +160,7 @@ def test_one_that_was_taken_over_stops_and_leaves_the_other_alone(target):
 
 
 def test_of_many_that_begin_at_once_one_goes_on(tmp_path):
-    """Again and again, as threads that claim together; they give way, wait and try again."""
+    """Threads claim the lock repeatedly at the same time; they give way, wait and retry."""
     target, inside, most = f"{tmp_path}/one/driver", [], []
 
     def drive(_):
@@ -189,7 +189,7 @@ def test_where_nothing_can_be_written_the_line_says_so(tmp_path):
 
 def test_a_beat_that_cannot_be_written_is_missed_and_no_more(tmp_path, monkeypatch):
     hold = Hold(f"{tmp_path}/gone/driver", 1, module._myself())
-    hold.beat()  # nothing is there: somebody removed the folder
+    hold.beat()  # the folder was removed
     with pytest.raises(RunError, match="took over"):
         hold.check()
 
@@ -197,7 +197,7 @@ def test_a_beat_that_cannot_be_written_is_missed_and_no_more(tmp_path, monkeypat
 def test_exclusively_means_that_one_of_many_creates(target):
     with ThreadPoolExecutor(8) as pool:
         created = list(pool.map(lambda number: create_text(f"{target}.x", str(number)), range(32)))
-    if target.startswith("memory"):  # this file system looks before it writes, as one that knows no conditions
+    if target.startswith("memory"):  # this file system looks before it writes, like one without conditional writes
         assert sum(created) >= 1
     else:
         assert sum(created) == 1

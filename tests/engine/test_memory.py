@@ -1,4 +1,4 @@
-"""Planned memory: sums with names, and above what was measured."""
+"""Planned memory: sums of named terms that exceed the measured peaks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_refused_plan_says_what_is_large(small_store, tmp_path):
 
 
 def test_measured_peaks_are_below_the_plan(small_nsd, tmp_path, monkeypatch):
-    """In worker processes of their own; the markers say what each held at its peak."""
+    """Tasks run in separate worker processes; the markers record their peak memory."""
     markers: dict[str, dict] = {}
     plan = plan_ingest(str(small_nsd), str(tmp_path / "nsd.zarr"), voxels="evc", image_size=67)
 

@@ -1,4 +1,4 @@
-"""The plan engine: exactly what is missing runs, in order, and survives what kills it."""
+"""The plan engine runs exactly the missing tasks, in order, and survives kills."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_a_marker_that_the_driver_cannot_see_is_not_taken_for_done(tmp_path: Pat
     with pytest.raises(RunError, match=r"its marker is not visible here; .* all nodes share"):
         markers.wait_for(str(tmp_path), "a", old, seconds=0.6)
     late = threading.Timer(0.7, markers.write, (str(tmp_path), "a", {"attempt": "new", "result": "B"}))
-    late.start()  # as network file systems show what another machine wrote
+    late.start()  # as on network file systems, where files of other machines appear late
     assert markers.wait_for(str(tmp_path), "a", old, seconds=10)["result"] == "B"
     late.join()
     with pytest.raises(RunError, match="is gone: another command"):

@@ -1,4 +1,4 @@
-"""Ten thousand tasks are no trouble to the planner; benchmarks/scale.py measures what they cost the scheduler."""
+"""The planner handles ten thousand tasks; benchmarks/scale.py measures their cost for the scheduler."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stub(job: Job) -> int:
 
 @pytest.fixture
 def _only_own_garbage():
-    """What other tests left in this process is not searched for garbage meanwhile."""
+    """Excludes the objects of other tests from garbage collection."""
     gc.collect()
     gc.freeze()
     yield

@@ -1,4 +1,4 @@
-"""Starting a cluster on demand, and saying what is missing in a script that would start processes without end."""
+"""Starting a cluster on demand, and refusing scripts that would start processes without end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of several copies of one training the newest goes on."""
+"""Of several copies of one training the newest continues."""
 
 from __future__ import annotations
 

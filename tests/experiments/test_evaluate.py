@@ -22,7 +22,7 @@ from nsdflow.store import Store
 
 
 class Knows:
-    """A predictor that gives rows of a table, in the order in which images are asked for."""
+    """A predictor that returns rows of a table, in the order of the requested images."""
 
     def __init__(self, store: Store, tables: list[np.ndarray], columns: np.ndarray) -> None:
         self.voxels = store.voxels(1)[["flat_index", "roi"]].set_coords(["flat_index", "roi"]).isel(voxel=columns)
@@ -81,7 +81,7 @@ def test_classes_are_counted(scores: xr.Dataset) -> None:
 
 @pytest.mark.parametrize("name", ["all images", "spiral gratings", "chromatic noise", "all vision", "all imagery"])
 def test_a_perfect_model_reaches_the_ceiling(scores: xr.Dataset, name: str) -> None:
-    """The signal is what was planted, so accuracy and ceiling differ by sampling alone."""
+    """The predictions are the planted signal, so accuracy and ceiling differ only by sampling."""
     one = scores.sel(image_class=name)
     assert abs(float((one["class_accuracy"] - one["class_ceiling"]).median())) < 0.05
     assert float(one["class_accuracy"].median()) > 0.75

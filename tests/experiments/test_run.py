@@ -35,7 +35,7 @@ LAMBDAS = {"lambda_min": 1e-2, "lambda_max": 1e3, "lambdas": 3, "bootstrap": 0, 
 
 
 def test_a_ridge_is_evaluated_as_its_model_predicts(store: Store, threads_client: Client, tmp_path: Path) -> None:
-    """On the network of its features; accuracy of a class against the predictions of the model as it is loaded."""
+    """A ridge run is evaluated with the network of its features; accuracies agree with those of the loaded model."""
     where = {"store": store.url, "runs": str(tmp_path), "client": threads_client}
     nsdflow.run("features", **where, features="gabor_low", layers=None, spatial="grid(2)", images_per_task=200)
     nsdflow.run("ridge", **where, features="features", layers=["12.7 cycles/image"], weights=True, **LAMBDAS)

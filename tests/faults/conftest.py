@@ -1,4 +1,4 @@
-"""What the fault tests share: a small NSD and its results without any fault, and ways to compare with them."""
+"""Fixtures of the fault tests: a small NSD, its results without faults, and comparisons with them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SETTINGS += ["--set=bootstrap=4", "--set=train.epochs=3", "--set=train.batch_siz
 
 
 def command(*arguments: str, die: str = "never:", count: int = 1, env: dict[str, str] | None = None):
-    """Run ``nsdflow`` in a process of its own; ``die`` says at which event it is killed with -9."""
+    """Run ``nsdflow`` in a separate process; ``die`` is the event at which it is killed with -9."""
     driver = [sys.executable, str(Path(__file__).with_name("driver.py")), die, str(count), *arguments]
     return subprocess.run(driver, capture_output=True, text=True, check=False, timeout=280, env=env)
 
@@ -78,7 +78,7 @@ def run_command(whole, tmp_path) -> list[str]:
 
 
 def tell(done: subprocess.CompletedProcess) -> str:
-    """The one line of a command that failed as nsdflow fails."""
+    """The single error line of a failed command."""
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("error: ") == 1, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
@@ -87,5 +87,5 @@ def tell(done: subprocess.CompletedProcess) -> str:
 
 
 def marks(folder: Path) -> dict[str, bytes]:
-    """The done-markers of a folder as they are: one that was written again is another."""
+    """The done-markers of a folder; a marker that was written again differs."""
     return {path.stem: path.read_bytes() for path in (folder / "tasks").glob("*.json")}

@@ -1,4 +1,4 @@
-"""The ``nsdflow`` command, which kills itself with -9 when an event is the one it was told of.
+"""The ``nsdflow`` command, which kills itself with -9 at a given event.
 
 ``python driver.py KIND:VALUE NUMBER ARGUMENT...``: ``task-done:betas`` is a task of that stage, ``epoch:2`` the second
 epoch, ``published:`` the moment after a store or results got their name; NUMBER counts them. No dashboard is started.

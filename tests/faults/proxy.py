@@ -1,4 +1,4 @@
-"""An S3 server on this machine, and in front of it a proxy that spoils answers as networks and services do."""
+"""A local S3 server behind a proxy that spoils answers as networks and services do."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["FAULTS", "Fault", "Proxy"]
 
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
-#: What can be done to an answer.
+#: Ways to spoil an answer.
 FAULTS = ("slow", "503", "reset", "cut")
 
 
 @dataclass
 class Fault:
-    """Spoil the answers to requests of which ``which`` ("GET /bucket/key") matches, ``times`` times."""
+    """Spoil the answers to requests that match ``which`` ("GET /bucket/key"), ``times`` times."""
 
     kind: str
     """``slow``, ``503``, ``403``, ``reset`` (RST in the middle of the body), ``cut`` (closed there, too early),
@@ -42,7 +42,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, *_: object) -> None:
-        """Clients go away in the middle; that is what this is for."""
+        """Ignores clients that disconnect in the middle, which these tests cause."""
 
 
 class Proxy:
@@ -72,11 +72,11 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """To be given as ``endpoint_url``."""
+        """The value for ``endpoint_url``."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -92,7 +92,7 @@ class Proxy:
             self.faults = []
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """Forward one request, and send its answer or what a fault makes of it."""
+        """Forward one request, and send its answer, spoiled or not."""
         line = f"{handler.command} {handler.path}"
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         kind = self._draw(line)
@@ -157,7 +157,7 @@ def _send(
     for name, value in headers.items():
         handler.send_header(name, value)
     head = handler.command == "HEAD"
-    # the answer to HEAD tells the length of a body that does not come
+    # the answer to HEAD states the length of a body that is not sent
     handler.send_header("Content-Length", length if head and length else str(len(content)))
     handler.end_headers()
     if not head:  # its client would take a body for the beginning of the next answer

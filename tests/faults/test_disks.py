@@ -45,7 +45,7 @@ def client():
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
-    """A file system of its own, of 16 MiB."""
+    """A separate file system of 16 MiB."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
@@ -58,13 +58,13 @@ def disk(tmp_path) -> Iterator[Path]:
 
 
 class Ballast:
-    """All the space there is."""
+    """All space of the file system."""
 
     def __init__(self, disk: Path) -> None:
         self.file = disk / "ballast"
 
     def fill(self, leave: int = 0) -> None:
-        """Take everything but ``leave`` bytes."""
+        """Fill everything except ``leave`` bytes."""
         with self.file.open("wb", buffering=0) as file:
             try:
                 while True:
@@ -75,7 +75,7 @@ class Ballast:
         assert shutil.disk_usage(self.file.parent).free <= leave + (1 << 12)
 
     def free(self) -> None:
-        """Give it back."""
+        """Free the space."""
         self.file.unlink()
 
 

@@ -9,7 +9,7 @@ gnet8j        an epoch has been reported              the next epoch is trained;
 gnet8j        the training's marker is written        only publication runs; same bits
 gnet8j        the results have got their name         returns at once; what is of no use any more is removed
 either        a second command at the same time       refused with one line: host, process, since when
-either        two get through all the same            right values; whoever is late is told so
+either        two get through all the same            right values; the later one gets an error
 ============  ======================================  ==========================================================
 """
 
@@ -43,7 +43,7 @@ STAGES = ("coordinates", "betas", "images", "statistics", "verification")
 
 @pytest.mark.parametrize("stages", [("betas",), pytest.param(STAGES, marks=pytest.mark.slow)], ids=["one", "every"])
 def test_ingestion_killed_at_boundaries(ingest_command, whole, tmp_path, stages):
-    """One target, killed at one boundary after the other: what was done before each kill is done for good."""
+    """One target, killed at each boundary in turn: tasks that were done before a kill stay done."""
     building, done = tmp_path / "nsd.zarr.building", {}
     for stage in stages:
         killed = command(*ingest_command, die=f"task-done:{stage}")
@@ -77,7 +77,7 @@ def test_training_killed_at_boundaries(run_command, whole, tmp_path, every):
     assert marks(folder).items() >= trained.items(), "the training ran again"
     assert_same_run(whole[1], folder)
     assert (folder / "parts").exists()
-    nsdflow.run("gnet8j", store=whole[0], runs=str(folder.parent), **TRAIN)  # needs no cluster: all is there
+    nsdflow.run("gnet8j", store=whole[0], runs=str(folder.parent), **TRAIN)  # needs no cluster: everything is complete
     assert {path.name for path in folder.iterdir()} == {
         "run.yaml", "results.zarr", "model.safetensors", "log.jsonl", "plan.json", "tasks", "README.md"
     }  # fmt: skip
@@ -117,7 +117,7 @@ def test_the_second_of_two_commands_is_refused(kind, ingest_command, run_command
 
 
 class _Free:
-    """What a driver holds that nobody refuses."""
+    """A lock that never refuses a driver."""
 
     def __enter__(self):
         return self
@@ -133,7 +133,7 @@ class _Free:
 def test_should_two_get_through_values_are_right(kind, whole, nsd, tmp_path, monkeypatch):
     """Without holds, as where an object store ignores conditions: both at once on the same target.
 
-    At most they are in each other's way when they publish; then nothing is visible, and the same command completes it.
+    At worst both fail at publication; then nothing is visible, and the same command completes it.
     """
     monkeypatch.setattr(ingesting if kind == "ingest" else pipelines, "holding", lambda *_, **__: _Free())
     told: list[Exception] = []

@@ -25,7 +25,7 @@ CUTS = 4
 
 
 class Disk:
-    """Remembers what was flushed, and keeps copies of what power cuts at some moments would leave."""
+    """Records what was flushed, and keeps copies of the disk as power cuts at some moments would leave it."""
 
     def __init__(self, root: Path, moments: set[int], copies: Path) -> None:
         self.root, self.moments, self.copies = root, moments, copies
@@ -50,7 +50,7 @@ class Disk:
         copy.mkdir(parents=True)
         names = self.names.get(place.stat().st_ino, {})
         for entry in os.scandir(place):
-            with suppress(FileNotFoundError):  # another task goes on meanwhile
+            with suppress(FileNotFoundError):  # another task continues meanwhile
                 if names.get(entry.name) != entry.inode() or entry.name.endswith(".hold"):  # its process is dead
                     continue
                 if entry.is_dir():
@@ -63,7 +63,7 @@ class Disk:
 
 @pytest.fixture
 def power_cuts(tmp_path, monkeypatch):
-    """Run something once to count its flushes, once more with cuts; yields the folder as each cut leaves it."""
+    """Run a function once to count its flushes, then again with cuts; yields the folder after each cut."""
 
     def after_each(work, root: Path):
         def on(disk: Disk) -> None:

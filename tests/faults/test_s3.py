@@ -81,7 +81,7 @@ def proxy() -> Iterator[Proxy]:
 
 @pytest.fixture(scope="module")
 def environment(proxy) -> Iterator[dict[str, str]]:
-    """What users export for a store of their own; few and quick tries, so that what stays broken is soon said to be."""
+    """The environment of a user's bucket, with few and quick retries, so that persistent failures are reported soon."""
     variables = {
         "AWS_ENDPOINT_URL": proxy.url,
         "AWS_ACCESS_KEY_ID": "somebody",
@@ -99,7 +99,7 @@ def environment(proxy) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def bucket(environment, nsd) -> str:
-    """Everybody may read NSD; only ``somebody`` reads and writes the other bucket."""
+    """Everyone may read NSD; only ``somebody`` reads and writes the other bucket."""
     client = boto3.client("s3")
     for name in ("nsd", "mine"):
         client.create_bucket(Bucket=name)
@@ -127,7 +127,8 @@ def whole(nsd, client, tmp_path_factory) -> tuple[str, Path]:
 
 @pytest.fixture(scope="module")
 def stored(bucket, client, proxy) -> str:
-    """A store in a bucket, made while every twelfth answer was spoiled; nobody could open it before it was complete."""
+    """A store in a bucket, made while every twelfth answer was spoiled; it could not be opened before it was
+    complete."""
     url, opened, ran = "s3://mine/nsd.zarr", [], []
 
     def look(event):
@@ -248,7 +249,7 @@ def test_a_session_that_is_held_out_is_no_error(bucket, client, proxy):
     held_out = Fault("403", r"/nsd/.*subj01.*betas_session02")
     with proxy.spoiled(held_out):
         assert "betas_session02.nii.gz is not public" in describe_source(bucket)
-        assert 0 < len(held_out.done) <= 4, "a refusal is an answer: it is not asked for again and again"
+        assert 0 < len(held_out.done) <= 4, "a refusal is an answer and is not retried"
         plan = plan_ingest(bucket, "memory://some/nsd.zarr", **INGEST | {"subjects": [1]}, images="none")
         held_out.done.clear()
         assert list(carry_out(plan, client).trials(1)["session"].values) == [1] * 60
@@ -322,7 +323,7 @@ def test_what_stays_broken_is_one_line_and_never_a_value(bucket, stored, proxy, 
         do(bucket, stored)
     assert fault.done
     assert "\n" not in str(error.value)
-    assert max(Counter(fault.done).values()) <= 10, "asked again and again"
+    assert max(Counter(fault.done).values()) <= 10, "too many retries"
 
 
 def test_one_of_many_creates_an_object(bucket, proxy):
@@ -352,7 +353,10 @@ def test_one_driver_at_a_time_in_a_bucket(bucket, proxy, monkeypatch):
     for name, seconds in {"HEARTBEAT_TIMEOUT_S": 1.0, "CHECK_INTERVAL_S": 0.1}.items():
         monkeypatch.setattr(holds, name, seconds)
     lost = Fault("lost", r"PUT .*held", times=1)
-    with proxy.spoiled(lost), holding(target) as hold:  # made, but the answer never came: the second try finds it
+    with (
+        proxy.spoiled(lost),
+        holding(target) as hold,
+    ):  # it was created, but the answer was lost: the second try finds it
         assert lost.done
         assert hold.number == 1
         with pytest.raises(RunError, match="works on it already"), holding(target):

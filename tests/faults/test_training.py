@@ -1,4 +1,4 @@
-"""Trainings that are told to leave, two copies of one, and files of a run that are damaged.
+"""Trainings that have to leave, two copies of one training, and damaged files of a run.
 
 =====================================  ==================================================================
 fault                                  outcome
@@ -47,7 +47,7 @@ def train(client, whole, tmp_path):
 
 
 def stop_at_epochs(monkeypatch) -> None:
-    """From now on a training believes that its worker closes as soon as an epoch is done."""
+    """Makes a training believe that its worker closes as soon as an epoch is done."""
 
     def interrupt(kind, **fields):
         if kind == "epoch":

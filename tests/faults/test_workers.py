@@ -1,4 +1,4 @@
-"""Workers killed with -9 at every boundary: nothing is lost, nothing wrong, and only what was not done runs again.
+"""Workers killed with -9 at every boundary: nothing is lost or wrong, and only unfinished tasks run again.
 
 ============  =====================================  ===================================================
 pipeline      all workers die when                   outcome
@@ -35,7 +35,7 @@ def client():
 
 
 class KillAll:
-    """A listener that kills the processes of all workers, once, when an event is the one it waits for."""
+    """A listener that kills the processes of all workers once, at a given event."""
 
     def __init__(self, client, when: Callable[[Event], bool]) -> None:
         self.pids = list(client.run(os.getpid).values())
@@ -62,7 +62,7 @@ def test_ingestion(client, nsd, whole, tmp_path, stage):
             marker = Path(plan.folder) / "tasks" / f"{event['key']}.json"
             written[event["key"]] = marker.stat().st_mtime_ns
         kill(event)
-        if kill.killed:  # whatever was done stays as it was, however often Dask sends it again
+        if kill.killed:  # finished tasks stay unchanged, however often Dask sends them again
             for key, when in written.items():
                 assert (Path(plan.folder) / "tasks" / f"{key}.json").stat().st_mtime_ns == when, f"{key} ran again"
 

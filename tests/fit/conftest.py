@@ -35,7 +35,7 @@ def make_problem(
     width: int = 4,
     dtype: torch.dtype = torch.float32,
 ) -> Problem:
-    """Responses: what a random network of the same kind says, plus noise; every image is shown about twice."""
+    """Responses are the output of a random network of the same kind plus noise; every image is shown about twice."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randint(0, 256, (images, 3, 8, 8), dtype=torch.uint8, generator=generator)
     pixels = coarse.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)

@@ -20,7 +20,7 @@ from nsdflow.fit.gnet.parallel import join_ranks
 
 
 def train_as(rank: int, folder: Path, run: dict[str, Any]) -> None:
-    """Train as one of the run's processes; the second is told to stop after it has asked ``asks`` times."""
+    """Train as one of the run's processes; the second gets a stop signal at its ``asks``-th query."""
     answers, records = chain(repeat(False, run["asks"]), repeat(rank == 1)), []
     with join_ranks(rank, run["size"], f"file://{folder}/{run['name']}-meet", timeout=60) as ranks:
         result = train(

@@ -1,4 +1,4 @@
-"""The benchmark runs, both steps compute the same, and (slow) ours keeps its distance."""
+"""The benchmark runs, both steps compute the same, and (slow) ours stays faster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIGURES = {"seconds_published", "seconds_ours", "peak_bytes_published", "peak_by
 
 
 def run(*arguments: str) -> tuple[str, dict[str, float]]:
-    """All that it prints, and the figures of its last line."""
+    """Everything that it prints, and the figures of its last line."""
     done = subprocess.run([sys.executable, str(SCRIPT), *arguments], check=True, capture_output=True, text=True)
     return done.stdout, json.loads(done.stdout.splitlines()[-1])
 

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or absent, and tell what is wrong with them."""
+"""Checkpoints are complete or absent, and errors say what is wrong with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fwRF solver against the plain trial-level problem, and the laws that spreading it over blocks rests on."""
+"""The fwRF solver against the plain trial-level problem, and laws of its division into blocks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def make_problem(*, images: int = 40, trials: int = 100, voxels: int = 6, seed: 
 
 
 def plain_features(maps: list[Tensor], candidates: np.ndarray) -> np.ndarray:
-    """Pooled features (candidate, image, feature), one sum after the other, in float64."""
+    """Pooled features (candidate, image, feature), one sum at a time, in float64."""
     levels = [
         torch.einsum("icyx,kyx->kic", level.double(), pooling_weights(candidates, level.shape[-1])) for level in maps
     ]
@@ -89,7 +89,7 @@ class Plain:
 
 
 def plain_fit(problem: Problem, voxel: int, settings: FwrfSettings) -> Plain:
-    """The published loop for one voxel: a row a trial, normal equations solved by scipy, in float64."""
+    """The published loop for one voxel: one row per trial, normal equations solved by scipy, in float64."""
     images, holdout = problem.images.numpy(), problem.holdout.numpy()
     observed = problem.responses[:, voxel].double().numpy()
     losses, weights = [], []
@@ -142,7 +142,7 @@ def test_any_function_serves_as_nonlinearity(problem: Problem) -> None:
 
 
 def test_repeated_trials_are_trials_of_separate_images(problem: Problem) -> None:
-    """Summing trials by image changes nothing: give every trial an image of its own and fit again."""
+    """Summing trials by image changes nothing: a fit with a separate image per trial is the same."""
     settings = FwrfSettings(lambdas=LAMBDAS)
     apart = replace(
         problem, maps=[level[problem.images] for level in problem.maps], images=torch.arange(len(problem.images))
@@ -164,7 +164,7 @@ def test_primal_and_dual_choose_alike(seed: int, images: int) -> None:
     losses = {
         int(voxel): plain_fit(problem, int(voxel), FwrfSettings(lambdas=LAMBDAS)).loss for voxel in apart.nonzero()
     }
-    for voxel, loss in losses.items():  # only where two candidates are as good as equal
+    for voxel, loss in losses.items():  # only if two candidates are almost equal
         np.testing.assert_allclose(loss[primal.candidate[voxel]].min(), loss[dual.candidate[voxel]].min(), rtol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""The planned peak of a fit is a bound on what it takes, and a budget is kept."""
+"""The planned peak of a fit bounds its memory, and a budget is kept."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ print(json.dumps({"planned": plan.bytes, "measured": peak - before, "candidates"
 )
 def test_measured_peak_is_within_the_plan(images: int, voxels: int, form: str, budget: str) -> None:
     command = [sys.executable, "-c", MEASURE, str(images), str(voxels), form, budget]
-    # every freed page goes back at once: what is measured is what was held, and not what the allocator kept; workers
-    # started earlier in this process leave settings of their own in its environment
+    # every freed page is returned at once, so that the peak does not include pages that the allocator keeps; workers
+    # started earlier in this process leave other settings in its environment
     eager = {"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | eager)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Training GNet: same seed same bits, stopping and going on, protocols against plain loops, learning, bad input."""
+"""Training GNet: repeatable bits, interruption and continuation, protocols against plain loops, learning, bad input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SETTINGS = TrainSettings(epochs=3, batch_size=10, seed=5)
 
 
 def bits(result: TrainResult) -> list[tuple[str, bytes]]:
-    """All numbers of a result but the seconds."""
+    """All numbers of a result except the seconds."""
     states = {"encoder": result.encoder, "final_encoder": result.final_encoder}
     states |= {f"{name} best": readout for name, readout in result.readouts.items()}
     states |= {f"{name} final": readout for name, readout in result.final_readouts.items()}
@@ -42,7 +42,7 @@ def bits(result: TrainResult) -> list[tuple[str, bytes]]:
 
 
 class StopAfter:
-    """Says stop from the n-th question on."""
+    """Asks to stop from the n-th query on."""
 
     def __init__(self, questions: int) -> None:
         self.left = questions
@@ -302,7 +302,7 @@ def test_cached_prefilter_changes_nothing(problem) -> None:
 
 
 def test_cache_is_chosen_by_what_fits(problem) -> None:
-    """192 x 7 x 7 values of two bytes an image of 64 pixels; on a GPU, of which only the name is needed."""
+    """192 x 7 x 7 values of two bytes per image of 64 pixels; on a GPU, of which only the name is needed."""
     shape = problem.encoder.prefilter(problem.images[:1]).shape[1:]
     assert tuple(shape) == prefilter_shape(64, 64) == (192, 7, 7)
     needed = len(problem.images) * 192 * 7 * 7 * 2
@@ -338,7 +338,7 @@ def test_bfloat16_is_close_and_leaves_no_setting(problem) -> None:
 
 
 def test_it_learns_what_was_planted(planted) -> None:
-    """On images it has not seen, and more than on shuffled ones."""
+    """On unseen images, and better than on shuffled ones."""
     # 110 unseen images: a correlation of nothing has a standard error of 0.1
     problem = planted(subjects=1, images=220, trials=660, voxels=8)
     trials = problem.trials["subj01"]

@@ -1,4 +1,4 @@
-"""The loss's gradients in one walk against autograd of its definition."""
+"""The gradients of the loss in one pass against autograd of its definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of the splits; the published arrays are held against them in tests/golden."""
+"""Laws of the splits; tests/golden compares them with the published arrays."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_image_holdout_is_a_share_and_grows() -> None:
 
 
 def test_image_holdout_is_the_stated_hash() -> None:
-    """In or out must not change with a version of this library: runs are compared over years."""
+    """The holdout must not change between versions of this library, because runs are compared over years."""
     digests = [hashlib.blake2b(b"nsdflow:%d" % image, digest_size=8).digest() for image in range(50)]
     expected = [int.from_bytes(digest, "big") < 2**63 for digest in digests]
     assert image_holdout(np.arange(50), 0.5).tolist() == expected

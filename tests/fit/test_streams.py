@@ -1,4 +1,4 @@
-"""Random streams by name: repeatable, independent, and unchanged by what else is drawn."""
+"""Random streams by name: repeatable, independent, and unaffected by other draws."""
 
 from __future__ import annotations
 

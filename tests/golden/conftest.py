@@ -1,4 +1,4 @@
-"""Arrays that the published code gave; another folder of the same files can be named by ``NSDFLOW_GOLDEN``."""
+"""Arrays computed by the published code; ``NSDFLOW_GOLDEN`` can name another folder with the same files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AlexNet's published feature levels and the channels that are kept of them, on seeded weights."""
+"""AlexNet's published feature levels and their selected channels, with seeded weights."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_predictions(case: Case) -> None:
 
 
 def test_weights_where_the_file_holds_the_voxels_own(case: Case) -> None:
-    """On the CPU the published code saves some voxels' weights over others': those do not give its own predictions."""
+    """On the CPU the published code overwrites the weights of some voxels, which then do not give its predictions."""
     published, _settings, features, result = case
     theirs = FwrfResult(
         **{

@@ -52,7 +52,7 @@ def surface_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_source(source: Path, tmp_path: Path) -> Path:
-    """A copy to break: files are replaced, never written into, so that links do."""
+    """A copy to damage; files are replaced, never written into, so links suffice."""
     return Path(shutil.copytree(source, tmp_path / "nsd", copy_function=lambda a, b: Path(b).hardlink_to(a)))
 
 
@@ -70,14 +70,14 @@ def plan() -> Callable[..., IngestPlan]:
 
 @pytest.fixture(scope="package")
 def whole(source: Path, plan: Callable[..., IngestPlan], tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Everything of ``source``, ingested without interruption."""
+    """All of ``source``, ingested without interruption."""
     with connect("threads", threads_per_worker=2, dashboard=None) as client:
         return carry_out(plan(source, tmp_path_factory.mktemp("whole") / "nsd.zarr"), client)
 
 
 @pytest.fixture(scope="package")
 def contents() -> Callable[[str | Path], dict[str, bytes]]:
-    """Every file of a store by its path, without the record of when and where it was made."""
+    """Every file of a store by its path, except the record of when and where it was made."""
 
     def read(store: str | Path) -> dict[str, bytes]:
         files = {path.relative_to(store): path for path in Path(store).rglob("*") if path.is_file()}
@@ -88,7 +88,7 @@ def contents() -> Callable[[str | Path], dict[str, bytes]]:
 
 @pytest.fixture(scope="package")
 def betas_file() -> Callable[..., Path]:
-    """Where the betas of a session are."""
+    """Path of the betas of a session."""
 
     def find(source: Path, subject: int = 1, session: int = 1, format: str = "nii.gz") -> Path:
         (path,) = source.glob(f"nsddata_betas/ppdata/subj{subject:02d}/*/*/betas_session{session:02d}.{format}")

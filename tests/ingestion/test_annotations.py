@@ -76,7 +76,7 @@ def test_a_store_knows_what_its_images_show(store: str, source: Path, coco: Path
 def test_annotations_are_a_task_or_added_later_with_one_result(
     source: Path, coco: Path, plan, client, contents, tmp_path: Path
 ) -> None:
-    """Every byte but the order in which the root lists its groups; any Zarr reader finds the group."""
+    """All bytes are equal, except the order of the groups in the root; any Zarr reader finds the group."""
     made: dict[bool, Store] = {}
     for asked in (True, False):
         target, settings = tmp_path / f"{asked}.zarr", {"voxels": "evc", "subjects": [2]}
@@ -99,7 +99,7 @@ def test_annotations_are_a_task_or_added_later_with_one_result(
 
 
 def test_a_store_that_grows_keeps_its_annotations(source: Path, coco: Path, plan, client, tmp_path: Path) -> None:
-    """New images are described too; without COCO's files nothing grows, in one line."""
+    """New images are annotated too; without COCO's files, growing the store is refused in one line."""
     target, files = tmp_path / "nsd.zarr", Path(shutil.copytree(coco, tmp_path / "coco"))
     settings = {"voxels": "evc", "images": "none"}
     first = carry_out(plan(source, target, subjects=[1], sessions=[1], annotations=files, **settings), client)

@@ -1,4 +1,4 @@
-"""What bad input gets: one line that says what, where and what to do; and nothing that looks like a store."""
+"""Bad input gives one line that says what, where and what to do, and leaves nothing that looks like a store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BRICK = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Never into the file itself: it is shared with other tests."""
+    """Replaces the file, which is shared with other tests."""
     path.unlink()
     path.write_bytes(content)
 
@@ -37,7 +37,7 @@ def truncate(path: Path) -> None:
 
 
 def flip_a_bit(path: Path) -> None:
-    """Of the data; the deflate stream stays whole, only the CRC tells."""
+    """Changes a byte of the data; the deflate stream stays intact, so only the CRC detects it."""
     raw = bytearray(gzip.decompress(path.read_bytes()))
     packed = gzip.compress(bytes(raw), 0)
     damaged = bytearray(packed)
@@ -68,7 +68,7 @@ def drop_a_slice(path: Path) -> None:
 
 def contradict_the_betas(path: Path) -> None:
     design = {k: v for k, v in scipy.io.loadmat(path).items() if not k.startswith("_")}
-    design["stimpattern"][:, 0, np.flatnonzero(design["stimpattern"][0, 0])[0]] = 0  # a trial less in each session
+    design["stimpattern"][:, 0, np.flatnonzero(design["stimpattern"][0, 0])[0]] = 0  # one trial less in each session
     count = int(design["stimpattern"].sum())
     design["masterordering"] = design["masterordering"][:, :count]
     path.unlink()
@@ -102,7 +102,7 @@ def show_unknown_images(path: Path) -> None:
     ],
 )
 def test_broken_files(own_source, plan, client, tmp_path: Path, file: str, spoil, message: str) -> None:
-    if file == SESSION:  # otherwise the whole twin would be read
+    if file == SESSION:  # otherwise the intact twin would be read
         (own_source / file.replace("nii.gz", "hdf5")).unlink()
     spoil(own_source / file)
     store = tmp_path / "out" / "nsd.zarr"
@@ -137,7 +137,7 @@ def test_no_place_to_write(source, plan, client) -> None:
 
 
 def test_a_full_disk_and_then_a_freed_one(source, whole, plan, client, contents, tmp_path: Path, monkeypatch) -> None:
-    """The third shard finds no space; when there is some again the same command finishes."""
+    """The third shard finds no space; with space again, the same command finishes."""
     store = tmp_path / "nsd.zarr"
     shards = 0
 
@@ -162,7 +162,7 @@ def test_a_full_disk_and_then_a_freed_one(source, whole, plan, client, contents,
 
 
 def test_a_damaged_copy_is_found_before_publishing(source, plan, client, tmp_path: Path, monkeypatch) -> None:
-    """Values that differ from the source are found by the second read."""
+    """The second read finds values that differ from the source."""
 
     def shifted(array, position, chunks) -> None:
         write_shard(array, position, (chunk + np.int16(1) for chunk in chunks))

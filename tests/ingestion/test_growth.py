@@ -46,7 +46,7 @@ def test_the_same_again_does_nothing(source, plan, client, contents, tmp_path: P
 def test_a_grown_store_is_as_if_made_at_once(
     source, plan, client, contents, tmp_path: Path, monkeypatch, first, then
 ) -> None:
-    """Bytes, and sessions that are read: new ones only."""
+    """The bytes are equal, and only new sessions are read."""
     target = tmp_path / "nsd.zarr"
     old = carry_out(plan(source, target, **SMALL | first), client)
     lazy = old.responses(old.subjects[0], zscore=False)
@@ -72,7 +72,7 @@ def test_a_grown_store_is_as_if_made_at_once(
     limit = {"sessions": "1-2"} if "sessions" in then else {}
     fresh = carry_out(plan(source, tmp_path / "fresh" / "nsd.zarr", subjects=subjects, **SMALL | limit), client)
     assert contents(grown.url) == contents(fresh.url)
-    xr.testing.assert_identical(lazy.compute(), known)  # whoever opened the store before reads on
+    xr.testing.assert_identical(lazy.compute(), known)  # stores opened before still read
     assert [path.name for path in tmp_path.iterdir() if "fresh" not in path.name] == ["nsd.zarr"]
 
 
@@ -111,7 +111,7 @@ def test_a_killed_growth_continues(source, plan, client, contents, tmp_path: Pat
 
 
 def test_exchange_by_two_renames(tmp_path: Path, monkeypatch) -> None:
-    """Where the operating system cannot exchange two names."""
+    """On a system that cannot exchange two names."""
     import ctypes
 
     for name in ("old", "new"):

@@ -1,4 +1,4 @@
-"""What a store holds, against NSD's files read with nibabel, h5py, scipy and PIL."""
+"""The content of a store against NSD's files read with nibabel, h5py, scipy and PIL."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_voxel_coordinates_are_those_of_the_volumes(source, whole) -> None:
 
 
 def test_a_map_goes_back_to_the_grid_of_nsd(source, whole, tmp_path: Path) -> None:
-    """Written by us, opened beside NSD's own file: same grid, same values."""
+    """An exported file has the grid and values of NSD's own file."""
     voxels = whole.voxels(1)
     path = voxels["ncsnr"].assign_coords(flat_index=voxels["flat_index"]).nsd.to_nifti(tmp_path / "ncsnr.nii.gz")
     (original,) = source.glob("nsddata_betas/ppdata/subj01/*/*/ncsnr.nii.gz")
@@ -207,7 +207,7 @@ def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("format", ["nii.gz", "hdf5", "mat"])
 def test_any_format_is_in_memory_once(long_source, tmp_path: Path, format: str) -> None:
-    """Betas at 1 mm, of which only one format is there; their task holds the session, and never a second copy."""
+    """Betas at 1 mm in only one format; their task holds the session once, without a second copy."""
     shutil.copytree(long_source, tmp_path / "nsd", copy_function=lambda a, b: Path(b).hardlink_to(a))
     betas = "nsddata_betas/ppdata/subj01/func1mm/betas_fithrf/betas_session01"
     for path in tmp_path.glob(f"nsd/{betas}.*"):

@@ -1,4 +1,4 @@
-"""Voxel sets as NIfTI files: NSD's own grid and affine, counts that agree, and what is larger than what."""
+"""Voxel sets as NIfTI files: NSD's grid and affine, matching counts, and inclusion of the sets."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ OTHER = {
     "experiments": "synthetic",
     "layout": Layout(codec="zstd"),
 }
-#: Parameters of the command that say where and how, not what; annotations are added to a store that is published.
+#: Parameters of the command that do not change the content of the store, and annotations, which are added later.
 OF_THE_COMMAND = {"annotations", "source", "store", "storage", "cluster", "workers", "dashboard", "resume", "dry_run"}
 
 
@@ -52,7 +52,7 @@ def test_resuming_with_another_value_is_noticed(option: str) -> None:
 
 
 def test_an_earlier_manifest_lacks_newer_options() -> None:
-    """They have their defaults, so that the store can still grow."""
+    """Options that an earlier version lacked have their defaults, so that the store can still grow."""
     record = json.loads(json.dumps(IngestSettings.of().record()))
     earlier = {name: value for name, value in record.items() if name not in ("experiments", "image_size")}
     earlier["layout"] = {"codec": "none"}
@@ -60,7 +60,7 @@ def test_an_earlier_manifest_lacks_newer_options() -> None:
 
 
 def test_what_may_grow_is_compared_by_its_effect() -> None:
-    """Subjects and sessions as they are found (test_resume.py), not as they are written."""
+    """Subjects and sessions are compared as found (test_resume.py), not as written."""
     assert GROWING == ("subjects", "sessions")
 
 
@@ -95,7 +95,7 @@ def test_session_numbers() -> None:
 
 
 def test_chosen_sessions(source, plan, client, tmp_path: Path) -> None:
-    """Subjects with fewer sessions have those that exist."""
+    """Subjects with fewer sessions contribute those that they have."""
     planned = plan(source, tmp_path / "nsd.zarr", sessions="2-3", voxels="evc", images="none")
     store = carry_out(planned, client)
     assert np.unique(store.trials(1)["session"]).tolist() == [2, 3]

@@ -1,4 +1,4 @@
-"""Copies of NSD as people have them: what can be read is read, what is left out is said, damage has one line."""
+"""Imperfect copies of NSD: readable files are read, omissions are reported, and damage gives one line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SETTINGS = {"subjects": [1], "voxels": "evc", "images": "none"}
 
 
 def replaced(path: Path, content: bytes) -> Path:
-    """A new file: the old one is shared with other tests."""
+    """Replaces the file, which is shared with other tests."""
     path.unlink(missing_ok=True)
     path.write_bytes(content)
     return path
@@ -220,7 +220,7 @@ def test_of_two_copies_of_a_volume_the_whole_one_is_read(own_source, spoil) -> N
 
 
 def test_a_broken_volume_that_nobody_needs(own_source, plan, tmp_path: Path) -> None:
-    for path in (own_source / BETAS).glob("*.nii.gz"):  # the .hdf5 has no affine: it is looked up beside it
+    for path in (own_source / BETAS).glob("*.nii.gz"):  # the .hdf5 has no affine, which is read from a file next to it
         path.unlink()
     replaced(own_source / FUNC / "brainmask.nii.gz", b"no volume")
     plan(own_source, tmp_path / "nsd.zarr", **SETTINGS)
@@ -287,7 +287,7 @@ def test_hdf5_that_is_open_for_writing(own_source) -> None:
 )
 def test_pipes_do_not_hang(own_source, plan, tmp_path: Path, file: str) -> None:
     pipe(own_source / file)
-    if "responses" in file:  # optional, so it is left out aloud
+    if "responses" in file:  # optional, so it is left out with a message
         notes = plan(own_source, tmp_path / "nsd.zarr", **SETTINGS).notes
         assert f"left out: {own_source / file} is a pipe, socket or device; behaviour is left out" in notes
     else:

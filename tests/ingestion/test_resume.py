@@ -1,4 +1,4 @@
-"""Killed ingestions: nothing is visible, and resumed ones equal those that were never killed."""
+"""Killed ingestions leave nothing visible, and resumed ones equal uninterrupted ones."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_killed_ingestion_resumes(source, whole, plan, client, contents, tmp_p
         carry_out(planned, client, listen=events.append)
         assert sorted(e["key"] for e in events if e["kind"] == "task-done") == sorted(missing)
         assert [path.name for path in tmp_path.iterdir()] == ["nsd.zarr"]
-    # killed after the rename: the store is whole, the workspace is left over
+    # killed after the rename: the store is complete, the workspace remains
     assert contents(target) == contents(whole.url)
 
 
@@ -117,9 +117,9 @@ def few(plan, source: Path, folder: Path, **changes):
 
 
 def fail_in_session_three(source: Path, betas_file, plan, client, folder: Path) -> bytes:
-    """Ingest with a corrupt last session; returns what the file was."""
+    """Ingest with a corrupt last session; returns the original bytes of the file."""
     path = betas_file(source, session=3)
-    betas_file(source, session=3, format="hdf5").unlink()  # otherwise the whole twin would be read
+    betas_file(source, session=3, format="hdf5").unlink()  # otherwise the intact twin would be read
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[:-8] + bytes(8))
@@ -132,7 +132,7 @@ def test_mend_the_source_and_continue(own_source, betas_file, plan, client, cont
     """A file that was fetched again is read again, and nothing else is."""
     content = fail_in_session_three(own_source, betas_file, plan, client, tmp_path)
     betas_file(own_source, session=3).write_bytes(content)
-    replaced = betas_file(own_source, session=1)  # of a session that is done
+    replaced = betas_file(own_source, session=1)  # the file of a finished session
     same = replaced.read_bytes()
     replaced.unlink()
     replaced.write_bytes(same)
@@ -151,7 +151,7 @@ def test_mend_the_source_and_continue(own_source, betas_file, plan, client, cont
 def test_what_coordinates_come_from_may_be_fetched_again_too(
     own_source, betas_file, plan, client, contents, tmp_path: Path
 ) -> None:
-    """They are read again, and the betas of the voxels that they say."""
+    """Changed atlases are read again, and so are the betas of their voxels."""
     content = fail_in_session_three(own_source, betas_file, plan, client, tmp_path)
     betas_file(own_source, session=3).write_bytes(content)
     path = own_source / roi_paths("subj01", "prf-visualrois", "func1pt8mm")[0]

@@ -1,4 +1,4 @@
-"""What is on disk when something vouches for it."""
+"""Files are on disk before a marker or name claims that they exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON read element by element is what the standard library reads at once, wherever blocks end."""
+"""JSON read element by element equals the result of the standard library, wherever blocks end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading is bounded, and never waits for ever."""
+"""Reading is bounded and never blocks forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that appear whole: a write that takes only a part of what it is given goes on, or fails."""
+"""Files appear complete or not at all: a partial write continues or fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nsdflow.io.write import atomic_file
 
 
 class Partial(io.FileIO):
-    """A file of which one ``write`` takes at most ``most`` bytes, as the operating system's takes 2,147,479,552."""
+    """A file whose ``write`` takes at most ``most`` bytes; that of the operating system takes 2,147,479,552."""
 
     most = 7
 
@@ -62,7 +62,7 @@ def test_a_disk_that_takes_nothing_more_is_an_error_and_leaves_nothing(tmp_path,
 
 @pytest.mark.slow
 def test_more_than_two_gibibytes_in_one_write(tmp_path):
-    size = 2_147_479_552 + 4096  # what Linux takes in one write, and a page
+    size = 2_147_479_552 + 4096  # the limit of one write on Linux plus a page
     with atomic_file(f"{tmp_path}/large") as file:
         assert file.write(memoryview(bytearray(size))) == size
     assert (tmp_path / "large").stat().st_size == size

@@ -91,7 +91,7 @@ def test_normalisation() -> None:
 
 
 def network(images: Tensor) -> list[Tensor]:
-    """A stand-in: what any callable that returns maps has to do."""
+    """A minimal callable that returns maps."""
     values = images.float()
     pooled = functional.avg_pool2d(values, 4)
     return [pooled, torch.cat([values.mean((2, 3), keepdim=True)] * 2, dim=1), pooled.square(), pooled * 0 + 1]

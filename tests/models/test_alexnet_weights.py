@@ -1,4 +1,4 @@
-"""AlexNet's weights: from a file, from a server with the hash checked, and what a wrong file gets."""
+"""AlexNet's weights from a file or a server, the check of their hash, and errors for wrong files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALL = {"features.0": (2, 3, 5, 5), "classifier.6": (4, 2)}
 
 @pytest.fixture(autouse=True)
 def small_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network of the same keys' kind; the real file has 244 MB."""
+    """A small network with keys of the same kind; the real file has 244 MB."""
     monkeypatch.setattr(module, "ALEXNET_SHAPES", SMALL)
 
 
@@ -60,7 +60,7 @@ def publish(folder: Path, state: dict[str, torch.Tensor]) -> str:
 
 
 def test_local_file(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
-    torch.save(state | {"epoch": torch.zeros(1)}, tmp_path / "mine.pth")  # what is not AlexNet's is left out
+    torch.save(state | {"epoch": torch.zeros(1)}, tmp_path / "mine.pth")  # tensors that are not AlexNet's are left out
     loaded = load_alexnet_weights(tmp_path / "mine.pth")
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[key], state[key]) for key in state)

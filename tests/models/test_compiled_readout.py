@@ -1,4 +1,4 @@
-"""The compiled readout against the plain one, and what happens where nothing can be compiled."""
+"""The compiled readout against the plain one, and the fallback without a compiler."""
 
 from __future__ import annotations
 

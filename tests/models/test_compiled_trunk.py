@@ -1,4 +1,4 @@
-"""The compiled trunk against the plain one, and what happens where nothing can be compiled."""
+"""The compiled trunk against the plain one, and the fallback without a compiler."""
 
 from __future__ import annotations
 

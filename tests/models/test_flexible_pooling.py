@@ -32,7 +32,7 @@ def test_compress_is_its_formula_and_keeps_its_input() -> None:
 
 @pytest.mark.parametrize("scale", [1e-4, 1e-2, 1, 30])
 def test_compress_in_float32_is_exact_to_its_last_bits(scale: float) -> None:
-    """Relative to the value, however small: the fast tanh of the CPU is no rougher than torch's."""
+    """The fast tanh of the CPU has a relative error no larger than torch's, also for tiny values."""
     x = (torch.linspace(-scale, scale, 10001) + scale / 20002).requires_grad_()
     exact = x.detach().double().requires_grad_()
     formula = torch.log1p(exact.abs()) * torch.tanh(exact)
@@ -94,7 +94,7 @@ def test_only_what_is_asked_for() -> None:
 
 
 def peak_bytes(voxels: int) -> int:
-    """Most bytes allocated at once by one sweep with all gradients, without its results."""
+    """Peak bytes allocated by one pass with all gradients, without its results."""
     maps, fields, weights, bias = draw(3, images=20, voxels=voxels, levels=[(32, 49)], dtype=torch.float32)
     results = sum(x.numel() * x.element_size() for x in (*maps, *fields, weights, bias, weights.new_empty(voxels, 20)))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as records:

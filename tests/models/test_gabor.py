@@ -1,4 +1,4 @@
-"""What complex cells must do: prefer their own frequency and orientation, whatever the phase."""
+"""Complex cells prefer their frequency and orientation, whatever the phase."""
 
 from __future__ import annotations
 

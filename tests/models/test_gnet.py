@@ -1,4 +1,4 @@
-"""GNet's networks: shapes, quirks, initial values, and whose random numbers they use."""
+"""GNet's networks: shapes, quirks, initial values, and sources of random numbers."""
 
 from __future__ import annotations
 

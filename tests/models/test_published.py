@@ -1,4 +1,4 @@
-"""Reading published checkpoints: nothing in the file may run, and damage is told in one line."""
+"""Reading published checkpoints executes nothing in the file, and damage gives one line."""
 
 from __future__ import annotations
 

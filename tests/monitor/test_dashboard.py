@@ -1,4 +1,4 @@
-"""nsdflow's page in the Dask dashboard: what it holds, and that it is served (tests/browser look at it)."""
+"""nsdflow's page in the Dask dashboard is served with the right content (tests/browser opens it)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events travel from tasks to whoever listens, and the log keeps them."""
+"""Events pass from tasks to their listeners, and the log keeps them."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def test_outside_a_task_nothing_is_sent_and_work_goes_on(client):
 
     with subscribe(client, listen):
         assert report(3) == 3
-        client.submit(report, 1, key="inside").result()  # whatever was sent before would have arrived before
+        client.submit(report, 1, key="inside").result()  # events arrive in order, so earlier ones would be here
         assert one_there.wait(10)
     assert [event["task"] for event in heard] == ["inside"]
 
 
 class Collect(SchedulerPlugin):
-    """What a driver published, in the order in which it came, and in how many messages."""
+    """The events that a driver published, in order, and the number of messages."""
 
     name = "collect"
 
@@ -71,14 +71,14 @@ def test_a_driver_publishes_many_events_in_few_messages_and_none_is_lost(client)
         for number in range(2000):
             publish(make_event("task-done", key=str(number)))
         time.sleep(0.5)
-        assert len(collect.events) == 2000  # nobody had to wait for the end
+        assert len(collect.events) == 2000  # they arrived before the end
         publish(make_event("task-done", key="2000"))
     assert [event["key"] for event in collect.events] == [str(number) for number in range(2001)]
     assert collect.messages < 20
     with pytest.raises(ZeroDivisionError), Publisher(client) as publish:
         publish(make_event("task-failed", key="last")) or 1 / 0
     ends = time.monotonic() + 10
-    while collect.events[-1]["key"] != "last":  # what went wrong is shown too
+    while collect.events[-1]["key"] != "last":  # failures are shown too
         assert time.monotonic() < ends
         time.sleep(0.05)
 

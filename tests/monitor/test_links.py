@@ -1,4 +1,4 @@
-"""The ways to the dashboard that are printed, for each place a driver may run in."""
+"""The printed links to the dashboard, for each place in which a driver may run."""
 
 from __future__ import annotations
 

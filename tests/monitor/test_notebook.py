@@ -1,4 +1,4 @@
-"""Progress below the cell of a notebook, with a kernel that only records what it is given."""
+"""Progress below the cell of a notebook, with a kernel that only records its output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINK = make_event("note", text="dashboard, here: http://127.0.0.1:8787/nsdflow?a
 
 @pytest.fixture
 def outputs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
-    """Modules in the place of IPython's, in a kernel; the list holds each state of the one output."""
+    """Replaces IPython's modules in a kernel; the list holds each state of the output."""
     shown: list[dict[str, str]] = []
 
     class Handle:

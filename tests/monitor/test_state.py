@@ -1,4 +1,4 @@
-"""What a stream of events amounts to."""
+"""The state that results from a stream of events."""
 
 from __future__ import annotations
 

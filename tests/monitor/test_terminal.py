@@ -1,4 +1,4 @@
-"""What the terminal shows of a stream of events."""
+"""Terminal output for a stream of events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_plain_lines_name_the_run_at_the_start_and_end_of_a_stage():
     assert lines[0] == "nsd.zarr: betas 1/4"
     assert lines[-1].startswith("nsd.zarr: betas 4/4 · ")
     assert lines[-1].endswith("iB/s")
-    assert len(lines) == 2  # the seconds in between are not worth a line
+    assert len(lines) == 2  # the events in between give no line
 
 
 def test_two_pipelines_with_a_stage_of_the_same_name_are_told_apart():

@@ -1,4 +1,4 @@
-"""A tiny NSD written byte for byte as published, with nibabel, h5py and scipy alone."""
+"""A tiny NSD written byte for byte as published, with only nibabel, h5py and scipy."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def write_mgz(path: Path, values: np.ndarray) -> None:
 
 @dataclass
 class TinyNsd:
-    """Where it is, and what was written."""
+    """Its place, and the written values."""
 
     root: Path
     betas: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)  # (i, j, k, trial) int16
@@ -104,7 +104,7 @@ class TinyNsd:
         return self.root / "nsddata_betas/ppdata" / subject / space / version
 
     def copy(self, root: Path) -> TinyNsd:
-        """The same elsewhere, free to be broken."""
+        """A copy that a test may damage."""
         shutil.copytree(self.root, root, dirs_exist_ok=True)
         return TinyNsd(**{**self.__dict__, "root": root})
 
@@ -263,5 +263,5 @@ def nsd(tmp_path_factory: pytest.TempPathFactory) -> TinyNsd:
 
 @pytest.fixture
 def broken(nsd: TinyNsd, tmp_path: Path) -> TinyNsd:
-    """A copy to break."""
+    """A copy to damage."""
     return nsd.copy(tmp_path / "nsd")

@@ -124,7 +124,7 @@ def test_keypoints_follow_their_person(tmp_path: Path) -> None:
 
 
 def test_each_image_is_described_by_the_files_of_its_split(tmp_path: Path) -> None:
-    """Annotations of one image lie apart in the file, and images may stand behind them."""
+    """Annotations of one image are scattered in the file, and images may follow them."""
     images = [CroppedImage(nsd, nsd + 100, "train2017" if nsd % 2 else "val2017", (0, 0, 0, 0)) for nsd in range(8)]
     for split in ("train2017", "val2017"):
         own = [image for image in images if image.split == split]

@@ -1,4 +1,4 @@
-"""Every format gives the same numbers, and nothing broken passes."""
+"""Every format gives the same numbers, and damaged files are refused."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_statistics_of_float32_far_from_zero() -> None:
 
 @given(st.data())
 def test_saturated_voxels_are_all_found(data) -> None:
-    """Whatever the other values are: the short cut by mean and deviation misses none."""
+    """The shortcut by mean and deviation misses none, whatever the other values are."""
     trials = data.draw(st.integers(1, 40))
     values = st.sampled_from([-32768, -32767, -300, 0, 5, 32766, 32767])
     columns = data.draw(st.lists(st.lists(values, min_size=trials, max_size=trials), min_size=1, max_size=6))
@@ -184,7 +184,7 @@ def test_corrupt_crc(broken: Any) -> None:
 
 
 def test_crc_of_a_long_file(tmp_path: Path) -> None:
-    """Long enough that the header alone does not meet the CRC at the end."""
+    """Long enough that reading the header does not reach the CRC at the end."""
     values = np.random.default_rng(0).integers(-(2**15), 2**15, (40, 50, 60, 3)).astype(np.int16)
     content = bytearray(gzip.compress(nib.Nifti1Image(values, np.eye(4)).to_bytes(), 1))
     content[-6] ^= 1

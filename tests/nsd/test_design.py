@@ -1,4 +1,4 @@
-"""Trials, against plain loops over what was written."""
+"""Trials against plain loops over the written values."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_responses_too_long(broken: Any) -> None:
     ("keep", "says"), [(-3, "line 19 has other columns than line 1"), (-60, "other columns|ends within session 2")]
 )
 def test_responses_cut_off(broken: Any, keep: int, says: str) -> None:
-    """Whatever is cut off must not become a smaller number, or trials without behaviour."""
+    """A truncated file must not give smaller numbers, or trials without behaviour."""
     path = broken.root / responses_path("subj01")
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(SourceError, match=f"^{path}: .*({says}).*; fetch it again"):

@@ -1,4 +1,4 @@
-"""What is there, what is missing, what may not be read."""
+"""Existing, missing and unreadable files of a source."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_half_a_session_of_a_surface_is_missing(broken: Any) -> None:
 
 
 def test_what_may_not_be_read_is_held_out(nsd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a bucket answers that lists a session but keeps it back (tests/nsd/test_s3.py asks a real server)."""
+    """Behaves like a bucket that lists a session but denies access (tests/nsd/test_s3.py uses a real server)."""
     trouble = Source.trouble
     answer = lambda self, path: "is not public" if "session03" in path else trouble(self, path)  # noqa: E731
     monkeypatch.setattr(Source, "trouble", answer)
@@ -101,7 +101,7 @@ def test_mixed_formats(broken: Any) -> None:
 
 
 def test_headers_only(broken: Any) -> None:
-    """Nothing beyond the first bytes of a session is read: here there is nothing else, and no other format."""
+    """Only the first bytes of a session are read: the files here contain nothing else."""
     for path in broken.betas_folder().glob("betas_session*"):
         if not path.name.endswith(".nii.gz"):
             path.unlink()

@@ -58,7 +58,7 @@ def test_palettes_and_grey(tmp_path: Path) -> None:
 
 
 def test_colours_by_the_profile(tmp_path: Path) -> None:
-    """A picture in Lab: the profile says what its numbers mean."""
+    """A picture in Lab, whose profile defines its numbers."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     lab = Image.new("LAB", (4, 4), (255, 128, 128))
     lab.save(tmp_path / "lab.tif", icc_profile=profile.tobytes())

@@ -1,4 +1,4 @@
-"""Atlases with their label tables, and the voxel sets made of them."""
+"""Atlases with their label tables, and the voxel sets made from them."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_files_that_macos_leaves_are_no_atlases(broken: Any) -> None:
 
 
 def test_without_the_areas_drawn_for_the_subject_the_atlas_alone_is_the_visual_set(broken: Any) -> None:
-    """As in fsaverage, which is nobody's brain."""
+    """As in fsaverage, which has no areas of a single subject."""
     (broken.root / roi_paths("subj01", "prf-visualrois", SPACE)[0]).unlink()
     source = open_source(broken.root)
     kastner = read_atlas(source, "subj01", "Kastner2015", SPACE).values

@@ -1,4 +1,4 @@
-"""A bucket on this machine: read anonymously, some of it not public."""
+"""A local bucket, read anonymously, with some private objects."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def bucket(server: str, nsd: Any) -> Source:
-    """Everybody may list everything, and read all but the third session's betas, as NSD's bucket once was."""
+    """Everyone may list everything, and read all except the third session's betas, as once in NSD's bucket."""
     client = boto3.client(
         "s3", endpoint_url=server, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
     )

@@ -1,4 +1,4 @@
-"""One way to read, wherever NSD is."""
+"""One interface for reading, wherever NSD is."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_stamps_change_with_the_file(folder: Path) -> None:
 
 
 def test_a_link_to_nothing_is_not_there(folder: Path) -> None:
-    """As in a DataLad clone whose content was not fetched."""
+    """Like a DataLad clone whose content was not fetched."""
     (folder / "a/annexed.gz").symlink_to(folder / "objects/not-fetched")
     source = open_source(folder)
     assert "annexed.gz" in source.listdir("a")

@@ -33,7 +33,7 @@ def make_store(
     seed: int = 0,
     signal: Callable[[str, np.ndarray], np.ndarray] | None = None,
 ) -> str:
-    """Two sessions of 30 trials a subject; the first ten images are shared.
+    """Two sessions of 30 trials per subject; the first ten images are shared.
 
     ``voxels`` by subject: flat index and ROI label of each, in the order of the store, and the volume's shape.
     ``signal`` gives the responses (image, voxel) of a subject to some images; without it they are noise.

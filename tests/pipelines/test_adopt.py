@@ -1,4 +1,4 @@
-"""Published checkpoints become runs: what they predict, what is analysed of them, and what is refused."""
+"""Published checkpoints become runs: predictions, analyses, and refusals."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_voxels_that_do_not_match_are_listed(tmp_path: Path) -> None:
 
 
 def other_area(path: Path) -> Path:
-    """The golden file of one area, said to be of another and of the remaining voxels."""
+    """The golden file of one area, relabelled as another area with the remaining voxels."""
     content = torch.load(ONE_AREA, weights_only=False)
     content["group_name"] = "V1" if content["group_name"] != "V1" else "V2"
     for subject, mask in content["group_mask"].items():
@@ -174,7 +174,7 @@ def test_gnet8r_and_its_transfer(areas: tuple[str, str], threads_client: Client)
 
 @pytest.mark.usefixtures("blank_pictures")
 def test_tuning_of_adopted_trunks(areas: tuple[str, str], threads_client: Client) -> None:
-    """The store's responses are what the golden trunk predicts, and noise; the other trunk's readouts predict none."""
+    """The store's responses are predictions of the golden trunk plus noise; the other trunk's readouts predict none."""
     store, runs = areas
     small: dict[str, Any] = {"store": store, "runs": runs, "client": threads_client}
     tuned = nsdflow.run("tuning", **small, model="gnet8r", bootstrap=4)
@@ -223,7 +223,7 @@ def test_adopted_runs_are_compared(areas: tuple[str, str]) -> None:
 
 
 def test_alexnet_fwrf(tmp_path: Path, alexnet: Path, threads_client: Client) -> None:
-    """A file in the published format, with features and fields of our own choice."""
+    """A file in the published format, with chosen features and fields."""
     random, shape, voxels = np.random.default_rng(0), (6, 7, 8), 4
     index = np.array([40, 3, 77, 12])
     store = make_store(tmp_path / "nsd.zarr", {"subj02": (np.sort(index), np.ones(voxels), shape)}, size=227)

@@ -1,4 +1,4 @@
-"""Every pipeline that takes features takes any network: of transformers, and of a function of one's own.
+"""Every pipeline that uses features accepts any network: of transformers, and of a user's function.
 
 The runs are compared on the same voxels, exported for programs without torch, and loaded as torch modules.
 """

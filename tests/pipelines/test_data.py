@@ -75,6 +75,6 @@ def test_a_task_reads_for_itself_and_asks_nothing_of_the_cluster_it_runs_on(
     threads_client: Client, small_store: str
 ) -> None:
     assert threads_client.submit(read_all, small_store).result() > 0
-    # what tests/conftest.py forbids in every test would otherwise go through the scheduler
+    # otherwise the read that tests/conftest.py forbids would go through the scheduler
     with pytest.raises(AssertionError, match="read_here"):
         threads_client.submit(compute_lazily, small_store).result()

@@ -1,4 +1,4 @@
-"""``nsdflow demo``, the first impression: how much processor time it takes, and what its table says."""
+"""``nsdflow demo``: its processor time and its table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features as labelled arrays: what the layers give, shared by content, resumable; and files of one's own."""
+"""Features as labelled arrays: values of the layers, sharing by content, resumption, and user files."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_same_content_is_linked_and_a_killed_run_goes_on(
 def test_other_code_or_pixels_are_other_features(
     small_store: str, tmp_path: Path, threads_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Names and settings are the same, and so are the weights, but neither the code nor the images are."""
+    """Names, settings and weights are equal, but the code and the images differ."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # both files have the same size and second
     code = "from torch import nn\n\n\ndef build():\n    return nn.Sequential(nn.Conv2d(3, 4, 9, stride=8), nn.{})\n"

@@ -1,4 +1,4 @@
-"""The fwRF pipeline on a small synthetic NSD: labelled, resumable, the same however it is cut into tasks."""
+"""The fwRF pipeline on a small synthetic NSD: labelled, resumable, independent of the division into tasks."""
 
 from __future__ import annotations
 

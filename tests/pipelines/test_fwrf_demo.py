@@ -1,4 +1,4 @@
-"""What the demo claims of fwRF: planted fields come back, and accuracy nears the planted ceiling."""
+"""The demo's claims about fwRF: the fit recovers planted fields, and accuracy nears the planted ceiling."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def test_transfer_compares_with_the_own_trunk(
 def test_transfer_keeps_its_networks_and_every_epoch(
     gnet8r: xr.DataTree, small_store: str, tmp_path: Path, runs: str, threads_client: Client
 ) -> None:
-    """What is kept predicts what is reported; the trunk has the statistics that drifted in train mode."""
+    """The stored networks give the reported accuracies; the trunk has the statistics that drifted in train mode."""
     settings = {name: value for name, value in SMALL.items() if name not in ("prefilter", "width")}
     where: dict[str, Any] = {"store": small_store, "runs": str(tmp_path), "client": threads_client}
     results = nsdflow.run(
@@ -274,7 +274,7 @@ def test_without_alexnets_file_and_network_the_error_says_what_to_do(
 
 
 def test_bfloat16_is_as_accurate(gnet8j: xr.DataTree, small_store: str, threads_client: Client, tmp_path: Path) -> None:
-    """Within bootstrap error, on as many voxels as chance allows; and the results say which arithmetic it was."""
+    """Accuracies agree within bootstrap error, except for chance; the results record the arithmetic."""
     rounded = nsdflow.run(
         "gnet8j", store=small_store, runs=str(tmp_path), client=threads_client, precision="bfloat16", **SMALL
     )

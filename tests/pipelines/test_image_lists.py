@@ -1,4 +1,4 @@
-"""Images of a subject's own list: what a store that holds all of them gives to predictions, means and selections."""
+"""Predictions, means and channel selections on a store that holds all images of a subject's list."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def many_channels() -> nn.Module:
 def test_shared_images_count_once_per_subject_in_the_choice_of_channels(
     whole_lists: str, small_nsd: Path, tmp_path: Path, threads_client: Client
 ) -> None:
-    """Variance over the lists one after the other, from a plain mean over their images."""
+    """Variance over the concatenated lists, from a plain mean over their images."""
     settings = {"candidates": {"sizes": 1, "smallest": 0.4}, "lambdas": 2, "bootstrap": 0, "threads": 1}
     network = f"{__name__}:many_channels"
     tree = nsdflow.run(

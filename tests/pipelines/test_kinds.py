@@ -1,4 +1,4 @@
-"""The table of pipeline kinds: every record leads to settings and a planner, and every kind to a page."""
+"""The table of pipeline kinds: every record has settings and a planner, and every kind has a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ridge and banded ridge predict any image: out of core from dual coefficients, and as a torch module alone."""
+"""Ridge and banded ridge predict any image: out of core from dual coefficients, and as a torch module."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BLOCKS: dict[str, Any] = {"images_per_task": 40, "batch_size": 20, "subjects": [
 
 @pytest.fixture(scope="module")
 def folder(small_store: str, tmp_path_factory: pytest.TempPathFactory, threads_client: Client) -> Path:
-    """Runs ``features`` and ``pca`` of a network in a module of one's own, ``ridge`` and ``banded`` on them."""
+    """Runs ``features`` and ``pca`` of a network in a user module, and ``ridge`` and ``banded`` on them."""
     folder = tmp_path_factory.mktemp("linear")
     (folder / "nsdflow_own_network.py").write_text(OWN)
     where: dict[str, Any] = {"store": small_store, "runs": str(folder), "client": threads_client}

@@ -1,4 +1,4 @@
-"""What ``nsdflow check`` says that a pipeline needs."""
+"""The inputs of a pipeline that ``nsdflow check`` lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All analyses of the paper in the order of their inputs: small here, and with its command on two cores at night."""
+"""All analyses of the paper in the required order: small here, and with the documented command in the nightly tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SETS = ["Alexnet", "GNet8j", "GNet8r", "Experimental"]
 
 
 def small_settings() -> dict[str, Any]:
-    """Every step as small as it can be: two areas, one epoch, and features that need no download."""
+    """Every step as small as possible: two areas, one epoch, and features without a download."""
     training = {"threads": 1, "bootstrap": 2, "rois": AREAS, "train": {"epochs": 1, "batch_size": 40}}
     gnet = training | {"prefilter": "gabor", "width": 4}
     fwrf = {"threads": 1, "bootstrap": 2, "candidates": {"sizes": 1, "smallest": 0.4}, "lambdas": 2, "rois": AREAS}

@@ -1,4 +1,4 @@
-"""``nsdflow check --parity``: counts, input means and correlations beside the published ones."""
+"""``nsdflow check --parity``: counts, input means and correlations compared with the published ones."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_sampled_input_means_are_near_the_exact_ones(
 
 
 def test_a_checkpoint_predicts_the_responses_of_a_store(tmp_path: Path) -> None:
-    """The store's responses are what the file predicts, and noise: correlations from plain loops."""
+    """The store's responses are the file's predictions plus noise; correlations come from plain loops."""
     store = open_store(store_for(tmp_path / "nsd.zarr", JOINT))
     model = load_checkpoint(JOINT)
     found = {(c.quantity, c.subject, c.roi): c for c in checkpoint_cells(JOINT, store)}

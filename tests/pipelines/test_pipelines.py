@@ -1,4 +1,4 @@
-"""Sequences: where settings go, which store each step runs on, and what is refused."""
+"""Sequences: the settings and the store of each step, and refusals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nsdflow.pipelines.sequence import SequencePipeline
 
 
 def settings_of(name: str, **overrides: Any) -> dict[str, dict[str, Any]]:
-    """What is set for each step of a sequence."""
+    """The settings of each step of a sequence."""
     resolved = resolve(name, overrides)
     assert isinstance(resolved, SequencePipeline)
     return {step.pipeline: step.set for step in resolved.steps}

@@ -1,4 +1,4 @@
-"""Does the asymmetry of transfer find the order in which areas were planted, and none where there is none?"""
+"""The asymmetry of transfer finds the planted order of areas, and none where no order was planted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRAIN: dict[str, Any] = {
 
 
 def asymmetry(hierarchy: str, folder: Path, client: Client) -> xr.Dataset:
-    """GNet8r and transfer on one subject whose areas read the planted network so.
+    """GNet8r and transfer on one subject whose areas read the planted network in a given order.
 
     Six sessions of a design of eighteen: most images are seen once, which teaches more than seeing few of them thrice.
     """

@@ -1,4 +1,4 @@
-"""Predictions out of core: the bits of predictions in memory, whole files, resumption, any images."""
+"""Predictions out of core: same bits as in memory, complete files, resumption, any images."""
 
 from __future__ import annotations
 

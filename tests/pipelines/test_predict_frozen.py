@@ -1,4 +1,4 @@
-"""Predictions from runs on networks that were not trained on brains: the bits of memory, and the run's own accuracy."""
+"""Predictions of runs on pretrained networks: same bits as in memory, and the accuracy of the run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ALEXNET: Mapping[str, Any] = {"max_features_per_layer": 20, "subjects": [1]}
 def runs(
     small_store: str, tmp_path_factory: pytest.TempPathFactory, alexnet: Path, threads_client: Client
 ) -> dict[str, xr.DataTree]:
-    """A run of each kind, by name; their attribute ``folder`` says where they are."""
+    """A run of each kind, by name; the attribute ``folder`` is their place."""
     folder = str(tmp_path_factory.mktemp("runs"))
     where: dict[str, Any] = {"store": small_store, "runs": folder, "client": threads_client}
     trees = {
@@ -86,7 +86,7 @@ def test_out_of_core_is_in_memory_and_what_the_run_was_scored_with(
 def test_the_formula_spelled_out_from_the_labelled_results(
     runs: dict[str, xr.DataTree], small_store: str, threads_client: Client
 ) -> None:
-    """Pool, transform, z-score, weigh, with plain sums over what ``results.zarr`` says."""
+    """Pool, transform, z-score and weight, with plain sums over the arrays of ``results.zarr``."""
     fitted, store = runs["gabor_fwrf"]["subj02"].to_dataset(), nsdflow.open_store(small_store)
     images = torch.from_numpy(store.images().values[:7])
     layers = [maps.double() for maps in open_network("gabor_low")(images)]

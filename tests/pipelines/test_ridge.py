@@ -1,4 +1,4 @@
-"""Ridge as a pipeline: numbers of scikit-learn on single trials, whichever tasks solve them; a planted layer."""
+"""Ridge as a pipeline: the numbers of scikit-learn on single trials for any division into tasks; a planted layer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {"lambda_min": 1e1, "lambda_max": 1e5, "lambdas": 5, "bo
 
 @pytest.fixture(scope="module")
 def features(small_store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two feature spaces of all images that were shown, in a file: one larger, one smaller than their number."""
+    """A file with two feature spaces of all shown images: one with more, one with fewer features than images."""
     store = nsdflow.open_store(small_store)
     ids = np.unique(np.concatenate([store.trials(subject)["nsd_id"].values for subject in store.subjects]))
     images = store.images(ids).values
@@ -181,7 +181,7 @@ def test_a_plan_that_cannot_fit_says_what_would(small_store: str, tmp_path: Path
 
 
 def test_a_planted_layer_and_its_weights_are_found() -> None:
-    """Responses are linear in one layer of a random network: that layer wins, and its weights come back."""
+    """Responses are linear in one layer of a random network: that layer is selected, and its weights are recovered."""
     from nsdflow.models.networks import open_network
     from nsdflow.models.networks.reduce import reduce_output
 
@@ -223,7 +223,7 @@ def test_the_page_and_the_card_of_a_run(
 def test_a_planted_category_is_found_by_its_weight(
     small_store: str, tmp_path: Path, threads_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Annotations of the store are features; a run without them says where they come from."""
+    """Annotations of the store are features; without them, an error says how to ingest them."""
     with pytest.raises(NsdflowError, match="ingest again with --annotations"):
         nsdflow.plan("ridge", features="annotations", store=small_store, runs=str(tmp_path))
     ids = nsdflow.open_store(small_store).images()["nsd_id"].values

@@ -1,4 +1,4 @@
-"""Categories of objects: ordinary least squares as an oracle, planted preferences found again."""
+"""Categories of objects: ordinary least squares as an oracle, and recovery of planted preferences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synthetic data sets: the formula by a plain loop, stores like any other, what survives an interruption."""
+"""Synthetic data sets: the formula by a plain loop, ordinary stores, and interruptions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def signal_of(runs: str, store: str, subject: str) -> xr.DataArray:
 
 
 def images_of(trials: xr.Dataset) -> set[tuple[int, ...]]:
-    """What each image is called, and whether all subjects see it."""
+    """The id of each image, and whether all subjects see it."""
     columns = (trials[name].values.tolist() for name in ("nsd_id", "subject_image", "shared"))
     return set(zip(*columns, strict=True))
 
@@ -86,7 +86,7 @@ def test_with_noise_responses_have_the_variance_and_the_correlations_of_the_mode
     row = np.array([np.flatnonzero(signal["nsd_id"].values == image)[0] for image in responses["nsd_id"].values])
     noise = responses.values - model["gain"].values * signal.values[row]
     covariance = model["mixing"].values @ model["mixing"].values.T
-    # sampling error of a covariance over so many trials, five times over
+    # five times the sampling error of a covariance over this many trials
     spread = np.sqrt((covariance**2 + np.outer(*[np.diag(covariance)] * 2)) / len(noise))
     assert (abs(noise.T @ noise / len(noise) - covariance) <= 5 * spread + 1e-4).all()
     first, second = (noise[responses["repetition"] == number] for number in (0, 1))
@@ -99,7 +99,7 @@ def test_with_noise_responses_have_the_variance_and_the_correlations_of_the_mode
 
 
 def test_subjects_have_noise_of_their_own(runs: str, small_store: str) -> None:
-    """The normal numbers themselves, which the mixing gives back, of one presentation of the shared images."""
+    """The normal numbers of one presentation of the shared images, recovered by inverting the mixing."""
     drawn = []
     for subject in ("subj01", "subj02"):
         signal = signal_of(runs, small_store, subject)
@@ -155,7 +155,7 @@ def test_images_are_linked_and_not_copied(runs: str, small_store: str) -> None:
 def test_an_interrupted_run_goes_on_with_what_is_missing(
     runs: str, small_store: str, tmp_path: Path, threads_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task fails in the middle; the second attempt fills only what was missing, with the same values."""
+    """A task fails in the middle; the second attempt writes only the missing values, which are the same."""
     started: list[str] = []
     fill = synthetic_stores.write_region
 

@@ -1,4 +1,4 @@
-"""One training shared by the workers of a cluster: the same result, also when one of them is killed on the way."""
+"""One training shared by the workers of a cluster: the same result, also if one of them is killed."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def leave() -> Any:
 
 
 def test_a_call_is_answered_once(tmp_path: Path) -> None:
-    """The call of one who died is of no use a second time; a new one is."""
+    """The rendezvous file of a dead process cannot be used again; a new one can."""
     first, second = (Seat(str(tmp_path), "joint", rank, 2) for rank in (0, 1))
     answered: set[str] = set()
     assert together._convene(first, answered, "") is None

@@ -38,7 +38,7 @@ def tuned(runs: str, small_store: str, threads_client: Client) -> xr.DataTree:
 
 
 def test_inclusion_and_exclusion_are_those_of_a_plain_loop(tuned: xr.DataTree, small_store: str, runs: str) -> None:
-    """The loop sets weights to zero and predicts anew, resamples trials and correlates, voxel by voxel."""
+    """The loop sets weights to zero, predicts again, resamples trials and correlates, voxel by voxel."""
     store, saved = nsdflow.open_store(small_store), load_gnet(RunFolder(f"{runs}/gnet8j"))
     results = tuned["subj02"].to_dataset().load()
     responses = store.responses("subj02", shared=True).compute()
@@ -82,7 +82,7 @@ def test_results_are_labelled(tuned: xr.DataTree, small_store: str, runs: str) -
         assert results["unique_variance"].dims == results["product_variance_std"].dims == ("partition", "voxel")
         total = results["product_variance"].sum("partition", skipna=False)
         np.testing.assert_allclose(total, results["explained_variance"], atol=1e-6)
-    # two halves: what one includes is what the other excludes
+    # two halves: the inclusion of one is the exclusion of the other
     halves = tuned["subj01"].to_dataset()
     np.testing.assert_allclose(
         halves["half_inclusion"].sel(half="fine"), halves["half_exclusion"].sel(half="coarse"), atol=1e-6

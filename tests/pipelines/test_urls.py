@@ -1,4 +1,4 @@
-"""Runs of every kind at a URL, on a file system that cannot rename: the values of a folder, and nothing left over."""
+"""Runs of every kind at a URL, on a file system that cannot rename: same values as in a folder, no leftovers."""
 
 from __future__ import annotations
 

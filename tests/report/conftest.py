@@ -1,4 +1,4 @@
-"""Small results of every kind of run, with the layout that runs have and numbers that are known."""
+"""Small results of every kind of run, with the layout of runs and known numbers."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def banded(voxels: int = 120, subjects: tuple[str, ...] = SUBJECTS) -> Results:
 
 
 def semantic(voxels: int = 120, subjects: tuple[str, ...] = SUBJECTS) -> Results:
-    """Thirty categories, of which each area prefers its own."""
+    """Thirty categories; each area prefers a different one."""
     tree, names = {}, [f"thing {number}" for number in range(30)]
     for number, name in enumerate(subjects):
         data = cortex(voxels, number)
@@ -319,6 +319,6 @@ def results() -> dict[str, xr.DataTree]:
 def run_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run folder of each kind."""
     runs = tmp_path_factory.mktemp("runs")
-    for name in ("gnet8j", "gnet8r"):  # what the page of the tables compares
+    for name in ("gnet8j", "gnet8r"):  # the runs that the page of the tables compares
         write_run(runs / name, "gnet", gnet(epochs=2))
     return {kind: write_run(runs / kind, kind, make()) for kind, make in KINDS.items()}

@@ -1,4 +1,4 @@
-"""Figures show the numbers they are given, leave matplotlib's global state alone, and take odd results."""
+"""Figures show the given numbers, do not change matplotlib's global state, and accept odd results."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_every_panel_is_labelled_and_nothing_global_changes(name: str, results: 
 def test_nothing_written_is_cut_off(name: str, results: Trees) -> None:
     figure = DRAW[name](results)
     figure.savefig(BytesIO(), format="png", dpi=100)
-    # labels of ticks beyond an axis' limits are there, and not drawn
+    # tick labels beyond the limits of an axis exist but are not drawn
     ticks = {label for panel in figure.axes for label in (*panel.get_xticklabels(), *panel.get_yticklabels())}
     for text in set(figure.findobj(mpl.text.Text)) - ticks:
         if text.get_text():

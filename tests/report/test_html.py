@@ -1,4 +1,4 @@
-"""The page of a run: whole in one file, with the right sections and the right numbers."""
+"""The page of a run: one file, with the right sections and the right numbers."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ EXPECTED = {
     "predict": {"Predictions", "Images that drive a region"},
     "synthetic_data": {"Noise model"},
 }
-#: Pictures of a page, where there are fewer than two.
+#: Number of pictures of pages with fewer than two.
 PICTURES = {"predict": 0, "synthetic_data": 1}
 
 
@@ -215,7 +215,7 @@ def test_results_without_any_settings_have_a_page(cortex: Cortex, tmp_path: Path
 def test_the_page_does_not_depend_on_the_users_matplotlib(
     run_folders: dict[str, Path], pages: dict[str, str], tmp_path: Path
 ) -> None:
-    """Not even where the backend that a notebook asks for is missing, with which matplotlib cannot be imported."""
+    """Also if the backend that a notebook requests is missing, so that matplotlib cannot be imported."""
     hostile = "text.usetex: True\nfigure.facecolor: black\ntext.color: w\nsavefig.dpi: 7\n"
     (tmp_path / "matplotlibrc").write_text(hostile)
     environment = {**os.environ, "MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "module://nowhere.backend_inline"}
@@ -243,7 +243,7 @@ def test_writing_again_gives_the_same_bytes(pages: dict[str, str], run_folders: 
 
 @pytest.mark.parametrize("kind", ["transfer", "banded_ridge"])
 def test_names_of_others_are_text_on_every_page(run_folders: dict[str, Path], kind: str, tmp_path: Path) -> None:
-    """Also where matplotlib would take what stands between dollar signs for a formula."""
+    """Also if matplotlib would take the text between dollar signs for a formula."""
     folder = shutil.copytree(run_folders[kind], tmp_path / "run")
     names = {"subj01": NASTY, "subj02": f"{NASTY}2"}
     groups = {names.get(key, key): node.to_dataset().load() for key, node in open_run(folder).children.items()}

@@ -1,4 +1,4 @@
-"""Every public name can be imported, and stands in the documentation of the API."""
+"""Every public name can be imported and is documented in the API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def with_public_names() -> list[str]:
-    """Modules that define ``__all__``; the commands (cli) have a page of their own, written from their help."""
+    """Modules that define ``__all__``; the commands (cli) have a separate page, written from their help."""
     names = []
     for path in sorted((ROOT / "nsdflow").rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

@@ -1,4 +1,4 @@
-"""``.ci/run`` itself: its steps, what it skips, how it ends; ``make`` and ``apt-get`` only say what they would do."""
+"""``.ci/run``: its steps, skips and exit status; ``make`` and ``apt-get`` only print what they would do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAKE = 'echo "made $*"; case "$*" in *"$FAILS") exit 2;; *" test") echo "== 12 p
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
-    """A folder that is all of ``PATH``: no SLURM, no browser, and a user who is not root."""
+    """A folder that is the whole ``PATH``: no SLURM, no browser, and a user who is not root."""
     for name in TOOLS:
         (tmp_path / name).symlink_to(str(shutil.which(name)))
     scripts = {"make": MAKE, "apt-get": 'echo "installs $*" >&2', "id": "echo 1000", "python3": "exit 0"}

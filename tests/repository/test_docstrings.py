@@ -1,4 +1,4 @@
-"""Docstrings are numpydoc: a section that is there names types, describes what it lists, and matches the signature."""
+"""Docstrings are numpydoc: sections name types, describe their entries, and match the signature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importing does nothing: no files, no environment, no threads, no heavy layer."""
+"""Importing has no side effects: no files, no environment, no threads, no heavy layer."""
 
 from __future__ import annotations
 

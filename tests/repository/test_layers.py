@@ -1,4 +1,4 @@
-"""The contract between the layers holds, and is able to fail."""
+"""The contract between the layers holds, and can fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files beside the code: constraints, changelog, citation, the wheel."""
+"""Files of the repository besides the code: constraints, changelog, citation, the wheel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader can rely on in every module: its size, its public names (sorted by ruff) and their docstrings."""
+"""Rules for every module: its size, its public names (sorted by ruff) and their docstrings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def public_names(tree: ast.Module) -> list[str] | None:
 
 
 def problems(path: Path) -> list[str]:
-    """All that is wrong with the shape of one module."""
+    """All problems with the shape of one module."""
     text = path.read_text()
     tree = ast.parse(text)
     found = []

@@ -1,4 +1,4 @@
-"""Damage of a finished run: every changed byte of results and models is noticed, and each dead end has a way on."""
+"""Damage of a finished run: every changed byte of results and models is detected, and every error has a remedy."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_flipped_bit_of_the_metadata_is_noticed(finished, tmp_path):
 
 
 def test_results_in_a_bucket_are_checked_as_those_in_a_folder(finished):
-    """A chunk that is gone, one that grows in memory, a changed root: one line each."""
+    """A missing chunk, a chunk that grows in memory, and a changed root give one line each."""
     system = fsspec.filesystem("memory")
     system.put(str(finished), "/bucket/run", recursive=True)
     url = "memory://bucket/run"

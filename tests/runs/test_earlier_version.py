@@ -1,4 +1,4 @@
-"""A store and runs that version 0.1.0 wrote before its modules moved: they open, report, export and predict."""
+"""A store and runs of version 0.1.0, written before its modules moved, can be opened and used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ARCHIVE = Path(__file__).parent / "data" / "version-0.1.0.tar.xz"
 def folder(tmp_path, monkeypatch) -> Path:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
-    monkeypatch.chdir(tmp_path)  # run.yaml names the store as it was given, by a relative path
+    monkeypatch.chdir(tmp_path)  # run.yaml names the store as given, by a relative path
     return tmp_path
 
 
@@ -36,7 +36,7 @@ def test_the_store_gives_the_same_responses(folder):
 
 
 def test_a_variable_alone_knows_where_its_voxels_are(folder):
-    """Taken out of its group, and after arithmetic that drops attributes."""
+    """Also for a variable outside its group, and after arithmetic that drops attributes."""
     tree = nsdflow.open_run("runs/gnet8j")
     share = tree["subj01"]["accuracy"] / tree["subj01"]["noise_ceiling"]
     place = surface_place(share)
@@ -69,7 +69,7 @@ def test_models_predict_what_they_predicted(folder, model, threads_client):
     np.testing.assert_allclose(new["subj01"]["predictions"], old["subj01"]["predictions"], rtol=1e-4, atol=1e-6)
 
 
-#: Commands of version 0.1.0, beside the finished runs that they made.
+#: Commands of version 0.1.0, next to the finished runs that they made.
 SETTINGS = {
     "gnet8j": {"prefilter": "gabor", "width": 2, "train": {"epochs": 2, "batch_size": 12}},
     "gabor_fwrf": {"candidates": {"sizes": 2, "smallest": 0.2}, "lambdas": 3},

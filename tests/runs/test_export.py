@@ -1,4 +1,4 @@
-"""``nsdflow export``: what nibabel and nilearn find in the files, on the grid or surface asked for."""
+"""``nsdflow export``: the files as nibabel and nilearn read them, on the requested grid or surface."""
 
 from __future__ import annotations
 

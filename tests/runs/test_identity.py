@@ -1,4 +1,4 @@
-"""A run continues on the store that it began with, and on no other."""
+"""A run continues only on the store with which it began."""
 
 from __future__ import annotations
 

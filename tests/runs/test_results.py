@@ -1,4 +1,4 @@
-"""Results of runs: written whole, few files, opened as they were."""
+"""Results of runs: complete or absent, in few files, opened as they were written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``nsdflow status`` says of a run: from its log, once or live in a terminal."""
+"""``nsdflow status`` of a run: from its log, once or live in a terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def epoch(number: int) -> dict:
 
 @pytest.fixture
 def run(tmp_path) -> Path:
-    """A run in the middle of its training, as it lies on disk."""
+    """The files of a run in the middle of its training."""
     folder = tmp_path / "runs" / "gnet8r"
     folder.mkdir(parents=True)
     (folder / "run.yaml").write_text("created: '2026-11-27T04:00:00+00:00'\npipeline: {kind: gnet}\nstore: {}\n")
@@ -109,7 +109,7 @@ def test_in_a_terminal_it_follows_the_run_to_its_end(run):
 
 
 def read_until(terminal: int, word: str, seconds: float = 60.0) -> str:
-    """What a terminal shows until a word appears."""
+    """The output of a terminal until a word appears."""
     ends, seen = time.monotonic() + seconds, ""
     while word not in seen:
         assert time.monotonic() < ends, f"{word} never came; seen: {seen}"

@@ -1,4 +1,4 @@
-"""Runs that somebody else hands over: nothing in them is executed, decoded beyond its size, or followed elsewhere."""
+"""Untrusted runs: nothing in them is executed, decoded beyond its size, or followed out of the folder."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def slurm():
 
 @pytest.fixture(autouse=True)
 def no_jobs_before():
-    """A test that failed may have left jobs: they are not the next one's fault."""
+    """Cancels jobs that a failed test may have left, before the next test."""
     subprocess.run(["scancel", "--user", str(os.getuid())], check=True)
     wait_until(lambda: not queued(), seconds=30)
 
@@ -68,13 +68,13 @@ def sections(tmp_path, monkeypatch):
 
 
 def example() -> list[Block]:
-    """The blocks of the page that leads through a first run."""
+    """The blocks of the page on a first run."""
     return list(blocks(ROOT / "docs" / "cluster" / "first-run.md"))
 
 
 @pytest.fixture
 def user(tmp_path, monkeypatch) -> Path:
-    """A home folder with the ``jobqueue.yaml`` that the page shows; gives the folder the user works in."""
+    """A home folder with the page's ``jobqueue.yaml``; returns the folder in which the user works."""
     (jobqueue,) = [block.text for block in example() if block.info == "yaml"]
     settings = tmp_path / "home" / ".config" / "dask"
     settings.mkdir(parents=True)
@@ -106,14 +106,14 @@ def reference(small_store, tmp_path_factory) -> Path:
 
 
 def train_here(pipeline: str, store: str, runs: Path, **settings) -> Path:
-    """Run a pipeline on one thread of this process; gives its run folder."""
+    """Run a pipeline on one thread of this process; returns its run folder."""
     with connect("threads", memory="8GiB", dashboard=None) as client:
         nsdflow.run(pipeline, store=store, runs=str(runs), client=client, **settings)
     return runs / pipeline
 
 
 def meet(folder: str, number: int, of: int) -> None:
-    """A task that ends once all ``of`` such tasks run: only as many workers at the same time get past it.
+    """A task that ends when ``of`` such tasks run at the same time.
 
     It imports torch before, so that all can train at once afterwards.
     """

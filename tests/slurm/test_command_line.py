@@ -1,4 +1,4 @@
-"""``nsdflow run --cluster slurm`` as a user types it: a ``jobqueue.yaml`` in the home folder, and nothing else."""
+"""``nsdflow run --cluster slurm`` as a user types it, with only a ``jobqueue.yaml`` in the home folder."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_a_driver_that_is_killed_leaves_no_jobs_and_the_same_command_goes_on_to_
     assert not (run / "results.zarr").exists(), said
     assert len(orphans) == 2
 
-    # what was submitted is what --dry-run showed, but for what a connection makes for itself
+    # the submitted script is that of --dry-run, except for the parts that each connection makes
     script = re.sub(r"tls://[\d.]+:\d+", "tls://SCHEDULER:PORT", script)
     script = re.sub(r"\S+/nsdflow-jobs/tls-\w+/", "KEYS/", script).replace("--name gpu-1", "--name gpu-0")
     assert script.strip() == planned.strip()
     for way in ("on this machine: http://127.0.0.1:", "ssh tunnel: ssh -N -L", "nsdflow-jobs"):
         assert way in said
 
-    # at once: the orphans may still train, and must not disturb
+    # at once: orphaned jobs may still train, and must not interfere
     again = subprocess.run(words, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert f"report: {run}/report.html" in again.stdout
@@ -75,7 +75,7 @@ def test_a_driver_that_is_killed_leaves_no_jobs_and_the_same_command_goes_on_to_
 
 
 def test_the_first_run_of_the_documentation(user):
-    """Every command of the page, in order, as it stands there."""
+    """Every command of the page, in order."""
     script = "".join(block.text for block in example() if "tests/slurm runs it" in block.info)
     doctor = "nsdflow doctor --cluster slurm\n"
     assert script.count(doctor) == 1

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(420)]
 
 
 class CancelOnce:
-    """A listener that remembers all events and, once, cancels the job whose worker sent one that ``when`` likes."""
+    """A listener that records all events and cancels, once, the job whose worker sent an event that meets ``when``."""
 
     def __init__(self, when: Callable[[Event], bool]) -> None:
         self.when = when
@@ -52,7 +52,7 @@ def test_doctor_examines_both_pools_with_a_job_each(sections, times):
     for pool in ("cpu", "gpu"):
         for what in ("start", "environment", "files", "size", "walltime"):
             assert states[pool, what] == "ok", (pool, what)
-    # the pretended GPUs are no GPUs, and the doctor is not fooled
+    # the doctor detects that the pretended GPUs are not GPUs
     assert states["gpu", "GPU"] == ("ok" if torch.cuda.is_available() else "problem")
 
 
@@ -101,7 +101,7 @@ def test_two_trainings_at_once_one_job_killed_and_every_bit_as_without_slurm(
 
 
 def occupy(seconds_left: float) -> None:
-    """A task that ends so many seconds before trainings have to leave its job."""
+    """A task that ends a number of seconds before trainings have to leave its job."""
     ends = deadline()
     assert ends is not None
     time.sleep(max(0.0, ends - seconds_left - time.time()))

@@ -1,4 +1,4 @@
-"""Pools of real SLURM jobs: they come up, see their GPU, heal, leave in time, and give up."""
+"""Pools of real SLURM jobs: they start, see their GPU, replace lost jobs, leave in time, and give up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def where(number: int, seconds: float = 0.5) -> dict[str, str | None]:
 
 
 def count(path: str, epochs: int, seconds: float = 0.1) -> str:
-    """A stand-in for training: one line an epoch with the job it ran in, continued where the file ends."""
+    """A stand-in for training that writes one line per epoch with its job, and continues where the file ends."""
     file = Path(path)
     while (done := len(file.read_text().splitlines()) if file.exists() else 0) < epochs:
         if should_stop():
@@ -49,12 +49,12 @@ def test_two_pools_run_side_by_side_and_are_released_when_nothing_is_left(sectio
     tasks |= {f"{pool}-{number}": (pool, where, number, 1.0) for pool in ("cpu", "gpu") for number in range(6)}
     with connect("slurm", dashboard=None, times=times) as client:
         assert client.scheduler.address.startswith("tls://")
-        assert queued() == []  # nothing is asked for before there is work
+        assert queued() == []  # no job is requested before there is work
         results = feed_all(client, tasks)
         on = {pool: [results[f"{pool}-{number}"] for number in range(6)] for pool in ("cpu", "gpu")}
         assert {result["NSDFLOW_POOL"] for result in on["cpu"]} == {"cpu"}
         assert {result["NSDFLOW_POOL"] for result in on["gpu"]} == {"gpu"}
-        # one GPU a job, never the same for both, and no job left without work
+        # one GPU per job, never the same for both, and no job without work
         gpu_of = {result["SLURM_JOB_ID"]: result["CUDA_VISIBLE_DEVICES"] for result in on["gpu"]}
         assert sorted(gpu_of.values()) == ["0", "1"]
         assert min(Counter(result["SLURM_JOB_ID"] for result in on["gpu"]).values()) >= 2

@@ -30,7 +30,7 @@ FACES = {0: "Unknown", 1: "OFA", 2: "FFA-1", 3: "FFA-2"}
 
 @dataclass(frozen=True)
 class Recording:
-    """One subject as arrays: the truth that a store of it must give back."""
+    """One subject as arrays: the values that its store must return."""
 
     volumes: np.ndarray
     """(session, trial, i, j, k) int16"""
@@ -183,7 +183,7 @@ def images() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def annotations() -> xr.Dataset:
-    """What is known of ``images``: an apple on each even one, a dog of growing size on each third."""
+    """Annotations of ``images``: an apple on each even one, a dog of growing size on each third."""
     count = 23
     numbers = np.arange(count)
     instances = np.stack([numbers % 2 == 0, 2 * (numbers % 3 == 0)], axis=1).astype(np.uint16)

@@ -30,7 +30,7 @@ def test_store_to_volume_to_store_is_the_identity(store, recording) -> None:
 @given(st.data())
 @settings(max_examples=20)
 def test_any_voxels_and_dimensions(store, data) -> None:
-    """Where a voxel stands among others, and where the dimension stands, does not matter."""
+    """The order of voxels and of dimensions does not matter."""
     voxels = store.voxels(1)
     size = voxels.sizes["voxel"]
     chosen = data.draw(st.permutations(range(size)))[: data.draw(st.integers(1, size))]
@@ -69,7 +69,7 @@ def test_nifti_opens_in_the_right_place(store, recording, tmp_path: Path, name: 
 
 
 def test_nilearn_reads_values_at_their_coordinates(store, recording, tmp_path: Path) -> None:
-    with warnings.catch_warnings():  # nilearn warns of its own dependencies when it is imported
+    with warnings.catch_warnings():  # nilearn warns about its dependencies when it is imported
         warnings.simplefilter("ignore")
         from nilearn import image
     path = store.responses(1, zscore=False).isel(trial=slice(4)).nsd.to_nifti(tmp_path / "four.nii.gz")

@@ -1,4 +1,4 @@
-"""Budgets, files that appear whole, publishing, holes."""
+"""File budgets, complete files, publication, holes."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 
 
 def test_nothing_is_visible_before_publishing(build_store, record, tmp_path: Path, monkeypatch) -> None:
-    """Fail at the very last step: there is no store; do it again: there is."""
+    """A failure at the last step leaves no store; repeating the step makes one."""
     place = workspace_of(tmp_path / "nsd.zarr")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
@@ -234,7 +234,7 @@ def test_any_changed_byte_of_a_coordinate_is_an_error(build_store, record, tmp_p
 
 
 def test_any_changed_bit_of_metadata_is_an_error_or_without_effect(build_store, record, tmp_path: Path) -> None:
-    """Of a coordinate's own file, which is read late: never a value of another kind, and never a traceback."""
+    """A damaged file of a coordinate, which is read late, gives neither a wrong value nor a traceback."""
     store = build_store(tmp_path / "nsd.zarr", record())
     expected = store.voxels(1)["roi"].values
     path = tmp_path / "nsd.zarr/subj01/roi/zarr.json"
@@ -255,7 +255,7 @@ def test_any_changed_bit_of_metadata_is_an_error_or_without_effect(build_store, 
 
 
 def test_names_that_are_taken(tmp_path: Path, record, build_store) -> None:
-    """An atlas called as one of our coordinates, or as another atlas, gets a name of its own; labels occur twice."""
+    """An atlas with the name of a coordinate or of another atlas gets a new name; labels may occur twice."""
     flat, shape = np.arange(8), (2, 2, 2)
     roi, labels = np.zeros(shape, int), np.arange(8).reshape(shape)
     atlases = {

@@ -40,7 +40,7 @@ def test_a_prefix_of_labels(store, recording) -> None:
 
 
 def test_one_name_means_the_same_voxels_on_every_store(store, recording) -> None:
-    """V1 of the joined ROI, and V1 of prf-visualrois alone: what an evc store has."""
+    """V1 of the joined ROI, and V1 of prf-visualrois alone, as in an evc store."""
     prf = recording.prf.ravel()[store.voxels(1)["flat_index"].values]
     roi = store.voxels(1)["roi"].values
     assert store.responses(1, roi="V1").sizes["voxel"] == np.isin(roi, (1, 2)).sum() > np.isin(prf, (1, 2)).sum()

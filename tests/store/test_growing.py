@@ -28,7 +28,7 @@ def part_of(recording, sessions: tuple[int, ...]):
 @pytest.mark.parametrize("zscore", ["session", "training", False])
 @pytest.mark.parametrize("before", [(1, 2), (2, 5), (5,)])
 def test_queries_of_the_old_store_read_the_same(build_store, record, tmp_path: Path, before, zscore) -> None:
-    """Sessions are added behind, between and before those there were."""
+    """Sessions are added after, between and before the existing ones."""
     recording = record(0, sessions=(1, 2, 4, 5))
     old = build_store(tmp_path / "nsd.zarr", part_of(recording, before))
     lazy = old.responses(1, zscore=zscore, voxels=[40, 3, 3])
@@ -68,7 +68,7 @@ def swap(folder: Path) -> None:
 
 
 def test_images_of_another_store_are_an_error(build_store, record, images, tmp_path: Path) -> None:
-    """As many images as before, but others."""
+    """The same number of images, but different ones."""
     lazy = build_store(tmp_path / "nsd.zarr", record(), images[:4]).images([14])
     build_store(tmp_path / "more.zarr", record(), images[:4])
     ids = tmp_path / "more.zarr/stimuli/nsd_id"
@@ -79,7 +79,7 @@ def test_images_of_another_store_are_an_error(build_store, record, images, tmp_p
 
 
 def test_coordinates_of_a_query_are_those_of_its_time(build_store, record, tmp_path: Path) -> None:
-    """They are read after the store grew, and belong to the trials that were asked for."""
+    """They are read after the store grew, and belong to the requested trials."""
     recording = record(0, sessions=(1, 2, 4))
     old = build_store(tmp_path / "nsd.zarr", part_of(recording, (1, 4)))
     expected = nsdflow.open_store(old.url).responses(1, shared=False)

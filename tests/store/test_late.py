@@ -1,4 +1,4 @@
-"""Coordinates are read when they are first used, and nobody can tell otherwise.
+"""Coordinates are read on first use, and otherwise behave like coordinates in memory.
 
 The oracle is the same array with its coordinates in memory.
 """
@@ -104,7 +104,7 @@ def test_tables_and_files(late, tmp_path: Path) -> None:
 
 
 def test_what_a_query_does_not_use_is_not_read(store, tmp_path: Path) -> None:
-    """Values are computed although most coordinates are gone; whoever asks for one of them gets an error."""
+    """Values are computed although most coordinates are missing; using a missing one is an error."""
     shutil.copytree(store.url, tmp_path / "nsd.zarr")
     for name in ("ncsnr", "run", "k"):
         shutil.rmtree(tmp_path / "nsd.zarr/subj01" / name)

@@ -1,7 +1,7 @@
-"""The life of a store as random steps, with zarr-python as the oracle of every value.
+"""Random operations on a store, with zarr-python as the oracle of every value.
 
-Build, write rows of shards in any order, be killed, go on, publish, read, grow by a session, be damaged and mended. The
-long run is in the nightly set; Hypothesis prints the steps and the seed of a failure.
+Steps build a store, write rows of shards in any order, kill and resume, publish, read, add a session, damage and
+repair. The long run is in the nightly set; Hypothesis prints the steps and the seed of a failure.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.building)
     @rule(data=st.data())
     def die_while_writing(self, data: st.DataObject) -> None:
-        """What a killed process leaves: a temporary file beside the shards, perhaps of a shard that is there."""
+        """A killed process leaves a temporary file next to the shards, perhaps of an existing shard."""
         folder = Path(self.place.built) / "subj01/betas/c" / str(data.draw(st.integers(0, len(self.sessions) - 1)))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f".0.{data.draw(st.integers(0, 9))}.tmp").write_bytes(b"half a shard")
@@ -134,7 +134,7 @@ class Life(RuleBasedStateMachine):
             (self.folder / "nsd.zarr").rename(self.folder / "old.zarr")
             (self.folder / "grown.zarr").rename(self.folder / "nsd.zarr")
             shutil.rmtree(self.folder / "old.zarr")
-            self.damage = None  # it went with the old store
+            self.damage = None  # it was removed with the old store
         self.published = self.sessions
         assert not list(self.folder.rglob("*.tmp"))
 
@@ -165,7 +165,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.published and self.damage is None)
     @rule(data=st.data())
     def damage_a_file(self, data: st.DataObject) -> None:
-        """A byte is changed, the end is cut off, or the file is gone: whoever reads it gets an error."""
+        """A file with a changed byte, a truncated file or a missing file is an error on reading."""
         root = self.folder / "nsd.zarr/subj01"
         files = sorted(path for path in root.glob("*/c/**/*") if path.is_file() and "valid" not in path.parts)
         path = data.draw(st.sampled_from([path for path in files if path.parts[-4] != "saturated"]))

@@ -1,4 +1,4 @@
-"""Calls that a scientist makes without reading the manual: right values, in the order asked for, labels in memory."""
+"""Calls that a scientist makes without reading the manual: right values, in the requested order, labels in memory."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_labels_are_in_memory_and_queries_can_be_written(store, tmp_path: Path, 
 
 
 def test_uneven_selections_have_even_blocks(store) -> None:
-    """Sessions keep different numbers of trials; Zarr takes blocks of one size alone."""
+    """Sessions have different numbers of trials, but Zarr accepts only blocks of one size."""
     rng = np.random.default_rng(0)
     for chosen in (0.9, 0.1):
         rows = np.flatnonzero(rng.random(30_000) < chosen)

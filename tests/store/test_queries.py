@@ -51,7 +51,7 @@ def test_a_voxel_without_data_scores_zero(store, recording) -> None:
 @given(st.data())
 @settings(max_examples=40)
 def test_any_selection_is_the_selection_of_all(store, recording, data) -> None:
-    """Conditions combine with "and", and give what indexing the whole gives."""
+    """Conditions combine with "and", and equal indexing of the whole array."""
     everything = WHOLE.setdefault(store.url, store.responses(1).compute())
     query = {
         "roi": data.draw(st.sampled_from([None, "V1", "IPS", "other", "V2d", "nsdgeneral", "FFA-1", ["V1", "hV4"]])),

@@ -1,4 +1,4 @@
-"""Our reading and writing of shards against zarr's own, and against damage."""
+"""Reading and writing of shards, compared with zarr and tested with damage."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def random_values(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarr
 @given(arrays(), st.data())
 @settings(max_examples=40)
 def test_ours_and_zarr_agree(setting: dict, data: st.DataObject) -> None:
-    """What we write zarr reads, what zarr writes we read, in any selection."""
+    """zarr reads our shards and we read zarr's, in any selection."""
     values = random_values(setting["shape"], setting["dtype"])
     with tempfile.TemporaryDirectory() as folder:
         theirs = create(folder, **setting)
@@ -95,7 +95,7 @@ def test_a_region_that_is_not_whole_shards_is_refused(array, start, shape) -> No
 
 
 def test_half_a_shard_is_what_zarr_lets_pass(array) -> None:
-    """The guard guards against something: zarr itself takes the half shard."""
+    """The check is needed: zarr itself accepts half a shard."""
     zarr.open_array(array.url)[0:2, 0:15] = 1
     assert Path(array.shard_url((0, 0))).exists()
 

@@ -1,4 +1,4 @@
-"""Files shared between folders: links where there can be, copies elsewhere, never half a file."""
+"""Files shared between folders: links where possible, copies elsewhere, never half a file."""
 
 from __future__ import annotations
 

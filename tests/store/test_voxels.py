@@ -119,7 +119,7 @@ def test_morton_code_of_any_integers(dtype) -> None:
 
 
 def test_no_name_of_a_store_or_of_results_is_free_for_an_atlas(store) -> None:
-    """Every name that a store has, but those of the atlases themselves."""
+    """Every name in a store except those of atlases."""
     names = {*store.responses(1).coords, *store.responses(1).dims, *store.images().coords, *store.images().dims}
     names |= {*COORDINATES, *STATISTICS, *(name.lower() for name, _, _ in BEHAVIOUR), *MAPS}
     atlases = atlases_of(store.voxels(1))

@@ -1,4 +1,4 @@
-"""One synthetic NSD with every kind of file; the tests read it with nibabel, h5py, scipy and pandas, not with us."""
+"""One synthetic NSD with every kind of file; the tests read it with nibabel, h5py, scipy and pandas."""
 
 from __future__ import annotations
 

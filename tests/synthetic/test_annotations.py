@@ -1,4 +1,4 @@
-"""Invented annotations are true of the pixels, and what responds to them can be found again."""
+"""Synthetic annotations match the pixels, and planted responses to them can be recovered."""
 
 from __future__ import annotations
 

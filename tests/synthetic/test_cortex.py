@@ -1,4 +1,4 @@
-"""The synthetic cortex: read with nibabel and by hand, not with us."""
+"""The synthetic cortex, read with nibabel and by hand instead of nsdflow."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_transforms_say_where_the_surfaces_are(nsd):
             image = nib.load(nsd / TRANSFORMS / f"func1pt8-to-{name}.nii.gz")
             index = (white + 0.4) / size + (image.shape[0] + 1) / 2
             np.testing.assert_allclose(mgz(nsd / TRANSFORMS / f"{hemisphere}.{name}-to-white.mgz"), index, atol=1e-3)
-            # the way over the anatomy ends at the same functional coordinates: linear in between, so exact
+            # going through the anatomy gives the same functional coordinates: linear in between, so exact
             func = np.asanyarray(image.dataobj)
             low = np.floor(index).astype(int)
             near = np.array([func[tuple(corner - 1)] for corner in low])

@@ -33,7 +33,7 @@ def test_images_differ_by_seed_and_index():
 
 @pytest.mark.parametrize("size", [128, 227])
 def test_power_falls_as_in_photographs(size):
-    """Radially averaged power of natural scenes goes as 1/f^2, give or take a few tenths (Field 1987)."""
+    """Radially averaged power of natural scenes falls as 1/f^2, within a few tenths of the exponent (Field 1987)."""
     grey = render_images(0, range(24), size) @ np.array([0.2126, 0.7152, 0.0722])
     window = np.hanning(size)[:, None] * np.hanning(size)
     power = (np.abs(np.fft.fft2((grey - grey.mean(axis=(1, 2), keepdims=True)) * window)) ** 2).mean(axis=0)

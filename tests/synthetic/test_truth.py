@@ -1,4 +1,4 @@
-"""What was planted can be found again in the files, by independent means."""
+"""Independent methods recover the planted values from the files."""
 
 import nibabel as nib
 import numpy as np

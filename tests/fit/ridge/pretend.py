@@ -22,7 +22,7 @@ COPIES = ("aten::_to_copy", "aten::copy_")
 
 
 class OnDevice(torch.Tensor):
-    """A tensor of the CPU that claims to be elsewhere."""
+    """A CPU tensor that claims to be on another device."""
 
     held: torch.Tensor
 
@@ -73,6 +73,6 @@ class _Factories(TorchDispatchMode):
 
 @contextmanager
 def pretended_gpu() -> Iterator[torch.device]:
-    """A device on which nothing of the CPU may be used."""
+    """A device whose tensors refuse those of the CPU."""
     with _Factories():
         yield PRETENDED

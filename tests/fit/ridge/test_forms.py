@@ -38,7 +38,7 @@ def test_operators_and_weights(rows: int, features: int, form: Form, repeats: in
 @pytest.mark.parametrize("form", ["primal64", "dual"])
 @pytest.mark.parametrize(("rows", "features"), [(60, 25), (25, 60)])
 def test_small_lambdas_of_collinear_features(rows: int, features: int, form: Form) -> None:
-    """What cancels is larger than the weights by far: float32 would leave nothing of them."""
+    """Terms that cancel are far larger than the weights, so that float32 would lose them."""
     generator = torch.Generator().manual_seed(3)
     few = torch.randn(rows + 5, 4, generator=generator)
     all_rows = few @ torch.randn(4, features, generator=generator) + 1e-2 * torch.randn(
@@ -62,7 +62,7 @@ def test_small_lambdas_of_collinear_features(rows: int, features: int, form: For
 
 def test_where_float32_suffices() -> None:
     assert float32_suffices(2689 * 27_000, 1e3)  # the published AlexNet-fwRF
-    assert not float32_suffices(73 * 27_000, 1.0)  # Gabor-fwRF: its lambdas begin at 1
+    assert not float32_suffices(73 * 27_000, 1.0)  # Gabor-fwRF, whose lambdas begin at 1
 
 
 @pytest.mark.parametrize("form", get_args(Form))
@@ -77,7 +77,7 @@ def test_voxels_have_lambdas_of_their_own(form: Form) -> None:
 
 
 def test_a_system_without_a_factor_gives_no_numbers() -> None:
-    """Rounding hides the lambda: neither weights nor predictions may look like some."""
+    """Rounding hides the lambda, so neither weights nor predictions may be returned."""
     train = torch.full((4, 3), 1e10)
     (operator,) = scorer(ridge_system(train, "primal")).operators(train[:1], [1e-3])
     assert operator.isnan().all()

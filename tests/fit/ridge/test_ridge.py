@@ -41,7 +41,7 @@ def planted(
 
 
 def normal_equations(X: np.ndarray, Y: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and intercept of trials, standardised with the trials' own mean and deviation."""
+    """Weights and intercept of trials, standardised with their mean and deviation."""
     mean, std = X.mean(0), X.std(0)
     Z, B = (X - mean) / std, Y - Y.mean(0)
     w = scipy.linalg.solve(Z.T @ Z + strength * np.eye(Z.shape[1]), Z.T @ B) / std[:, None]
@@ -91,7 +91,7 @@ def test_against_the_normal_equations_of_trials(images: int, features: int, form
 def expected_loss(
     X: torch.Tensor, shown: torch.Tensor, Y: torch.Tensor, selection: LambdaSelection, strength: float
 ) -> np.ndarray:
-    """By refitting without what is held out; features standardised on all trials, as the module says."""
+    """Refits without the held-out images; features are standardised on all trials, as documented."""
     everything = X[shown].numpy()
     Z, B = (everything - everything.mean(0)) / everything.std(0), Y.numpy()
     if selection.method == "gcv":
@@ -131,7 +131,7 @@ def test_trial_counts_are_the_trials() -> None:
 
 
 def test_a_holdout_by_trial_may_share_images() -> None:
-    """The published split: the last trials choose, whatever they show."""
+    """The published split: the last trials select lambda, whatever images they show."""
     X, shown, Y = planted(40, 25, repeats=2.0)
     held = torch.arange(80) >= 66
     dual, primal = (

@@ -1,4 +1,4 @@
-"""The planned peak of a ridge fit is within 20 % of what is measured, for very different shapes."""
+"""The planned peak of a ridge fit is within 20 % of the measured one, for very different shapes."""
 
 from __future__ import annotations
 

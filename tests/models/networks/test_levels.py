@@ -1,4 +1,4 @@
-"""The choice of channels is fitted on some images, kept, and applied to any others."""
+"""Channels are selected on some images, stored, and applied to any others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of networks: what each family gives, without a network connection."""
+"""The table of networks: the results of each family, without a network connection."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_every_record_opens_something() -> None:
 
 @pytest.mark.parametrize(("interpolation", "pillow"), [("bilinear", Image.BILINEAR), ("bicubic", Image.BICUBIC)])
 def test_preprocessing_is_pillows(interpolation: Any, pillow: Any) -> None:
-    """Resized and cropped as the libraries' own preprocessing does it with Pillow, to a grey level and a half."""
+    """Images are resized and cropped like the libraries do with Pillow, within one and a half grey levels."""
     image = np.random.default_rng(0).integers(0, 256, (60, 60, 3)).astype(np.uint8)
     how = Preprocessing(40, 32, interpolation, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     ours = how(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0) * 255

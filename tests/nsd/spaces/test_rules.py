@@ -1,4 +1,4 @@
-"""Laws of mapping between spaces that hold whatever the data are, and what bad input gets."""
+"""Laws of mapping between spaces for any data, and errors for bad input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ METHODS = ("nearest", "linear", "cubic")
 
 
 def own_indices(shape: tuple[int, ...]) -> np.ndarray:
-    """Each voxel's own 1-based index, C order."""
+    """The 1-based index of each voxel, in C order."""
     return np.stack(np.meshgrid(*[np.arange(1, n + 1) for n in shape], indexing="ij"), -1).reshape(-1, 3)
 
 

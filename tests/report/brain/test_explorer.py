@@ -74,7 +74,7 @@ def test_tuning_of_bands_and_categories(subject: xr.Dataset, tmp_path: Path, nam
 
 @pytest.mark.parametrize("images", [5, 1000])
 def test_images_and_another_source(run_on_store: tuple[Path, Path, Path], images: int) -> None:
-    """`--images` limits the validation images; `--source` is where surfaces are, if the store's source is gone."""
+    """`--images` limits the validation images; `--source` names the surfaces if the store's source is missing."""
     run, nsd, moved = run_on_store
     shown = CliRunner().invoke(app, ["explore", str(run), "--images", str(images), "--source", str(moved)])
     assert shown.exit_code == 0, shown.output
@@ -100,7 +100,7 @@ def test_images_and_another_source(run_on_store: tuple[Path, Path, Path], images
 
 @pytest.fixture(scope="module")
 def run_on_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """A run whose voxels are those of a store in another order, and NSD moved away from where it was."""
+    """A run with the voxels of a store in another order, and an NSD that has moved."""
     folder = tmp_path_factory.mktemp("explored")
     spec = SyntheticSpec(
         subjects=1, sessions=1, trials_per_session=60, image_size=32, vertices=642, shared_images=8, formats=("hdf5",)

@@ -1,4 +1,4 @@
-"""The surface to turn: a coarse mesh that keeps its shape, and values of voxels that belong to its vertices."""
+"""The turnable surface: a coarse mesh that keeps its shape, with values of the voxels of its vertices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_coarse_sphere_is_a_sphere() -> None:
     assert 1000 < len(coarse.vertices) < 4000
     radius = np.linalg.norm(vertices[0])
     np.testing.assert_allclose(np.linalg.norm(coarse.vertices, axis=1), radius, rtol=0.01)
-    # each fine vertex is near the coarse one that stands for it, and the surface stays closed
+    # each fine vertex is near its coarse vertex, and the surface stays closed
     distance = np.linalg.norm(coarse.vertices[coarse.member] - vertices, axis=1)
     assert distance.max() < 0.15 * radius
     a, b, c = coarse.vertices[coarse.faces].transpose(1, 0, 2)
@@ -40,7 +40,7 @@ def unpack(packed: dict[str, str]) -> np.ndarray:
 
 
 def test_vertices_show_their_voxels(subject: xr.Dataset) -> None:
-    """642 vertices per hemisphere stay as they are, so every byte can be held against its voxel."""
+    """642 vertices per hemisphere are not coarsened, so every byte can be compared with its voxel."""
     maps = brain_maps(subject)
     page = turning_surface(subject, maps)
     assert len(page) < 5e6
@@ -57,7 +57,7 @@ def test_vertices_show_their_voxels(subject: xr.Dataset) -> None:
     np.testing.assert_array_equal(unpack(shown["accuracy"]["values"]), np.where(voxel < 0, 0, np.round(steps)))
     layer = unpack(shown["preferred layer"]["values"])
     np.testing.assert_array_equal(layer, np.where(voxel < 0, 0, 1 + subject["flat_index"].values[voxel] % 3))
-    # the hemispheres stand apart, the left one on the left
+    # the hemispheres are separate, the left one on the left
     x = unpack(data["vertices"]).reshape(-1, 3)[:, 0]
     left = len(meshes[0].vertices)
     assert x[:left].max() < x[left:].min()

@@ -1,4 +1,4 @@
-"""Views: which voxel each pixel shows, held against the positions of voxels; and the figures made of them."""
+"""Views: the voxel of each pixel, compared with the positions of voxels, and the figures made from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``DataArray.nsd`` on other spaces: lazy, labelled, and right where nibabel and nilearn look."""
+"""``DataArray.nsd`` on other spaces: lazy, labelled, and correct for nibabel and nilearn."""
 
 from __future__ import annotations
 
