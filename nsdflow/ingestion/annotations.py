@@ -24,7 +24,7 @@ from nsdflow.store.shard_sizes import MASK_SHARD_BYTES
 __all__ = ["AnnotationPlan", "add_annotations", "annotations_before", "plan_annotations"]
 
 #: Files of the group besides the masks: two for each of its arrays.
-FILES: Final = 60
+GROUP_FILES: Final = 60
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class AnnotationPlan:
     @property
     def file_budget(self) -> int:
         """Files of the group at most: the codes of the masks are smaller than what they are made from."""
-        return FILES + self.bytes // MASK_SHARD_BYTES
+        return GROUP_FILES + self.bytes // MASK_SHARD_BYTES
 
     def describe(self) -> str:
         """One line for the plan of an ingestion."""

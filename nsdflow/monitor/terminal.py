@@ -24,7 +24,7 @@ LINE_INTERVAL_S: Final = 15.0
 #: Terminals with fewer columns get shorter texts.
 WIDE_COLUMNS: Final = 110
 #: Longest name of a bar, in characters.
-NAME_LENGTH: Final = 24
+NAME_CHARACTERS: Final = 24
 
 
 class TerminalProgress:
@@ -85,7 +85,7 @@ class TerminalProgress:
         if line.label not in self._bar_ids:
             if isinstance(line, Stage):
                 self._remove_finished(line.run)
-            name = shorten(line.label, NAME_LENGTH)
+            name = shorten(line.label, NAME_CHARACTERS)
             self._bar_ids[line.label] = self._bars.add_task(name, total=line.total or None, text="", count="", left="")
         left = line.seconds_left(now)
         narrow = self.console.width < WIDE_COLUMNS

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainResult", "TrainSettings", "Trials", "train"]
 
 #: Distance in pixels between the samples of each image in the fingerprint. All images of NSD take 11 GB.
-IMAGE_STEP = 16
+IMAGE_STEP_PX = 16
 #: What trainings did whose checkpoints lack a key. The default of a new setting is therefore what was done before.
 _UNRECORDED = {"optimizer": UNRECORDED_OPTIMIZER, **asdict(TrainSettings())}
 #: Seconds between calls of ``should_stop``, which may read a file, in a single process.
@@ -334,7 +334,7 @@ def _fingerprint(
     """Collect what a checkpoint must match. ``epochs`` may change, and ``kernels`` only affects rounding."""
     fixed = {key: value for key, value in asdict(settings).items() if key not in ("epochs", "kernels")}
     digests = {name: digest(subject.images, subject.responses, subject.holdout) for name, subject in trials.items()}
-    digests["images"] = digest(images[:, :, ::IMAGE_STEP, ::IMAGE_STEP])
+    digests["images"] = digest(images[:, :, ::IMAGE_STEP_PX, ::IMAGE_STEP_PX])
     shapes = {name: tuple(values.shape) for name, values in encoder.state_dict().items()}
     rates = [module.share for module in encoder.modules() if isinstance(module, ChannelDropout)]
     digests["encoder"] = hashlib.blake2b(repr((shapes, rates)).encode(), digest_size=8).hexdigest()

@@ -20,7 +20,7 @@ FINER: Final = 5
 FIRST, BITS = 48, 5
 MORE, SIGN, VALUE = 0x20, 0x10, 0x1F
 #: Characters of the longest run: an image of 2^24 pixels.
-LONGEST: Final = 6
+RUN_CHARACTERS: Final = 6
 
 
 def annotation_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
@@ -124,10 +124,10 @@ def encode_rle(mask: NDArray[np.bool_]) -> bytes:
     if flat[0]:
         runs = np.concatenate([[0], runs])
     runs[3:] -= runs[1:-2].copy()
-    characters = np.zeros((len(runs), LONGEST), np.uint8)
+    characters = np.zeros((len(runs), RUN_CHARACTERS), np.uint8)
     used = np.zeros(characters.shape, bool)
     going = np.ones(len(runs), bool)
-    for place in range(LONGEST):
+    for place in range(RUN_CHARACTERS):
         low = runs & VALUE
         runs >>= BITS
         more = going & np.where(low & SIGN, runs != -1, runs != 0)

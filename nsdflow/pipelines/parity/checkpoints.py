@@ -17,6 +17,7 @@ from nsdflow.models.published_fwrf import is_fwrf, load_fwrf_file
 from nsdflow.pipelines.adopt.files import kind_of_model
 from nsdflow.pipelines.adopt.voxels import match_voxels
 from nsdflow.pipelines.common.data import load_images
+from nsdflow.pipelines.common.networks import BATCH_IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["checkpoint_cells"]
 
-#: Images per pass of the networks.
-BATCH = 50
 AS_THE_FILE_SAYS = "as the file says it; --store computes it from the responses"
 
 
@@ -97,7 +96,7 @@ def _predictions(model: PublishedModel, images: torch.Tensor, subjects: tuple[st
     readouts = {subject: model.readouts[subject].float().to(device) for subject in subjects}
     parts: dict[str, list[torch.Tensor]] = {subject: [] for subject in subjects}
     with torch_threads(None):
-        for batch in images.split(BATCH):
+        for batch in images.split(BATCH_IMAGES):
             maps = encoder(batch.to(device))
             for subject, readout in readouts.items():
                 parts[subject].append(readout(maps).cpu())

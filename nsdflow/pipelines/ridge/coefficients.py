@@ -40,7 +40,7 @@ __all__ = ["MODEL_BYTES", "LinearModel", "Term", "TermPlace", "keep_model", "ope
 #: Largest size of weights that a run keeps in ``model.safetensors`` by default.
 MODEL_BYTES = 1 << 30
 #: Features per product.
-AT_ONCE = 2048
+FEATURES_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Term:
         self.check(X)
         if self.dual:
             rows = self.table.rows_of(self.images)
-            R = cross_products(rows, torch.arange(len(self.images)), X, self.statistics, at_once=AT_ONCE)
+            R = cross_products(rows, torch.arange(len(self.images)), X, self.statistics, at_once=FEATURES_AT_ONCE)
         else:
             R = self.statistics.apply(X.clone(), slice(None))
         for url, columns in zip(self.urls, self.columns, strict=True):
@@ -111,7 +111,7 @@ class Term:
         W = C
         if self.dual:
             rows, W = self.table.rows_of(self.images), torch.empty(self.table.count, C.shape[1])
-            for columns in blocks(self.table.count, AT_ONCE):
+            for columns in blocks(self.table.count, FEATURES_AT_ONCE):
                 W[columns] = self.statistics.apply(as_tensor(rows[:, columns]).clone(), columns).T @ C
         return W / self.statistics.std[:, None], torch.cat(self.columns)
 

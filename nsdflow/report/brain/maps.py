@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["BRAIN_MAPS", "BrainMap", "brain_maps", "centres_in_degrees", "layer_shares"]
+__all__ = ["BRAIN_MAPS", "LEAST_CEILING", "BrainMap", "brain_maps", "centres_in_degrees", "layer_shares"]
 
-#: Lowest noise ceiling at which a share of it is meaningful.
+#: Lowest noise ceiling at which a share of it is meaningful; medians leave out voxels below it.
 LEAST_CEILING: Final = 0.1
 #: Least accuracy at which a preference is drawn, and number of categories drawn.
 LEAST_ACCURACY: Final = 0.055

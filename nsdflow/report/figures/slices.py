@@ -23,7 +23,7 @@ __all__ = ["accuracy_map", "category_map", "roi_map"]
 
 _BACKGROUND = "#f1f1f1"
 #: Height in inches that the label of a colour bar needs, and a line of a legend.
-BAR_HEIGHT, LEGEND_LINE = 2.2, 0.21
+BAR_HEIGHT_INCHES, LEGEND_LINE_INCHES = 2.2, 0.21
 
 
 @styled
@@ -47,7 +47,7 @@ def accuracy_map(
     """
     values = np.asarray(subject[variable], dtype=np.float64)
     top = float(np.nanpercentile(values, 99)) if np.isfinite(values).any() else 1.0
-    figure, panels = _panels(subject, slices, 0.9, BAR_HEIGHT)
+    figure, panels = _panels(subject, slices, 0.9, BAR_HEIGHT_INCHES)
     for axes, plane in panels.values():
         image = axes.imshow(
             plane(values).T, origin="lower", cmap=cmap, vmin=0, vmax=max(top, 0.05), interpolation="nearest"
@@ -90,7 +90,7 @@ def category_map(
     places[places < 0] = np.nan
     shades = [(colours or {}).get(name, "#595959") for name in names.values()] if colours else _steps(len(names))
     present = {int(value) for value in places[np.isfinite(places)]}
-    figure, panels = _panels(subject, slices, 1.3, LEGEND_LINE * (len(present) + 2 + title.count("\n")))
+    figure, panels = _panels(subject, slices, 1.3, LEGEND_LINE_INCHES * (len(present) + 2 + title.count("\n")))
     for axes, plane in panels.values():
         axes.imshow(
             plane(places).T, origin="lower", cmap=ListedColormap(shades), vmin=-0.5, vmax=len(names) - 0.5,

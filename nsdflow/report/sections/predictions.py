@@ -11,6 +11,7 @@ from nsdflow.analysis import explained_share
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.errors import NsdflowError
 from nsdflow.report import markup
+from nsdflow.report.brain.maps import LEAST_CEILING
 from nsdflow.report.figures.images import accuracy_of_classes, image_mosaic
 from nsdflow.report.sections.record import Section
 from nsdflow.store import open_store
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from nsdflow.runs.contents import Run
 
 __all__ = ["SECTIONS"]
-
-#: Voxels with a lower ceiling for the shared images are left out of medians.
-MINIMUM = 0.1
 
 
 def _predictions(run: Run) -> str:
@@ -58,9 +56,9 @@ def _classes(run: Run) -> str:
     for name, data in run.subjects().items():
         if "class_accuracy" not in data:
             continue
-        used = np.asarray(data["class_ceiling"].isel(image_class=0)) >= MINIMUM
+        used = np.asarray(data["class_ceiling"].isel(image_class=0)) >= LEAST_CEILING
         chosen = data[["class_accuracy", "class_ceiling"]].isel(voxel=np.flatnonzero(used))
-        share = explained_share(chosen["class_accuracy"], chosen["class_ceiling"], minimum=MINIMUM)
+        share = explained_share(chosen["class_accuracy"], chosen["class_ceiling"], minimum=LEAST_CEILING)
         for row, one in enumerate(data["image_class"].values.tolist()):
             medians = (
                 float(values.isel(image_class=row).median())
@@ -70,7 +68,7 @@ def _classes(run: Run) -> str:
             kind = str(data["distribution"].values[row])
             rows.append((name, str(data["experiment"].values[row]), one, kind, *counts, *medians))
     header = ("subject", "experiment", "class", "distribution", "conditions", "trials", "r", "ceiling", "share of R²")
-    figure = accuracy_of_classes(run.results, minimum=MINIMUM)
+    figure = accuracy_of_classes(run.results, minimum=LEAST_CEILING)
     return markup.picture(figure, "Accuracy and ceiling by class of image and subject") + markup.details(
         "numbers", markup.table(header, rows)
     )

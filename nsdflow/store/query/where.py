@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["select_where"]
 
 #: A longer condition is refused before it is parsed.
-LONGEST_CONDITION: Final = 2000
+CONDITION_CHARACTERS: Final = 2000
 
 COMPARISONS: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
     ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
@@ -86,8 +86,8 @@ class _Condition:
 
     def __init__(self, table: xr.Dataset, text: str) -> None:
         self.table, self.text = table, text
-        if len(text) > LONGEST_CONDITION:
-            raise SelectionError(f"where: {len(text)} characters; a condition has at most {LONGEST_CONDITION}")
+        if len(text) > CONDITION_CHARACTERS:
+            raise SelectionError(f"where: {len(text)} characters; a condition has at most {CONDITION_CHARACTERS}")
         try:
             self.tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

@@ -31,8 +31,8 @@ LEVELS = 2
 #: Channels of every level.
 CHANNELS = len(FREQUENCIES) * len(ORIENTATIONS)
 #: Pixels per side of the grey image, and of the maps of the levels.
-GREY_SIZE = 64
-MAP_SIZES = (32, 16)
+GREY_SIZE_PX = 64
+MAP_SIZES_PX = (32, 16)
 
 _MARGIN = 16  # grey surround on each side: NSD showed its images on a uniform grey field
 _OCTAVES = 0.55  # standard deviation of a filter in log2 frequency
@@ -48,7 +48,7 @@ def level_of_feature() -> npt.NDArray[np.int64]:
 
 def grey_images(images: npt.NDArray[np.uint8]) -> Floats:
     """RGB images (n, y, x, 3) uint8 to the input of the network: (n, 64, 64) float32, 0 = the grey of the screen."""
-    small = [Image.fromarray(image).resize((GREY_SIZE, GREY_SIZE), Image.Resampling.BOX) for image in images]
+    small = [Image.fromarray(image).resize((GREY_SIZE_PX, GREY_SIZE_PX), Image.Resampling.BOX) for image in images]
     pixels = np.stack([np.asarray(image, dtype=np.float32) for image in small])
     return np.asarray(pixels @ (_GREY / 255) - np.float32(127 / 255), dtype=np.float32)
 
@@ -68,7 +68,7 @@ class PlantedNetwork:
 
     @cached_property
     def _filters(self) -> Floats:
-        return _log_gabor_bank(GREY_SIZE + 2 * _MARGIN)
+        return _log_gabor_bank(GREY_SIZE_PX + 2 * _MARGIN)
 
     @cached_property
     def _mixing(self) -> Floats:
@@ -88,7 +88,7 @@ def _log_gabor_bank(size: int) -> Floats:
     frequency[0, 0] = 1e-9
     bank = []
     for cycles in FREQUENCIES:
-        radial = np.exp(-0.5 * (np.log2(frequency * GREY_SIZE / cycles) / _OCTAVES) ** 2)
+        radial = np.exp(-0.5 * (np.log2(frequency * GREY_SIZE_PX / cycles) / _OCTAVES) ** 2)
         for orientation in ORIENTATIONS:
             turn = np.angle(np.exp(1j * (angle - orientation)))
             bank.append(2 * radial * np.exp(-0.5 * (turn / _ANGLE) ** 2))
@@ -102,8 +102,8 @@ def _energies(grey: Floats, filters: Floats) -> Floats:
     field = np.pad(grey, ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)))
     shift = np.exp(1j * np.pi * np.fft.fftfreq(size)).astype(np.complex64)  # to the middle of each pair of pixels
     spectrum = scipy.fft.fft2(field) * shift[:, None] * shift
-    inner = slice(_MARGIN // 2, _MARGIN // 2 + MAP_SIZES[0])
-    maps = np.empty((len(grey), len(filters), MAP_SIZES[0], MAP_SIZES[0]), dtype=np.float32)
+    inner = slice(_MARGIN // 2, _MARGIN // 2 + MAP_SIZES_PX[0])
+    maps = np.empty((len(grey), len(filters), MAP_SIZES_PX[0], MAP_SIZES_PX[0]), dtype=np.float32)
     for channel, transfer in enumerate(filters):
         # folding a spectrum samples its signal at every second pixel: a quarter of the transform to do
         folded = (spectrum * transfer).reshape(-1, 2, half, 2, half).sum(axis=(1, 3))
@@ -113,7 +113,7 @@ def _energies(grey: Floats, filters: Floats) -> Floats:
 
 def _deeper(maps: Floats, mixing: Floats) -> Floats:
     """Level 2: pool, blur, centre and normalise, combine, rectify; (n, channel, 16, 16)."""
-    size = MAP_SIZES[1]
+    size = MAP_SIZES_PX[1]
     pooled = maps.reshape(*maps.shape[:2], size, -1, size, maps.shape[-1] // size).mean(axis=(3, 5))
     blurred = uniform_filter(pooled, size=(1, 1, 3, 3), mode="nearest")
     centred = blurred - blurred.mean(axis=1, keepdims=True)

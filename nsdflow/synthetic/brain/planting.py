@@ -11,7 +11,7 @@ from scipy.special import ndtr
 
 from nsdflow.synthetic.brain.anatomy import Anatomy, cortex_voxels, surface_anatomy, volume_anatomy
 from nsdflow.synthetic.brain.cortex.surfaces import hemispheres
-from nsdflow.synthetic.brain.network import CHANNELS, FREQUENCIES, LEVELS, MAP_SIZES, ORIENTATIONS, level_of_feature
+from nsdflow.synthetic.brain.network import CHANNELS, FREQUENCIES, LEVELS, MAP_SIZES_PX, ORIENTATIONS, level_of_feature
 from nsdflow.synthetic.experiment.scenes import CATEGORIES
 from nsdflow.synthetic.spec import HIERARCHIES, SyntheticSpec
 
@@ -82,7 +82,7 @@ class Planted:
 
     def pooling(self) -> dict[int, npt.NDArray[np.float32]]:
         """`pooling_weights` for each size of map that these voxels read."""
-        sizes = set(MAP_SIZES[: self.levels])
+        sizes = set(MAP_SIZES_PX[: self.levels])
         return {size: gaussian_masses(self.x, self.y, self.sigma, size) for size in sizes}
 
     def standardised(self, mean: Floats, std: Floats) -> Planted:
