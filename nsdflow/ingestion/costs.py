@@ -48,7 +48,16 @@ if TYPE_CHECKING:
     from nsdflow.store.build import Workspace
     from nsdflow.store.shard_sizes import Cut
 
-__all__ = ["STAGES", "image_job", "image_tasks", "subject_job", "subject_tasks"]
+__all__ = [
+    "STAGES",
+    "image_job",
+    "image_tasks",
+    "session_task",
+    "statistics_task",
+    "subject_job",
+    "subject_tasks",
+    "verify_task",
+]
 
 #: In the order in which tasks are submitted.
 STAGES: Final = ("coordinates", "annotations", "betas", "images", "statistics", "verification")
@@ -145,11 +154,18 @@ def subject_tasks(
     stored : collection of int
         Sessions that this store has already.
     """
-    name = job.subject
-    sessions = _session_tasks(job, found, stamps, before, stored)
+    sessions = [
+        session_task(
+            f"betas-{job.subject}-session{session:02d}",
+            SessionJob(job, session, found.formats[session], stamps[session], before if session in stored else None),
+            reads=found.bytes // len(job.sessions),
+            after=f"coordinates-{job.subject}",
+        )
+        for session in job.sessions
+    ]
     volume_bytes = math.prod(job.shape) * 8
     create = Task(
-        key=f"coordinates-{name}",
+        key=f"coordinates-{job.subject}",
         function=create_subject_group,
         job=TableJob(job, found.atlases, found.maps, coordinates),
         stage="coordinates",
@@ -158,59 +174,63 @@ def subject_tasks(
         ),
         files=job.cut.files - sum(task.files for task in sessions) - len(STATISTICS),
     )
-    statistics_bytes = len(job.sessions) * job.voxel_count * 10  # two float32 and two bool
-    gather = Task(
-        key=f"statistics-{name}",
-        function=gather_statistics,
-        job=job,
-        stage="statistics",
-        after=(create.key, *(task.key for task in sessions)),
-        memory=Memory.with_numpy(statistics=2 * statistics_bytes),
-        reads=statistics_bytes,
-        writes=statistics_bytes,
-        files=len(STATISTICS),
-    )
-    verify = Task(
-        key=f"verify-{name}",
-        function=verify_subject,
-        job=VerifyJob(job, {n: format for n, format in found.formats.items() if n not in stored}),
-        stage="verification",
-        after=(gather.key,),
-        memory=sessions[0].memory,
-        reads=SAMPLED_SESSIONS * (sessions[0].reads + sessions[0].writes),
+    gather = statistics_task(job, (create.key, *(task.key for task in sessions)))
+    verify = verify_task(
+        VerifyJob(job, {n: format for n, format in found.formats.items() if n not in stored}),
+        (gather.key,),
+        sessions[0],
     )
     return [create, *sessions, gather, verify]
 
 
-def _session_tasks(
-    job: SubjectJob,
-    found: SubjectInventory,
-    stamps: Mapping[int, tuple[str, ...]],
-    before: str | None,
-    stored: Collection[int],
-) -> list[Task]:
-    """The tasks that write betas, one per session."""
-    itemsize = 4 if job.dtype == "float32" else 2
-    session_bytes = job.trials * job.voxel_count * itemsize
+def session_task(key: str, job: SessionJob, *, reads: int, after: str) -> Task:
+    """The task that writes the betas of one session; ``reads`` are the bytes of its files."""
+    subject = job.subject
+    itemsize = 4 if subject.dtype == "float32" else 2
+    session_bytes = subject.trials * subject.voxel_count * itemsize
     # a volume; chunks, widened to float64 for their statistics, and compressed
-    chunk_bytes = job.trials * job.cut.chunk[1] * (2 * itemsize + 8)
-    buffers = itemsize * math.prod(job.shape) + job.shards_at_once * chunk_bytes
-    return [
-        Task(
-            key=f"betas-{job.subject}-session{session:02d}",
-            function=copy_session if session in stored else write_session,
-            job=SessionJob(
-                job, session, found.formats[session], stamps[session], before if session in stored else None
-            ),
-            stage="betas",
-            after=(f"coordinates-{job.subject}",),
-            memory=Memory.with_numpy(session=session_bytes, buffers=buffers),
-            reads=session_bytes if session in stored else found.bytes // len(job.sessions),
-            writes=session_bytes,
-            files=math.ceil(job.voxel_count / job.cut.shard[1]),
-        )
-        for session in job.sessions
-    ]
+    chunk_bytes = subject.trials * subject.cut.chunk[1] * (2 * itemsize + 8)
+    buffers = itemsize * math.prod(subject.shape) + subject.shards_at_once * chunk_bytes
+    return Task(
+        key=key,
+        function=write_session if job.before is None else copy_session,
+        job=job,
+        stage="betas",
+        after=(after,),
+        memory=Memory.with_numpy(session=session_bytes, buffers=buffers),
+        reads=reads if job.before is None else session_bytes,
+        writes=session_bytes,
+        files=math.ceil(subject.voxel_count / subject.cut.shard[1]),
+    )
+
+
+def statistics_task(job: SubjectJob, after: tuple[str, ...]) -> Task:
+    """The task that writes the statistics of all sessions of a subject."""
+    size = len(job.sessions) * job.voxel_count * 10  # two float32 and two bool
+    return Task(
+        key=f"statistics-{job.name}",
+        function=gather_statistics,
+        job=job,
+        stage="statistics",
+        after=after,
+        memory=Memory.with_numpy(statistics=2 * size),
+        reads=size,
+        writes=size,
+        files=len(STATISTICS),
+    )
+
+
+def verify_task(job: VerifyJob, after: tuple[str, ...], session: Task) -> Task:
+    """The task that checks a subject; its costs are those of the task of a session."""
+    return Task(
+        key=f"verify-{job.subject.name}",
+        function=verify_subject,
+        job=job,
+        stage="verification",
+        after=after,
+        memory=session.memory,
+        reads=SAMPLED_SESSIONS * (session.reads + session.writes),
+    )
 
 
 def image_job(

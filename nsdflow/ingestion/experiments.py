@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Task
 from nsdflow.errors import MissingDataError, NsdflowError, SourceError
+from nsdflow.ingestion.costs import session_task, statistics_task, verify_task
 from nsdflow.ingestion.stamps import experiment_stamps, session_listing, session_stamps
-from nsdflow.ingestion.tasks.betas import SAMPLED_SESSIONS, gather_statistics, verify_subject, write_session
 from nsdflow.ingestion.tasks.experiments import (
     READ_EXPERIMENT_IMAGES,
     create_experiment_group,
@@ -115,10 +115,12 @@ def _header(source: Source, subject: str, experiment: str, space: str, betas: st
 def _tasks(job: ExperimentJob, format: str, stamps: tuple[str, ...], images: int) -> tuple[Task, ...]:
     subject = job.subject
     name, itemsize = subject.name, 4 if subject.dtype == "float32" else 2
-    volume = itemsize * math.prod(subject.shape)
-    session_bytes = subject.trials * subject.voxel_count * itemsize
-    chunk_bytes = subject.trials * subject.cut.chunk[1] * (2 * itemsize + 8)
-    shards = math.ceil(subject.voxel_count / subject.cut.shard[1])
+    betas = session_task(
+        f"betas-{name}",
+        SessionJob(subject, 1, format, stamps),
+        reads=subject.trials * itemsize * math.prod(subject.shape),
+        after=f"coordinates-{name}",
+    )
     create = Task(
         key=f"coordinates-{name}",
         function=create_experiment_group,
@@ -127,48 +129,21 @@ def _tasks(job: ExperimentJob, format: str, stamps: tuple[str, ...], images: int
         after=(f"coordinates-{subject.subject}",),
         memory=Memory.with_numpy(),
         files=subject.cut.files
-        - shards
+        - betas.files
         - len(STATISTICS)
         + (0 if job.image_cut is None else job.image_cut.files - math.ceil(images / job.image_cut.shard[0])),
     )
-    betas = Task(
-        key=f"betas-{name}",
-        function=write_session,
-        job=SessionJob(subject, 1, format, stamps),
-        stage="betas",
-        after=(create.key,),
-        memory=Memory.with_numpy(session=session_bytes, buffers=volume + subject.shards_at_once * chunk_bytes),
-        reads=subject.trials * volume,
-        writes=session_bytes,
-        files=shards,
-    )
-    gather = Task(
-        key=f"statistics-{name}",
-        function=gather_statistics,
-        job=subject,
-        stage="statistics",
-        after=(betas.key,),
-        memory=Memory.with_numpy(statistics=20 * subject.voxel_count),
-        files=len(STATISTICS),
-    )
+    gather = statistics_task(subject, (betas.key,))
     ncsnr = Task(
         key=f"ncsnr-{name}",
         function=measure_ncsnr,
         job=subject,
         stage="statistics",
         after=(betas.key,),
-        memory=Memory.with_numpy(chunk=8 * chunk_bytes),
-        reads=session_bytes,
+        memory=Memory.with_numpy(chunk=8 * subject.trials * subject.cut.chunk[1] * (2 * itemsize + 8)),
+        reads=betas.writes,
     )
-    verify = Task(
-        key=f"verify-{name}",
-        function=verify_subject,
-        job=VerifyJob(subject, {1: format}),
-        stage="verification",
-        after=(gather.key, ncsnr.key),
-        memory=betas.memory,
-        reads=SAMPLED_SESSIONS * (betas.reads + betas.writes),
-    )
+    verify = verify_task(VerifyJob(subject, {1: format}), (gather.key, ncsnr.key), betas)
     if job.image_cut is None:
         return create, betas, gather, ncsnr, verify
     pixels = 3 * job.image_size**2
