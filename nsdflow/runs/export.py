@@ -113,7 +113,8 @@ def export_maps(
     folder = Path(normalize(folder))
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
-    for subject, maps in _maps_of(run, whole=form.whole and space is None).items():
+    for subject, node in open_run(run).children.items():
+        maps = list(_voxel_maps(node, whole=form.whole and space is None))
         for array in maps:
             target = space or ("fsaverage" if form.surface and "hemisphere" not in array.coords else None)
             mapped = array
@@ -141,12 +142,8 @@ def _is_surface(space: str) -> bool:
     return space in LAYERS or not grid_named(space).is_volume
 
 
-def _maps_of(run: str, *, whole: bool) -> dict[str, list[xr.DataArray]]:
-    """Variables with one value per voxel, by subject, with the attributes of the subject; all variables if whole."""
-    return {subject: list(_voxel_maps(node, whole=whole)) for subject, node in open_run(run).children.items()}
-
-
 def _voxel_maps(node: xr.DataTree, *, whole: bool) -> Iterator[xr.DataArray]:
+    """Variables with one value per voxel, with the attributes of the subject; all variables with voxels if whole."""
     for variable in node.dataset.data_vars.values():
         by_voxel = "voxel" in variable.dims if whole else variable.dims == ("voxel",)
         if by_voxel and variable.dtype.kind in "fiu":

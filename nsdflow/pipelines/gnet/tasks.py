@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nsdflow.models.gnet import Readout
     from nsdflow.runs.folder import RunFolder
 
-__all__ = ["TrainJob", "build_networks", "plan_gnet", "train_group"]
+__all__ = ["TrainJob", "plan_gnet", "train_group"]
 
 
 def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
@@ -99,7 +99,7 @@ def train_group(job: TrainJob) -> dict[str, Any] | None:
     data = load_training_data(config, opened, *_rois(job.group))
     with torch_threads(config.threads, share=len(config.roi_groups or (JOINT,)) * config.processes):
         mean = choose_input_mean(config, opened, data, job.group)
-        encoder, readouts = build_networks(config, data, job.group, mean.value)
+        encoder, readouts = _networks(config, data, job.group, mean.value)
         result = run_training(
             config, data, encoder, readouts,
             folder=job.folder, part=job.group, rank=job.rank, processes=config.processes,
@@ -112,24 +112,8 @@ def train_group(job: TrainJob) -> dict[str, Any] | None:
     return {"best_epoch": result.best_epoch, "best_score": result.best_score, "precision": result.precision}
 
 
-def build_networks(
-    config: GNetPipeline, data: TrainingData, group: str, mean: Tensor
-) -> tuple[Encoder, dict[str, Readout]]:
-    """Initial networks of one trunk, the same on any number of workers.
-
-    The trunk of each group, and the readout of each subject on it, has a separate random stream.
-
-    Parameters
-    ----------
-    config : GNetPipeline
-        Settings of the run.
-    data : TrainingData
-        Data with the numbers of voxels and the size of the images.
-    group : str
-        ROI group of the trunk, or :data:`JOINT`.
-    mean : Tensor
-        (3,) input mean by channel, of image / 255.
-    """
+def _networks(config: GNetPipeline, data: TrainingData, group: str, mean: Tensor) -> tuple[Encoder, dict[str, Readout]]:
+    """Initial networks of one trunk, the same on any number of workers."""
     drawn = torch_stream(config.seed, config.kind, group, "trunk")
     encoder = Encoder(_prefilter(config, mean), config.width, dropout=config.train.dropout, generator=drawn)
     levels = level_shapes(encoder, data.images)

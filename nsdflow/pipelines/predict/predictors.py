@@ -42,11 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FwrfModel",
-    "load_banded",
-    "load_fpf",
-    "load_fwrf",
     "load_predictor",
-    "load_ridge",
     "predictor_kind",
 ]
 
@@ -87,18 +83,8 @@ class FwrfModel:
         return whole
 
 
-def load_fwrf(run: RunFolder, subject: str) -> FwrfModel:
-    """Load the fitted fields and weights of one subject of a finished fwRF run, and their network.
-
-    Raises
-    ------
-    MissingDataError
-        If there is no such run, or it is not finished.
-    RunError
-        If it is a run of another kind, or one that does not say which channels its features are.
-    SelectionError
-        If the run lacks the subject.
-    """
+def _fwrf_model(run: RunFolder, subject: str) -> FwrfModel:
+    """The fitted fields and weights of one subject, and their network."""
     config, voxels = run_settings(run, FwrfPipeline), voxels_of(run, subject)
     results = open_run(run.path)[subject].to_dataset().load()
     if "channel" not in results.coords:
@@ -127,18 +113,8 @@ def load_fwrf(run: RunFolder, subject: str) -> FwrfModel:
     return FwrfModel(config.name, network_of(config), channels, fitted, size, voxels, torch.device("cpu"))
 
 
-def load_fpf(run: RunFolder, subject: str) -> SubjectModel:
-    """Load the readout of one subject of a finished run on a frozen network, and the network.
-
-    Raises
-    ------
-    MissingDataError
-        If there is no such run, or it is not finished.
-    RunError
-        If it is a run of another kind, or one that does not say which channels its features are.
-    SelectionError
-        If the run lacks the subject.
-    """
+def _fpf_model(run: RunFolder, subject: str) -> SubjectModel:
+    """The readout of one subject on a frozen network, and the network."""
     config, voxels = run_settings(run, FpfPipeline), voxels_of(run, subject)
     state = load_tensors(run.url("model.safetensors"))
     channels = [state[name] for name in sorted(state) if name.startswith("channels.")]
@@ -148,26 +124,16 @@ def load_fpf(run: RunFolder, subject: str) -> SubjectModel:
     return SubjectModel((TrunkReadout(config.name, encoder, readout, np.arange(voxels.sizes["voxel"])),), voxels)
 
 
-def load_ridge(run: RunFolder, subject: str) -> LinearModel:
-    """Load the coefficients of one subject of a finished ridge, with the networks of its features.
-
-    Raises
-    ------
-    MissingDataError
-        If there is no such run, or it is not finished; or the run of its features is gone.
-    RunError
-        If it is a run of another kind, or of an older nsdflow, which kept no coefficients.
-    SelectionError
-        If the run lacks the subject.
-    """
+def _ridge_model(run: RunFolder, subject: str) -> LinearModel:
+    """The coefficients of one subject, with the networks of its features."""
     config, voxels = run_settings(run, RidgePipeline), voxels_of(run, subject)
     _has_coefficients(run)
     results = open_run(run.path)[subject].to_dataset().load()
     return replace(linear_model(config, run, subject, results, _annotated(run, config.features)), voxels=voxels)
 
 
-def load_banded(run: RunFolder, subject: str) -> LinearModel:
-    """Load the coefficients of one subject of a finished banded ridge; see :func:`load_ridge`."""
+def _banded_model(run: RunFolder, subject: str) -> LinearModel:
+    """The coefficients of one subject, with the networks of all bands."""
     config, voxels = run_settings(run, BandedRidgePipeline), voxels_of(run, subject)
     _has_coefficients(run)
     results = open_run(run.path)[subject].to_dataset().load()
@@ -191,10 +157,10 @@ GABOR_BYTES = 5 << 28
 LINEAR_BYTES = 3 << 30
 
 GNET = PredictorKind(load_subject_model, 0)
-FPF = PredictorKind(load_fpf, NETWORKS["alexnet"].memory)
-FWRF = PredictorKind(load_fwrf, GABOR_BYTES)
-RIDGE = PredictorKind(load_ridge, LINEAR_BYTES)
-BANDED = PredictorKind(load_banded, LINEAR_BYTES)
+FPF = PredictorKind(_fpf_model, NETWORKS["alexnet"].memory)
+FWRF = PredictorKind(_fwrf_model, GABOR_BYTES)
+RIDGE = PredictorKind(_ridge_model, LINEAR_BYTES)
+BANDED = PredictorKind(_banded_model, LINEAR_BYTES)
 
 
 def predictor_kind(run: RunFolder) -> PredictorKind:

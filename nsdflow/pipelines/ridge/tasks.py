@@ -121,11 +121,9 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
     tasks.append(publication(publish_ridge, job, solved, memory=published))
     forms = {choose_form(len(design.images), table.count) for table in tables.values()}
     note = f"{' and '.join(sorted(forms))} form, {pipeline.lambdas} lambdas by {pipeline.lambda_by}"
-    return Plan(f"{pipeline.name}: fit and publish", folder.path, tuple(tasks), notes=(note, *_units(problem.lambdas)))
-
-
-def _units(lambdas: tuple[float, ...]) -> tuple[str, ...]:
-    return (f"lambdas {lambdas[0]:g} to {lambdas[-1]:g}, in units of squared standardised features",)
+    smallest, largest = problem.lambdas[0], problem.lambdas[-1]
+    units = f"lambdas {smallest:g} to {largest:g}, in units of squared standardised features"
+    return Plan(f"{pipeline.name}: fit and publish", folder.path, tuple(tasks), notes=(note, units))
 
 
 @task("ridge.gram", version=3)

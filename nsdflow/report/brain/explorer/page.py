@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from nsdflow.errors import MissingDataError, one_of
-from nsdflow.io.paths import is_local, local_path, normalize
+from nsdflow.io.paths import is_local, local_path
 from nsdflow.io.write import write_text
 from nsdflow.report.brain.explorer.data import explorer_data
 from nsdflow.report.markup import script_data
 from nsdflow.runs.contents import read_run
 
-__all__ = ["render_explorer", "write_explorer"]
+__all__ = ["write_explorer"]
 
 #: Validation images per page: 30,000 voxels take 8 MB for them.
 SHOWN_IMAGES: Final = 100
@@ -49,16 +49,6 @@ def write_explorer(
     SelectionError
         The run lacks the subject.
     """
-    name, page = render_explorer(run, subject, images=images, source=source)
-    target = f"{normalize(run)}/explore_{name}.html"
-    write_text(target, page)
-    return local_path(target) if is_local(target) else target
-
-
-def render_explorer(
-    run: str | os.PathLike[str], subject: str | None = None, *, images: int = SHOWN_IMAGES, source: str | None = None
-) -> tuple[str, str]:
-    """Name of the subject, and the page as text."""
     contents = read_run(run)
     subjects = {name: data for name, data in contents.subjects().items() if "flat_index" in data.coords}
     if not subjects:
@@ -69,4 +59,6 @@ def render_explorer(
     data = explorer_data(contents, name, subjects[name].load(), images, source)
     template = (resources.files("nsdflow.report.brain.explorer") / "explorer.html").read_text()
     before, after = template.replace("$title", escape(f"{contents.name}: {name}").replace("$", "&#36;")).split("$data")
-    return name, f"{before}{script_data(data)}{after}"
+    target = f"{contents.folder}/explore_{name}.html"
+    write_text(target, f"{before}{script_data(data)}{after}")
+    return local_path(target) if is_local(target) else target
