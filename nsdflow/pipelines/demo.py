@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from nsdflow.monitor.events import Listener
-    from nsdflow.synthetic.experiment.stimuli import OnProgress
+    from nsdflow.synthetic.published.stimuli import OnProgress
 
 __all__ = ["run_demo"]
 

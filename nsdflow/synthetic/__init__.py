@@ -5,7 +5,7 @@
 >>> read_truth(folder, "subj01").noise_ceiling.median()  # doctest: +SKIP
 """
 
-from nsdflow.synthetic.experiment.stimuli import OnProgress
+from nsdflow.synthetic.published.stimuli import OnProgress
 from nsdflow.synthetic.spec import HIERARCHIES, SyntheticSpec
 from nsdflow.synthetic.truth import planted_signal, read_spec, read_truth
 from nsdflow.synthetic.write import write_nsd

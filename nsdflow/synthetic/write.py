@@ -20,7 +20,6 @@ from nsdflow.synthetic.brain.planting import plant, subject_anatomy
 from nsdflow.synthetic.brain.recording import prepare_recording
 from nsdflow.synthetic.experiment.behaviour import responses, responses_text
 from nsdflow.synthetic.experiment.design import Experiment, draw_experiment, expdesign, stim_info
-from nsdflow.synthetic.experiment.stimuli import OnProgress, show_images
 from nsdflow.synthetic.published.betas import write_session_files, write_summaries
 from nsdflow.synthetic.published.cortex import write_cortex
 from nsdflow.synthetic.published.maps import (
@@ -30,6 +29,7 @@ from nsdflow.synthetic.published.maps import (
     write_surface_maps,
     write_volume_maps,
 )
+from nsdflow.synthetic.published.stimuli import OnProgress, show_images
 from nsdflow.synthetic.sisters.write import write_sisters
 from nsdflow.synthetic.truth import save_spec, save_truth, signal_path
 

@@ -59,6 +59,19 @@ def test_no_module_imports_itself_through_others() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+def folder_of(module: str) -> str:
+    """The folder of a module; that of an ``__init__`` is its own."""
+    return module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+
+
+def test_no_two_folders_import_each_other() -> None:
+    """Folders of different branches; a folder and those within it make one room."""
+    arrows = {(folder_of(name), folder_of(found)) for name, path in MODULES.items() for found in imported(path, name)}
+    across = {(one, other) for one, other in arrows if not one.startswith(other) and not other.startswith(one)}
+    assert len(across) > 100
+    assert {pair for pair in across if pair[::-1] in across} == set()
+
+
 def lines_with_idioms() -> list[str]:
     """Lines of code, pages and pipelines that hold one of the idioms."""
     pages = [

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nsdflow.synthetic.brain.participant import Participant
     from nsdflow.synthetic.experiment.design import Experiment
-    from nsdflow.synthetic.experiment.stimuli import OnProgress
+    from nsdflow.synthetic.published.stimuli import OnProgress
     from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["write_sisters"]
