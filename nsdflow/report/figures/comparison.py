@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from nsdflow.analysis.comparison.pairs import paired_subjects
+from nsdflow.analysis.comparison.winners import common_voxels
 from nsdflow.analysis.rois import roi_masks, roi_names
 from nsdflow.report.style import CEILING, INK, PALETTE, colour_of_roi, empty_figure, panel_grid, styled
 
@@ -182,24 +182,14 @@ def model_against_model(
 
 def _joined(first: xr.DataTree, second: xr.DataTree) -> _Pair:
     parts: list[list[NDArray[Any]]] = [[], [], [], []]
-    for name, (one, two) in paired_subjects(first, second):
-        a, b = one["accuracy"].load(), two["accuracy"].load()
-        if "flat_index" in a.coords and "flat_index" in b.coords:
-            a, b = _common(a, b)
-        values = (np.asarray(a, float), np.asarray(b, float), roi_names(a["roi"]).values, np.full(a.size, name))
-        for part, value in zip(parts, values, strict=True):
+    one, two = common_voxels([first, second])
+    for name in one.children:
+        subjects = [tree[name].to_dataset() for tree in (one, two)]
+        roi = roi_names(subjects[0]["roi"]).values
+        values = [np.asarray(subject["accuracy"], float) for subject in subjects]
+        for part, value in zip(parts, (*values, roi, np.full(roi.size, name)), strict=True):
             part.append(value)
-    one_, two_, roi, subject = (np.concatenate(part) for part in parts)
-    return _Pair(one_, two_, roi, subject)
-
-
-def _common(a: xr.DataArray, b: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """The voxels that both have, in the order of the first."""
-    inside = np.isin(a["flat_index"].values, b["flat_index"].values)
-    a = a.isel(voxel=np.flatnonzero(inside))
-    order = np.argsort(b["flat_index"].values)
-    rows = order[np.searchsorted(b["flat_index"].values, a["flat_index"].values, sorter=order)]
-    return a, b.isel(voxel=rows)
+    return _Pair(*(np.concatenate(part) for part in parts))
 
 
 def _in_order(labels: NDArray[np.str_]) -> list[str]:
