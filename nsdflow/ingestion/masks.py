@@ -27,7 +27,6 @@ def write_masks(
     *,
     subjects: str | Iterable[int | str] | None = None,
     space: str = DEFAULT_SPACE,
-    betas: str = DEFAULT_BETAS,
     wrap: bool = True,
 ) -> xr.DataArray:
     """Write ``subj01_evc.nii.gz`` ... on the grid of NSD's own files, 1 inside and 0 outside.
@@ -40,8 +39,8 @@ def write_masks(
         Folder for the files; created if it does not exist.
     subjects : optional
         ``"1,2"``, ``[1, 2]`` or names; all subjects by default.
-    space, betas : str
-        Space of the volumes, and version of the betas by which subjects are found.
+    space : str
+        Space of the volumes; subjects are found by their betas of the usual version.
     wrap : bool
         Whether the inflated set wraps around at the borders of the volume, as published.
 
@@ -61,7 +60,8 @@ def write_masks(
         raise SelectionError(f"{space} has no volumes of atlases; choose func1pt8mm or func1mm")
     origin = source if isinstance(source, Source) else open_source(source)
     asked = None if subjects is None else parse_subjects(subjects)
-    names = [found.subject for found in take_inventory(origin, space=space, betas=betas, subjects=asked).subjects]
+    inventory = take_inventory(origin, space=space, betas=DEFAULT_BETAS, subjects=asked)
+    names = [found.subject for found in inventory.subjects]
     counts = []
     for subject in names:
         brain = read_brainmask(origin, subject, space=space)

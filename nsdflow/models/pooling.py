@@ -33,14 +33,12 @@ def log_spaced_sizes(count: int = 8, smallest: float = 0.03, largest: float = 0.
 
 
 def candidate_grid(
-    sizes: Sequence[float] | npt.NDArray[np.floating[Any]],
-    *,
-    spacing: float = 1.0,
-    extent: float = GRID_EXTENT,
+    sizes: Sequence[float] | npt.NDArray[np.floating[Any]], *, spacing: float = 1.0
 ) -> npt.NDArray[np.floating[Any]]:
     """Equal grids of centres, finer for smaller fields.
 
-    A size ``s`` gets ``n = ceil(extent / (spacing * s))`` centres from ``-extent / 2`` to ``extent / 2`` on each axis.
+    A size ``s`` gets ``n = ceil(w / (spacing * s))`` centres from ``-w / 2`` to ``w / 2`` on each axis, where ``w`` is
+    :data:`GRID_EXTENT`.
 
     Parameters
     ----------
@@ -49,8 +47,6 @@ def candidate_grid(
         values of code that works in float32.
     spacing : float
         Approximate distance between neighbouring centres, in sizes (published: 1 for AlexNet, 1.4 for Gabor).
-    extent : float
-        Width of the grid, in apertures.
 
     Returns
     -------
@@ -69,7 +65,7 @@ def candidate_grid(
         sigmas = sigmas.astype(np.float64)
     if sigmas.ndim != 1 or not (sigmas > 0).all():
         raise ValueError(f"sizes must be one row of positive numbers, not {sizes!r}")
-    half = sigmas.dtype.type(extent) / 2
+    half = sigmas.dtype.type(GRID_EXTENT) / 2
     grids = []
     for sigma in sigmas:
         axis = np.linspace(-half, half, int(np.ceil(2 * half / (sigma * spacing))), dtype=sigmas.dtype)

@@ -145,7 +145,7 @@ def is_synthetic(source: Source) -> bool:
     return source.head(layout.EXPERIMENT_DESIGN, len(SYNTHETIC_DESIGN)) == SYNTHETIC_DESIGN
 
 
-def trial_table(source: Source, subject: str, sessions: Sequence[int], *, design: Design | None = None) -> xr.Dataset:
+def trial_table(source: Source, subject: str, sessions: Sequence[int]) -> xr.Dataset:
     """All trials of some sessions of a subject, in order of presentation.
 
     Parameters
@@ -154,8 +154,6 @@ def trial_table(source: Source, subject: str, sessions: Sequence[int], *, design
     subject : str
     sessions : sequence of int
         1-based; rows follow this order.
-    design : Design, optional
-        Result of :func:`read_design`, which is otherwise read again.
 
     Returns
     -------
@@ -170,7 +168,7 @@ def trial_table(source: Source, subject: str, sessions: Sequence[int], *, design
         ``responses.tsv`` or ``nsd_stim_info_merged.csv`` contradicts the design; the message names file, line and
         both values.
     """
-    design = read_design(source) if design is None else design
+    design = read_design(source)
     nsd_id = design.nsd_id(subject)
     ids = pd.Series(design.masterordering)
     table = pd.DataFrame(

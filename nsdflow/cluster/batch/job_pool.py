@@ -103,9 +103,9 @@ class Pool:
         }
         return {"cls": self.system.job_type, "options": options}
 
-    def job_script(self, security: Security = CREDENTIALS_PLACEHOLDER) -> str:
+    def job_script(self) -> str:
         """The script of the pool's first job as it would be submitted, apart from the scheduler's address."""
-        spec = self.spec(security)
+        spec = self.spec(CREDENTIALS_PLACEHOLDER)
         logs = Path(self.logs)
         existed = logs.exists()
         with dask.config.set(pool_settings([self])):

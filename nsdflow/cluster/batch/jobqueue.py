@@ -193,10 +193,10 @@ async def still_queued(system: BatchSystem, job_id: str) -> tuple[bool, str]:
     return bool(out) and re.search(system.ended, out) is None, out
 
 
-def last_lines(folder: str | Path, job_id: str, lines: int = 3) -> str:
-    """The last lines of a job's log files (their names contain its id), joined to one line."""
+def last_lines(folder: str | Path, job_id: str) -> str:
+    """The last three lines of a job's log files (their names contain its id), joined to one line."""
     number = re.compile(rf"(?<!\d){re.escape(job_id)}(?!\d)")
     logs = sorted(path for path in Path(folder).iterdir() if path.is_file() and number.search(path.name))
     texts = (path.read_text(errors="replace").strip() for path in logs)
-    written = [line.strip() for text in texts for line in text.splitlines()[-lines:] if line.strip()]
-    return " | ".join(written[-lines:])
+    written = [line.strip() for text in texts for line in text.splitlines()[-3:] if line.strip()]
+    return " | ".join(written[-3:])

@@ -76,11 +76,9 @@ def predict_partitions(
     encoder: nn.Module,
     readout: Readout,
     images: Tensor,
-    rows: Tensor | None = None,
     *,
     partitions: Sequence[slice],
     batch_size: int = 100,
-    precision: Precision = "float32",
 ) -> Tensor:
     """Compute the contribution of each partition of the features to the predictions, in one forward pass.
 
@@ -94,10 +92,10 @@ def predict_partitions(
     Returns
     -------
     torch.Tensor
-        (row, voxel, partition) contributions.
+        (image, voxel, partition) contributions.
     """
     read = partial(readout.contributions, partitions=partitions)
-    return _read(read, readout, encoder, images, rows, batch_size, precision)
+    return _read(read, readout, encoder, images, None, batch_size, "float32")
 
 
 @torch.no_grad()

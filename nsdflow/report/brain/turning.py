@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from nsdflow.nsd.source import Source
     from nsdflow.report.brain.maps import BrainMap
 
 __all__ = ["CoarseMesh", "coarsen", "turning_surface"]
@@ -72,10 +71,8 @@ def coarsen(vertices: NDArray[np.float64], faces: NDArray[np.int32], count: int)
     return CoarseMesh(means, joined[np.sort(kept)], member)
 
 
-def turning_surface(
-    data: xr.Dataset, maps: Sequence[BrainMap], source: str | Source | None = None, surface: str = "inflated"
-) -> str:
-    """HTML of the surface, with a menu of the maps; needs no network.
+def turning_surface(data: xr.Dataset, maps: Sequence[BrainMap]) -> str:
+    """HTML of the inflated surface, with a menu of the maps; needs no network.
 
     Parameters
     ----------
@@ -83,10 +80,6 @@ def turning_surface(
         Results of a subject.
     maps : sequence of BrainMap
         Of its voxels.
-    source : str or Source, optional
-        NSD, by default that of the store.
-    surface : str
-        Which surface.
 
     Raises
     ------
@@ -95,7 +88,7 @@ def turning_surface(
     SourceError
         The surface has other vertices than the data.
     """
-    meshes = surface_meshes(data, source, surface)
+    meshes = surface_meshes(data)
     parts, voxels, light, faces, first = [], [], [], [], 0
     for hemisphere, mesh in zip(HEMISPHERES, meshes, strict=True):
         coarse = coarsen(mesh.vertices, mesh.faces, SHOWN_VERTICES)

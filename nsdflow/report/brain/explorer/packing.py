@@ -20,6 +20,10 @@ _TYPES: Final = {
 }  # fmt: skip
 
 
+#: Pixels per side of a thumbnail.
+THUMBNAIL_PX: Final = 72
+
+
 def pack(values: NDArray[Any]) -> dict[str, str]:
     """An array as ``{"type": "Float32Array", "data": base64}``; rows after rows."""
     little = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"))
@@ -34,11 +38,11 @@ def pack_rows(values: NDArray[np.floating[Any]]) -> dict[str, Any]:
     return {"values": pack(np.round(scaled).astype(np.int8)), "largest": pack(largest)}
 
 
-def thumbnail(image: NDArray[np.uint8], size: int = 72) -> str:
+def thumbnail(image: NDArray[np.uint8]) -> str:
     """An image (3, y, x) as a small JPEG, base64."""
     from PIL import Image
 
-    picture = Image.fromarray(np.moveaxis(image, 0, -1)).resize((size, size), Image.Resampling.LANCZOS)
+    picture = Image.fromarray(np.moveaxis(image, 0, -1)).resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
     buffer = BytesIO()
     picture.save(buffer, format="JPEG", quality=80)
     return b64encode(buffer.getvalue()).decode()
