@@ -159,7 +159,8 @@ def _explained(results: xr.DataTree, model: str) -> Iterator[Cell]:
             yield Cell("explained variance (%)", name, roi, explained, published, spread, note)
             if ceiling is not None:
                 limit = 100 * float(np.nanmean(np.asarray(ceiling)[np.asarray(mask)] ** 2))
-                yield Cell("noise ceiling (%)", name, roi, limit, float(table.loc[key, "noise ceiling"]), float("nan"))  # type: ignore[arg-type]
+                published = float(table.loc[key, "noise ceiling"])  # type: ignore[arg-type]
+                yield Cell("explainable variance (%)", name, roi, limit, published, float("nan"))
 
 
 def _asymmetries(results: xr.DataTree) -> Iterator[Cell]:

@@ -31,7 +31,7 @@ def _by_area(run: Run) -> str:
         for area, size in sizes.items():
             ceiling, explained = (float(value) for value in percent.sel(subject=name, roi=area).values)
             rows.append((name, area, size, explained, ceiling, 100 * explained / ceiling if ceiling else float("nan")))
-    header = ("subject", "ROI", "voxels", "explained variance (%)", "noise ceiling (%)", "share of the ceiling (%)")
+    header = ("subject", "ROI", "voxels", "explained variance (%)", "explainable variance (%)", "share explained (%)")
     medians = markup.picture(accuracy_by_roi(run.results), "Accuracy by region of interest and subject")
     bars = markup.picture(accuracy_bars(run.results), "Mean accuracy by region, with errors")
     table = markup.details("Explained variance by subject and ROI, as a table", markup.table(header, rows))
