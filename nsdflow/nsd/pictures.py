@@ -1,4 +1,4 @@
-"""Users' pictures as a viewer shows them: rotated by their EXIF data, in sRGB, 8 bits per channel."""
+"""User pictures as a viewer shows them: rotated by their EXIF data, in sRGB, 8 bits per channel."""
 
 from __future__ import annotations
 

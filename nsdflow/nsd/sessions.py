@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sessions", "choose_sessions"]
 
-#: Sessions that are examined at the same time: a bucket needs a request for each file.
+#: Number of sessions that are examined concurrently, because a bucket needs a request per file.
 _AT_ONCE = 16
 
 
@@ -91,7 +91,7 @@ def _choose(
             chosen = format
             break
         problems[format] = problem
-    chosen = chosen or doubtful  # reading it to its end will show
+    chosen = chosen or doubtful  # only reading it to its end shows this
     problems.pop(chosen or "", None)
     instead = f"{chosen} is read instead" if chosen else f"{subject} session {session} is left out"
     return chosen, [f"{problem}; {instead}" for problem in problems.values()]

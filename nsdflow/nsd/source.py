@@ -93,7 +93,7 @@ class Source:
         return True
 
     def trouble(self, path: str) -> str | None:
-        """Why a file cannot be read, as a phrase; None where it can.
+        """Why a file cannot be read, as a phrase; None if it can.
 
         Links to nothing, empty files, pointers of git-annex and Git LFS, folders, pipes and devices, missing
         permissions all count. One request at most.
@@ -123,7 +123,7 @@ class Source:
     def find(self, path: str) -> str | None:
         """The path, or the same file gunzipped or gzipped (``x.nii`` for ``x.nii.gz``), whichever can be read.
 
-        Of files that cannot be read, one that exists, whose error says more.
+        If neither can be read, the existing one, whose error is more specific.
         """
         if self.trouble(path) is None:
             return path

@@ -129,8 +129,7 @@ def whole(nsd, client, tmp_path_factory) -> tuple[str, Path]:
 
 @pytest.fixture(scope="module")
 def stored(bucket, client, proxy) -> str:
-    """A store in a bucket, made while every twelfth answer was spoiled; it could not be opened before it was
-    complete."""
+    """A store in a bucket, made while every twelfth answer was spoiled; it did not open before it was complete."""
     url, opened, ran = "s3://mine/nsd.zarr", [], []
 
     def look(event):
@@ -360,10 +359,8 @@ def test_one_driver_at_a_time_in_a_bucket(bucket, proxy, monkeypatch):
     for name, seconds in {"HEARTBEAT_TIMEOUT_S": 1.0, "CHECK_INTERVAL_S": 0.1}.items():
         monkeypatch.setattr(holds, name, seconds)
     lost = Fault("lost", r"PUT .*held", times=1)
-    with (
-        proxy.spoiled(lost),
-        holding(target) as hold,
-    ):  # it was created, but the answer was lost: the second try finds it
+    # the file is created, but the answer is lost: the second try finds it
+    with proxy.spoiled(lost), holding(target) as hold:
         assert lost.done
         assert hold.number == 1
         with pytest.raises(RunError, match="works on it already"), holding(target):

@@ -35,9 +35,9 @@ __all__ = [
     "read_published_maps",
 ]
 
-#: Values at which NSD cuts pRF parameters off; they stand for "no fit".
+#: Values at which NSD cuts pRF parameters off; they mean "no fit".
 _CAP: Final = 1000.0
-#: Files of fsaverage that begin so hold the share of the subjects who have an area at a vertex.
+#: Prefix of the files of fsaverage with the share of the subjects who have an area at a vertex.
 _PROBABILITY: Final = "probmap_"
 #: Splits of the localizer's runs, of which the file of its betas has one frame each, category after category.
 _FLOC_SPLITS: Final = 6
@@ -239,7 +239,7 @@ def _probabilities(source: Source, space: str) -> tuple[str, ...]:
 
 
 def map_problem(source: Source, name: str, subject: str, space: str, betas: str, grids: Sequence[Any]) -> str | None:
-    """What the headers of a map's files lack; None where they are on the ``grids`` of the betas, one per file.
+    """Why the files of a map do not fit the ``grids`` of the betas, one per file; None if they do.
 
     Raises
     ------

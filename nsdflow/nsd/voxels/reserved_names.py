@@ -60,7 +60,7 @@ NAME: Final = re.compile(r"(?!__)\w[\w.+-]*")
 
 
 def atlas_trouble(atlas: str, others: Iterable[str] = ()) -> str | None:
-    """Why an atlas cannot be a coordinate of a store; None where it can.
+    """Why an atlas cannot be a coordinate of a store; None if it can.
 
     Parameters
     ----------

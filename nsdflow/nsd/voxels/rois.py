@@ -60,7 +60,7 @@ def _named(*names: str) -> PublishedAtlas:
 
 _KASTNER = {**ROI_LABELS, 12: "TO2", 13: "TO1", 16: "V3B", 17: "V3A"}
 
-#: Limit of labels where it is not documented how many there are; 255 is -1 saved without its sign.
+#: Limit of labels if their number is not documented; 255 is -1 saved without its sign.
 _MOST_LABELS: Final = 254
 
 #: Atlases that NSD publishes. Other files in the folder of the ROIs are atlases too, with labels of any height.

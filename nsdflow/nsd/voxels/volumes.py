@@ -80,7 +80,7 @@ def read_volume(source: Source, path: str, *, shape: Sequence[int] | None = None
 
 
 def _fitting_header(source: Source, path: str, shape: Sequence[int] | None) -> tuple[str, FrameHeader]:
-    """The path that exists and its header, which announces no more than the file can hold, on the grid asked for."""
+    """The existing path and its header, checked against the size of the file and the requested grid."""
     path = source.find(path) or path
     header = read_header(source, path)
     if shape is not None and header.shape != tuple(shape):

@@ -97,7 +97,7 @@ class PublishBandedJob:
 def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder) -> Plan:
     """Kernels per subject, a solution per block of voxels, publication."""
     if pipeline.weighting == "search":
-        himalaya_solver()  # raises on a machine without himalaya before anything runs
+        himalaya_solver()  # without himalaya, raises before anything runs
     pool: Literal["cpu", "gpu"] = "cpu" if pipeline.device == "cpu" else "gpu"
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)

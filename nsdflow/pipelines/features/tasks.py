@@ -52,7 +52,7 @@ __all__ = [
 
 #: A fitted PCA in the folder of the run. Features of other images need it.
 PROJECTION = "projection.safetensors"
-#: Images whose pixels tell two stores apart.
+#: Number of images whose pixels distinguish two stores.
 HASHED_IMAGES = 8
 #: Features per inner chunk. A solver reads a multiple of it at once.
 CHUNK_FEATURES = 1024
@@ -156,7 +156,7 @@ def content_hash(store: Store, pipeline: FeaturesPipeline) -> str:
 
 
 def find_twin(folder: RunFolder, content: str, pipeline: FeaturesPipeline) -> str | None:
-    """A finished run in the same folder that holds the same features, by the same network with the same weights."""
+    """A finished run in the same folder with the same features of the same network with the same weights."""
     runs = folder.path.rpartition("/")[0] or "."
     for name in list_folder(runs) if exists(runs) else []:
         path = f"{runs}/{name}"

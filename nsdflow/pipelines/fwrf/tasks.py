@@ -57,7 +57,7 @@ __all__ = [
     "solve_subject",
 ]
 
-#: Arrays of the results that a saved model consists of, besides the fields.
+#: Arrays of the results that a saved model holds, besides the fields.
 WEIGHTS = ("weights", "bias", "feature_mean", "feature_std")
 #: Images per block of features.
 BLOCK_IMAGES = 256

@@ -45,7 +45,7 @@ FEATURES_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class TermPlace:
-    """Where the coefficients of one term of one subject lie."""
+    """Place of the coefficients of one term of one subject."""
 
     folder: str
     """Folder of the run."""
