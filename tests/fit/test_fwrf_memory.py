@@ -31,7 +31,7 @@ FULL_SIZE = FwrfShape(
 
 # fits in a fresh interpreter and reports the growth of its peak resident memory beside the plan
 MEASURE = """
-import json, resource, sys
+import json, os, resource, sys
 import numpy as np, torch
 from nsdflow.fit.fwrf import solver as fwrf
 from nsdflow.fit.fwrf import FwrfSettings, fit_shape, search, solve
@@ -41,7 +41,6 @@ from nsdflow.fit.fwrf.trials import sum_trials
 from nsdflow.models.pooling import candidate_grid
 
 torch.set_num_threads(1)
-images, voxels, form, budget = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 torch.manual_seed(0)
 
 def problem(images, voxels):
@@ -50,53 +49,67 @@ def problem(images, voxels):
     trials = sum_trials(shown, responses, torch.arange(2 * images) > 1.8 * images)
     return MapFeatures(maps, candidate_grid([0.3])), trials
 
-settings = FwrfSettings(lambdas=(1e2, 1e3, 1e4), form=form)
-
-def run(features, trials, plan):
+def run(features, trials, settings, plan):
     where = features, trials, settings
     if not plan.kept:
         return solve(*where, search(*where, memory=plan.bytes), memory=plan.bytes)
-    rest, kept = (plan, form, torch.device("cpu")), {}
+    rest, kept = (plan, settings.form, torch.device("cpu")), {}
     return fwrf._solve(*where, fwrf._search(*where, range(len(features.candidates)), *rest, kept), *rest, kept)
-
-features, trials = problem(20, 5)                       # libraries load and make their buffers
-run(features, trials, plan_memory(fit_shape(features, trials, settings)))
-features, trials = problem(images, voxels)
-shape = fit_shape(features, trials, settings)
-plan = plan_memory(shape, keep=budget == "kept")
-if budget == "small":
-    plan = plan_memory(shape, plan.bytes * 9 // 10)
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 
-open("/proc/self/clear_refs", "w").write("5")           # the peak starts again from here
-before = resident()
-result = run(features, trials, plan)
-peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps({"planned": plan.bytes, "measured": peak - before, "candidates": plan.candidates, "kept": plan.kept}))
+def measure(images, voxels, form, budget):
+    settings = FwrfSettings(lambdas=(1e2, 1e3, 1e4), form=form)
+    features, trials = problem(20, 5)                   # libraries load and make their buffers
+    run(features, trials, settings, plan_memory(fit_shape(features, trials, settings)))
+    features, trials = problem(images, voxels)
+    shape = fit_shape(features, trials, settings)
+    plan = plan_memory(shape, keep=budget == "kept")
+    if budget == "small":
+        plan = plan_memory(shape, plan.bytes * 9 // 10)
+    open("/proc/self/clear_refs", "w").write("5")       # the peak starts again from here
+    before = resident()
+    result = run(features, trials, settings, plan)
+    peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    found = {"planned": plan.bytes, "measured": peak - before, "candidates": plan.candidates, "kept": plan.kept}
+    print(json.dumps(found), flush=True)
+
+for case in json.loads(sys.argv[1]):                    # each in a process where the libraries are loaded already
+    child = os.fork()
+    if not child:
+        measure(*case)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit(f"{case} failed")
 """
-
-
-@pytest.mark.parametrize(
-    ("images", "voxels", "form", "budget"),
-    [
-        (800, 3000, "dual", "large"),
-        (800, 3000, "dual", "kept"),
-        (1200, 3000, "primal", "large"),
-        (1200, 3000, "primal", "kept"),
-        (1200, 3000, "primal64", "large"),
-        (1200, 5000, "primal", "small"),
-    ],
+#: Images, voxels, form of the solver, and the budget.
+CASES = (
+    (800, 3000, "dual", "large"),
+    (800, 3000, "dual", "kept"),
+    (1200, 3000, "primal", "large"),
+    (1200, 3000, "primal", "kept"),
+    (1200, 3000, "primal64", "large"),
+    (1200, 5000, "primal", "small"),
 )
-def test_measured_peak_is_within_the_plan(images: int, voxels: int, form: str, budget: str) -> None:
-    command = [sys.executable, "-c", MEASURE, str(images), str(voxels), form, budget]
+Case = tuple[int, int, str, str]
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[Case, dict[str, int]]:
+    """What each case reports."""
+    command = [sys.executable, "-c", MEASURE, json.dumps(CASES)]
     # every freed page is returned at once, so that the peak does not include pages that the allocator keeps; workers
     # started earlier in this process leave other settings in its environment
     eager = {"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | eager)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    return dict(zip(CASES, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_measured_peak_is_within_the_plan(measured: dict[Case, dict[str, int]], case: Case) -> None:
+    budget, found = case[-1], measured[case]
     assert (found["candidates"] < 16) == (budget == "small")
     assert found["kept"] == (budget == "kept")
     assert 0.3 * found["planned"] < found["measured"] <= found["planned"]
