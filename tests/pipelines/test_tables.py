@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,17 +11,18 @@ from distributed import Client
 
 import nsdflow
 from nsdflow.errors import MissingDataError
-
-TRAIN: Mapping[str, Any] = {"threads": 1, "bootstrap": 2, "train": {"epochs": 1, "batch_size": 40}}
-GNET: Mapping[str, Any] = {**TRAIN, "prefilter": "gabor", "width": 4}
+from tests.report.conftest import KINDS, write_run
 
 
 def test_tables_of_what_is_there(small_store: str, tmp_path: Path, threads_client: Client) -> None:
+    """From results as GNet8r and its transfer write them; ``test_paper.py`` has the runs themselves."""
     where = {"store": small_store, "runs": str(tmp_path), "client": threads_client}
     with pytest.raises(MissingDataError, match="is a finished run; do nsdflow run first"):
         nsdflow.run("tables", **where)
-    gnet = nsdflow.run("gnet8r", **where, **GNET)
-    transfer = nsdflow.run("transfer", **where, **TRAIN)
+    gnet, transfer = (
+        nsdflow.open_run(write_run(tmp_path / name, kind, KINDS[kind]()))
+        for name, kind in (("gnet8r", "gnet"), ("transfer", "transfer"))
+    )
     tables = nsdflow.run("tables", **where)
     subject = gnet["subj02"].to_dataset()
     v2 = np.isin(subject["roi"], nsdflow.names.ROI_GROUPS["V2"])
@@ -33,6 +32,7 @@ def test_tables_of_what_is_there(small_store: str, tmp_path: Path, threads_clien
     )
     assert np.isnan(percent.sel(column="GNet8j-fpf"))
     alpha = transfer["transfer"]["alpha"].sel(subject="all")
+    assert np.isfinite(alpha)
     np.testing.assert_allclose(tables["transfer"]["mean"].sel(set="Experimental", subject="all"), alpha)
     frame = pd.read_csv(tmp_path / "tables" / "accuracy.csv")
     assert list(frame.columns[:3]) == ["subj", "ROI", "noise ceiling"]

@@ -150,10 +150,15 @@ def _by_area(
     )
     for column in set(columns) & set(models):
         for subject, results in subject_results(models[column]):
-            r2, names, ceiling = results["accuracy"] ** 2, roi_names(results["roi"]), ceiling_of(results)
-            limit = xr.full_like(r2, np.nan) if ceiling is None else ceiling**2
+            r2, names, ceiling = _bare(results["accuracy"]) ** 2, roi_names(_bare(results["roi"])), ceiling_of(results)
+            limit = xr.full_like(r2, np.nan) if ceiling is None else _bare(ceiling) ** 2
             for area in areas:
                 inside = names == area
                 value = statistic(r2.where(inside), limit.where(inside))
                 table.loc[{"subject": subject, "roi": area, "column": column}] = float(value)
     return table
+
+
+def _bare(values: xr.DataArray) -> xr.DataArray:
+    """Values in memory without their coordinates, which every operation on them would compare."""
+    return values.drop_vars(list(values.coords)).load()
