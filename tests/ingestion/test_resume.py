@@ -27,7 +27,7 @@ DRIVER = """
 import json, os, signal, sys
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
-from nsdflow.store import build, shards
+from nsdflow.store import build, shard_format
 from nsdflow.ingestion.tasks import betas as ingest_tasks
 from nsdflow.ingestion.ingest import carry_out, plan_ingest
 
@@ -51,7 +51,7 @@ def counted(chunks):
         count_down()
 
 if moment == "chunk":
-    write = shards.write_shard
+    write = shard_format.write_shard
     ingest_tasks.write_shard = lambda array, position, chunks: write(array, position, counted(chunks))
 if moment == "root":
     build._write_json = lambda url, value: count_down()
