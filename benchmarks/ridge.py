@@ -2,16 +2,24 @@
 
     python benchmarks/ridge.py                  (a) 9,000 images x 20,000 features, 5,000 voxels, ten lambdas, one
                                                 holdout; (b) the same with three trials per image, at trial level
-    python benchmarks/ridge.py --share 0.2      the same shapes times 0.2, for a look
     python benchmarks/ridge.py --full           (c) 10,000 images x 148,000 features x 52,000 voxels as well, ours
+    python benchmarks/ridge.py --parts b        (b) alone; any of a, b and c
+    python benchmarks/ridge.py --share 0.2      the same shapes times 0.2, for a look
+    python benchmarks/ridge.py --float64        in (a) himalaya in float64 too, its most accurate numbers
 
 Data lie in .npy files. Ours reads them by blocks; the others load them, as their interface asks. scikit-learn's
 ``RidgeCV`` chooses one lambda for all targets when it is given a holdout, so that here its ``Ridge`` is fitted per
 lambda and the best taken per voxel. Peaks are those of whole processes, interpreter and libraries included. All
-contenders compute in float32; ``deviation`` compares predictions with ours, and ``deviation_from_exact`` those of each
-contender with the normal equations in float64, where the lambdas are the same. ``other_lambdas`` counts the voxels for
-which a contender chose another lambda than float64 does: losses of two lambdas may differ by less than rounding. The
-last line is one JSON object; a contender that does not finish within ``--limit`` seconds, or dies, has null.
+contenders compute in float32, which is the fastest for each of them. Each prints a line of JSON when it ends, so that
+a run that is cut keeps what it has. The last line is one JSON object with everything; a contender that does not finish
+within ``--limit`` seconds, or dies, has null.
+
+``same_lambdas`` is true if all three chose the same lambda for every voxel, without exception. Losses of two lambdas
+may differ by less than rounding, and then it is false because of a single voxel. Three more entries say whose rounding
+that is, against the normal equations in float64: ``other_lambdas`` counts the voxels for which a contender chose
+another lambda than float64 does, ``excess_loss`` is the largest relative excess of the loss, in float64, of a chosen
+lambda over the best one, and ``deviation_from_exact`` is the largest difference of predictions in units of a voxel's
+deviation, where the lambdas are the same. ``deviation`` is the same difference between each of the others and ours.
 """
 
 from __future__ import annotations
@@ -23,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,44 +53,65 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="of ours: cpu or cuda")
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds of a contender")
-    parser.add_argument("--full", action="store_true")
-    parser.add_argument("--only-full", action="store_true", help="(c) alone")
+    parser.add_argument("--parts", default="ab", type=parts_named, help="any of a, b and c (default: ab)")
+    parser.add_argument("--full", action="store_true", help="(c) as well")
+    parser.add_argument("--float64", action="store_true", help="in (a) himalaya in float64 too")
     parser.add_argument("--folder", type=Path, help="for data; a temporary one by default")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
         contend(options.contender, options.folder, options.device)
         return
+    parts = options.parts | ({"c"} if options.full else set())
     with tempfile.TemporaryDirectory(prefix="nsdflow-ridge-", dir=options.folder) as folder:
         found: dict[str, Any] = {}
-        if not options.only_full:
-            found |= compare(Path(folder), options)
-        if options.full or options.only_full:
-            found |= full(Path(folder), options)
+        if parts & {"a", "b"}:
+            sizes = [max(60, round(options.share * size)) for size in (IMAGES, FEATURES, VOXELS)]
+            found["sizes"] = sizes
+            write_problem(Path(folder), *sizes)
+        for part in sorted(parts):
+            some = PARTS[part](Path(folder), options)
+            print(json.dumps({"part": part} | some), flush=True)
+            found |= some
     print(json.dumps(found))
 
 
-def compare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """(a) and (b)."""
-    sizes = [max(60, round(options.share * size)) for size in (IMAGES, FEATURES, VOXELS)]
-    found: dict[str, Any] = {"sizes": sizes}
-    write_problem(folder, *sizes)
+def parts_named(text: str) -> set[str]:
+    """Parts of an option such as ``ab`` or ``a,c``."""
+    parts = set(text.replace(",", ""))
+    if not parts or parts - PARTS.keys():
+        raise argparse.ArgumentTypeError(f"{text!r} names no parts; write any of {', '.join(PARTS)}")
+    return parts
+
+
+def once(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """(a), with float64 as the judge of all."""
     names = ("ours", "himalaya", "sklearn")
-    once = {name: run(name, folder, 1, options) for name in names}
-    for name, result in once.items():
+    done = {name: run(name, folder, 1, options) for name in (*names, *(["himalaya64"] if options.float64 else []))}
+    found: dict[str, Any] = {}
+    for name, result in done.items():
         found[f"seconds_{name}"] = result and result["seconds"]
         found[f"peak_{name}"] = result and result["peak"]
-    found["same_lambdas"] = all(agree(folder, "ours", name) for name in names[1:] if once[name]) and bool(once["ours"])
-    found["deviation"] = {name: deviation(folder, "ours", name) for name in names[1:] if once[name]}
+    finished = [name for name, result in done.items() if result]
+    others = [name for name in finished if name != "ours"] if done["ours"] else []
+    found["same_lambdas"] = bool(others) and not any(
+        others_chosen(folder, "ours", one) for one in others if one in names
+    )
+    found["deviation"] = {name: deviation(folder, "ours", name) for name in others}
     if run("exact", folder, 1, options):
-        found["deviation_from_exact"] = {name: deviation(folder, name, "exact") for name in names if once[name]}
-        found["other_lambdas"] = {name: others_chosen(folder, name, "exact") for name in names if once[name]}
-    write_trials(folder)
-    repeats = {name: run(name, folder, REPEATS, options) for name in names}
-    others = [result["seconds"] for name, result in repeats.items() if name != "ours" and result]
-    found["seconds_repeats_ours"] = repeats["ours"] and repeats["ours"]["seconds"]
-    found["seconds_repeats_other"] = min(others, default=None)
+        found["other_lambdas"] = {name: others_chosen(folder, name, "exact") for name in finished}
+        found["excess_loss"] = {name: excess_loss(folder, name) for name in finished}
+        found["deviation_from_exact"] = {name: deviation(folder, name, "exact") for name in finished}
     return found
+
+
+def repeated(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """(b)."""
+    write_trials(folder)
+    done = {name: run(name, folder, REPEATS, options) for name in ("ours", "himalaya", "sklearn")}
+    others = [result["seconds"] for name, result in done.items() if name != "ours" and result]
+    found = {"seconds_repeats_ours": done["ours"] and done["ours"]["seconds"]}
+    return found | {"seconds_repeats_other": min(others, default=None)}
 
 
 def full(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -176,20 +206,20 @@ def run(name: str, folder: Path, repeats: int, options: argparse.Namespace) -> d
     threads = {key: str(options.threads) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     command = [sys.executable, __file__, "--contender", f"{name}:{repeats}:{options.threads}", "--folder", str(folder)]
     command += ["--device", options.device]
+    about: dict[str, Any] = {"contender": name, "trials_per_image": repeats}
+    result: dict[str, Any] | None = None
     try:
         done = subprocess.run(
             command, env=os.environ | threads, timeout=options.limit, capture_output=True, text=True, check=False
         )
     except subprocess.TimeoutExpired:
-        print(f"{name}, {repeats} trial(s) per image: not within {options.limit:.0f} s", flush=True)
-        return None
-    if done.returncode:
-        print(f"{name}, {repeats} trial(s) per image: {done.stderr.strip().splitlines()[-1:]}", flush=True)
-        return None
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    print(
-        f"{name}, {repeats} trial(s) per image: {result['seconds']:.1f} s, {result['peak'] / 2**30:.2f} GiB", flush=True
-    )
+        about["error"] = f"not within {options.limit:.0f} s"
+    else:
+        if done.returncode:
+            about["error"] = f"status {done.returncode}: {' '.join(done.stderr.strip().splitlines()[-1:])}"
+        else:
+            result = json.loads(done.stdout.strip().splitlines()[-1])
+    print(json.dumps(about | (result or {})), flush=True)
     return result
 
 
@@ -204,9 +234,10 @@ def contend(contender: str, folder: Path, device: str) -> None:
     place = folder if repeats == "1" else folder / "trials"
     CONTENDERS[name](X[:0], held, folder, device)  # libraries are imported before the clock starts
     base, start = peak(), time.perf_counter()
-    lambdas, predictions = CONTENDERS[name](X, held, place, device)
+    lambdas, predictions, *losses = CONTENDERS[name](X, held, place, device)
     seconds = time.perf_counter() - start
-    np.savez(folder / f"{name}.npz", lambdas=lambdas, predictions=predictions)
+    if repeats == "1":
+        np.savez(folder / f"{name}.npz", lambdas=lambdas, predictions=predictions, losses=np.array(losses))
     print(json.dumps({"seconds": seconds, "peak": peak(), "base": base}))
 
 
@@ -309,7 +340,9 @@ def ours_full(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray,
     return fitted.lambda_.numpy(), np.empty(0)
 
 
-def himalaya(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, np.ndarray]:
+def himalaya(
+    X: Any, held: int, folder: Path, device: str, dtype: type[np.floating[Any]] = np.float32
+) -> tuple[np.ndarray, np.ndarray]:
     """KernelRidgeCV on the torch backend, with its defaults."""
     from himalaya.backend import set_backend
     from himalaya.kernel_ridge import KernelRidgeCV
@@ -319,10 +352,15 @@ def himalaya(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, 
     if not len(X):
         return np.empty(0), np.empty(0)
     Y, repeats = responses_of(folder)
-    X = loaded(folder, repeats)
+    X, Y = (values.astype(dtype, copy=False) for values in (loaded(folder, repeats), Y))
     split = np.where(np.arange(len(X)) >= len(X) - held * repeats, 0, -1)
-    model = KernelRidgeCV(alphas=LAMBDAS, cv=PredefinedSplit(split)).fit(X, Y)
+    model = KernelRidgeCV(alphas=LAMBDAS.astype(dtype), cv=PredefinedSplit(split)).fit(X, Y)
     return np.asarray(model.best_alphas_), np.asarray(model.predict(X[: 50 * repeats : repeats]))
+
+
+def himalaya64(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, np.ndarray]:
+    """The same in float64."""
+    return himalaya(X, held, folder, device, np.float64)
 
 
 def sklearn(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, np.ndarray]:
@@ -347,12 +385,12 @@ def sklearn(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, n
     return lambdas, predictions
 
 
-def exact(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, np.ndarray]:
-    """The normal equations in float64, solved by scipy."""
+def exact(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, ...]:
+    """The normal equations in float64, solved by scipy; also the losses (lambda, voxel)."""
     from scipy.linalg import cho_factor, cho_solve
 
     if not len(X):
-        return np.empty(0), np.empty(0)
+        return np.empty(0), np.empty(0), np.empty(0)
     Y, K = np.load(folder / "Y.npy").astype(np.float64), np.zeros((len(X), len(X)))
     for start in range(0, X.shape[1], BLOCK):
         block = X[:, start : start + BLOCK].astype(np.float64)
@@ -371,24 +409,27 @@ def exact(X: Any, held: int, folder: Path, device: str) -> tuple[np.ndarray, np.
     for strength in np.unique(lambdas):
         chosen = lambdas == strength
         predictions[:, chosen] = operator(len(X), strength, slice(50)) @ Y[:, chosen]
-    return lambdas, predictions
+    return lambdas, predictions, np.array(losses)
 
 
-CONTENDERS = {"ours": ours, "full": ours_full, "himalaya": himalaya, "sklearn": sklearn, "exact": exact}
-
-
-def agree(folder: Path, one: str, other: str) -> bool:
-    """Whether two contenders chose the same lambdas."""
-    differ = others_chosen(folder, one, other)
-    if differ:
-        print(f"{one} and {other} chose other lambdas for {differ} voxels", flush=True)
-    return not differ
+CONTENDERS: dict[str, Callable[[Any, int, Path, str], tuple[np.ndarray, ...]]] = {
+    "ours": ours, "full": ours_full, "himalaya": himalaya, "himalaya64": himalaya64, "sklearn": sklearn, "exact": exact,
+}  # fmt: skip
+PARTS = {"a": once, "b": repeated, "c": full}
 
 
 def others_chosen(folder: Path, one: str, other: str) -> int:
     """Number of voxels for which two contenders chose other lambdas."""
     with np.load(folder / f"{one}.npz") as a, np.load(folder / f"{other}.npz") as b:
         return int((~np.isclose(a["lambdas"], b["lambdas"], rtol=1e-4)).sum())
+
+
+def excess_loss(folder: Path, name: str) -> float:
+    """Largest relative excess of the float64 loss of a chosen lambda over the smallest one of the voxel."""
+    with np.load(folder / f"{name}.npz") as a, np.load(folder / "exact.npz") as b:
+        losses = b["losses"][0]
+        chosen = np.abs(np.log(LAMBDAS)[:, None] - np.log(a["lambdas"])).argmin(0)
+        return float((np.take_along_axis(losses, chosen[None], 0)[0] / losses.min(0) - 1).max())
 
 
 def deviation(folder: Path, one: str, other: str) -> float:
