@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -12,10 +12,43 @@ from nsdflow.errors import SelectionError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["align_trials", "check_same_voxels", "rows_of"]
+__all__ = ["align_trials", "as_labelled", "check_same_voxels", "ids_of", "rows_of"]
 
-#: Coordinates that identify a voxel; `hemisphere` exists on surfaces only.
-VOXEL_KEYS = ("flat_index", "hemisphere")
+#: Coordinates that identify a voxel; `hemisphere` exists on surfaces only, `voxel` where there is an index.
+VOXEL_KEYS = ("flat_index", "hemisphere", "voxel")
+
+
+def as_labelled(values: Any, dims: tuple[str, ...]) -> xr.DataArray:
+    """Arrays of NumPy and tensors with these dimensions, by their order; labelled arrays as they are.
+
+    Raises
+    ------
+    SelectionError
+        An array has more dimensions.
+    """
+    if isinstance(values, xr.DataArray):
+        return values
+    array = np.asarray(values)
+    if array.ndim > len(dims):
+        raise SelectionError(f"an array of shape {array.shape} is not ({', '.join(dims)}); give an xarray.DataArray")
+    return xr.DataArray(array, dims=dims[: array.ndim])
+
+
+def ids_of(values: xr.DataArray, what: str) -> NDArray[Any]:
+    """``nsd_id`` of images, each of which may occur once.
+
+    Raises
+    ------
+    SelectionError
+        There is no ``nsd_id``, or an image occurs twice.
+    """
+    if "nsd_id" not in values.coords:
+        raise SelectionError(f"{what} lack the coordinate nsd_id, which says which image each entry shows; assign it")
+    ids = np.asarray(values["nsd_id"])
+    found, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise SelectionError(f"{what} have image {found[counts.argmax()]} {counts.max()} times; give one row per image")
+    return ids
 
 
 def align_trials(predictions: xr.DataArray, responses: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
@@ -24,7 +57,8 @@ def align_trials(predictions: xr.DataArray, responses: xr.DataArray) -> tuple[xr
     Parameters
     ----------
     predictions : xr.DataArray, (trial, ...) or (image, ...)
-        Predictions by ``image`` need the coordinate ``nsd_id`` (image,), by which they are looked up.
+        Predictions by ``image`` need the coordinate ``nsd_id`` (image,), by which they are looked up. Arrays of NumPy
+        and tensors are paired with the responses row by row.
     responses : xr.DataArray, (trial, ...) or (image, ...)
         Responses by ``image`` are averages over repetitions; predictions must then be by ``image``, too.
 
@@ -37,8 +71,14 @@ def align_trials(predictions: xr.DataArray, responses: xr.DataArray) -> tuple[xr
     Raises
     ------
     SelectionError
-        An image has no prediction, the trials show different images, or trials or voxels differ.
+        An image has no prediction or two, the trials show different images, or trials or voxels differ.
     """
+    responses = as_labelled(responses, ("trial", "voxel"))
+    predictions = as_labelled(predictions, ("image" if "image" in responses.dims else "trial", "voxel"))
+    for name, values in {"responses": responses, "predictions": predictions}.items():
+        if len({"trial", "image"} & set(values.dims)) != 1:
+            dims = ", ".join(map(str, values.dims))
+            raise SelectionError(f"{name} have the dimensions {dims}; rename the one of their rows to trial or image")
     if "image" in responses.dims and "image" not in predictions.dims:
         raise SelectionError(
             "responses are by image and predictions by trial; average both over repetitions "
@@ -73,9 +113,9 @@ def rows_of(available: xr.DataArray, wanted: xr.DataArray) -> NDArray[np.intp]:
     Raises
     ------
     SelectionError
-        An image of ``wanted`` is not available.
+        An image of ``wanted`` is not available, or one of ``available`` occurs twice.
     """
-    ours = np.asarray(available["nsd_id"])
+    ours = ids_of(available, "predictions")
     asked = np.asarray(wanted["nsd_id"])
     order = np.argsort(ours, kind="stable")
     position = np.searchsorted(ours, asked, sorter=order).clip(max=ours.size - 1)

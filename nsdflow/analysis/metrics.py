@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import rankdata
 
-from nsdflow.analysis.alignment import align_trials
+from nsdflow.analysis.alignment import align_trials, as_labelled
 from nsdflow.analysis.moments import (
     Floats,
     Moments,
@@ -27,7 +27,7 @@ from nsdflow.analysis.moments import (
     resampled_moments,
 )
 from nsdflow.analysis.noise.ceilings import noise_ceiling
-from nsdflow.errors import one_of
+from nsdflow.errors import SelectionError, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -87,7 +87,7 @@ def accuracy(predictions: xr.DataArray, responses: xr.DataArray, *, metric: str 
     ----------
     predictions : xr.DataArray, (trial, voxel) or (image, voxel)
         Any scale, lazy or not. Predictions by ``image`` need the coordinate ``nsd_id``; they are looked up for each
-        trial (or image) of the responses.
+        trial (or image) of the responses. Arrays of NumPy and tensors are paired with the responses row by row.
     responses : xr.DataArray, (trial, voxel) or (image, voxel)
         By ``image``: averages such as ``.nsd.mean_over_repetitions()`` returns. Their ceiling is
         ``noise_ceiling(responses)``, which reads the number of repetitions from the coordinate.
@@ -125,7 +125,7 @@ def accuracy(predictions: xr.DataArray, responses: xr.DataArray, *, metric: str 
         dask="parallelized",
         output_dtypes=[np.float64],
     )
-    attrs = {"long_name": chosen.long_name, "units": "1"} | _averaged(responses)
+    attrs = {"long_name": chosen.long_name, "units": "1"} | _averaged(as_labelled(responses, ("trial", "voxel")))
     return result.rename(chosen.variable).assign_attrs(attrs)
 
 
@@ -258,8 +258,15 @@ def normalised_accuracy(
     -------
     xr.DataArray, (voxel,)
         1 is a perfect model. Values above 1 occur by chance, since both sides are estimates.
+
+    Raises
+    ------
+    SelectionError
+        There is neither a ceiling nor ``ncsnr``.
     """
     trials = accuracy.attrs.get("trials_per_image", 1)
+    if ceiling is None and "ncsnr" not in accuracy.coords:
+        raise SelectionError("accuracy lacks the coordinate ncsnr; give the ceiling")
     limit = noise_ceiling(accuracy["ncsnr"], trials) ** _power(accuracy.name) if ceiling is None else ceiling
     share = accuracy / limit.where(limit >= minimum)
     return share.rename("normalised_accuracy").assign_attrs(long_name="accuracy over noise ceiling", units="1")

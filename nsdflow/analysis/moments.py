@@ -69,9 +69,10 @@ def correlation_of(m: Moments) -> Floats:
 def centred(x: Floats) -> Floats:
     """``x`` (..., trial) minus its mean, with the trials of a voxel side by side in memory.
 
-    A constant becomes exactly 0, because its first value is subtracted before the mean is formed.
+    A constant becomes exactly 0, because its first value is subtracted before the mean is formed. Whole numbers and
+    half precision become float32 or float64 before that.
     """
-    x = np.ascontiguousarray(x)
+    x = np.ascontiguousarray(x, np.result_type(x.dtype, np.float32))
     x = x - x[..., :1]
     centre: Floats = x - x.mean(-1, keepdims=True)
     return centre
@@ -98,8 +99,8 @@ def resampled_moments(y: Floats, counts: Floats) -> Callable[[Floats, Any], Mome
         Takes ``x`` (..., trial), centred, and the difference of the means of x and y before centring (...); returns
         moments (..., resample). Products with ``y`` alone are made once for all ``x``.
     """
-    weights = (counts.T / counts.shape[1]).astype(y.dtype)
     y = centred(y)
+    weights = (counts.T / counts.shape[1]).astype(y.dtype)
     mean_y = y @ weights
     variance_y = np.maximum((y * y) @ weights - mean_y**2, 0)
 

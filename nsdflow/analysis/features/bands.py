@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nsdflow.analysis.alignment import align_trials
+from nsdflow.analysis.alignment import align_trials, as_labelled
 from nsdflow.analysis.moments import Floats, centred, ratio, resample_counts
 from nsdflow.errors import SelectionError
 
@@ -60,6 +60,8 @@ def variance_partition(
     SelectionError
         ``contributions`` have no such dimension, or trials, images, voxels or bands differ.
     """
+    rows = "image" if "image" in getattr(responses, "dims", ()) else "trial"
+    contributions = as_labelled(contributions, (rows, "voxel", dim))
     if dim not in contributions.dims:
         raise SelectionError(
             f"contributions have no dimension {dim!r}; they have {', '.join(map(str, contributions.dims))}"

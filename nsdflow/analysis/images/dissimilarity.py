@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import rankdata
 
+from nsdflow.analysis.alignment import as_labelled, ids_of
 from nsdflow.errors import SelectionError, one_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def dissimilarities(
     ----------
     patterns : xr.DataArray, (image, ...)
         A pattern per image, along one further dimension such as ``voxel`` or ``feature``. Lazy arrays are multiplied in
-        blocks and stay lazy.
+        blocks and stay lazy. A pattern with a NaN, or a constant one, gives NaN.
     metric : {"correlation", "euclidean"}
 
     Returns
@@ -46,6 +47,7 @@ def dissimilarities(
     """
     if metric not in ("correlation", "euclidean"):
         raise one_of("dissimilarity", metric, ("correlation", "euclidean"))
+    patterns = as_labelled(patterns, ("image", "feature"))
     along = [dim for dim in patterns.dims if dim != "image"]
     if "image" not in patterns.dims or len(along) != 1:
         raise SelectionError(
@@ -53,15 +55,15 @@ def dissimilarities(
         )
     values = patterns.transpose("image", ...).astype(np.float64)
     if metric == "correlation":
-        values = values - values.mean(along)
-        values = values / ((values**2).sum(along) ** 0.5)
+        values = values - values.mean(along, skipna=False)
+        values = values / ((values**2).sum(along, skipna=False) ** 0.5)
     bare = values.drop_vars([name for name in values.coords if name != "nsd_id"])
     other = bare.drop_vars("nsd_id", errors="ignore").rename(image="other")
     product = xr.dot(bare, other, dim=along)
     if metric == "correlation":
         one_minus: xr.DataArray = (1 - product).rename("dissimilarity")
         return one_minus
-    square, size = (bare**2).sum(along), patterns.sizes[along[0]]
+    square, size = (bare**2).sum(along, skipna=False), patterns.sizes[along[0]]
     distance: xr.DataArray = square + square.drop_vars("nsd_id", errors="ignore").rename(image="other") - 2 * product
     scaled: xr.DataArray = (distance / size).rename("dissimilarity")
     return scaled
@@ -101,7 +103,7 @@ def rsa(
     Raises
     ------
     SelectionError
-        Fewer than four common images, or images that cannot be matched.
+        Fewer than four common images, images that cannot be matched, or patterns that hold NaN or are constant.
     """
     if similarity not in ("spearman", "pearson"):
         raise one_of("similarity", similarity, ("spearman", "pearson"))
@@ -109,6 +111,12 @@ def rsa(
     brain_names, brain_arrays = _named(brains, "brain")
     aligned = _common_images([*model_arrays, *brain_arrays])
     matrices = np.stack([dissimilarities(patterns, metric).values for patterns in aligned])
+    for name, matrix in zip([*model_names, *brain_names], matrices, strict=True):
+        if broken := int(np.isnan(np.diagonal(matrix)).sum()):
+            raise SelectionError(
+                f"{name}: {broken} of {len(matrix)} patterns are constant or hold NaN; leave out their images, or "
+                "voxels with NaN"
+            )
     of_models, of_brains = matrices[: len(model_names)], matrices[len(model_names) :]
     images = matrices.shape[1]
     whole = _similarity(of_models, of_brains, np.arange(images), similarity)
@@ -136,20 +144,17 @@ def rsa(
 
 
 def _named(patterns: Patterns, default: str) -> tuple[list[str], list[xr.DataArray]]:
-    if isinstance(patterns, xr.DataArray):
-        return [str(patterns.name or default)], [patterns]
-    return list(patterns), list(patterns.values())
+    named = patterns if isinstance(patterns, Mapping) else {str(getattr(patterns, "name", None) or default): patterns}
+    return list(named), [as_labelled(one, ("image", "feature")) for one in named.values()]
 
 
 def _common_images(arrays: list[xr.DataArray]) -> list[xr.DataArray]:
     """The images that all arrays have, in the order of the first."""
     if all("nsd_id" in array.coords for array in arrays):
-        ids = [np.asarray(array["nsd_id"]) for array in arrays]
-        shared = [
-            number for number in dict.fromkeys(ids[0].tolist()) if all(number in set(o.tolist()) for o in ids[1:])
-        ]
-        rows = [[{n: row for row, n in enumerate(own.tolist())}[number] for number in shared] for own in ids]
-        arrays = [array.isel(image=chosen) for array, chosen in zip(arrays, rows, strict=True)]
+        rows = [{number: row for row, number in enumerate(ids_of(one, "patterns").tolist())} for one in arrays]
+        shared = [number for number in rows[0] if all(number in own for own in rows[1:])]
+        chosen = [[own[number] for number in shared] for own in rows]
+        arrays = [array.isel(image=places) for array, places in zip(arrays, chosen, strict=True)]
     sizes = {array.sizes["image"] for array in arrays}
     if len(sizes) > 1:
         raise SelectionError("patterns have different numbers of images and no nsd_id to match them by; assign nsd_id")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from nsdflow.analysis.alignment import check_same_voxels
+from nsdflow.analysis.alignment import as_labelled, check_same_voxels, ids_of
 from nsdflow.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def identification(
     Parameters
     ----------
     predictions : xr.DataArray, (image, voxel)
-        With coordinate ``nsd_id``. Lazy arrays are computed.
+        With coordinate ``nsd_id``. Lazy arrays are computed. Arrays of NumPy and tensors are paired by row.
     responses : xr.DataArray, (trial, voxel) or (image, voxel)
         Single trials, or averages over repetitions (identified much better), with coordinate ``nsd_id``.
     candidates : array of int, optional
@@ -55,6 +55,14 @@ def identification(
     SelectionError
         A candidate has no prediction, a response shows no candidate, voxels differ, or k exceeds the candidates.
     """
+    bare = not isinstance(predictions, xr.DataArray) and not isinstance(responses, xr.DataArray)
+    predictions, responses = (as_labelled(values, ("image", "voxel")) for values in (predictions, responses))
+    if bare:
+        rows = {"nsd_id": ("image", np.arange(responses.sizes["image"]))}
+        predictions, responses = predictions.assign_coords(rows), responses.assign_coords(rows)
+    for name, values in {"responses": responses, "predictions": predictions}.items():
+        if "voxel" not in values.dims or "nsd_id" not in values.coords:
+            raise SelectionError(f"{name} need the dimension voxel and the coordinate nsd_id; assign them")
     along = "image" if "image" in responses.dims else "trial"
     check_same_voxels(predictions, responses)
     if predictions.sizes["voxel"] != responses.sizes["voxel"]:
@@ -89,7 +97,7 @@ def identification(
 
 
 def _rows(predictions: xr.DataArray, wanted: NDArray[np.integer]) -> list[int]:
-    row = {int(number): place for place, number in enumerate(np.asarray(predictions["nsd_id"]))}
+    row = {int(number): place for place, number in enumerate(ids_of(predictions, "predictions"))}
     missing = [int(number) for number in wanted if int(number) not in row]
     if missing:
         raise SelectionError(
@@ -100,9 +108,13 @@ def _rows(predictions: xr.DataArray, wanted: NDArray[np.integer]) -> list[int]:
 
 def _patterns(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Rows of voxels that are z-scored per voxel, centred and of length one; voxels with NaN count as 0."""
-    z = values.astype(np.float64) - np.nanmean(values, axis=0)
-    spread = np.nanstd(values, axis=0)
-    z = np.nan_to_num(np.divide(z, spread, out=np.zeros_like(z), where=spread > 0))
+    z = values.astype(np.float64)
+    known, z = np.isfinite(z), np.nan_to_num(z, posinf=0, neginf=0)
+    count = np.maximum(known.sum(0), 1)
+    z = np.where(known, z - z.sum(0) / count, 0)
+    spread = np.sqrt((z**2).sum(0) / count)
+    varies = spread > 1e-12 * np.abs(np.where(known, values, 0)).max(0, initial=0)  # the mean of a constant is rounded
+    z = np.divide(z, spread, out=np.zeros_like(z), where=varies)
     z -= z.mean(1, keepdims=True)
     length = np.linalg.norm(z, axis=1, keepdims=True)
     unit: NDArray[np.float64] = np.divide(z, length, out=np.zeros_like(z), where=length > 0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsdflow.analysis.alignment import as_labelled
 from nsdflow.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def explainable_variance(ncsnr: xr.DataArray, repeats: ArrayLike | xr.DataArray 
     xr.DataArray, (voxel,)
         In [0, 1].
     """
-    snr, trials = _snr_and_trials(ncsnr, repeats)
+    snr, trials = _snr_and_trials(as_labelled(ncsnr, ("voxel",)), repeats)
     if trials.size == 0 or not (trials >= 1).all():
         raise ValueError(f"repeats must be 1 or more for every image, not {trials.min(initial=0):g}")
     signal = snr**2

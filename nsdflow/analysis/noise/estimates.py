@@ -90,14 +90,16 @@ def reliability(responses: xr.DataArray, *, splits: int = 20, seed: int = 0, cor
     Returns
     -------
     xr.DataArray, (voxel,)
-        Reliability of the averaged images; its square root is the ceiling of a correlation with them. Lazy if the input
-        is; 0 where a voxel is constant or NaN.
+        Reliability of the averaged images, -1 at least; its square root is the ceiling of a correlation with them. Lazy
+        if the input is; 0 where a voxel is constant or NaN.
 
     Raises
     ------
     SelectionError
-        The responses have no ``nsd_id``, or no image was shown twice.
+        The responses have no ``nsd_id``, no image was shown twice, or ``splits`` is less than 1.
     """
+    if splits < 1:
+        raise SelectionError(f"splits must be 1 or more, not {splits}")
     order, starts = _by_image(responses)
     counts = np.diff(np.append(starts, order.size))
     halves = _halves(order, counts, splits, seed)
@@ -116,7 +118,7 @@ def reliability(responses: xr.DataArray, *, splits: int = 20, seed: int = 0, cor
 
 def _by_image(responses: xr.DataArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Trials sorted by image, and where each image starts."""
-    if "trial" not in responses.dims or "nsd_id" not in responses.coords:
+    if not isinstance(responses, xr.DataArray) or "trial" not in responses.dims or "nsd_id" not in responses.coords:
         raise SelectionError("noise is estimated from single trials with the coordinate nsd_id; responses() gives both")
     ids = np.asarray(responses["nsd_id"])
     order = np.argsort(ids, kind="stable")
@@ -141,9 +143,16 @@ def _ncsnr(x: Floats, *, order: NDArray[np.intp], starts: NDArray[np.intp], unit
     freedom = (known * (counts - 1)).sum(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         noise = np.where(known, squares, 0).sum(-1) / freedom
-        variance = 1.0 if unit else np.nanvar(np.where(np.repeat(known, counts, axis=-1), x, np.nan), axis=-1, ddof=1)
+        variance = 1.0 if unit else _variance(x, np.repeat(known, counts, axis=-1))
         ratio: Floats = np.sqrt(np.maximum(variance - noise, 0)) / np.sqrt(noise)
     return np.where((freedom > 0) & (noise > 0), ratio, np.nan)
+
+
+def _variance(x: Floats, known: NDArray[np.bool_]) -> Floats:
+    """Variance (ddof 1) of the known values of x (..., trial)."""
+    n = known.sum(-1, keepdims=True)
+    deviation = np.where(known, x - np.where(known, x, 0).sum(-1, keepdims=True) / n, 0)
+    return (deviation**2).sum(-1) / (n[..., 0] - 1)
 
 
 def _halves(
@@ -171,5 +180,6 @@ def _halves(
 def _split_half(x: Floats, *, halves: list[tuple[csr_array, csr_array]], k: float) -> Floats:
     rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
     r: Any = np.mean([correlation(rows @ one, rows @ two) for one, two in halves], axis=0)
-    corrected: Floats = (k * r / (1 + (k - 1) * r)).reshape(x.shape[:-1])
+    # with few images r can come near -1, where the formula has no value
+    corrected: Floats = np.maximum(k * r / np.maximum(1 + (k - 1) * r, 1e-12), -1).reshape(x.shape[:-1])
     return corrected
