@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from nsdflow.errors import SelectionError
 from nsdflow.names import select_subjects
@@ -58,7 +58,7 @@ class TrialDataset(IterableDataset[Batch]):
     Parameters
     ----------
     store : Store or str
-    subjects : sequence of int or str, or "all"
+    subjects : sequence of int or str, one of them, or "all"
         Batches hold trials of one subject, since subjects differ in their voxels.
     roi, voxels : optional
         As in :meth:`nsdflow.store.Store.responses`.
@@ -70,12 +70,24 @@ class TrialDataset(IterableDataset[Batch]):
         order, and trials are shuffled among ``buffer_blocks`` blocks; only these are in memory. None: order of
         presentation.
     seed : int
+        0 or more.
     average : bool
         One row per image, the mean of its trials.
     buffer_blocks : int
         For ``"blocks"``.
     **query
         Further conditions of a query: ``ncsnr_min``, ``sessions``, ``zscore``, ...
+
+    Raises
+    ------
+    SelectionError
+        An argument is wrong, or no trials or voxels are left.
+
+    Notes
+    -----
+    Give it to a ``DataLoader`` with ``batch_size=None``. Worker processes of a ``DataLoader`` share the batches: each
+    comes once, in the same order as without workers. The workers count for themselves, so that :meth:`state_dict` does
+    not advance, and workers that start with each epoch need :meth:`set_epoch` before it.
 
     Examples
     --------
@@ -87,7 +99,7 @@ class TrialDataset(IterableDataset[Batch]):
     def __init__(
         self,
         store: Store | str,
-        subjects: Iterable[int | str] | str = "all",
+        subjects: Iterable[int | str] | int | str = "all",
         *,
         roi: Any = None,
         voxels: Any = None,
@@ -101,10 +113,13 @@ class TrialDataset(IterableDataset[Batch]):
     ) -> None:
         if shuffle not in ("trials", "blocks", None):
             raise SelectionError(f"unknown shuffle {shuffle!r}; write 'trials', 'blocks' or None")
-        if batch_size < 1 or buffer_blocks < 1:
-            raise SelectionError(f"batch_size {batch_size} and buffer_blocks {buffer_blocks} must be at least 1")
+        if batch_size < 1 or buffer_blocks < 1 or seed < 0:
+            raise SelectionError(
+                f"batch_size {batch_size} and buffer_blocks {buffer_blocks} must be 1 or more, seed {seed} 0 or more"
+            )
         self.store = open_store(store) if isinstance(store, str) else store
-        wanted = subjects if isinstance(subjects, str) else [_name(subject) for subject in subjects]
+        several = [subjects] if isinstance(subjects, int) else subjects
+        wanted = several if isinstance(several, str) else [_name(subject) for subject in several]
         self.subjects = select_subjects(self.store.subjects, wanted)
         self.batch_size, self.shuffle, self.seed, self.average = batch_size, shuffle, seed, average
         self.buffer_images = SHUFFLED_IMAGES * buffer_blocks
@@ -121,16 +136,40 @@ class TrialDataset(IterableDataset[Batch]):
     def __len__(self) -> int:
         return sum(-(-len(data.nsd_id) // self.batch_size) for data in self._data.values())
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the state that :meth:`load_state_dict` needs to continue after the last batch."""
-        return {"epoch": self.epoch, "position": self._position, "seed": self.seed}
+        return {"epoch": self.epoch, "position": self._position, "seed": self.seed, "order": self._determines_order()}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue where another dataset with the same arguments stopped."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where another dataset with the same arguments stopped.
+
+        Raises
+        ------
+        SelectionError
+            The other dataset had other batches.
+        """
+        ours, theirs = self._determines_order(), state.get("order")
+        for name, value in (theirs or {}).items():
+            if ours.get(name) != value:
+                raise SelectionError(
+                    f"the state is of a dataset with {name} {value}, not {ours.get(name)}; use the same"
+                )
         self.epoch, self._position, self.seed = state["epoch"], state["position"], state["seed"]
 
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch; in the present one, stay at the present batch."""
+        if epoch != self.epoch:
+            self.epoch, self._position = epoch, 0
+
+    def _determines_order(self) -> dict[str, Any]:
+        """What the order of the batches depends on, in addition to seed and epoch."""
+        arguments = {"batch_size": self.batch_size, "shuffle": self.shuffle, "average": self.average}
+        rows = {name: len(data.nsd_id) for name, data in self._data.items()}
+        return arguments | {"buffer_images": self.buffer_images, "rows": rows}
+
     def __iter__(self) -> Iterator[Batch]:
-        source = self._batches()
+        worker = get_worker_info()
+        source = self._batches(*((worker.id, worker.num_workers) if worker else (0, 1)))
         with ThreadPoolExecutor(1, thread_name_prefix="nsdflow-loader") as pool:
             ahead = pool.submit(next, source, None)
             while (batch := ahead.result()) is not None:
@@ -152,8 +191,9 @@ class TrialDataset(IterableDataset[Batch]):
         mean = torch.zeros(len(images), responses.shape[1]).index_add_(0, torch.from_numpy(row), responses)
         return _Subject(mean / counts, images, images, np.arange(len(images)))
 
-    def _batches(self) -> Iterator[Batch]:
-        """Batches of this epoch from the current position."""
+    def _batches(self, worker: int, workers: int) -> Iterator[Batch]:
+        """Batches of this epoch from the current position: those of one of several workers, which take turns."""
+        first = self._position
         orders = {name: self._order(name) for name in self.subjects}
         turns = [name for name in self.subjects for _ in range(-(-len(orders[name]) // self.batch_size))]
         if self.shuffle is not None:
@@ -163,7 +203,7 @@ class TrialDataset(IterableDataset[Batch]):
         for number, name in enumerate(turns):
             start = taken[name]
             taken[name] += self.batch_size
-            if number < self._position:
+            if number < first or (number - first) % workers != worker:
                 continue
             yield self._batch(name, orders[name], start, buffers)
 

@@ -14,7 +14,7 @@ from nsdflow.errors import SelectionError
 from nsdflow.loaders import TrialDataset
 
 
-def together(dataset: TrialDataset) -> list[Any]:
+def together(dataset: Any) -> list[Any]:
     return [(batch.subject, batch.nsd_id.tolist(), float(batch.responses.sum())) for batch in dataset]
 
 
@@ -56,7 +56,9 @@ def test_resume_is_exact_and_epochs_differ(small_store: str, shuffle: Any) -> No
         if len(seen) == 3:
             break
     state = begun.state_dict()
-    assert state == {"epoch": 0, "position": 3, "seed": 5}
+    assert (state["epoch"], state["position"], state["seed"]) == (0, 3, 5)
+    with pytest.raises(SelectionError, match="of a dataset with batch_size 9, not 8"):
+        TrialDataset(small_store, roi="V1", batch_size=8, shuffle=shuffle, seed=5).load_state_dict(state)
     continued = fresh()
     continued.load_state_dict(state)
     assert seen + together(continued) == first
@@ -84,7 +86,42 @@ def test_one_row_per_image(small_store: str) -> None:
     np.testing.assert_allclose(batch.responses[4], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("wrong", [{"shuffle": "all"}, {"batch_size": 0}, {"roi": "V9"}, {"subjects": [7]}])
+@pytest.mark.parametrize("shuffle", ["trials", "blocks"])
+def test_workers_of_a_loader_share_the_batches(small_store: str, shuffle: Any) -> None:
+    """Each batch once, in the order of one process, from the middle of an epoch on."""
+    dataset = TrialDataset(small_store, roi="V1", batch_size=9, shuffle=shuffle, seed=5)
+    orders = [together(dataset), together(dataset)]
+    assert dataset.epoch == 2
+    dataset.load_state_dict(dataset.state_dict() | {"epoch": 1, "position": 4})
+    loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=2)
+    assert together(loader) == orders[1][4:]
+    dataset.set_epoch(0)
+    assert together(loader) == orders[0]
+
+
+def test_an_error_of_the_next_batch_is_raised(small_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = TrialDataset(small_store, 2, roi="V1", batch_size=30, shuffle=None)
+    plain, calls = dataset._batch, []
+
+    def failing(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise OSError("the disk is gone")
+        return plain(*arguments)
+
+    monkeypatch.setattr(dataset, "_batch", failing)
+    seen = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        seen.extend(iter(dataset))
+    assert dataset.state_dict()["position"] == 2
+    monkeypatch.undo()
+    assert len(list(dataset)) == len(dataset) - 2
+
+
+WRONG = [{"shuffle": "all"}, {"batch_size": 0}, {"roi": "V9"}, {"subjects": [7]}, {"subjects": 7}, {"seed": -1}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_arguments_get_one_line(small_store: str, wrong: dict[str, Any]) -> None:
     with pytest.raises(SelectionError) as raised:
         TrialDataset(small_store, **({"subjects": [1]} | wrong))
