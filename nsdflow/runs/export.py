@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -14,12 +15,16 @@ from nsdflow.io.paths import normalize
 from nsdflow.io.write import aside
 from nsdflow.nsd.spaces import LAYERS, grid_named
 from nsdflow.runs import open_run
+from nsdflow.runs.weights import weights_of
 from nsdflow.store.surface.files import write_surfaces
 
 if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["EXPORT_FORMATS", "ExportFormat", "export_maps"]
+
+#: Values that are read at once.
+BLOCK_BYTES = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,23 @@ class ExportFormat:
 
 
 def _write_npz(array: xr.DataArray, path: Path) -> list[Path]:
-    """Write the values of an array, its dimensions and its coordinates, for programs that read NumPy files."""
+    """Write the values of an array, its dimensions and its coordinates, for programs that read NumPy files.
+
+    Values are read and written by blocks along the last dimension, in Fortran order: weights may exceed the memory.
+    """
     columns = {str(name): one.values for name, one in array.coords.items() if len(one.dims) == 1}
     columns["dims"] = np.array(array.dims)
-    texts = {name: values.astype(str) for name, values in columns.items() if values.dtype.kind == "O"}
-    with aside(path.absolute(), ending=".npz") as temporary:
-        np.savez(temporary, allow_pickle=False, values=array.values, **{**columns, **texts})
+    with aside(path.absolute(), ending=".npz") as temporary, ZipFile(temporary, "w") as file:
+        for name, values in columns.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                plain = values.astype(str) if values.dtype.kind == "O" else values
+                np.lib.format.write_array(member, plain, allow_pickle=False)
+        with file.open("values.npy", "w", force_zip64=True) as member:
+            header = {"descr": array.dtype.str, "fortran_order": True, "shape": array.shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            step = max(1, BLOCK_BYTES * array.shape[-1] // max(1, array.nbytes))
+            for start in range(0, array.shape[-1], step):
+                member.write(array[..., start : start + step].values.tobytes(order="F"))
     return [path]
 
 
@@ -79,8 +95,8 @@ def export_maps(
 ) -> list[Path]:
     """Write one file (or one per hemisphere) per subject and variable with one value per voxel, and the visual ROIs.
 
-    Files of NumPy also hold variables with further dimensions, such as weights (voxel, feature), as long as no other
-    space is asked for.
+    Files of NumPy also hold variables with further dimensions, and the weights (voxel, feature) that a linear run keeps
+    in ``weights.zarr`` by layer, as long as no other space is asked for.
 
     Parameters
     ----------
@@ -114,7 +130,7 @@ def export_maps(
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     for subject, node in open_run(run).children.items():
-        maps = list(_voxel_maps(node, whole=form.whole and space is None))
+        maps = list(_voxel_maps(run, subject, node, whole=form.whole and space is None))
         for array in maps:
             target = space or ("fsaverage" if form.surface and "hemisphere" not in array.coords else None)
             mapped = array
@@ -142,9 +158,10 @@ def _is_surface(space: str) -> bool:
     return space in LAYERS or not grid_named(space).is_volume
 
 
-def _voxel_maps(node: xr.DataTree, *, whole: bool) -> Iterator[xr.DataArray]:
+def _voxel_maps(run: str, subject: str, node: xr.DataTree, *, whole: bool) -> Iterator[xr.DataArray]:
     """Variables with one value per voxel, with the attributes of the subject; all variables with voxels if whole."""
-    for variable in node.dataset.data_vars.values():
+    further = weights_of(normalize(run).rstrip("/"), subject, node.to_dataset()) if whole else ()
+    for variable in (*node.dataset.data_vars.values(), *further):
         by_voxel = "voxel" in variable.dims if whole else variable.dims == ("voxel",)
         if by_voxel and variable.dtype.kind in "fiu":
             yield variable.assign_attrs({**node.attrs, **variable.attrs})

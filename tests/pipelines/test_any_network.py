@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import nsdflow
 from nsdflow.analysis import accuracy, compare_many
 from nsdflow.cli.app import app
+from nsdflow.pipelines.ridge.weights import open_weights
 from nsdflow.runs.export import export_maps
 from nsdflow.runs.folder import RunFolder
 
@@ -57,7 +58,7 @@ def runs(small_store: str, tmp_path_factory: pytest.TempPathFactory, threads_cli
                 named = {"kind": kind, "name": f"{kind}-{name}", "feature_weights": "random", "seed": 3}
                 nsdflow.run(named | dict(chosen) | settings | WHERE, **where)
         nsdflow.run("features", **where, **networks["own"], feature_weights="random", spatial="grid(3)")
-        nsdflow.run("ridge", **where, **WHERE, lambdas=3)
+        nsdflow.run("ridge", **where, **WHERE, lambdas=3, weights=True)
         nsdflow.run("gnet8j", **where, **WHERE, prefilter="gabor", width=4, train={"epochs": 1, "batch_size": 40})
         yield folder
 
@@ -86,7 +87,47 @@ def test_results_are_those_of_the_saved_model(kind: str, network: str, runs: Pat
     np.testing.assert_allclose(accuracy(predicted, measured), results["accuracy"], atol=2e-3)
 
 
+FAMILIES: dict[str, dict[str, Any]] = {
+    "clip": {"vision_config": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
+                               "patch_size": 7, "intermediate_size": 32}},
+    "vit": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28, "patch_size": 7,
+            "intermediate_size": 32},
+    "resnet": {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_of_transformers_from_features_to_ridge(
+    family: str, small_store: str, tmp_path: Path, threads_client: Client
+) -> None:
+    """Configurations with random weights; DINOv2 is in the other tests."""
+    transformers = pytest.importorskip("transformers")
+    transformers.CONFIG_MAPPING[family](**FAMILIES[family]).save_pretrained(tmp_path / "tiny")
+    where: dict[str, Any] = {"store": small_store, "runs": str(tmp_path), "client": threads_client}
+    network = {
+        "features": f"transformers:{tmp_path / 'tiny'}",
+        "feature_weights": "random",
+        "layers": ["layer1", "pooled"],
+    }
+    features = nsdflow.run("features", **where, **network, subjects=[2], tokens="mean", spatial="grid(2)")
+    width = 8 if family == "resnet" else 16
+    assert features["pooled"]["features"].shape[1] == width
+    assert features["layer1"]["features"].shape[1] == (16 if family == "resnet" else width)
+    results = nsdflow.run("ridge", **where, **WHERE, lambdas=2)["subj02"].to_dataset()
+    assert set(results["best_layer"].values.tolist()) <= {"layer1", "pooled"}
+    assert np.isfinite(results["accuracy"]).all()
+    assert "transformers" in (tmp_path / "ridge" / "README.md").read_text()
+
+
 NAMES = ("gnet8j", "ridge", "fwrf-own", "fpf-transformers")
+
+
+def test_every_kind_has_its_card(runs: Path) -> None:
+    for name in (*NAMES, "features"):
+        card = (runs / name / "README.md").read_text()
+        assert f"- kind: {name.partition('-')[0].removesuffix('8j')};" in card
+        assert ("| subj02 |" in card) == (name != "features")
+        assert "NSD terms" in card
 
 
 def test_kinds_are_compared_on_the_same_voxels(runs: Path, tmp_path: Path) -> None:
@@ -104,8 +145,12 @@ def test_kinds_are_compared_on_the_same_voxels(runs: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_npz_holds_everything_by_voxel(name: str, runs: Path, tmp_path: Path) -> None:
+def test_npz_holds_everything_by_voxel(name: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nsdflow.runs.export.BLOCK_BYTES", 5000)
     results = nsdflow.open_run(runs / name)["subj02"].to_dataset()
+    if name == "ridge":
+        layers = {f"weights_{layer}": open_weights(str(runs / name), "subj02", layer) for layer in ("0", "2")}
+        results = results.assign({key: one.drop_vars(list(one.coords)) for key, one in layers.items()})
     export_maps(str(runs / name), tmp_path, "npz")
     exported = {path.stem.removeprefix("subj02_"): path for path in tmp_path.glob("subj02_*.npz")}
     assert set(exported) == {str(key) for key, one in results.data_vars.items() if "voxel" in one.dims}

@@ -15,6 +15,7 @@ import nsdflow
 from nsdflow.analysis import accuracy
 from nsdflow.errors import MissingDataError, NsdflowError, RunError
 from nsdflow.pipelines.predict.predictors import load_predictor
+from nsdflow.runs.export import export_maps
 from nsdflow.runs.folder import RunFolder
 from tests.alone import predict_alone
 
@@ -80,6 +81,8 @@ def test_any_image_is_predicted(
     alone = predict_alone(folder / name, "subj02", images, tmp_path, folder)
     np.testing.assert_allclose(alone, found.values[:6], atol=2e-4)
     assert "nsdflow.load_model" in (folder / name / "README.md").read_text()
+    exported = {path.stem for path in export_maps(str(folder / name), tmp_path / "maps", "npz")}
+    assert {"subj02_accuracy", "subj02_lambda" if name == "ridge" else "subj02_delta"} <= exported
     predictor = load_predictor(RunFolder(str(folder / name)), "subj02")
     predictor.check_size(images[:, :, :40, :40])  # the network resizes its images
     with pytest.raises(RunError, match="7 features of these images"):

@@ -1,4 +1,4 @@
-"""Weights of raw features, ``weights.zarr`` in the run folder: one array (voxel, feature) per subject and layer.
+"""Weights of raw features, written by tasks and opened by layer.
 
 The array is created with the system of the layer. Each block of voxels writes its own rows, by blocks of features.
 """
@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 import zarr
 
 from nsdflow.errors import MissingDataError
-from nsdflow.io.folders import exists
 from nsdflow.pipelines.features.tasks import group_of
 from nsdflow.runs import open_run
+from nsdflow.runs.weights import WEIGHTS, has_weights, open_group_weights
 
 if TYPE_CHECKING:
+    import xarray as xr
     from torch import Tensor
 
     from nsdflow.pipelines.features.source import FeatureTable
@@ -28,7 +28,7 @@ WEIGHTS_CHUNK_FEATURES = 256
 
 
 def _url(folder: str, subject: str, layer: str) -> str:
-    return f"{folder}/weights.zarr/{subject}/{group_of(layer)}"
+    return f"{folder}/{WEIGHTS}/{subject}/{group_of(layer)}"
 
 
 def create_weights(folder: str, subject: str, table: FeatureTable, voxels: int, rows: int) -> None:
@@ -91,10 +91,6 @@ def open_weights(run: str, subject: str, layer: str) -> xr.DataArray:
     """
     url = _url(str(run).rstrip("/"), subject, layer)
     voxels = open_run(run)[subject].to_dataset()
-    if not exists(f"{url}/weights/zarr.json"):
+    if not has_weights(url):
         raise MissingDataError(f"{run}: no weights of {subject} on {layer}; run it with --set weights=true")
-    weights: xr.DataArray = xr.open_zarr(url, chunks=None, consolidated=False)["weights"]
-    labels = weights.attrs.pop("labels", None)
-    names = [name for name, one in voxels.coords.items() if one.dims == ("voxel",)]
-    weights = weights.assign_coords({name: voxels[name] for name in names})
-    return weights.assign_coords(label=("feature", np.asarray(labels))) if labels else weights
+    return open_group_weights(url, voxels)
