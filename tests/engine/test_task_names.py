@@ -43,7 +43,7 @@ NAMES: dict[str, int] = {
     "predict.publish": 1,
     "ridge.gram": 3,
     "ridge.publish": 2,
-    "ridge.solve": 3,
+    "ridge.solve": 4,
     "runs.publish": 1,
     "semantic.fit": 2,
     "semantic.publish": 1,

@@ -144,11 +144,19 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
     labelled = xr.DataArray(values, dims=("image", "feature"), coords={"nsd_id": ("image", ids)}, name="clip")
     labelled.to_netcdf(tmp_path / "clip.nc", engine="scipy")
     write_features(str(tmp_path / "clip.zarr"), labelled)
+    turned = labelled.astype(np.float16).T.swap_dims(image="nsd_id").to_dataset()
+    turned.to_zarr(tmp_path / "turned.zarr", zarr_format=2)
+    turned.astype(np.float64).to_netcdf(tmp_path / "turned.nc", engine="scipy")
     folder = RunFolder(str(tmp_path / "runs" / "ridge"))
-    for name in ("clip.npy", "clip.nc", "clip.zarr", "both.npz"):
-        tables = open_features(str(tmp_path / name), folder)
-        rows = next(iter(tables.values())).rows_of(np.array([4, 9, 70_000]))
+    held = {"clip.npy": 0, "clip.nc": 24, "clip.zarr": 0, "both.npz": 24, "turned.zarr": 0, "turned.nc": 48}
+    for name, in_memory in held.items():
+        tables = open_features(str(tmp_path / name), folder, check_values=True)
+        table = next(iter(tables.values()))
+        rows = table.rows_of(np.array([4, 9, 70_000]))
         np.testing.assert_array_equal(rows[:, 0:2], values[[1, 0, 2]])
+        assert rows[:, 0:1].dtype == np.float32
+        assert table.matrix.held_bytes == in_memory, "what a task holds is in its plan"
+    tables = open_features(str(tmp_path / "both.npz"), folder)
     assert list(open_features(str(tmp_path / "both.npz"), folder)) == ["a", "b"]
     with pytest.raises(NsdflowError, match="lack image 5"):
         tables["a"].rows_of(np.array([4, 5]))
@@ -166,7 +174,7 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
 def test_bad_files_get_one_line(tmp_path: Path, ids: list[int], values: list[list[float]], message: str) -> None:
     np.savez(tmp_path / "mine.npz", nsd_id=np.array(ids), a=np.array(values))
     with pytest.raises(NsdflowError, match=message) as raised:
-        open_features(str(tmp_path / "mine.npz"), RunFolder(str(tmp_path / "r")))
+        open_features(str(tmp_path / "mine.npz"), RunFolder(str(tmp_path / "r")), check_values=True)
     assert "\n" not in str(raised.value)
 
 

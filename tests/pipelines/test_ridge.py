@@ -14,7 +14,7 @@ from distributed import Client
 from torch import nn
 
 import nsdflow
-from nsdflow.errors import NsdflowError, RunError
+from nsdflow.errors import NsdflowError
 from nsdflow.fit.ridge import LambdaSelection, RidgeProblem, fit
 from nsdflow.fit.split import image_holdout
 from nsdflow.fit.zscoring import zscore_on
@@ -100,6 +100,15 @@ def test_blocks_of_voxels_change_no_lambda(
     np.testing.assert_allclose(whole["accuracy"], parts["accuracy"], atol=1e-4)
 
 
+def test_one_lambda_still_chooses_layers(
+    small_store: str, tmp_path: Path, threads_client: Client, features: Path
+) -> None:
+    one = {"lambdas": 1, "lambda_min": 1e3, "lambda_max": 1e3, "bootstrap": 0}
+    found = run(small_store, tmp_path, threads_client, features, **one)["subj02"].to_dataset()
+    assert (found["layer_holdout_loss"] > 0).all()
+    assert len(set(found["best_layer"].values.tolist())) == 2
+
+
 def test_the_published_protocol_holds_out_the_last_trials(
     small_store: str, tmp_path: Path, threads_client: Client, features: Path
 ) -> None:
@@ -141,24 +150,16 @@ def test_trials_of_an_image_can_be_averaged(
     np.testing.assert_allclose(results["noise_ceiling"], ceiling, rtol=1e-5)
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(
-    small_store: str, tmp_path: Path, threads_client: Client, features: Path, monkeypatch: pytest.MonkeyPatch
+def test_names_that_differ_in_a_sign_are_two_layers(
+    small_store: str, tmp_path: Path, threads_client: Client, features: Path
 ) -> None:
-    sizes = {"voxels_per_task": 8}
-    whole = run(small_store, tmp_path / "a", threads_client, features, **sizes)["subj02"].to_dataset()
-    plain, calls = tasks.read_block, []
-
-    def counted(*arguments: Any) -> Any:
-        calls.append(arguments[-1])
-        if len(calls) == 2:
-            raise KeyError("pulled the plug")
-        return plain(*arguments)
-
-    monkeypatch.setattr(tasks, "read_block", counted)
-    with pytest.raises(RunError, match="pulled the plug"):
-        run(small_store, tmp_path / "b", threads_client, features, **sizes)
-    again = run(small_store, tmp_path / "b", threads_client, features, **sizes)["subj02"].to_dataset()
-    xr.testing.assert_identical(whole.drop_attrs(), again.drop_attrs())
+    """Files of a layer are named after it."""
+    with np.load(features) as file:
+        np.savez(
+            tmp_path / "signs.npz", **{"nsd_id": file["nsd_id"], "a b": file["grey"], "a_b": -2 * file["grey"][::-1]}
+        )
+    found = run(small_store, tmp_path, threads_client, tmp_path / "signs.npz", bootstrap=0)["subj02"].to_dataset()
+    assert (found["layer_accuracy"].sel(layer="a b") != found["layer_accuracy"].sel(layer="a_b")).any()
 
 
 def test_a_plan_that_cannot_fit_says_what_would(small_store: str, tmp_path: Path, features: Path) -> None:

@@ -100,7 +100,13 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         -------
         RidgeCV
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            Data do not fit together, or labels of the samples of two DataArrays differ.
         """
+        _check_same_samples(X, y)
         self._labels = _labels(y)
         kind = {"dtype": [np.float64, np.float32], "multi_output": True, "y_numeric": True}
         X, y = validate_data(self, _plain(X), _plain(y), **kind)
@@ -183,12 +189,27 @@ def _plain(values: Any) -> Any:
     """Convert tensors and DataArrays to the arrays that scikit-learn validates."""
     if isinstance(values, Tensor):
         return values.detach().cpu().numpy()
-    return values.values if hasattr(values, "dims") and hasattr(values, "coords") else values
+    return values.values if _is_labelled(values) else values
+
+
+def _is_labelled(values: Any) -> bool:
+    """Whether values are a DataArray."""
+    return hasattr(values, "dims") and hasattr(values, "coords")
+
+
+def _check_same_samples(X: Any, y: Any) -> None:
+    """Raise a ValueError if the samples of two DataArrays have other labels, or come in another order."""
+    if not (_is_labelled(X) and _is_labelled(y)):
+        return
+    for name in X.coords.keys() & y.coords.keys():
+        ours, theirs = X.coords[name], y.coords[name]
+        if ours.dims == X.dims[:1] and theirs.dims == y.dims[:1] and not np.array_equal(ours, theirs):
+            raise ValueError(f"X and y have other values of {name}, or another order; select the same samples of both")
 
 
 def _labels(y: Any) -> Any:
     """Return the target dimension and coordinates of a DataArray, else None."""
-    if not (hasattr(y, "dims") and hasattr(y, "coords")):
+    if not _is_labelled(y):
         return None
     last = y.dims[1:]
     return last, {name: coord for name, coord in y.coords.items() if coord.dims == last}
@@ -196,7 +217,7 @@ def _labels(y: Any) -> Any:
 
 def _labelled(values: Any, X: Any, labels: Any) -> Any:
     """Convert predictions to the type of ``X``. A DataArray gets the coordinates of samples and targets."""
-    if not (hasattr(X, "dims") and hasattr(X, "coords")):
+    if not _is_labelled(X):
         return values
     last, coords = labels if labels is not None else (("target",)[: values.ndim - 1], {})
     rows = {name: coord for name, coord in X.coords.items() if coord.dims == X.dims[:1]}

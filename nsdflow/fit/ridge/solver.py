@@ -81,7 +81,7 @@ class RidgeFit:
     lambda_: Tensor
     """(voxel,) float64, selected lambda."""
     loss: Tensor
-    """(lambda, voxel) float64 losses, see :mod:`nsdflow.fit.ridge.selection`."""
+    """(lambda, voxel) float64 losses, see :mod:`nsdflow.fit.ridge.selection`; zeros for a single lambda."""
     bias: Tensor
     """(voxel,) mean response nu, the prediction for an image with average features."""
     statistics: FeatureStatistics
@@ -209,7 +209,10 @@ def fit(
     order = fold_order(folds, observations)
     sorted_ = _reordered(observations, order)
     system, statistics = make_system(features, order, sorted_, problem, torch.device(device))
-    loss = choose(system, sorted_, responses, problem, folds, within)
+    if len(problem.lambdas) > 1:
+        loss = choose(system, sorted_, responses, problem, folds, within)
+    else:
+        loss = torch.zeros(1, int(responses.shape[1]), dtype=torch.float64)  # there is nothing to choose
     lambda_ = torch.tensor(problem.lambdas, dtype=torch.float64)[loss.argmin(0)]
     bias = torch.empty(int(responses.shape[1]), dtype=as_tensor(responses[:, :1]).dtype)
     coefficients = torch.empty(system.side, len(bias), dtype=bias.dtype) if write is None else None
@@ -276,9 +279,7 @@ def choose(
     folds: Folds,
     within: Tensor | None = None,
 ) -> Tensor:
-    """Compute the losses (lambda, voxel) float64 of every lambda; zeros for a single lambda."""
-    if len(problem.lambdas) == 1:
-        return torch.zeros(1, int(responses.shape[1]), dtype=torch.float64)
+    """Compute the losses (lambda, voxel) float64 of every lambda."""
     observations = observations.to(system.device)
     intercept, voxels_at_once, method = problem.intercept, problem.voxels_at_once, problem.selection.method
     if method == "loo" or method == "gcv":

@@ -101,7 +101,8 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
     pool: Literal["cpu", "gpu"] = "cpu" if pipeline.device == "cpu" else "gpu"
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
-    tables = _tables(pipeline, folder, opened)
+    tables = _tables(pipeline, folder, opened, check_values=True)
+    held = sum(table.matrix.held_bytes for table in tables.values())
     tasks: list[Task] = []
     parts: dict[str, tuple[str, ...]] = {}
     voxels = 0
@@ -116,7 +117,9 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
         widest = min(pipeline.features_at_once, max(table.count for table in tables.values()))
         key = f"kernels-{subject}"
         item = SOLVERS[pipeline.weighting].dtype.itemsize
-        formed = Memory.with_torch(kernels=item * n * n, features=12 * (n + m) * widest, validation=4 * n * m)
+        formed = Memory.with_torch(
+            kernels=item * n * n, features=12 * (n + m) * widest, validation=4 * n * m, file=held
+        )
         job = KernelsJob(pipeline, store, folder.path, subject)
         reads = 4 * (n + m) * sum(table.count for table in tables.values())
         tasks.append(Task(key, form_kernels, job, "kernels", pool=pool, memory=formed, reads=reads))
@@ -140,7 +143,7 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
     size = 4 * sum(table.count for table in tables.values()) * voxels
     model = size <= MODEL_BYTES and all(runs_named(band.features) for band in pipeline.bands.values())
     published_job = PublishBandedJob(pipeline, folder.path, store, parts, model)
-    published = Memory.with_torch(model=4 * size if model else 0)
+    published = Memory.with_torch(model=4 * size if model else 0, file=held)
     tasks.append(publication(publish_banded, published_job, solved, memory=published))
     weightings = "equal weights" if pipeline.weighting == "equal" else f"{pipeline.iterations} weightings"
     tried = f"{weightings} x {pipeline.lambdas} lambdas, {pipeline.folds} folds"
@@ -164,11 +167,14 @@ def _memory(pipeline: BandedRidgePipeline, n: int, m: int, voxels: int) -> Memor
     )
 
 
-def _tables(config: BandedRidgePipeline, folder: RunFolder, store: Store | None) -> dict[str, FeatureTable]:
+def _tables(
+    config: BandedRidgePipeline, folder: RunFolder, store: Store | None, *, check_values: bool = False
+) -> dict[str, FeatureTable]:
     """Features of each band."""
     tables = {}
     for name, band in config.bands.items():
-        found = open_features(band.features, folder, (band.layer,) if band.layer else None, store=store)
+        layer = (band.layer,) if band.layer else None
+        found = open_features(band.features, folder, layer, store=store, check_values=check_values)
         if len(found) > 1:
             layers = ", ".join(found)
             raise SelectionError(f"band {name}: {band.features} has layers {layers}; write layer: one of them")

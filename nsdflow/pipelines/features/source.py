@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -32,9 +33,16 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureTable", "open_features", "write_features"]
 
+#: Values that are read at once to look for NaN.
+CHECKED_VALUES = 1 << 24
+
 
 class _Matrix(Protocol):
     """A matrix that is read by rows and columns."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that it holds in memory."""
 
     def read(self, rows: NDArray[np.intp], columns: slice) -> NDArray[Any]:
         """Read some rows (ascending) and a block of columns."""
@@ -92,6 +100,7 @@ class Rows:
 @dataclass(frozen=True)
 class _Sharded:
     url: str
+    held_bytes: int = 0
 
     def read(self, rows: NDArray[np.intp], columns: slice) -> NDArray[Any]:
         return read_region(open_sharded(self.url), (rows, np.arange(columns.start, columns.stop)))
@@ -101,12 +110,32 @@ class _Sharded:
 class _InMemory:
     values: NDArray[Any]
 
+    @property
+    def held_bytes(self) -> int:
+        return 0 if isinstance(self.values, np.memmap) else self.values.nbytes
+
+    def read(self, rows: NDArray[np.intp], columns: slice) -> NDArray[Any]:
+        return np.asarray(self.values[rows, columns])
+
+
+@dataclass(frozen=True)
+class _Lazy:
+    """An array of one's own Zarr, read by blocks."""
+
+    values: xr.DataArray
+    held_bytes: int = 0
+
     def read(self, rows: NDArray[np.intp], columns: slice) -> NDArray[Any]:
         return np.asarray(self.values[rows, columns])
 
 
 def open_features(
-    features: str, folder: RunFolder, layers: Sequence[str] | None = None, *, store: Store | None = None
+    features: str,
+    folder: RunFolder,
+    layers: Sequence[str] | None = None,
+    *,
+    store: Store | None = None,
+    check_values: bool = False,
 ) -> dict[str, FeatureTable]:
     """Open tables of features by layer.
 
@@ -122,6 +151,8 @@ def open_features(
         Layers, arrays or spaces to open; all if None.
     store : Store, optional
         The store whose annotations are read.
+    check_values : bool
+        Whether to read all values of a file by blocks, and look for NaN: once, when a run is planned.
 
     Returns
     -------
@@ -140,7 +171,10 @@ def open_features(
     if features == ANNOTATION_FEATURES and store is not None:
         return _from_annotations(store, layers)
     suffix = Path(features).suffix
-    tables = _from_file(Path(normalize(features)), layers) if suffix in FILE_READERS else _from_run(features, folder)
+    if suffix in FILE_READERS:
+        tables = _from_file(Path(normalize(features)), layers, check_values=check_values)
+    else:
+        tables = _from_run(features, folder)
     for layer in layers or ():
         if layer not in tables:
             raise one_of(f"layer of {features}", layer, tables)
@@ -174,12 +208,12 @@ def _from_run(features: str, folder: RunFolder) -> dict[str, FeatureTable]:
     return tables
 
 
-def _from_file(path: Path, layers: Sequence[str] | None) -> dict[str, FeatureTable]:
+def _from_file(path: Path, layers: Sequence[str] | None, *, check_values: bool) -> dict[str, FeatureTable]:
     """Tables of a file; arrays that are not asked for may be anything."""
     if not path.exists():
         raise MissingDataError(f"{path}: no such file of features")
     try:
-        ids, spaces = FILE_READERS[path.suffix](path)
+        ids, spaces = FILE_READERS[path.suffix](path, layers)
     except SourceError:
         raise
     except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
@@ -193,12 +227,15 @@ def _from_file(path: Path, layers: Sequence[str] | None) -> dict[str, FeatureTab
     for name, values in spaces.items():
         if layers is not None and name not in layers:
             continue
-        _check(path, name, ids, values)
-        tables[name] = FeatureTable(name, np.asarray(ids, np.int64), int(values.shape[1]), _InMemory(values))
+        _check(path, name, ids, values, finite=check_values)
+        matrix = _Lazy(values) if isinstance(values, xr.DataArray) else _InMemory(values)
+        tables[name] = FeatureTable(name, np.asarray(ids, np.int64), int(values.shape[1]), matrix)
     return tables
 
 
-def _check(path: Path, name: str, ids: NDArray[Any] | None, values: NDArray[Any]) -> None:
+def _check(
+    path: Path, name: str, ids: NDArray[Any] | None, values: NDArray[Any] | xr.DataArray, *, finite: bool
+) -> None:
     """Raise if the rows of features cannot be those of images."""
     where = f"{path}: {name}"
     if ids is None:
@@ -213,29 +250,31 @@ def _check(path: Path, name: str, ids: NDArray[Any] | None, values: NDArray[Any]
         raise SourceError(f"{where}: nsd_id must be different whole numbers, one per row (0 to 72999)")
     if len(ids) and not 0 <= int(np.min(ids)) <= int(np.max(ids)) < 73_000:
         raise SourceError(f"{where}: nsd_id {int(np.min(ids))} to {int(np.max(ids))}; NSD counts from 0 to 72999")
-    for start in range(0, len(ids), 1024):
-        broken = ~np.isfinite(np.asarray(values[start : start + 1024], np.float32))
+    step = max(1, CHECKED_VALUES // values.shape[1])
+    for start in range(0, len(ids) if finite else 0, step):
+        broken = ~np.isfinite(np.asarray(values[start : start + step], np.float32))
         if broken.any():
             row = start + int(np.flatnonzero(broken.any(1))[0])
             raise SourceError(f"{where} is not finite in row {row} (image {ids[row]}); replace NaN and infinite values")
 
 
-_Read = tuple["NDArray[Any] | None", "Mapping[str, NDArray[Any]]"]
+_Read = tuple["NDArray[Any] | None", "Mapping[str, NDArray[Any] | xr.DataArray]"]
 
 
-def _npy(path: Path) -> _Read:
+def _npy(path: Path, _: Sequence[str] | None) -> _Read:
     side = path.with_name(f"{path.stem}.nsd_id.npy")
     return (np.load(side) if side.exists() else None), {path.stem: np.load(path, mmap_mode="r")}
 
 
-def _npz(path: Path) -> _Read:
+def _npz(path: Path, layers: Sequence[str] | None) -> _Read:
     with path.open("rb") as opened, np.load(opened) as file:  # NumPy leaves a damaged file open
-        arrays = {name: file[name] for name in file.files}
+        wanted = [name for name in file.files if layers is None or name in (*layers, "nsd_id")]
+        arrays = {name: file[name] for name in wanted}
     return arrays.pop("nsd_id", None), arrays
 
 
-def _labelled(engine: Literal["zarr"] | None) -> Callable[[Path], _Read]:
-    def read(path: Path) -> _Read:
+def _labelled(engine: Literal["zarr"] | None) -> Callable[[Path, Sequence[str] | None], _Read]:
+    def read(path: Path, layers: Sequence[str] | None) -> _Read:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # metadata need not be consolidated
@@ -244,17 +283,23 @@ def _labelled(engine: Literal["zarr"] | None) -> Callable[[Path], _Read]:
             raise SourceError(
                 f"{path}: cannot be opened ({str(error).splitlines()[0]}); pip install h5netcdf"
             ) from None
-        with opened as dataset:
+        with nullcontext(opened) if engine else opened as dataset:
             ids = dataset["nsd_id"].values if "nsd_id" in dataset.variables else None
             first = dataset["nsd_id"].dims if ids is not None else ()
-            spaces = {str(name): array for name, array in dataset.data_vars.items() if array.ndim == 2}
-            return ids, {name: array.transpose(*first, ...).values for name, array in spaces.items()}
+            wanted = {str(name): array for name, array in dataset.data_vars.items() if array.ndim == 2}
+            spaces = {
+                name: array.transpose(*first, ...).drop_vars(list(array.coords))
+                for name, array in wanted.items()
+                if layers is None or name in layers
+            }
+            return ids, spaces if engine else {name: array.values for name, array in spaces.items()}
 
     return read
 
 
-#: Readers of each kind of file; each returns ``nsd_id`` or None, and arrays (image, feature) by name.
-FILE_READERS: Final[Mapping[str, Callable[[Path], _Read]]] = {
+#: Readers of each kind of file, which get the names that are wanted (None: all). Each returns ``nsd_id`` or None, and
+#: arrays (image, feature) by name; those of .npy and .zarr stay on disk.
+FILE_READERS: Final[Mapping[str, Callable[[Path, Sequence[str] | None], _Read]]] = {
     ".npy": _npy,
     ".npz": _npz,
     ".zarr": _labelled("zarr"),

@@ -43,7 +43,8 @@ class TaskCosts:
         )
         planned = plan_memory(shape, pipeline.problem())
         terms = {field.name: getattr(planned, field.name) for field in fields(planned)}
-        return Memory.with_torch(validation=4 * len(self.design.shown) * images, **terms)
+        validation, held = 4 * len(self.design.shown) * images, self.table.matrix.held_bytes
+        return Memory.with_torch(validation=validation, file=held, **terms)
 
     def solve(self, pipeline: RidgePipeline) -> Memory:
         """Peak of the task of one block of voxels."""

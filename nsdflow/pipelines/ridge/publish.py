@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -118,5 +119,6 @@ def part_name(subject: str, layer: str, start: int) -> str:
 
 
 def safe_name(layer: str) -> str:
-    """A layer's name as part of a file name."""
-    return "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in layer)
+    """A layer's name as part of a file name; two layers never share one."""
+    plain = "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in layer)
+    return plain if plain == layer else f"{plain}-{zlib.crc32(layer.encode()):08x}"

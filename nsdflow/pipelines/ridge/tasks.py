@@ -81,14 +81,15 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
     """Plan one system per subject and layer, one solution per block of voxels, and publication."""
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
-    tables = open_features(pipeline.features, folder, pipeline.layers, store=opened)
-    tasks, counts, problem = [], [], pipeline.problem()
+    tables = open_features(pipeline.features, folder, pipeline.layers, store=opened, check_values=True)
+    tasks, counts, images, problem = [], [], [], pipeline.problem()
     pool = "cpu" if pipeline.device == "cpu" else "gpu"
     for subject in subjects:
         query = opened.explain(subject, **pipeline.selection())
         check_voxels(opened, subject, query.shape[1], pipeline.selection())
         counts.append(query.shape[1])
         design = read_split(pipeline, opened, subject)
+        images.append(len(design.images))
         for number, (layer, table) in enumerate(tables.items()):
             table.rows_of(np.unique(design.nsd_id))  # raises if an image has no features
             costs = TaskCosts(design, table, query.shape[1], query.result_bytes)
@@ -116,10 +117,11 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
     model = bool(runs_named(pipeline.features)) and (pipeline.weights or size <= MODEL_BYTES)
     job = PublishRidgeJob(pipeline, store, folder.path, subjects, tuple(tables), tuple(counts), model)
     solved = [one for one in tasks if one.stage == "solve"]
-    images, block = len(design.images), min(pipeline.voxels_per_task, max(counts))
-    published = Memory.with_torch(coefficients=8 * images * block, model=4 * size if model else 0)
+    block = min(pipeline.voxels_per_task, max(counts))
+    held = sum(table.matrix.held_bytes for table in tables.values())
+    published = Memory.with_torch(coefficients=8 * max(images) * block, model=4 * size if model else 0, file=held)
     tasks.append(publication(publish_ridge, job, solved, memory=published))
-    forms = {choose_form(len(design.images), table.count) for table in tables.values()}
+    forms = {choose_form(count, table.count) for count in images for table in tables.values()}
     note = f"{' and '.join(sorted(forms))} form, {pipeline.lambdas} lambdas by {pipeline.lambda_by}"
     smallest, largest = problem.lambdas[0], problem.lambdas[-1]
     units = f"lambdas {smallest:g} to {largest:g}, in units of squared standardised features"
@@ -157,7 +159,7 @@ def form_system(job: GramJob) -> dict[str, Any]:
     return {"form": form, "precision": "float64" if double else "float32", "features": table.count}
 
 
-@task("ridge.solve", version=3)
+@task("ridge.solve", version=4)
 def solve_block(job: SolveJob) -> dict[str, Any]:
     """Choose lambdas, solve, and evaluate one block of voxels on one layer."""
     config, opened = job.pipeline, open_store(job.store)

@@ -73,3 +73,6 @@ def test_tensors_and_labels_stay(data: tuple[np.ndarray, np.ndarray]) -> None:
     assert labelled["roi"].values.tolist() == ["V1", "V1", "V2", "V2"]
     assert labelled["nsd_id"].values.tolist() == list(range(9))
     np.testing.assert_allclose(labelled, plain[:9])
+    turned = responses.assign_coords(nsd_id=("image", np.arange(60)[::-1]))
+    with pytest.raises(ValueError, match="other values of nsd_id"):
+        RidgeCV(LAMBDAS).fit(features, turned)
