@@ -6,6 +6,7 @@ for an undisturbed run. The answer is ``[STATUS, CHANGES]``: of ``os.waitstatus_
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -17,6 +18,12 @@ import torch
 import nsdflow
 from nsdflow.cluster.connect import connect
 
+#: Imported before the first fork, each in seconds.
+MODULES = (
+    "himalaya.kernel_ridge", "sklearn.model_selection", "pandas", "nsdflow.pipelines.run", "nsdflow.pipelines.load",
+    "nsdflow.pipelines.features.tasks", "nsdflow.pipelines.ridge.tasks", "nsdflow.pipelines.banded.tasks",
+    "nsdflow.runs.card", "tests.pipelines.test_killed",
+)  # fmt: skip
 #: What Python says of itself before it changes a file or folder; ``open`` counts where it is for writing.
 CHANGES = frozenset({"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "shutil.rmtree"})
 
@@ -45,6 +52,8 @@ def carry_out(pipelines: list[tuple[Any, dict[str, Any]]], store: str, runs: str
 
 
 def main() -> None:
+    for name in MODULES:
+        importlib.import_module(name)
     for line in sys.stdin:
         pipelines, store, runs, last = json.loads(line)
         reading, writing = os.pipe()

@@ -14,7 +14,7 @@ from distributed import Client
 from torch import nn
 
 import nsdflow
-from nsdflow.errors import NsdflowError
+from nsdflow.errors import NsdflowError, RunError
 from nsdflow.fit.ridge import LambdaSelection, RidgeProblem, fit
 from nsdflow.fit.split import image_holdout
 from nsdflow.fit.zscoring import zscore_on
@@ -148,6 +148,32 @@ def test_trials_of_an_image_can_be_averaged(
     ncsnr = results["ncsnr"].values.astype(np.float64)
     ceiling = np.sqrt(ncsnr**2 / (ncsnr**2 + (1 / counts[shared]).mean()))
     np.testing.assert_allclose(results["noise_ceiling"], ceiling, rtol=1e-5)
+
+
+def test_an_interrupted_run_does_not_mix_features(
+    small_store: str, tmp_path: Path, threads_client: Client, features: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file has other values when the run goes on."""
+    with np.load(features) as file:
+        ids, grey = file["nsd_id"], file["grey"]
+    np.savez(tmp_path / "mine.npz", nsd_id=ids, grey=grey)
+    sizes, calls, plain = {"voxels_per_task": 16, "bootstrap": 0}, [], tasks.read_block
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments[-1])
+        if len(calls) == 2:
+            raise KeyError("pulled the plug")
+        return plain(*arguments)
+
+    monkeypatch.setattr(tasks, "read_block", counted)
+    with pytest.raises(RunError, match="pulled the plug"):
+        run(small_store, tmp_path / "a", threads_client, tmp_path / "mine.npz", **sizes)
+    np.savez(tmp_path / "mine.npz", nsd_id=ids, grey=grey[::-1])
+    again, fresh = (
+        run(small_store, tmp_path / name, threads_client, tmp_path / "mine.npz", **sizes)["subj02"].to_dataset()
+        for name in ("a", "b")
+    )
+    xr.testing.assert_identical(again.drop_attrs(), fresh.drop_attrs())
 
 
 def test_names_that_differ_in_a_sign_are_two_layers(

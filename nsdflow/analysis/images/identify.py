@@ -55,7 +55,7 @@ def identification(
     SelectionError
         A candidate has no prediction, a response shows no candidate, voxels differ, or k exceeds the candidates.
     """
-    bare = not isinstance(predictions, xr.DataArray) and not isinstance(responses, xr.DataArray)
+    bare = not hasattr(predictions, "dims") and not hasattr(responses, "dims")
     predictions, responses = (as_labelled(values, ("image", "voxel")) for values in (predictions, responses))
     if bare:
         rows = {"nsd_id": ("image", np.arange(responses.sizes["image"]))}

@@ -152,7 +152,8 @@ def _variance(x: Floats, known: NDArray[np.bool_]) -> Floats:
     """Variance (ddof 1) of the known values of x (..., trial)."""
     n = known.sum(-1, keepdims=True)
     deviation = np.where(known, x - np.where(known, x, 0).sum(-1, keepdims=True) / n, 0)
-    return (deviation**2).sum(-1) / (n[..., 0] - 1)
+    variance: Floats = (deviation**2).sum(-1) / (n[..., 0] - 1)
+    return variance
 
 
 def _halves(

@@ -35,7 +35,7 @@ from nsdflow.pipelines.ridge.coefficients import (
     open_rows_of,
     open_term,
 )
-from nsdflow.pipelines.ridge.data import read_block, read_split
+from nsdflow.pipelines.ridge.data import read_block, read_split, voxels_of
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
 from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
@@ -68,6 +68,8 @@ class KernelsJob:
     store: str
     folder: str
     subject: str
+    content: tuple[str, ...]
+    """Of the features of each band: other ones make other kernels."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class VoxelBlockJob:
     folder: str
     subject: str
     start: int
+    content: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     tables = _tables(pipeline, folder, opened, check_values=True)
-    held = sum(table.matrix.held_bytes for table in tables.values())
+    held, content = sum(one.matrix.held_bytes for one in tables.values()), tuple(one.content for one in tables.values())
     tasks: list[Task] = []
     parts: dict[str, tuple[str, ...]] = {}
     voxels = 0
@@ -120,7 +123,7 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
         formed = Memory.with_torch(
             kernels=item * n * n, features=12 * (n + m) * widest, validation=4 * n * m, file=held
         )
-        job = KernelsJob(pipeline, store, folder.path, subject)
+        job = KernelsJob(pipeline, store, folder.path, subject, content)
         reads = 4 * (n + m) * sum(table.count for table in tables.values())
         tasks.append(Task(key, form_kernels, job, "kernels", pool=pool, memory=formed, reads=reads))
         for start in range(0, query.shape[1], pipeline.voxels_per_task):
@@ -131,7 +134,7 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
                 Task(
                     f"solve-{subject}-{start:06d}",
                     solve_banded,
-                    VoxelBlockJob(pipeline, store, folder.path, subject, start),
+                    VoxelBlockJob(pipeline, store, folder.path, subject, start, content),
                     "solve",
                     after=(key,),
                     pool=pool,
@@ -244,12 +247,10 @@ def solve_banded(job: VoxelBlockJob) -> dict[str, Any]:
     bootstrap: dict[str, Any] = {"resamples": config.bootstrap, "seed": config.seed}
     partition = variance_partition(_by_band(parts, design.shown), measured, without=without, **bootstrap)
     variables |= {str(name): values.reset_coords(drop=True) for name, values in partition.data_vars.items()}
-    coords: dict[Any, Any] = dict(block.voxels.coords)
     if config.predictions:
-        variables["predictions"] = xr.DataArray(parts.numpy(), dims=("band", "image", "voxel"))
-        coords["nsd_id"] = ("image", design.shown)
+        variables["predictions"] = _by_band(parts, design.shown)
     attrs = {**block.attrs, **({} if found.lambda_ is None else {"lambdas": list(ridge.problem().lambdas)})}
-    results = xr.Dataset(variables).assign_coords(coords).assign_attrs(attrs)
+    results = xr.Dataset(variables, attrs=attrs)
     write_part(job.folder, f"{job.subject}-{job.start:06d}", {job.subject: results})
     return {"median_accuracy": float(results["accuracy"].median())}
 
@@ -259,13 +260,15 @@ def _by_band(values: Tensor, nsd_id: NDArray[np.int64]) -> xr.DataArray:
     return xr.DataArray(values.numpy(), dims=("band", "image", "voxel"), coords={"nsd_id": ("image", nsd_id)})
 
 
-@task("banded_ridge.publish", version=2)
+@task("banded_ridge.publish", version=3)
 def publish_banded(job: PublishBandedJob) -> dict[str, Any]:
     """Join the blocks of each subject, name the bands, and publish."""
     groups = {}
-    for subject, parts in job.parts.items():
-        groups[subject] = join_blocks(job.folder, subject, parts).assign_coords(band=list(job.pipeline.bands))
     config, folder, opened = job.pipeline, RunFolder(job.folder), open_store(job.store)
+    for subject, parts in job.parts.items():
+        voxels = voxels_of(config.as_ridge(), opened, subject)
+        joined = join_blocks(job.folder, subject, parts)
+        groups[subject] = joined.assign_coords({**voxels.coords, "band": list(config.bands)})
     if job.model:
         rows = {name: open_rows_of(name, folder) for name in config.earlier_runs()}
         models = {

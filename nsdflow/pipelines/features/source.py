@@ -58,6 +58,8 @@ class FeatureTable:
     matrix: _Matrix
     labels: tuple[str, ...] | None = None
     """Name of each feature, for annotations."""
+    content: str = ""
+    """Changes with the values: a task that has read others runs again."""
 
     def rows_of(self, ids: NDArray[np.int64]) -> Rows:
         """Rows of some images (ascending), which are read when they are used.
@@ -194,13 +196,13 @@ def _from_annotations(store: Store, spaces: Sequence[str] | None) -> dict[str, F
 def _from_run(features: str, folder: RunFolder) -> dict[str, FeatureTable]:
     path = folder.sibling(features).path
     tree = open_run(path)
-    tables = {}
+    content, tables = str(tree.attrs.get("content", "")), {}
     for group, node in tree.children.items():
         if "features" in node.dataset and "nsd_id" in node.dataset.coords:
             layer = str(node.attrs.get("layer", group))
             ids, shape = np.asarray(node.dataset["nsd_id"].values, np.int64), node.dataset["features"].shape
             url = f"{path}/{RESULTS}/{group_of(layer)}/features"
-            tables[layer] = FeatureTable(layer, ids, int(shape[1]), _Sharded(url))
+            tables[layer] = FeatureTable(layer, ids, int(shape[1]), _Sharded(url), content=content)
     if not tables:
         raise SourceError(
             f"{path} is not a run of kind features; name one, a file ({', '.join(FILE_READERS)}), or annotations"
@@ -223,13 +225,14 @@ def _from_file(path: Path, layers: Sequence[str] | None, *, check_values: bool) 
         ) from None
     if not spaces:
         raise SourceError(f"{path} holds no array (image, feature); add one beside nsd_id")
-    tables = {}
+    stat, tables = path.stat(), {}
+    content = f"{stat.st_size} bytes, written {stat.st_mtime_ns}"
     for name, values in spaces.items():
         if layers is not None and name not in layers:
             continue
         _check(path, name, ids, values, finite=check_values)
         matrix = _Lazy(values) if isinstance(values, xr.DataArray) else _InMemory(values)
-        tables[name] = FeatureTable(name, np.asarray(ids, np.int64), int(values.shape[1]), matrix)
+        tables[name] = FeatureTable(name, np.asarray(ids, np.int64), int(values.shape[1]), matrix, content=content)
     return tables
 
 

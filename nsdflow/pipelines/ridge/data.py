@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nsdflow.pipelines.ridge.settings import RidgePipeline
     from nsdflow.store import Store
 
-__all__ = ["TrialSplit", "VoxelBlock", "read_block", "read_split"]
+__all__ = ["TrialSplit", "VoxelBlock", "read_block", "read_split", "voxels_of"]
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,12 @@ class VoxelBlock:
             seed=config.seed,
             repetitions=design.repetitions,
         )
+
+
+def voxels_of(config: RidgePipeline, store: Store, subject: str) -> xr.Dataset:
+    """Coordinates (voxel,) of a subject's voxels. Results have them once, and blocks of voxels do not."""
+    lazy = store.responses(subject, **config.selection(), zscore=False)
+    return lazy.isel(trial=0, drop=True).coords.to_dataset()
 
 
 def read_block(config: RidgePipeline, store: Store, subject: str, design: TrialSplit, voxels: slice) -> VoxelBlock:

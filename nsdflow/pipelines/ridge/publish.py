@@ -13,6 +13,7 @@ import xarray as xr
 from nsdflow.engine.plan import task
 from nsdflow.pipelines.features.source import open_features
 from nsdflow.pipelines.ridge.coefficients import LinearModel, TermPlace, keep_model, open_rows_of, open_term
+from nsdflow.pipelines.ridge.data import voxels_of
 from nsdflow.pipelines.ridge.matrix import read_matrix
 from nsdflow.pipelines.ridge.settings import RidgePipeline  # noqa: TC001  # a field of jobs
 from nsdflow.runs import write_results
@@ -41,7 +42,7 @@ class PublishRidgeJob:
     """Whether to keep the weights of the best layers in ``model.safetensors``."""
 
 
-@task("ridge.publish", version=2)
+@task("ridge.publish", version=3)
 def publish_ridge(job: PublishRidgeJob) -> dict[str, Any]:
     """Join blocks and layers, choose each voxel's best layer by holdout loss, keep its coefficients, and publish."""
     config, folder, opened = job.pipeline, RunFolder(job.folder), open_store(job.store)
@@ -51,7 +52,8 @@ def publish_ridge(job: PublishRidgeJob) -> dict[str, Any]:
         layers = []
         for layer in job.layers:
             layers.append(join_blocks(job.folder, subject, [part_name(subject, layer, start) for start in starts]))
-        groups[subject] = best_of_layers(layers, job.layers, config.problem().lambdas)
+        best = best_of_layers(layers, job.layers, config.problem().lambdas)
+        groups[subject] = best.assign_coords(voxels_of(config, opened, subject).coords)
         for number, layer in enumerate(job.layers):
             for start, voxels in _columns(config, groups[subject], layer).items():
                 matrix = read_matrix(f"{job.folder}/parts/coefficients/{part_name(subject, layer, start)}")

@@ -63,6 +63,8 @@ class GramJob:
     layer: str
     number: int
     """Number of the layer among those of the run."""
+    content: str
+    """Of the features: other ones make another system."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class SolveJob:
     subject: str
     layer: str
     start: int
+    content: str
 
 
 def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Plan:
@@ -97,7 +100,7 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
             where = (pipeline, store, folder.path, subject, layer)
             key = f"gram-{subject}-{number:03d}"
             reads = 4 * len(np.unique(design.nsd_id)) * table.count
-            gram, memory = GramJob(*where, number), costs.gram(pipeline)
+            gram, memory = GramJob(*where, number, table.content), costs.gram(pipeline)
             tasks.append(Task(key, form_system, gram, "gram", memory=memory, reads=reads, **cost))
             for start in range(0, query.shape[1], pipeline.voxels_per_task):
                 share = min(pipeline.voxels_per_task, query.shape[1] - start) / query.shape[1]
@@ -105,7 +108,7 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
                     Task(
                         f"solve-{subject}-{number:03d}-{start:06d}",
                         solve_block,
-                        SolveJob(*where, start),
+                        SolveJob(*where, start, table.content),
                         "solve",
                         after=(key,),
                         memory=costs.solve(pipeline),
@@ -196,7 +199,7 @@ def solve_block(job: SolveJob) -> dict[str, Any]:
     values = {"lambda": lambda_, "bias": bias, "holdout_loss": loss.gather(0, best[None])[0] / held}
     for name, tensor in values.items():
         variables[name] = xr.DataArray(tensor.numpy().astype(np.float32), dims="voxel")
-    results = xr.Dataset(variables).assign_coords(block.voxels.coords).assign_attrs(block.attrs)
+    results = xr.Dataset(variables, attrs=block.attrs)
     write_part(job.folder, part_name(job.subject, job.layer, job.start), {job.subject: results})
     at_bounds = int(((best == 0) | (best == len(problem.lambdas) - 1)).sum())
     return {"median_accuracy": float(results["accuracy"].median()), "lambdas_at_bounds": at_bounds}
