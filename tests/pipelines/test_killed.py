@@ -101,8 +101,9 @@ def test_the_number_of_workers_changes_no_bit(
     small_store: str, undisturbed: tuple[dict[str, bytes], int], tmp_path: Path
 ) -> None:
     """Two workers of two threads each."""
-    settings: dict[str, Any] = {"processes": False, "dashboard_address": None, "resources": {"CPU": 2, "GPU": 1}}
-    settings |= {"n_workers": 2, "threads_per_worker": 2, "memory_limit": "8GiB"}
+    ports = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    settings: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 2, "processes": False, "memory_limit": "8GiB"}
+    settings |= {"resources": {"CPU": 2, "GPU": 1}, "scheduler_kwargs": {"dashboard": False}, **ports}
     with LocalCluster(**settings) as cluster, Client(cluster) as client:
         carry_out(small_store, tmp_path, client)
     assert contents(tmp_path) == undisturbed[0]
