@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["EXPORT_FORMATS", "ExportFormat", "export_maps"]
 
 #: Values that are read at once.
-BLOCK_BYTES = 1 << 27
+EXPORT_BLOCK_BYTES = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _write_npz(array: xr.DataArray, path: Path) -> list[Path]:
         with file.open("values.npy", "w", force_zip64=True) as member:
             header = {"descr": array.dtype.str, "fortran_order": True, "shape": array.shape}
             np.lib.format.write_array_header_1_0(member, header)
-            step = max(1, BLOCK_BYTES * array.shape[-1] // max(1, array.nbytes))
+            step = max(1, EXPORT_BLOCK_BYTES * array.shape[-1] // max(1, array.nbytes))
             for start in range(0, array.shape[-1], step):
                 member.write(array[..., start : start + step].values.tobytes(order="F"))
     return [path]

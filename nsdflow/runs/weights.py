@@ -12,14 +12,14 @@ from nsdflow.io.folders import exists, list_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["WEIGHTS", "has_weights", "open_group_weights", "weights_of"]
+__all__ = ["WEIGHTS_FOLDER", "has_weights", "open_group_weights", "weights_of"]
 
 #: Name of the folder.
-WEIGHTS: Final = "weights.zarr"
+WEIGHTS_FOLDER: Final = "weights.zarr"
 
 
 def has_weights(url: str) -> bool:
-    """Whether a group of :data:`WEIGHTS` holds an array."""
+    """Whether a group of :data:`WEIGHTS_FOLDER` holds an array."""
     return exists(f"{url}/weights/zarr.json")
 
 
@@ -34,7 +34,7 @@ def open_group_weights(url: str, voxels: xr.Dataset) -> xr.DataArray:
 
 def weights_of(run: str, subject: str, voxels: xr.Dataset) -> Iterator[xr.DataArray]:
     """Weights of all layers of a subject, named ``weights_LAYER``; none where the run keeps no weights."""
-    root = f"{run}/{WEIGHTS}/{subject}"
+    root = f"{run}/{WEIGHTS_FOLDER}/{subject}"
     for group in sorted(list_folder(root)) if exists(root) else []:
         if has_weights(f"{root}/{group}"):
             yield open_group_weights(f"{root}/{group}", voxels).rename(f"weights_{group}")

@@ -21,6 +21,7 @@ from nsdflow.cluster.connect import connect
 #: Imported before the first fork, each in seconds.
 MODULES = (
     "himalaya.kernel_ridge", "sklearn.model_selection", "pandas", "nsdflow.pipelines.run", "nsdflow.pipelines.load",
+    "nsdflow.pipelines.needs",
     "nsdflow.pipelines.features.tasks", "nsdflow.pipelines.ridge.tasks", "nsdflow.pipelines.banded.tasks",
     "nsdflow.runs.card", "tests.pipelines.test_killed",
 )  # fmt: skip

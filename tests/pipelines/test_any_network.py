@@ -146,7 +146,7 @@ def test_kinds_are_compared_on_the_same_voxels(runs: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", NAMES)
 def test_npz_holds_everything_by_voxel(name: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nsdflow.runs.export.BLOCK_BYTES", 5000)
+    monkeypatch.setattr("nsdflow.runs.export.EXPORT_BLOCK_BYTES", 5000)
     results = nsdflow.open_run(runs / name)["subj02"].to_dataset()
     expected = {str(key): one for key, one in results.data_vars.items() if "voxel" in one.dims}
     if name == "ridge":

@@ -86,7 +86,8 @@ def test_a_killed_command_goes_on_to_the_same_bits(
     drawn, killed, number = random.Random(kills), 0, 0
     while killed < kills:
         runs = tmp_path / str(number := number + 1)
-        while killed < kills and ask(runs, drawn.randrange(1, changes))[0]:
+        while killed < kills and (status := ask(runs, drawn.randrange(1, changes))[0]):
+            assert status == -9, "it failed, instead of being killed"
             killed += 1
         assert ask(runs, None)[0] == 0
         assert contents(runs) == whole

@@ -35,7 +35,7 @@ from nsdflow.pipelines.ridge.coefficients import (
     open_rows_of,
     open_term,
 )
-from nsdflow.pipelines.ridge.data import read_block, read_split, voxels_of
+from nsdflow.pipelines.ridge.data import coordinates_of_voxels, read_block, read_split
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
 from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
@@ -266,7 +266,7 @@ def publish_banded(job: PublishBandedJob) -> dict[str, Any]:
     groups = {}
     config, folder, opened = job.pipeline, RunFolder(job.folder), open_store(job.store)
     for subject, parts in job.parts.items():
-        voxels = voxels_of(config.as_ridge(), opened, subject)
+        voxels = coordinates_of_voxels(config.as_ridge(), opened, subject)
         joined = join_blocks(job.folder, subject, parts)
         groups[subject] = joined.assign_coords({**voxels.coords, "band": list(config.bands)})
     if job.model:

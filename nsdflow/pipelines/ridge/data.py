@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nsdflow.pipelines.ridge.settings import RidgePipeline
     from nsdflow.store import Store
 
-__all__ = ["TrialSplit", "VoxelBlock", "read_block", "read_split", "voxels_of"]
+__all__ = ["TrialSplit", "VoxelBlock", "coordinates_of_voxels", "read_block", "read_split"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class VoxelBlock:
         )
 
 
-def voxels_of(config: RidgePipeline, store: Store, subject: str) -> xr.Dataset:
+def coordinates_of_voxels(config: RidgePipeline, store: Store, subject: str) -> xr.Dataset:
     """Coordinates (voxel,) of a subject's voxels. Results have them once, and blocks of voxels do not."""
     lazy = store.responses(subject, **config.selection(), zscore=False)
     return lazy.isel(trial=0, drop=True).coords.to_dataset()

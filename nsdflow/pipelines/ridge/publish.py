@@ -13,7 +13,7 @@ import xarray as xr
 from nsdflow.engine.plan import task
 from nsdflow.pipelines.features.source import open_features
 from nsdflow.pipelines.ridge.coefficients import LinearModel, TermPlace, keep_model, open_rows_of, open_term
-from nsdflow.pipelines.ridge.data import voxels_of
+from nsdflow.pipelines.ridge.data import coordinates_of_voxels
 from nsdflow.pipelines.ridge.matrix import read_matrix
 from nsdflow.pipelines.ridge.settings import RidgePipeline  # noqa: TC001  # a field of jobs
 from nsdflow.runs import write_results
@@ -53,7 +53,7 @@ def publish_ridge(job: PublishRidgeJob) -> dict[str, Any]:
         for layer in job.layers:
             layers.append(join_blocks(job.folder, subject, [part_name(subject, layer, start) for start in starts]))
         best = best_of_layers(layers, job.layers, config.problem().lambdas)
-        groups[subject] = best.assign_coords(voxels_of(config, opened, subject).coords)
+        groups[subject] = best.assign_coords(coordinates_of_voxels(config, opened, subject).coords)
         for number, layer in enumerate(job.layers):
             for start, voxels in _columns(config, groups[subject], layer).items():
                 matrix = read_matrix(f"{job.folder}/parts/coefficients/{part_name(subject, layer, start)}")

@@ -13,7 +13,7 @@ import zarr
 from nsdflow.errors import MissingDataError
 from nsdflow.pipelines.features.tasks import group_of
 from nsdflow.runs import open_run
-from nsdflow.runs.weights import WEIGHTS, has_weights, open_group_weights
+from nsdflow.runs.weights import WEIGHTS_FOLDER, has_weights, open_group_weights
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,7 +28,7 @@ WEIGHTS_CHUNK_FEATURES = 256
 
 
 def _url(folder: str, subject: str, layer: str) -> str:
-    return f"{folder}/{WEIGHTS}/{subject}/{group_of(layer)}"
+    return f"{folder}/{WEIGHTS_FOLDER}/{subject}/{group_of(layer)}"
 
 
 def create_weights(folder: str, subject: str, table: FeatureTable, voxels: int, rows: int) -> None:
