@@ -122,7 +122,7 @@ class _InMemory:
 
 @dataclass(frozen=True)
 class _Lazy:
-    """An array of one's own Zarr, read by blocks."""
+    """An array in a Zarr file of the user, read by blocks."""
 
     values: xr.DataArray
     held_bytes: int = 0
