@@ -149,18 +149,28 @@ def igzip(path: Path, scratch: Path) -> Callable[[], object]:
 
 
 def task(arguments: dict[str, Any], scratch: Path) -> Callable[[], object]:
-    """The task of one session, into an empty copy of the store: no two tasks write the same files, nor one twice."""
+    """The task of one session, into an empty copy of the store: no two tasks write the same files, nor one twice.
+
+    As in the engine, all files are on disk at its end, before a done-marker would be written.
+    """
     from pydantic import TypeAdapter
 
     from nsdflow.ingestion.tasks.betas import write_session
     from nsdflow.ingestion.tasks.jobs import SessionJob
+    from nsdflow.io.flush import recording
 
     store = scratch / "store"
     shutil.rmtree(store, ignore_errors=True)
     shutil.copytree(arguments["subject"]["built"], store)
     subject = arguments["subject"] | {"built": str(store), "folder": str(scratch)}
     job = TypeAdapter(SessionJob).validate_python(arguments | {"subject": subject})
-    return lambda: write_session(job)
+
+    def write_and_flush() -> None:
+        with recording() as written:
+            write_session(job)
+            written.flush()
+
+    return write_and_flush
 
 
 def ingest(path: Path, scratch: Path) -> Callable[[], object]:

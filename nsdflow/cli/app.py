@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Annotated, Any, Final
@@ -87,6 +88,11 @@ def run_command() -> None:
         if error.filename is None and error.strerror is None:
             raise
         sys.exit(_fail(" ".join(f"{error.filename or 'file system'}: {error.strerror or error}".split())))
+    except UnicodeDecodeError as error:
+        modules = [frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if "matplotlib" not in modules:  # which reads its file when imported
+            raise
+        sys.exit(_fail(f"matplotlibrc: not a text in UTF-8 ({error.reason}); mend or remove it, or set MATPLOTLIBRC"))
     except ValueError as error:
         if "dask config file" not in str(error):  # from dask.config, which reads its files when imported
             raise

@@ -23,7 +23,7 @@ from nsdflow.cluster.credentials import new_credentials
 from nsdflow.cluster.demand import LOOPBACK_ADDRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from nsdflow.cluster.demand import Demand
 
@@ -35,6 +35,8 @@ WORKER_LOG_LEVEL: Final = logging.CRITICAL
 ON_LOOPBACK: Final = {"host": LOOPBACK_ADDRESS, "dashboard_address": f"{LOOPBACK_ADDRESS}:0"}
 #: Values of ``CUDA_VISIBLE_DEVICES`` that name no GPU; the last is SLURM's for a job without GPUs.
 NO_GPU: Final = ("", "-1", "none", "void", "nodevfiles")
+#: Names the control groups of this process; Linux only.
+OWN_GROUPS: Final = Path("/proc/self/cgroup")
 
 
 def visible_gpus() -> tuple[str, ...]:
@@ -69,8 +71,8 @@ def available_cores(environ: Mapping[str, str] = os.environ, cgroups: Path = Pat
         if system.job_id is not None and system.job_id in environ:
             named = [environ[name] for name in system.cores if environ.get(name, "").isdigit()]
             limits += [float(count) for count in named[:1] if count != "0"]
-    for quota, period in (value.split() for value in _cgroup_values(cgroups, "cpu.max", "")):
-        limits += [float(quota) / float(period)] if quota != "max" else []
+    for quota, period in _cpu_quotas(cgroups):
+        limits += [float(quota) / float(period)] if quota.isdigit() else []  # "max" or "-1": none
     return max(1, int(min(limits)))
 
 
@@ -87,35 +89,48 @@ def available_memory(environ: Mapping[str, str] = os.environ, cgroups: Path = Pa
     limits = [int(MEMORY_LIMIT)]
     for system in BATCH_SYSTEMS.values():
         if system.job_id is not None and system.job_id in environ:
-            for name, per_core in system.memory_mib.items():
-                count = available_cores(environ, cgroups) if per_core else 1
+            for name, counts in system.memory_mib.items():
+                count = next((int(environ[per]) for per in counts if environ.get(per, "").isdigit()), 1)
                 limits += [(int(environ[name]) << 20) * count] if environ.get(name, "").isdigit() else []
-    for value in _cgroup_values(cgroups, "memory.max", "memory/memory.limit_in_bytes"):
+    for group, version in _own_groups(cgroups, "memory"):
+        value = _content(group / ("memory.max" if version == 2 else "memory.limit_in_bytes"))
         limits += [int(value)] if value.isdigit() else []
     return min(limit for limit in limits if limit > 0)
 
 
-def _cgroup_values(cgroups: Path, version_2: str, version_1: str) -> list[str]:
-    """Values of a limit in the control group of this process and all groups above it."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:  # not Linux
-        return []
-    values = []
-    controller, _, file_1 = version_1.partition("/")
-    for line in lines:
+def _cpu_quotas(cgroups: Path) -> Iterator[tuple[str, str]]:
+    """Microseconds of processor time, and the period in which they may be used, of each group that has a limit."""
+    for group, version in _own_groups(cgroups, "cpu"):
+        if version == 2:
+            quota, _, period = _content(group / "cpu.max").partition(" ")
+        else:
+            quota, period = (_content(group / f"cpu.cfs_{what}_us") for what in ("quota", "period"))
+        if quota and period:
+            yield quota, period
+
+
+def _own_groups(cgroups: Path, controller: str) -> Iterator[tuple[Path, int]]:
+    """The control groups of this process and those above them, with their version: 2, or 1 of a controller."""
+    for line in _content(OWN_GROUPS).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            folder, file = cgroups, version_2
-        elif controller and controller in controllers.split(","):
-            folder, file = cgroups / controller, file_1
+            root, version = cgroups, 2
+        elif controller in controllers.split(","):
+            root, version = cgroups / controller, 1
         else:
             continue
-        group = folder / path.strip("/")
+        group = root / path.strip("/")
         for place in (group, *group.parents):
-            if (place / file).is_file() and place.is_relative_to(folder):
-                values.append((place / file).read_text().strip())
-    return [value for value in values if value]
+            if place.is_relative_to(root):
+                yield place, version
+
+
+def _content(file: Path) -> str:
+    """The text of a small file of the kernel, stripped; empty where it does not exist or cannot be read."""
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""
 
 
 def worker_specs(demand: Demand, gpus: tuple[str, ...]) -> dict[str, dict[str, Any]]:

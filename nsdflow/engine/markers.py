@@ -29,8 +29,14 @@ def write(folder: str, key: str, marker: Mapping[str, Any]) -> None:
 
 def read(folder: str, key: str) -> dict[str, Any] | None:
     """The marker of one task; None if it is missing or damaged, so that the task counts as not done."""
+    data = _content(f"{folder}/tasks/{key}.json")
+    return None if data is None else _marker(data)
+
+
+def _content(file: str) -> bytes | None:
+    """The bytes of a marker; None where it is missing, was removed meanwhile, or is a link to nothing."""
     try:
-        return _marker(read_bytes(f"{folder}/tasks/{key}.json", limit_bytes=METADATA_BYTES))
+        return read_bytes(file, limit_bytes=METADATA_BYTES)
     except FileNotFoundError:
         return None
 
@@ -78,7 +84,7 @@ def read_markers(folder: str) -> dict[str, dict[str, Any]]:
         except FileNotFoundError:
             return {}
         if is_local(folder):  # a pipe would never end
-            contents = {path: read_bytes(path, limit_bytes=METADATA_BYTES) for path in files}
+            contents = {path: data for path in files if (data := _content(path)) is not None}
         else:
             contents = fs.cat(files) if files else {}
     markers = {path.rsplit("/", 1)[-1].removesuffix(".json"): _marker(data) for path, data in contents.items()}

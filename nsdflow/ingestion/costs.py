@@ -188,9 +188,9 @@ def session_task(key: str, job: SessionJob, *, reads: int, after: str) -> Task:
     subject = job.subject
     itemsize = 4 if subject.dtype == "float32" else 2
     session_bytes = subject.trials * subject.voxel_count * itemsize
-    # a volume; chunks, widened to float64 for their statistics, and compressed
+    # a volume, and the one before it; chunks, widened to float64 for their statistics, and compressed
     chunk_bytes = subject.trials * subject.cut.chunk[1] * (2 * itemsize + 8)
-    buffers = itemsize * math.prod(subject.shape) + subject.shards_at_once * chunk_bytes
+    buffers = 2 * itemsize * math.prod(subject.shape) + subject.shards_at_once * chunk_bytes
     return Task(
         key=key,
         function=write_session if job.before is None else copy_session,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import FileIO
 from typing import Any, Final
 
@@ -35,7 +36,8 @@ def read_bytes(url: str, *, limit_bytes: int | None = None) -> bytes:
     FileNotFoundError
         There is no such file.
     StoreError
-        The file is larger than allowed, or a folder, or a pipe or a device, which may never end.
+        The file is larger than allowed, or cannot be read: a folder, a pipe or a device (which may never end), a link
+        to itself, no permission, a fault of the disk.
     """
     if not is_local(url):
         with reaching(url):
@@ -45,7 +47,7 @@ def read_bytes(url: str, *, limit_bytes: int | None = None) -> bytes:
             if (size := system.size(path) or 0) > limit_bytes:
                 raise _too_large(url, size, limit_bytes)
             return bytes(system.cat_file(path, **_one_request(system)))
-    with _open_file(url) as file:
+    with _reading(url), _open_file(url) as file:
         size = os.fstat(file.fileno()).st_size
         if limit_bytes is not None and size > limit_bytes:
             raise _too_large(url, size, limit_bytes)
@@ -55,6 +57,21 @@ def read_bytes(url: str, *, limit_bytes: int | None = None) -> bytes:
 def _one_request(system: Any) -> dict[str, int]:
     """Options for reading a small file in one request; s3fs asks for the size before, to fetch large files in parts."""
     return {"max_concurrency": 1} if "s3" in system.protocol else {}
+
+
+@contextmanager
+def _reading(url: str) -> Iterator[None]:
+    """Turn errors of this machine's file systems into one line; a file in place of a folder counts as no such file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), error.filename) from None
+    except OSError as error:
+        raise StoreError(
+            f"{url}: cannot be read ({error.strerror or error}); check its permissions and the disk"
+        ) from None
 
 
 def _open_file(url: str) -> FileIO:
@@ -161,13 +178,19 @@ def open_ranges(url: str) -> Iterator[tuple[Callable[[int, int], bytes], int | N
     FileNotFoundError
         There is no such file.
     StoreError
-        A folder, a pipe or a device.
+        As :func:`read_bytes`.
     """
     if is_local(url):
-        with _open_file(url) as file:
-            descriptor = file.fileno()
-            size = os.fstat(descriptor).st_size
-            yield lambda start, count: os.pread(descriptor, count, start if start >= 0 else max(0, size + start)), size
+        with ExitStack() as stack:
+            with _reading(url):
+                descriptor = stack.enter_context(_open_file(url)).fileno()
+                size = os.fstat(descriptor).st_size
+
+            def read_range(start: int, count: int) -> bytes:
+                with _reading(url):
+                    return os.pread(descriptor, count, start if start >= 0 else max(0, size + start))
+
+            yield read_range, size
     else:
         system, path = filesystem(url)
 

@@ -28,6 +28,12 @@ ENDINGS: Final = frozenset(
 )
 #: Endings of raw files of cameras. Pillow reads the thumbnail in some of them.
 RAW_ENDINGS: Final = frozenset({".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"})
+#: The TIFF tag of bits per value, and the tag that says whether 0 is black or white.
+_BITS_TAG, _PHOTOMETRIC_TAG, _ZERO_IS_WHITE = 258, 262, 0
+#: Gamma of a PNG that viewers do not correct (sRGB's, 1 / 2.2), and the deviation that nobody sees.
+_GAMMA, _GAMMA_SLACK = 0.45455, 0.005
+#: Chromaticities of sRGB (white, red, green, blue; x and y each), and their rounding.
+_CHROMATICITIES, _CHROMATICITY_SLACK = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06), 0.002
 #: Formats of phones that keep the picture first, and thumbnails or depth after it.
 _FIRST_IS_THE_PICTURE: Final = ("MPO",)
 #: Modes of 16 bits per channel, and the value of white.
@@ -84,7 +90,8 @@ def read_picture(path: str | Path, content: bytes | None = None) -> NDArray[np.u
     Raises
     ------
     SourceError
-        Not a picture, or an ambiguous one: several frames, transparent parts, float pixels.
+        Not a picture, or an ambiguous one: several frames, transparent parts, float pixels, a colour space other than
+        sRGB that is given by numbers instead of a profile.
     """
     try:
         with warnings.catch_warnings():
@@ -92,14 +99,17 @@ def read_picture(path: str | Path, content: bytes | None = None) -> NDArray[np.u
             with Image.open(path if content is None else io.BytesIO(content)) as opened:
                 _check(opened, path)
                 return _as_shown(opened, path)
+    except (SourceError, MemoryError):
+        raise
     except UnidentifiedImageError:
         raise SourceError(
             f"{path}: not an image that can be read; convert it to PNG, or remove it from the folder"
         ) from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise SourceError(f"{path}: more pixels than a picture has; replace it, or remove it from the folder") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise SourceError(f"{path}: {error}; replace it, or remove it from the folder") from error
+    except Exception as error:  # damaged files raise anything in Pillow's decoders: TypeError, IndexError, struct.error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SourceError(f"{path}: {reason}; replace it, or remove it from the folder") from error
 
 
 def read_pictures(folder: Path, names: Sequence[str], size: int) -> NDArray[np.uint8]:
@@ -132,6 +142,27 @@ def _check(opened: Image.Image, path: str | Path) -> None:
         raise SourceError(f"{path}: {frames} frames or pages; save the one that is meant as PNG")
     if opened.mode in ("F", "I") and opened.format != "PNG":
         raise SourceError(f"{path}: pixels of 32 bits, whose white is not defined; save it with 8 bits per channel")
+    if opened.format == "TIFF" and opened.mode in _SIXTEEN_BITS:  # of which Pillow decodes 16 bits with 0 as black
+        tags = getattr(opened, "tag_v2", {})
+        bits = tags.get(_BITS_TAG, (16,))
+        if tuple(np.atleast_1d(bits)) != (16,) or tags.get(_PHOTOMETRIC_TAG) == _ZERO_IS_WHITE:
+            raise SourceError(f"{path}: grey values whose white is not 65535; save it with 8 bits per channel")
+    _check_colours(opened, path)
+
+
+def _check_colours(opened: Image.Image, path: str | Path) -> None:
+    """Refuse colours that some viewers convert, by numbers in the header of a PNG file, and others show as they are."""
+    found = opened.info
+    if opened.format != "PNG" or "icc_profile" in found or "srgb" in found:
+        return
+    primaries = found.get("chromaticity", _CHROMATICITIES)
+    if abs(found.get("gamma", _GAMMA) - _GAMMA) > _GAMMA_SLACK or not np.allclose(
+        primaries, _CHROMATICITIES, rtol=0, atol=_CHROMATICITY_SLACK
+    ):
+        raise SourceError(
+            f"{path}: colours of another space than sRGB (gamma or primaries in its header), which viewers show in "
+            "different ways; save it as sRGB"
+        )
 
 
 def _as_shown(opened: Image.Image, path: str | Path) -> NDArray[np.uint8]:

@@ -73,7 +73,10 @@ def check_results(url: str) -> frozenset[str]:
         raise RunError(str(error)) from None
     arrays = {path: _check_array(f"{url}/{path}", node) for path, node in _arrays(url, root)}
     if is_local(url):
-        _check_files(local_path(url), arrays)
+        try:
+            _check_files(local_path(url), arrays)
+        except OSError as error:  # a link to nothing or to itself, no permission, a fault of the disk
+            raise RunError(f"{error.filename}: cannot be read ({error.strerror}); {_ADVICE}") from None
     else:
         _check_objects(url, arrays)
     try:  # after the checks with more specific messages
@@ -158,7 +161,7 @@ def _check_files(root: Path, arrays: Mapping[str, _Expected]) -> None:
         array = _CHUNK_FOLDER.sub("", os.path.relpath(folder, root))
         for name in [*folders, *names]:
             file = Path(folder, name)
-            if file.is_symlink() and not file.resolve().is_relative_to(inside):
+            if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(inside):
                 raise RunError(f"{file}: a symbolic link out of the folder; copy the file itself there")
         for name in names:
             file = Path(folder, name)

@@ -18,7 +18,8 @@ from zarr.storage import LocalStore
 
 from nsdflow.errors import StoreError
 from nsdflow.io.paths import is_local, local_path
-from nsdflow.io.read import parse_metadata, read_all
+from nsdflow.io.read import parse_metadata, read_all, read_metadata
+from nsdflow.io.seal import check_seal
 from nsdflow.store.memory import fresh_array
 from nsdflow.store.query.late import LateArray
 from nsdflow.store.schema import COORDINATES
@@ -27,7 +28,7 @@ from nsdflow.store.shard_format import CODECS, verified
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["late_coordinates", "read_coordinate", "read_coordinates"]
+__all__ = ["late_coordinates", "nodes_below", "read_coordinate", "read_coordinates"]
 
 #: Alignment of every array: one line of the processor's cache.
 ALIGNMENT_BYTES: Final = 64
@@ -45,17 +46,38 @@ LARGEST_BYTES: Final = 1 << 30
 def read_coordinates(url: str, group: str) -> xr.Dataset:
     """Coordinates of a group in memory with their attributes, those of the schema first.
 
+    Metadata are those in the root of the store, which has a checksum over them; files of the group count where the
+    root does not name it, in a store that is being built.
+
     Raises
     ------
     StoreError
         A file of a coordinate is missing or damaged: a hole is an error, never zeros.
     """
-    root = f"{url}/{group}"
-    (head,) = _metadata([root])
-    attributes, names = _names(head)
-    metadata = _metadata([f"{root}/{name}" for name in names])
-    arrays = _read([f"{root}/{name}" for name in names], metadata)
+    nodes = nodes_below(_root(url), group)
+    attributes, names = _names(nodes[""] if nodes else _metadata([f"{url}/{group}"])[0])
+    urls = [f"{url}/{group}/{name}" for name in names]
+    metadata = [nodes[name] for name in names] if nodes.keys() >= set(names) else _metadata(urls)
+    arrays = _read(urls, metadata)
     return xr.Dataset(coords=_variables(dict(zip(names, arrays, strict=True)), metadata), attrs=attributes)
+
+
+def _root(url: str) -> dict[str, Any]:
+    """Metadata of the root of a store; empty where there are none yet."""
+    file = f"{url}/zarr.json"
+    try:
+        root = read_metadata(file)
+    except FileNotFoundError:
+        return {}
+    check_seal(root, file, "ingest again")
+    return root
+
+
+def nodes_below(root: Mapping[str, Any], group: str) -> dict[str, Mapping[str, Any]]:
+    """Consolidated metadata of a group (named ``""``) and of its members, by name; empty where there are none."""
+    nodes = (root.get("consolidated_metadata") or {}).get("metadata") or {}
+    found = {path.removeprefix(f"{group}/"): node for path, node in nodes.items() if path.startswith(f"{group}/")}
+    return {"": nodes[group], **found} if group in nodes else {}
 
 
 def late_coordinates(

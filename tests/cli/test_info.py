@@ -120,3 +120,19 @@ def test_info_describes_a_run_that_is_not_finished(nsd, tmp_path):
     assert status == 0
     for part in ("gnet8j (gnet)", "strict", "/data/nsd.zarr", "not finished; see nsdflow status"):
         assert part in out
+
+
+def test_a_matplotlibrc_that_is_no_text_is_one_line(monkeypatch, capsys):
+    """matplotlib reads its file when it is imported, in the middle of any command that draws."""
+    namespace = {"__name__": "matplotlib"}
+    exec("def importing(**options): bytes([0xFF]).decode()", namespace)
+    monkeypatch.setattr(module, "app", namespace["importing"])
+    with pytest.raises(SystemExit) as stopped:
+        module.run_command()
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: matplotlibrc: not a text in UTF-8")
+    assert said.count("\n") == 1
+    namespace["__name__"] = "another"
+    with pytest.raises(UnicodeDecodeError):
+        module.run_command()

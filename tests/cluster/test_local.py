@@ -60,6 +60,9 @@ def test_cores_are_those_of_the_allocation(environ, cores, tmp_path):
     [
         ({"SLURM_JOB_ID": "7", "SLURM_MEM_PER_NODE": "1024"}, 1),
         ({"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "512", "SLURM_CPUS_PER_TASK": "1"}, 0.5),
+        ({"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "256", "SLURM_CPUS_ON_NODE": "4"}, 1),
+        ({"SLURM_JOB_ID": "7", "SLURM_MEM_PER_GPU": "256", "SLURM_GPUS_ON_NODE": "2"}, 0.5),
+        ({"SLURM_JOB_ID": "7", "SLURM_MEM_PER_GPU": "256"}, 0.25),
     ],
 )
 def test_memory_is_that_of_the_allocation(environ, gibibytes, tmp_path):
@@ -91,6 +94,25 @@ def test_limits_of_the_control_group_and_of_those_above_it_count(own_group, tmp_
     (own_group / "cpu.max").write_text("max 100000\n")
     assert available_memory({}, tmp_path) == available_memory({}, tmp_path / "nothing")
     assert available_cores({}, tmp_path) == CPU_COUNT
+
+
+@pytest.mark.parametrize("path", ["/slurm/uid_7/job_7", "/docker/of/the/host"])
+def test_limits_of_control_groups_of_version_1(path, tmp_path, monkeypatch):
+    """A container sees its group as the root of the mount, under the path that the host has for it."""
+    (tmp_path / "own").write_text(f"5:cpu,cpuacct:{path}\n4:memory:{path}\n1:name=systemd:/\n0::/\n")
+    monkeypatch.setattr("nsdflow.cluster.local.OWN_GROUPS", tmp_path / "own")
+    mount = tmp_path / "mount"
+    limits = {"memory/memory.limit_in_bytes": "1073741824\n", "cpu/cpu.cfs_quota_us": "150000\n"}
+    for file, text in {**limits, "cpu/cpu.cfs_period_us": "100000\n"}.items():
+        controller, _, name = file.partition("/")
+        group = mount / controller / path.strip("/") if "slurm" in path else mount / controller
+        group.mkdir(parents=True, exist_ok=True)
+        (group / name).write_text(text)
+    assert available_memory({}, mount) == 2**30
+    assert available_cores({}, mount) == 1
+    for file in mount.rglob("cpu.cfs_quota_us"):
+        file.write_text("-1\n")
+    assert available_cores({}, mount) == CPU_COUNT
 
 
 def test_workers_fit_into_the_allocation(monkeypatch):

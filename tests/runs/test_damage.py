@@ -7,14 +7,21 @@ import shutil
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 from numcodecs import zstd
 
 import nsdflow
+from nsdflow.cli.commands.info import _stores_and_runs
 from nsdflow.errors import MissingDataError, RunError
 from nsdflow.io.tensors import load_tensors, save_tensors
+from nsdflow.runs import write_results
+from nsdflow.runs.card import describe_run
 from nsdflow.runs.export import export_maps
+from nsdflow.runs.status import read_status
+from tests.damages import DAMAGES, damage_each_file
 from tests.same_run import assert_same_run
 
 SMALL = {"prefilter": "gabor", "width": 2, "threads": 1, "train": {"epochs": 1, "batch_size": 40}}
@@ -31,6 +38,29 @@ def flip(file: Path, place: int) -> None:
     data = bytearray(file.read_bytes())
     data[place] ^= 1 << (place % 8)
     file.write_bytes(data)
+
+
+def values(run: Path) -> str:
+    """Everything that the results hold; only bytes that say the same may differ."""
+    tree = nsdflow.open_run(run).load()
+    return repr([(node.path, node.dataset.to_dict()) for node in tree.subtree])
+
+
+@pytest.mark.parametrize("ways", [1, pytest.param(len(DAMAGES), marks=pytest.mark.slow)])
+def test_no_damage_of_a_file_of_a_run_goes_unnoticed(finished, tmp_path, ways):
+    """Each file in turn: never other values, a traceback or an endless reading."""
+    run = tmp_path / "gnet8j"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("results.zarr"))
+    voxels = xr.Dataset({"accuracy": ("voxel", np.arange(8.0)), "layer": ("voxel", list("abcdefgh"))})
+    write_results(run, xr.DataTree.from_dict({"/subj01": voxels}))
+    readers = {
+        "values": lambda: values(run),
+        "model": lambda: [tensor.tolist() for tensor in nsdflow.load_model(run, "subj01").state_dict().values()],
+        "status": lambda: read_status(str(run)) and None,
+        "card": lambda: describe_run(str(run)) and None,
+        "list": lambda: _stores_and_runs(str(tmp_path)) and None,
+    }
+    assert len(damage_each_file(run, readers, ways=ways)) > len(DAMAGES) / 2
 
 
 def test_every_flipped_bit_of_a_chunk_is_noticed(finished, tmp_path):
@@ -125,8 +155,6 @@ def test_results_that_were_deleted_are_made_again(finished, small_store, threads
 
 
 def test_maps_as_numpy_files(finished, tmp_path):
-    import numpy as np
-
     files = export_maps(str(finished), tmp_path, to="npz")
     with np.load(next(file for file in files if "subj01_accuracy." in file.name)) as saved:
         tree = nsdflow.open_run(finished)

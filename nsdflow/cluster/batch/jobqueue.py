@@ -58,8 +58,8 @@ class BatchSystem:
     """Variable in a job that holds its id."""
     cores: tuple[str, ...] = ()
     """Variables in a job that hold the number of its cores; the first that is set counts."""
-    memory_mib: Mapping[str, bool] = field(default_factory=dict)
-    """Variables in a job that hold its memory in MiB, and whether that is per core."""
+    memory_mib: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Variables in a job that hold memory in MiB, and those that say how many times: the first that is set counts."""
     synonyms: Mapping[str, str] = field(default_factory=dict)
     """Words of the batch system's manual that users write instead of a key of ``jobqueue.yaml``."""
     plain_paths: bool = False
@@ -101,7 +101,11 @@ BATCH_SYSTEMS: Final[Mapping[str, BatchSystem]] = {
             end_time="SLURM_JOB_END_TIME",
             job_id="SLURM_JOB_ID",
             cores=("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"),
-            memory_mib={"SLURM_MEM_PER_NODE": False, "SLURM_MEM_PER_CPU": True},
+            memory_mib={
+                "SLURM_MEM_PER_NODE": (),
+                "SLURM_MEM_PER_CPU": ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"),
+                "SLURM_MEM_PER_GPU": ("SLURM_GPUS_ON_NODE",),
+            },
             synonyms={"partition": "queue", "time": "walltime", "mem": "memory", "cpus-per-task": "cores"},
         ),
         BatchSystem(

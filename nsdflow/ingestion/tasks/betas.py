@@ -27,6 +27,7 @@ from nsdflow.nsd.betas import (
     read_session,
     read_session_header,
     session_statistics,
+    statistics_scratch,
     stream_session,
 )
 from nsdflow.nsd.voxels.volumes import read_valid
@@ -210,10 +211,11 @@ def _measured(
     """The chunks of a shard; the statistics of each one are filled in while it is in the processor's cache."""
     scale = BETAS_SCALE if array.dtype.kind == "i" else 1.0
     width, many, voxels = array.chunk[1], array.chunks_per_shard[1], len(found["beta_mean"])
+    scratch = statistics_scratch(chunks.shape[1:])
     for number, chunk in enumerate(chunks[column * many : (column + 1) * many], start=column * many):
         part = slice(number * width, min((number + 1) * width, voxels))
         inside = chunk[:, : part.stop - part.start]
-        mean, std = session_statistics(inside, scale)
+        mean, std = session_statistics(inside, scale, scratch)
         found["beta_mean"][part], found["beta_std"][part] = mean, std
         found["saturated"][part] = is_saturated(inside, mean, std, scale)
         yield inside

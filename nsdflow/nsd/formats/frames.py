@@ -132,8 +132,7 @@ def check_plausible(source: Source, path: str, header: FrameHeader) -> None:
 def stream_frames(source: Source, path: str, *, header: FrameHeader | None = None) -> Iterator[NDArray[np.generic]]:
     """Each frame in turn, flat in Fortran order (first axis fastest), as stored.
 
-    Reads to the end of the file, which checks the CRC of a gzipped one. The array is a buffer that the next frame
-    overwrites; copy values to keep them.
+    Reads to the end of the file, which checks the CRC of a gzipped one.
 
     Parameters
     ----------
@@ -147,7 +146,7 @@ def stream_frames(source: Source, path: str, *, header: FrameHeader | None = Non
     Yields
     ------
     frame : numpy.ndarray
-        (i * j * k,) in the type of the file.
+        (i * j * k,) in the type of the file; cannot be written to.
 
     Raises
     ------
@@ -160,14 +159,14 @@ def stream_frames(source: Source, path: str, *, header: FrameHeader | None = Non
         if header is not None and found != header:
             raise SourceError(f"{url}: the file changed while it was read; run again")
         check_plausible(source, path, found)
-        frame = np.empty(int(np.prod(found.shape)), found.dtype)
-        view = frame.view(np.uint8).data
+        size = math.prod(found.shape) * found.dtype.itemsize
         for number in range(found.count):
-            if _fill(stream, view) < len(view):
+            data = stream.read(size)  # readinto of Python's gzip calls read, and copies
+            if len(data) < size:
                 raise SourceError(
                     f"{url}: truncated: {number} whole volumes where its header says {found.count}; fetch it again"
                 )
-            yield frame
+            yield np.frombuffer(data, found.dtype)
         extra = _drain(stream)
         if extra > (_FOOTER_BYTES if found.footer else 0):
             many = f"more than {_FOOTER_BYTES:,}" if extra > _FOOTER_BYTES else f"{extra}"
@@ -238,17 +237,6 @@ def _header(
         affine = None  # all zeros, or of a plane: not invertible
     rows = None if affine is None else tuple(tuple(float(value) for value in row) for row in affine)
     return FrameHeader((i, j, k), count, np.dtype(dtype), offset, rows, footer)
-
-
-def _fill(stream: BinaryIO, view: memoryview) -> int:
-    """Read until the buffer is full or the stream ends; the bytes read."""
-    done = 0
-    while done < len(view):
-        count = stream.readinto(view[done:])  # type: ignore[attr-defined]
-        if not count:
-            break
-        done += count
-    return done
 
 
 def _drain(stream: BinaryIO) -> int:

@@ -16,7 +16,7 @@ from nsdflow.io.folders import exists, list_folder
 from nsdflow.io.places import STORE, not_wanted
 from nsdflow.io.read import read_metadata
 from nsdflow.io.seal import check_seal
-from nsdflow.store.coordinates import late_coordinates, read_coordinate
+from nsdflow.store.coordinates import late_coordinates, nodes_below, read_coordinate
 from nsdflow.store.query.indexes import trial_coordinates
 from nsdflow.store.shard_format import parse_sharded
 
@@ -213,7 +213,7 @@ def open_subject(root: Mapping[str, Any], store: str, group: str) -> tuple[Subje
     """
     url = f"{store}/{group}"
     for _ in range(3):
-        nodes = _nodes_below(root, group) or _nodes_of_folder(url)
+        nodes = nodes_below(root, group) or _nodes_of_folder(url)
         arrays = SubjectArrays.parse(url, nodes)
         if arrays.current() is arrays:
             variables, attributes = late_coordinates(url, nodes[""], nodes, arrays.read_coordinate)
@@ -221,13 +221,6 @@ def open_subject(root: Mapping[str, Any], store: str, group: str) -> tuple[Subje
             return arrays, xr.Dataset(coords=trial_coordinates(variables), attrs=attributes)
         root = read_root(store)
     raise StoreError(f"{store}: its root does not describe {group}; it is damaged, ingest again")
-
-
-def _nodes_below(root: Mapping[str, Any], group: str) -> dict[str, Mapping[str, Any]]:
-    """Consolidated metadata of a group (named ``""``) and of its members, by name; empty if there are none."""
-    nodes = (root.get("consolidated_metadata") or {}).get("metadata") or {}
-    found = {path.removeprefix(f"{group}/"): node for path, node in nodes.items() if path.startswith(f"{group}/")}
-    return {"": nodes[group], **found} if group in nodes else {}
 
 
 def _nodes_of_folder(url: str) -> dict[str, Mapping[str, Any]]:

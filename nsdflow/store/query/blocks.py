@@ -16,7 +16,7 @@ import numpy as np
 from nsdflow.errors import StoreError
 from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import read_coordinate
-from nsdflow.store.query.arrays import read_node, steady
+from nsdflow.store.query.arrays import steady
 from nsdflow.store.query.zscoring import ZSCORINGS
 from nsdflow.store.shard_format import open_sharded
 
@@ -128,7 +128,7 @@ def _ascending(positions: Index) -> tuple[Index, Index | None]:
     return np.unique(positions, return_inverse=True)
 
 
-def read_image_block(rows: Index, ids: Index, *, images: ShardedArray) -> NDArray[np.uint8]:
+def read_image_block(rows: Index, ids: Index, *, images: ShardedArray, named: bool) -> NDArray[np.uint8]:
     """Images (image, channel, y, x), in any order.
 
     Parameters
@@ -140,12 +140,13 @@ def read_image_block(rows: Index, ids: Index, *, images: ShardedArray) -> NDArra
         have no ``nsd_id``.
     images : ShardedArray
         The images as they were when the query was made.
+    named : bool
+        Whether images have an ``nsd_id``.
     """
     group = images.url.rpartition("/")[0]
 
     def look() -> tuple[ShardedArray, bytes]:
         now = open_sharded(images.url)
-        named = "nsd_id" in str(read_node(group).get("attributes", {}).get("coordinates", "")).split()
         known = read_coordinate(group, "nsd_id") if named else np.arange(now.shape[0])
         return now, known.tobytes()
 

@@ -100,13 +100,15 @@ def lazy_responses(arrays: SubjectArrays, table: xr.Dataset, positions: Position
 def lazy_images(array: ShardedArray, table: xr.Dataset, nsd_id: ArrayLike | None) -> xr.DataArray:
     """Images (image, channel, y, x) uint8 on Dask; see :meth:`nsdflow.store.Store.images`."""
     rows = select_images(table, nsd_id)
-    ids = table["nsd_id"].values[rows] if "nsd_id" in table.variables else rows
+    named = "nsd_id" in table.variables
+    ids = table["nsd_id"].values[rows] if named else rows
     pixels = array.shape[1:]
     sizes = cut_rows(len(rows), max(array.chunk[0], IMAGE_BLOCK_BYTES // prod(pixels)))
     values = da.map_blocks(
         read_image_block,
         *(da.from_array(known[:, None, None, None], chunks=(sizes, 1, 1, 1)) for known in (rows, ids)),
         images=array,
+        named=named,
         chunks=(sizes, *((size,) for size in pixels)),
         dtype=np.uint8,
         meta=np.empty((0, *pixels), np.uint8),
