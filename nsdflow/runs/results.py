@@ -36,6 +36,7 @@ from nsdflow.io.read import read_bytes
 from nsdflow.io.seal import SEAL, sealed
 from nsdflow.io.tensors import RUN_AGAIN
 from nsdflow.io.write import put_files
+from nsdflow.runs.tree import RunTree
 from nsdflow.runs.trust import check_results
 from nsdflow.store.shard_format import open_sharded, verified
 from nsdflow.store.verify import check_whole
@@ -233,6 +234,11 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     path : path or URL
         Folder of the run.
 
+    Returns
+    -------
+    xarray.DataTree
+        A group per subject. Notebooks show a table above it: voxels, trials, size, accuracy and noise ceiling.
+
     Raises
     ------
     MissingDataError
@@ -258,7 +264,7 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
         if "flat_index" in node.coords:  # a variable taken out of its group loses the group's attributes
             place = {name: node.attrs[name] for name in PLACE if name in node.attrs}
             node.coords["flat_index"].attrs.update(place)
-    return tree
+    return RunTree.of(tree, run)
 
 
 class _Verified(LocalStore):

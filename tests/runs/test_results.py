@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from dask.utils import format_bytes
 
 import nsdflow
 from nsdflow.errors import MissingDataError, StoreError
@@ -26,7 +30,7 @@ def results(small_store: str) -> xr.DataTree:
 def test_there_and_back(results: xr.DataTree, small_store: str, tmp_path: Path) -> None:
     write_results(tmp_path, results)
     opened = nsdflow.open_run(tmp_path)
-    xr.testing.assert_identical(opened.load(), results)
+    assert opened.load().identical(results)
     assert opened["subj01/layer"].dtype.kind == "U"
     volume = opened["subj01/accuracy"].nsd.to_volume()
     assert volume.shape == tuple(nsdflow.open_store(small_store).responses(1).attrs["shape"])
@@ -34,6 +38,34 @@ def test_there_and_back(results: xr.DataTree, small_store: str, tmp_path: Path) 
     variables = sum(len(node.dataset.variables) for node in results.subtree)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) <= 2 * variables + len(list(results.subtree))
+
+
+def test_a_notebook_shows_a_summary_of_a_run(results: xr.DataTree, tmp_path: Path) -> None:
+    voxels = results["subj01"].sizes["voxel"]
+    results["subj01"].attrs |= {"training_trials": 1234, "validation_trials": 56}
+    results["subj01/noise_ceiling"] = xr.full_like(results["subj01/accuracy"], 0.5)
+    results["subj01/accuracy"] = xr.full_like(results["subj01/accuracy"], 0.4)
+    write_results(tmp_path, results)
+    html = nsdflow.open_run(tmp_path)._repr_html_()
+    cells = re.findall("<td[^>]*>(.*?)</td>", html.partition("</table>")[0])
+    size = format_bytes(results["subj01"].to_dataset().nbytes)
+    assert cells == ["subj01", f"{voxels:,}", "1,234", "–", "56", size, "0.400", "0.500", "80%"]
+    assert str(tmp_path) in html
+    assert "xarray" in html  # the tree itself follows
+    record = "pipeline: {name: <script>, kind: gnet, protocol: strict}\nstore: {url: s.zarr, synthetic: true}\n"
+    (tmp_path / "run.yaml").write_text(record)
+    html = nsdflow.open_run(tmp_path)._repr_html_()
+    assert "pipeline &lt;script&gt; (kind gnet), protocol strict<br>store s.zarr, of a synthetic NSD<table>" in html
+    (tmp_path / "run.yaml").write_text("{")
+    assert "run.yaml is not YAML" in nsdflow.open_run(tmp_path)._repr_html_()
+
+
+def test_a_run_is_copied_and_sent_with_its_summary(results: xr.DataTree, tmp_path: Path) -> None:
+    write_results(tmp_path, results)
+    run = nsdflow.open_run(tmp_path)
+    for again in (copy.deepcopy(run), pickle.loads(pickle.dumps(run)), run.compute()):
+        assert again.identical(results)
+        assert str(tmp_path) in again._repr_html_()
 
 
 def test_results_are_replaced_as_a_whole(results: xr.DataTree, tmp_path: Path, monkeypatch) -> None:
@@ -48,7 +80,7 @@ def test_results_are_replaced_as_a_whole(results: xr.DataTree, tmp_path: Path, m
         patch.setattr(xr.DataTree, "to_zarr", fail)
         with pytest.raises(StoreError, match="no space left"):
             write_results(tmp_path, again)
-    xr.testing.assert_identical(nsdflow.open_run(tmp_path).load(), results)
+    assert nsdflow.open_run(tmp_path).load().identical(results)
     write_results(tmp_path, again)
     assert (nsdflow.open_run(tmp_path)["subj01/accuracy"] == 7).all()
     assert [path.name for path in tmp_path.iterdir()] == ["results.zarr"]

@@ -15,7 +15,7 @@ from nsdflow.store.shard_format import open_sharded
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["summarise"]
+__all__ = ["summarise", "table_row"]
 
 SUMMARY_COLUMNS: Final = (
     "subject", "sessions", "trials", "images shown", "voxels", "responses", "ceiling, 1 trial", "ceiling, 3 trials",
@@ -41,15 +41,22 @@ class Summarised(Protocol):
 
 def summarise(store: Summarised) -> str:
     """A table with one row per subject, and a line on images and space; everything from the store is escaped."""
-    rows = "".join(_row(cells, "td") for cells in (_subject(store, name) for name in store.subjects))
+    rows = "".join(table_row(cells, "td") for cells in (_subject(store, name) for name in store.subjects))
     lines = [f"<strong>nsdflow.Store</strong> <code>{escape(store.url)}</code>"]
     lines += [escape(line) for line in (_images(store), _space(store)) if line]
     note = "responses: size as float32; ceiling: median noise ceiling (correlation) of the voxels that have an ncsnr"
-    return f"<div>{'<br>'.join(lines)}<table>{_row(SUMMARY_COLUMNS, 'th')}{rows}</table><small>{note}</small></div>"
+    return (
+        f"<div>{'<br>'.join(lines)}<table>{table_row(SUMMARY_COLUMNS, 'th')}{rows}</table><small>{note}</small></div>"
+    )
 
 
-def _row(cells: tuple[str, ...], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag} style='text-align:right'>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+def table_row(cells: tuple[str, ...], tag: str) -> str:
+    """Cells, escaped, as a row of a table; ``tag`` is ``th`` or ``td``."""
+    return (
+        "<tr>"
+        + "".join(f"<{tag} style='text-align:right;padding:0 .5em'>{escape(cell)}</{tag}>" for cell in cells)
+        + "</tr>"
+    )
 
 
 def _subject(store: Summarised, subject: str) -> tuple[str, ...]:
