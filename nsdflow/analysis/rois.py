@@ -44,7 +44,9 @@ def roi_names(roi: xr.DataArray, groups: Mapping[str, Iterable[int]] = ROI_GROUP
     names = np.full(labels.shape, "", dtype=f"U{max(5, *map(len, groups))}")
     for name, members in groups.items():
         names[np.isin(labels, list(members))] = name
-    return roi.copy(data=names).rename("roi")
+    named = roi.copy(data=names)
+    named.name = "roi"  # `rename` would copy every coordinate
+    return named
 
 
 def roi_masks(roi: xr.DataArray) -> dict[str, xr.DataArray]:
@@ -52,7 +54,8 @@ def roi_masks(roi: xr.DataArray) -> dict[str, xr.DataArray]:
     names = roi_names(roi)
     present = [str(name) for name in np.unique(np.asarray(names)) if name != ""]
     order = [*(name for name in ROI_GROUPS if name in present), *(n for n in present if n not in ROI_GROUPS)]
-    return {name: names == name for name in order}
+    # comparing labelled arrays would merge their coordinates, of which voxels have dozens, once per group
+    return {name: names.copy(data=np.asarray(names) == name) for name in order}
 
 
 def roi_summary(

@@ -12,6 +12,7 @@ from nsdflow.cluster.batch.job_pool import PLACEHOLDERS, job_scripts, read_pools
 from nsdflow.cluster.batch.jobqueue import BATCH_SYSTEMS
 from nsdflow.cluster.connect import announce, capacity, connect
 from nsdflow.cluster.demand import Demand
+from nsdflow.cluster.settings import keep_freed_memory
 from nsdflow.monitor.terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def session(
 
     The cluster closes at the end of the block.
     """
+    if cluster == "threads":
+        keep_freed_memory()
     with ExitStack() as stack, TerminalProgress() as progress:
         started: list[Client] = []
 

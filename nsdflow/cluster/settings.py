@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import TYPE_CHECKING, Any, Final
 
 import dask
@@ -9,7 +10,12 @@ import dask
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["LONG_TASKS", "long_task_settings"]
+__all__ = ["LONG_TASKS", "keep_freed_memory", "long_task_settings"]
+
+#: Free memory that a process keeps, and size of an allocation from which it is not kept.
+FREE_BYTES_KEPT: Final = 1 << 30
+#: Numbers of the same two settings in glibc's ``malloc.h``.
+_MALLOPT: Final = {"M_TRIM_THRESHOLD": -1, "M_MMAP_THRESHOLD": -3}
 
 #: Settings that differ from Dask's defaults, and why.
 LONG_TASKS: Final[Mapping[str, Any]] = {
@@ -29,8 +35,10 @@ LONG_TASKS: Final[Mapping[str, Any]] = {
     "distributed.nanny.pre-spawn-environ.OMP_WAIT_POLICY": "PASSIVE",
     # Dask makes the allocator return every free page at once; networks that reuse the same buffers then spend a third
     # of their time on page faults
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": str(FREE_BYTES_KEPT),
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": str(FREE_BYTES_KEPT),
+    # the profiler looks at every thread, a hundred times per second by default: once is enough for tasks of minutes
+    "distributed.worker.profile.interval": "1s",
     # the feed fills the slots of each pool; moving long tasks between workers only costs
     "distributed.scheduler.work-stealing": False,
 }
@@ -47,3 +55,14 @@ def long_task_settings() -> dict[str, Any]:
         for key, value in LONG_TASKS.items()
         if dask.config.get(key, None) in (dask.config.get(key, None, config=defaults), value)
     }
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep free memory, as worker processes do; without glibc nothing changes.
+
+    The environment sets it for processes that start later, not for one that runs tasks in threads.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        for number in _MALLOPT.values():
+            libc.mallopt(number, FREE_BYTES_KEPT)

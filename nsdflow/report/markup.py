@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["details", "facts", "first_open", "picture", "script_data", "table"]
 
+#: Pixels per inch of pictures of many marks.
+_RASTER_DPI = 160
+
 
 def picture(figure: Figure, description: str, *, raster: bool = False) -> str:
     """A figure inside the page: SVG, or PNG where many marks would make the SVG large."""
@@ -26,14 +29,24 @@ def picture(figure: Figure, description: str, *, raster: bool = False) -> str:
     with house_style():
         if raster:
             kind = "png"
-            figure.savefig(buffer, format="png", dpi=160)
+            figure.set_dpi(_RASTER_DPI)
+            _place(figure)
+            figure.savefig(buffer, format="png", dpi=_RASTER_DPI)
         else:
             kind = "svg+xml"
             mpl.rcParams["svg.hashsalt"] = "nsdflow"  # the same figure gives the same bytes
+            _place(figure)
             figure.savefig(buffer, format="svg", metadata={"Date": None})
     data = b64encode(buffer.getvalue()).decode()
     width = round(96 * figure.get_figwidth())
     return f'<figure><img src="data:image/{kind};base64,{data}" alt="{escape(description)}" width="{width}"></figure>'
+
+
+def _place(figure: Figure) -> None:
+    """Give everything in the figure its final place. ``savefig`` would draw a second time to do so."""
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # "none" would leave a placeholder, for which savefig draws twice too
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

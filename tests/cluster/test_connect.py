@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -104,6 +105,29 @@ def test_settings_hold_while_connected_and_leave_the_users_own_alone():
     with dask.config.set({ttl: "7 minutes"}):
         assert ttl not in long_task_settings()
         assert len(long_task_settings()) == len(LONG_TASKS) - 1
+
+
+def test_the_profiler_looks_once_per_second():
+    on = {"distributed.worker.profile.enabled": True}  # Dask's default
+    with dask.config.set(on), connect("threads", dashboard=None) as client:
+        intervals = client.run(lambda dask_worker: dask_worker.periodic_callbacks["profile"].callback_time)
+    assert list(intervals.values()) == [1000]
+
+
+def test_a_process_keeps_the_memory_that_it_freed():
+    """16 MiB that were freed are the same pages again, where glibc would return them and fault in new ones."""
+    code = (
+        "import resource, numpy\n"
+        "from nsdflow.cluster.settings import keep_freed_memory\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(20): numpy.ones(1 << 21)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "keep_freed_memory(); faults(); print(faults())"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert int(done.stdout) < 2000  # 20 x 4,096 pages otherwise
 
 
 def test_the_dashboard_takes_another_port_when_its_own_is_taken():

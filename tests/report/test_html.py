@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import re
@@ -20,12 +21,15 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
+from matplotlib.figure import Figure
+from PIL import Image
 
 from nsdflow.analysis import split_counts, summary_table
 from nsdflow.errors import ConfigError, MissingDataError, RunError
 from nsdflow.report import write_report
-from nsdflow.report.markup import first_open, script_data
+from nsdflow.report.markup import first_open, picture, script_data
 from nsdflow.report.sections import SECTIONS
+from nsdflow.report.style import empty_figure
 from nsdflow.runs import open_run, write_results
 
 Cortex = Callable[..., xr.Dataset]
@@ -161,8 +165,8 @@ def test_the_page_needs_nothing_else(pages: dict[str, str], kind: str) -> None:
     assert all(picture.startswith((b"\x89PNG", b"<?xml")) for picture in pictures)
     assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
     assert not re.search(r"https?://|url\(|@import", re.sub(r"base64,[^\"]*", "", pages[kind]))
-    for picture in pictures:  # no picture reaches out either
-        assert not re.search(rb"(href|src)=\"(?!#|data:)", picture)
+    for one in pictures:  # no picture reaches out either
+        assert not re.search(rb"(href|src)=\"(?!#|data:)", one)
 
 
 def test_numbers_of_the_table(pages: dict[str, str], run_folders: dict[str, Path]) -> None:
@@ -271,6 +275,21 @@ def test_headings_and_data_cannot_end_what_they_stand_in() -> None:
     data = script_data({"</script><!--<script>": 1})
     assert "<" not in data
     assert json.loads(data) == {"</script><!--<script>": 1}
+
+
+@pytest.mark.parametrize("raster", [False, True])
+def test_a_figure_is_drawn_once_with_everything_in_its_place(raster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, draw = [], Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda *arguments: (drawn.append(raster), draw(*arguments)))
+    figure = empty_figure(3, 2)
+    axes = figure.subplots()
+    axes.set_ylabel("a label that needs\nroom at the left")
+    before = axes.get_position().x0
+    data = re.search(r"base64,([^\"]*)", picture(figure, "a figure", raster=raster)).group(1)
+    assert drawn == [raster]
+    assert axes.get_position().x0 > before
+    if raster:
+        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (480, 320)  # 160 pixels per inch
 
 
 def test_bad_folders(run_folders: dict[str, Path], tmp_path: Path) -> None:

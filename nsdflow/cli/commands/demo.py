@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,8 @@ def demo(
 
     Example: `nsdflow demo --out demo`
     """
+    # the tasks use the cores; threads of linear algebra that wait for each other would only burn time
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from nsdflow.cli.session import print_summary, session, write_reports
     from nsdflow.pipelines.demo import run_demo
 
