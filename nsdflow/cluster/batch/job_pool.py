@@ -103,9 +103,9 @@ class Pool:
         }
         return {"cls": self.system.job_type, "options": options}
 
-    def job_script(self) -> str:
+    def job_script(self, security: Security) -> str:
         """The script of the pool's first job as it would be submitted, apart from the scheduler's address."""
-        spec = self.spec(CREDENTIALS_PLACEHOLDER)
+        spec = self.spec(security)
         logs = Path(self.logs)
         existed = logs.exists()
         with dask.config.set(pool_settings([self])):
@@ -221,4 +221,4 @@ def job_scripts(cluster: str, *, workers: int | None = None, gpus: int | None = 
     if cluster not in BATCH_SYSTEMS:
         return {}
     pools = read_pools(cluster, Demand(workers=workers, gpus=gpus))
-    return {pool.name: pool.job_script() for pool in pools}
+    return {pool.name: pool.job_script(CREDENTIALS_PLACEHOLDER) for pool in pools}
