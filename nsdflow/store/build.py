@@ -12,7 +12,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -20,6 +20,7 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.errors import ContainsGroupError
 from zarr.storage import LocalStore, MemoryStore
 
 from nsdflow.errors import StoreError
@@ -348,7 +349,8 @@ def publish_store(workspace: Workspace, attributes: Mapping[str, Any], manifest:
         with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3 that xarray reads too
             warnings.filterwarnings("ignore", "Consolidated metadata")
             warnings.filterwarnings("ignore", "Object at .* is not recognized")  # another publication, at the same time
-            zarr.open_group(_zarr_store(workspace.built), mode="a", zarr_format=3, use_consolidated=False)
+            with suppress(ContainsGroupError):  # another publication made it meanwhile
+                zarr.open_group(_zarr_store(workspace.built), mode="a", zarr_format=3, use_consolidated=False)
             zarr.consolidate_metadata(_zarr_store(workspace.built), zarr_format=3)
         metadata = json.loads(read_bytes(root))
         metadata["attributes"] = {SCHEMA: SCHEMA_VERSION, **attributes}
