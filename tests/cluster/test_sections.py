@@ -148,6 +148,20 @@ def test_a_value_that_cannot_be_meant_is_refused_with_the_line_to_write(line, sa
     assert "jobqueue.yaml, section slurm" in text
 
 
+@pytest.mark.parametrize(
+    ("queue", "line", "write"),
+    [
+        ("slurm", "gres: 'gpu:1'", "--gres=gpu:1"),
+        ("slurm", "qos: high", "--qos=high"),
+        ("sge", "parallel-environment: smp 8", "-pe smp 8"),
+        ("lsf", "gpus: 1", "-gpu num=1"),
+    ],
+)
+def test_options_without_a_key_are_named_as_lines_of_the_job_script(queue, line, write):
+    text = refused(f"jobqueue: {{{queue}: {{{COMPLETE}{NEEDED.get(queue, '')}, {line}}}}}", queue)
+    assert f'unknown key; write job-extra-directives: ["{write}"]' in text
+
+
 def test_all_mistakes_of_a_section_at_once():
     text = refused("jobqueue: {slurm: {cores: two, memory: 32, partition: x, walltime: 30:00}}")
     assert "4 problems" in text

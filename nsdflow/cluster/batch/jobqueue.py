@@ -62,6 +62,8 @@ class BatchSystem:
     """Variables in a job that hold memory in MiB, and those that say how many times: the first that is set counts."""
     synonyms: Mapping[str, str] = field(default_factory=dict)
     """Words of the batch system's manual that users write instead of a key of ``jobqueue.yaml``."""
+    directives: Mapping[str, str] = field(default_factory=dict)
+    """Words of the manual that no key of ``jobqueue.yaml`` stands for, with the option of a job script to write."""
     plain_paths: bool = False
     """Whether its submit files cannot hold a path that needs quotes in the shell."""
 
@@ -107,6 +109,9 @@ BATCH_SYSTEMS: Final[Mapping[str, BatchSystem]] = {
                 "SLURM_MEM_PER_GPU": ("SLURM_GPUS_ON_NODE",),
             },
             synonyms={"partition": "queue", "time": "walltime", "mem": "memory", "cpus-per-task": "cores"},
+            directives={
+                word: f"--{word}={{}}" for word in ("gres", "gpus", "qos", "constraint", "nodelist", "exclude")
+            },
         ),
         BatchSystem(
             "pbs",
@@ -123,6 +128,7 @@ BATCH_SYSTEMS: Final[Mapping[str, BatchSystem]] = {
             submit_host="SGE_O_HOST",
             job_id="JOB_ID",
             cores=("NSLOTS",),
+            directives={"parallel-environment": "-pe {}", "pe": "-pe {}", "gpu": "-l gpu={}"},
         ),
         BatchSystem(
             "lsf",
@@ -134,6 +140,8 @@ BATCH_SYSTEMS: Final[Mapping[str, BatchSystem]] = {
             submit_host="LSB_SUB_HOST",
             job_id="LSB_JOBID",
             cores=("LSB_DJOB_NUMPROC",),
+            synonyms={"runtime": "walltime"},
+            directives={"gpus": "-gpu num={}", "gpu": "-gpu {}"},
         ),
         BatchSystem(
             "htcondor",

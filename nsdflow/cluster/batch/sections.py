@@ -139,6 +139,15 @@ def _sections() -> dict[str, Any]:
     return {_kebab(name): section for name, section in found.items()}
 
 
+def _advice(system: BatchSystem, key: str, value: Any, allowed: set[str]) -> str:
+    """What to write instead of an unknown key."""
+    if key in system.directives:
+        return f'write job-extra-directives: ["{system.directives[key].format(value)}"]'
+    synonyms = {**SYNONYMS, **system.synonyms}
+    near = synonyms.get(key) or next(iter(get_close_matches(key, sorted(allowed), n=1)), None)
+    return f"write {near}: {value}" if near else f"known: {', '.join(sorted(allowed - RENAMED.keys()))}"
+
+
 def _layer(
     system: BatchSystem, name: str, section: Any, known: Mapping[str, Any], problems: list[str]
 ) -> dict[str, Any]:
@@ -155,10 +164,7 @@ def _layer(
     for raw_key, value in section.items():
         key = _kebab(raw_key)
         if key not in allowed:
-            synonyms = {**SYNONYMS, **system.synonyms}
-            near = synonyms.get(key) or next(iter(get_close_matches(key, sorted(allowed), n=1)), None)
-            advice = f"write {near}: {value}" if near else f"known: {', '.join(sorted(allowed - RENAMED.keys()))}"
-            problems.append(f"{raw_key}: unknown key; {advice}")
+            problems.append(f"{raw_key}: unknown key; {_advice(system, key, value, allowed)}")
             continue
         # SLURM's and PBS's account was once called project
         new = "account" if key == "project" and "project" not in known else RENAMED.get(key, key)
