@@ -12,7 +12,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -20,8 +20,7 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.errors import ContainsGroupError
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 
 from nsdflow.errors import StoreError
 from nsdflow.io import flush
@@ -46,7 +45,8 @@ from nsdflow.store.shard_sizes import MASK_SHARD_BYTES, Cut
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from zarr.abc.buffer import Buffer
+    from zarr.abc.store import ByteRequest, Store
+    from zarr.core.buffer import Buffer, BufferPrototype
 
 __all__ = [
     "Workspace",
@@ -267,7 +267,7 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
     temporary = f".{name}.{uuid4().hex[:8]}{TEMPORARY}" if is_local(root) else name
     # for an object store the group is made in memory first: zarr would ask for each object several times
     in_memory: dict[str, Buffer] = {}
-    target = _zarr_store(root) if is_local(root) else MemoryStore(in_memory)
+    target = LocalStore(local_path(root)) if is_local(root) else MemoryStore(in_memory)
     encoding = {
         str(key): {"chunks": variable.shape, "compressors": compressors("zstd")}
         for key, variable in coordinates.variables.items()
@@ -342,30 +342,59 @@ def publish_store(workspace: Workspace, attributes: Mapping[str, Any], manifest:
         raise StoreError(
             f"{workspace.store}: exists; remove it or choose another store (the build is {workspace.built})"
         )
-    with writing(workspace.built):
-        remove_leftovers(workspace.built)
-        for leftover in (record, root):  # left by an interrupted publication; a power cut may leave them empty
-            remove(leftover)
-        with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3 that xarray reads too
-            warnings.filterwarnings("ignore", "Consolidated metadata")
-            warnings.filterwarnings("ignore", "Object at .* is not recognized")  # another publication, at the same time
-            with suppress(ContainsGroupError):  # another publication made it meanwhile
-                zarr.open_group(_zarr_store(workspace.built), mode="a", zarr_format=3, use_consolidated=False)
-            zarr.consolidate_metadata(_zarr_store(workspace.built), zarr_format=3)
-        metadata = json.loads(read_bytes(root))
-        metadata["attributes"] = {SCHEMA: SCHEMA_VERSION, **attributes}
-        _write_json(record, manifest)
-        _write_json(root, sealed(metadata))  # last: it makes this a store
-        if workspace.built != workspace.store:
-            flush.publish(local_path(workspace.built), local_path(workspace.store))
+    try:
+        with writing(workspace.built):
+            remove_leftovers(workspace.built)
+            metadata = _consolidated(workspace.built)
+            metadata["attributes"] = {SCHEMA: SCHEMA_VERSION, **attributes}
+            _write_json(record, manifest)
+            _write_json(root, sealed(metadata))  # last: it makes this a store
+            if workspace.built != workspace.store:
+                flush.publish(local_path(workspace.built), local_path(workspace.store))
+    except (KeyError, OSError):  # another command renamed the folder; needs two that pass the lock
+        if workspace.built != workspace.store and is_taken(workspace.store):
+            raise StoreError(f"{workspace.store}: another command has published it; see nsdflow info") from None
+        raise
     remove(workspace.folder)
+
+
+def _consolidated(built: str) -> dict[str, Any]:
+    """Metadata of the root with those of all groups and arrays below, which xarray reads, too.
+
+    The root itself stays in memory until it is complete: it makes the folder a store.
+    """
+    overlay = _RootInMemory(LocalStore(local_path(built)) if is_local(built) else FsspecStore.from_url(built))
+    with warnings.catch_warnings():  # of an extension of Zarr v3, and of files of an interrupted publication
+        warnings.filterwarnings("ignore", "Consolidated metadata|Object at .* is not recognized")
+        zarr.open_group(overlay, mode="a", zarr_format=3, use_consolidated=False)
+        zarr.consolidate_metadata(overlay, zarr_format=3)
+    return dict(json.loads(overlay.root["zarr.json"].to_bytes()))
+
+
+class _RootInMemory(WrapperStore[LocalStore | FsspecStore]):
+    """A Zarr store whose root is read and written in memory."""
+
+    def __init__(self, store: LocalStore | FsspecStore) -> None:
+        super().__init__(store)
+        self.root: dict[str, Buffer] = {}
+        self._in_memory = MemoryStore(self.root)
+
+    def _holder(self, key: str) -> Store:
+        return self._in_memory if key == "zarr.json" else self._store
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        return await self._holder(key).get(key, prototype, byte_range)
+
+    async def exists(self, key: str) -> bool:
+        return await self._holder(key).exists(key)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        await self._holder(key).set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        await self._holder(key).set_if_not_exists(key, value)
 
 
 def _write_json(url: str, value: Mapping[str, Any]) -> None:
     with atomic_file(url) as file:
         file.write((json.dumps(value, indent=1) + "\n").encode())
-
-
-def _zarr_store(url: str) -> LocalStore | str:
-    """A ``LocalStore`` for a folder, so that ``::`` in its name does not make a chained URL; other URLs unchanged."""
-    return LocalStore(local_path(url)) if is_local(url) else url

@@ -31,7 +31,7 @@ def test_the_demo_is_quick_and_honest(tmp_path: Path) -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"demo: {seconds:.0f} s of processor time\n{done.stdout}")
-    assert "open demo/runs/gnet8j/report.html in a browser" in done.stdout
+    assert f"open {tmp_path / 'demo/runs/gnet8j/report.html'} in a browser" in done.stdout
     ratio = {
         name: np.mean([row.ratio for row in summary_table(open_run(tmp_path / "demo" / "runs" / name))])
         for name in ("gnet8j", "gnet8j_shuffled", "gabor_fwrf")

@@ -61,7 +61,8 @@ def run(
         run_steps(resolved, steps)
         print("finished before; nothing to do")
         print_summary(folders)
-        write_reports([folder for folder in folders if not exists(f"{folder}/report.html")])
+        if missing := [folder for folder in folders if not exists(f"{folder}/report.html")]:
+            write_reports(missing)
         return
     with session(cluster, workers=workers, dashboard=dashboard, scratch=profile.scratch) as (start, progress):
         run_steps(resolved, steps, client=start, listen=progress)

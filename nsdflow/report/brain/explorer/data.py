@@ -11,8 +11,6 @@ import numpy as np
 from nsdflow.analysis.fields.pooling import pooling_fields
 from nsdflow.analysis.rois import roi_names
 from nsdflow.errors import NsdflowError
-from nsdflow.pipelines.common.networks import BATCH_IMAGES
-from nsdflow.pipelines.predict.predictors import load_predictor
 from nsdflow.report.brain.explorer.packing import pack, pack_rows, thumbnail
 from nsdflow.report.brain.maps import BrainMap, brain_maps, layer_shares
 from nsdflow.report.brain.views import View, best_view
@@ -164,7 +162,10 @@ def _responses(run: Run, subject: str, data: xr.Dataset, images: int) -> dict[st
 
 def _predicted(run: Run, subject: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Predictions (image, voxel) in the order of the run's voxels."""
-    import torch
+    import torch  # and what imports it: other pages do without
+
+    from nsdflow.pipelines.common.networks import BATCH_IMAGES
+    from nsdflow.pipelines.predict.predictors import load_predictor
 
     predictor = load_predictor(RunFolder(run.folder), subject)
     images = torch.from_numpy(pixels)
