@@ -19,6 +19,7 @@ from nsdflow.errors import MissingDataError, SelectionError
 from nsdflow.report.brain.explorer import write_explorer
 from nsdflow.report.brain.explorer.packing import pack, pack_rows, thumbnail
 from nsdflow.runs import open_run
+from nsdflow.runs.identity import store_identity
 from nsdflow.runs.results import write_results
 from nsdflow.store import open_store
 from nsdflow.synthetic import SyntheticSpec, write_nsd
@@ -115,6 +116,22 @@ def run_on_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, 
     write_results(folder / "run", xr.DataTree.from_dict({"/": xr.Dataset(), "/subj01": results}))
     (folder / "run/run.yaml").write_text(f"store: {{url: {folder / 'nsd.zarr'}}}\n")
     return folder / "run", nsd, moved
+
+
+@pytest.mark.parametrize("content", ["now", "before"])
+def test_a_store_that_has_changed_is_noted(run_on_store: tuple[Path, Path, Path], content: str) -> None:
+    run, *_ = run_on_store
+    record = run / "run.yaml"
+    plain = record.read_text()
+    identity = store_identity(str(run.parent / "nsd.zarr"))
+    if content == "before":
+        identity["content"] = "0" * 16
+    try:
+        record.write_text(json.dumps({"store": identity}))
+        notes = payload(Path(write_explorer(run)))["notes"]
+    finally:
+        record.write_text(plain)
+    assert any("store has changed" in note for note in notes) == (content == "before")
 
 
 def test_rows_are_packed_to_a_127th_of_their_largest() -> None:
