@@ -65,6 +65,18 @@ def test_every_key_that_dask_jobqueue_renamed_is_carried_over():
     assert {old.replace("_", "-"): new.replace("_", "-") for old, new in renamed.items()} == RENAMED
 
 
+@pytest.mark.parametrize("text", ["jobqueue: {pbs: {cores: 2}}", "jobqueue: {slurm: }"])
+def test_no_section_at_all_is_an_error_with_the_lines_to_write(text):
+    assert "no cores and memory; write for example" in refused(text)
+
+
+def test_a_misspelt_section_is_named():
+    text = refused(f"jobqueue: {{slrum: {{{COMPLETE}}}, slurm-gpu: {{cores: 2}}}}")
+    assert "no cores and memory" in text
+    assert "section slrum: unknown; write slurm:" in text
+    assert "section slurm-gpu" not in text
+
+
 def test_old_and_new_name_together_are_refused_by_name():
     text = refused(f"jobqueue: {{slurm: {{{COMPLETE}, env-extra: [a], job-script-prologue: [b]}}}}")
     assert "env-extra: is an old name of job-script-prologue, which is also set" in text
@@ -121,6 +133,7 @@ def test_walltimes_without_quotes_are_refused_with_the_line_in_quotes(queue, wri
         ("memory: 32", "memory: 32 is not a memory size with its unit; write for example memory: 32GiB"),
         ("memory: 0", "write for example memory: 32GiB"),
         ("memory: lots", "'lots' is not a memory"),
+        ("memory: 50MB", "memory: '50MB' is less than any worker needs; write for example memory: 32GiB"),
         ("memory: [1GB]", "is not a memory"),
         ("cores: two", "cores: 'two' is not a number of cores; write a whole number from 1, cores: 4"),
         ("cores: 0", "cores: 0 is not a number"),

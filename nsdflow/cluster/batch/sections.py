@@ -40,7 +40,7 @@ SYNONYMS: Final = {
 }
 #: Values of keys that are not set.
 EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
-#: Every worker needs more than this; a smaller number lacks its unit.
+#: Every worker needs more than this; a smaller number without a unit lacks one.
 LEAST_MEMORY_BYTES: Final = 100 << 20
 #: Text that needs no quotes in the header of a job script.
 HEADER_SAFE: Final = re.compile(r"[\w./%+=@:,~-]+")
@@ -60,15 +60,18 @@ def read_section(system: BatchSystem, section: str) -> dict[str, Any] | None:
     """
     name_in_dask = system.job_type.config_name  # the import registers the defaults
     sections = _sections()
-    if section not in sections:
+    if section not in sections and section != system.name:
         return None
-    defaults = dask.config.merge(*dask.config.defaults)["jobqueue"][name_in_dask]
-    known = {_kebab(key): value for key, value in defaults.items()}
+    every = dask.config.merge(*dask.config.defaults)["jobqueue"]
+    known = {_kebab(key): value for key, value in every[name_in_dask].items()}
     problems: list[str] = []
     settings = dict(known)
     for name in dict.fromkeys((system.name, section)):
         settings |= _layer(system, name, sections.get(name), known, problems if name == section else [])
     _check(system, section, settings, problems)
+    if problems and section == system.name:
+        strange = [name for name in sections if name not in every and not name.lower().startswith(section)]
+        problems += [f"section {near}: unknown; write {section}:" for near in get_close_matches(section, strange, n=1)]
     if problems:
         raise ConfigError(f"jobqueue.yaml, section {section}", problems)
     return settings
@@ -211,14 +214,16 @@ def _count(key: str, value: Any) -> int:
 
 
 def _memory(key: str, value: Any) -> str:
+    text = str(value).strip()
     try:
-        size = parse_bytes(value)
+        size = 0 if text.isdigit() and int(text) < LEAST_MEMORY_BYTES else parse_bytes(value)
     except (ValueError, TypeError, AttributeError, OverflowError):
         size = 0
-    if size < LEAST_MEMORY_BYTES:
-        digits = str(value).strip()
-        meant = f"{digits}GiB" if digits.isdigit() and int(digits) > 0 else "32GiB"
+    if size <= 0:
+        meant = f"{text}GiB" if text.isdigit() and int(text) > 0 else "32GiB"
         raise ValueError(f"{key}: {value!r} is not a memory size with its unit; write for example {key}: {meant}")
+    if size < LEAST_MEMORY_BYTES:
+        raise ValueError(f"{key}: {value!r} is less than any worker needs; write for example {key}: 32GiB")
     return str(value)
 
 
