@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import xarray as xr
-from scipy.stats import rankdata
 
 from nsdflow.analysis.alignment import align_trials, as_labelled
 from nsdflow.analysis.moments import (
@@ -292,6 +291,8 @@ def _metric(name: str) -> Metric:
 
 def _score(x: Floats, y: Floats, *, metric: Metric) -> Floats:
     if metric.ranked:
+        from scipy.stats import rankdata  # takes half a second to import
+
         x, y = rankdata(x, axis=-1, nan_policy="propagate"), rankdata(y, axis=-1, nan_policy="propagate")
     return metric.of(moments(x, y))
 

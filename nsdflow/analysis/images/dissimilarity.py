@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import xarray as xr
-from scipy.stats import rankdata
 
 from nsdflow.analysis.alignment import as_labelled, ids_of
 from nsdflow.errors import SelectionError, one_of
@@ -180,7 +179,11 @@ def _similarity(
 
 def _scaled(pairs: NDArray[np.float64], similarity: str) -> NDArray[np.float64]:
     """Rows centred and of length one, of ranks for Spearman: products are correlations."""
-    values = rankdata(pairs, axis=-1) if similarity == "spearman" else pairs
+    values = pairs
+    if similarity == "spearman":
+        from scipy.stats import rankdata  # takes half a second to import
+
+        values = rankdata(pairs, axis=-1)
     values = values - values.mean(-1, keepdims=True)
     length = np.linalg.norm(values, axis=-1, keepdims=True)
     scaled: NDArray[np.float64] = np.divide(values, length, out=np.zeros_like(values), where=length > 0)
