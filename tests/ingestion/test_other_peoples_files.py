@@ -222,8 +222,11 @@ def test_of_two_copies_of_a_volume_the_whole_one_is_read(own_source, spoil) -> N
 def test_a_broken_volume_that_nobody_needs(own_source, plan, tmp_path: Path) -> None:
     for path in (own_source / BETAS).glob("*.nii.gz"):  # the .hdf5 has no affine, which is read from a file next to it
         path.unlink()
+    whole = plan(own_source, tmp_path / "nsd.zarr", **SETTINGS)
     replaced(own_source / FUNC / "brainmask.nii.gz", b"no volume")
-    plan(own_source, tmp_path / "nsd.zarr", **SETTINGS)
+    assert [task.key for task in plan(own_source, tmp_path / "nsd.zarr", **SETTINGS).tasks] == [
+        task.key for task in whole.tasks
+    ]
 
 
 @pytest.mark.parametrize("offset", [np.inf, -np.inf, np.nan, 1e18, 0.0])
