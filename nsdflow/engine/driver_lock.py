@@ -219,14 +219,17 @@ def _born(pid: int) -> str | None:
 
 
 def _runs(record: Record) -> bool:
-    """Whether the process of a record from this machine still runs."""
+    """Whether the process of a record from this machine still runs; a damaged record names none."""
+    pid = record.get("pid")
+    if not isinstance(pid, int) or pid < 1:  # 0 and less would ask about groups of processes
+        return False
     try:
-        os.kill(record["pid"], 0)
-    except ProcessLookupError:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # of another user, and alive
         return True
-    return _born(record["pid"]) == record.get("born")
+    return _born(pid) == record.get("born")
 
 
 def _url(target: str, number: int) -> str:

@@ -25,6 +25,7 @@ kind             fields                                                    sende
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -250,8 +251,8 @@ def read_log(url: str | Path) -> list[Event]:
     text = read_bytes(str(url), limit_bytes=LOG_BYTES).decode(errors="replace")
     events = []
     for line in text.splitlines():
-        with suppress(json.JSONDecodeError, RecursionError):
+        with suppress(ValueError, TypeError, LookupError, OverflowError, RecursionError):  # no JSON, or no time
             event = json.loads(line)
-            if isinstance(event, dict) and "kind" in event and isinstance(event.get("time"), int | float):
+            if isinstance(event, dict) and "kind" in event and math.isfinite(event["time"]):
                 events.append(printable(event))
     return events

@@ -260,12 +260,12 @@ def has_page(client: Client) -> bool:
 
 
 def format_duration(seconds: float) -> str:
-    """Hours, minutes and seconds.
+    """Hours, minutes and seconds; nothing is shorter than no time, though clocks of machines differ and jump.
 
-    >>> format_duration(3725)
-    '1:02:05'
+    >>> format_duration(3725), format_duration(-5)
+    ('1:02:05', '0:00')
     """
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nsdflow.errors import MissingDataError, NsdflowError, one_of
+from nsdflow.errors import MOST_NAMES, MissingDataError, NsdflowError, one_of
 from nsdflow.io.paths import is_local
 from nsdflow.io.places import NSD, not_wanted
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, SPACES, STIMULI_FILE, number_ranges
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Inventory", "SubjectInventory", "list_betas", "take_inventory"]
 
 _BETAS_ROOT = "nsddata_betas/ppdata"
+_SUBJECT = re.compile(r"subj\d\d")
 #: Affine of NSD's volumes in MNI space, 182 x 218 x 182 of 1 mm, first axis left to right.
 MNI_AFFINE = ((1.0, 0.0, 0.0, -91.0), (0.0, 1.0, 0.0, -126.0), (0.0, 0.0, 1.0, -72.0), (0.0, 0.0, 0.0, 1.0))
 
@@ -96,6 +98,8 @@ class Inventory:
         Addresses of files that ingestion reads and that do not exist.
     bytes : int
         Bytes of the betas of all subjects and of the brick.
+    others : tuple of str
+        A line per folder beside those of the subjects that is not taken for one.
     """
 
     subjects: tuple[SubjectInventory, ...]
@@ -103,11 +107,13 @@ class Inventory:
     image_shape: tuple[int, ...]
     missing: tuple[str, ...]
     bytes: int
+    others: tuple[str, ...] = ()
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """Lines of all subjects on files that are listed and not used."""
-        return tuple(dict.fromkeys(line for subject in self.subjects for line in subject.left_out))
+        lines = (line for subject in self.subjects for line in subject.left_out)
+        return tuple(dict.fromkeys((*self.others, *lines)))
 
 
 def take_inventory(
@@ -151,7 +157,17 @@ def take_inventory(
         raise MissingDataError(
             f"{source.join(_BETAS_ROOT)}: no such folder; give the folder or bucket that holds nsddata_betas"
         )
-    asked = tuple(subjects) if subjects is not None else tuple(n for n in found if n.startswith("subj"))
+    named = tuple(name for name in found if _SUBJECT.fullmatch(name))
+    others = tuple(
+        f"{source.join(_BETAS_ROOT)}/{name} has not the name of a subject, such as subj01; it is left out"
+        for name in found
+        if name not in named and name.lower().startswith("sub")
+    )
+    asked = tuple(subjects) if subjects is not None else named
+    if not asked:
+        raise MissingDataError(
+            f"{source.join(_BETAS_ROOT)}: no folder such as subj01; it has {', '.join(found[:MOST_NAMES])}"
+        )
     for subject in asked:
         if subject not in found:
             raise one_of(f"subject in {source.join(_BETAS_ROOT)}", subject, found)
@@ -169,6 +185,7 @@ def take_inventory(
         image_shape=tuple(image),
         missing=_missing(source, present),
         bytes=total + (source.size(STIMULI_FILE) if has_images else 0),
+        others=others if subjects is None else (),
     )
 
 

@@ -77,7 +77,7 @@ def _run(path: str, now: float) -> Status:
     events = read_log(folder.url("log.jsonl")) if folder.exists("log.jsonl") else []
     live = LiveState()
     for event in events:
-        with suppress(LookupError, TypeError, ValueError, AttributeError):  # not written by nsdflow
+        with suppress(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError):  # not ours
             live.take(event)
     state = ["finished"] if finished else ["not finished"]
     driver = [] if finished else _driver(f"{path}/driver")

@@ -23,15 +23,38 @@ from nsdflow.runs.folder import RunFolder
 Command = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(scope="module")
+def _bound() -> list[str]:
+    """Every address to which this process binds a socket; a hook of the interpreter stays to its end."""
+    bound: list[str] = []
+
+    def note(event: str, arguments: tuple) -> None:
+        if event == "socket.bind" and isinstance(arguments[1], tuple):
+            bound.append(arguments[1][0])
+
+    sys.addaudithook(note)
+    return bound
+
+
 @pytest.fixture
-def nsd(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+def opened() -> dict[str, set[str]]:
+    """Addresses on which the commands of a test opened sockets, by command."""
+    return {}
+
+
+@pytest.fixture
+def nsd(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], _bound: list[str], opened: dict[str, set[str]]
+) -> Command:
     """Run ``nsdflow ...`` in this process; return its exit status, output and errors."""
 
     def command(*words: object) -> tuple[int, str, str]:
+        _bound.clear()
         monkeypatch.setattr(sys, "argv", ["nsdflow", *map(str, words)])
         with pytest.raises(SystemExit) as stopped:
             main()
         out, err = capfd.readouterr()
+        opened.setdefault(str(words[0]), set()).update(_bound)
         return int(stopped.value.code or 0), out, err
 
     return command
@@ -63,7 +86,7 @@ def test_every_command_explains_itself_with_an_example(nsd: Command) -> None:
         assert f"nsdflow {name}" in out.split("Example:")[1]
 
 
-def test_from_synth_to_report(nsd: Command, tmp_path: Path) -> None:
+def test_from_synth_to_report(nsd: Command, opened: dict[str, set[str]], tmp_path: Path) -> None:
     source, store, runs = tmp_path / "nsd", tmp_path / "nsd.zarr", tmp_path / "runs"
     small = ("--subjects", 1, "--sessions", 2, "--trials", 48, "--shared", 8, "--image-size", 72, "--evc-voxels", 40)
     status, _, err = nsd("synth", source, *small)
@@ -101,6 +124,14 @@ def test_from_synth_to_report(nsd: Command, tmp_path: Path) -> None:
     found = volume[tuple(results[axis].values for axis in "ijk")]
     np.testing.assert_allclose(found, results["accuracy"], rtol=1e-6)
     assert np.isnan(volume).sum() == volume.size - results.sizes["voxel"]
+    for words in (("info", store), ("list", tmp_path), ("explore", runs / "gnet8j"), ("masks", source, tmp_path / "m"),
+                  ("compare", "--published", runs / "gnet8j"), ("doctor", "--cluster", "threads")):  # fmt: skip
+        nsd(*words)
+    clusters = {"ingest", "run", "doctor"}
+    assert {name for name, hosts in opened.items() if hosts} == clusters, "only these open sockets"
+    assert set().union(*opened.values()) == {"127.0.0.1"}
+    others = {"demo": "synth, ingest and run", "adopt": "no cluster"}
+    assert opened.keys() == {command.__name__.rstrip("_") for command in COMMANDS} - others.keys()
 
 
 def test_mistakes_in_arguments(nsd: Command, small_nsd: Path, small_store: str, tmp_path: Path) -> None:

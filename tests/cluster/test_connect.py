@@ -51,6 +51,15 @@ def test_every_socket_is_on_the_loopback_interface(cluster, dashboard):
     assert {host for host, _ in opened} == {"127.0.0.1"}
 
 
+def test_the_dashboard_listens_where_it_is_told():
+    """And nothing else does."""
+    before = set(listening())
+    with connect("threads", dashboard="0.0.0.0"):
+        opened = set(listening()) - before
+    assert sorted(host for host, _ in opened).count("0.0.0.0") == 1
+    assert {host for host, _ in opened} == {"127.0.0.1", "0.0.0.0"}
+
+
 def test_an_address_is_joined_and_left_running():
     options = {
         "n_workers": 1,

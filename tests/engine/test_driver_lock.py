@@ -148,6 +148,35 @@ def test_a_damaged_file_holds_nothing(target, content):
     assert files(target) == []
 
 
+@pytest.mark.parametrize("pid", [None, "12", 0, -1, 1 << 40, [1]])
+def test_a_record_of_this_machine_without_a_process_holds_nothing(target, pid):
+    """A bit flipped in the name or the value: 0 and less would be groups of processes, which always run."""
+    leave(target, pid=pid, beats="x")
+    assert holder(target).endswith("died")
+    with holding(target) as hold:
+        assert hold.number == 2
+
+
+def test_where_several_begin_again_and_again_the_line_says_so(tmp_path, monkeypatch):
+    """Each time a file of another command appears between the look before and the look after."""
+    looks = iter(range(100))
+    monkeypatch.setattr(module, "_numbers", lambda _: [9] if next(looks) % 2 else [])
+    with pytest.raises(RunError, match="one: several commands started at once; run one of them again"):
+        module._take(f"{tmp_path}/one/driver", print)
+    assert list((tmp_path / "one").iterdir()) == []
+
+
+def test_no_clock_decides(tmp_path, monkeypatch):
+    """Another machine's clock far in the future, and one of this machine that jumps back: heartbeats count alone."""
+    target = f"{tmp_path}/one/driver"
+    leave(target, machine="another", host="elsewhere", since="2099-01-01T00:00:00+00:00")
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    start = time.monotonic()
+    with holding(target) as hold:
+        assert hold.number == 2
+    assert time.monotonic() - start >= 0.6, "as long as without a heartbeat"
+
+
 def test_one_that_was_taken_over_stops_and_leaves_the_other_alone(target):
     with holding(target) as first:
         system, path = fsspec.url_to_fs(first.url)

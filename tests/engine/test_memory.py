@@ -10,6 +10,7 @@ import pytest
 
 import nsdflow
 from nsdflow.cluster.connect import connect
+from nsdflow.engine.compute import choose_device
 from nsdflow.engine.memory import NUMPY_BYTES, Memory
 from nsdflow.errors import PlanError
 from nsdflow.ingestion.ingest import carry_out, plan_ingest
@@ -28,6 +29,13 @@ def test_a_refused_plan_says_what_is_large(small_store, tmp_path):
     plan = nsdflow.plan("gnet8j", store=small_store, runs=tmp_path)
     with pytest.raises(PlanError, match=r"\(.*libraries 700\.00 MiB.*responses.*\) but a worker has 1\.00 MiB"):
         plan.validate(memory_limit=1 << 20)
+
+
+def test_a_gpu_that_is_not_there_is_said(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(PlanError, match="device: cuda, but torch finds no GPU on this worker; run nsdflow doctor"):
+        choose_device("cuda")
+    assert choose_device("auto").type == "cpu"
 
 
 def test_measured_peaks_are_below_the_plan(small_nsd, tmp_path, monkeypatch):

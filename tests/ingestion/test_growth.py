@@ -34,6 +34,15 @@ def test_the_same_again_does_nothing(source, plan, client, contents, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["nsd.zarr"]
 
 
+def test_of_two_that_began_together_the_later_is_told(source, whole, plan, tmp_path: Path) -> None:
+    """Both planned before the store was there; one has finished when the other gets its turn."""
+    target = tmp_path / "nsd.zarr"
+    planned = plan(source, target)
+    shutil.copytree(whole.url, target)
+    with pytest.raises(StoreError, match="exists; another command has just finished it"):
+        carry_out(planned, None)
+
+
 @pytest.mark.parametrize(
     ("first", "then"),
     [

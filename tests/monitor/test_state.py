@@ -94,6 +94,6 @@ def test_jobs_and_failures_are_news_the_newest_first():
     assert len(live.news) == 20
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3725, "1:02:05")])
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (-90, "0:00"), (59.6, "1:00"), (3725, "1:02:05")])
 def test_durations(seconds, text):
     assert format_duration(seconds) == text

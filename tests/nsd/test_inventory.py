@@ -131,3 +131,17 @@ def test_no_nsd_here(tmp_path: Any) -> None:
     (tmp_path / "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR").mkdir(parents=True)
     with pytest.raises(MissingDataError, match="no session that can be read"):
         take_inventory(open_source(tmp_path))
+    (tmp_path / "nsddata_betas/ppdata/subj01").rename(tmp_path / "nsddata_betas/ppdata/sub-1")
+    with pytest.raises(MissingDataError, match="no folder such as subj01; it has sub-1"):
+        take_inventory(open_source(tmp_path))
+
+
+def test_folders_beside_the_subjects_are_left_out_aloud(broken: Any) -> None:
+    """A copy under another name does not stop anyone, and is no subject."""
+    for name in ("subj01_old", "subj1", "sub-01", "templates"):
+        (broken.root / "nsddata_betas/ppdata" / name).mkdir()
+    inventory = take_inventory(open_source(broken.root))
+    assert [subject.subject for subject in inventory.subjects] == ["subj01", "subj02"]
+    told = [line.split(" has not")[0].rpartition("/")[2] for line in inventory.left_out]
+    assert told == ["sub-01", "subj01_old", "subj1"]
+    assert take_inventory(open_source(broken.root), subjects=["subj01"]).left_out == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -66,6 +67,20 @@ def test_a_run_whose_command_is_gone_says_so_and_shows_no_jobs(run):
     (status,) = read_status(str(run))
     assert status.describe().splitlines()[0].endswith("no command works on it, the same one continues")
     assert "queued" not in status.describe()
+
+
+def test_clocks_that_jump_and_times_that_are_none(run):
+    """The events are of a day to come, as after a jump back; damaged lines have times that no clock shows."""
+    with (run / "log.jsonl").open("a") as log:
+        for when in ("NaN", "1e999", "1e300", "-1e300", '"now"', "null", "9" * 400):
+            log.write(f'{{"kind": "note", "time": {when}, "text": "x"}}\n')
+            log.write(f'{{"kind": "epoch", "run": "r", "group": "g", "epoch": 1, "epochs": 2, "time": {when}}}\n')
+        log.write(json.dumps(epoch(4)) + "\n")
+    for now in (0.0, 1e12):
+        text = read_status(str(run), now=now)[0].describe()
+        assert "gnet8r/V1" in text
+        assert "last sign of life" in text
+        assert "-" not in text.split("last sign of life ")[1].split(" ago")[0]
 
 
 def test_a_finished_run_says_nothing_that_passes(run):

@@ -11,10 +11,12 @@ from hypothesis.extra import numpy as hnp
 from nsdflow.errors import SelectionError
 from nsdflow.names import ROI_GROUPS, ROI_LABELS
 from nsdflow.nsd.design import BEHAVIOUR
+from nsdflow.nsd.experiments import EXPERIMENTS
+from nsdflow.nsd.experiments.record import MEANINGS
 from nsdflow.nsd.voxels.maps import MAPS
 from nsdflow.nsd.voxels.reserved_names import atlas_trouble
-from nsdflow.store.query.regions import atlases_of
-from nsdflow.store.schema import COORDINATES, STATISTICS
+from nsdflow.store.query.regions import atlases_of, region_mask
+from nsdflow.store.schema import COORDINATES, STATISTICS, STIMULI_GROUP
 from nsdflow.store.voxels import flag_attributes, labels_of, morton_code, positions_of, voxel_order, voxel_table
 
 SHAPE = (5, 6, 7)
@@ -122,7 +124,20 @@ def test_no_name_of_a_store_or_of_results_is_free_for_an_atlas(store) -> None:
     """Every name in a store except those of atlases."""
     names = {*store.responses(1).coords, *store.responses(1).dims, *store.images().coords, *store.images().dims}
     names |= {*COORDINATES, *STATISTICS, *(name.lower() for name, _, _ in BEHAVIOUR), *MAPS}
+    names |= {*EXPERIMENTS, STIMULI_GROUP, *MEANINGS}
     atlases = atlases_of(store.voxels(1))
     assert len(names) > 40
     assert {name for name in names if atlas_trouble(str(name)) is None} <= set(atlases)
     assert all(atlas_trouble(name) is None for name in atlases)
+
+
+def test_labels_of_any_name_are_their_own_voxels() -> None:
+    """Also those that differ by case, look like paths or patterns, or have the name of a visual area."""
+    names = dict(enumerate(["a:b", "a,b", "é", "..", "x/y", "FFA", "ffa", "*", "-1", "7", "V1", "visual", "[0-9]"], 1))
+    values = np.arange(20) % (len(names) + 1)
+    voxels = voxel_table(np.arange(20), (20,), roi=np.ones(20, int), atlases={"own": (values, names)})
+    for number, name in names.items():
+        found = region_mask(voxels, f"own:{name}")
+        np.testing.assert_array_equal(found, voxels["own"] == number, err_msg=name)
+        if ":" not in name and name not in ("V1", "visual"):
+            np.testing.assert_array_equal(region_mask(voxels, name), found, err_msg=name)

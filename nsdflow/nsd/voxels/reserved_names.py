@@ -50,6 +50,8 @@ RESERVED: Final = frozenset(
             "layer",
             "best_layer",
         ),
+        # sister experiments: their groups, and coordinates that join those of the voxels
+        *("synthetic", "imagery", "stimuli", "condition", "target", "image_class", "task", "event"),
         *("epoch", "subject", "part", "candidate", "delta", "band", "feature", "file", "group", "history", "tuning"),
     }
 )
