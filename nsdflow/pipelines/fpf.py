@@ -83,7 +83,7 @@ class FpfJob:
     folder: str
 
 
-@task("fpf.train", version=2)
+@task("fpf.train", version=3)
 def train_fpf(job: FpfJob) -> dict[str, Any]:
     """Train every voxel's pooling fields and weights on the frozen features.
 

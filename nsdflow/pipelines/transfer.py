@@ -99,7 +99,7 @@ class TransferJob:
     """ROI group of the trunk."""
 
 
-@task("transfer.fit", version=2)
+@task("transfer.fit", version=3)
 def fit_on_trunk(job: TransferJob) -> dict[str, Any]:
     """Fit readouts of all voxels on the trunk that one ROI trained; the trunk takes no optimizer step."""
     config = job.pipeline

@@ -109,7 +109,7 @@ class TuningPublication:
     """ROI summaries take voxels of more than this accuracy."""
 
 
-@task("tuning.subject", version=2)
+@task("tuning.subject", version=3)
 def tune_subject(job: TuneJob) -> dict[str, Any]:
     """Tuning by layer and by half, the partition of the variance, and fits of the finer pooling fields."""
     config, run, subject = job.pipeline, RunFolder(job.model), job.subject

@@ -1,27 +1,41 @@
-"""Parts of a run: results of parallel tasks, joined into the results of the run by the last task."""
+"""Parts of a run: results of parallel tasks, joined into the results of the run by the last task.
+
+The labelled arrays of a part are one ``.npz`` file, since a hierarchy of Zarr has two files per variable and takes a
+hundred times as long to write. Nobody queries a part: its run reads it once, whole.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from zipfile import ZIP_STORED, BadZipFile
 
 import numpy as np
 import xarray as xr
 
 from nsdflow.engine.plan import task
+from nsdflow.errors import RunError
 from nsdflow.io.folders import exists, remove
-from nsdflow.io.tensors import load_tensors, save_tensors
-from nsdflow.runs import open_run, write_results
+from nsdflow.io.read import read_bytes
+from nsdflow.io.tensors import RUN_AGAIN, load_tensors, save_tensors
+from nsdflow.io.write import atomic_file
+from nsdflow.runs.results import write_results
 from nsdflow.store import open_store
 from nsdflow.store.voxels import positions_of
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
     from nsdflow.store import Store
 
 __all__ = ["PublishPartsJob", "join_parts", "load_parts", "open_parts", "publish_parts", "remove_parts", "write_part"]
+
+#: Member of a part's file with the groups, dimensions and attributes of all arrays, as JSON.
+LAYOUT: Final = "layout"
 
 
 def write_part(
@@ -31,12 +45,50 @@ def write_part(
     path = _part(folder, part)
     if state is not None:
         save_tensors(f"{path}/model.safetensors", state)
-    write_results(path, xr.DataTree.from_dict(dict(results)))
+    layout: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
+    for group, dataset in results.items():
+        named = {str(name): variable for name, variable in dataset.variables.items()}
+        labels = {name: [variable.dims, variable.attrs] for name, variable in named.items()}
+        layout[group] = {"attrs": dataset.attrs, "coords": list(dataset.coords), "variables": labels}
+        arrays |= {f"{group}/{name}": _plain(variable.values) for name, variable in named.items()}
+    with atomic_file(_arrays(path)) as file:
+        text = json.dumps(layout, default=lambda value: value.tolist())  # NumPy's scalars and arrays
+        np.savez(file, allow_pickle=False, **{LAYOUT: np.array(text)}, **arrays)
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Values in C order, since the bits of a sum depend on the order in memory; texts that are objects as texts."""
+    is_text = values.dtype.kind == "O" and all(isinstance(value, str) for value in values.flat)
+    return values.astype(np.str_) if is_text else np.asarray(values, order="C")
 
 
 def open_parts(folder: str, parts: Sequence[str]) -> dict[str, xr.DataTree]:
-    """Results of all parts by name."""
-    return {part: open_run(_part(folder, part)) for part in parts}
+    """Results of all parts by name, in memory.
+
+    Raises
+    ------
+    RunError
+        A part is damaged; the checksum of each array is compared.
+    """
+    return {part: _read_part(_arrays(_part(folder, part))) for part in parts}
+
+
+def _read_part(url: str) -> xr.DataTree:
+    try:
+        with np.load(io.BytesIO(read_bytes(url)), allow_pickle=False) as file:
+            if any(member.compress_type != ZIP_STORED for member in file.zip.infolist()):
+                raise ValueError("compressed, so that its size is not bounded")
+            groups = {}
+            for group, said in json.loads(str(file[LAYOUT])).items():
+                variables = {
+                    name: xr.Variable(dims, file[f"{group}/{name}"], attrs)
+                    for name, (dims, attrs) in said["variables"].items()
+                }
+                groups[group] = xr.Dataset(variables, attrs=said["attrs"]).set_coords(said["coords"])
+    except (BadZipFile, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError) as error:
+        raise RunError(f"{url}: damaged ({error}); {RUN_AGAIN}") from None
+    return xr.DataTree.from_dict(groups)
 
 
 def remove_parts(folder: str) -> None:
@@ -126,3 +178,7 @@ def join_history(trees: Mapping[str, xr.DataTree], group: str) -> xr.Dataset:
 
 def _part(folder: str, part: str) -> str:
     return f"{folder}/parts/{part}"
+
+
+def _arrays(part: str) -> str:
+    return f"{part}/results.npz"

@@ -208,7 +208,7 @@ def form_kernels(job: KernelsJob) -> dict[str, int]:
     return {name: table.count for name, table in tables.items()}
 
 
-@task("banded_ridge.solve", version=2)
+@task("banded_ridge.solve", version=3)
 def solve_banded(job: VoxelBlockJob) -> dict[str, Any]:
     """Choose weightings and regularisations of one block of voxels, and evaluate."""
     config, opened = job.pipeline, open_store(job.store)

@@ -227,7 +227,7 @@ def search_block(job: FitJob) -> None:
     save_tensors(_partial(job.folder, job.subject, job.start), state)
 
 
-@task("fwrf.solve", version=1)
+@task("fwrf.solve", version=2)
 def solve_subject(job: FitJob) -> dict[str, Any]:
     """Combine the blocks of a subject, solve for the weights of the best fields, evaluate, and keep the results."""
     config = job.pipeline

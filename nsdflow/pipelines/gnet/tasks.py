@@ -87,7 +87,7 @@ class TrainJob:
     """Number of this process among ``pipeline.processes``."""
 
 
-@task("gnet.train", version=1)
+@task("gnet.train", version=2)
 def train_group(job: TrainJob) -> dict[str, Any] | None:
     """Train one trunk with the readouts of its voxels, evaluate the best epoch, and write the group's results.
 

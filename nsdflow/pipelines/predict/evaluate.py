@@ -131,7 +131,7 @@ def _experiments(pipeline: EvaluatePipeline, store: Store, subject: str) -> tupl
     return there if pipeline.experiments == "all" else pipeline.experiments
 
 
-@task("evaluate.subject", version=1)
+@task("evaluate.subject", version=2)
 def evaluate_subject(job: EvaluateJob) -> dict[str, Any]:
     """Scores of one subject for the shared images and for every class of the sister experiments."""
     config, opened, subject = job.pipeline, open_store(job.store), job.subject

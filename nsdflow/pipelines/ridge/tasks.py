@@ -162,7 +162,7 @@ def form_system(job: GramJob) -> dict[str, Any]:
     return {"form": form, "precision": "float64" if double else "float32", "features": table.count}
 
 
-@task("ridge.solve", version=4)
+@task("ridge.solve", version=5)
 def solve_block(job: SolveJob) -> dict[str, Any]:
     """Choose lambdas, solve, and evaluate one block of voxels on one layer."""
     config, opened = job.pipeline, open_store(job.store)

@@ -91,7 +91,7 @@ def plan_semantic(pipeline: SemanticPipeline, *, store: str, folder: RunFolder) 
     return Plan(f"{pipeline.name}: fit and publish", folder.path, tuple(tasks), notes=(note,))
 
 
-@task("semantic.fit", version=2)
+@task("semantic.fit", version=3)
 def fit_categories(job: CategoryFitJob) -> dict[str, Any]:
     """Fit a block of voxels, and evaluate it on the validation images."""
     config, ridge, store = job.pipeline, job.pipeline.as_ridge(), open_store(job.store)

@@ -118,7 +118,7 @@ class NoiseModelJob:
     subject: str
 
 
-@task("synthetic_data.noise_model", version=2)
+@task("synthetic_data.noise_model", version=3)
 def fit_noise_model(job: NoiseModelJob) -> dict[str, Any]:
     """Fit the noise model of one subject on the validation trials, and measure the signal over all its images."""
     opened, subject = open_store(job.store), job.subject
