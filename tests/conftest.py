@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from distributed import Client, Worker
 from hypothesis import settings
 from matplotlib.figure import Figure
 
+import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
 from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.synthetic import SyntheticSpec, write_nsd
+from tests.small_runs import GNET8J, GNET8R
 
 #: How to run the tests of each mark that a plain run leaves out.
 MARKED = {
@@ -179,3 +181,21 @@ def small_store(small_nsd: Path, tmp_path_factory: pytest.TempPathFactory) -> st
     with connect("threads", threads_per_worker=2, memory="8GiB", dashboard=None) as client:
         carry_out(plan, client)
     return target
+
+
+@pytest.fixture(scope="session")
+def small_gnet8j(small_store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished joint run; modules copy it where they run something else beside it."""
+    return _trained("gnet8j", GNET8J, small_store, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def small_gnet8r(small_store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run with a trunk for each of three areas."""
+    return _trained("gnet8r", GNET8R, small_store, tmp_path_factory.mktemp("trained"))
+
+
+def _trained(name: str, settings: Mapping[str, Any], store: str, runs: Path) -> Path:
+    with connect("threads", threads_per_worker=2, memory="8GiB", dashboard=None) as client:
+        nsdflow.run(name, store=store, runs=runs, client=client, listen=None, **settings)
+    return runs / name

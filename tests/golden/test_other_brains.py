@@ -21,7 +21,16 @@ def test_mapping_of_another_brain(tmp_path: Path) -> None:
         np.savez(tmp_path / f"mapdata_{name}.npz", **arrays)
     file = Path(__file__).with_name("test_mapdata.py")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--confcutdir={Path(__file__).parent}",
+            str(file),
+        ],
         env=os.environ | {"NSDFLOW_GOLDEN": str(tmp_path), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -28,7 +28,16 @@ def test_the_golden_tests_pass_on_files_of_other_sizes(tmp_path: Path) -> None:
     np.savez(tmp_path / "gabor_features.npz", **gabor_features())
     np.savez(tmp_path / "alexnet_features.npz", **alexnet_features())
     files = [str(Path(__file__).parent / f"{name}.py") for name in TESTS]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--confcutdir={Path(__file__).parent}",
+        *files,
+    ]
     done = subprocess.run(
         command,
         env=os.environ | {"NSDFLOW_GOLDEN": str(tmp_path), "OMP_NUM_THREADS": "1"},

@@ -42,9 +42,9 @@ def small_settings() -> dict[str, Any]:
         **dict.fromkeys(GNETS, gnet),
         "gnet8r": gnet | {"roi_groups": AREAS},
         "transfer": training | {"trunk_rois": AREAS},
-        "alexnet_fpf": training | {"features": "gabor", "layers": ["3 cycles/image", "4 cycles/image"]},
-        "alexnet_fwrf": fwrf | {"features": "gabor"},
-        "gabor_fwrf": fwrf,
+        "alexnet_fpf": training | {"features": "gabor_low", "layers": ["3 cycles/image", "4 cycles/image"]},
+        "alexnet_fwrf": fwrf | {"features": "gabor_low"},
+        "gabor_fwrf": fwrf | {"features": "gabor_low"},
         "predict": {"images_per_task": 40, "batch_size": 40, "threads": 1},
         "tuning": {"bootstrap": 2, "threads": 1},
     }

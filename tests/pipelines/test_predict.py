@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,16 @@ from nsdflow.pipelines.predict import tasks as workflow
 from nsdflow.runs.folder import RunFolder
 from nsdflow.store.shard_format import write_region
 
-TRAIN: Mapping[str, Any] = {
-    "prefilter": "gabor", "width": 4, "threads": 1, "bootstrap": 2, "train": {"epochs": 1, "batch_size": 40},
-}  # fmt: skip
 BLOCKS: Mapping[str, Any] = {"images_per_task": 40, "batch_size": 20, "threads": 1}
 
 
 @pytest.fixture(scope="module")
-def runs(small_store: str, tmp_path_factory: pytest.TempPathFactory, threads_client: Client) -> str:
-    """A joint run, and one with two groups of voxels."""
-    folder = str(tmp_path_factory.mktemp("runs"))
-    nsdflow.run("gnet8j", store=small_store, runs=folder, client=threads_client, **TRAIN)
-    two = {**TRAIN, "rois": ["V1", "V2"], "roi_groups": ["V1", "V2"]}
-    nsdflow.run("gnet8r", store=small_store, runs=folder, client=threads_client, **two)
-    return folder
+def runs(small_gnet8j: Path, small_gnet8r: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A joint run, and one with several groups of voxels."""
+    folder = tmp_path_factory.mktemp("runs")
+    for run in (small_gnet8j, small_gnet8r):
+        shutil.copytree(run, folder / run.name)
+    return str(folder)
 
 
 def test_out_of_core_has_the_bits_of_in_memory(small_store: str, runs: str, threads_client: Client) -> None:

@@ -40,7 +40,9 @@ def runs(
     folder = str(tmp_path_factory.mktemp("runs"))
     where: dict[str, Any] = {"store": small_store, "runs": folder, "client": threads_client}
     trees = {
-        "gabor_fwrf": nsdflow.run("gabor_fwrf", **where, features="gabor_low", nonlinearity="log", **FWRF),
+        "gabor_fwrf": nsdflow.run(
+            "gabor_fwrf", **where, features="gabor_low", nonlinearity="log", subjects=[2], **FWRF,
+        ),
         "alexnet_fwrf": nsdflow.run("alexnet_fwrf", **where, feature_weights=str(alexnet), **FWRF, **ALEXNET),
         "alexnet_fpf": nsdflow.run(
             "alexnet_fpf", **where, feature_weights=str(alexnet), **ALEXNET,
@@ -138,7 +140,7 @@ def test_channels_are_places_in_their_layers(runs: dict[str, xr.DataTree], alexn
 def test_mistakes_are_one_clear_line(runs: dict[str, xr.DataTree], small_store: str, threads_client: Client) -> None:
     folder = runs["gabor_fwrf"].attrs["folder"]
     where: dict[str, Any] = {"store": small_store, "runs": folder, "client": threads_client}
-    predictor = load_predictor(RunFolder(f"{folder}/gabor_fwrf"), "subj01")
+    predictor = load_predictor(RunFolder(f"{folder}/gabor_fwrf"), "subj02")
     with pytest.raises(RunError, match=r"fitted on images of 67 pixels, not 99; use the store"):
         predictor.check_size(torch.zeros(1, 3, 99, 99, dtype=torch.uint8))
     nsdflow.run("predict", **where, name="first", model="gabor_fwrf", subjects=[2], **BLOCKS)
@@ -152,10 +154,10 @@ def test_runs_of_before_say_what_they_lack(
     folder = runs["gabor_fwrf"].attrs["folder"]
     monkeypatch.setattr(
         "nsdflow.pipelines.predict.predictors.open_run",
-        lambda _: xr.DataTree.from_dict({"subj01": runs["gabor_fwrf"]["subj01"].to_dataset().drop_vars("channel")}),
+        lambda _: xr.DataTree.from_dict({"subj02": runs["gabor_fwrf"]["subj02"].to_dataset().drop_vars("channel")}),
     )
     with pytest.raises(RunError, match="does not say which channels it reads; run it again"):
-        load_predictor(RunFolder(f"{folder}/gabor_fwrf"), "subj01")
+        load_predictor(RunFolder(f"{folder}/gabor_fwrf"), "subj02")
 
 
 @pytest.mark.parametrize("name", ["gabor_fwrf", "alexnet_fwrf", "alexnet_fpf"])
@@ -163,9 +165,10 @@ def test_a_saved_model_predicts_alone(
     name: str, runs: dict[str, xr.DataTree], small_store: str, tmp_path: Path
 ) -> None:
     run = f"{runs[name].attrs['folder']}/{name}"
+    (subject,) = (child for child in runs[name].children if child.startswith("subj"))
     images = torch.from_numpy(nsdflow.open_store(small_store).images().values[:6])
-    expected = load_predictor(RunFolder(run), "subj01").predict(images, batch_size=6)
-    np.testing.assert_allclose(predict_alone(run, "subj01", images, tmp_path), expected, atol=1e-3 * expected.std())
+    expected = load_predictor(RunFolder(run), subject).predict(images, batch_size=6)
+    np.testing.assert_allclose(predict_alone(run, subject, images, tmp_path), expected, atol=1e-3 * expected.std())
     network = RunFolder(run).record()["network"]
     assert network["name"] == ("gabor_low" if name == "gabor_fwrf" else "alexnet")
     assert len(network["weights_sha256"]) == 64

@@ -20,26 +20,25 @@ from nsdflow.engine.plan import Plan
 from nsdflow.errors import ConfigError, MissingDataError, PlanError
 from nsdflow.ingestion import ingest as ingestion
 from nsdflow.pipelines import run
-
-SMALL = {"prefilter": "gabor", "width": 2, "threads": 1, "train": {"epochs": 1, "batch_size": 40}}
+from tests.small_runs import GNET8J
 
 
 @pytest.fixture(scope="module")
-def finished(small_store: str, tmp_path_factory) -> Path:
+def finished(small_gnet8j: Path, tmp_path_factory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
-    nsdflow.run("gnet8j", store=small_store, runs=runs, cluster="threads", **SMALL)
+    shutil.copytree(small_gnet8j, runs / "gnet8j")
     return runs
 
 
 def test_what_is_finished_needs_no_cluster(finished, small_store):
-    again = nsdflow.run("gnet8j", store=small_store, runs=finished, cluster="no such cluster", **SMALL)
+    again = nsdflow.run("gnet8j", store=small_store, runs=finished, cluster="no such cluster", **GNET8J)
     assert again.identical(nsdflow.open_run(finished / "gnet8j"))
 
 
 def test_a_finished_run_loads_neither_the_scheduler_nor_torch(finished, small_store):
     code = f"""
 import json, sys, nsdflow
-nsdflow.run("gnet8j", store={small_store!r}, runs={str(finished)!r}, **{SMALL!r})
+nsdflow.run("gnet8j", store={small_store!r}, runs={str(finished)!r}, **{dict(GNET8J)!r})
 print(json.dumps([name for name in ("distributed.scheduler", "torch", "bokeh") if name in sys.modules]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -49,12 +48,12 @@ print(json.dumps([name for name in ("distributed.scheduler", "torch", "bokeh") i
 def test_paths_are_expanded_wherever_they_are_given(finished, small_store, monkeypatch):
     monkeypatch.setenv("HOME", str(finished.parent))
     monkeypatch.setenv("STORE", small_store)
-    again = nsdflow.run("gnet8j", store="$STORE", runs=f"~/{finished.name}", cluster="no such cluster", **SMALL)
+    again = nsdflow.run("gnet8j", store="$STORE", runs=f"~/{finished.name}", cluster="no such cluster", **GNET8J)
     assert set(again.children) >= {"subj01", "history"}
 
 
 def test_a_plan_is_data(small_store, tmp_path):
-    plan = nsdflow.plan("gnet8r", store=small_store, runs=tmp_path / "runs", **SMALL)
+    plan = nsdflow.plan("gnet8r", store=small_store, runs=tmp_path / "runs", **GNET8J)
     assert isinstance(plan, Plan)
     assert plan.missing() == plan.tasks
     assert "peak memory per task" in plan.describe()
@@ -65,10 +64,10 @@ def test_a_plan_is_data(small_store, tmp_path):
 
 
 def test_a_plan_is_held_against_a_cluster(small_store, tmp_path, monkeypatch):
-    assert nsdflow.plan("gnet8j", store=small_store, runs=tmp_path, cluster="threads", **SMALL).tasks
+    assert nsdflow.plan("gnet8j", store=small_store, runs=tmp_path, cluster="threads", **GNET8J).tasks
     monkeypatch.setattr("nsdflow.cluster.local.available_memory", lambda *_: 1 << 20)
     with pytest.raises(PlanError, match="but a worker has"):
-        nsdflow.plan("gnet8j", store=small_store, runs=tmp_path, cluster="local", **SMALL)
+        nsdflow.plan("gnet8j", store=small_store, runs=tmp_path, cluster="local", **GNET8J)
 
 
 @pytest.mark.parametrize("pipeline", ["gnet8j", "paper"])

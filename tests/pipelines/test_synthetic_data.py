@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ GNET: Mapping[str, Any] = {**TRAIN, "prefilter": "gabor", "width": 4}
 
 
 @pytest.fixture(scope="module")
-def runs(small_store: str, tmp_path_factory: pytest.TempPathFactory, threads_client: Client) -> str:
+def runs(small_store: str, small_gnet8j: Path, tmp_path_factory: pytest.TempPathFactory, threads_client: Client) -> str:
     """GNet8j's predictions, and the data sets made of them."""
     folder = str(tmp_path_factory.mktemp("runs"))
     where = {"store": small_store, "runs": folder, "client": threads_client}
-    nsdflow.run("gnet8j", **where, **{**GNET, "train": {"epochs": 2, "batch_size": 40}})
+    shutil.copytree(small_gnet8j, f"{folder}/gnet8j")
     nsdflow.run("predict", **where, threads=1, images_per_task=40, batch_size=40)
     nsdflow.run("synthetic_data", **where)
     return folder

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,16 +21,16 @@ from nsdflow.report import write_report
 from nsdflow.runs.folder import RunFolder
 
 TRAIN: Mapping[str, Any] = {
-    "prefilter": "gabor", "width": 4, "threads": 1, "bootstrap": 2, "train": {"epochs": 2, "batch_size": 40},
+    "prefilter": "gabor", "width": 4, "threads": 1, "bootstrap": 2, "train": {"epochs": 1, "batch_size": 40},
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def runs(small_store: str, tmp_path_factory: pytest.TempPathFactory, threads_client: Client) -> str:
+def runs(small_store: str, small_gnet8j: Path, tmp_path_factory: pytest.TempPathFactory, threads_client: Client) -> str:
     folder = str(tmp_path_factory.mktemp("runs"))
+    shutil.copytree(small_gnet8j, f"{folder}/gnet8j")
     two = {**TRAIN, "rois": ["V1", "V2"], "roi_groups": ["V1", "V2"], "subjects": [2]}
     nsdflow.run("gnet8r", store=small_store, runs=folder, client=threads_client, **two)
-    nsdflow.run("gnet8j", store=small_store, runs=folder, client=threads_client, **TRAIN)
     return folder
 
 
