@@ -10,19 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from nsdflow.errors import SelectionError
 from nsdflow.names import select_subjects
 from nsdflow.store import Store, open_store
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["Batch", "TrialDataset"]
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.errors import SelectionError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["align_trials", "as_labelled", "check_same_voxels", "ids_of", "rows_of"]
 

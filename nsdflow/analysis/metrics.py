@@ -7,8 +7,9 @@ it appears in the results of every run and on its page.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import xarray as xr
@@ -27,9 +28,6 @@ from nsdflow.analysis.moments import (
 )
 from nsdflow.analysis.noise.ceilings import noise_ceiling
 from nsdflow.errors import SelectionError, one_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
 
 __all__ = ["METRICS", "Metric", "accuracy", "evaluate", "normalised_accuracy", "shuffle_images", "uncertainty"]
 

@@ -6,14 +6,12 @@ matrix product of counts and data, so that all resamples of all voxels cost a fe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = [
     "Moments",

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
+from typing import Any, Final, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
 
-if TYPE_CHECKING:
-    from nsdflow.config.documents import Document
+from nsdflow.config.documents import Document
 
 __all__ = ["line_numbers", "problems_of", "setting_place"]
 

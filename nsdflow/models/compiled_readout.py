@@ -10,15 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from nsdflow.models.flexible_pooling import by_level, read_out, sweep
-
-if TYPE_CHECKING:
-    from nsdflow.models.flexible_pooling import Gradient, Sweep
+from nsdflow.models.flexible_pooling import Gradient, Sweep, by_level, read_out, sweep
 
 __all__ = ["compiled_read_out", "compiles"]
 

@@ -6,15 +6,12 @@ axes, x to the right and y **upward** (row 0 of a map is its top).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
 
 __all__ = ["CANDIDATE_TILE", "candidate_grid", "log_spaced_sizes", "pool", "pooling_weights"]
 

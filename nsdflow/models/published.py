@@ -6,19 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.models.gnet import Encoder, LevelShape, Prefilter, Readout
 from nsdflow.models.torch_files import read_torch_file
 from nsdflow.names import LAYER_NAMES, subject_name
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["PublishedModel", "by_subject", "load_checkpoint", "read_published"]
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.models.published import by_subject, read_published
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["PublishedFwrf", "PublishedFwrfSubject", "is_fwrf", "load_fwrf_file"]
 

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE
 from nsdflow.nsd import layout
 from nsdflow.nsd.formats.frames import read_header, stream_frames
 from nsdflow.nsd.formats.hdf5 import iter_voxels
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from nsdflow.nsd.source import Source
+from nsdflow.nsd.source import Source
 
 __all__ = [
     "BetaBlock",

@@ -9,22 +9,19 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
 from nsdflow.names import SPACES, SYNTHETIC_DESIGN, subject_name, subject_number
 from nsdflow.nsd import layout
 from nsdflow.nsd.betas import read_session_header
 from nsdflow.nsd.formats.mat import read_whole_numbers
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.source import Source
+from nsdflow.nsd.source import Source
 
 __all__ = [
     "BEHAVIOUR",

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from nsdflow.errors import MOST_NAMES, MissingDataError, NsdflowError, one_of
 from nsdflow.io.paths import is_local
@@ -18,12 +17,10 @@ from nsdflow.nsd.betas import read_session_header
 from nsdflow.nsd.formats.frames import read_header
 from nsdflow.nsd.images import images_shape
 from nsdflow.nsd.sessions import choose_sessions
+from nsdflow.nsd.source import Source
 from nsdflow.nsd.voxels.maps import list_maps, map_problem
 from nsdflow.nsd.voxels.reserved_names import atlas_trouble
 from nsdflow.nsd.voxels.rois import atlas_paths, list_atlases, read_atlas
-
-if TYPE_CHECKING:
-    from nsdflow.nsd.source import Source
 
 __all__ = ["Inventory", "SubjectInventory", "list_betas", "take_inventory"]
 

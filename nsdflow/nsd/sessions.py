@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from nsdflow.errors import NsdflowError
 from nsdflow.io.paths import is_local
 from nsdflow.nsd import layout
 from nsdflow.nsd.formats.frames import check_length, read_header
-
-if TYPE_CHECKING:
-    from nsdflow.nsd.source import Source
+from nsdflow.nsd.source import Source
 
 __all__ = ["Sessions", "choose_sessions"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,13 +25,16 @@ from nsdflow.pipelines.common.networks import BATCH_IMAGES, NetworkPipeline, net
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.settings import TrainedPipeline
-from nsdflow.pipelines.gnet.training import initial_readouts, load_training_data, report_activity, run_training
+from nsdflow.pipelines.gnet.training import (
+    TrainingData,
+    initial_readouts,
+    load_training_data,
+    report_activity,
+    run_training,
+)
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
 from nsdflow.store import open_store
-
-if TYPE_CHECKING:
-    from nsdflow.pipelines.gnet.training import TrainingData
 
 __all__ = ["FpfPipeline", "build_frozen_encoder", "plan_fpf", "train_fpf"]
 

@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nsdflow.config.documents import Document, read_document, shipped_names
 from nsdflow.config.load import validate
 from nsdflow.config.messages import line_numbers, setting_place
+from nsdflow.config.pipeline import PipelineBase
 from nsdflow.errors import ConfigError, SelectionError
 from nsdflow.pipelines.kinds import KINDS
-
-if TYPE_CHECKING:
-    from nsdflow.config.pipeline import PipelineBase
 
 __all__ = ["PipelineFiles", "load_pipeline", "pipeline_names"]
 

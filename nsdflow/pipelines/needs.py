@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from nsdflow.config.pipeline import PipelineBase
 from nsdflow.engine.compute import weights_cache
 from nsdflow.errors import MissingDataError
 from nsdflow.ingestion.check import describe_source
 from nsdflow.models.networks import record_of
 from nsdflow.pipelines.load import load_pipeline
 from nsdflow.pipelines.sequence import SequencePipeline
-
-if TYPE_CHECKING:
-    from nsdflow.config.pipeline import PipelineBase
 
 __all__ = ["check_source", "check_weights", "describe_needs"]
 

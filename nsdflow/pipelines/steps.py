@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nsdflow.config.documents import dotted
+from nsdflow.config.pipeline import PipelineBase
 from nsdflow.errors import ConfigError, RunError, SelectionError
 from nsdflow.io.folders import exists
 from nsdflow.io.paths import is_local, normalize
@@ -17,9 +18,6 @@ from nsdflow.io.places import RUNS, not_wanted
 from nsdflow.pipelines.load import PipelineFiles
 from nsdflow.pipelines.sequence import SequencePipeline
 from nsdflow.runs.folder import RunFolder
-
-if TYPE_CHECKING:
-    from nsdflow.config.pipeline import PipelineBase
 
 __all__ = ["RunStep", "dotted", "resolve", "run_folders", "steps_of"]
 

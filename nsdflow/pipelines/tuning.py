@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from pydantic import Field
 
 from nsdflow.analysis import pooling_field_fits, pooling_fields, roi_summary, tuning, variance_partition
@@ -27,9 +28,6 @@ from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import open_parts, write_part
 from nsdflow.store import Store, open_store
 from nsdflow.store.voxels import positions_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = [
     "TuneJob",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -18,10 +20,6 @@ from nsdflow.io.write import write_text
 from nsdflow.report import markup
 from nsdflow.report.sections import SECTIONS
 from nsdflow.runs.contents import Run, read_run
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping, Sequence
 
 __all__ = ["page_of", "render_report", "write_report"]
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.errors import SelectionError, StoreError
 from nsdflow.io.folders import exists, list_folder
@@ -24,9 +25,6 @@ from nsdflow.store.coordinates import read_coordinates
 from nsdflow.store.query.indexes import index_images
 from nsdflow.store.query.regions import no_such
 from nsdflow.store.schema import ANNOTATIONS_GROUP
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["enlist_annotations", "images_showing", "read_annotations", "write_annotations"]
 

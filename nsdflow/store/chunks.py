@@ -6,19 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from nsdflow.errors import StoreError
 from nsdflow.io.read import open_ranges
 from nsdflow.store.memory import fresh_array
-from nsdflow.store.shard_format import ABSENT, CODECS, verified
-
-if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
-
-    from nsdflow.store.shard_format import Index, ShardedArray
+from nsdflow.store.shard_format import ABSENT, CODECS, Index, ShardedArray, verified
 
 __all__ = ["read_region", "read_spans"]
 

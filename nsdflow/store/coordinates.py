@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from itertools import accumulate
 from math import prod
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 import zarr
+from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from nsdflow.errors import StoreError
@@ -24,9 +25,6 @@ from nsdflow.store.memory import fresh_array
 from nsdflow.store.query.late import LateArray
 from nsdflow.store.schema import COORDINATES
 from nsdflow.store.shard_format import CODECS, verified
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["late_coordinates", "nodes_below", "read_coordinate", "read_coordinates"]
 

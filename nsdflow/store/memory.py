@@ -10,12 +10,10 @@ import mmap
 from collections.abc import Sequence
 from contextlib import suppress
 from math import prod
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 
 __all__ = ["fresh_array"]
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import ArrayLike, NDArray
 
 from nsdflow.errors import SelectionError
 from nsdflow.names import ROI_LABELS, atlas_coordinate
 from nsdflow.nsd.voxels.reserved_names import atlas_trouble
 from nsdflow.store.schema import HEMISPHERE_CODES
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["flag_attributes", "labels_of", "morton_code", "positions_of", "voxel_order", "voxel_table"]
 

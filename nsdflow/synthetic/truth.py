@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -15,12 +14,10 @@ from nsdflow.errors import MissingDataError, one_of
 from nsdflow.io.paths import normalize
 from nsdflow.names import DEFAULT_SPACE, ROI_LABELS, STIMULI_FILE, subject_name, subject_number
 from nsdflow.synthetic.brain.network import PlantedNetwork, level_of_feature
+from nsdflow.synthetic.brain.participant import Participant
 from nsdflow.synthetic.brain.planting import Planted, planted_responses
 from nsdflow.synthetic.experiment.scenes import CATEGORIES, category_areas
 from nsdflow.synthetic.spec import SyntheticSpec
-
-if TYPE_CHECKING:
-    from nsdflow.synthetic.brain.participant import Participant
 
 __all__ = ["planted_signal", "read_spec", "read_truth", "save_spec", "save_truth", "signal_path"]
 

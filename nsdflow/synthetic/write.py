@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.io
@@ -31,10 +30,8 @@ from nsdflow.synthetic.published.maps import (
 )
 from nsdflow.synthetic.published.stimuli import OnProgress, show_images
 from nsdflow.synthetic.sisters.write import write_sisters
+from nsdflow.synthetic.spec import SyntheticSpec
 from nsdflow.synthetic.truth import save_spec, save_truth, signal_path
-
-if TYPE_CHECKING:
-    from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["write_nsd"]
 

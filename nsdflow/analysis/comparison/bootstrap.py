@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import xarray as xr
 
 from nsdflow.analysis.alignment import align_trials, check_same_voxels
-from nsdflow.analysis.moments import centred, resample_counts, resampled_correlation
-
-if TYPE_CHECKING:
-    from nsdflow.analysis.moments import Floats
+from nsdflow.analysis.moments import Floats, centred, resample_counts, resampled_correlation
 
 __all__ = ["compare_predictions", "difference_interval"]
 

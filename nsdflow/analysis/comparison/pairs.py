@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 import xarray as xr
@@ -11,9 +11,6 @@ from nsdflow.analysis.alignment import check_same_voxels
 from nsdflow.analysis.rois import roi_masks, roi_names
 from nsdflow.analysis.summary import with_accuracy
 from nsdflow.errors import SelectionError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["advantage", "compare_models", "compare_runs", "paired_subjects"]
 

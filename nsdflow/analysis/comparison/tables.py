@@ -7,7 +7,7 @@ gives them the published header, so that a CSV file can be compared with the pub
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,6 @@ from nsdflow.analysis.features.transfer import transfer_asymmetry
 from nsdflow.analysis.rois import EARLY_AREAS, roi_names
 from nsdflow.analysis.summary import ceiling_of, subject_results
 from nsdflow.names import subject_number
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
     "ACCURACY_COLUMNS",

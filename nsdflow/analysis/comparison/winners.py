@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.analysis.comparison.bootstrap import difference_interval
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.analysis.summary import with_accuracy
 from nsdflow.errors import SelectionError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
 
 __all__ = ["common_voxels", "compare_many"]
 

@@ -6,15 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.errors import SelectionError, one_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["ANNOTATION_SPACES", "AnnotationSpace", "annotation_features"]
 

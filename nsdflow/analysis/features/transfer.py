@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from nsdflow.analysis.rois import EARLY_AREAS, roi_names
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["transfer_asymmetry", "transfer_matrices", "transfer_matrix"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import xarray as xr
@@ -11,9 +11,6 @@ from nsdflow.analysis.metrics import accuracy
 from nsdflow.analysis.noise.ceilings import noise_ceiling
 from nsdflow.analysis.noise.estimates import estimate_ncsnr
 from nsdflow.errors import SelectionError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 __all__ = ["accuracy_by_class", "explained_share"]
 

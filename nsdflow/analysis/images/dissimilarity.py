@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.analysis.alignment import as_labelled, ids_of
 from nsdflow.errors import SelectionError, one_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["dissimilarities", "rsa"]
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from nsdflow.analysis.moments import correlation
+from nsdflow.analysis.moments import Floats, correlation
 from nsdflow.errors import SelectionError, one_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.analysis.moments import Floats
 
 __all__ = ["estimate_ncsnr", "reliability"]
 

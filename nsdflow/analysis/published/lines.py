@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from nsdflow.analysis.published.beside import Cell
+from nsdflow.analysis.published.beside import Cell
 
 __all__ = ["aligned", "as_text", "cells_text"]
 

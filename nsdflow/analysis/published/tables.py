@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pandas as pd
 
 from nsdflow.analysis.published.numbers import NUMBERS, Number
 from nsdflow.errors import MissingDataError, one_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["SOURCE_TABLES", "find", "source_table", "value_of"]
 

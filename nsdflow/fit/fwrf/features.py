@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from nsdflow.models.networks.levels import ChannelSelection
 from nsdflow.models.pooling import pool
 from nsdflow.names import ZSCORE_EPSILON
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.models.networks.levels import ChannelSelection
 
 __all__ = [
     "CandidateFeatures",

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nsdflow.fit.fwrf.candidates import chosen_features
 from nsdflow.fit.fwrf.features import CandidateFeatures, MapFeatures, Nonlinearity, transformed
 from nsdflow.fit.precision import arithmetic
-from nsdflow.models.networks.levels import Levels
+from nsdflow.models.networks.levels import ChannelSelection, Levels
 from nsdflow.models.pooling import CANDIDATE_TILE
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.models.networks.levels import ChannelSelection
 
 __all__ = ["FwrfResult", "Maps", "features_of", "predict"]
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 
+from nsdflow.fit.fwrf.features import Nonlinearity
 from nsdflow.fit.fwrf.trials import StatisticsTrials
 from nsdflow.fit.ridge import Form
-
-if TYPE_CHECKING:
-    from nsdflow.fit.fwrf.features import Nonlinearity
 
 __all__ = ["PUBLISHED", "PUBLISHED_LAMBDAS", "FwrfSettings"]
 

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nsdflow.errors import RunError
@@ -34,11 +35,6 @@ from nsdflow.fit.fwrf.tiles import score, voxel_tiles
 from nsdflow.fit.fwrf.trials import TrialSums, sum_trials
 from nsdflow.fit.precision import arithmetic
 from nsdflow.fit.ridge import Form, cheaper_form, float32_suffices, scorer
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 
 __all__ = [
     "PUBLISHED",

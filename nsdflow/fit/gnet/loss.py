@@ -17,18 +17,14 @@ of voxels (:func:`nsdflow.models.flexible_pooling.sweep`), and divides by :math:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nsdflow.fit.gnet.parallel import Ranks
-from nsdflow.models.flexible_pooling import compress, sweep
-
-if TYPE_CHECKING:
-    from nsdflow.models.flexible_pooling import Pointwise
-    from nsdflow.models.gnet import Readout
+from nsdflow.models.flexible_pooling import Pointwise, compress, sweep
+from nsdflow.models.gnet import Readout
 
 __all__ = ["backpropagate", "voxel_weights"]
 

@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -52,10 +52,7 @@ from nsdflow.fit.gnet.step import TrainingModules, TrialBatch, build_modules, ch
 from nsdflow.fit.gnet.trials import DeviceTrials, Trials, check_trials, digest, to_device
 from nsdflow.fit.precision import Precision, arithmetic, resolve_precision
 from nsdflow.fit.streams import numpy_stream, seed_of
-from nsdflow.models.gnet import ChannelDropout
-
-if TYPE_CHECKING:
-    from nsdflow.models.gnet import Readout
+from nsdflow.models.gnet import ChannelDropout, Readout
 
 __all__ = ["TrainResult", "TrainSettings", "Trials", "train"]
 

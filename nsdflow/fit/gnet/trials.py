@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nsdflow.errors import RunError
-
-if TYPE_CHECKING:
-    from nsdflow.models.gnet import Readout
+from nsdflow.models.gnet import Readout
 
 __all__ = ["DeviceTrials", "Trials", "check_trials", "digest", "to_device"]
 

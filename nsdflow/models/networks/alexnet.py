@@ -8,7 +8,9 @@ Weights have torchvision's key names (``features.0.weight`` ... ``classifier.6.b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +23,6 @@ from nsdflow.models.networks.alexnet_weights import (
     random_alexnet_weights,
 )
 from nsdflow.models.networks.network import Network
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 __all__ = ["ALEXNET_LAYERS", "AlexNet", "alexnet_of", "imagenet_normalised", "open_alexnet"]
 

@@ -6,7 +6,8 @@ One small filter pair serves all frequencies: a higher frequency uses a larger i
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -14,9 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nsdflow.models.networks.network import Network
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["PUBLISHED_FREQUENCIES", "GaborPyramid", "gabor_filters", "open_gabor", "open_gabor_low"]
 

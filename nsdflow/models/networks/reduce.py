@@ -6,15 +6,14 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from nsdflow.models.networks.network import Network
+from nsdflow.models.networks.network import Network
 
 __all__ = ["FeatureRows", "Projection", "feature_count", "fit_pca", "make_projection", "reduce_output", "sparse_random"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,10 +12,8 @@ from torch import Tensor
 from nsdflow.errors import RunError
 from nsdflow.models.networks.alexnet import alexnet_of
 from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
+from nsdflow.models.networks.network import Network
 from nsdflow.models.networks.table import open_network, record_of
-
-if TYPE_CHECKING:
-    from nsdflow.models.networks.network import Network
 
 __all__ = ["pack_network", "unpack_network"]
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nsdflow.models.gnet import FrozenEncoder
 from nsdflow.models.networks.levels import ChannelSelection
+from nsdflow.models.networks.network import Network
 from nsdflow.models.networks.travel import unpack_network
 from nsdflow.models.pooling import pooling_weights
 from nsdflow.models.saved.gnet import load_readouts
 from nsdflow.models.saved.parts import Part, below, only_subject
-
-if TYPE_CHECKING:
-    from nsdflow.models.networks.network import Network
 
 __all__ = ["FieldReadout", "fpf_parts", "fwrf_parts"]
 

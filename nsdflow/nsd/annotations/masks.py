@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.errors import SourceError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["annotation_mask", "decode_rle", "encode_rle", "resize_mask"]
 

@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import nibabel as nib
 import numpy as np
@@ -18,14 +18,10 @@ from isal import isal_zlib
 from nibabel.quaternions import quat2mat
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
+from numpy.typing import NDArray
 
 from nsdflow.errors import SourceError
-from nsdflow.nsd.source import is_gzipped
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.source import Source
+from nsdflow.nsd.source import Source, is_gzipped
 
 __all__ = ["FrameHeader", "check_length", "check_plausible", "read_header", "stream_frames"]
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import nibabel as nib
 import numpy as np
 from nibabel.freesurfer.mghformat import MGHImage
 from nibabel.gifti.gifti import GiftiDataArray, GiftiImage, GiftiLabel, GiftiLabelTable, GiftiMetaData
+from numpy.typing import NDArray
 
 from nsdflow.io.write import aside
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.formats.surfaces import Geometry
+from nsdflow.nsd.formats.surfaces import Geometry
 
 __all__ = ["STRUCTURES", "VertexMap", "write_gifti", "write_gifti_surface", "write_mgz"]
 

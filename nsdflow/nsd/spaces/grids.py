@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.errors import one_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = [
     "GRIDS",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.errors import SelectionError, SourceError, one_of
 from nsdflow.names import HEMISPHERES
+from nsdflow.nsd.source import Source
 from nsdflow.nsd.spaces.grids import GRIDS, LAYERS, Grid, affine_of, functional_offset, grid_named
 from nsdflow.nsd.spaces.sampling import KERNELS, Points, valid_points
 from nsdflow.nsd.spaces.steps import Flip, Gather, MappingStep, Missing, Resample, Sample, Splat, vote
@@ -23,11 +25,6 @@ from nsdflow.nsd.spaces.transforms import (
     transform_path,
     vertex_count,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.source import Source
 
 __all__ = ["METHODS", "SpaceMap", "open_map", "targets_of"]
 

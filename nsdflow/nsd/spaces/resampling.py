@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.nsd.spaces.sampling import KERNELS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["resample"]
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.errors import SelectionError
 from nsdflow.nsd.spaces.resampling import resample
 from nsdflow.nsd.spaces.sampling import Points, sample
 from nsdflow.nsd.spaces.splatting import splat
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["Flip", "Gather", "MappingStep", "Missing", "Resample", "Sample", "Splat", "vote"]
 

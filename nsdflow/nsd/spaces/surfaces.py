@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.errors import SourceError
 from nsdflow.nsd.formats.surfaces import Geometry, read_curvature, read_geometry, read_patch
+from nsdflow.nsd.source import Source
 from nsdflow.nsd.spaces.grids import TKR_TO_WORLD_MM
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.source import Source
 
 __all__ = ["FLAT_PATCH", "FlatMap", "read_flat", "read_sulci", "read_surface", "surface_path"]
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.errors import MissingDataError, SourceError
 from nsdflow.nsd.formats.frames import FrameHeader, read_header, stream_frames
+from nsdflow.nsd.source import Source
+from nsdflow.nsd.spaces.grids import Grid
 from nsdflow.nsd.spaces.sampling import Points
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.source import Source
-    from nsdflow.nsd.spaces.grids import Grid
 
 __all__ = [
     "grid_shape",

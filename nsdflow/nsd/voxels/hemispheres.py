@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.errors import NsdflowError
 from nsdflow.nsd import layout
+from nsdflow.nsd.source import Source
 from nsdflow.nsd.voxels.rois import list_atlases
 from nsdflow.nsd.voxels.volumes import read_map
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.source import Source
 
 __all__ = ["hemisphere_files", "read_hemispheres"]
 

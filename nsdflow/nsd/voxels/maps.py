@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.errors import SourceError
 from nsdflow.names import BETAS_SCALE
 from nsdflow.nsd import layout
 from nsdflow.nsd.formats.frames import read_header
+from nsdflow.nsd.source import Source
 from nsdflow.nsd.voxels.volumes import read_means
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.source import Source
 
 __all__ = [
     "MAPS",

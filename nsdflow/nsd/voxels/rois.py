@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.errors import NsdflowError, SourceError, one_of
 from nsdflow.names import PRF_VISUALROIS, ROI_LABELS
 from nsdflow.nsd import layout
 from nsdflow.nsd.formats.frames import read_header
 from nsdflow.nsd.formats.label_tables import distinct_names, parse_label_table
+from nsdflow.nsd.source import Source
 from nsdflow.nsd.voxels.maps import is_map_label
 from nsdflow.nsd.voxels.segmentations import SEGMENTATIONS
 from nsdflow.nsd.voxels.volumes import read_map
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.source import Source
 
 __all__ = [
     "ATLASES",

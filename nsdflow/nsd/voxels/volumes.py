@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.errors import SourceError
 from nsdflow.nsd import layout
 from nsdflow.nsd.formats.frames import FrameHeader, check_plausible, read_header, stream_frames
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.source import Source
+from nsdflow.nsd.source import Source
 
 __all__ = [
     "Volume",

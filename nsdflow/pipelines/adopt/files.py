@@ -5,20 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nsdflow.analysis.rois import EARLY_AREAS
 from nsdflow.errors import ConfigError, MissingDataError, RunError
-from nsdflow.models.published import load_checkpoint, read_published
+from nsdflow.models.published import PublishedModel, load_checkpoint, read_published
 from nsdflow.models.published_fwrf import is_fwrf
 from nsdflow.pipelines.adopt.fwrf import adopt_fwrf
 from nsdflow.pipelines.adopt.gnet import PublishedFile, adopt_gnet, adopt_transfer
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import remove_parts
 from nsdflow.store import open_store
-
-if TYPE_CHECKING:
-    from nsdflow.models.published import PublishedModel
 
 __all__ = ["adopt", "kind_of_model"]
 

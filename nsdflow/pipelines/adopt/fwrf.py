@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.analysis import noise_ceiling
 from nsdflow.errors import SourceError
-from nsdflow.models.published_fwrf import load_fwrf_file
+from nsdflow.models.networks.levels import ChannelSelection
+from nsdflow.models.published_fwrf import PublishedFwrfSubject, load_fwrf_file
 from nsdflow.pipelines.adopt.voxels import match_voxels, subject_table
-from nsdflow.pipelines.fwrf.features import candidate_table, candidates_of, layer_names, origin_of, sizes_of
+from nsdflow.pipelines.fwrf.features import (
+    FeatureSizes,
+    candidate_table,
+    candidates_of,
+    layer_names,
+    origin_of,
+    sizes_of,
+)
 from nsdflow.pipelines.fwrf.settings import FwrfPipeline
+from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import PublishPartsJob, join_parts, write_part
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.models.networks.levels import ChannelSelection
-    from nsdflow.models.published_fwrf import PublishedFwrfSubject
-    from nsdflow.pipelines.fwrf.features import FeatureSizes
-    from nsdflow.runs.folder import RunFolder
-    from nsdflow.store import Store
+from nsdflow.store import Store
 
 __all__ = ["adopt_fwrf"]
 

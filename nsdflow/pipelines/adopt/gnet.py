@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.analysis import noise_ceiling
 from nsdflow.errors import SelectionError
-from nsdflow.models.gnet import layer_slices
+from nsdflow.models.gnet import Readout, layer_slices
+from nsdflow.models.published import PublishedModel
 from nsdflow.pipelines.adopt.voxels import match_voxels, subject_table
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import readout_arrays
 from nsdflow.pipelines.gnet.settings import GNetPipeline, TrainSection
 from nsdflow.pipelines.transfer import TransferPipeline, TransferPublication, publish_transfer
+from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.models.gnet import Readout
-    from nsdflow.models.published import PublishedModel
-    from nsdflow.runs.folder import RunFolder
-    from nsdflow.store import Store
+from nsdflow.store import Store
 
 __all__ = ["PublishedFile", "adopt_gnet", "adopt_transfer"]
 

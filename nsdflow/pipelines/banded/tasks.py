@@ -22,7 +22,7 @@ from nsdflow.errors import SelectionError
 from nsdflow.fit.ridge import RidgeShape, plan_memory
 from nsdflow.fit.ridge.products import accumulate, cross_products
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.banded.settings import BandedRidgePipeline  # noqa: TC001  # a field of jobs
+from nsdflow.pipelines.banded.settings import BandedRidgePipeline  # a field of jobs
 from nsdflow.pipelines.banded.solvers import SOLVERS, himalaya_solver
 from nsdflow.pipelines.common.data import check_voxels
 from nsdflow.pipelines.features.settings import runs_named

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.analysis import evaluate, noise_ceiling
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["validation_accuracy"]
 

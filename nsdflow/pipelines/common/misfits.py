@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nsdflow.config.pipeline import ModelPipeline
+from nsdflow.config.pipeline import ModelPipeline, PipelineBase
 from nsdflow.errors import SelectionError, one_of
 from nsdflow.pipelines.common.data import check_voxels
-from nsdflow.store import open_store
+from nsdflow.store import Store, open_store
 from nsdflow.store.query.regions import region_mask
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.config.pipeline import PipelineBase
-    from nsdflow.store import Store
 
 __all__ = ["misfits"]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from nsdflow.config.pipeline import Subjects  # noqa: TC001  # a field of settings
+from nsdflow.config.pipeline import Subjects  # a field of settings
 from nsdflow.pipelines.common.networks import NetworkPipeline
 
 __all__ = ["ANNOTATION_FEATURES", "FeaturesPipeline", "runs_named"]

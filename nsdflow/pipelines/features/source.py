@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 from zipfile import BadZipFile
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.analysis import ANNOTATION_SPACES, annotation_features
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
@@ -19,17 +20,11 @@ from nsdflow.io.paths import normalize
 from nsdflow.pipelines.features.settings import ANNOTATION_FEATURES
 from nsdflow.pipelines.features.tasks import group_of
 from nsdflow.runs import open_run
+from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.results import RESULTS
+from nsdflow.store import Store
 from nsdflow.store.chunks import read_region
 from nsdflow.store.shard_format import open_sharded
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from numpy.typing import NDArray
-
-    from nsdflow.runs.folder import RunFolder
-    from nsdflow.store import Store
 
 __all__ = ["FeatureTable", "open_features", "write_features"]
 

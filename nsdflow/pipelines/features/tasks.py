@@ -26,7 +26,7 @@ from nsdflow.models.networks.reduce import FeatureRows, Projection, feature_coun
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import load_images
 from nsdflow.pipelines.common.networks import network_of
-from nsdflow.pipelines.features.settings import FeaturesPipeline  # noqa: TC001  # a field of jobs
+from nsdflow.pipelines.features.settings import FeaturesPipeline  # a field of jobs
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.results import RESULTS, ResultArray, create_results, has_results, publish_results, unpublished
 from nsdflow.store import Store, open_store

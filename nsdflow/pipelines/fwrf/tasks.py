@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.analysis import split_counts
 from nsdflow.engine.compute import choose_device, torch_threads
@@ -23,7 +24,7 @@ from nsdflow.models.networks import record_of
 from nsdflow.models.networks.travel import pack_network
 from nsdflow.models.saved.parts import pack_about
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.common.data import check_voxels, listed_images, load_images
+from nsdflow.pipelines.common.data import SubjectTrials, check_voxels, listed_images, load_images
 from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.common.networks import network_of
 from nsdflow.pipelines.fwrf.features import (
@@ -34,16 +35,11 @@ from nsdflow.pipelines.fwrf.features import (
     layer_names,
     sizes_of,
 )
-from nsdflow.pipelines.fwrf.settings import FwrfPipeline  # noqa: TC001  # a field of jobs
+from nsdflow.pipelines.fwrf.settings import FwrfPipeline  # a field of jobs
 from nsdflow.pipelines.gnet.training import load_split
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import PublishPartsJob, join_parts, open_parts, write_part
 from nsdflow.store import Store, open_store
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.pipelines.common.data import SubjectTrials
 
 __all__ = [
     "FeaturesJob",

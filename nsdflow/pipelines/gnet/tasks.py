@@ -17,7 +17,7 @@ from nsdflow.names import select_subjects
 from nsdflow.pipelines.gnet.input_mean import JOINT, choose_input_mean
 from nsdflow.pipelines.gnet.prefilter_cache import cache_note, half_bytes, worker_bytes
 from nsdflow.pipelines.gnet.results import group_results, model_state, readout_bytes
-from nsdflow.pipelines.gnet.settings import GNetPipeline  # noqa: TC001  # a field of jobs
+from nsdflow.pipelines.gnet.settings import GNetPipeline  # a field of jobs
 from nsdflow.pipelines.gnet.training import (
     TrainingData,
     initial_readouts,

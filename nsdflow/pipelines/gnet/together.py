@@ -23,21 +23,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from distributed import get_worker
 
 from nsdflow.errors import RunError
+from nsdflow.fit.gnet import TrainResult
 from nsdflow.fit.gnet.checkpoint import read_checkpoint
-from nsdflow.fit.gnet.parallel import RankLost, join_ranks
+from nsdflow.fit.gnet.parallel import Backend, RankLost, Ranks, join_ranks
 from nsdflow.io.paths import filesystem
 from nsdflow.io.write import write_text
 from nsdflow.monitor.events import emit
-
-if TYPE_CHECKING:
-    from nsdflow.fit.gnet import TrainResult
-    from nsdflow.fit.gnet.parallel import Backend, Ranks
 
 __all__ = ["Seat", "train_together"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nsdflow.analysis.published import Cell, cells_text
 from nsdflow.analysis.published.numbers import VOLUME_SHAPES
@@ -17,9 +17,6 @@ from nsdflow.pipelines.parity.checkpoints import checkpoint_cells
 from nsdflow.pipelines.parity.counts import trial_counts, voxel_counts
 from nsdflow.pipelines.parity.means import sampled_means, store_means
 from nsdflow.store import open_store
-
-if TYPE_CHECKING:
-    import os
 
 __all__ = ["check_parity", "describe_parity"]
 

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.analysis.published import Cell, beside_published
 from nsdflow.engine.compute import choose_device, read_here, torch_threads
 from nsdflow.fit.statistics import correlate_columns
-from nsdflow.models.published import load_checkpoint, read_published
+from nsdflow.models.published import PublishedModel, load_checkpoint, read_published
 from nsdflow.models.published_fwrf import is_fwrf, load_fwrf_file
 from nsdflow.pipelines.adopt.files import kind_of_model
 from nsdflow.pipelines.adopt.voxels import match_voxels
 from nsdflow.pipelines.common.data import load_images
 from nsdflow.pipelines.common.networks import BATCH_IMAGES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from nsdflow.models.published import PublishedModel
-    from nsdflow.store import Store
+from nsdflow.store import Store
 
 __all__ = ["checkpoint_cells"]
 

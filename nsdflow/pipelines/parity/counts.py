@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 import xarray as xr
@@ -11,16 +11,12 @@ from nsdflow.analysis.published import Cell, find
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.errors import MissingDataError
 from nsdflow.names import DEFAULT_SPACE
+from nsdflow.nsd.design import Design
+from nsdflow.nsd.inventory import SubjectInventory
+from nsdflow.nsd.source import Source
 from nsdflow.nsd.voxels.masks import VOXEL_SETS, voxel_set
 from nsdflow.nsd.voxels.rois import joined_roi
 from nsdflow.nsd.voxels.volumes import read_brainmask
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from nsdflow.nsd.design import Design
-    from nsdflow.nsd.inventory import SubjectInventory
-    from nsdflow.nsd.source import Source
 
 __all__ = ["trial_counts", "voxel_counts"]
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from nsdflow.analysis.published import Cell, find
 from nsdflow.fit.statistics import channel_sums
+from nsdflow.nsd.design import Design
 from nsdflow.nsd.images import read_images
+from nsdflow.nsd.source import Source
 from nsdflow.pipelines.common.data import listed_images
 from nsdflow.pipelines.gnet.input_mean import image_sums, list_mean
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.design import Design
-    from nsdflow.nsd.source import Source
-    from nsdflow.store import Store
+from nsdflow.store import Store
 
 __all__ = ["SAMPLED_PER_SUBJECT", "sampled_means", "store_means"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,18 +18,15 @@ from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.errors import MissingDataError, one_of
 from nsdflow.fit.protocols import PROTOCOLS
-from nsdflow.nsd.experiments import EXPERIMENTS, parse_experiments
+from nsdflow.nsd.experiments import EXPERIMENTS, SisterExperiment, parse_experiments
 from nsdflow.pipelines.common.data import load_images, read_responses
 from nsdflow.pipelines.common.earlier import input_subjects
 from nsdflow.pipelines.predict.predictors import load_predictor, predictor_kind
+from nsdflow.pipelines.predict.record import Predictor
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import PublishPartsJob, publish_parts, write_part
 from nsdflow.store import Store, open_store
 from nsdflow.store.voxels import labels_of, positions_of
-
-if TYPE_CHECKING:
-    from nsdflow.nsd.experiments import SisterExperiment
-    from nsdflow.pipelines.predict.record import Predictor
 
 __all__ = ["EvaluateJob", "EvaluatePipeline", "evaluate_subject", "plan_evaluate"]
 

@@ -22,7 +22,7 @@ from nsdflow.nsd.pictures import list_pictures, read_pictures
 from nsdflow.pipelines.common.data import listed_images, load_images
 from nsdflow.pipelines.common.earlier import input_subjects, voxels_of
 from nsdflow.pipelines.predict.predictors import load_predictor, predictor_kind
-from nsdflow.pipelines.predict.settings import PredictPipeline  # noqa: TC001  # a field of jobs
+from nsdflow.pipelines.predict.settings import PredictPipeline  # a field of jobs
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.results import ResultArray, create_results, has_results, publish_results, unpublished
 from nsdflow.store import Store, open_store

@@ -18,7 +18,7 @@ from nsdflow.errors import RunError, SelectionError
 from nsdflow.fit.ridge.inputs import FeatureStatistics, as_tensor, blocks
 from nsdflow.fit.ridge.products import cross_products
 from nsdflow.io.tensors import load_tensors, save_tensors
-from nsdflow.models.networks.reduce import FeatureRows  # noqa: TC001  # a field of a record
+from nsdflow.models.networks.reduce import FeatureRows  # a field of a record
 from nsdflow.models.networks.travel import pack_network
 from nsdflow.models.saved.parts import pack_about
 from nsdflow.pipelines.common.earlier import run_settings

@@ -15,7 +15,7 @@ from nsdflow.pipelines.features.source import open_features
 from nsdflow.pipelines.ridge.coefficients import LinearModel, TermPlace, keep_model, open_rows_of, open_term
 from nsdflow.pipelines.ridge.data import coordinates_of_voxels
 from nsdflow.pipelines.ridge.matrix import read_matrix
-from nsdflow.pipelines.ridge.settings import RidgePipeline  # noqa: TC001  # a field of jobs
+from nsdflow.pipelines.ridge.settings import RidgePipeline  # a field of jobs
 from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import join_blocks

@@ -32,7 +32,7 @@ from nsdflow.pipelines.ridge.costs import TaskCosts
 from nsdflow.pipelines.ridge.data import TrialSplit, read_block, read_split
 from nsdflow.pipelines.ridge.matrix import read_matrix, write_matrix
 from nsdflow.pipelines.ridge.publish import PublishRidgeJob, part_name, publish_ridge, safe_name
-from nsdflow.pipelines.ridge.settings import RidgePipeline  # noqa: TC001  # a field of jobs
+from nsdflow.pipelines.ridge.settings import RidgePipeline  # a field of jobs
 from nsdflow.pipelines.ridge.weights import create_weights, write_weights
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import write_part

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.engine.compute import torch_threads
 from nsdflow.engine.memory import Memory
@@ -25,9 +26,6 @@ from nsdflow.runs import write_results
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.parts import join_blocks, write_part
 from nsdflow.store import Store, open_store
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = [
     "CategoryFitJob",

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 import nsdflow
 from nsdflow.analysis import synthetic_responses
@@ -23,18 +24,13 @@ from nsdflow.nsd.betas import session_statistics
 from nsdflow.pipelines.common.data import listed_images
 from nsdflow.runs import open_run
 from nsdflow.runs.parts import open_parts
-from nsdflow.store import open_store
+from nsdflow.store import Store, open_store
 from nsdflow.store.build import Workspace, create_subject, is_taken, publish_store, workspace_of
 from nsdflow.store.schema import SCHEMA_VERSION, STATISTICS, STIMULI_GROUP
 from nsdflow.store.shard_format import open_sharded, write_region
-from nsdflow.store.shard_sizes import Cut  # noqa: TC001 - plans read the annotations of records of tasks
+from nsdflow.store.shard_sizes import Cut
 from nsdflow.store.verify import check_whole
 from nsdflow.store.voxels import positions_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.store import Store
 
 __all__ = [
     "PREDICTED_IMAGES",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING
 
 from nsdflow.analysis import accuracy_table
 from nsdflow.analysis.rois import roi_masks
@@ -13,9 +12,7 @@ from nsdflow.report.figures.by_roi import accuracy_bars, accuracy_by_roi
 from nsdflow.report.figures.distributions import accuracy_histograms, sorted_accuracy
 from nsdflow.report.figures.slices import accuracy_map, roi_map
 from nsdflow.report.sections.record import Section, each_subject, whole
-
-if TYPE_CHECKING:
-    from nsdflow.runs.contents import Run
+from nsdflow.runs.contents import Run
 
 __all__ = ["SECTIONS"]
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from nsdflow.report import markup
 from nsdflow.report.figures.models.fields import pooling_field_examples, receptive_fields, size_by_eccentricity
 from nsdflow.report.figures.models.regression import candidate_fields, chosen_lambdas, features_by_layer, layer_weights
 from nsdflow.report.figures.models.tuning import band_variance, layer_map, tuning_violins, variance_by_layer
 from nsdflow.report.sections.record import Section, each_subject, whole
-
-if TYPE_CHECKING:
-    from nsdflow.runs.contents import Run
+from nsdflow.runs.contents import Run
 
 __all__ = ["SECTIONS", "TUNING"]
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from nsdflow.analysis import METRICS, summary_table
 from nsdflow.report import markup
 from nsdflow.report.figures.distributions import accuracy_against_ceiling
 from nsdflow.report.figures.first_picture import overview
 from nsdflow.report.sections.record import Section, whole
-
-if TYPE_CHECKING:
-    from nsdflow.runs.contents import Run
+from nsdflow.runs.contents import Run
 
 __all__ = ["SECTIONS"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,10 +13,8 @@ from nsdflow.report import markup
 from nsdflow.report.brain.maps import LEAST_CEILING
 from nsdflow.report.figures.images import accuracy_of_classes, image_mosaic
 from nsdflow.report.sections.record import Section
+from nsdflow.runs.contents import Run
 from nsdflow.store import open_store
-
-if TYPE_CHECKING:
-    from nsdflow.runs.contents import Run
 
 __all__ = ["SECTIONS"]
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
-from typing import TYPE_CHECKING
 
-from nsdflow.analysis.published import beside_published, why_not_comparable
+from nsdflow.analysis.published import Cell, beside_published, why_not_comparable
 from nsdflow.report import markup
 from nsdflow.report.sections.record import Section
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from nsdflow.analysis.published import Cell
-    from nsdflow.runs.contents import Run
+from nsdflow.runs.contents import Run
 
 __all__ = ["SECTIONS"]
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from nsdflow.report import markup
 from nsdflow.report.figures.models.regression import accuracy_by_layer, category_weights
 from nsdflow.report.sections.record import Section, each_subject
-
-if TYPE_CHECKING:
-    from nsdflow.runs.contents import Run
+from nsdflow.runs.contents import Run
 
 __all__ = ["SECTIONS"]
 

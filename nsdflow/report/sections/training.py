@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import xarray as xr
 
 from nsdflow.report import markup
 from nsdflow.report.figures.models.training import holdout_violins, learning_curves
 from nsdflow.report.sections.record import Section, whole
-
-if TYPE_CHECKING:
-    from nsdflow.runs.contents import Run
+from nsdflow.runs.contents import Run
 
 __all__ = ["SECTIONS"]
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from nsdflow.report import markup
 from nsdflow.report.figures.models.transfer import signal_accuracy, transfer_asymmetries, transfer_losses
 from nsdflow.report.sections.record import Section, group, table_of
-
-if TYPE_CHECKING:
-    from nsdflow.runs.contents import Run
+from nsdflow.runs.contents import Run
 
 __all__ = ["SECTIONS"]
 

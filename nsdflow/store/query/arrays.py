@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import sleep
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.errors import MissingDataError, StoreError
 from nsdflow.io.folders import exists, list_folder
@@ -18,12 +19,7 @@ from nsdflow.io.read import read_metadata
 from nsdflow.io.seal import check_seal
 from nsdflow.store.coordinates import late_coordinates, nodes_below, read_coordinate
 from nsdflow.store.query.indexes import trial_coordinates
-from nsdflow.store.shard_format import parse_sharded
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.store.shard_format import Index, ShardedArray
+from nsdflow.store.shard_format import Index, ShardedArray, parse_sharded
 
 __all__ = ["SubjectArrays", "open_subject", "read_node", "read_root", "steady"]
 

@@ -9,22 +9,17 @@ Few large blocks keep graphs small and leave Dask little to put together. All bl
 from __future__ import annotations
 
 from math import ceil
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.errors import StoreError
 from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import read_coordinate
-from nsdflow.store.query.arrays import steady
+from nsdflow.store.query.arrays import SubjectArrays, steady
 from nsdflow.store.query.zscoring import ZSCORINGS
-from nsdflow.store.shard_format import open_sharded
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.store.query.arrays import SubjectArrays
-    from nsdflow.store.shard_format import Index, ShardedArray
+from nsdflow.store.shard_format import Index, ShardedArray, open_sharded
 
 __all__ = ["BLOCK_BYTES", "cut_rows", "cut_table", "read_image_block", "read_response_block"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import dask.array as da
 import numpy as np
@@ -14,17 +14,13 @@ import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from nsdflow.store.query.arrays import SubjectArrays
 from nsdflow.store.query.blocks import cut_rows, cut_table, read_image_block, read_response_block
 from nsdflow.store.query.selection import select_images
 from nsdflow.store.query.zscoring import ZSCORINGS
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from nsdflow.store.query.arrays import SubjectArrays
-    from nsdflow.store.shard_format import ShardedArray
+from nsdflow.store.shard_format import ShardedArray
 
 __all__ = ["Explanation", "explain", "lazy_images", "lazy_responses"]
 

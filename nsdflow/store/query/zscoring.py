@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.names import BETAS_SCALE, ZSCORE_EPSILON
 from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import read_coordinate
+from nsdflow.store.query.arrays import SubjectArrays
 from nsdflow.store.schema import UNITS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.store.query.arrays import SubjectArrays
-    from nsdflow.store.shard_format import Index
+from nsdflow.store.shard_format import Index
 
 __all__ = ["ZSCORINGS", "ZScoring"]
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.io.paths import public
+from nsdflow.nsd.source import Source
 from nsdflow.nsd.spaces import SpaceMap, cast_values, open_map
+from nsdflow.nsd.spaces.steps import Missing
 from nsdflow.store.surface.place import Place, source_of, surface_place
 from nsdflow.store.voxels import flag_attributes, labels_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.source import Source
-    from nsdflow.nsd.spaces.steps import Missing
 
 __all__ = ["to_space"]
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nsdflow.names import subject_name
-
-if TYPE_CHECKING:
-    from nsdflow.synthetic.brain.anatomy import Anatomy
-    from nsdflow.synthetic.brain.planting import Planted
+from nsdflow.synthetic.brain.anatomy import Anatomy
+from nsdflow.synthetic.brain.planting import Planted
 
 __all__ = ["Participant", "Recording"]
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from nsdflow.synthetic.brain.participant import Recording
+from nsdflow.synthetic.brain.anatomy import Anatomy
+from nsdflow.synthetic.brain.participant import Participant, Recording
+from nsdflow.synthetic.brain.planting import Planted
 from nsdflow.synthetic.spec import VERSION_SNR, SyntheticSpec
-
-if TYPE_CHECKING:
-    from nsdflow.synthetic.brain.anatomy import Anatomy
-    from nsdflow.synthetic.brain.participant import Participant
-    from nsdflow.synthetic.brain.planting import Planted
 
 __all__ = ["SCALE", "file_order", "prepare_recording", "quantise", "session_betas"]
 

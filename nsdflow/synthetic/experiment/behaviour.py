@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
 from nsdflow.synthetic.experiment.design import Experiment, run_lengths
-
-if TYPE_CHECKING:
-    from nsdflow.synthetic.spec import SyntheticSpec
+from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["BEHAVIOUR_COLUMNS", "responses", "responses_text"]
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-if TYPE_CHECKING:
-    from nsdflow.synthetic.spec import SyntheticSpec
+from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["RUNS_PER_SESSION", "Experiment", "draw_experiment", "expdesign", "run_lengths", "stim_info"]
 

@@ -6,17 +6,15 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nsdflow.synthetic.brain.participant import Participant
 from nsdflow.synthetic.brain.recording import SCALE, quantise, session_betas
 from nsdflow.synthetic.published.files import open_mgh, open_nifti, write_hdf5, write_mat73, write_mgh, write_volume
 from nsdflow.synthetic.spec import VERSION_SNR, SyntheticSpec
-
-if TYPE_CHECKING:
-    from nsdflow.synthetic.brain.participant import Participant
 
 __all__ = ["version_folder", "write_session_files", "write_summaries"]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +13,11 @@ from nibabel.freesurfer.io import write_geometry, write_morph_data
 from scipy.spatial import cKDTree
 
 from nsdflow.names import subject_name
-from nsdflow.synthetic.brain.cortex.grids import subject_grids, to_tkr
+from nsdflow.synthetic.brain.cortex.grids import VolumeGrid, subject_grids, to_tkr
+from nsdflow.synthetic.brain.cortex.spheres import Floats
 from nsdflow.synthetic.brain.cortex.surfaces import DEPTHS, Hemisphere, hemispheres
 from nsdflow.synthetic.published.files import open_mgh, open_nifti, write_mgh
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from nsdflow.synthetic.brain.cortex.grids import VolumeGrid
-    from nsdflow.synthetic.brain.cortex.spheres import Floats
-    from nsdflow.synthetic.spec import SyntheticSpec
+from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["write_cortex"]
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nsdflow.synthetic.brain.anatomy import ATLAS_LABELS, SURFACE_ATLASES, in_hemisphere
+from nsdflow.synthetic.brain.participant import Participant
 from nsdflow.synthetic.published.files import write_ctab, write_mgh, write_volume
 from nsdflow.synthetic.published.statistics import label_name, statistic_maps, tissue_signal
-
-if TYPE_CHECKING:
-    from nsdflow.synthetic.brain.participant import Participant
-    from nsdflow.synthetic.spec import SyntheticSpec
+from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["MNI_BETAS", "write_label_tables", "write_mni_maps", "write_surface_maps", "write_volume_maps"]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from nsdflow.synthetic.brain.participant import Participant
-    from nsdflow.synthetic.spec import SyntheticSpec
+from nsdflow.synthetic.brain.participant import Participant
+from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["LOCALIZER_CATEGORIES", "label_name", "statistic_maps"]
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -15,17 +14,14 @@ from PIL import Image
 
 from nsdflow.names import STIMULI_FILE
 from nsdflow.synthetic.brain.network import PlantedNetwork
+from nsdflow.synthetic.brain.participant import Participant
 from nsdflow.synthetic.brain.planting import Planted, calibrate, planted_responses
-from nsdflow.synthetic.experiment.design import stim_info
+from nsdflow.synthetic.experiment.design import Experiment, stim_info
 from nsdflow.synthetic.experiment.images import render_images
 from nsdflow.synthetic.experiment.scenes import CATEGORIES, Scene
 from nsdflow.synthetic.published.coco import Annotator, annotating
+from nsdflow.synthetic.spec import SyntheticSpec
 from nsdflow.synthetic.truth import signal_path
-
-if TYPE_CHECKING:
-    from nsdflow.synthetic.brain.participant import Participant
-    from nsdflow.synthetic.experiment.design import Experiment
-    from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["OnProgress", "show_images"]
 

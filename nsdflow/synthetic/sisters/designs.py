@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -12,12 +11,10 @@ import numpy.typing as npt
 import scipy.io
 from PIL import Image
 
+from nsdflow.synthetic.experiment.design import Experiment
 from nsdflow.synthetic.experiment.images import draw_image
 from nsdflow.synthetic.sisters.pictures import draw_bar, draw_concept, draw_synthetic
-
-if TYPE_CHECKING:
-    from nsdflow.synthetic.experiment.design import Experiment
-    from nsdflow.synthetic.spec import SyntheticSpec
+from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["Sister", "write_imagery", "write_synthetic"]
 

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from nsdflow.synthetic.brain.network import PlantedNetwork
+from nsdflow.synthetic.brain.participant import Participant
 from nsdflow.synthetic.brain.planting import planted_responses
+from nsdflow.synthetic.experiment.design import Experiment
 from nsdflow.synthetic.published.betas import write_session_files
 from nsdflow.synthetic.published.files import write_volume
 from nsdflow.synthetic.published.maps import MNI_BETAS
+from nsdflow.synthetic.published.stimuli import OnProgress
 from nsdflow.synthetic.sisters.designs import Sister, write_imagery, write_synthetic
+from nsdflow.synthetic.spec import SyntheticSpec
 from nsdflow.synthetic.truth import signal_path
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from nsdflow.synthetic.brain.participant import Participant
-    from nsdflow.synthetic.experiment.design import Experiment
-    from nsdflow.synthetic.published.stimuli import OnProgress
-    from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["write_sisters"]
 

@@ -7,13 +7,12 @@ origins or rounding shows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from nsdflow.synthetic.brain.cortex.spheres import Floats
-    from nsdflow.synthetic.spec import SyntheticSpec
+from nsdflow.synthetic.brain.cortex.spheres import Floats
+from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["TKR_SHIFT_MM", "VolumeGrid", "subject_grids", "to_tkr"]
 

@@ -9,17 +9,14 @@ the volumes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from nsdflow.names import HEMISPHERES
-from nsdflow.synthetic.brain.cortex.spheres import even_sphere, icosahedron
-
-if TYPE_CHECKING:
-    from nsdflow.synthetic.brain.cortex.spheres import Faces, Floats
-    from nsdflow.synthetic.spec import SyntheticSpec
+from nsdflow.synthetic.brain.cortex.spheres import Faces, Floats, even_sphere, icosahedron
+from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["DEPTHS", "Hemisphere", "hemispheres"]
 
