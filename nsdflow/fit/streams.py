@@ -25,8 +25,6 @@ def seed_of(seed: int, *names: str | int) -> int:
 
     Parameters
     ----------
-    seed : int
-        Seed of the run.
     *names : str or int
         Names that state the purpose of the stream.
 

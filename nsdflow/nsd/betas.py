@@ -130,8 +130,6 @@ def read_session(
     Parameters
     ----------
     source : Source
-    subject : str
-        ``"subj01"``.
     session : int
         1-based; the name in files of a sister experiment, such as ``"nsdsynthetic"``.
     voxels : array of int, optional

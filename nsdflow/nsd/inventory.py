@@ -125,12 +125,6 @@ def take_inventory(
 
     Parameters
     ----------
-    source : Source
-        Where NSD is.
-    space, betas : str
-        Space and version of the betas.
-    subjects : iterable of str, optional
-        All subjects that are found by default.
     sessions : iterable of int, optional
         Sessions to consider, 1-based; of subjects with fewer, those that they have. All by default.
 

@@ -114,10 +114,6 @@ def read_pictures(folder: Path, names: Sequence[str], size: int) -> NDArray[np.u
 
     Parameters
     ----------
-    folder : Path
-        The folder.
-    names : sequence of str
-        Names of the files.
     size : int
         Pixels per side of the result.
 

@@ -45,10 +45,6 @@ def choose_sessions(source: Source, subject: str, space: str, betas: str, sizes:
 
     Parameters
     ----------
-    source : Source
-        Where NSD is.
-    subject, space, betas : str
-        For example ``"subj01"``, ``"func1pt8mm"``, ``"betas_fithrf"``.
     sizes : mapping
         Bytes of the files in the folder of the betas by name.
 

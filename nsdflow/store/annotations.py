@@ -44,8 +44,6 @@ def write_annotations(root: str, annotations: xr.Dataset, attributes: Mapping[st
 
     Parameters
     ----------
-    root : str
-        Path or URL of the hierarchy.
     annotations : Dataset
         ``nsd_id`` (image), ``category`` (category) names, ``instances`` (image, category) numbers of instances and
         ``area`` (image, category) shares of the image that they cover, 0 to 1. Optional: ``supercategory``
@@ -110,11 +108,6 @@ def enlist_annotations(store: str) -> None:
     """Add the group to the metadata of the root of a finished store.
 
     The root is replaced in one step. If it already names the group, nothing happens.
-
-    Parameters
-    ----------
-    store : str
-        Path or URL of the store.
     """
     url = f"{store}/{ANNOTATIONS_GROUP}"
     root, group = (read_metadata(f"{folder}/zarr.json") for folder in (store, url))

@@ -111,18 +111,12 @@ def create_subject(
 
     Parameters
     ----------
-    root : str
-        Path or URL of the hierarchy.
-    subject : str
-        ``"subj01"``.
     trials, voxels : xr.Dataset
         Coordinates of the trials (session after session) and of the voxels, in the order of the store.
     sessions : int
         Sessions, all of the same number of trials.
     dtype : str
         Of the betas: int16 as published for volumes, float32 for fsaverage.
-    cut : Cut
-        Chunks and shards of the betas.
     attributes : mapping
         Subject, space, version of the betas, shape and affine of the volume, sessions.
     """
@@ -148,17 +142,9 @@ def create_experiment(
 
     Parameters
     ----------
-    root, subject : str
-        As for :func:`create_subject`.
-    experiment : str
-        ``"synthetic"``.
     trials, voxels : xr.Dataset
         Coordinates of the trials of its one session, and ``flat_index`` of the voxels. Their ``ncsnr`` is an array
         without values: it is measured once the betas are written.
-    dtype : str
-        Of the betas.
-    cut : Cut
-        Chunks and shards of the betas.
     attributes : mapping
         Subject, experiment, space, version of the betas.
     """

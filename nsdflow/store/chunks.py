@@ -29,8 +29,6 @@ def read_region(
 
     Parameters
     ----------
-    array : ShardedArray
-        The array to read from.
     selection : sequence
         For each axis the indices to take, ascending and each once, or None for all; axes are selected independently.
     dtype : dtype, optional

@@ -88,8 +88,6 @@ def late_coordinates(
 
     Parameters
     ----------
-    group : str
-        Path or URL of the group.
     node : mapping
         Metadata of the group.
     nodes : mapping
@@ -130,15 +128,7 @@ def _variables(arrays: Mapping[str, Any], metadata: Sequence[Mapping[str, Any]])
 
 
 def read_coordinate(group: str, name: str) -> NDArray[Any]:
-    """One coordinate of a group.
-
-    Parameters
-    ----------
-    group : str
-        Path or URL of the group.
-    name : str
-        Name of the coordinate.
-    """
+    """One coordinate of a group."""
     url = f"{group}/{name}"
     (values,) = _read([url], _metadata([url]))
     return values

@@ -241,8 +241,6 @@ def write_region(array: ShardedArray, start: Sequence[int], values: NDArray[Any]
 
     Parameters
     ----------
-    array : ShardedArray
-        The array to write to.
     start : sequence of int
         Index of the first element along each axis.
     values : ndarray

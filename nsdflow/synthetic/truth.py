@@ -40,8 +40,6 @@ def read_truth(folder: str | Path, subject: str | int, space: str = DEFAULT_SPAC
     ----------
     folder : str or Path
         A synthetic NSD.
-    subject : str or int
-        ``"subj01"`` or 1.
     space : str
         One that was written.
 

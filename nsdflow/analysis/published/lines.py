@@ -16,8 +16,6 @@ def cells_text(cells: Sequence[Cell], *, ours: str) -> str:
 
     Parameters
     ----------
-    cells : sequence of Cell
-        The numbers.
     ours : str
         Title of the column of our numbers.
     """

@@ -129,8 +129,6 @@ def check_fingerprint(
     ----------
     path : str or pathlib.Path
         File of the checkpoint, for the message.
-    checkpoint : Checkpoint
-        The checkpoint.
     fingerprint : mapping
         Settings and data of the training.
     unrecorded : mapping

@@ -42,10 +42,6 @@ def choose_cache(
         Encoder to train. Only :class:`~nsdflow.models.gnet.Encoder` has a prefilter.
     images : torch.Tensor
         (image, 3, y, x) uint8.
-    device : torch.device
-        Device of the training.
-    precision : {"float32", "tf32", "bfloat16"}
-        Resolved precision of the training.
     free : int, optional
         Free bytes on the device. Default: queried from the GPU.
 

@@ -59,8 +59,6 @@ def backpropagate(
 
     Parameters
     ----------
-    readout : Readout
-        Readout of the subject.
     levels : sequence of torch.Tensor
         Feature maps (trial, channel, y, x) of the batch, one per level. They need their graph if ``into_encoder``.
     target : torch.Tensor

@@ -59,8 +59,6 @@ def accumulate(
     limit : float
         Frobenius norm of X X' above which the products are given up. The norm grows with every block of features, so
         that a part of them can show that it exceeds the limit.
-    device : torch.device
-        Device of the products.
 
     Returns
     -------

@@ -132,10 +132,6 @@ def stream_frames(source: Source, path: str, *, header: FrameHeader | None = Non
 
     Parameters
     ----------
-    source : Source
-        Where NSD is.
-    path : str
-        The file.
     header : FrameHeader, optional
         The header that the file must have.
 

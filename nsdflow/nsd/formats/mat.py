@@ -44,10 +44,6 @@ def read_whole_numbers(
 
     Parameters
     ----------
-    source : Source
-        Where NSD is.
-    path : str
-        The file.
     wanted : sequence of str
         Variables that the file must have.
     optional : sequence of str

@@ -49,8 +49,6 @@ def write_gifti(path: Path, data: VertexMap, attributes: Mapping[str, str]) -> N
 
     Parameters
     ----------
-    path : Path
-        The file.
     data : VertexMap
         What to write; NaN stays NaN.
     attributes : mapping

@@ -124,10 +124,6 @@ def open_map(
 
     Parameters
     ----------
-    source : Source
-        NSD.
-    subject : str
-        ``"subj01"``.
     origin, target : str
         Spaces (see `GRIDS`); a surface of the subject (``white``, ``pial``, ``layerB1`` ...) as a target is
         ``nativesurface`` by way of that layer alone.

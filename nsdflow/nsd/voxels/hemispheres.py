@@ -44,10 +44,6 @@ def read_hemispheres(
 
     Parameters
     ----------
-    source : Source
-        Where NSD is.
-    subject, space : str
-        For example ``"subj01"``, ``"func1pt8mm"``.
     shape : sequence of int, optional
         The grid that the files must have.
 

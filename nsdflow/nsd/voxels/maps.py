@@ -268,12 +268,8 @@ def read_published_maps(
 
     Parameters
     ----------
-    source : Source
-        Where NSD is.
     names : sequence of str
         Keys of :data:`MAPS`, or probability maps of fsaverage; see :func:`maps_by_file`.
-    subject, space, betas : str
-        For example ``"subj01"``, ``"func1pt8mm"``, ``"betas_fithrf"``.
     shape : sequence of int, optional
         The grid that the files must have.
 

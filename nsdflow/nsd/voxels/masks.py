@@ -188,8 +188,6 @@ def voxel_set(
 
     Parameters
     ----------
-    source : Source
-        Where NSD is.
     subject, name, space : str
         For example ``"subj01"``, ``"evc"``, ``"func1pt8mm"``.
     shape : sequence of int, optional

@@ -152,8 +152,6 @@ def read_atlas(source: Source, subject: str, atlas: str, space: str, *, shape: S
 
     Parameters
     ----------
-    source : Source
-        Where NSD is.
     subject, atlas, space : str
         For example ``"subj01"``, ``"floc-faces"``, ``"func1pt8mm"``.
     shape : sequence of int, optional

@@ -48,8 +48,6 @@ def read_volume(source: Source, path: str, *, shape: Sequence[int] | None = None
 
     Parameters
     ----------
-    source : Source
-        Where NSD is.
     path : str
         The file, such as ``nsddata/ppdata/subj01/func1pt8mm/mean.nii.gz``.
     shape : sequence of int, optional
@@ -122,12 +120,8 @@ def read_means(
 
     Parameters
     ----------
-    source : Source
-        Where NSD is.
     paths : sequence of str
         As for :func:`read_map`.
-    space : str
-        For example ``"func1pt8mm"``.
     spans : sequence of (int, int)
         First and last volume of each mean, from 0.
     count : int

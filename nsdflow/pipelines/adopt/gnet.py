@@ -78,8 +78,6 @@ def adopt_transfer(
     ----------
     files : sequence of PublishedFile
         Files of the readouts, one per trunk.
-    store : Store
-        Store that holds the voxels.
     folder : RunFolder
         Folder of the new run.
     trunks : RunFolder

@@ -29,8 +29,6 @@ def match_voxels(
 
     Parameters
     ----------
-    store : Store
-        Store that holds the voxels.
     flat_index : mapping of str to array of int
         (voxel,) index in the volume, by subject.
     shapes : mapping of str to sequence of int

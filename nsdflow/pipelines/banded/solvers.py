@@ -120,8 +120,6 @@ def run_himalaya(Ks: Tensor, Y: Tensor, config: BandedRidgePipeline) -> tuple[Te
         (band, image, image) kernels of the training images.
     Y : Tensor
         (image, voxel) responses, centred, on the device of the kernels.
-    config : BandedRidgePipeline
-        Settings of the search.
     """
     from himalaya.backend import set_backend
     from sklearn.model_selection import KFold

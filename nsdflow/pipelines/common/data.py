@@ -87,10 +87,6 @@ def load_trials(
 
     Parameters
     ----------
-    store : Store
-        Store to read.
-    subject : str
-        Such as ``"subj01"``.
     selection : mapping, optional
         ``roi`` and ``voxels`` of a query; all voxels by default.
     zscore : str or bool
@@ -132,10 +128,6 @@ def read_responses(store: Store, subject: str, *, zscore: str | bool, **selectio
 
     Parameters
     ----------
-    store : Store
-        Store to read.
-    subject : str
-        Such as ``"subj01"``.
     zscore : str or bool
         A key of :data:`nsdflow.store.query.zscoring.ZSCORINGS`, of the protocol
         (:class:`nsdflow.fit.protocols.Protocol`). Responses that the store holds z-scored, such as synthetic ones, are
@@ -186,15 +178,7 @@ class ImageList:
 
 
 def listed_images(store: Store, subject: str) -> ImageList:
-    """Images of a subject's list: all that the store holds, or else those that were shown.
-
-    Parameters
-    ----------
-    store : Store
-        Store of the images.
-    subject : str
-        Such as ``"subj01"``.
-    """
+    """Images of a subject's list: all that the store holds, or else those that were shown."""
     images = store.images()
     length = images.attrs.get("list_length")
     if "listed_by" in images.coords and length is not None:

@@ -19,13 +19,6 @@ __all__ = ["misfits"]
 def misfits(pipeline: PipelineBase, store: str) -> list[tuple[str, str]]:
     """List the settings that do not fit a store, each with the reason.
 
-    Parameters
-    ----------
-    pipeline : PipelineBase
-        Valid settings.
-    store : str
-        Path or URL of the store.
-
     Returns
     -------
     list of (str, str)

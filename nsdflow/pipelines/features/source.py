@@ -146,8 +146,6 @@ def open_features(
         Folder of the run that reads the features.
     layers : sequence of str, optional
         Layers, arrays or spaces to open; all if None.
-    store : Store, optional
-        The store whose annotations are read.
     check_values : bool
         Whether to read all values of a file by blocks, and look for NaN: once, when a run is planned.
 

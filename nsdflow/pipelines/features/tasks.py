@@ -291,8 +291,6 @@ def open_rows(config: FeaturesPipeline, folder: str | None) -> FeatureRows:
 
     Parameters
     ----------
-    config : FeaturesPipeline
-        Settings.
     folder : str or None
         Folder of the run, which holds a fitted PCA; None leaves the projection out.
     """

@@ -54,10 +54,6 @@ def choose_input_mean(config: GNetPipeline, store: Store, data: TrainingData, gr
 
     Parameters
     ----------
-    config : GNetPipeline
-        Settings of the run.
-    store : Store
-        Store that holds the images.
     data : TrainingData
         Images that are in memory already.
     group : str

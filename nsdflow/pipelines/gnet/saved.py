@@ -95,8 +95,6 @@ def load_gnet(run: RunFolder, part: str | None = None, *, which: Literal["best",
 
     Parameters
     ----------
-    run : RunFolder
-        Folder of the run.
     part : str, optional
         ROI group of the trunk, in a run with several trunks.
     which : {"best", "final"}

@@ -192,12 +192,6 @@ def load_subject(
 
     Parameters
     ----------
-    config : ModelPipeline
-        Settings of the fit.
-    store : Store
-        Store that holds the trials.
-    subject : str
-        Subject such as ``"subj01"``.
     holdout_fraction : float
         Share of training trials, or of images, to hold out.
     selection : mapping

@@ -220,8 +220,6 @@ def keep_model(
 
     Parameters
     ----------
-    folder : RunFolder
-        Folder of the run.
     features : mapping of str to FeatureRows
         Networks by the name of their features run.
     terms : list of (str, str)

@@ -36,14 +36,8 @@ def create_weights(folder: str, subject: str, table: FeatureTable, voxels: int, 
 
     Parameters
     ----------
-    folder : str
-        Folder of the run.
-    subject : str
-        Such as ``"subj01"``.
     table : FeatureTable
         Features of the layer.
-    voxels : int
-        Voxels of the subject.
     rows : int
         Voxels that one task writes.
     """

@@ -141,8 +141,6 @@ def weigh_categories(weights: NDArray[Any], values: NDArray[Any], names: Sequenc
         Weights of raw features.
     values : ndarray, (image, category)
         Features of the training images.
-    names : sequence of str
-        Names of the categories.
 
     Returns
     -------

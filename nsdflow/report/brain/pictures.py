@@ -55,8 +55,6 @@ def draw_map(
 
     Parameters
     ----------
-    view : View
-        Of the same voxels.
     values : (voxel,)
         NaN is transparent.
     roi : xr.DataArray, optional

@@ -92,8 +92,6 @@ def joint_distribution(
     first, second : xr.DataTree
         Results of two runs with ``accuracy`` of the same voxels. The horizontal axis is first minus second, the
         vertical one their mean, from -0.1 to 0.9.
-    names : tuple of str
-        Names of the models.
     by : {"roi", "subject"}
         One panel per ROI with points coloured by subject, or one per subject with points coloured by ROI.
     limit : float
@@ -138,8 +136,6 @@ def model_against_model(
     ----------
     first, second : xr.DataTree
         Results of two runs with ``accuracy`` of the same voxels.
-    names : tuple of str
-        Names of the models.
     threshold : float
         The shares written in count the voxels that either model predicts better than this.
     """

@@ -96,8 +96,6 @@ class SubjectArrays:
 
         Parameters
         ----------
-        name : str
-            Of the coordinate.
         metadata : mapping
             Its metadata when these arrays were opened.
 
@@ -197,8 +195,6 @@ def open_subject(root: Mapping[str, Any], store: str, group: str) -> tuple[Subje
     ----------
     root : mapping
         Metadata of the store when it was opened.
-    store : str
-        Path or URL of the store.
     group : str
         ``"subj01"``.
 

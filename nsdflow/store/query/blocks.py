@@ -94,8 +94,6 @@ def read_response_block(
         Positions of trials.
     columns : (voxel,) int
         Positions of voxels.
-    arrays : SubjectArrays
-        The arrays to which the positions belong.
     zscore : str or bool
         Key of :data:`nsdflow.store.query.zscoring.ZSCORINGS`.
 

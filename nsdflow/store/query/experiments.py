@@ -31,10 +31,6 @@ def read_experiment(url: str, subject: str, experiment: str, main: xr.Dataset) -
 
     Parameters
     ----------
-    url : str
-        Path or URL of the store.
-    subject, experiment : str
-        ``"subj01"``, ``"synthetic"``.
     main : Dataset
         Coordinates of the subject's main experiment.
 

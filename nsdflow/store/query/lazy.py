@@ -74,8 +74,6 @@ def lazy_responses(arrays: SubjectArrays, table: xr.Dataset, positions: Position
 
     Parameters
     ----------
-    arrays : SubjectArrays
-        The arrays of a subject.
     table : Dataset
         The coordinates of its trials and voxels.
     positions : (trial,) int, (voxel,) int

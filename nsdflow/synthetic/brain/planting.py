@@ -208,8 +208,6 @@ def planted_responses(
 
     Parameters
     ----------
-    planted : Planted
-        The voxels.
     pooling : mapping of map size to (v, size * size)
         `pooling_weights` of the voxels for every size that occurs.
     maps : list of (n, channel, size, size)

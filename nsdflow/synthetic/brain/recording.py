@@ -77,8 +77,6 @@ def session_betas(
     ----------
     spec : SyntheticSpec
         Seed and correlation of the noise.
-    who : Participant
-        Subject and space.
     version : str
         Version of the betas; their noise differs, and their ncsnr.
     session : int or str

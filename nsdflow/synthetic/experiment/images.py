@@ -32,8 +32,6 @@ def draw_image(seed: int, image: int, size: int) -> npt.NDArray[np.uint8]:
 
     Parameters
     ----------
-    seed : int
-        Seed of the image set.
     image : int
         Index of the image, 0-based (``nsd_id``).
     size : int

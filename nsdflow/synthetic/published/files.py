@@ -88,8 +88,6 @@ def write_hdf5(path: Path, shape: tuple[int, ...], slabs: Iterable[Array]) -> No
 
     Parameters
     ----------
-    path : Path
-        The file.
     shape : tuple of int
         (trial, k, j, i), or (trial, vertex).
     slabs : iterable of arrays

@@ -39,10 +39,6 @@ def explorer_data(run: Run, subject: str, data: xr.Dataset, images: int, source:
 
     Parameters
     ----------
-    run : Run
-        The run.
-    subject : str
-        ``"subj01"``.
     data : xr.Dataset
         Its results.
     images : int

@@ -28,8 +28,6 @@ def write_explorer(
 
     Parameters
     ----------
-    run : path or URL
-        The run folder.
     subject : str, optional
         By default the first of the run.
     images : int
