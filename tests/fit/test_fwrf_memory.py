@@ -53,8 +53,8 @@ def run(features, trials, settings, plan):
     where = features, trials, settings
     if not plan.kept:
         return solve(*where, search(*where, memory=plan.bytes), memory=plan.bytes)
-    rest, kept = (plan, settings.form, torch.device("cpu")), {}
-    return fwrf._solve(*where, fwrf._search(*where, range(len(features.candidates)), *rest, kept), *rest, kept)
+    planned, kept = fwrf._plan(*where, "cpu", plan.bytes, keep=True), {}
+    return planned.solve(planned.search(range(len(features.candidates)), kept), kept)
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()

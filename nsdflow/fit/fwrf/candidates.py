@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from nsdflow.fit.fwrf.features import CandidateFeatures, candidate_features, standardised
@@ -13,11 +13,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from nsdflow.fit.fwrf.memory import FwrfMemory
     from nsdflow.fit.fwrf.settings import FwrfSettings
     from nsdflow.fit.fwrf.trials import TrialSums
 
-__all__ = ["Prepared", "chosen_features", "prepare", "weighted_rows", "winners"]
+__all__ = ["Prepared", "chosen_features", "prepare", "weighted_rows"]
 
 
 class Prepared(NamedTuple):
@@ -39,25 +38,6 @@ def chosen_features(
             for index, pooled in candidate_features(features, tile, at_once, rows, device):
                 if index in chosen:
                     yield index, pooled
-
-
-def winners(
-    source: CandidateFeatures,
-    trials: TrialSums,
-    settings: FwrfSettings,
-    candidate: Tensor,
-    plan: FwrfMemory,
-    form: Form,
-    rows: Tensor,
-    device: torch.device,
-    kept: Mapping[int, Prepared],
-) -> Iterator[tuple[int, Prepared]]:
-    """Yield index and system of each chosen candidate, from ``kept`` if it is filled, else prepared again."""
-    if kept:
-        yield from ((index, kept[index]) for index in candidate.unique().tolist())
-        return
-    for index, pooled in chosen_features(source, candidate, plan.candidates, rows, device):
-        yield index, prepare(pooled, trials, settings, form)[0]
 
 
 def prepare(pooled: Tensor, trials: TrialSums, settings: FwrfSettings, form: Form) -> tuple[Prepared, Tensor]:

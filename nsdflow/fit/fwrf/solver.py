@@ -17,7 +17,8 @@ as float32. On ties the first candidate and lambda win, as published.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nsdflow.errors import RunError
-from nsdflow.fit.fwrf.candidates import Prepared, prepare, weighted_rows, winners
+from nsdflow.fit.fwrf.candidates import Prepared, chosen_features, prepare, weighted_rows
 from nsdflow.fit.fwrf.features import CandidateFeatures, candidate_features
 from nsdflow.fit.fwrf.memory import VOXEL_TILE, FwrfMemory, FwrfShape, free_memory, plan_memory
 from nsdflow.fit.fwrf.results import FwrfResult, Maps, features_of
@@ -110,10 +111,9 @@ def fit(
     trials = sum_trials(images, responses, holdout, statistics=settings.statistics)
     if memory is not None and torch.device(device).type == "cpu":
         memory -= trials.bytes
-    plan, form, device = _plan(features, trials, settings, device, memory, keep=True)
-    kept: dict[int, Prepared] | None = {} if plan.kept else None
-    best = _search(features, trials, settings, range(len(features.candidates)), plan, form, device, kept)
-    return _solve(features, trials, settings, best, plan, form, device, kept or {})
+    planned = _plan(features, trials, settings, device, memory, keep=True)
+    kept: dict[int, Prepared] | None = {} if planned.plan.kept else None
+    return planned.solve(planned.search(range(len(features.candidates)), kept), kept)
 
 
 def search(
@@ -134,39 +134,10 @@ def search(
     RunError
         A loss is NaN because features are not finite or a lambda is below their rounding error.
     """
-    plan, form, device = _plan(features, trials, settings, device, memory)
     block = range(len(features.candidates)) if block is None else block
     if not 0 <= block.start < block.stop <= len(features.candidates):
         raise ValueError(f"{block} is not a block of {len(features.candidates)} candidates")
-    return _search(features, trials, settings, block, plan, form, device)
-
-
-def _search(
-    features: CandidateFeatures,
-    trials: TrialSums,
-    settings: FwrfSettings,
-    block: range,
-    plan: FwrfMemory,
-    form: Form,
-    device: torch.device,
-    kept: dict[int, Prepared] | None = None,
-) -> FwrfPartial:
-    """Run :func:`search`, and add each prepared candidate to ``kept``."""
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    with torch.no_grad(), arithmetic("float32", device):
-        source, rows = _on_device(features, trials, plan, device)
-        trials = trials.rows_on(device)
-        for first in range(0, trials.voxels, plan.voxels):
-            tiles = voxel_tiles(trials, range(first, min(first + plan.voxels, trials.voxels)), VOXEL_TILE, device)
-            for index, pooled in candidate_features(source, block, plan.candidates, rows, device):
-                prepared, values = prepare(pooled, trials, settings, form)
-                del pooled  # frees its block before the next block is pooled
-                if kept is not None:
-                    kept[index] = prepared
-                held = weighted_rows(values, trials.holdout, trials.holdout_count)
-                score(index, scorer(prepared.system, trials.repeated), held, settings.lambdas, tiles)
-            parts += [tile.best() for tile in tiles]
-    return FwrfPartial(block, *(torch.cat(part) for part in zip(*parts, strict=True)))
+    return _plan(features, trials, settings, device, memory).search(block)
 
 
 def combine(partials: Sequence[FwrfPartial]) -> FwrfPartial:
@@ -201,50 +172,80 @@ def solve(
     memory: int | None = None,
 ) -> FwrfResult:
     """Fit the weights of the selected candidates on the training trials, with one system per candidate and lambda."""
-    plan, form, device = _plan(features, trials, settings, device, memory)
-    return _solve(features, trials, settings, best, plan, form, device, {})
+    return _plan(features, trials, settings, device, memory).solve(best)
 
 
-def _solve(
-    features: CandidateFeatures,
-    trials: TrialSums,
-    settings: FwrfSettings,
-    best: FwrfPartial,
-    plan: FwrfMemory,
-    form: Form,
-    device: torch.device,
-    kept: Mapping[int, Prepared],
-) -> FwrfResult:
-    """Run :func:`solve`, and prepare the candidates again if ``kept`` is empty."""
-    if bool((best.candidate < 0).any()):
-        raise RunError(f"{int((best.candidate < 0).sum())} voxels have no finite loss; are all features finite?")
-    weights = torch.zeros(trials.voxels, features.features + 1)
-    mean, std = (torch.empty(trials.voxels, features.features) for _ in range(2))
-    lambdas = torch.tensor(settings.lambdas, dtype=torch.float64)
-    with torch.no_grad(), arithmetic("float32", device):
-        source, rows = _on_device(features, trials, plan, device)
-        trials = trials.rows_on(device)
-        for index, prepared in winners(source, trials, settings, best.candidate, plan, form, rows, device, kept):
-            won = best.candidate == index
-            mean[won], std[won] = prepared.mean.cpu(), prepared.std.cpu()
-            for voxels in won.nonzero()[:, 0].split(VOXEL_TILE):
-                responses, strengths = trials.train_sum[:, voxels].to(device), lambdas[best.lambda_index[voxels]]
-                fitted = prepared.system.weights(responses, strengths.to(device))
-                weights[voxels, : len(fitted)] = fitted.T.cpu()
-    return FwrfResult(
-        rf=torch.as_tensor(features.candidates)[best.candidate],
-        lambda_=lambdas[best.lambda_index],
-        lambda_index=best.lambda_index,
-        candidate=best.candidate,
-        holdout_loss=best.loss,
-        weights=weights[:, :-1],
-        bias=weights[:, -1],
-        feature_mean=mean,
-        feature_std=std,
-        candidates=features.candidates,
-        channels=features.channels,
-        nonlinearity=settings.nonlinearity,
-    )
+@dataclass(frozen=True)
+class _PlannedFit:
+    """A fit that fits into memory, with its images and trials on the device."""
+
+    features: CandidateFeatures
+    rows: Tensor
+    """(image,) rows of the shown images in the features."""
+    trials: TrialSums
+    settings: FwrfSettings
+    plan: FwrfMemory
+    form: Form
+    device: torch.device
+
+    def search(self, block: range, kept: dict[int, Prepared] | None = None) -> FwrfPartial:
+        """Score a block of candidates, and add each prepared candidate to ``kept``."""
+        trials, plan, parts = self.trials, self.plan, []
+        with torch.no_grad(), arithmetic("float32", self.device):
+            for first in range(0, trials.voxels, plan.voxels):
+                voxels = range(first, min(first + plan.voxels, trials.voxels))
+                tiles = voxel_tiles(trials, voxels, VOXEL_TILE, self.device)
+                for index, pooled in candidate_features(self.features, block, plan.candidates, self.rows, self.device):
+                    prepared, values = prepare(pooled, trials, self.settings, self.form)
+                    del pooled  # frees its block before the next block is pooled
+                    if kept is not None:
+                        kept[index] = prepared
+                    held = weighted_rows(values, trials.holdout, trials.holdout_count)
+                    score(index, scorer(prepared.system, trials.repeated), held, self.settings.lambdas, tiles)
+                parts += [tile.best() for tile in tiles]
+        return FwrfPartial(block, *(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def solve(self, best: FwrfPartial, kept: Mapping[int, Prepared] | None = None) -> FwrfResult:
+        """Fit the weights of the winners, which are prepared again if ``kept`` is empty."""
+        features, trials = self.features, self.trials
+        if bool((best.candidate < 0).any()):
+            raise RunError(f"{int((best.candidate < 0).sum())} voxels have no finite loss; are all features finite?")
+        weights = torch.zeros(trials.voxels, features.features + 1)
+        mean, std = (torch.empty(trials.voxels, features.features) for _ in range(2))
+        lambdas = torch.tensor(self.settings.lambdas, dtype=torch.float64)
+        with torch.no_grad(), arithmetic("float32", self.device):
+            for index, prepared in self._winners(best.candidate, kept or {}):
+                won = best.candidate == index
+                mean[won], std[won] = prepared.mean.cpu(), prepared.std.cpu()
+                for voxels in won.nonzero()[:, 0].split(VOXEL_TILE):
+                    responses, strengths = (
+                        trials.train_sum[:, voxels].to(self.device),
+                        lambdas[best.lambda_index[voxels]],
+                    )
+                    fitted = prepared.system.weights(responses, strengths.to(self.device))
+                    weights[voxels, : len(fitted)] = fitted.T.cpu()
+        return FwrfResult(
+            rf=torch.as_tensor(features.candidates)[best.candidate],
+            lambda_=lambdas[best.lambda_index],
+            lambda_index=best.lambda_index,
+            candidate=best.candidate,
+            holdout_loss=best.loss,
+            weights=weights[:, :-1],
+            bias=weights[:, -1],
+            feature_mean=mean,
+            feature_std=std,
+            candidates=features.candidates,
+            channels=features.channels,
+            nonlinearity=self.settings.nonlinearity,
+        )
+
+    def _winners(self, candidate: Tensor, kept: Mapping[int, Prepared]) -> Iterator[tuple[int, Prepared]]:
+        """Yield index and system of each chosen candidate."""
+        if kept:
+            yield from ((index, kept[index]) for index in candidate.unique().tolist())
+            return
+        for index, pooled in chosen_features(self.features, candidate, self.plan.candidates, self.rows, self.device):
+            yield index, prepare(pooled, self.trials, self.settings, self.form)[0]
 
 
 def fit_shape(
@@ -262,8 +263,10 @@ def fit_shape(
         lambdas=len(settings.lambdas),
         repeated=len(trials.repeated),
     )
-    if form == "primal" and not _float32_suffices(columns, trials, settings):
-        form = "primal64"
+    if form == "primal":
+        # the trace of Z'Z is known in advance only for z-scored features, of mean square 1
+        trace = columns * float(trials.train_count.sum()) if settings.zscore else math.inf
+        form = "primal" if float32_suffices(trace, min(settings.lambdas)) else "primal64"
     return FwrfShape(
         candidates=len(features.candidates),
         images=len(trials.images),
@@ -277,11 +280,6 @@ def fit_shape(
     )
 
 
-def _float32_suffices(columns: int, trials: TrialSums, settings: FwrfSettings) -> bool:
-    """Whether float32 suffices. The trace of Z'Z is known in advance only for z-scored features, of mean square 1."""
-    return settings.zscore and float32_suffices(columns * float(trials.train_count.sum()), min(settings.lambdas))
-
-
 def _plan(
     features: CandidateFeatures,
     trials: TrialSums,
@@ -290,7 +288,7 @@ def _plan(
     memory: int | None,
     *,
     keep: bool = False,
-) -> tuple[FwrfMemory, Form, torch.device]:
+) -> _PlannedFit:
     device = torch.device(device)
     if not trials.voxels or not len(features.candidates) or not features.features:
         raise ValueError(
@@ -301,13 +299,7 @@ def _plan(
         raise ValueError(f"a trial shows image row {int(trials.images.max())} of {features.images}; rows count from 0")
     shape = fit_shape(features, trials, settings, device)
     plan = plan_memory(shape, free_memory(device) if memory is None else memory, keep=keep)
-    return plan, shape.form, device
-
-
-def _on_device(
-    features: CandidateFeatures, trials: TrialSums, plan: FwrfMemory, device: torch.device
-) -> tuple[CandidateFeatures, Tensor]:
-    """Return the source to pool from, and the rows of the shown images in it."""
-    if not plan.resident:
-        return features, trials.images
-    return features.resident(trials.images, device), torch.arange(len(trials.images))
+    rows = trials.images
+    if plan.resident:
+        features, rows = features.resident(rows, device), torch.arange(len(rows))
+    return _PlannedFit(features, rows, trials.rows_on(device), settings, plan, shape.form, device)

@@ -19,8 +19,8 @@ from nsdflow.fit.ridge.forms import (
     system_dtype,
 )
 from nsdflow.fit.ridge.memory import RidgeMemory, RidgeShape, plan_memory
-from nsdflow.fit.ridge.selection import LambdaSelection
-from nsdflow.fit.ridge.solver import RidgeFit, RidgeProblem, fit
+from nsdflow.fit.ridge.selection import LambdaSelection, RidgeProblem
+from nsdflow.fit.ridge.solver import RidgeFit, fit
 
 if TYPE_CHECKING:
     from nsdflow.fit.ridge.estimator import RidgeCV

@@ -83,11 +83,6 @@ def symmetric_times(S: Tensor, diagonal: Tensor, x: Tensor, tiles: Tiles) -> Ten
         (n,) vector.
     tiles : sequence of slice
         Tiles that cover all n rows.
-
-    Returns
-    -------
-    torch.Tensor
-        (n,) float64.
     """
     y = diagonal.double() * x.double()
     for rows in tiles:
@@ -123,7 +118,7 @@ def factor_(S: Tensor, tiles: Tiles) -> None:
 
 
 def solve_(S: Tensor, tiles: Tiles, B: Tensor) -> Tensor:
-    """Replace B by A^-1 B, with A = L L' and L in the lower triangle of S.
+    """Replace B by A^-1 B, with A = L L' and L in the lower triangle of S, and return it.
 
     Parameters
     ----------
@@ -133,11 +128,6 @@ def solve_(S: Tensor, tiles: Tiles, B: Tensor) -> Tensor:
         Tiles of the rows of A.
     B : torch.Tensor
         (n, m), of the dtype of S, modified in place. Rows outside the tiles are unchanged.
-
-    Returns
-    -------
-    torch.Tensor
-        (n, m), the argument B.
     """
     forward_(S, tiles, B)  # L^-1 B
     # backward substitution with L' by tiles: B_k = L_kk^-T (B_k - sum_{j>k} L_jk' B_j)

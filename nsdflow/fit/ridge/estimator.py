@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ from sklearn.model_selection import check_cv
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
-from nsdflow.fit.ridge.selection import LambdaSelection
-from nsdflow.fit.ridge.solver import RidgeFit, RidgeProblem, fit
+from nsdflow.fit.ridge.selection import LambdaSelection, RidgeProblem
+from nsdflow.fit.ridge.solver import RidgeFit, fit
 
 __all__ = ["RidgeCV"]
 
@@ -118,12 +118,14 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         X, y, weight = X[used], y[used], weight[used]
         self._flat = y.ndim == 1
         targets = y[:, None] if self._flat else y
+        method: Any = self.cv if isinstance(self.cv, str) else "kfold"
+        precision: Any = "float64" if self.precision == "auto" and X.dtype == np.float64 else self.precision
         problem = RidgeProblem(
             tuple(float(strength) for strength in self.lambdas),
-            LambdaSelection(_method(self.cv)),
+            LambdaSelection(method),
             intercept=self.fit_intercept,
             standardise=self.standardise,
-            precision=_precision(self.precision, X),
+            precision=precision,
         )
         data = torch.as_tensor(np.ascontiguousarray(X)), torch.as_tensor(np.ascontiguousarray(targets))
         self.fit_: RidgeFit = fit(*data, problem, weights=torch.as_tensor(weight), folds=folds, device=self.device)
@@ -171,18 +173,6 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if self.fit_.form == "primal" or self.fit_.coefficients is None:
             return None
         return self.fit_.coefficients.numpy()
-
-
-def _method(cv: Any) -> Literal["kfold", "loo", "gcv"]:
-    """Return the selection method for ``cv``. Folds are created separately."""
-    if not isinstance(cv, str):
-        return "kfold"
-    return "loo" if cv == "loo" else "gcv"
-
-
-def _precision(wanted: Any, X: Any) -> Any:
-    """Return the precision of the system for the dtype of ``X``."""
-    return "float64" if wanted == "auto" and X.dtype == np.float64 else wanted
 
 
 def _plain(values: Any) -> Any:

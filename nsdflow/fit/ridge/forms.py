@@ -177,7 +177,7 @@ def ridge_system(rows: Tensor, form: Form) -> RidgeSystem:
 
 
 def scorer(system: RidgeSystem, repeated: Tensor | None = None) -> Scorer:
-    """Create the scorer of a system.
+    """Create the scorer of a system, in its form.
 
     Parameters
     ----------
@@ -186,11 +186,6 @@ def scorer(system: RidgeSystem, repeated: Tensor | None = None) -> Scorer:
     repeated : torch.Tensor, optional
         (r,) factors. The first r holdout rows equal the last r training rows times these factors. Default: no row is
         repeated.
-
-    Returns
-    -------
-    Scorer
-        Scorer in the form of the system.
     """
     if system.form != "dual":
         return PrimalScorer(system)

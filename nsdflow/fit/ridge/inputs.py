@@ -11,7 +11,7 @@ one row per image and weight n_i, up to a constant:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import torch
@@ -75,6 +75,10 @@ class Observations:
     def to(self, device: torch.device) -> Observations:
         """Return the observations with their tensors on a device."""
         return Observations(self.image.to(device), self.weight.to(device), self.images)
+
+    def reordered(self, order: Tensor) -> Observations:
+        """Return the same observations for images in another order (image,)."""
+        return replace(self, image=torch.argsort(order)[self.image])
 
     def counts(self, used: Tensor | None = None) -> Tensor:
         """Count the trials of each image, (image,) float64, over all observations or those marked in ``used``."""

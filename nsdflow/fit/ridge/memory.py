@@ -15,7 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from nsdflow.fit.ridge.cholesky import TILE_ROWS
-from nsdflow.fit.ridge.solver import RidgeProblem, choose_form
+from nsdflow.fit.ridge.selection import RidgeProblem
+from nsdflow.fit.ridge.solver import choose_form
 from nsdflow.fit.ridge.system import COLUMNS_AT_ONCE
 
 __all__ = ["RIDGE_OVERHEAD_BYTES", "RidgeMemory", "RidgeShape", "plan_memory"]

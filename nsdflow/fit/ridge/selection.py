@@ -1,4 +1,4 @@
-"""Selection of lambda per voxel: a holdout, k folds, leave-one-out or generalised cross-validation.
+"""A ridge problem, and its lambda per voxel: by a holdout, k folds, leave-one-out or generalised cross-validation.
 
 Folds consist of images, so all trials of an image are on the same side. The exception is a holdout given per trial (the
 published one). The loss of a lambda is the squared error of the trials held out.
@@ -14,20 +14,30 @@ deviation ``within`` of trials from the mean of their image:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nsdflow.fit.ridge.inputs import Columns, Observations, as_tensor, blocks
+from nsdflow.fit.ridge.products import RidgePrecision
 from nsdflow.fit.ridge.system import DualSystem, System
 
-__all__ = ["CLOSED", "Closed", "Folds", "LambdaSelection", "fold_order", "make_folds", "score_closed", "score_fold"]
+__all__ = [
+    "CLOSED",
+    "Folds",
+    "LambdaSelection",
+    "RidgeProblem",
+    "fold_order",
+    "make_folds",
+    "score_closed",
+    "score_fold",
+]
 
-Closed = Literal["loo", "gcv"]
-CLOSED = get_args(Closed)
+#: Selections in closed form.
+CLOSED: Final = ("loo", "gcv")
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,43 @@ class LambdaSelection:
             raise ValueError(f"holdout fraction must lie between 0 and 1, received {self.fraction}")
         if self.folds < 2:
             raise ValueError(f"kfold needs at least 2 folds, received {self.folds}")
+
+
+@dataclass(frozen=True)
+class RidgeProblem:
+    """Definition of a fit, without the data.
+
+    Parameters
+    ----------
+    lambdas : tuple of float
+        Candidate lambdas, positive.
+    selection : LambdaSelection
+        Selection of lambda per voxel.
+    intercept : bool
+        Fit an unpenalised intercept.
+    standardise : bool
+        Divide features by their standard deviation over training trials.
+    form : {"auto", "primal", "dual"}
+        Form of the system. ``auto`` selects the smaller system.
+    precision : {"auto", "float32", "float64"}
+        Precision of the system. ``auto`` is float32 unless rounding would be comparable with the smallest lambda.
+    features_at_once, voxels_at_once, lambdas_at_once : int
+        Block sizes. They bound memory and do not affect the selected lambdas.
+    """
+
+    lambdas: tuple[float, ...]
+    selection: LambdaSelection = field(default_factory=LambdaSelection)
+    intercept: bool = True
+    standardise: bool = True
+    form: Literal["auto", "primal", "dual"] = "auto"
+    precision: RidgePrecision = "auto"
+    features_at_once: int = 2048
+    voxels_at_once: int = 2048
+    lambdas_at_once: int = 16
+
+    def __post_init__(self) -> None:
+        if not self.lambdas or not all(strength > 0 for strength in self.lambdas):
+            raise ValueError(f"lambdas must be positive numbers, received {self.lambdas}")
 
 
 #: One mask (observation,) bool per fold, True for observations held out.
@@ -97,8 +144,10 @@ def fold_order(folds: Folds, observations: Observations) -> Tensor:
     return torch.sort(fold, stable=True).indices
 
 
-def centre_responses(observations: Observations, Y: Tensor, used: Tensor, intercept: bool) -> tuple[Tensor, Tensor]:
-    """Compute B = sqrt(c) (y - nu) (image, voxel), and the mean response nu (voxel,), over the used observations."""
+def centre_responses(
+    observations: Observations, Y: Tensor, intercept: bool, used: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Compute B = sqrt(c) (y - nu) (image, voxel), and the mean response nu (voxel,), from all or ``used`` rows."""
     c = observations.counts(used)  # (image,)
     mean = observations.means(Y, used)
     share = (c / c.sum()).to(mean.dtype)
@@ -107,15 +156,7 @@ def centre_responses(observations: Observations, Y: Tensor, used: Tensor, interc
 
 
 def score_fold(
-    system: System,
-    observations: Observations,
-    responses: Columns,
-    held: Tensor,
-    lambdas: Sequence[float],
-    *,
-    intercept: bool,
-    voxels_at_once: int,
-    lambdas_at_once: int,
+    system: System, observations: Observations, responses: Columns, problem: RidgeProblem, held: Tensor
 ) -> Tensor:
     """Compute the squared error (lambda, voxel) float64 of the observations held out, summed over trials.
 
@@ -128,17 +169,17 @@ def score_fold(
     R = system.rows(image)  # (m, side)
     weight = observations.weight[held]
     voxels, kind = int(responses.shape[1]), as_tensor(responses[:, :1]).dtype
-    loss = torch.zeros(len(lambdas), voxels, dtype=torch.float64)
-    for some in blocks(len(lambdas), lambdas_at_once):
+    loss = torch.zeros(len(problem.lambdas), voxels, dtype=torch.float64)
+    for some in blocks(len(problem.lambdas), problem.lambdas_at_once):
         operators = []
-        for strength in lambdas[some]:
+        for strength in problem.lambdas[some]:
             system.factor(strength)
             O = system.solve(R.T.contiguous())  # noqa: E741  A^-1 R', (side, m)
             operators.append(O.to(kind) if isinstance(system, DualSystem) else O)
             del O
-        for columns in blocks(voxels, voxels_at_once):
+        for columns in blocks(voxels, problem.voxels_at_once):
             Y = as_tensor(responses[:, columns], system.device)
-            B, nu = centre_responses(observations, Y, ~held, intercept)
+            B, nu = centre_responses(observations, Y, problem.intercept, ~held)
             T = system.right(B)  # (side, voxel)
             wanted = (Y[held] - nu).to(T.dtype)  # (held observation, voxel)
             for number, O in enumerate(operators, some.start):  # noqa: E741
@@ -151,55 +192,31 @@ def score_closed(
     system: System,
     observations: Observations,
     responses: Columns,
-    lambdas: Sequence[float],
-    method: Closed,
-    *,
-    intercept: bool,
-    voxels_at_once: int,
+    problem: RidgeProblem,
     within: Tensor | None = None,
 ) -> Tensor:
-    """Compute the leave-one-out or generalised cross-validation loss in closed form.
+    """Compute the leave-one-out or generalised cross-validation loss (lambda, voxel) float64 in closed form.
 
-    Parameters
-    ----------
-    system : System
-        System of all images.
-    observations : Observations
-        Image and weight of each row of the responses.
-    responses : Columns
-        (observation, voxel) responses.
-    lambdas : sequence of float
-        Candidate lambdas.
-    method : {"loo", "gcv"}
-        Leave-one-out or generalised cross-validation.
-    intercept : bool
-        Whether the model has an intercept.
-    voxels_at_once : int
-        Voxels per block.
-    within : torch.Tensor, optional
-        (voxel,) float64, squared deviations of trials from their averages, if the responses are averages of trials.
-
-    Returns
-    -------
-    torch.Tensor
-        (lambda, voxel) float64 losses.
+    ``within`` (voxel,) float64 are the squared deviations of trials from their averages, if the responses (observation,
+    voxel) are averages of trials.
     """
-    c, everything = observations.counts(), torch.ones_like(observations.image, dtype=torch.bool)
-    within = torch.zeros(int(responses.shape[1]), dtype=torch.float64) if within is None else within
+    c, voxels = observations.counts(), int(responses.shape[1])
+    within = torch.zeros(voxels, dtype=torch.float64) if within is None else within
     system.begin(c)
-    voxels, trials = int(responses.shape[1]), float(c.sum())
-    u2 = c / trials if intercept else torch.zeros_like(c)
-    loss = torch.zeros(len(lambdas), voxels, dtype=torch.float64)
-    for number, strength in enumerate(lambdas):
+    trials = float(c.sum())
+    u2 = c / trials if problem.intercept else torch.zeros_like(c)
+    loss = torch.zeros(len(problem.lambdas), voxels, dtype=torch.float64)
+    for number, strength in enumerate(problem.lambdas):
         system.factor(strength)
         residuals, h = system.left_out(strength)  # h (image,)
         kept = (1 - h - u2).clamp(min=1e-12)[:, None]  # (image, 1)
-        for columns in blocks(voxels, voxels_at_once):
+        for columns in blocks(voxels, problem.voxels_at_once):
             Y = as_tensor(responses[:, columns], system.device)
-            B, nu = centre_responses(observations, Y, everything, intercept)
+            B, nu = centre_responses(observations, Y, problem.intercept)
             apart = _within(observations, Y, B, nu, c) + within[columns].to(system.device)
             E = residuals(B).double()  # e, (image, voxel)
-            loss[number, columns] = _CLOSED[method](E, kept, apart, float((h + u2).sum()), trials).cpu()
+            score = _CLOSED[problem.selection.method]
+            loss[number, columns] = score(E, kept, apart, float((h + u2).sum()), trials).cpu()
     return loss
 
 

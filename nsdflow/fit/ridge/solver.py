@@ -9,19 +9,19 @@ request.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from nsdflow.fit.ridge.inputs import CPU, Columns, FeatureStatistics, Observations, as_tensor, blocks, take_columns
-from nsdflow.fit.ridge.products import RidgePrecision, accumulate, cross_products, float32_limit
+from nsdflow.fit.ridge.products import accumulate, cross_products, float32_limit
 from nsdflow.fit.ridge.selection import (
     CLOSED,
     Folds,
-    LambdaSelection,
+    RidgeProblem,
     centre_responses,
     fold_order,
     make_folds,
@@ -30,47 +30,10 @@ from nsdflow.fit.ridge.selection import (
 )
 from nsdflow.fit.ridge.system import DualSystem, PrimalSystem, System, SystemForm
 
-__all__ = ["RidgeFit", "RidgeProblem", "choose", "choose_form", "fit", "make_system", "solve_voxels"]
+__all__ = ["RidgeFit", "choose", "choose_form", "fit", "make_system", "solve_voxels"]
 
 #: Function that receives ascending voxels (voxel,) and coefficients (side, voxel), in the row order of the features.
 Writer = Callable[[Tensor, Tensor], None]
-
-
-@dataclass(frozen=True)
-class RidgeProblem:
-    """Definition of a fit, without the data.
-
-    Parameters
-    ----------
-    lambdas : tuple of float
-        Candidate lambdas, positive.
-    selection : LambdaSelection
-        Selection of lambda per voxel.
-    intercept : bool
-        Fit an unpenalised intercept.
-    standardise : bool
-        Divide features by their standard deviation over training trials.
-    form : {"auto", "primal", "dual"}
-        Form of the system. ``auto`` selects the smaller system.
-    precision : {"auto", "float32", "float64"}
-        Precision of the system. ``auto`` is float32 unless rounding would be comparable with the smallest lambda.
-    features_at_once, voxels_at_once, lambdas_at_once : int
-        Block sizes. They bound memory and do not affect the selected lambdas.
-    """
-
-    lambdas: tuple[float, ...]
-    selection: LambdaSelection = field(default_factory=LambdaSelection)
-    intercept: bool = True
-    standardise: bool = True
-    form: Literal["auto", "primal", "dual"] = "auto"
-    precision: RidgePrecision = "auto"
-    features_at_once: int = 2048
-    voxels_at_once: int = 2048
-    lambdas_at_once: int = 16
-
-    def __post_init__(self) -> None:
-        if not self.lambdas or not all(strength > 0 for strength in self.lambdas):
-            raise ValueError(f"lambdas must be positive numbers, received {self.lambdas}")
 
 
 @dataclass(frozen=True)
@@ -106,8 +69,21 @@ class RidgeFit:
             (row, voxel) predictions.
         """
         if self.coefficients is None:
-            raise ValueError("coefficients were written elsewhere; read them, and use predict_from")
-        return predict_from(self, features, self.coefficients, training, features_at_once=features_at_once)
+            raise ValueError(
+                "coefficients were written elsewhere; read them, and give dataclasses.replace(fit, coefficients=...)"
+            )
+        if self.form == "dual":
+            if training is None:
+                raise ValueError("a dual fit predicts from the training features; give training=")
+            order = torch.arange(int(training.shape[0]))
+            # K (row, image), products of the rows with the training images
+            K = cross_products(training, order, features, self.statistics, at_once=features_at_once)
+            return K.to(self.coefficients.dtype) @ self.coefficients + self.bias
+        predictions = self.bias.repeat(int(features.shape[0]), 1)
+        for columns in blocks(int(features.shape[1]), features_at_once):
+            Z = self.statistics.apply(as_tensor(features[:, columns]).clone(), columns)
+            predictions += Z @ self.coefficients[columns]
+        return predictions
 
     def weights(self, training: Columns | None = None, *, features_at_once: int = 2048) -> tuple[Tensor, Tensor]:
         """Compute the weights (feature, voxel) of raw features, and the intercept (voxel,)."""
@@ -123,25 +99,6 @@ class RidgeFit:
             parts.append(part / self.statistics.std[columns, None])
         weights = torch.cat(parts)
         return weights, self.bias - self.statistics.mean @ weights
-
-
-def predict_from(
-    fitted: RidgeFit, features: Columns, coefficients: Tensor, training: Columns | None, *, features_at_once: int
-) -> Tensor:
-    """Predict (row, voxel) from coefficients, in blocks of features."""
-    rows = int(features.shape[0])
-    if fitted.form == "dual":
-        if training is None:
-            raise ValueError("a dual fit predicts from the training features; give training=")
-        order = torch.arange(int(training.shape[0]))
-        # K (row, image), products of the rows with the training images
-        K = cross_products(training, order, features, fitted.statistics, at_once=features_at_once)
-        return K.to(coefficients.dtype) @ coefficients + fitted.bias
-    predictions = fitted.bias.repeat(rows, 1)
-    for columns in blocks(int(features.shape[1]), features_at_once):
-        Z = fitted.statistics.apply(as_tensor(features[:, columns]).clone(), columns)
-        predictions += Z @ coefficients[columns]
-    return predictions
 
 
 def choose_form(images: int, features: int, form: str = "auto") -> SystemForm:
@@ -207,7 +164,7 @@ def fit(
         )
     folds = make_folds(problem.selection, observations) if folds is None else folds
     order = fold_order(folds, observations)
-    sorted_ = _reordered(observations, order)
+    sorted_ = observations.reordered(order)
     system, statistics = make_system(features, order, sorted_, problem, torch.device(device))
     if len(problem.lambdas) > 1:
         loss = choose(system, sorted_, responses, problem, folds, within)
@@ -218,16 +175,13 @@ def fit(
     coefficients = torch.empty(system.side, len(bias), dtype=bias.dtype) if write is None else None
     back = torch.argsort(order)
     dual = isinstance(system, DualSystem)
-
-    def receive(voxels: Tensor, C: Tensor, nu: Tensor) -> None:
+    for voxels, C, nu in solve_voxels(system, sorted_, responses, problem, lambda_):
         bias[voxels] = nu
         C = C[back] if dual else C
         if write is not None:
             write(voxels, C)
         elif coefficients is not None:
             coefficients[:, voxels] = C
-
-    solve_voxels(system, sorted_, responses, problem, lambda_, receive)
     return RidgeFit("dual" if dual else "primal", lambda_, loss, bias, statistics, coefficients)
 
 
@@ -242,27 +196,24 @@ def make_system(
     counts = observations.counts()
     form = choose_form(len(order), int(features.shape[1]), problem.form)
     smallest = min(problem.lambdas) / float(counts.max())
-    closed = problem.selection.method in CLOSED
 
-    def gather(dtype: torch.dtype, limit: float = math.inf) -> tuple[Tensor | None, FeatureStatistics, Tensor | None]:
-        return accumulate(
-            features,
-            order,
-            counts,
-            center=problem.intercept,
-            scale=problem.standardise,
-            dtype=dtype,
-            at_once=problem.features_at_once,
-            keep=form == "primal",
-            limit=limit,
-            device=device,
-        )
-
+    gather = partial(
+        accumulate,
+        features,
+        order,
+        counts,
+        center=problem.intercept,
+        scale=problem.standardise,
+        at_once=problem.features_at_once,
+        keep=form == "primal",
+        device=device,
+    )
     dtype = torch.float64 if problem.precision == "float64" else torch.float32
+    closed = problem.selection.method in CLOSED
     limit = float32_limit(smallest, closed=closed) if problem.precision == "auto" else math.inf
-    S, statistics, X = gather(dtype, limit)
+    S, statistics, X = gather(dtype=dtype, limit=limit)
     if S is None and X is None:
-        S, statistics, X = gather(dtype := torch.float64)
+        S, statistics, X = gather(dtype=(dtype := torch.float64))
     elif X is not None and float(X.square().sum(dtype=torch.float64)) > limit:
         dtype = torch.float64
     if X is not None:
@@ -281,62 +232,31 @@ def choose(
 ) -> Tensor:
     """Compute the losses (lambda, voxel) float64 of every lambda."""
     observations = observations.to(system.device)
-    intercept, voxels_at_once, method = problem.intercept, problem.voxels_at_once, problem.selection.method
-    if method == "loo" or method == "gcv":
-        return score_closed(
-            system,
-            observations,
-            responses,
-            problem.lambdas,
-            method,
-            intercept=intercept,
-            voxels_at_once=voxels_at_once,
-            within=within,
-        )
+    if problem.selection.method in CLOSED:
+        return score_closed(system, observations, responses, problem, within)
     total = torch.zeros(len(problem.lambdas), int(responses.shape[1]), dtype=torch.float64)
-    for held in (fold.to(system.device) for fold in folds):
-        total += score_fold(
-            system,
-            observations,
-            responses,
-            held,
-            problem.lambdas,
-            intercept=intercept,
-            voxels_at_once=voxels_at_once,
-            lambdas_at_once=problem.lambdas_at_once,
-        )
+    for held in folds:
+        total += score_fold(system, observations, responses, problem, held.to(system.device))
     return total
 
 
 def solve_voxels(
-    system: System,
-    observations: Observations,
-    responses: Columns,
-    problem: RidgeProblem,
-    lambda_: Tensor,
-    receive: Callable[[Tensor, Tensor, Tensor], None],
-) -> None:
-    """Compute the coefficients from all observations with ``lambda_`` (voxel,), one lambda at a time.
+    system: System, observations: Observations, responses: Columns, problem: RidgeProblem, lambda_: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Solve from all observations with ``lambda_`` (voxel,), one lambda at a time.
 
-    ``receive`` gets the voxels (voxel,), the coefficients C (side, voxel) for standardised features and the mean
-    response nu (voxel,), all on the CPU. C is A(lambda)^-1 T in the primal form, and sqrt(c) A(lambda)^-1 T in the
-    dual form.
+    Yields voxels (voxel,), their coefficients C (side, voxel) for standardised features, and their mean response nu
+    (voxel,), all on the CPU. C is A(lambda)^-1 T in the primal form, and sqrt(c) A(lambda)^-1 T in the dual form.
     """
     observations = observations.to(system.device)
-    everything = torch.ones_like(observations.image, dtype=torch.bool)
     system.begin(observations.counts())
     for strength in lambda_.unique().tolist():
         system.factor(strength)
         for voxels in (lambda_ == strength).nonzero()[:, 0].split(problem.voxels_at_once):
             Y = take_columns(responses, voxels, problem.voxels_at_once).to(system.device)
-            B, nu = centre_responses(observations, Y, everything, problem.intercept)
+            B, nu = centre_responses(observations, Y, problem.intercept)
             del Y
             C = system.solve(system.right(B))
             if isinstance(system, DualSystem):
                 C = C.mul_(system.q[:, None])
-            receive(voxels, C.to(nu.dtype).cpu(), nu.cpu())
-
-
-def _reordered(observations: Observations, order: Tensor) -> Observations:
-    """Return the same observations for images in another order (image,)."""
-    return Observations(torch.argsort(order)[observations.image], observations.weight, observations.images)
+            yield voxels, C.to(nu.dtype).cpu(), nu.cpu()

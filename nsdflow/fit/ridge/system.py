@@ -17,8 +17,9 @@ Without an intercept, mu and nu are 0. The dual form needs only X X', which is a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -43,39 +44,51 @@ SystemForm = Literal["primal", "dual"]
 COLUMNS_AT_ONCE = 1024
 
 
-class System(Protocol):
-    """System of a ridge fit, for training images that differ between folds."""
+class System(ABC):
+    """System of a ridge fit, for training images that differ between folds.
 
-    side: int
-    """Number of rows and columns of A."""
-    dtype: torch.dtype
-    device: torch.device
-
-    def begin(self, c: Tensor) -> None:
-        """Set the weights c (image,) float64 of the training images."""
-
-    def rows(self, held: Tensor) -> Tensor:
-        """Return R (held, side) for the images ``held`` (held,)."""
-
-    def right(self, B: Tensor) -> Tensor:
-        """Return T (side, voxel) for responses B (image, voxel)."""
-
-    def factor(self, strength: float) -> None:
-        """Factor A(lambda) in place."""
-
-    def solve(self, T: Tensor) -> Tensor:
-        """Replace T (side, m) by A^-1 T in place, and return it."""
-
-    def left_out(self, strength: float) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        """Return a function from B (image, voxel) to weighted residuals e, and the leverages h (image,) float64."""
-
-
-class _Solver:
-    """Common part of both forms: S (side, side) and its tiles."""
+    ``S`` (side, side) holds the system and its factor (:mod:`nsdflow.fit.ridge.cholesky`).
+    """
 
     def __init__(self, S: Tensor) -> None:
         self.S, self.side, self.dtype, self.device = S, len(S), S.dtype, S.device
         self.tiles = make_tiles(torch.ones(len(S), dtype=torch.bool))
+
+    @abstractmethod
+    def begin(self, c: Tensor) -> None:
+        """Set the weights c (image,) float64 of the training images."""
+
+    @abstractmethod
+    def rows(self, held: Tensor) -> Tensor:
+        """Return R (held, side) for the images ``held`` (held,)."""
+
+    @abstractmethod
+    def right(self, B: Tensor) -> Tensor:
+        """Return T (side, voxel) for responses B (image, voxel)."""
+
+    @abstractmethod
+    def fill(self, strength: float) -> None:
+        """Write A(lambda) into the lower triangle of S."""
+
+    @abstractmethod
+    def left_out(self, strength: float) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """Return a function from B (image, voxel) to weighted residuals e, and the leverages h (image,) float64."""
+
+    def factor(self, strength: float) -> None:
+        """Factor A(lambda) in place.
+
+        Raises
+        ------
+        RunError
+            The lambda is below the rounding error of features, or features are not finite.
+        """
+        self.fill(strength)
+        factor_(self.S, self.tiles)
+        if self.tiles and not bool(self.S.diagonal()[self.tiles[-1]].isfinite().all()):
+            raise RunError(
+                f"the ridge system has no Cholesky factor with lambda {strength:g}: features are not finite, or lambda "
+                "is below their rounding; check the features, or raise the smallest lambda"
+            )
 
     def solve(self, T: Tensor) -> Tensor:
         """Replace T (side, m) by A^-1 T in place, and return it."""
@@ -84,7 +97,7 @@ class _Solver:
         return T
 
 
-class DualSystem(_Solver):
+class DualSystem(System):
     """Dual system (image, image).
 
     With K = X X', weights c, shares p = c / sum c, a = K p - (p'K p) / 2 and q = sqrt(c), all (image,),
@@ -124,7 +137,7 @@ class DualSystem(_Solver):
     def right(self, B: Tensor) -> Tensor:
         return B.to(self.dtype)
 
-    def factor(self, strength: float) -> None:
+    def fill(self, strength: float) -> None:
         for rows in self.tiles:
             A = self.S[: rows.stop, rows].T.contiguous()  # (t, rows.stop), K up to the diagonal tile
             D = A[:, rows.start :]
@@ -134,8 +147,6 @@ class DualSystem(_Solver):
             diagonal = (self.diagonal[rows] - 2 * self.a[rows]) * self.q[rows].square() + strength
             here = self.S[rows, rows]
             here.copy_(here.triu(1) + D.tril(-1) + torch.diag(diagonal))
-        factor_(self.S, self.tiles)
-        _check(self.S, self.tiles, strength)
 
     def left_out(self, strength: float) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         # the hat matrix is Z Z' A^-1 = I - lambda A^-1, so h = 1 - lambda diag(A^-1) and e = lambda A^-1 B
@@ -148,7 +159,7 @@ class DualSystem(_Solver):
         return residuals, h
 
 
-class PrimalSystem(_Solver):
+class PrimalSystem(System):
     """Primal system (feature, feature). The upper triangle of S holds Z'Z, and ``q`` (image,) is sqrt(c).
 
     Parameters
@@ -188,14 +199,12 @@ class PrimalSystem(_Solver):
             T.addmm_(self._Z(some).T, B[some].to(self.dtype))
         return T
 
-    def factor(self, strength: float) -> None:
+    def fill(self, strength: float) -> None:
         for rows in self.tiles:
             self.S[rows, : rows.start] = self.S[: rows.start, rows].T
             here = self.S[rows, rows]
             upper = here.triu(1)
             here.copy_(upper + upper.T + torch.diag(self.diagonal[rows] + strength))
-        factor_(self.S, self.tiles)
-        _check(self.S, self.tiles, strength)
 
     def left_out(self, strength: float) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         # with A = L L', h_i = Z_i'A^-1 Z_i = |L^-1 Z_i|^2, and e = B - Z A^-1 Z'B
@@ -213,18 +222,3 @@ class PrimalSystem(_Solver):
             return E
 
         return residuals, h
-
-
-def _check(S: Tensor, tiles: list[slice], strength: float) -> None:
-    """Check that the system has a Cholesky factor.
-
-    Raises
-    ------
-    RunError
-        The lambda is below the rounding error of features, or features are not finite.
-    """
-    if tiles and not bool(S.diagonal()[tiles[-1]].isfinite().all()):
-        raise RunError(
-            f"the ridge system has no Cholesky factor with lambda {strength:g}: features are not finite, or lambda is "
-            "below their rounding; check the features, or raise the smallest lambda"
-        )

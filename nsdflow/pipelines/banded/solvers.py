@@ -79,11 +79,8 @@ def _equal(
     loss = choose(system, observations, Y, problem, design.folds)
     lambda_ = torch.tensor(problem.lambdas, dtype=torch.float64)[loss.argmin(0)]
     dual = torch.empty(len(S), Y.shape[1])
-
-    def receive(voxels: Tensor, C: Tensor, _: Tensor) -> None:
+    for voxels, C, _ in solve_voxels(system, observations, Y, problem, lambda_):
         dual[:, voxels] = C
-
-    solve_voxels(system, observations, Y, problem, lambda_, receive)
     return Solution(dual, torch.zeros(len(kernels), Y.shape[1]), lambda_)
 
 

@@ -7,7 +7,7 @@ lambda depends neither on the worker nor on the other voxels of the block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,11 +183,8 @@ def solve_block(job: SolveJob) -> dict[str, Any]:
         best = loss.argmin(0)
         lambda_ = torch.tensor(problem.lambdas, dtype=torch.float64)[best]
         coefficients, bias = torch.empty(system.side, block.Y.shape[1]), torch.empty(block.Y.shape[1])
-
-        def receive(voxels: Tensor, C: Tensor, nu: Tensor) -> None:
+        for voxels, C, nu in solve_voxels(system, observations, block.Y, problem, lambda_):
             coefficients[:, voxels], bias[voxels] = C, nu
-
-        solve_voxels(system, observations, block.Y, problem, lambda_, receive)
         del system
         predictions = read_matrix(f"{place}/validation").float() @ coefficients + bias
         write_matrix(f"{job.folder}/parts/coefficients/{part_name(job.subject, job.layer, job.start)}", coefficients)
@@ -212,7 +209,7 @@ def _prepared(
     design = read_split(config, store, job.subject)
     table = open_features(config.features, RunFolder(job.folder), (job.layer,), store=store)[job.layer]
     order = fold_order(design.folds, design.observations)
-    return design, table, order, replace(design.observations, image=torch.argsort(order)[design.observations.image])
+    return design, table, order, design.observations.reordered(order)
 
 
 def _write_weights(
