@@ -11,7 +11,7 @@ __all__ = ["channel_mean", "channel_sums", "correlate_columns"]
 
 
 def correlate_columns(x: Tensor, y: Tensor) -> Tensor:
-    """Compute the Pearson correlation of each column of ``x`` with the same column of ``y``.
+    """Compute the Pearson correlation (voxel,) float64 of each column of ``x`` with the same column of ``y``.
 
     Sums are computed in float64 over centred values. A column without variance gets 0, as published.
 
@@ -19,11 +19,6 @@ def correlate_columns(x: Tensor, y: Tensor) -> Tensor:
     ----------
     x, y : torch.Tensor
         (sample, voxel) values.
-
-    Returns
-    -------
-    torch.Tensor
-        (voxel,) float64.
     """
     x, y = _centred(x), _centred(y)
     scale = torch.sqrt((x * x).sum(0) * (y * y).sum(0))
@@ -37,7 +32,7 @@ def _centred(values: Tensor) -> Tensor:
 
 
 def channel_sums(images: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Sum the pixels of each channel of each image, exactly.
+    """Sum the pixels of each channel of each image exactly, to (row, channel) int64.
 
     Parameters
     ----------
@@ -45,11 +40,6 @@ def channel_sums(images: Tensor, rows: Tensor | None = None) -> Tensor:
         (image, channel, y, x) uint8.
     rows : torch.Tensor, optional
         (row,) indices of the images, in output order. Default: all images.
-
-    Returns
-    -------
-    torch.Tensor
-        (row, channel) int64.
     """
     images = images.cpu()
     chosen = range(len(images)) if rows is None else rows.tolist()
@@ -58,7 +48,7 @@ def channel_sums(images: Tensor, rows: Tensor | None = None) -> Tensor:
 
 
 def channel_mean(sums: Tensor, lists: Sequence[Tensor], pixels: int) -> Tensor:
-    r"""Compute the mean of image / 255 per channel, first over the images of each list, then over the lists.
+    r"""Compute the mean (channel,) float64 of image / 255, first over the images of each list, then over the lists.
 
     .. math:: \bar m_c = \frac{1}{S} \sum_s \frac{1}{n_s} \sum_{i \in s} \frac{m_{ic}}{255 P}
 
@@ -71,11 +61,6 @@ def channel_mean(sums: Tensor, lists: Sequence[Tensor], pixels: int) -> Tensor:
         rows of list s.
     pixels : int
         Number P of pixels per image.
-
-    Returns
-    -------
-    torch.Tensor
-        (channel,) float64.
     """
     means = [sums[rows.unique()].sum(0).double() / (255.0 * pixels * len(rows.unique())) for rows in lists]
     return torch.stack(means).mean(0)

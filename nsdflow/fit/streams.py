@@ -21,17 +21,12 @@ def _sequence(seed: int, names: tuple[str | int, ...]) -> np.random.SeedSequence
 
 
 def seed_of(seed: int, *names: str | int) -> int:
-    """Derive the integer seed of a stream.
+    """Derive the seed of a stream, an integer from 0 to 2^63 - 1.
 
     Parameters
     ----------
     *names : str or int
         Names that state the purpose of the stream.
-
-    Returns
-    -------
-    int
-        Seed from 0 to 2^63 - 1.
 
     Examples
     --------

@@ -75,7 +75,7 @@ def sweep(
     images_per_block: int = 0,
     pointwise: Pointwise | None = None,
 ) -> Sweep:
-    """Predictions and gradients of the readout, one block of voxels after another.
+    """Predictions (voxel, image) and requested gradients of the readout, one block of voxels after another.
 
     Parameters
     ----------
@@ -98,11 +98,6 @@ def sweep(
         the same number, because they must call ``gradient`` for the same blocks.
     pointwise : callable, optional
         Computes predictions and gradients from the pooled values of a block; :func:`read_out` if None.
-
-    Returns
-    -------
-    Sweep
-        Predictions (voxel, image), and the gradients that were requested.
     """
     pointwise = pointwise or read_out
     images, voxels, device = maps[0].shape[0], weights.shape[0], _kind(weights)

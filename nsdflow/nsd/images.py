@@ -42,12 +42,9 @@ def images_shape(source: Source) -> tuple[int, int, int, int]:
 
 
 def read_images(source: Source, nsd_ids: ArrayLike) -> NDArray[np.uint8]:
-    """Images by their 0-based ``nsd_id``, in the requested order; neighbours in the brick are read together.
+    """Images (image, y, x, 3) uint8, RGB, by their 0-based ``nsd_id``, in the requested order.
 
-    Returns
-    -------
-    uint8 array, shape (image, y, x, 3)
-        Images in the order of ``nsd_ids``, RGB.
+    Neighbours in the brick are read together.
 
     Raises
     ------
@@ -71,18 +68,9 @@ def read_images(source: Source, nsd_ids: ArrayLike) -> NDArray[np.uint8]:
 
 
 def resize_images(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The published preparation: PIL's bilinear (antialiased) on uint8, no crop, then channel first.
+    """Resize images (image, y, x, 3) uint8 to (image, 3, size, size), as published.
 
-    Parameters
-    ----------
-    images : uint8 array, shape (image, y, x, 3)
-    size : int
-        Pixels per side.
-
-    Returns
-    -------
-    uint8 array, shape (image, 3, size, size)
-        Resized images, RGB.
+    The published preparation is PIL's bilinear filter (antialiased) on uint8, without a crop.
     """
     out = np.empty((len(images), 3, size, size), np.uint8)
     for small, image in zip(out, images, strict=True):

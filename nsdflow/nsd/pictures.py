@@ -67,7 +67,7 @@ def list_pictures(folder: Path) -> list[str]:
 
 
 def read_picture(path: str | Path, content: bytes | None = None) -> NDArray[np.uint8]:
-    """A picture as a viewer shows it.
+    """A picture (y, x, 3) uint8, RGB, as a viewer shows it.
 
     The orientation of the camera (EXIF) is applied, colours are converted to sRGB by the profile of the file, and
     16 bits per channel become 8.
@@ -78,11 +78,6 @@ def read_picture(path: str | Path, content: bytes | None = None) -> NDArray[np.u
         The file, or (with ``content``) its address in messages.
     content : bytes, optional
         Content of a file that is read already.
-
-    Returns
-    -------
-    numpy.ndarray
-        Uint8 (y, x, 3), RGB.
 
     Raises
     ------
@@ -110,18 +105,7 @@ def read_picture(path: str | Path, content: bytes | None = None) -> NDArray[np.u
 
 
 def read_pictures(folder: Path, names: Sequence[str], size: int) -> NDArray[np.uint8]:
-    """Pictures of a folder, each prepared as the published stimuli were.
-
-    Parameters
-    ----------
-    size : int
-        Pixels per side of the result.
-
-    Returns
-    -------
-    numpy.ndarray
-        Uint8 (image, 3, size, size), RGB.
-    """
+    """Pictures of a folder (image, 3, size, size) uint8, RGB, each prepared as the published stimuli were."""
     images = np.empty((len(names), 3, size, size), np.uint8)
     for image, name in zip(images, names, strict=True):
         image[:] = resize_images(read_picture(folder / name)[None], size)[0]

@@ -47,11 +47,6 @@ def choose_sessions(source: Source, subject: str, space: str, betas: str, sizes:
     ----------
     sizes : mapping
         Bytes of the files in the folder of the betas by name.
-
-    Returns
-    -------
-    Sessions
-        The choice.
     """
     listed = layout.sessions_of(sizes, space)
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:

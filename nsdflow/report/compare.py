@@ -54,7 +54,7 @@ def compare_published(folder: str) -> str:
 
 
 def compare_run_folders(folders: Sequence[str], out: Path | None = None) -> tuple[str, Path]:
-    """Compare finished runs on the voxels that all of them have.
+    """Compare finished runs on the voxels that all of them have: a table as text, and the path of a page.
 
     Parameters
     ----------
@@ -62,11 +62,6 @@ def compare_run_folders(folders: Sequence[str], out: Path | None = None) -> tupl
         Folders of two or more finished runs.
     out : pathlib.Path, optional
         The page with figures; by default ``compare.html`` next to the first run.
-
-    Returns
-    -------
-    tuple of str and pathlib.Path
-        The table as text, and the page.
 
     Raises
     ------

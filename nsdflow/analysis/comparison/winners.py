@@ -17,17 +17,14 @@ __all__ = ["common_voxels", "compare_many"]
 
 
 def common_voxels(runs: Sequence[xr.DataTree]) -> list[xr.DataTree]:
-    """The subjects and voxels (by ``flat_index``, and hemisphere on surfaces) that all runs have, in one order.
+    """Select the subjects and voxels that all runs have, in the order of the first run.
+
+    A voxel is known by its ``flat_index``, and its hemisphere on surfaces.
 
     Parameters
     ----------
     runs : sequence of xr.DataTree
         Results with ``accuracy`` (voxel,).
-
-    Returns
-    -------
-    list of xr.DataTree
-        Subjects with the common voxels, in the order of the first run.
 
     Raises
     ------

@@ -77,7 +77,7 @@ class TrialSums:
 def sum_trials(
     images: Tensor, responses: Tensor, holdout: Tensor, *, statistics: StatisticsTrials = "all"
 ) -> TrialSums:
-    """Sum responses per image.
+    """Sum responses per image, apart for training and holdout trials.
 
     Parameters
     ----------
@@ -91,11 +91,6 @@ def sum_trials(
     statistics : {"all", "training"}
         Trials that define the feature statistics: all trials, including the holdout (published), or training trials
         only.
-
-    Returns
-    -------
-    TrialSums
-        Counts (image,) and sums (image, voxel) of the training and holdout trials.
 
     Raises
     ------

@@ -80,7 +80,7 @@ def predict_partitions(
     partitions: Sequence[slice],
     batch_size: int = 100,
 ) -> Tensor:
-    """Compute the contribution of each partition of the features to the predictions, in one forward pass.
+    """Compute the contributions (image, voxel, partition) of each partition of the features to the predictions.
 
     The other arguments are those of :func:`predict`.
 
@@ -88,11 +88,6 @@ def predict_partitions(
     ----------
     partitions : sequence of slice
         Slices of the features, such as those of :func:`nsdflow.models.gnet.layer_slices`.
-
-    Returns
-    -------
-    torch.Tensor
-        (image, voxel, partition) contributions.
     """
     read = partial(readout.contributions, partitions=partitions)
     return _read(read, readout, encoder, images, None, batch_size, "float32")

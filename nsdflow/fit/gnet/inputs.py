@@ -44,11 +44,6 @@ def choose_cache(
         (image, 3, y, x) uint8.
     free : int, optional
         Free bytes on the device. Default: queried from the GPU.
-
-    Returns
-    -------
-    {"half", "none"}
-        Cache to use.
     """
     if device.type != "cuda" or precision not in ("tf32", "bfloat16") or not isinstance(encoder, Encoder):
         return "none"

@@ -42,7 +42,7 @@ ALEXNET_SHAPES: Final[dict[str, tuple[int, ...]]] = {
 def load_alexnet_weights(
     path: str | Path | None = None, *, cache: str | Path | None = None, url: str = ALEXNET_URL
 ) -> dict[str, Tensor]:
-    """Load AlexNet's state dict, in torchvision's key names.
+    """Load AlexNet's weights and biases, under torchvision's keys.
 
     Parameters
     ----------
@@ -52,11 +52,6 @@ def load_alexnet_weights(
         Folder that holds or receives the published file. It is used if ``path`` is None.
     url : str
         URL of the published file. Its name must have the first digits of its SHA-256, as torchvision's names do.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Weights and biases by key.
 
     Raises
     ------

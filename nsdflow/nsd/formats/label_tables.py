@@ -12,7 +12,7 @@ _ENTRY = re.compile(r"(-?\d+)\s+(\S+).*")
 
 
 def parse_label_table(data: bytes, url: str) -> dict[int, str]:
-    """Names by label.
+    """Names by label, in the order of the file.
 
     Blank lines and lines that begin with ``#`` or ``%`` are skipped, stray tabs and blanks are dropped, and columns
     after the name (colours) are ignored.
@@ -23,11 +23,6 @@ def parse_label_table(data: bytes, url: str) -> dict[int, str]:
         Content of the file.
     url : str
         Its address, for messages.
-
-    Returns
-    -------
-    dict
-        Name by number, in the order of the file.
 
     Raises
     ------

@@ -40,7 +40,7 @@ _UNREADABLE: Final = (
 def read_whole_numbers(
     source: Source, path: str, wanted: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, NDArray[np.int64]]:
-    """Variables of a MAT file that count something.
+    """Variables of a MAT file that count something: int64 in their stored shapes, by name.
 
     Parameters
     ----------
@@ -48,11 +48,6 @@ def read_whole_numbers(
         Variables that the file must have.
     optional : sequence of str
         Variables that are read where the file has them.
-
-    Returns
-    -------
-    dict of str to int64 array
-        Variables by name, in their stored shapes.
 
     Raises
     ------

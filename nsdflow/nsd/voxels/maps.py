@@ -264,7 +264,7 @@ def maps_by_file(names: Iterable[str], subject: str, space: str, betas: str) -> 
 def read_published_maps(
     source: Source, names: Sequence[str], subject: str, space: str, betas: str, *, shape: Sequence[int] | None = None
 ) -> dict[str, NDArray[np.float32]]:
-    """Values of maps of the same files on the whole grid, in their units.
+    """Maps of the same files on the whole grid, in their units: float32 (i, j, k) or (vertex,), by name.
 
     Parameters
     ----------
@@ -272,11 +272,6 @@ def read_published_maps(
         Keys of :data:`MAPS`, or probability maps of fsaverage; see :func:`maps_by_file`.
     shape : sequence of int, optional
         The grid that the files must have.
-
-    Returns
-    -------
-    dict
-        Float32, (i, j, k) or (vertex,), by name.
 
     Raises
     ------

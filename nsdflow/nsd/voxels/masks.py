@@ -100,19 +100,9 @@ class VoxelSet:
 
 
 def inflate(mask: Mask, *, wrap: bool = True) -> Mask:
-    """A mask convolved by (0.5, 1, 0.5) on each axis in turn, kept where >= 1.
+    """A mask (i, j, k) bool convolved by (0.5, 1, 0.5) on each axis in turn, kept where >= 1.
 
-    Parameters
-    ----------
-    mask : numpy.ndarray
-        Set to widen, bool, (i, j, k).
-    wrap : bool
-        Neighbours across the border of the volume count (as published); otherwise nothing is beyond it.
-
-    Returns
-    -------
-    numpy.ndarray
-        Bool, (i, j, k).
+    With ``wrap``, neighbours across the border of the volume count (as published); otherwise nothing is beyond it.
     """
     weight = mask.astype(np.float64)
     for axis in range(mask.ndim):
@@ -184,7 +174,7 @@ def voxel_set(
     shape: Sequence[int] | None = None,
     wrap: bool = True,
 ) -> Mask:
-    """Voxels of a set, one of :data:`VOXEL_SETS` or the name of an atlas.
+    """Voxels (i, j, k) or (vertex,) bool of a set, one of :data:`VOXEL_SETS` or the name of an atlas.
 
     Parameters
     ----------
@@ -194,11 +184,6 @@ def voxel_set(
         The grid that all files must have.
     wrap : bool
         Whether ``inflated`` wraps around at the borders of the volume, as published.
-
-    Returns
-    -------
-    numpy.ndarray
-        Bool, (i, j, k) or (vertex,).
 
     Raises
     ------

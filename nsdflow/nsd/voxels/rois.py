@@ -148,7 +148,7 @@ def atlas_paths(subject: str, atlas: str, space: str) -> tuple[str, ...]:
 
 
 def read_atlas(source: Source, subject: str, atlas: str, space: str, *, shape: Sequence[int] | None = None) -> Atlas:
-    """Read an atlas with its label table.
+    """Read the labels of an atlas on the whole grid, and their names.
 
     Parameters
     ----------
@@ -156,11 +156,6 @@ def read_atlas(source: Source, subject: str, atlas: str, space: str, *, shape: S
         For example ``"subj01"``, ``"floc-faces"``, ``"func1pt8mm"``.
     shape : sequence of int, optional
         The grid that the files must have.
-
-    Returns
-    -------
-    Atlas
-        Labels of the whole grid.
 
     Raises
     ------

@@ -44,7 +44,7 @@ class Volume:
 
 
 def read_volume(source: Source, path: str, *, shape: Sequence[int] | None = None) -> Volume:
-    """Read one NIfTI or MGH file, or its gunzipped (or gzipped) twin where only that exists.
+    """Read one NIfTI or MGH file in its own type, or its gunzipped (or gzipped) twin where only that exists.
 
     Parameters
     ----------
@@ -52,11 +52,6 @@ def read_volume(source: Source, path: str, *, shape: Sequence[int] | None = None
         The file, such as ``nsddata/ppdata/subj01/func1pt8mm/mean.nii.gz``.
     shape : sequence of int, optional
         The grid that the file must have.
-
-    Returns
-    -------
-    Volume
-        Values in the type of the file.
 
     Raises
     ------

@@ -25,7 +25,7 @@ LISTED_VOXELS = 5
 def match_voxels(
     store: Store, flat_index: Mapping[str, NDArray[np.int64]], shapes: Mapping[str, Sequence[int]], file: str
 ) -> dict[str, NDArray[np.intp]]:
-    """Positions in the store of the voxels of each subject that file and store share.
+    """Positions (voxel,) in the store of the voxels that file and store share, by subject.
 
     Parameters
     ----------
@@ -35,11 +35,6 @@ def match_voxels(
         Shape of the volume by subject, if the file has it.
     file : str
         Name of the file, for messages.
-
-    Returns
-    -------
-    dict of str to array of int
-        (voxel,) positions in the store, by subject.
 
     Raises
     ------

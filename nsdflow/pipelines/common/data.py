@@ -83,7 +83,7 @@ def load_trials(
     zscore: str | bool = "session",
     shuffle: int | None = None,
 ) -> SubjectTrials:
-    """Read one subject's responses into memory.
+    """Read one subject's responses into memory, all trials in their order.
 
     Parameters
     ----------
@@ -93,11 +93,6 @@ def load_trials(
         As for :func:`read_responses`.
     shuffle : int, optional
         Seed of the control, which shuffles the images among trials; no control by default.
-
-    Returns
-    -------
-    SubjectTrials
-        All trials of the subject, in trial order.
 
     Raises
     ------

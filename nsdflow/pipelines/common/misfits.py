@@ -17,12 +17,7 @@ __all__ = ["misfits"]
 
 
 def misfits(pipeline: PipelineBase, store: str) -> list[tuple[str, str]]:
-    """List the settings that do not fit a store, each with the reason.
-
-    Returns
-    -------
-    list of (str, str)
-        Names of settings and reasons, each once.
+    """List the settings that do not fit a store, each once with the reason.
 
     Raises
     ------

@@ -134,7 +134,7 @@ def open_features(
     store: Store | None = None,
     check_values: bool = False,
 ) -> dict[str, FeatureTable]:
-    """Open tables of features by layer.
+    """Open tables of features by the name of the layer or array.
 
     Parameters
     ----------
@@ -148,11 +148,6 @@ def open_features(
         Layers, arrays or spaces to open; all if None.
     check_values : bool
         Whether to read all values of a file by blocks, and look for NaN: once, when a run is planned.
-
-    Returns
-    -------
-    dict of str to FeatureTable
-        Tables by the name of the layer or array.
 
     Raises
     ------

@@ -91,7 +91,7 @@ class SavedGNet:
 
 
 def load_gnet(run: RunFolder, part: str | None = None, *, which: Literal["best", "final"] = "best") -> SavedGNet:
-    """Load the networks of a GNet run.
+    """Load the trunk and the readouts of a GNet run.
 
     Parameters
     ----------
@@ -99,11 +99,6 @@ def load_gnet(run: RunFolder, part: str | None = None, *, which: Literal["best",
         ROI group of the trunk, in a run with several trunks.
     which : {"best", "final"}
         Epoch of the networks.
-
-    Returns
-    -------
-    SavedGNet
-        The trunk and its readouts.
 
     Raises
     ------

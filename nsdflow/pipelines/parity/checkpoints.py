@@ -28,7 +28,7 @@ AS_THE_FILE_SAYS = "as the file says it; --store computes it from the responses"
 
 
 def checkpoint_cells(path: Path, store: Store | None = None) -> tuple[Cell, ...]:
-    """Compare accuracies of a published file with the printed numbers.
+    """Compare medians and explained variance of a published file with the printed numbers, by subject and ROI.
 
     Parameters
     ----------
@@ -38,11 +38,6 @@ def checkpoint_cells(path: Path, store: Store | None = None) -> tuple[Cell, ...]
         Store of the voxels, the shared images and the responses to them. A GNet then predicts, and the first cells
         say how far the correlations are from those in the file. Without it, and for AlexNet-fwRF, the correlations in
         the file are used.
-
-    Returns
-    -------
-    tuple of Cell
-        Medians and explained variance by subject and ROI, where they are printed.
 
     Raises
     ------

@@ -35,7 +35,7 @@ BlockSizes = tuple[int, ...]
 
 
 def cut_table(rows: NDArray[np.intp], columns: int, chunk: tuple[int, int]) -> tuple[BlockSizes, BlockSizes]:
-    """Sizes of the blocks of responses along both axes.
+    """Sizes of the blocks of responses along ``trial`` and along ``voxel``.
 
     Parameters
     ----------
@@ -45,11 +45,6 @@ def cut_table(rows: NDArray[np.intp], columns: int, chunk: tuple[int, int]) -> t
         Number of voxels.
     chunk : tuple of int
         Trials (one session) and voxels of a stored chunk.
-
-    Returns
-    -------
-    tuple of int, tuple of int
-        Along ``trial`` and along ``voxel``.
 
     Examples
     --------

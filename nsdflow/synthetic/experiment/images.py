@@ -28,7 +28,7 @@ _TEXTURE_STRENGTH = 50.0  # grey levels, standard deviation on a leaf of full te
 
 
 def draw_image(seed: int, image: int, size: int) -> npt.NDArray[np.uint8]:
-    """Draw one image. It depends only on ``(seed, image, size)``.
+    """Draw one image (size, size, 3) uint8, RGB. It depends only on ``(seed, image, size)``.
 
     Parameters
     ----------
@@ -36,11 +36,6 @@ def draw_image(seed: int, image: int, size: int) -> npt.NDArray[np.uint8]:
         Index of the image, 0-based (``nsd_id``).
     size : int
         Pixels per side.
-
-    Returns
-    -------
-    (size, size, 3) uint8
-        Row, column, RGB.
     """
     return LeafPile.of(seed, image).paint(size)
 

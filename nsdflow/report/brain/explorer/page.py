@@ -24,7 +24,7 @@ SHOWN_IMAGES: Final = 100
 def write_explorer(
     run: str | os.PathLike[str], subject: str | None = None, *, images: int = SHOWN_IMAGES, source: str | None = None
 ) -> Path | str:
-    """Write ``explore_SUBJECT.html`` into the folder of a finished run.
+    """Write ``explore_SUBJECT.html`` into the folder of a finished run, and return its path.
 
     Parameters
     ----------
@@ -34,11 +34,6 @@ def write_explorer(
         Shared images whose responses, predictions and pictures the page holds.
     source : str, optional
         NSD, for its flat maps; by default the one from which the store was made.
-
-    Returns
-    -------
-    Path or str
-        Path of the page.
 
     Raises
     ------
