@@ -1,9 +1,9 @@
 """The readout's pointwise part as compiled kernels, for GPUs: each value of x is read once instead of thirty times.
 
-Between the matrix products of :func:`nsdflow.models.flexible_pooling.sweep` every pooled value goes through some
-thirty elementwise operations, and on a GPU each of them is a pass over memory. ``torch.compile`` joins them into two
-kernels. The first computes the predictions from x. The second computes the gradients by x and by the weights from x and
-the gradient by the predictions. The formula is that of the plain path, which the kernels replace.
+Between the matrix products of :func:`nsdflow.models.flexible_pooling.sweep`, every pooled value goes through some
+thirty elementwise operations. On a GPU, each of them is a pass over memory. ``torch.compile`` joins them into two
+kernels. The first computes the predictions from x. The second computes the gradients of x and of the weights, from x
+and the gradient of the predictions. The formula is that of the plain path, which the kernels replace.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _predict(x: Tensor, weights: Tensor) -> Tensor:
 
 
 def _differentiate_(x: Tensor, weights: Tensor, by_prediction: Tensor) -> Tensor:
-    """Overwrite x with its gradient, and return the gradient by the weights (voxel, feature)."""
+    """Overwrite x with its gradient, and return that of the weights (voxel, feature)."""
     size, tanh = x.abs(), torch.tanh(x)
     log = torch.log1p(size)
     value = log * tanh

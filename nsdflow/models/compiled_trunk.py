@@ -1,9 +1,9 @@
 """The trunk as compiled kernels, for GPUs: normalisation, dropout and rectification in one pass over each map.
 
-Between two convolutions of :class:`~nsdflow.models.gnet.Trunk` lie four passes over the maps, and four launches in the
-backward. ``torch.compile`` joins them. Each shape needs its own graph, so only whole batches run compiled; the few
-others, such as the last batch of a subject, run on the plain path. Dropout is drawn outside the graph, from the same
-generator in the same order.
+Between two convolutions, :class:`~nsdflow.models.gnet.Trunk` makes four passes over the maps, and its backward pass
+launches four kernels. ``torch.compile`` joins them. Each shape needs a separate graph. Therefore only whole batches run
+compiled; the few others, such as the last batch of a subject, run on the plain path. Dropout is drawn outside the
+graph, from the same generator in the same order.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def trunk_compiles(device: torch.device) -> bool:
 
 
 def _trained(run: TrunkFunction, trunk: Trunk, maps: Tensor) -> list[Tensor]:
-    """Both levels and the gradients of all parameters by their sum."""
+    """Return both levels, and the gradient of their sum for each parameter."""
     trunk.zero_grad(set_to_none=True)
     levels = run(maps, torch.Generator(maps.device).manual_seed(1))
     torch.stack([level.sum() for level in levels]).sum().backward()

@@ -45,7 +45,7 @@ _BLOCK_BYTES = {"cpu": 24 << 20, "gpu": 256 << 20}
 #: Bytes of a piece of x for elementwise operations, which fits in the cache (on GPUs x is not divided).
 _PIECE_BYTES = {"cpu": 4 << 20, "gpu": 256 << 20}
 
-#: (predictions of some voxels (voxel, image), which voxels) -> gradient of the loss by them, same shape
+#: (predictions of some voxels (voxel, image), which voxels) -> gradient of the loss with respect to them, same shape
 Gradient = Callable[[Tensor, slice], Tensor]
 
 #: :func:`read_out`, or a function that does the same
@@ -88,11 +88,11 @@ def sweep(
     bias : Tensor, (voxel,)
         Readout biases.
     gradient : callable, optional
-        Returns the gradient of the loss by the predictions of some voxels. Nothing is differentiated if None.
+        Returns the gradient of the loss with respect to the predictions of some voxels. If None, there is no backward.
     into_maps : bool
-        Whether to return the gradient by ``maps``.
+        Whether to return the gradient of ``maps``.
     into_readout : bool
-        Whether to return the gradients by ``fields``, ``weights`` and ``bias``.
+        Whether to return the gradients of ``fields``, ``weights`` and ``bias``.
     images_per_block : int
         The blocks of voxels are chosen as if there were at least this many images. Processes that share a batch pass
         the same number, because they must call ``gradient`` for the same blocks.
@@ -181,7 +181,7 @@ def _compress_(x: Tensor, *, differentiate: bool) -> Tensor:
 
 
 def _tanh(x: Tensor) -> Tensor:
-    """Hyperbolic tangent; on a CPU torch's takes five times as long as oneDNN's, and both err in the last bits only."""
+    """Hyperbolic tangent. On a CPU, oneDNN's is five times as fast as torch's, and differs in the last bits only."""
     if x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
         return x.to_mkldnn().tanh().to_dense()
     return torch.tanh(x)
@@ -199,7 +199,7 @@ def _even_slices(start: int, stop: int, longest: int) -> list[slice]:
 
 
 class _Compress(torch.autograd.Function):
-    """f elementwise; it saves only x for the backward, where autograd of the formula would save four tensors."""
+    """f elementwise. It saves only x for the backward; autograd of the formula would save four tensors."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

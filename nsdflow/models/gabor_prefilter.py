@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["gabor_prefilter_weights"]
 
-#: Pixels; the kernel has 11.
-_WAVELENGTHS: Final = (3.5, 5.5, 9.0)
-_COLOUR_WAVELENGTH: Final = 11.0
-_ENVELOPE: Final = 2.6
+#: Wavelengths, and the standard deviation of the envelope. The kernel has 11 pixels per side.
+_WAVELENGTHS_PX: Final = (3.5, 5.5, 9.0)
+_COLOUR_WAVELENGTH_PX: Final = 11.0
+_ENVELOPE_PX: Final = 2.6
 _ORIENTATIONS: Final = tuple(np.pi * k / 4 for k in range(4))
 _PHASES: Final = tuple(np.pi * k / 2 for k in range(4))
-#: red-green and blue-yellow, over the channels R, G, B
+#: Red-green and blue-yellow opponency, over the channels R, G, B.
 _OPPONENTS: Final = ((1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
 #: Signs with which a channel of the second layer combines channels of the first.
 _SIGNS: Final = (1.0, 1.0, 1.0, 1.0, -1.0, -1.0)
@@ -53,15 +53,15 @@ def gabor_prefilter_weights(seed: int = 0) -> dict[str, Tensor]:
 
 
 def _gabor_bank() -> NDArray[np.float64]:
-    """(64, 3, 11, 11): zero mean in every kernel, luminance first."""
+    """Filters (64, 3, 11, 11) of zero mean: luminance first, then colour."""
     luminance = [
         np.multiply.outer(np.full(3, 1 / 3), _gabor(wavelength, angle, phase))
-        for wavelength in _WAVELENGTHS
+        for wavelength in _WAVELENGTHS_PX
         for angle in _ORIENTATIONS
         for phase in _PHASES
     ]
     colour = [
-        np.multiply.outer(np.array(axis), sign * _gabor(_COLOUR_WAVELENGTH, angle, 0.0, centred=False))
+        np.multiply.outer(np.array(axis), sign * _gabor(_COLOUR_WAVELENGTH_PX, angle, 0.0, centred=False))
         for axis in _OPPONENTS
         for angle in _ORIENTATIONS
         for sign in (1.0, -1.0)
@@ -70,11 +70,11 @@ def _gabor_bank() -> NDArray[np.float64]:
 
 
 def _gabor(wavelength: float, angle: float, phase: float, *, centred: bool = True) -> NDArray[np.float64]:
-    """(11, 11); ``centred`` subtracts the mean, which an opponent filter already does across its channels."""
+    """A Gabor (11, 11). ``centred`` subtracts its mean; opponent filters have zero mean over their channels."""
     size = ALEXNET_SHAPES["features.0"][2]
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     along = x * np.cos(angle) + y * np.sin(angle)
-    envelope = np.exp(-(x**2 + y**2) / (2 * _ENVELOPE**2))
+    envelope = np.exp(-(x**2 + y**2) / (2 * _ENVELOPE_PX**2))
     kernel = envelope * np.cos(2 * np.pi * along / wavelength + phase)
     if centred:
         kernel -= envelope * kernel.sum() / envelope.sum()
@@ -82,7 +82,7 @@ def _gabor(wavelength: float, angle: float, phase: float, *, centred: bool = Tru
 
 
 def _combinations(draw: np.random.Generator) -> NDArray[np.float64]:
-    """(192, 64, 5, 5): each combines a few channels, each of them under a Gaussian at another place."""
+    """Filters (192, 64, 5, 5). Each combines a few channels, each under a Gaussian at another place."""
     outputs, inputs, size, _ = ALEXNET_SHAPES["features.3"]
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     kernels = np.zeros((outputs, inputs, size, size))
@@ -95,7 +95,7 @@ def _combinations(draw: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _one_over_f(draw: np.random.Generator, *, images: int, size: int) -> Tensor:
-    """(image, 3, size, size) with amplitude 1 / f, standard deviation 0.25, channels sharing most of their signal."""
+    """Images (image, 3, size, size) of amplitude 1 / f and deviation 0.25. Channels share most of their signal."""
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = np.inf  # no mean
     noise = np.fft.irfft2(np.fft.rfft2(draw.standard_normal((images, 4, size, size))) / frequency, s=(size, size))

@@ -25,8 +25,9 @@ class Hierarchy:
     depths : (float, float, float, float)
         Levels. A voxel of depth 1 reads the first one; one of depth 1.25 has a fifth of its variance from the second.
     channels : (int, int, int, int), optional
-        Channels of the first level, the first of one order for all, so that the smaller set lies within the
-        larger one; a voxel reads one of its area's, less the mean of all. By default voxels are tuned smoothly.
+        Number of channels of the first level that each area reads. All areas count from the start of the same order,
+        so a smaller set lies within a larger one. A voxel reads one channel of its area, minus the mean of all
+        channels. By default, voxels are tuned smoothly.
     """
 
     depths: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
@@ -34,8 +35,8 @@ class Hierarchy:
 
 
 #: "mild" is close to what Gabor models can predict, and its pooling fields grow from area to area as in the brain. In
-#: the others, areas differ only in the levels that they read, and fields are broad, so that a short training suffices:
-#: the features of one area contain those of another, or are the same for all.
+#: the others, areas differ only in the channels that they read: those of one area contain those of another, or are the
+#: same for all. Fields are broad there, and a short training suffices.
 HIERARCHIES: Final[Mapping[str, Hierarchy]] = {
     "mild": Hierarchy(depths=(1.0, 1.1, 1.2, 1.3)),
     "ordered": Hierarchy(channels=(3, 6, 12, 24)),
@@ -56,8 +57,8 @@ _PUBLISHED_SHAPES: Final = (
     (81, 104, 83), (82, 106, 84), (81, 106, 82), (85, 99, 80), (79, 97, 78), (85, 113, 83), (78, 95, 81), (80, 103, 78),
 )  # fmt: skip
 _PUBLISHED_SESSIONS: Final = (40, 40, 32, 30, 40, 32, 40, 30)
-_VISUAL_PER_EVC: Final = 3.2  # voxels that see anything, for each one of early visual cortex
-_CORTEX_SHARE: Final = 0.14  # of a volume
+_VISUAL_PER_EVC: Final = 3.2  # visually responsive voxels per voxel of early visual cortex
+_CORTEX_SHARE: Final = 0.14  # share of the voxels of a volume
 
 
 @dataclass(frozen=True)

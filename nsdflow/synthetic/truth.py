@@ -56,7 +56,7 @@ def read_truth(folder: str | Path, subject: str | int, space: str = DEFAULT_SPAC
     Raises
     ------
     MissingDataError, SelectionError
-        If this is no synthetic NSD, or has no such subject or space.
+        The folder is no synthetic NSD, or has no such subject or space.
     """
     planted, extra = _load(folder, subject, space)
     signal = np.load(signal_path(Path(folder), subject_name(subject_number(str(subject))), space), mmap_mode="r")

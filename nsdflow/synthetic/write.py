@@ -59,9 +59,9 @@ def write_nsd(folder: str | Path, spec: SyntheticSpec, *, progress: OnProgress |
     Raises
     ------
     ConfigError
-        If the folder has something in it.
+        The folder is not empty.
     StoreError
-        If the disk is full, or the folder cannot be made.
+        The disk is full, or the folder cannot be made.
     """
     target = Path(normalize(folder))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

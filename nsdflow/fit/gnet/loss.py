@@ -82,7 +82,7 @@ def backpropagate(
     data = target.T.contiguous()  # (voxel, trial)
     voxel_weight, errors = data.new_empty(len(data)), data.new_empty(len(data))
 
-    # gradient of sum_v u_v e_v by r: 2 u_v (r_v - d_v), (voxel, trial); the division by the mean of u follows below
+    # gradient of sum_v u_v e_v with respect to r: 2 u_v (r_v - d_v), (voxel, trial), to be divided by the mean of u
     def gradient(prediction: Tensor, voxels: slice) -> Tensor:
         residual = prediction - data[voxels]
         voxel_weight[voxels] = voxel_weights(prediction, data[voxels], 1, ranks)

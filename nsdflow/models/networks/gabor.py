@@ -22,8 +22,8 @@ FILTER_PIXELS: Final = 12
 #: Pixels of the resized image for one cycle of the grating.
 PIXELS_PER_CYCLE: Final = 4.13
 CYCLES_PER_FILTER: Final = 2.8
-#: Standard deviation of the envelope, in pixels: 0.7 cycles.
-ENVELOPE: Final = 0.7 * PIXELS_PER_CYCLE
+#: Standard deviation of the envelope: 0.7 cycles.
+ENVELOPE_PX: Final = 0.7 * PIXELS_PER_CYCLE
 #: The twelve spatial frequencies of the published run, in cycles per image.
 PUBLISHED_FREQUENCIES: Final = tuple(float(frequency) for frequency in np.geomspace(3.0, 72.0, 12))
 #: Number of the lowest published spatial frequencies that images of about 64 pixels resolve: up to 23 cycles.
@@ -42,7 +42,7 @@ def gabor_filters(orientations: int = 6) -> tuple[Tensor, Tensor]:
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     angle = (torch.arange(orientations, dtype=torch.float64) * math.pi / orientations)[:, None, None]
     phase = 2 * math.pi * CYCLES_PER_FILTER / FILTER_PIXELS * (x * angle.cos() + y * angle.sin())
-    envelope = torch.exp(-(x**2 + y**2) / (2 * ENVELOPE**2)) / (2 * math.pi * ENVELOPE**2)
+    envelope = torch.exp(-(x**2 + y**2) / (2 * ENVELOPE_PX**2)) / (2 * math.pi * ENVELOPE_PX**2)
     return phase.cos() * envelope, phase.sin() * envelope
 
 

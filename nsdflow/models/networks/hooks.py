@@ -118,6 +118,6 @@ def open_own(name: str, weights: str | None, seed: int, layers: Sequence[str] | 
 
 
 def _code_hash(module: str) -> str:
-    """First digits of the SHA-256 of a module's file: another code is another network, also with the same weights."""
+    """First digits of the SHA-256 of a module's file. Other code is another network, even with the same weights."""
     file = getattr(import_module(module), "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else "unknown"

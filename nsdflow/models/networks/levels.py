@@ -131,7 +131,7 @@ class Levels:
 class ChannelMoments:
     """Sums over images of each channel's spatial mean and spatial mean square, one float64 tensor per layer.
 
-    Moments of separate blocks of images add up, so that workers can compute them in one pass.
+    Moments of separate blocks of images add up. Several workers can therefore share one pass over the images.
     """
 
     images: int
@@ -220,7 +220,7 @@ def fit_levels(
     device: torch.device | str = "cpu",
     keep_on: torch.device | str = "cpu",
 ) -> Levels:
-    """Maps of training images, which choose at most ``limit`` channels per layer: those that vary most over them.
+    """Maps of training images, of the ``limit`` channels of each layer that vary most over the images.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def fit_levels(
     -------
     Levels
         Maps of the chosen channels. Give its ``channels`` to :func:`extract_levels` for every other set of images. The
-        call holds every channel of every image, so that the choice needs no second pass.
+        call holds every channel of every image in memory, and needs no second pass over the images.
 
     Raises
     ------

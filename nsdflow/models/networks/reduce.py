@@ -22,13 +22,13 @@ def _grid(maps: Tensor, cells: int) -> Tensor:
     return functional.adaptive_avg_pool2d(maps, cells)
 
 
-#: Of maps (image, channel, y, x).
+#: Reductions of maps (image, channel, y, x).
 SPATIAL: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
     "keep": lambda maps: maps,
     "mean": lambda maps: maps.mean((2, 3)),
     "max": lambda maps: maps.amax((2, 3)),
 }
-#: Of tokens (image, token, channel).
+#: Reductions of tokens (image, token, channel).
 TOKENS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
     "keep": lambda tokens: tokens,
     "mean": lambda tokens: tokens.mean(1),

@@ -1,9 +1,10 @@
 """A small synthetic brain: tissue, areas and the visual field, on a volume's grid or on a surface.
 
-The brain is an ellipsoid filling the volume; cortex is a shell in it. Areas are ordered by angular distance from the
-occipital pole: V1, V2 and V3 as rings, ventral halves seeing the upper field and the left hemisphere the right one,
-then a ventral, a lateral and a dorsal stream. Within an area the polar angle runs along the distance from the pole,
-mirrored from each of V1, V2, V3 to the next, and eccentricity around it: the layout of the real maps, simplified.
+The brain is an ellipsoid that fills the volume, and cortex is a shell in it. Areas are ordered by angular distance from
+the occipital pole. V1, V2 and V3 are rings: their ventral halves see the upper visual field, and the left hemisphere
+sees the right half. A ventral, a lateral and a dorsal stream follow. Within an area, the polar angle varies with the
+distance from the pole, in opposite directions in neighbouring areas, and the eccentricity varies around the pole. This
+is the layout of the real maps, simplified.
 All arrays are flat in C order.
 """
 
@@ -32,12 +33,12 @@ Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 
-_BRAIN, _PIAL, _WHITE = 0.97, 0.87, 0.72  # radii of the ellipsoids
+_BRAIN, _PIAL, _WHITE = 0.97, 0.87, 0.72  # radii of the ellipsoids, in half sides of the volume
 #: aseg's numbers of background, cortex, thalamus, hippocampus and white matter.
 _LEFT_TISSUE, _RIGHT_TISSUE = np.array([[0, 3, 10, 17, 2], [0, 42, 49, 53, 41]], dtype=np.int16)
-_AREA_SHARES = {"V1": 0.25, "V2": 0.25, "V3": 0.25}  # of early visual cortex; hV4 has as much
-_KASTNER_SHRINKS = 0.92  # the atlas never agrees with the subject's own maps
-_VISUAL, _GENERAL = 2.5, 3.2  # visual areas and nsdgeneral, in units of early visual cortex
+_AREA_SHARES = {"V1": 0.25, "V2": 0.25, "V3": 0.25}  # shares of early visual cortex; hV4 has the rest
+_KASTNER_SHRINKS = 0.92  # Kastner's areas differ in size from the subject's own maps
+_VISUAL, _GENERAL = 2.5, 3.2  # sizes of all visual areas and of nsdgeneral, relative to early visual cortex
 
 _SECTORS = {
     "ventral": (7, 8, 9, 10, 11),  # hV4 VO1 VO2 PHC1 PHC2
@@ -108,7 +109,7 @@ class Anatomy:
 
     @property
     def visual(self) -> Bools:
-        """All visual voxels: the areas, and nsdgeneral."""
+        """All visual voxels: those of an area or of nsdgeneral."""
         return np.isfinite(self.x)
 
     @property
@@ -130,7 +131,7 @@ def volume_anatomy(shape: tuple[int, int, int], evc_voxels: int, rng: np.random.
 
 
 def surface_anatomy(positions: Floats, evc_share: float, rng: np.random.Generator) -> Anatomy:
-    """The anatomy of vertices, the left hemisphere's first; those of the medial wall are no cortex.
+    """The anatomy of a surface: vertices of the left hemisphere, then of the right. The medial wall is not cortex.
 
     ``evc_share`` is the share of cortex that is early visual.
     """
@@ -284,7 +285,7 @@ def _category_areas(positions: Floats, joined: Labels, general: Labels) -> dict[
 
 
 def _parcels(positions: Floats, cortex: Bools, from_pole: Floats, count: int) -> Labels:
-    """Cortex cut into ``count`` rings around the pole, mirrored between hemispheres; some of a ring is unlabelled."""
+    """Cortex cut into ``count`` rings around the pole, alike in both hemispheres. A part of each ring has no label."""
     ring = 1 + np.minimum((from_pole / np.pi * count).astype(np.int64), count - 1)
     gap = (count < 100) & (np.abs(positions[:, 2]) < 0.1)  # sulci do not cover cortex
     return np.where(cortex, np.where(gap, 0, ring), -1)

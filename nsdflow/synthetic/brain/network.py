@@ -21,11 +21,11 @@ __all__ = ["CHANNELS", "FREQUENCIES", "LEVELS", "ORIENTATIONS", "PlantedNetwork"
 
 Floats = npt.NDArray[np.float32]
 
-#: Spatial frequencies of level 1, cycles per image. They lie where the published Gabor pyramid can follow: it takes the
-#: maps of frequency f from round(4.13 f) pixels a side that are sampled without antialiasing. On the demo's images its
-#: maps correlate with antialiased ones by 0.77 at 3 cycles, 0.85 at 4, 0.91 at 5, and more than 0.95 from 7 on.
+#: Spatial frequencies of level 1, in cycles per image, at which the published Gabor pyramid can predict the maps. The
+#: pyramid resizes images without antialiasing, to round(4.13 f) pixels per side for frequency f. On the demo's images,
+#: its maps correlate with antialiased ones by 0.77 at 3 cycles, 0.85 at 4, 0.91 at 5, and more than 0.95 from 7 on.
 FREQUENCIES = (6.0, 8.0, 11.0, 15.0)
-#: Orientations of level 1, radians, of the direction in which the grating varies; y upward.
+#: Orientations of level 1, in radians: the direction in which the grating varies, y upward.
 ORIENTATIONS = tuple(np.pi * k / 6 for k in range(6))
 LEVELS = 2
 #: Channels of every level.
@@ -34,10 +34,10 @@ CHANNELS = len(FREQUENCIES) * len(ORIENTATIONS)
 GREY_SIZE_PX = 64
 MAP_SIZES_PX = (32, 16)
 
-_MARGIN = 16  # grey surround on each side: NSD showed its images on a uniform grey field
+_MARGIN_PX = 16  # grey surround on each side: NSD showed its images on a uniform grey field
 _OCTAVES = 0.55  # standard deviation of a filter in log2 frequency
 _ANGLE = np.pi / 9  # standard deviation of a filter in orientation
-_THRESHOLD = 0.7  # of the rectification, in units of the normalised channels: most of a map is zero
+_THRESHOLD = 0.7  # of the rectification, in units of the normalised channels, which makes most of a map zero
 _GREY = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 
 
@@ -68,7 +68,7 @@ class PlantedNetwork:
 
     @cached_property
     def _filters(self) -> Floats:
-        return _log_gabor_bank(GREY_SIZE_PX + 2 * _MARGIN)
+        return _log_gabor_bank(GREY_SIZE_PX + 2 * _MARGIN_PX)
 
     @cached_property
     def _mixing(self) -> Floats:
@@ -99,10 +99,10 @@ def _energies(grey: Floats, filters: Floats) -> Floats:
     """Level 1: square root of the local amplitude, one value for every 2 x 2 pixels, (n, channel, 32, 32)."""
     size = filters.shape[-1]
     half = size // 2
-    field = np.pad(grey, ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)))
+    field = np.pad(grey, ((0, 0), (_MARGIN_PX, _MARGIN_PX), (_MARGIN_PX, _MARGIN_PX)))
     shift = np.exp(1j * np.pi * np.fft.fftfreq(size)).astype(np.complex64)  # to the middle of each pair of pixels
     spectrum = scipy.fft.fft2(field) * shift[:, None] * shift
-    inner = slice(_MARGIN // 2, _MARGIN // 2 + MAP_SIZES_PX[0])
+    inner = slice(_MARGIN_PX // 2, _MARGIN_PX // 2 + MAP_SIZES_PX[0])
     maps = np.empty((len(grey), len(filters), MAP_SIZES_PX[0], MAP_SIZES_PX[0]), dtype=np.float32)
     for channel, transfer in enumerate(filters):
         # folding a spectrum samples its signal at every second pixel: a quarter of the transform to do

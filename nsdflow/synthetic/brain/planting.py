@@ -22,18 +22,18 @@ Images = npt.NDArray[np.uint8]
 
 #: Pooling field size = intercept + slope x eccentricity, in image widths, for V1, V2, V3, hV4 and what lies beyond.
 _SIZES = np.array([(0.045, 0.12), (0.06, 0.16), (0.08, 0.20), (0.10, 0.25), (0.12, 0.30)])
-_BROAD = 0.2  # where areas are to differ in what they read alone, all fields are of this size
-_BEYOND_EVC = 0.6  # ncsnr there, as a share of early visual cortex'
-_TUNED_CHANNELS = 6  # of level 1, with non-zero weight in a voxel
-_MIXED_CHANNELS = 4  # of level 2
-#: Tuning of the localizer's areas: places among `CATEGORIES` with their weights.
+_BROAD = 0.2  # one field size, in image widths, where areas differ only in the channels that they read
+_BEYOND_EVC = 0.6  # ncsnr beyond early visual cortex, as a share of that in it
+_TUNED_CHANNELS = 6  # channels of level 1 with non-zero weight in a voxel
+_MIXED_CHANNELS = 4  # the same for level 2
+#: Tuning of the localizer's areas: weights by position in `CATEGORIES`.
 _PREFERENCES: Mapping[str, Mapping[int, float]] = {
-    "floc-faces": {2: 1.0, 5: 0.5},  # bright leaves, and bright bark a little
+    "floc-faces": {2: 1.0, 5: 0.5},  # bright leaves; bright bark less
     "floc-bodies": {0: 1.0, 3: 0.5},  # dark leaves, and dark bark
     "floc-places": {7: 1.0},  # soil
     "floc-words": {4: 1.0},  # grey bark
 }
-_CATEGORY_SHARE = 0.7  # of the signal's variance there
+_CATEGORY_SHARE = 0.7  # share of the signal's variance in these areas
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int64]
 
 SCALE = 300.0  # int16 steps in one percent of signal change
-_SOURCES = 8  # of the correlated part of the noise
+_SOURCES = 8  # sources of the correlated part of the noise
 _DEAD_SHARE, _PARTLY_DEAD_SHARE, _SATURATED_SHARE = 0.002, 0.01, 0.02
 
 

@@ -15,11 +15,11 @@ BEHAVIOUR_COLUMNS = (
     "MEMORYRECENT", "MEMORYFIRST", "ISOLDCURRENT", "ISCORRECTCURRENT", "TOTAL1", "TOTAL2", "BUTTON", "MISSINGDATA",
 )  # fmt: skip
 
-#: NaN where no button was pressed; and, besides those, where the presses were lost.
+#: Columns that are NaN where no button was pressed, and columns that are NaN where the presses were lost.
 _NEEDS_A_PRESS = ("ISCORRECT", "RT", "CHANGEMIND", "ISCORRECTCURRENT", "BUTTON")
 _NEEDS_THE_RECORD = (*_NEEDS_A_PRESS, "TOTAL1", "TOTAL2")
 
-_DAY_S = 86_400.0  # seconds; TIME counts in days
+_DAY_S = 86_400.0  # TIME counts in days
 _HIT, _FALSE_ALARM, _NO_PRESS, _CHANGE = 0.85, 0.2, 0.03, 0.03
 
 

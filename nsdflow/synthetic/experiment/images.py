@@ -24,7 +24,7 @@ _LEAVES = 350
 _CORNERS = 14  # a leaf is an ellipse drawn as a polygon with this number of corners
 _LARGEST_RADIUS = 0.4  # in image widths
 _SMALLEST_RADIUS = (0.008, 0.03)  # range over images: fine gravel to large objects
-_TEXTURE_STRENGTH = 50.0  # grey levels, standard deviation on a leaf of full texture
+_TEXTURE_STRENGTH = 50.0  # standard deviation on a leaf of full texture, in grey levels
 
 
 def draw_image(seed: int, image: int, size: int) -> npt.NDArray[np.uint8]:

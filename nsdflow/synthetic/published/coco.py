@@ -1,8 +1,8 @@
 """Annotations of the synthetic images in COCO's files: exact, for photographs from which the images were cut.
 
-A photograph is an image with margins, in which the image goes on as in a mirror. In the wider margin lies a leaf that
-the crop cuts away. Objects are polygons in several parts, groups of small ones a crowd as a plain run-length code, and
-stuff is a compressed one. One photograph of each file is not an image of NSD.
+A photograph is an image with margins that mirror it. The wider margin holds a leaf that the crop cuts away. Objects are
+polygons in several parts. A group of small objects is a crowd, as a plain run-length code; stuff is a compressed one.
+One photograph of each file is not an image of NSD.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KINDS: Final = ("instances", "captions", "stuff", "person_keypoints")
 #: Leaves of a category below this share of the image are a crowd, if there are at least this many.
 _CROWD_SHARE: Final = 0.015
 _CROWD_LEAVES: Final = 3
-#: The place of the category that has keypoints among all, and the corners of its outline at which a leaf has its ends.
+#: Position of the category with keypoints, and the corners of an outline at which a leaf has its tip and its base.
 _WITH_KEYPOINTS: Final = 2
 _TIP, _BASE = 0, 7
 #: A photograph that is not an image of NSD, and its annotations.
@@ -58,7 +58,7 @@ class _Photograph:
 
     @classmethod
     def of(cls, coco_id: int, split: str, image_size: int, crop: tuple[float, ...]) -> _Photograph:
-        """The smallest photograph of which a crop leaves an image of this size."""
+        """The smallest photograph whose crop is an image of this size."""
         margins = [0, 0, 0, 0]
         for before in (0, 2):
             first, second = crop[before : before + 2]
@@ -179,7 +179,7 @@ def _categories(kind: str) -> list[dict[str, Any]]:
 
 
 def _captions(scene: Scene, image: int) -> list[str]:
-    """Five sentences, now and then a sixth."""
+    """Five sentences, or sometimes six."""
     counts = Counter(CATEGORIES[scene.category[leaf]].name for leaf in scene.things())
     listing = ", ".join(f"{number} × {name}" for name, number in sorted(counts.items())) or "no leaf"
     most = CATEGORIES[int(np.argmax(scene.areas))].name

@@ -77,7 +77,7 @@ def write_surface_maps(root: Path, spec: SyntheticSpec, who: Participant) -> Non
 
 
 def _probability_maps(who: Participant) -> dict[str, VolumeArray]:
-    """Share of the subjects who have an early visual area at a vertex: all or none, as all have one anatomy there."""
+    """Share of the subjects who have an early visual area at a vertex: 0 or 1, since all share one anatomy there."""
     labels, names = who.anatomy.atlases["prf-visualrois"], ATLAS_LABELS["prf-visualrois"]
     return {f"probmap_{name}": (labels == label).astype(np.float32) for label, name in names.items() if label > 0}
 

@@ -1,4 +1,4 @@
-"""The images, drawn block by block into the brick, and everyone's noiseless responses to them along the way."""
+"""Draws the images block by block into the brick, and computes all participants' noiseless responses to them."""
 
 from __future__ import annotations
 

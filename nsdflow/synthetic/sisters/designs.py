@@ -22,7 +22,7 @@ Integers = npt.NDArray[np.int64]
 
 _COMMON, _IMAGES = 220, 284
 _RUNS, _RUN_TRIALS, _SLOTS = 8, 93, 107
-#: Numbers of images that are shown so often; 744 trials in all.
+#: Numbers of images, and how often each of them is shown; 744 trials in all.
 _REPEATS = ((8, 10), (8, 8), (32, 4), (236, 2))
 _BACKGROUND = (126, 110, 108)
 
@@ -73,10 +73,10 @@ class Sister:
 
 
 def write_synthetic(root: Path, spec: SyntheticSpec, subject: int) -> Sister:
-    """Write design and images of NSD-synthetic for a subject (1-based); those of all subjects with the first."""
+    """Write design and images of NSD-synthetic for a subject (1-based). Shared images are written with the first."""
     size = 714 if spec.image_size == 425 else spec.image_size
     pictures = np.stack([draw_synthetic(spec.seed, image, size) for image in range(_IMAGES)])
-    stored = np.floor((pictures / 255.0) ** 2 * 255 + 0.5).astype(np.uint8)  # this screen was linear
+    stored = np.floor((pictures / 255.0) ** 2 * 255 + 0.5).astype(np.uint8)  # its screen was linear
     folder = root / "nsddata_stimuli/stimuli/nsdsynthetic"
     folder.mkdir(parents=True, exist_ok=True)
     if subject == 1:

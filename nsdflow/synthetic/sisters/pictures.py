@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.floating]
 Picture = npt.NDArray[np.uint8]
 
 _GREY = 127.0
-_SCENES = 1_000_000  # numbers of scenes that no image of the main experiment has
+_SCENES = 1_000_000  # first numbers of scenes and of concepts, which no image of the main experiment has
 _CONCEPTS = 2_000_000
 _WORDS = ("cat", "sea", "hill", "wave", "stone", "lemon", "violin", "window", "garden", "mountain")
 

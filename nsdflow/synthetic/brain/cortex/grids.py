@@ -1,7 +1,7 @@
 """Grids of a synthetic subject: every volume is an affine map of the places in its brain.
 
-The anatomy is turned and shifted against the functional volumes, as after a registration, so that a mistake in axes,
-origins or rounding shows.
+The anatomy is turned and shifted against the functional volumes, as after a registration. Mistakes in axes,
+origins or rounding therefore show.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["TKR_SHIFT_MM", "VolumeGrid", "subject_grids", "to_tkr"]
 #: FreeSurfer's surface coordinates are mm of the anatomical volumes minus this, on every axis.
 TKR_SHIFT_MM: Final = 0.4
 
-_TILT: Final = np.radians(4.0)  # of the anatomy about the axis from left to right
+_TILT: Final = np.radians(4.0)  # rotation of the anatomy about the axis from left to right, in radians
 _SHIFT_MM: Final = np.array([1.2, -2.0, 0.8])
 _MNI_FOV: Final = 1.05  # the brain does not quite fill the template
 _MNI_SHAPE: Final = (182, 218, 182)

@@ -20,11 +20,11 @@ from nsdflow.synthetic.spec import SyntheticSpec
 
 __all__ = ["DEPTHS", "Hemisphere", "hemispheres"]
 
-#: How far up from the white surface, of the thickness of cortex.
+#: Height of each surface above the white one, as a share of the thickness of cortex.
 DEPTHS: Final = {"white": 0.0, "layerB3": 0.25, "layerB2": 0.5, "layerB1": 0.75, "pial": 1.0}
 
-_DOME_SHARE: Final = 0.85  # of the sphere; the rest is the medial wall
-_MIDDLE, _FOLD, _THICKNESS = 0.795, 0.045, 0.04  # of radii, within the shell 0.72 .. 0.87
+_DOME_SHARE: Final = 0.85  # share of the sphere; the rest is the medial wall
+_MIDDLE, _FOLD, _THICKNESS = 0.795, 0.045, 0.04  # shares of the radii, within the shell from 0.72 to 0.87
 _WAVES, _FREQUENCY = 5, 7.0
 _GAP: Final = 0.01  # between the medial walls
 
