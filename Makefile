@@ -1,9 +1,9 @@
-# `make help` lists the targets. Everything is installed into .venv; but for the SLURM of `make slurm`, nothing outside is touched.
+# `make help` lists the targets. Everything is installed into .venv. Only `make slurm`, which starts a SLURM, changes anything outside.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# what a user needs, and what someone who changes nsdflow needs in addition
+# what users need, and what developers need in addition
 USER_READY := $(VENV)/.ready-user
 DEV_READY  := $(VENV)/.ready-dev
 PYTEST     := $(BIN)/python -m pytest
@@ -18,7 +18,7 @@ help: ## this list
 demo: $(USER_READY) ## synthetic NSD -> store -> GNet and fwRF -> a page of figures, in ./demo
 	$(BIN)/nsdflow demo --out demo
 
-test: $(DEV_READY) ## all tests but the marked ones (slow, slurm, gpu, browser; it says how many), on up to 4 cores; PYTEST_ARGS="-k store" for some
+test: $(DEV_READY) ## all tests but those marked slow, slurm, gpu or browser, on up to 4 cores; PYTEST_ARGS="-k store" for some
 	$(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 nightly: $(DEV_READY) ## the slow tests that `make test` leaves out
@@ -27,7 +27,7 @@ nightly: $(DEV_READY) ## the slow tests that `make test` leaves out
 slurm: $(DEV_READY) ## the tests on real batch jobs, on a SLURM that it starts (root on Debian)
 	sh tests/slurm/with_slurm.sh $(PYTEST) -m slurm tests/slurm $(PYTEST_ARGS)
 
-user: .venv-user/.ready ## every command in the environment of a user, which holds less than the developers'
+user: .venv-user/.ready ## every command in an environment with only a user's dependencies
 	tests/user/every_command.sh .venv-user/bin
 
 browser: $(DEV_READY) ## the tests that open pages in headless Chromium (Debian's chromium and chromium-driver)
@@ -64,10 +64,10 @@ clean: ## remove the environment and everything built
 
 # --- set-up ---------------------------------------------------------------------------------------------------------
 
-# pip older than 25.1 has no --group; Debian's and Python's own are
+# the pip of Debian and of Python is older than 25.1, and lacks --group
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "nsdflow needs Python 3.11 or newer; say which with: make PYTHON=python3.12"; exit 1; }
+	  { echo "nsdflow needs Python 3.11 or newer; name it: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 	  { echo "Python's venv is missing; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)

@@ -82,7 +82,7 @@ def compare(ours: xr.Dataset, theirs: dict[tuple[str, int], np.ndarray]) -> floa
 
 
 def descended(signal: xr.DataArray, responses: xr.DataArray) -> float:
-    """Distance from the noise target that gradient descent on R reaches, as published, in float32."""
+    """Distance from the noise target after gradient descent on R, as published, in float32."""
     voxels = responses.sizes["voxel"]
     joint = np.corrcoef(responses.values.T, signal.values[responses["nsd_id"].values].T)
     c, a, p = joint[:voxels, :voxels], joint[voxels:, voxels:], joint[:voxels, voxels:]
@@ -105,7 +105,7 @@ def main() -> None:
 
     chunked = [values.chunk(voxel=256) for values in (contributions, responses)]
     start = time.perf_counter()
-    with threadpool_limits(1):  # as in a Dask worker: its threads are the parallelism, not the matrix product's
+    with threadpool_limits(1):  # one thread, as in a Dask worker
         ours = tuning(*chunked, resamples=RESAMPLES, seed=1).compute()
     seconds_ours = time.perf_counter() - start
     print(f"tuning of {VOXELS} voxels, as nsdflow does it: {seconds_ours:.2f} s")

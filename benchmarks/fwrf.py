@@ -1,7 +1,7 @@
 """AlexNet-fwRF of one subject: the published loop, himalaya's ridge solver, and nsdflow, on the same data.
 
     python benchmarks/fwrf.py           900 images x 3 trials, 2,000 voxels, 30 candidates: minutes on two cores
-    python benchmarks/fwrf.py --full    and a full-size subject on a GPU, if there is one
+    python benchmarks/fwrf.py --full    the same, and a full-size subject on a GPU if there is one
 
 (a) The published loop, written here from its specification: for every candidate the network runs over every trial, and
 nine matrices of features by features are inverted. (b) himalaya's ``solve_ridge_cv_svd`` (torch backend, one split) for
@@ -74,7 +74,7 @@ def random_weights(seed: int) -> dict[str, Tensor]:
 
 
 def random_images(count: int, seed: int) -> Tensor:
-    """Noise at several scales, so that distant pixels are related, as in photographs."""
+    """Noise at several scales, which correlates distant pixels as in photographs."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.zeros(count, 3, 227, 227)
     for size in (3, 8, 24, 72, 227):
@@ -173,7 +173,7 @@ def published_loop(data: Data, candidates: np.ndarray, kept: list[Tensor], batch
 
 @contextmanager
 def himalaya_on_torch() -> Iterator[None]:
-    """Himalaya's backend is one global of the process; put back what was there."""
+    """Set himalaya's backend, a global of the process, and restore it afterwards."""
     before = get_backend().name
     set_backend("torch")
     try:
@@ -234,7 +234,7 @@ def fwrf_work(data: Data, levels: Levels) -> float:
 
 
 def matrix_product_rate(device: str, size: int) -> float:
-    """Floating-point operations a second in a float32 matrix product, the best of several."""
+    """Floating-point operations per second of a float32 matrix product, the best of several."""
     a = torch.randn(size, size, device=device)
     seconds = []
     for _ in range(8):
@@ -252,7 +252,7 @@ def now(device: str) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds on the wall, and of processor time: on a machine that others use too, the second is the steadier."""
+    """Wall time and processor time in seconds. On a shared machine, processor time varies less."""
 
     seconds: float
     processor: float

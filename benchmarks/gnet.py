@@ -4,8 +4,8 @@ Both run in this process on the same data, from the same weights. Without argume
 two CPU threads. ``--full`` adds an epoch of the true size (8 subjects, 29,597 voxels, 172,692 training trials,
 synthetic data) on a GPU. The last line is one JSON object.
 
-Memory is the peak of what torch allocates during a step, from torch's own allocation records, so that the weights,
-images and optimizer states that both need are left out; on a GPU likewise from the allocator's statistics.
+Memory is the peak of what torch allocates during a step, from torch's own allocation records, without the weights,
+images and optimizer states that both need. On a GPU, it comes from the allocator's statistics.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from nsdflow.models.gnet import Encoder, Prefilter, Readout, level_shapes
 IMAGE_SIZE = 227
 PENALTY = float(np.float32(0.1))  # the published program holds it in float32
 PUBLISHED_VOXELS = (4627, 3765, 3778, 3027, 3685, 4024, 3201, 3490)
-#: training trials, the last tenth of which is holdout: 172,692 and 19,190 of all subjects together
+#: Training trials per subject, the last tenth of which is holdout: 172,692 and 19,190 over all subjects.
 PUBLISHED_TRIALS = (27000, 27000, 21647, 20294, 27000, 21647, 27000, 20294)
 PUBLISHED_SECONDS = 201.6  # an epoch on one A100 40 GB
 #: peak of matrix products in TF32 (operations per second, dense) and of memory (bytes per second), from the data sheets
@@ -181,7 +181,7 @@ def same_result() -> float:
 
 
 def seconds(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Best of ``repeats``, the candidates in turn, after one call of each to warm up."""
+    """Shortest of ``repeats`` for each candidate, in turn, after one call of each to warm up."""
     best = dict.fromkeys(steps, math.inf)
     for repeat in range(repeats + 1):
         for name, step in steps.items():
@@ -234,7 +234,7 @@ def phases(network: TrainingModules, images: Tensor, responses: Tensor, repeats:
 
 
 def product_rate(repeats: int, size: int = 2048) -> float:
-    """Operations a second of a matrix product in float32."""
+    """Operations per second of a matrix product in float32."""
     one, other = torch.rand(2, size, size)
     return 2 * size**3 / seconds({"product": lambda: one @ other}, repeats)["product"]
 

@@ -1,12 +1,12 @@
 """One real-sized session (81 x 104 x 83 x 750) into the store, by one worker process, against bare decompression.
 
-``python benchmarks/ingest.py [--full] [--repeats N]``. In the same run: decompressing the file and nothing else
+``python benchmarks/ingest.py [--full] [--repeats N]``. One run measures, in turn: decompression of the file alone
 (isal's igzip), our task of one session (whole-brain mask, shards, statistics, CRC), and the obvious way (nibabel, the
-whole array in memory, masked). Each runs in a separate process that is set up as a worker is, in turn, and medians
-are compared; each is done twice there and the second time counts, for a worker does many sessions. Then two workers
-at once against one, and, once, the task on the session's .hdf5 twin. The session is synthetic: smooth int16 noise in
-the 53 % of voxels that NSD's brain mask has, zeros elsewhere, so that it compresses as real betas do (468 MB).
-``--full`` only repeats more often: the size is the real one anyway.
+whole array in memory, masked). Each runs in a separate process that is set up like a worker. It runs twice there, and
+the second time counts, because a worker processes many sessions. The benchmark compares medians. It then compares two
+workers at once with one, and measures the task on the session's .hdf5 twin once. The session is synthetic: smooth int16
+noise in the 53 % of voxels that NSD's brain mask has, and zeros elsewhere, which compress like real betas (468 MB). The
+size is always the real one; ``--full`` only repeats more often.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import numpy as np
 SHAPE = (81, 104, 83)
 TRIALS = 750
 BRAIN_VOXELS = 370_503
-#: Distinct volumes; they are repeated in the file, farther apart than gzip's window reaches.
+#: Distinct volumes. The file repeats them, farther apart than gzip's window.
 DISTINCT = 25
 BETAS = "betas_fithrf_GLMdenoise_RR"
 
@@ -86,7 +86,7 @@ def frames(path: Path) -> Iterator[np.ndarray]:
 
 
 def write_hdf5_twin(path: Path, volumes: np.ndarray) -> None:
-    """Betas (trial, flat voxel) as NSD's .hdf5 files have them: axes reversed, a voxel to a chunk."""
+    """Betas (trial, flat voxel) as NSD's .hdf5 files have them: axes reversed, one voxel per chunk."""
     import h5py
 
     with h5py.File(path, "w", libver="earliest") as file:
@@ -149,7 +149,7 @@ def igzip(path: Path, scratch: Path) -> Callable[[], object]:
 
 
 def task(arguments: dict[str, Any], scratch: Path) -> Callable[[], object]:
-    """The task of one session, into an empty copy of the store: no two tasks write the same files, nor one twice.
+    """The task of one session, into an empty copy of the store, where no file is written twice.
 
     As in the engine, all files are on disk at its end, before a done-marker would be written.
     """
@@ -174,12 +174,12 @@ def task(arguments: dict[str, Any], scratch: Path) -> Callable[[], object]:
 
 
 def ingest(path: Path, scratch: Path) -> Callable[[], object]:
-    """From the .nii.gz."""
+    """The task on the .nii.gz file."""
     return task(json.loads((path.parents[6] / "task.json").read_text()), scratch)
 
 
 def from_hdf5(path: Path, scratch: Path) -> Callable[[], object]:
-    """Where the session is there as .hdf5 only."""
+    """The task on the .hdf5 file alone."""
     from nsdflow.ingestion.stamps import session_stamps
     from nsdflow.nsd.source import Source
 
@@ -213,7 +213,7 @@ def measure(what: str, folder: str) -> None:
             start, processor = time.perf_counter(), time.process_time()
             run()
             found = {"seconds": time.perf_counter() - start, "processor": time.process_time() - processor}
-    # not getrusage's: that one also remembers the process that started this one
+    # getrusage also counts the process that started this one
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     print(json.dumps(found | {"peak": 1024 * int(peak)}))
 

@@ -2,8 +2,8 @@
 
     python benchmarks/loader.py [--images 3000] [--voxels 1500] [--size 227]
 
-A synthetic store with the given numbers is written first. Every contender yields batches of 100 (image uint8,
-response) in a shuffled order; the first epoch warms the page cache and the second is timed. The last line is one JSON
+The benchmark first writes a synthetic store of the given size. Every contender yields batches of 100 (image uint8,
+response) in a shuffled order. The first epoch warms the page cache, and the second is timed. The last line is one JSON
 object of samples per second.
 """
 

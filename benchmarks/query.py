@@ -3,18 +3,18 @@
 ``python benchmarks/query.py [--full] [--sessions N] [--repeats N]``. The subject is of real size (81 x 104 x 83,
 whole-brain mask of 370,503 voxels, V1 of 1,350, 40 sessions of 750 trials, which all hold the same synthetic betas);
 of its store only the shards that hold V1 are written (4 GB). In the same run, in turn: the store's V1, opened,
-selected and z-scored; the same from the .hdf5 twins of the sessions, voxel by voxel as their chunks lie; the same from
-one raw file; and once from the .nii.gz files, streamed: four sessions, scaled to all unless ``--full``.
-``seconds_nsd`` is the faster of NSD's two formats. The page cache is warm for all, and each is done on one thread.
+selected and z-scored; the same from the .hdf5 twins of the sessions, one voxel per chunk; the same from one raw file;
+and once from the .nii.gz files, streamed: four sessions, scaled to all unless ``--full``. ``seconds_nsd`` is the faster
+of NSD's two formats. The page cache is warm for all, and each runs on one thread.
 
 ``seconds_zarr`` and ``seconds_zarrs`` are the whole query with its chunks read by zarr-python, and by zarr-python with
 the codec pipeline of the ``zarrs`` package; everything else is the same. ``seconds_chunks``, ``seconds_chunks_zarr``
 and ``seconds_chunks_zarrs`` are the stored integers of V1 alone. Where ``zarrs`` is not installed, ``zarrs`` says so.
 ``graph_tasks`` counts the tasks of a query over everything of the subject.
 
-The raw file holds just the betas of V1, and a second one means and standard deviations, which the store has as well:
-``seconds_raw`` is read, convert, subtract and divide, in place in one array, with no metadata, selection, labels or
-sessions to put together. ``seconds_bytes`` is reading that file and nothing else.
+The raw file holds just the betas of V1, and a second one means and standard deviations, which the store also has.
+``seconds_raw`` is the time to read, convert, subtract and divide in place, in one array, without metadata, selection,
+labels or joined sessions. ``seconds_bytes`` is the time to read that file.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ EPSILON = np.float32(1e-6)
 
 
 def areas(mask: np.ndarray) -> np.ndarray:
-    """A joined ROI of some 12,000 voxels, compact as areas are, with a V1 of 1,350 voxels."""
+    """A compact joined ROI of some 12,000 voxels, with a V1 of 1,350 voxels."""
     roi = np.where(mask, 0, -1).astype(np.int16)
     i, j, k = np.meshgrid(*map(np.arange, SHAPE), indexing="ij")
     distance = np.where(mask, abs(i - 40) + 2.0 * abs(j - 25) + abs(k - 38), np.inf).ravel()
@@ -72,7 +72,7 @@ def prepare(folder: Path, sessions: int) -> np.ndarray:
     mask = brain_mask()
     roi = areas(mask)
     v1 = np.isin(roi, (1, 2))
-    # as many coordinates as a store of NSD has
+    # the number of coordinates of a store of NSD
     atlases = {f"atlas-{number}": (roi, {1: "a", 2: "b"}) for number in range(13)}
     ncsnr = np.where(mask, np.float32(0.3), np.float32(np.nan))
     voxels = voxel_table(np.flatnonzero(mask), SHAPE, roi=roi, atlases=atlases, ncsnr=ncsnr)
@@ -168,7 +168,7 @@ def region_by_zarr(
     dtype: DTypeLike | None = None,
     finish: Callable[[np.ndarray, int], None] | None = None,
 ) -> np.ndarray:
-    """What our ``read_region`` does, by zarr-python, which reads stretches as slices."""
+    """The same as our ``read_region``, by zarr-python, which reads consecutive indices as slices."""
     import zarr
 
     stretches = tuple(slice(int(chosen[0]), int(chosen[-1]) + 1) for chosen in selection)
@@ -261,7 +261,7 @@ def measure(folder: Path, streamed: int, repeats: int) -> dict[str, list[tuple[f
 def main(sessions: int, streamed: int, repeats: int) -> dict[str, float | str]:
     """Prepare, and measure in another process, as a user's is.
 
-    This one has memory left from what it prepared, which some of the ways would be given again without a page fault.
+    This process has freed memory after the preparation, which some of the ways would reuse without page faults.
     """
     with tempfile.TemporaryDirectory() as folder:
         v1 = prepare(Path(folder), sessions)

@@ -7,16 +7,16 @@
     python benchmarks/ridge.py --share 0.2      the same shapes times 0.2, for a look
     python benchmarks/ridge.py --float64        in (a) himalaya in float64 too, its most accurate numbers
 
-Data lie in .npy files. Ours reads them by blocks; the others load them, as their interface asks. scikit-learn's
-``RidgeCV`` chooses one lambda for all targets when it is given a holdout, so that here its ``Ridge`` is fitted per
-lambda and the best taken per voxel. Peaks are those of whole processes, interpreter and libraries included. All
-contenders compute in float32, which is the fastest for each of them. Each prints a line of JSON when it ends, so that
-a run that is cut keeps what it has. The last line is one JSON object with everything; a contender that does not finish
-within ``--limit`` seconds, or dies, has null.
+Data lie in .npy files. Ours reads them by blocks; the others load them, as their interfaces require. With a holdout,
+scikit-learn's ``RidgeCV`` chooses one lambda for all targets. The benchmark therefore fits ``Ridge`` with each lambda
+and takes the best per voxel. Peaks are those of whole processes, with interpreter and libraries. All contenders compute
+in float32, which is the fastest for each of them. Each prints a line of JSON when it ends, which an interrupted run
+keeps. The last line is one JSON object with everything. A contender that does not finish within ``--limit`` seconds, or
+dies, has null.
 
-``same_lambdas`` is true if all three chose the same lambda for every voxel, without exception. Losses of two lambdas
-may differ by less than rounding, and then it is false because of a single voxel. Three more entries say whose rounding
-that is, against the normal equations in float64: ``other_lambdas`` counts the voxels for which a contender chose
+``same_lambdas`` is true if all three chose the same lambda for every voxel, without exception. A single voxel whose two
+best losses differ by less than rounding makes it false. Three more entries compare the contenders with the normal
+equations in float64: ``other_lambdas`` counts the voxels for which a contender chose
 another lambda than float64 does, ``excess_loss`` is the largest relative excess of the loss, in float64, of a chosen
 lambda over the best one, and ``deviation_from_exact`` is the largest difference of predictions in units of a voxel's
 deviation, where the lambdas are the same. ``deviation`` is the same difference between each of the others and ours.

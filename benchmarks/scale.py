@@ -1,13 +1,13 @@
 """What 10,000 tasks cost beyond their own work: the plan, the scheduler's memory, the overhead per task.
 
-``python benchmarks/scale.py [--tasks N] [--workers N]``. A plan of three stages (nine tenths of the tasks; a tenth of
-them, ten each; the rest, nine each) whose tasks return at once is built, looked at, executed on worker processes
-of this machine, and executed again when all is done. The overhead per task is the wall time over the number of tasks:
-it holds Dask's own part, a marker file written by the worker and read by the driver, and an event. Dask's own part is
-measured with it: the same number of the same empty calls, submitted in one ``client.map``, and submitted as the
-engine does, two ahead of each worker. Driver and scheduler are one process here, as they are in a run; memory is
-that process's, beyond what it held with the cluster up and idle, the largest seen; ``cpu`` is its processor time, which
-depends little on what else the machine does.
+``python benchmarks/scale.py [--tasks N] [--workers N]``. The plan has three stages whose tasks return at once: nine
+tenths of the tasks; a tenth, each after ten of them; and the rest, each after nine of those. The benchmark builds the
+plan, examines it, executes it on worker processes of this machine, and executes it again when all is done. The overhead
+per task is the wall time divided by the number of tasks. It includes Dask's part, a marker file that the worker writes
+and the driver reads, and an event. Dask's part is also measured alone: the same number of empty calls, submitted in one
+``client.map``, and submitted as the engine does, two ahead of each worker. Driver and scheduler are one process, as in
+a run. Memory is the peak of that process beyond its size with an idle cluster. ``cpu`` is its processor time, which
+depends little on other work of the machine.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """As large as the record of a real task."""
+    """A record as large as that of a real task."""
 
     number: int
     folder: str
@@ -49,7 +49,7 @@ def nothing(job: Job) -> int:
 
 
 def build(tasks: int, folder: str) -> Plan:
-    """A plan of three stages that hang together."""
+    """A plan of three stages, each of which depends on the one before."""
     settings = {"betas": "betas_fithrf_GLMdenoise_RR", "space": "func1pt8mm", "voxels": "nsdgeneral", "chunk": 1024}
     first = tasks * 9 // 10
     second = (tasks - first) * 9 // 10
@@ -110,7 +110,7 @@ def fed(client: Client, tasks: int) -> None:
 
 
 def look(plan: Plan) -> None:
-    """All that happens to a plan before its first task is submitted."""
+    """Examine a plan, as the engine does before it submits the first task."""
     plan.validate(1 << 33)
     plan.describe()
     plan.missing()
@@ -129,7 +129,7 @@ def main() -> None:
         print(f"{name:28} {value:.3f}", flush=True)
 
     def keep_each(name: str, call: Callable[[], object]) -> None:
-        """Wall and processor time of this process, a task."""
+        """Wall time and processor time of this process per task."""
         processor = time.process_time()
         seconds, _ = timed(call)
         keep(f"{name}_ms_a_task", 1000 * seconds / options.tasks)

@@ -2,10 +2,10 @@
 
     python benchmarks/spaces.py [--scale 1.0] [--runs 3]
 
-The subject is invented, its transforms have the published names and shapes (699,192 voxels, 163,842 vertices per
-hemisphere). The plain way is the one of NSD's published Python tool: for each hemisphere and layer, ``map_coordinates``
-of SciPy with order 3 over the coordinates of the file, then the mean, then the index to fsaverage. It interpolates with
-another spline, so that the two are compared in time, not in values. Reading the files is left out of both. The last
+The subject is synthetic. Its transforms have the published names and shapes (699,192 voxels, 163,842 vertices per
+hemisphere). The plain way is that of NSD's published Python tool: for each hemisphere and layer, SciPy's
+``map_coordinates`` of order 3 at the coordinates in the file, then the mean, then the index to fsaverage. It
+interpolates with another spline, so only times are compared, not values. Both times exclude reading the files. The last
 line is JSON.
 """
 
@@ -32,7 +32,7 @@ HEMISPHERES = ("lh", "rh")
 
 
 def write_transforms(folder: Path, shape: tuple[int, int, int], vertices: int) -> None:
-    """A folded ribbon through the volume, near in space where it is near in the file, as on a real surface."""
+    """Transforms of a folded ribbon in the volume: neighbours in the file are neighbours in space, as on a surface."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     height = 1 - 2 * (np.arange(vertices) + 0.5) / vertices
