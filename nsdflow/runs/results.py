@@ -42,8 +42,8 @@ from nsdflow.store.shard_format import open_sharded, verified
 from nsdflow.store.verify import check_whole
 
 if TYPE_CHECKING:
+    from zarr.abc.buffer import Buffer, BufferPrototype
     from zarr.abc.store import ByteRequest
-    from zarr.core.buffer import Buffer, BufferPrototype
 
 __all__ = [
     "RESULTS",

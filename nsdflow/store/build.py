@@ -45,8 +45,8 @@ from nsdflow.store.shard_sizes import MASK_SHARD_BYTES, Cut
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from zarr.abc.buffer import Buffer, BufferPrototype
     from zarr.abc.store import ByteRequest, Store
-    from zarr.core.buffer import Buffer, BufferPrototype
 
 __all__ = [
     "Workspace",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.model_selection import check_cv
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
 from nsdflow.fit.ridge.selection import LambdaSelection, RidgeProblem
@@ -111,7 +111,10 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         kind = {"dtype": [np.float64, np.float32], "multi_output": True, "y_numeric": True}
         X, y = validate_data(self, _plain(X), _plain(y), **kind)
         y = np.asarray(y, X.dtype)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        weight = np.ones(len(X))
+        if sample_weight is not None:
+            weight = check_array(column_or_1d(sample_weight), ensure_2d=False, dtype=np.float64)
+            check_consistent_length(X, weight)
         used = weight > 0
         folds = self._folds(X, y, groups)
         folds = None if folds is None else [mark[torch.as_tensor(used)] for mark in folds]

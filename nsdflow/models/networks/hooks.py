@@ -70,14 +70,16 @@ def default_layers(module: nn.Module) -> list[str]:
     return [name for name in names if any(True for _ in module.get_submodule(name).parameters())] or names
 
 
-def load_weights(module: nn.Module, weights: str) -> None:
-    """Load a state dict from a ``.pth`` or ``.safetensors`` file.
+def load_weights(module: nn.Module, weights: str | None) -> None:
+    """Load a state dict from a ``.pth`` or ``.safetensors`` file; None and ``random`` name none.
 
     Raises
     ------
     SourceError
         Names or shapes differ from those of the module.
     """
+    if weights is None or weights == "random":
+        return
     if weights.endswith(".safetensors"):
         state = load_tensors(weights, "fetch it again")
     else:
@@ -108,8 +110,7 @@ def open_own(name: str, weights: str | None, seed: int, layers: Sequence[str] | 
         module = build()
     if not isinstance(module, nn.Module):
         raise SourceError(f"network {name!r} returned {type(module).__name__}; return a torch.nn.Module")
-    if weights not in (None, "random"):
-        load_weights(module, str(weights))
+    load_weights(module, weights)
     preprocessing = getattr(module, "preprocessing", IMAGENET)
     own_layers = layers or getattr(module, "layers", None)
     own_layers = own_layers if isinstance(own_layers, list | tuple) else None

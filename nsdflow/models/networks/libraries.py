@@ -56,8 +56,7 @@ def open_transformers(name: str, weights: str | None, seed: int, layers: Sequenc
     else:
         with seeded(seed):
             module = transformers.AutoModel.from_config(vision)
-        if weights != "random":
-            load_weights(module, weights)
+        load_weights(module, weights)
     preprocessing = _preprocessing(transformers, source, vision, weights)
     return _transformers_network(name, module, vision, preprocessing, weights or source).only(layers)
 
@@ -122,7 +121,8 @@ def _preprocessing(transformers: Any, source: str, config: Any, weights: str | N
     """Preprocessing of ``preprocessor_config.json``; without it, the configuration's size and ImageNet's constants."""
     size = getattr(config, "image_size", None) or 224
     try:
-        file = None if weights == "random" and not Path(source).is_dir() else _cached(transformers, source)
+        offline = weights == "random" and not Path(source).is_dir()
+        file = None if offline else transformers.utils.cached_file(source, "preprocessor_config.json")
     except (OSError, ValueError):
         file = None
     if file is None:
@@ -140,13 +140,6 @@ def _preprocessing(transformers: Any, source: str, config: Any, weights: str | N
         mean=tuple(said.get("image_mean", Preprocessing.mean)),
         std=tuple(said.get("image_std", Preprocessing.std)),
     )
-
-
-def _cached(transformers: Any, source: str) -> str | None:
-    """The file in a folder, in the library's cache or on its hub; None if it is in none of them."""
-    name = "preprocessor_config.json"
-    file: str | None = transformers.utils.cached_file(source, name, _raise_exceptions_for_missing_entries=False)
-    return file
 
 
 def _layer_names(config: Any, run: Any, preprocessing: Preprocessing, transformers: Any) -> list[str]:
@@ -168,8 +161,7 @@ def open_timm(name: str, weights: str | None, seed: int, layers: Sequence[str] |
         raise one_of("model of timm", source, timm.list_models(f"*{source[:6]}*")[:12])
     with seeded(seed):
         module = _offline(lambda: timm.create_model(source, pretrained=weights is None), name)
-    if weights not in (None, "random"):
-        load_weights(module, str(weights))
+    load_weights(module, weights)
     config = timm.data.resolve_model_data_config(module)
     side = int(config["input_size"][1])
     preprocessing = Preprocessing(
@@ -192,8 +184,7 @@ def open_torchvision(name: str, weights: str | None, seed: int, layers: Sequence
     published = models.get_model_weights(source).DEFAULT
     with seeded(seed):
         module = _offline(lambda: models.get_model(source, weights=published if weights is None else None), name)
-    if weights not in (None, "random"):
-        load_weights(module, str(weights))
+    load_weights(module, weights)
     transform = published.transforms()
     preprocessing = Preprocessing(
         size=int(transform.resize_size[0]),
@@ -216,8 +207,7 @@ def open_open_clip(name: str, weights: str | None, seed: int, layers: Sequence[s
         model = _offline(
             lambda: open_clip.create_model(source, pretrained=pretrained or None if weights is None else None), name
         )
-    if weights not in (None, "random"):
-        load_weights(model, str(weights))
+    load_weights(model, weights)
     visual = model.visual
     size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     preprocessing = Preprocessing(size=int(size), crop=int(size), mean=visual.image_mean, std=visual.image_std)

@@ -11,6 +11,7 @@ from typing import Any, Final
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.array.utils import meta_from_array
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
@@ -129,7 +130,7 @@ class _QueryArray(da.Array):
         return (_only_block if self.npartitions == 1 else super().__dask_postcompute__()[0]), ()
 
     def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        plain = da.Array(self.dask, self.name, self.chunks, meta=self._meta)
+        plain = da.Array(self.dask, self.name, self.chunks, meta=meta_from_array(self))
         return plain.__dask_postpersist__()  # type: ignore[no-any-return]
 
 
