@@ -52,11 +52,11 @@ def check_plans(plans: Iterable[Plan], cluster: str, workers: int | None) -> Non
     Raises
     ------
     SelectionError
-        If there is no such cluster.
+        There is no such cluster.
     ConfigError
-        If its sections of ``jobqueue.yaml`` have mistakes.
+        Its sections of ``jobqueue.yaml`` have mistakes.
     PlanError
-        If a task does not fit into a worker, or more tasks have to run at once than there can be workers.
+        A task does not fit into a worker, or more tasks have to run at once than there can be workers.
     """
     limits = capacity(cluster, workers=workers)
     for plan in plans:

@@ -85,13 +85,13 @@ def connect(
     Raises
     ------
     SelectionError
-        If there is no such cluster.
+        There is no such cluster.
     ConfigError
-        If the sections of ``jobqueue.yaml`` have mistakes.
+        The sections of ``jobqueue.yaml`` have mistakes.
     PlanError
-        If the batch system cannot be used from here, or no cluster can provide the requested resources.
+        The batch system cannot be used from here, or no cluster can provide the requested resources.
     RunError
-        If no scheduler answers at the address.
+        No scheduler answers at the address.
     """
     demand = _demand(workers, threads_per_worker, memory, gpus, scratch, dashboard, times)
     with ExitStack() as stack:

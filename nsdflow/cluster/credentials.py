@@ -30,7 +30,7 @@ def new_credentials() -> Security:
     Raises
     ------
     PlanError
-        If the package cryptography is not installed.
+        The package cryptography is not installed.
     """
     try:
         security: Security = Security.temporary()

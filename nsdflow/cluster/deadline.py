@@ -64,7 +64,7 @@ def hand_over() -> NoReturn:
     distributed.Reschedule
         To Dask, which then runs the task elsewhere.
     RunError
-        If nothing would replace the worker (a single machine, a batch job that holds the whole run); the message says
+        Nothing would replace the worker (a single machine, a batch job that holds the whole run); the message says
         to run the command again.
     """
     worker = _current_worker()

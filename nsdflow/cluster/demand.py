@@ -61,7 +61,7 @@ class Demand:
         Raises
         ------
         PlanError
-            If it asks for less than one worker or thread, or for a dashboard at an address of another machine.
+            It asks for less than one worker or thread, or for a dashboard at an address of another machine.
         """
         for what, number, least in (
             ("workers", self.workers, 1),

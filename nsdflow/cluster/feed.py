@@ -82,7 +82,7 @@ class Feed:
         Raises
         ------
         RunError
-            If a pool gave up because its jobs keep dying, or if the scheduler is gone.
+            A pool gave up because its jobs keep dying, or the scheduler is gone.
         """
         if self._jobs is not None:
             tasks = {pool: count + self._in_flight[pool.upper()] for pool, count in waiting.items()}

@@ -82,9 +82,9 @@ def read_document(what: str | os.PathLike[str] | Mapping[str, Any], *, folder: s
     Raises
     ------
     ConfigError
-        If the file cannot be read or is not a mapping.
+        The file cannot be read or is not a mapping.
     SelectionError
-        If no shipped file has that name.
+        No shipped file has that name.
     """
     where, text = _read(what, folder, kind, shipped_names(folder))
     raw, problems = _parse(where, text)

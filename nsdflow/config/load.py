@@ -127,7 +127,7 @@ def load_storage(profile: str | os.PathLike[str]) -> StorageProfile:
     ConfigError
         Lists every problem at once.
     SelectionError
-        If there is no profile of that name.
+        There is no profile of that name.
     """
     document = read_document(profile, folder="storage_config", kind="storage profile")
     unset = sorted({name for value in document.raw.values() for name in _unset_variables(value)})

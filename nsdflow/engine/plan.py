@@ -239,7 +239,7 @@ class Plan:
         Raises
         ------
         PlanError
-            If a task's planned peak exceeds ``memory_limit`` (bytes per worker), if more tasks have to run at once than
+            A task's planned peak exceeds ``memory_limit`` (bytes per worker), more tasks have to run at once than
             there are ``workers`` that can take one of their pool, or if the files exceed the budget.
         """
         for step in self.steps:

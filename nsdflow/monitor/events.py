@@ -214,7 +214,7 @@ class RunLog:
         Raises
         ------
         StoreError
-            If lines could not be written.
+            Lines could not be written.
         """
         with self._lock:
             try:

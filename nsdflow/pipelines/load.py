@@ -96,6 +96,6 @@ def load_pipeline(
     ConfigError
         Lists every problem at once, each with its line and its correction.
     SelectionError
-        If there is no pipeline of that name.
+        There is no pipeline of that name.
     """
     return PipelineFiles().load(pipeline, overrides)

@@ -28,11 +28,11 @@ def check_source(
     Raises
     ------
     ConfigError
-        If the pipeline has mistakes.
+        The pipeline has mistakes.
     MissingDataError
-        If the source has no betas.
+        The source has no betas.
     SelectionError
-        If the space, the version of the betas, a subject or the pipeline does not exist.
+        The space, the version of the betas, a subject or the pipeline does not exist.
     """
     if pipeline is None:
         return describe_source(source, space=space, betas=betas)

@@ -81,7 +81,7 @@ def make_tables(job: TablesJob) -> dict[str, Any]:
     Raises
     ------
     MissingDataError
-        If none of the runs is finished.
+        None of the runs is finished.
     """
     found = {name: open_run(path) for name, path in job.models.items() if RunFolder(path).finished}
     if not found:

@@ -121,7 +121,7 @@ def read_pools(kind: str, demand: Demand) -> tuple[Pool, ...]:
     Raises
     ------
     ConfigError
-        If a section has missing, unknown or impossible keys; lists all of them.
+        A section has missing, unknown or impossible keys; lists all of them.
     """
     system = BATCH_SYSTEMS[kind]
     cpu = read_section(system, kind)

@@ -79,7 +79,7 @@ class BatchSystem:
         Raises
         ------
         PlanError
-            If its submit command is not installed here.
+            Its submit command is not installed here.
         """
         command = self.job_type.submit_command.split()[0]
         if shutil.which(command) is None:
@@ -176,7 +176,7 @@ def import_jobqueue(module: str, cluster: str) -> ModuleType:
     Raises
     ------
     PlanError
-        If dask-jobqueue is not installed.
+        dask-jobqueue is not installed.
     """
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)

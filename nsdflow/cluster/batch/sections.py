@@ -83,7 +83,7 @@ def gpu_section(system: BatchSystem) -> str | None:
     Raises
     ------
     ConfigError
-        If there is none but a section whose name looks like a misspelled one.
+        There is no such section, but one whose name looks like a misspelling.
     """
     name = f"{system.name}-gpu"
     others = [section for section in _sections() if section.lower().startswith(system.name) and section != system.name]
@@ -108,7 +108,7 @@ def walltime_seconds(walltime: Any, system: BatchSystem | None = None) -> int | 
     Raises
     ------
     PlanError
-        If it is not a walltime of that batch system, or a number: YAML reads ``12:00:00`` without quotes as 43200.
+        It is not a walltime of that batch system, or a number: YAML reads ``12:00:00`` without quotes as 43200.
 
     Examples
     --------

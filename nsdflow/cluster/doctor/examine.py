@@ -104,7 +104,7 @@ def doctor(
     Raises
     ------
     PlanError, ConfigError
-        If nothing can be examined: the batch system is not installed here, or its section of ``jobqueue.yaml`` has
+        Nothing can be examined: the batch system is not installed here, or its section of ``jobqueue.yaml`` has
         mistakes.
     """
     scripts = job_scripts(cluster, workers=1, gpus=None)

@@ -47,15 +47,15 @@ def adopt(
     Raises
     ------
     ConfigError
-        If two files hold the same trunk, or one name is given for several runs.
+        Two files hold the same trunk, or one name is given for several runs.
     MissingDataError
-        If a file, the store, or the run of the trunks does not exist.
+        A file, the store, or the run of the trunks does not exist.
     RunError
-        If a run of that name exists already.
+        A run of that name exists already.
     SelectionError
-        If voxels do not match those of the store. The message lists them.
+        Voxels do not match those of the store. The message lists them.
     SourceError
-        If a file is not one of the published programs.
+        A file is not one of the published programs.
 
     Examples
     --------

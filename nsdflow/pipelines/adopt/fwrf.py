@@ -41,9 +41,9 @@ def adopt_fwrf(path: str, store: Store, folder: RunFolder) -> None:
     Raises
     ------
     SelectionError
-        If voxels do not match those of the store.
+        Voxels do not match those of the store.
     SourceError
-        If features or fields are not those of AlexNet-fwRF.
+        Features or fields are not those of AlexNet-fwRF.
     """
     model = load_fwrf_file(path)
     positions = match_voxels(store, model.flat_index, model.volume_shape, path)

@@ -47,7 +47,7 @@ def adopt_gnet(files: Sequence[PublishedFile], store: Store, folder: RunFolder) 
     Raises
     ------
     SelectionError
-        If voxels do not match those of the store.
+        Voxels do not match those of the store.
     """
     positions = {file.path: _positions(store, file, file.best.flat_index) for file in files}
     first = files[0].best
@@ -88,7 +88,7 @@ def adopt_transfer(
     Raises
     ------
     SelectionError
-        If voxels do not match those of the store.
+        Voxels do not match those of the store.
     """
     positions = {file.path: _positions(store, file, file.best.flat_index or flat_index) for file in files}
     parts = tuple(file.part for file in files)

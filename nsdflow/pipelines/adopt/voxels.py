@@ -39,7 +39,7 @@ def match_voxels(
     Raises
     ------
     SelectionError
-        If volumes differ, the store lacks voxels, or there is no subject in common. The message lists all mismatches.
+        Volumes differ, the store lacks voxels, or there is no subject in common. The message lists all mismatches.
     """
     subjects = [subject for subject in store.subjects if subject in flat_index]
     if not subjects:

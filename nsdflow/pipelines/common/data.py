@@ -97,7 +97,7 @@ def load_trials(
     Raises
     ------
     SelectionError
-        If the subject has no voxel in the selection.
+        The subject has no voxel in the selection.
     """
     selection = dict(selection or {})
     lazy = read_responses(store, subject, zscore=zscore, **selection)
@@ -193,7 +193,7 @@ def load_images(store: Store, nsd_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
     Raises
     ------
     SelectionError
-        If the store lacks one of them.
+        The store lacks one of them.
     """
     absent = np.setdiff1d(nsd_ids, store.images()["nsd_id"].values)
     if len(absent):

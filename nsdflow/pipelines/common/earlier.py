@@ -29,7 +29,7 @@ def recorded_pipeline(run: RunFolder) -> PipelineBase:
     Raises
     ------
     MissingDataError
-        If there is no such run.
+        There is no such run.
     """
     if not run.exists("run.yaml"):
         raise MissingDataError(f"{run.path}: no such run; do nsdflow run first")
@@ -42,9 +42,9 @@ def run_settings(run: RunFolder, kind: type[Settings]) -> Settings:
     Raises
     ------
     MissingDataError
-        If there is no such run.
+        There is no such run.
     RunError
-        If it is a run of another kind.
+        It is a run of another kind.
     """
     config = recorded_pipeline(run)
     if not isinstance(config, kind):
@@ -68,7 +68,7 @@ def voxels_of(run: RunFolder, subject: str) -> xr.Dataset:
     Raises
     ------
     SelectionError
-        If the run lacks the subject.
+        The run lacks the subject.
     """
     results = open_run(run.path)
     if subject not in results.children:

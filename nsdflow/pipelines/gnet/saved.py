@@ -70,7 +70,7 @@ class SubjectModel:
         Raises
         ------
         RunError
-            If the pooling fields of the readouts do not fit the feature maps.
+            The pooling fields of the readouts do not fit the feature maps.
         """
         for trunk in self.trunks:
             fields = [tuple(logits.shape[1:]) for logits in trunk.readout.pooling_logits]
@@ -103,11 +103,11 @@ def load_gnet(run: RunFolder, part: str | None = None, *, which: Literal["best",
     Raises
     ------
     MissingDataError
-        If there is no such run, or it is not finished.
+        There is no such run, or it is not finished.
     RunError
-        If it is a run of another kind.
+        It is a run of another kind.
     SelectionError
-        If the run has no such trunk.
+        The run has no such trunk.
     """
     if not run.finished:
         raise MissingDataError(f"{run.path}: no finished run; do nsdflow run first")
@@ -135,11 +135,11 @@ def load_subject_model(run: RunFolder, subject: str) -> SubjectModel:
     Raises
     ------
     MissingDataError
-        If there is no such run, or it is not finished.
+        There is no such run, or it is not finished.
     RunError
-        If it is a run of another kind.
+        It is a run of another kind.
     SelectionError
-        If the run lacks the subject.
+        The run lacks the subject.
     """
     groups = run_settings(run, GNetPipeline).roi_groups or ()
     parts = groups if len(groups) > 1 else (None,)

@@ -71,7 +71,7 @@ def load_training_data(config: TrainedPipeline, store: Store, *rois: str) -> Tra
     Raises
     ------
     SelectionError
-        If a subject is not in the store, has no voxel in the selection, or has no trial of a shared image.
+        A subject is not in the store, has no voxel in the selection, or has no trial of a shared image.
     """
     split = load_split(config, store, config.train.holdout_fraction, *rois)
     nsd_ids = np.unique(np.concatenate([subject.nsd_id for subject, _ in split]))
@@ -122,7 +122,7 @@ def run_training(
     Raises
     ------
     RunError
-        If a newer copy of this training has started.
+        A newer copy of this training has started.
     """
     seat = Seat(f"{folder}/checkpoint", part, rank, processes)
     lease = Lease.claim(seat.folder, seat.name)
@@ -200,7 +200,7 @@ def load_subject(
     Raises
     ------
     SelectionError
-        If the subject has no such voxel, or no trial of a shared image.
+        The subject has no such voxel, or no trial of a shared image.
     """
     protocol = PROTOCOLS[config.protocol]
     shuffle = seed_of(config.seed, "shuffled images", subject) if config.shuffle_images else None

@@ -42,9 +42,9 @@ def checkpoint_cells(path: Path, store: Store | None = None) -> tuple[Cell, ...]
     Raises
     ------
     SelectionError
-        If voxels do not match those of the store.
+        Voxels do not match those of the store.
     SourceError
-        If the file is not one of the published programs.
+        The file is not one of the published programs.
     """
     if is_fwrf(read_published(path)):
         fwrf = load_fwrf_file(path)

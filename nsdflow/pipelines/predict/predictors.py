@@ -169,9 +169,9 @@ def predictor_kind(run: RunFolder) -> PredictorKind:
     Raises
     ------
     MissingDataError
-        If there is no such run.
+        There is no such run.
     RunError
-        If it is a run of a kind that predicts no images.
+        It is a run of a kind that predicts no images.
     """
     kind = recorded_pipeline(run).kind
     if (predictor := KINDS[kind].predictor) is None:
@@ -186,11 +186,11 @@ def load_predictor(run: RunFolder, subject: str) -> Predictor:
     Raises
     ------
     MissingDataError
-        If there is no such run, or it is not finished.
+        There is no such run, or it is not finished.
     RunError
-        If it is a run of a kind that predicts nothing.
+        It is a run of a kind that predicts nothing.
     SelectionError
-        If the run lacks the subject.
+        The run lacks the subject.
     """
     predictor = predictor_kind(run)
     if not run.finished:
