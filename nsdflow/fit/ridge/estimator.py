@@ -116,6 +116,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
             weight = check_array(column_or_1d(sample_weight), ensure_2d=False, dtype=np.float64)
             check_consistent_length(X, weight)
         used = weight > 0
+        if not used.any():
+            raise ValueError("all sample weights are zero; give some samples a positive weight")
         folds = self._folds(X, y, groups)
         folds = None if folds is None else [mark[torch.as_tensor(used)] for mark in folds]
         X, y, weight = X[used], y[used], weight[used]
