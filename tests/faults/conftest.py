@@ -14,6 +14,7 @@ from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
 from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.synthetic import SyntheticSpec, write_nsd
+from tests.few_files import keep_few_files
 
 #: Several chunks, shards and sessions in very small volumes.
 INGEST = {"voxels": "evc", "image_size": 67, "layout": Layout(chunk_voxels=16, shard_images=20)}
@@ -23,8 +24,11 @@ TRAIN = {"prefilter": "gabor", "width": 4, "threads": 1, "bootstrap": 4, "train"
 
 @pytest.fixture(scope="package")
 def nsd(tmp_path_factory) -> Path:
-    spec = SyntheticSpec(subjects=2, sessions=2, trials_per_session=60, shared_images=8, image_size=72, evc_voxels=60)
-    return write_nsd(tmp_path_factory.mktemp("nsd") / "nsd", spec)
+    spec = SyntheticSpec(
+        subjects=2, sessions=2, trials_per_session=60, shared_images=8, image_size=72, evc_voxels=60,
+        formats=("nii.gz",),
+    )  # fmt: skip
+    return keep_few_files(write_nsd(tmp_path_factory.mktemp("nsd") / "nsd", spec))
 
 
 @pytest.fixture(scope="package")

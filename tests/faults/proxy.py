@@ -1,4 +1,7 @@
-"""A local S3 server behind a proxy that spoils answers as networks and services do."""
+"""A local S3 server that spoils answers as networks and services do.
+
+moto's application answers in this process, without a second connection: tests make thousands of requests.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,19 @@ import random
 import re
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from typing import Any
+from urllib.parse import unquote
+
+from moto.moto_server.werkzeug_app import create_backend_app
+from werkzeug.test import run_wsgi_app
 
 __all__ = ["FAULTS", "Fault", "Proxy"]
 
@@ -46,10 +55,10 @@ class _Server(ThreadingHTTPServer):
 
 
 class Proxy:
-    """Forwards to an S3 server; :meth:`spoiled` says which answers arrive spoiled."""
+    """An S3 server; :meth:`spoiled` says which answers arrive spoiled."""
 
-    def __init__(self, server: str, seed: int = 0) -> None:
-        self.target = server.removeprefix("http://")
+    def __init__(self, seed: int = 0) -> None:
+        self._app = create_backend_app("s3")
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self._random, self._lock = random.Random(seed), threading.Lock()
@@ -92,7 +101,7 @@ class Proxy:
             self.faults = []
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """Forward one request, and send its answer, spoiled or not."""
+        """Answer one request, spoiled or not."""
         line = f"{handler.command} {handler.path}"
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         kind = self._draw(line)
@@ -100,8 +109,8 @@ class Proxy:
             status, content = (503, _SLOW_DOWN) if kind == "503" else (403, _DENIED)
             _send(handler, status, {"Content-Type": "application/xml"}, content)
             return
-        response, content = self._forward(handler, body)
-        headers = {name: value for name, value in response.getheaders() if name.lower() not in _OWN}
+        status, answered, content = self._carry_out(handler, body)
+        headers = {name: value for name, value in answered.items() if name.lower() not in _OWN}
         if kind == "slow":
             time.sleep(0.05)
         if kind == "short":
@@ -109,10 +118,10 @@ class Proxy:
         if kind == "lost" or (kind in ("reset", "cut") and not content):
             _hang_up(handler, reset=True)
         elif kind in ("reset", "cut"):
-            _send(handler, response.status, headers, content, sent=len(content) // 2)
+            _send(handler, status, headers, content, sent=len(content) // 2)
             _hang_up(handler, reset=kind == "reset")
         else:
-            _send(handler, response.status, headers, content, length=response.getheader("Content-Length"))
+            _send(handler, status, headers, content, length=answered.get("Content-Length"))
 
     def _draw(self, line: str) -> str | None:
         with self._lock:
@@ -130,15 +139,33 @@ class Proxy:
             self._spoiled.discard(line)
         return None
 
-    def _forward(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[HTTPResponse, bytes]:
-        connection = HTTPConnection(self.target, timeout=60)
-        try:
-            headers = {name: value for name, value in handler.headers.items() if name.lower() != "expect"}
-            connection.request(handler.command, handler.path, body, headers)
-            response = connection.getresponse()
-            return response, response.read()
-        finally:
-            connection.close()
+    def _carry_out(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and content with which the S3 server answers."""
+        path, _, query = handler.path.partition("?")
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": handler.command,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": unquote(path).encode().decode("latin1"),
+            "QUERY_STRING": query,
+            "REQUEST_URI": handler.path,
+            "RAW_URI": handler.path,
+            "REMOTE_ADDR": "127.0.0.1",
+            "SERVER_NAME": "127.0.0.1",
+            "SERVER_PORT": str(self._server.server_port),
+            "SERVER_PROTOCOL": handler.request_version,
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": BytesIO(body),
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+        }
+        for name, value in handler.headers.items():
+            key = name.upper().replace("-", "_")
+            environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
+        content, status, headers = run_wsgi_app(self._app, environ, buffered=True)
+        return int(status.partition(" ")[0]), dict(headers), b"".join(content)
 
 
 _OWN = {"content-length", "transfer-encoding", "connection", "server", "date"}

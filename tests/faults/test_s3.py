@@ -1,4 +1,4 @@
-"""Source, store and runs in buckets, behind a network that spoils answers: a local S3 server with a proxy in front.
+"""Source, store and runs in buckets, behind a network that spoils answers: a local S3 server.
 
 ======================================  ============================================================================
 fault                                   outcome
@@ -32,8 +32,6 @@ import numpy as np
 import pytest
 import xarray as xr
 from aiobotocore.endpoint import AioEndpoint
-from moto import backends
-from moto.server import ThreadedMotoServer
 
 import nsdflow
 from nsdflow.cluster.connect import connect
@@ -69,16 +67,11 @@ async def _short(_: AioEndpoint, seconds: float) -> None:
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Proxy]:
-    services = list(backends.list_of_moto_modules())
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    proxy = Proxy("http://{}:{}".format(*server.get_host_and_port()), seed=5)
+    proxy = Proxy(seed=5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backends, "list_of_moto_modules", lambda: services)  # else a look at 150 folders per request
         patch.setattr(AioEndpoint, "_sleep", _short)
         yield proxy
     proxy.close()
-    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -352,6 +345,15 @@ def test_small_files_take_few_requests(bucket, proxy):
     assert methods(lambda: read_all(urls)) == ["GET", "GET"]
     assert methods(lambda: read_json(urls[0], "no advice")) == ["GET", "HEAD"], "its size, then its content"
     assert methods(lambda: source.find(volume)) == ["HEAD"], "a file that can be read has no twin to look for"
+
+
+def test_a_coordinate_takes_few_requests(stored, proxy):
+    responses = nsdflow.open_store(stored).responses(2)
+    with proxy.spoiled():
+        assert responses["ncsnr"].values.any()
+        asked = sorted(line.replace("/mine/nsd.zarr/subj02/", "") for line in proxy.requests)
+    # its metadata and values, and whether the store has grown meanwhile
+    assert asked == ["GET ncsnr/c/0", "GET ncsnr/zarr.json", "GET zarr.json", "HEAD zarr.json"]
 
 
 def test_one_driver_at_a_time_in_a_bucket(bucket, proxy, monkeypatch):
