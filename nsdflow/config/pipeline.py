@@ -7,7 +7,7 @@ them. Everything that can change a number is a setting and is saved with the res
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -60,6 +60,19 @@ class PipelineBase(Frozen):
     def earlier_runs(self) -> tuple[str, ...]:
         """Names or paths of the runs that must be finished before this pipeline starts."""
         return ()
+
+    def input_runs(self) -> tuple[str, ...]:
+        """Names or paths of the runs whose results the pipeline reads; some may be missing."""
+        return self.earlier_runs()
+
+    def input_files(self) -> Mapping[str, Sequence[str]]:
+        """Local files and folders that the pipeline reads, by the name in its settings; here, weights of networks."""
+        named = (getattr(self, setting) for setting in self.pretrained())
+        return {str(file): (str(file),) for file in named if file not in (None, "random")}
+
+    def reads_annotations(self) -> bool:
+        """Whether the pipeline reads the annotations of the store, which can be replaced without ingesting again."""
+        return False
 
     def pretrained(self) -> Mapping[str, str]:
         """Pretrained networks that the pipeline reads, by the setting that may name a local file of their weights."""

@@ -12,8 +12,10 @@ from typing import Final
 from nsdflow.errors import NsdflowError, StoreError
 from nsdflow.io.paths import is_local, public
 
-__all__ = ["reaching", "store_errors", "writing"]
+__all__ = ["ELSEWHERE", "reaching", "store_errors", "writing"]
 
+#: What to do if a place cannot be written.
+ELSEWHERE: Final = "choose another place"
 _NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
 _NO_PERMISSION: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_WRITE: Final = {errno.EFBIG, errno.EIO}
@@ -60,8 +62,8 @@ def reaching(url: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextmanager
-def writing(url: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn a refused write into one line.
+def writing(url: str | os.PathLike[str], elsewhere: str = ELSEWHERE) -> Iterator[None]:
+    """Turn a refused write into one line, which ends with ``elsewhere`` if nothing can be written there.
 
     Raises
     ------
@@ -79,11 +81,11 @@ def writing(url: str | os.PathLike[str]) -> Iterator[None]:
                 "what is done stays done"
             ) from None
         if error.errno in _NO_PERMISSION or isinstance(error, PermissionError):
-            raise StoreError(f"{where}: may not be written ({error.strerror or error}); choose another place") from None
+            raise StoreError(f"{where}: may not be written ({error.strerror or error}); {elsewhere}") from None
         if error.errno in _NO_PLACE:
-            raise StoreError(f"{where}: cannot be made ({error.strerror}); choose another place") from None
+            raise StoreError(f"{where}: cannot be made ({error.strerror}); {elsewhere}") from None
         if error.errno in _NO_WRITE:
-            raise StoreError(f"{where}: cannot be written ({error.strerror}); choose another place") from None
+            raise StoreError(f"{where}: cannot be written ({error.strerror}); {elsewhere}") from None
         raise
 
 

@@ -10,13 +10,13 @@ import google_crc32c
 from safetensors import SafetensorError
 
 from nsdflow.errors import RunError
-from nsdflow.io.read import read_bytes
+from nsdflow.io.read import METADATA_BYTES, open_ranges, read_bytes
 from nsdflow.io.write import atomic_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["load_tensors", "save_tensors"]
+__all__ = ["load_tensors", "save_tensors", "tensors_header"]
 
 #: Metadata entry of a file with the type, shape and CRC-32C of every tensor; files of version 0.1.0 have none.
 CHECKSUMS: Final = "crc32c"
@@ -78,6 +78,23 @@ def load_tensors(url: str, advice: str = RUN_AGAIN) -> dict[str, Tensor]:
         return load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{url}: damaged ({error}); {advice}") from None
+
+
+def tensors_header(url: str) -> bytes:
+    """The header of a file of tensors, which holds their names, shapes and checksums, as bytes.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    RunError
+        The file is damaged.
+    """
+    with open_ranges(url) as (read, _):
+        length = int.from_bytes(read(0, 8), "little")
+        if not 0 < length <= METADATA_BYTES:
+            raise RunError(f"{url}: damaged (no header); {RUN_AGAIN}")
+        return read(8, length)
 
 
 def _header(data: bytes) -> dict[str, Any]:

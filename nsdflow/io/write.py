@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from nsdflow.io.flush import flush_folder, make_folders, record, start_writeback
 from nsdflow.io.paths import filesystem, is_local, local_path
-from nsdflow.io.reach import writing
+from nsdflow.io.reach import ELSEWHERE, writing
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -32,7 +32,9 @@ _TAKEN: Final = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409
 
 
 @contextmanager
-def atomic_file(url: str | os.PathLike[str], *, flush: bool | None = None) -> Iterator[BinaryIO]:
+def atomic_file(
+    url: str | os.PathLike[str], *, flush: bool | None = None, elsewhere: str = ELSEWHERE
+) -> Iterator[BinaryIO]:
     """Write a file that gets its name when it is complete, and does not appear if anything fails before.
 
     Parameters
@@ -42,6 +44,8 @@ def atomic_file(url: str | os.PathLike[str], *, flush: bool | None = None) -> It
     flush : bool, optional
         Wait until the file is on disk before it gets its name. By default, unless a record of the running task does so
         for it.
+    elsewhere : str
+        What to do if nothing can be written there; ends the message.
 
     Yields
     ------
@@ -55,18 +59,19 @@ def atomic_file(url: str | os.PathLike[str], *, flush: bool | None = None) -> It
     """
     place = os.fspath(url)
     if not is_local(place):
-        with writing(place):
+        with writing(place, elsewhere):
             buffer = io.BytesIO()
             yield buffer
             system, path = filesystem(place)
             system.pipe_file(path, buffer.getvalue())
         return
-    with aside(local_path(place), flush=flush) as temporary, temporary.open("wb", buffering=0) as file:
+    target = local_path(place)
+    with aside(target, flush=flush, elsewhere=elsewhere) as temporary, temporary.open("wb", buffering=0) as file:
         yield cast("BinaryIO", _Whole(file))
 
 
 @contextmanager
-def aside(target: Path, *, ending: str = "", flush: bool | None = None) -> Iterator[Path]:
+def aside(target: Path, *, ending: str = "", flush: bool | None = None, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
     """Path of a temporary file that is renamed to ``target`` when the block ends without an error.
 
     For libraries that write to a path; see :func:`atomic_file`.
@@ -77,12 +82,12 @@ def aside(target: Path, *, ending: str = "", flush: bool | None = None) -> Itera
         Absolute.
     ending : str
         Ending of the temporary name, for libraries that choose the format by it.
-    flush : bool, optional
+    flush, elsewhere : optional
         As for :func:`atomic_file`.
     """
     written = record()
     temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}{TEMPORARY}{ending}")
-    with writing(target):
+    with writing(target, elsewhere):
         folders = make_folders(target.parent)
         try:
             yield temporary
@@ -141,15 +146,15 @@ class _Whole(io.RawIOBase):
         return total
 
 
-def write_text(url: str | os.PathLike[str], text: str) -> None:
-    """Write a text file whole, and on disk when this returns.
+def write_text(url: str | os.PathLike[str], text: str, *, elsewhere: str = ELSEWHERE) -> None:
+    """Write a text file whole, and on disk when this returns; ``elsewhere`` as for :func:`atomic_file`.
 
     Raises
     ------
     StoreError
         As :func:`nsdflow.io.reach.writing`.
     """
-    with atomic_file(url, flush=True) as file:
+    with atomic_file(url, flush=True, elsewhere=elsewhere) as file:
         file.write(text.encode())
 
 

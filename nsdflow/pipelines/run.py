@@ -20,6 +20,7 @@ from nsdflow.pipelines.kinds import KINDS
 from nsdflow.pipelines.sequence import SequencePipeline
 from nsdflow.pipelines.steps import RunStep, resolve, run_folders, steps_of
 from nsdflow.runs import open_run
+from nsdflow.runs.identity import made_on_other_data
 from nsdflow.runs.parts import remove_parts
 from nsdflow.store.build import is_taken
 
@@ -244,6 +245,9 @@ def _carry_out(step: RunStep, plan: Plan, client: Client, listen: Listener | Non
 
     with holding(folder.url("driver"), tell=tell) as hold:
         folder.begin(step.pipeline, step.store)
+        for name in step.pipeline.earlier_runs():
+            if made_on_other_data(earlier := folder.sibling(name).path, step.store):
+                tell(f"{earlier} was made on other data than {step.store} holds now; {folder.name} uses both")
         if folder.finished:  # another command finished it meanwhile
             return
         if not plan.missing():  # all tasks are done, and the results were deleted

@@ -37,6 +37,10 @@ class TablesPipeline(PipelineBase):
     comparisons: dict[str, tuple[str, str]] = Field(default_factory=dict)
     """Further pairs of runs on the same voxels, by the name of their responses; the first has one trunk per ROI."""
 
+    def input_runs(self) -> tuple[str, ...]:
+        pairs = (name for pair in self.comparisons.values() for name in pair)
+        return tuple(dict.fromkeys([*self.models, *self.transfers.values(), *pairs]))
+
 
 #: A run with one trunk per area, compared with a run with a single trunk.
 COMPARED = {"gnet8j", "gnet8r"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from html import escape
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,16 +13,18 @@ from nsdflow.analysis.comparison.winners import common_voxels, compare_many
 from nsdflow.analysis.published import beside_published, cells_text, why_not_comparable
 from nsdflow.analysis.published.lines import aligned, as_text
 from nsdflow.errors import SelectionError
-from nsdflow.io.write import write_text
 from nsdflow.report import markup
 from nsdflow.report.figures.slices import category_map
 from nsdflow.report.html import page_of
 from nsdflow.report.sections.comparison import compared_pair
 from nsdflow.report.style import PALETTE
+from nsdflow.report.writing import write_page
 from nsdflow.runs.contents import Run, read_run
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
+    from pathlib import Path
 
     import xarray as xr
 
@@ -53,14 +54,14 @@ def compare_published(folder: str) -> str:
     return f"{run.name} and the published numbers\n{cells_text(cells, ours='this run')}"
 
 
-def compare_run_folders(folders: Sequence[str], out: Path | None = None) -> tuple[str, Path]:
+def compare_run_folders(folders: Sequence[str], out: str | os.PathLike[str] | None = None) -> tuple[str, Path | str]:
     """Compare finished runs on the voxels that all of them have: a table as text, and the path of a page.
 
     Parameters
     ----------
     folders : sequence of str
         Folders of two or more finished runs.
-    out : pathlib.Path, optional
+    out : path or URL, optional
         The page with figures; by default ``compare.html`` next to the first run.
 
     Raises
@@ -83,9 +84,8 @@ def compare_run_folders(folders: Sequence[str], out: Path | None = None) -> tupl
     for one, two in combinations(names, 2):
         parts.append((f"{one} against {two}", compared_pair(trees[one], trees[two], (one, two))))
     page = page_of(f"Comparison of {', '.join(names)}", "On the voxels that all runs have.", parts, nsdflow.__version__)
-    target = out or Path(runs[names[0]].folder).parent / "compare.html"
-    write_text(str(target), page)
-    return aligned(header, [tuple(as_text(value) for value in row) for row in rows]), target
+    written = write_page(page, out, f"{runs[names[0]].folder.rpartition('/')[0] or '.'}/compare.html")
+    return aligned(header, [tuple(as_text(value) for value in row) for row in rows]), written
 
 
 def _named(runs: Sequence[Run]) -> dict[str, Run]:

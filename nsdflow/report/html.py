@@ -15,10 +15,9 @@ from typing import Any
 import yaml
 
 from nsdflow.fit.protocols import PROTOCOLS
-from nsdflow.io.paths import is_local
-from nsdflow.io.write import write_text
 from nsdflow.report import markup
 from nsdflow.report.sections import SECTIONS
+from nsdflow.report.writing import write_page
 from nsdflow.runs.contents import Run, read_run
 
 __all__ = ["page_of", "render_report", "write_report"]
@@ -44,13 +43,15 @@ $sections
 """)
 
 
-def write_report(run_folder: str | os.PathLike[str]) -> Path | str:
-    """Write ``report.html`` into the folder of a finished run; an earlier one is replaced in one step.
+def write_report(run_folder: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path | str:
+    """Write the page of a finished run; an earlier one is replaced in one step.
 
     Parameters
     ----------
     run_folder : path or URL
         Folder ``runs/NAME`` with ``results.zarr`` and, if a pipeline made it, ``run.yaml``.
+    out : path or URL, optional
+        The page; by default ``report.html`` in the folder of the run.
 
     Returns
     -------
@@ -63,11 +64,11 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path | str:
         There is no such run, or it has no results yet.
     RunError
         ``run.yaml`` is damaged; a run without it (written by ``write_results``) is shown without settings.
+    StoreError
+        The page cannot be written.
     """
     run = read_run(run_folder)
-    target = f"{run.folder}/report.html"
-    write_text(target, render_report(run))
-    return Path(target) if is_local(target) else target
+    return write_page(render_report(run), out, f"{run.folder}/report.html")
 
 
 def render_report(run: Run) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Container
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,11 +13,11 @@ import yaml
 
 from nsdflow.config.documents import dotted
 from nsdflow.errors import MissingDataError, RunError, StoreError
-from nsdflow.io.folders import exists
+from nsdflow.io.folders import exists, list_folder
 from nsdflow.io.paths import normalize
 from nsdflow.io.write import write_text
 from nsdflow.io.yaml_files import read_yaml
-from nsdflow.runs.identity import is_same_store, same_voxels, store_identity
+from nsdflow.runs.identity import changed_inputs, input_identity, is_same_store, same_voxels, store_identity
 from nsdflow.runs.provenance import provenance
 from nsdflow.runs.results import has_results
 from nsdflow.runs.trust import require_own_file
@@ -35,8 +35,10 @@ WRITTEN: Final = (
 )  # fmt: skip
 
 
+#: Folders with what an unfinished run has made of its inputs.
+_WORK: Final = ("tasks", "parts", "checkpoint")
 #: Parts of ``run.yaml`` that are mappings.
-_SECTIONS: Final = frozenset({"pipeline", "store", "versions", "machine"})
+_SECTIONS: Final = frozenset({"pipeline", "store", "inputs", "versions", "machine"})
 
 
 @dataclass(frozen=True)
@@ -100,33 +102,46 @@ class RunFolder:
         if self.exists("run.yaml"):
             write_text(self.url("run.yaml"), yaml.safe_dump({**self.record(), **entries}, sort_keys=False))
 
-    def begin(self, pipeline: PipelineBase, store: str) -> None:
+    def begin(self, pipeline: PipelineBase, store: str, files: Mapping[str, Sequence[str]] | None = None) -> None:
         """Write ``run.yaml``, or check that the existing one describes the same run.
+
+        ``files`` are further ones from which the run is made, by a name for messages.
 
         Raises
         ------
         RunError
-            The folder holds a run of another pipeline, other settings or another store, or a link leads out of it.
+            The folder holds a run of another pipeline, other settings or inputs, or a link leads out of it.
         """
         for name in WRITTEN:
             require_own_file(self.url(name))
         if self.exists("run.yaml"):
-            self.check(pipeline, store)
+            if self.check(pipeline, store, files):
+                self.add_to_record(inputs=input_identity(pipeline, store, self._path_of, files))
             return
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        record = {"created": created, **_description(pipeline, store), **provenance()}
+        inputs = input_identity(pipeline, store, self._path_of, files)
+        record = {"created": created, **_description(pipeline, store), "inputs": inputs, **provenance()}
         write_text(self.url("run.yaml"), yaml.safe_dump(record, sort_keys=False))
 
-    def check(self, pipeline: PipelineBase, store: str) -> None:
+    def _path_of(self, run: str) -> str:
+        return self.sibling(run).path
+
+    def check(self, pipeline: PipelineBase, store: str, files: Mapping[str, Sequence[str]] | None = None) -> list[str]:
         """Check that the run in the folder, if any, is the same. Writes nothing.
+
+        Returns
+        -------
+        list of str
+            Inputs that have changed before anything was made of them.
 
         Raises
         ------
         RunError
-            The folder holds a run of another pipeline, other settings or another store.
+            The folder holds a run of another pipeline, other settings or another store, or the content of a file or
+            run that it reads has changed.
         """
         if not self.exists("run.yaml"):
-            return
+            return []
         says, said = _description(pipeline, store), self.record()
         chosen = set(dotted(pipeline.model_dump(mode="json", exclude_defaults=True)))
         if (
@@ -135,11 +150,16 @@ class RunFolder:
             and same_voxels(store, said["pipeline"], says["pipeline"])
         ):
             chosen.discard("voxels")
-        if differs := _differences(said, says, chosen):
+        differs = _differences(said, says, chosen)
+        changed = [] if differs else changed_inputs(said.get("inputs"), pipeline, store, self._path_of, files)
+        if changed and (self.finished or any(list_folder(self.url(name)) for name in _WORK)):
+            differs = [f"the {name} holds other data" for name in changed]
+        if differs:
             raise RunError(
                 f"{self.path} holds a run with other settings ({'; '.join(differs)}); "
                 "choose another name with --set name=..., or delete the folder"
             )
+        return changed
 
 
 def _description(pipeline: PipelineBase, store: str) -> dict[str, Any]:

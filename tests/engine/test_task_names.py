@@ -49,7 +49,7 @@ NAMES: dict[str, int] = {
     "semantic.publish": 1,
     "synthetic_data.create": 2,
     "synthetic_data.noise_model": 2,
-    "synthetic_data.publish": 1,
+    "synthetic_data.publish": 2,
     "synthetic_data.responses": 2,
     "tables.make": 2,
     "transfer.fit": 2,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import xarray as xr
 from distributed import Client
 
 import nsdflow
-from nsdflow.errors import ConfigError, MissingDataError, RunError, SelectionError
+from nsdflow.errors import ConfigError, MissingDataError, RunError, SelectionError, StoreError
+from nsdflow.io.reach import writing
 from nsdflow.io.tensors import load_tensors
 from nsdflow.models.networks.alexnet import ALEXNET_LAYERS
 from nsdflow.models.published import load_checkpoint
@@ -22,6 +25,7 @@ from nsdflow.pipelines.adopt import adopt
 from nsdflow.pipelines.gnet.saved import load_gnet
 from nsdflow.report import write_report
 from nsdflow.report.compare import compare_published, compare_run_folders
+from nsdflow.runs import parts
 from nsdflow.runs.folder import RunFolder
 from tests.pipelines.made_store import make_store, store_for
 
@@ -83,6 +87,31 @@ def test_a_second_run_of_that_name_is_refused(joint: tuple[str, str]) -> None:
         adopt([JOINT, JOINT], store=store, runs=runs, name="third")
     with pytest.raises(MissingDataError, match="no such file"):
         adopt(["absent.pt"], store=store, runs=runs)
+
+
+def test_an_interrupted_adoption_continues_with_the_same_file(
+    joint: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, runs = joint
+    file = tmp_path / JOINT.name
+    shutil.copy(JOINT, file)
+    with monkeypatch.context() as patched:
+        patched.setattr(parts, "write_results", full_disk)
+        with pytest.raises(StoreError, match="no space left"):
+            adopt([file], store=store, runs=str(tmp_path))
+    file.write_bytes(JOINT.read_bytes() + b"\0")  # bytes after the archive change nothing in it
+    with pytest.raises(RunError, match=rf"the file {file} holds other data"):
+        adopt([file], store=store, runs=str(tmp_path))
+    shutil.copy(JOINT, file)
+    adopt([file], store=store, runs=str(tmp_path))
+    again, whole = (nsdflow.open_run(f"{folder}/gnet8j") for folder in (tmp_path, runs))
+    assert again.identical(whole)
+    assert not (tmp_path / "gnet8j/parts").exists()
+
+
+def full_disk(path: str, *_: object) -> None:
+    with writing(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_voxels_that_do_not_match_are_listed(tmp_path: Path) -> None:

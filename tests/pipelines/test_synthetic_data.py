@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from distributed import Client
 from PIL import Image
 
@@ -142,6 +145,17 @@ def test_stores_are_like_any_other(runs: str, small_store: str) -> None:
             assert voxels["roi"].attrs == measured["roi"].attrs
             assert voxels["flat_index"].attrs == measured["flat_index"].attrs
             assert ("ncsnr" in voxels) == (name == "noise")
+
+
+@pytest.mark.parametrize("name", ["noiseless", "noise"])
+def test_the_manifest_tells_stores_of_other_responses_apart(runs: str, name: str) -> None:
+    store = Path(runs, "synthetic_data", f"{name}.zarr")
+    said = json.loads((store / "manifest.json").read_text())["statistics"]
+    for subject in ("subj01", "subj02"):
+        group = zarr.open_group(store / subject, mode="r")
+        arrays = [group[f"{kind}"][:] for kind in ("beta_mean", "beta_std", "valid", "saturated")]
+        assert said[subject] == hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
+    assert len(set(said.values())) == 2
 
 
 def test_images_are_linked_and_not_copied(runs: str, small_store: str) -> None:

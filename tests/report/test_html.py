@@ -31,6 +31,7 @@ from nsdflow.report.markup import first_open, picture, script_data
 from nsdflow.report.sections import SECTIONS
 from nsdflow.report.style import empty_figure
 from nsdflow.runs import open_run, write_results
+from nsdflow.runs.identity import store_identity
 
 Cortex = Callable[..., xr.Dataset]
 #: A name that would be HTML, and a formula without an end.
@@ -290,6 +291,16 @@ def test_a_figure_is_drawn_once_with_everything_in_its_place(raster: bool, monke
     assert axes.get_position().x0 > before
     if raster:
         assert Image.open(io.BytesIO(base64.b64decode(data))).size == (480, 320)  # 160 pixels per inch
+
+
+@pytest.mark.usefixtures("blank_pictures")
+def test_images_of_another_store_are_not_shown(run_folders: dict[str, Path], small_store: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_folders["predict"], run)
+    (run / "run.yaml").write_text(yaml.safe_dump({"store": store_identity(small_store) | {"content": "0" * 16}}))
+    page = write_report(run, tmp_path / "page.html")
+    assert page == tmp_path / "page.html"
+    assert f"The images are not shown: {small_store}: holds other data than when {run} was made" in page.read_text()
 
 
 def test_bad_folders(run_folders: dict[str, Path], tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +17,7 @@ def compare(
         bool, typer.Option("--published", help="Compare each run with the numbers of the paper.")
     ] = False,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="File of the page with figures; default: `compare.html` next to the first run.", callback=normalized
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -11,14 +12,19 @@ from nsdflow.cli.options import RunPath, normalized
 __all__ = ["explore", "report"]
 
 
-def report(run: RunPath) -> None:
+def report(
+    run: RunPath,
+    out: Annotated[
+        str | None, typer.Option(help="File of the page; default: `report.html` in the run.", callback=normalized)
+    ] = None,
+) -> None:
     """Write `report.html`, a page of figures that works offline.
 
     Example: `nsdflow report runs/gnet8j`
     """
     from nsdflow.report import write_report
 
-    print(write_report(run))
+    print(write_report(run, out))
 
 
 def explore(
@@ -29,11 +35,19 @@ def explore(
         str | None,
         typer.Option(help="NSD, with its surfaces; default: the source of the store.", callback=normalized),
     ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="File of the page; default: `explore_SUBJECT.html` in the run.", callback=normalized),
+    ] = None,
 ) -> None:
     """Write an interactive page of a run: point at a voxel to see its field, tuning, predictions and images.
 
     Example: `nsdflow explore runs/gnet8j`
     """
+    from nsdflow.io.text import for_terminal
     from nsdflow.report.brain.explorer import write_explorer
 
-    print(write_explorer(run, subject, images=images, source=source))
+    def tell(line: str) -> None:
+        print(for_terminal(line), file=sys.stderr)
+
+    print(write_explorer(run, subject, images=images, source=source, out=out, tell=tell))

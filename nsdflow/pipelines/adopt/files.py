@@ -113,8 +113,8 @@ def _check(kinds: dict[str, list[PublishedFile]], fwrf: list[str], folders: dict
             problems += [f"{file.path} and {other} are both of {kind}, {file.part}; adopt one" for other in same]
     if problems:
         raise ConfigError("adopt", problems)
-    for folder in folders.values():
-        if folder.exists("run.yaml"):
+    for folder in folders.values():  # an interrupted adoption is continued, if it is of the same files
+        if folder.finished:
             raise RunError(f"{folder.path} exists; give another name with --name, or delete it")
 
 

@@ -64,7 +64,7 @@ def adopt_fwrf(path: str, store: Store, folder: RunFolder) -> None:
         [_layers(sizes, group, channels) for group, channels in zip(sizes.groups, kept, strict=True)]
     )
     origin = origin_of(sizes, kept, layer)
-    folder.begin(config, store.url)
+    folder.begin(config, store.url, {path: (path,)})
     for subject, places in positions.items():
         order = np.argsort(places)
         fitted = _results(model.subjects[subject], order, grid, path)

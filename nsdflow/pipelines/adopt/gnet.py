@@ -61,7 +61,7 @@ def adopt_gnet(files: Sequence[PublishedFile], store: Store, folder: RunFolder) 
         bootstrap=0,
         train=_training(first),
     )
-    folder.begin(config, store.url)
+    folder.begin(config, store.url, {file.path: (file.path,) for file in files})
     for file in files:
         results, state = _part(store, file, positions[file.path])
         write_part(folder.path, file.part, results, state)
@@ -101,7 +101,7 @@ def adopt_transfer(
         bootstrap=0,
         train=_training(files[0].best),
     )
-    folder.begin(config, store.url)
+    folder.begin(config, store.url, {file.path: (file.path,) for file in files})
     for file in files:
         results, state = _part(store, file, positions[file.path])
         write_part(folder.path, file.part, results, state)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from nsdflow.config.base import Frozen
 from nsdflow.config.pipeline import RidgeGrid
-from nsdflow.pipelines.features.settings import runs_named
+from nsdflow.pipelines.features.settings import ANNOTATION_FEATURES, files_named, runs_named
 from nsdflow.pipelines.ridge.settings import RidgePipeline
 
 __all__ = ["Band", "BandedRidgePipeline"]
@@ -47,6 +48,12 @@ class BandedRidgePipeline(RidgeGrid):
 
     def earlier_runs(self) -> tuple[str, ...]:
         return runs_named(*(band.features for band in self.bands.values()))
+
+    def input_files(self) -> Mapping[str, Sequence[str]]:
+        return files_named(*(band.features for band in self.bands.values()))
+
+    def reads_annotations(self) -> bool:
+        return any(band.features == ANNOTATION_FEATURES for band in self.bands.values())
 
     def as_ridge(self) -> RidgePipeline:
         """Settings of a ridge with the same lambdas and folds of images."""

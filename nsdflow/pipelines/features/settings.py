@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from nsdflow.config.pipeline import Subjects  # a field of settings
 from nsdflow.pipelines.common.networks import NetworkPipeline
 
-__all__ = ["ANNOTATION_FEATURES", "FeaturesPipeline", "runs_named"]
+__all__ = ["ANNOTATION_FEATURES", "FeaturesPipeline", "files_named", "runs_named"]
 
 #: Name of the store's annotations where features are named.
 ANNOTATION_FEATURES = "annotations"
@@ -20,6 +20,12 @@ def runs_named(*features: str) -> tuple[str, ...]:
     """Names or paths of runs among names of features, which may also be files or the store's annotations."""
     runs = (name for name in features if name != ANNOTATION_FEATURES and "." not in name.rpartition("/")[2])
     return tuple(dict.fromkeys(runs))
+
+
+def files_named(*features: str) -> dict[str, tuple[str, ...]]:
+    """Files among names of features, each with the file beside it that says the images of its rows."""
+    other = (*runs_named(*features), ANNOTATION_FEATURES)
+    return {name: (name, f"{name.removesuffix('.npy')}.nsd_id.npy") for name in features if name not in other}
 
 
 def _spatial(value: str) -> str:

@@ -28,7 +28,7 @@ from nsdflow.pipelines.predict.record import PredictorKind
 from nsdflow.pipelines.ridge.publish import linear_model
 from nsdflow.pipelines.ridge.settings import RidgePipeline
 from nsdflow.runs import open_run
-from nsdflow.store import open_store
+from nsdflow.runs.identity import open_recorded_store
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -143,7 +143,7 @@ def _banded_model(run: RunFolder, subject: str) -> LinearModel:
 
 def _annotated(run: RunFolder, *features: str) -> Store | None:
     """The store of a run if its annotations are features."""
-    return open_store(run.record()["store"]["url"]) if ANNOTATION_FEATURES in features else None
+    return open_recorded_store(run.record(), run.path) if ANNOTATION_FEATURES in features else None
 
 
 def _has_coefficients(run: RunFolder) -> None:

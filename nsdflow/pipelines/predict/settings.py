@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -44,3 +46,11 @@ class PredictPipeline(PipelineBase):
 
     def earlier_runs(self) -> tuple[str, ...]:
         return (self.model,)
+
+    def input_files(self) -> Mapping[str, Sequence[str]]:
+        folder = Path(self.images)
+        if self.images in ("subject", "all") or not folder.is_dir():
+            return {}
+        from nsdflow.nsd.pictures import list_pictures  # loads the decoders of pictures
+
+        return {self.images: [str(folder / name) for name in list_pictures(folder)]}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from nsdflow.config.pipeline import RidgeGrid
 from nsdflow.fit.ridge import LambdaSelection, RidgeProblem
-from nsdflow.pipelines.features.settings import runs_named
+from nsdflow.pipelines.features.settings import ANNOTATION_FEATURES, files_named, runs_named
 
 __all__ = ["RidgePipeline"]
 
@@ -41,6 +42,12 @@ class RidgePipeline(RidgeGrid):
 
     def earlier_runs(self) -> tuple[str, ...]:
         return runs_named(self.features)
+
+    def input_files(self) -> Mapping[str, Sequence[str]]:
+        return files_named(self.features)
+
+    def reads_annotations(self) -> bool:
+        return self.features == ANNOTATION_FEATURES
 
     def problem(self) -> RidgeProblem:
         """The fit of one layer."""

@@ -25,6 +25,9 @@ class SemanticPipeline(RidgeGrid):
     voxels_per_task: int = Field(16_384, ge=1)
     """Voxels per task."""
 
+    def reads_annotations(self) -> bool:
+        return True
+
     def as_ridge(self) -> RidgePipeline:
         """The settings of the fit; lambda is chosen by leaving out each image in turn."""
         shared = {name: getattr(self, name) for name in (*RidgeGrid.model_fields, "voxels_per_task") if name != "kind"}

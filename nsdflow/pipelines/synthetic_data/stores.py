@@ -7,6 +7,7 @@ images than the training. Responses are drawn z-scored, and stored in float32.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from nsdflow.runs import open_run
 from nsdflow.runs.parts import open_parts
 from nsdflow.store import Store, open_store
 from nsdflow.store.build import Workspace, create_subject, is_taken, publish_store, workspace_of
+from nsdflow.store.chunks import read_region
 from nsdflow.store.schema import SCHEMA_VERSION, STATISTICS, STIMULI_GROUP
 from nsdflow.store.shard_format import open_sharded, write_region
 from nsdflow.store.shard_sizes import Cut
@@ -166,10 +168,18 @@ def publish_stores(jobs: Sequence[StoreJob]) -> list[str]:
         images = open_sharded(f"{workspace.built}/{STIMULI_GROUP}/images")
         check_whole(images.url, images.shape)
         files = {group: len(list_files(f"{workspace.built}/{group}")) for group in (*job.cuts, STIMULI_GROUP)}
-        manifest = {"schema": SCHEMA_VERSION, "nsdflow": nsdflow.__version__, "files": files, **job.attributes}
+        drawn = {subject: _statistics_hash(f"{workspace.built}/{subject}") for subject in job.cuts}
+        known = {"files": files, "statistics": drawn, **job.attributes}
+        manifest = {"schema": SCHEMA_VERSION, "nsdflow": nsdflow.__version__, **known}
         created = {"created_with": f"nsdflow {nsdflow.__version__}"}
         publish_store(workspace, {"subjects": list(job.cuts), **job.attributes, **created}, manifest)
     return [job.url for job in jobs]
+
+
+def _statistics_hash(group: str) -> str:
+    """Hash of the session statistics: stores with other responses have others, and a run knows them apart."""
+    values = [read_region(open_sharded(f"{group}/{name}"), (None, None)) for name in STATISTICS]
+    return hashlib.sha256(b"".join(one.tobytes() for one in values)).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

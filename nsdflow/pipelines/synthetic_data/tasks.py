@@ -148,7 +148,7 @@ def fit_noise_model(job: NoiseModelJob) -> dict[str, Any]:
     }
 
 
-@task("synthetic_data.publish", version=1)
+@task("synthetic_data.publish", version=2)
 def publish_synthetic_data(job: StoresJob) -> dict[str, Any]:
     """Verify and publish the stores, then the noise models as the run's results."""
     stores = publish_stores(job.datasets)

@@ -14,7 +14,7 @@ from nsdflow.report.brain.maps import LEAST_CEILING
 from nsdflow.report.figures.images import accuracy_of_classes, image_mosaic
 from nsdflow.report.sections.record import Section
 from nsdflow.runs.contents import Run
-from nsdflow.store import open_store
+from nsdflow.runs.identity import open_recorded_store
 
 __all__ = ["SECTIONS"]
 
@@ -27,13 +27,10 @@ def _predictions(run: Run) -> str:
 
 def _mosaics(run: Run) -> str:
     """Images with the highest and lowest predictions of each ROI, where the store of the run can be read."""
-    url = run.record.get("store", {}).get("url")
-    if not url:
-        return ""
     try:
-        images = open_store(str(url)).images()
-    except (NsdflowError, OSError):
-        return f"<p>The images are not shown: {escape(str(url))} cannot be read from here.</p>"
+        images = open_recorded_store(run.record, run.folder).images()
+    except (NsdflowError, OSError) as error:
+        return f"<p>The images are not shown: {escape(' '.join(str(error).split()))}</p>"
     name, data = next((n, d) for n, d in run.subjects().items() if "predictions" in d)
     pictures = []
     for roi, mask in roi_masks(data["roi"]).items():

@@ -118,20 +118,36 @@ def run_on_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, 
     return folder / "run", nsd, moved
 
 
-@pytest.mark.parametrize("content", ["now", "before"])
-def test_a_store_that_has_changed_is_noted(run_on_store: tuple[Path, Path, Path], content: str) -> None:
-    run, *_ = run_on_store
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"content": "0" * 16}, r"nsd\.zarr: holds other data than when .*run was made; restore that store"),
+        ({"url": "/nowhere/nsd.zarr"}, r"/nowhere/nsd\.zarr: no store"),
+    ],
+)
+def test_a_store_that_is_another_or_not_there(
+    run_on_store: tuple[Path, Path, Path], change: dict[str, str], reason: str | None
+) -> None:
+    """Its responses and images are not shown as the run's; page and terminal say so."""
+    run, _, moved = run_on_store
     record = run / "run.yaml"
     plain = record.read_text()
-    identity = store_identity(str(run.parent / "nsd.zarr"))
-    if content == "before":
-        identity["content"] = "0" * 16
+    identity = store_identity(str(run.parent / "nsd.zarr")) | change
     try:
         record.write_text(json.dumps({"store": identity}))
-        notes = payload(Path(write_explorer(run)))["notes"]
+        shown = CliRunner().invoke(app, ["explore", str(run), "--source", str(moved)])
     finally:
         record.write_text(plain)
-    assert any("store has changed" in note for note in notes) == (content == "before")
+    assert shown.exit_code == 0, shown.output
+    data = payload(Path(shown.stdout.strip()))
+    assert ("responses" in data) == (reason is None)
+    if reason is None:
+        assert shown.stderr == ""
+    else:
+        (line,) = shown.stderr.splitlines()
+        assert re.match(f"No responses and images: .*{reason}", line)
+        assert line in data["notes"]
 
 
 def test_rows_are_packed_to_a_127th_of_their_largest() -> None:

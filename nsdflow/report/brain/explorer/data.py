@@ -16,8 +16,7 @@ from nsdflow.report.brain.maps import BrainMap, brain_maps, layer_shares
 from nsdflow.report.brain.views import View, best_view
 from nsdflow.report.style import IMAGE_DEGREES, PALETTE
 from nsdflow.runs.folder import RunFolder
-from nsdflow.runs.identity import is_same_store, store_identity
-from nsdflow.store import open_store
+from nsdflow.runs.identity import open_recorded_store
 from nsdflow.store.voxels import positions_of
 
 if TYPE_CHECKING:
@@ -60,10 +59,6 @@ def explorer_data(run: Run, subject: str, data: xr.Dataset, images: int, source:
     }
     try:
         parts["responses"] = _responses(run, subject, data, images)
-        if _store_changed(run):
-            parts["notes"].append(
-                "The store has changed since the run: responses and images are those of the store as it is now."
-            )
     except (NsdflowError, OSError) as error:
         parts["notes"].append(f"No responses and images: {' '.join(str(error).split())}")
     return parts
@@ -141,7 +136,7 @@ def _bars(title: str, names: Sequence[str], values: NDArray[np.float64], unit: s
 
 def _responses(run: Run, subject: str, data: xr.Dataset, images: int) -> dict[str, Any]:
     """Mean response and prediction of every voxel for shared images, and the images."""
-    store = open_store(str(_store_of(run)["url"]))
+    store = open_recorded_store(run.record, run.folder)
     voxels = positions_of(data["flat_index"].values, store.voxels(subject)["flat_index"].values, subject)
     trials = store.trials(subject)
     shared = np.unique(trials["nsd_id"].values[trials["shared"].values])
@@ -159,16 +154,6 @@ def _responses(run: Run, subject: str, data: xr.Dataset, images: int) -> dict[st
     except NsdflowError as error:
         result["note"] = f"No predictions: {' '.join(str(error).split())}"
     return result
-
-
-def _store_of(run: Run) -> dict[str, Any]:
-    """The store that the run recorded; without a record its place is empty, which is no store."""
-    return {"url": "", **run.record.get("store", {})}
-
-
-def _store_changed(run: Run) -> bool:
-    before = _store_of(run)
-    return "identity" in before and not is_same_store(before, store_identity(str(before["url"])))
 
 
 def _predicted(run: Run, subject: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
