@@ -146,9 +146,8 @@ class FeatureFolder:
     """Largest number of channels per layer; those that vary most over the images are kept."""
 
     @classmethod
-    def of(cls, config: FwrfPipeline, folder: str, image_size: int) -> FeatureFolder:
+    def of(cls, config: FwrfPipeline, folder: str, sizes: FeatureSizes) -> FeatureFolder:
         """Features of the run of a pipeline."""
-        sizes = sizes_of(config, image_size)
         return cls(f"{folder}/features", sizes, candidates_of(config), config.max_features_per_layer)
 
     def create(self, images: int, block: int) -> None:

@@ -29,6 +29,7 @@ from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.common.networks import network_of
 from nsdflow.pipelines.fwrf.features import (
     FeatureFolder,
+    FeatureSizes,
     candidate_numbers,
     candidate_table,
     candidates_of,
@@ -65,13 +66,13 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
     """Plan features by images, a search per subject and block of candidates, a solution per subject, publication."""
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
-    features = FeatureFolder.of(pipeline, folder.path, opened.images().sizes["x"])
+    sizes = sizes_of(pipeline, opened.images().sizes["x"])
     shown = {subject: len(np.unique(opened.trials(subject)["nsd_id"])) for subject in subjects}
-    images = len(feature_images(pipeline, opened, subjects))
+    images = len(feature_images(pipeline, opened, subjects, sizes))
     create = Task(
         "create",
         create_features,
-        FeaturesJob(pipeline, store, folder.path),
+        FeaturesJob(pipeline, store, folder.path, sizes),
         "create",
         memory=Memory.with_torch(),
         files=4,
@@ -80,15 +81,15 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
         Task(
             f"features-{start:05d}",
             compute_features,
-            FeaturesJob(pipeline, store, folder.path, start),
+            FeaturesJob(pipeline, store, folder.path, sizes, start),
             "features",
             after=("create",),
             pool="gpu",
             memory=Memory.with_torch(
-                feature_maps=2 * BLOCK_IMAGES * features.sizes.map_bytes,
-                pooled_features=2 * BLOCK_IMAGES * features.sizes.pooled_bytes,
+                feature_maps=2 * BLOCK_IMAGES * sizes.map_bytes,
+                pooled_features=2 * BLOCK_IMAGES * sizes.pooled_bytes,
             ),
-            writes=min(BLOCK_IMAGES, images - start) * features.sizes.bytes,
+            writes=min(BLOCK_IMAGES, images - start) * sizes.bytes,
         )
         for start in range(0, images, BLOCK_IMAGES)
     ]
@@ -96,30 +97,30 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
     for subject in subjects:
         query = opened.explain(subject, **pipeline.selection())
         check_voxels(opened, subject, query.shape[1], pipeline.selection())
-        reads = query.bytes + shown[subject] * features.sizes.bytes
+        reads = query.bytes + shown[subject] * sizes.bytes
         memory = Memory.with_torch(
             solver=WORK_BYTES,
             responses=3 * query.result_bytes,
-            features=2 * shown[subject] * features.sizes.bytes,
+            features=2 * shown[subject] * sizes.bytes,
         )
         searches = [
             Task(
                 f"search-{subject}-{start:05d}",
                 search_block,
-                FitJob(pipeline, store, folder.path, subject, start),
+                FitJob(pipeline, store, folder.path, sizes, subject, start),
                 "search",
                 after=tuple(block.key for block in blocks),
                 pool="gpu",
                 memory=memory,
                 reads=reads,
             )
-            for start in range(0, features.sizes.candidates, pipeline.candidates_per_task)
+            for start in range(0, sizes.candidates, pipeline.candidates_per_task)
         ]
         keys = tuple(search.key for search in searches)
         solution = Task(
             f"solve-{subject}",
             solve_subject,
-            FitJob(pipeline, store, folder.path, subject),
+            FitJob(pipeline, store, folder.path, sizes, subject),
             "solve",
             after=keys,
             pool="gpu",
@@ -133,9 +134,7 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
         [fit for fit in fits if fit.stage == "solve"],
         memory=Memory.with_torch(network=record_of(pipeline.features).memory),
     )
-    note = (
-        f"{features.sizes.candidates} candidates x {pipeline.lambdas} lambdas, features kept as {features.sizes.kept}"
-    )
+    note = f"{sizes.candidates} candidates x {pipeline.lambdas} lambdas, features kept as {sizes.kept}"
     return Plan(f"{pipeline.name}: fit and publish", folder.path, (create, *blocks, *fits, publish), notes=(note,))
 
 
@@ -146,6 +145,7 @@ class FeaturesJob:
     pipeline: FwrfPipeline
     store: str
     folder: str
+    sizes: FeatureSizes
     start: int = 0
     """First image of the block."""
 
@@ -157,6 +157,7 @@ class FitJob:
     pipeline: FwrfPipeline
     store: str
     folder: str
+    sizes: FeatureSizes
     subject: str
     start: int = 0
     """First candidate of the block."""
@@ -196,26 +197,28 @@ def publish_fwrf(job: PublishFwrfJob) -> dict[str, Any]:
 def create_features(job: FeaturesJob) -> None:
     """Create the arrays that :func:`compute_features` fills."""
     config, opened = job.pipeline, open_store(job.store)
-    images = feature_images(config, opened, select_subjects(opened.subjects, config.subjects))
-    _features(config, opened, job.folder).create(len(images), BLOCK_IMAGES)
+    images = feature_images(config, opened, select_subjects(opened.subjects, config.subjects), job.sizes)
+    FeatureFolder.of(config, job.folder, job.sizes).create(len(images), BLOCK_IMAGES)
 
 
 @task("fwrf.features", version=1)
 def compute_features(job: FeaturesJob) -> None:
     """Compute and keep the features of one block of images."""
     config, opened = job.pipeline, open_store(job.store)
-    whole = feature_images(config, opened, select_subjects(opened.subjects, config.subjects))
+    whole = feature_images(config, opened, select_subjects(opened.subjects, config.subjects), job.sizes)
     ids = whole[job.start : job.start + BLOCK_IMAGES]
     images = load_images(opened, ids)
     with torch_threads(config.threads, share=2):
-        _features(config, opened, job.folder).write(network_of(config), images, job.start, choose_device(config.device))
+        FeatureFolder.of(config, job.folder, job.sizes).write(
+            network_of(config), images, job.start, choose_device(config.device)
+        )
 
 
 @task("fwrf.search", version=1)
 def search_block(job: FitJob) -> None:
     """Score a block of candidates for one subject and keep the best of each voxel."""
     config = job.pipeline
-    data = _SubjectData(config, open_store(job.store), job.folder, job.subject)
+    data = _SubjectData(job)
     block = range(job.start, min(job.start + config.candidates_per_task, len(data.features.candidates)))
     with torch_threads(config.threads, share=2):
         partial = search(data.features, data.sums, data.settings, block=block, **data.where)
@@ -227,7 +230,7 @@ def search_block(job: FitJob) -> None:
 def solve_subject(job: FitJob) -> dict[str, Any]:
     """Combine the blocks of a subject, solve for the weights of the best fields, evaluate, and keep the results."""
     config = job.pipeline
-    data = _SubjectData(config, open_store(job.store), job.folder, job.subject)
+    data = _SubjectData(job)
     count, step = len(data.features.candidates), config.candidates_per_task
     partials = []
     for start in range(0, count, step):
@@ -267,13 +270,14 @@ def solve_subject(job: FitJob) -> dict[str, Any]:
 class _SubjectData:
     """Input of a search or a solution of one subject, in memory."""
 
-    def __init__(self, config: FwrfPipeline, store: Store, folder: str, subject: str) -> None:
-        only = config.model_copy(update={"subjects": (subject,)})
+    def __init__(self, job: FitJob) -> None:
+        config, store = job.pipeline, open_store(job.store)
+        only = config.model_copy(update={"subjects": (job.subject,)})
         self.trials: SubjectTrials
         ((self.trials, holdout),) = load_split(only, store, config.holdout_fraction)
         self.nsd_ids = np.unique(self.trials.nsd_id)
         subjects = select_subjects(store.subjects, config.subjects)
-        everything = feature_images(config, store, subjects)
+        everything = feature_images(config, store, subjects, job.sizes)
         rows = np.searchsorted(everything, self.nsd_ids)
         training = ~self.trials.shared
         training_only = PROTOCOLS[config.protocol].training_only
@@ -282,7 +286,7 @@ class _SubjectData:
         else:  # concatenated lists: a shared image counts once per subject
             selected_on = np.concatenate([listed_images(store, name).nsd_id for name in subjects])
         positions = np.searchsorted(everything, selected_on)
-        self.features, self.origin = _features(config, store, folder).read(rows, positions)
+        self.features, self.origin = FeatureFolder.of(config, job.folder, job.sizes).read(rows, positions)
         self.holdout = holdout
         self.image_size = int(store.images().sizes["x"])
         self.settings = FwrfSettings(
@@ -315,17 +319,14 @@ class _SubjectData:
         return correlate_columns(predicted, measured).numpy().astype(np.float32)
 
 
-def feature_images(config: FwrfPipeline, store: Store, subjects: tuple[str, ...]) -> NDArray[np.int64]:
+def feature_images(
+    config: FwrfPipeline, store: Store, subjects: tuple[str, ...], sizes: FeatureSizes
+) -> NDArray[np.int64]:
     """Images whose features a run needs, ascending: those of trials, and of lists to select channels as published."""
     shown = [store.trials(subject)["nsd_id"].values for subject in subjects]
-    channels = sizes_of(config, store.images().sizes["x"]).layers
-    if not PROTOCOLS[config.protocol].training_only and max(channels) > config.max_features_per_layer:
+    if not PROTOCOLS[config.protocol].training_only and max(sizes.layers) > config.max_features_per_layer:
         shown += [listed_images(store, subject).nsd_id for subject in subjects]
     return np.unique(np.concatenate(shown)).astype(np.int64)
-
-
-def _features(config: FwrfPipeline, store: Store, folder: str) -> FeatureFolder:
-    return FeatureFolder.of(config, folder, store.images().sizes["x"])
 
 
 def _partial(folder: str, subject: str, start: int) -> str:
