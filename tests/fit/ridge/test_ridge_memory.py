@@ -63,11 +63,11 @@ for shape in json.loads(sys.argv[1]):                   # each in a process wher
 """
 
 SHAPES = {
-    "dual, many features": (3500, 6000, 1000, 1, False, "float32", "holdout", {"voxels_at_once": 500}),
-    "primal, many images": (5000, 1500, 1500, 1, False, "float64", "gcv", {"features_at_once": 512}),
-    "folds": (2500, 4000, 1000, 1, False, "float64", "kfold", {"features_at_once": 512, "voxels_at_once": 500}),
-    "repeats, kept": (2000, 3000, 3000, 3, True, "float32", "loo", {"voxels_at_once": 1500}),
-    "few images": (1200, 30000, 3000, 2, False, "float64", "holdout", {"features_at_once": 8192}),
+    "dual, many features": (2400, 4200, 700, 1, False, "float32", "holdout", {"voxels_at_once": 350}),
+    "primal, many images": (3500, 1050, 1050, 1, False, "float64", "gcv", {"features_at_once": 350}),
+    "folds": (2100, 3000, 800, 1, False, "float64", "kfold", {"features_at_once": 400, "voxels_at_once": 400}),
+    "repeats, kept": (1400, 2100, 2100, 3, True, "float32", "loo", {"voxels_at_once": 1050}),
+    "few images": (1100, 24000, 2600, 2, False, "float64", "holdout", {"features_at_once": 7000}),
 }
 
 
