@@ -15,9 +15,12 @@ from nsdflow.config.storage import Layout
 from nsdflow.ingestion.ingest import IngestPlan, carry_out, plan_ingest
 from nsdflow.store import Store
 from nsdflow.synthetic import SyntheticSpec, write_nsd
+from tests.few_files import keep_few_files
 
 #: Several chunks and shards in small volumes.
 LAYOUT = Layout(chunk_voxels=256, shard_voxels=1024, shard_images=20)
+#: Atlases that tests name, besides those that always stay.
+ATLASES = ("streams", "floc-faces", "floc-bodies")
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +31,11 @@ def client() -> Iterator[Client]:
 
 @pytest.fixture(scope="package")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two subjects, of three and two sessions, in .nii.gz and .hdf5; read only."""
+    """Two subjects, of three and two sessions, in .nii.gz and .hdf5, with few atlases and maps; read only."""
     spec = SyntheticSpec(
         sessions=3, sessions_done=(3, 2), trials_per_session=60, image_size=64, evc_voxels=60, shared_images=8
     )
-    return write_nsd(tmp_path_factory.mktemp("source") / "nsd", spec)
+    return keep_few_files(write_nsd(tmp_path_factory.mktemp("source") / "nsd", spec), *ATLASES)
 
 
 @pytest.fixture(scope="package")

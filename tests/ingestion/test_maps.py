@@ -16,9 +16,22 @@ from nsdflow.nsd.source import open_source
 from nsdflow.nsd.voxels.maps import MAPS, map_paths
 from nsdflow.nsd.voxels.masks import VOXEL_SETS, voxel_set, voxel_sets
 from nsdflow.nsd.voxels.rois import ATLASES, list_atlases
+from nsdflow.store import Store
 from nsdflow.synthetic import SyntheticSpec, write_nsd
 
 BETAS = "betas_fithrf_GLMdenoise_RR"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One subject with every published atlas and map; read only."""
+    spec = SyntheticSpec(subjects=1, sessions=1, trials_per_session=36, image_size=40, evc_voxels=60, shared_images=4)
+    return write_nsd(tmp_path_factory.mktemp("source") / "nsd", spec)
+
+
+@pytest.fixture(scope="module")
+def whole(source: Path, plan, client, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return carry_out(plan(source, tmp_path_factory.mktemp("whole") / "nsd.zarr"), client)
 
 
 def stored(root: Path, paths: tuple[str, ...]) -> np.ndarray:

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import scipy.io
-from scipy.io.matlab import MatReadError
 
 from nsdflow.errors import SourceError
 
@@ -24,9 +22,8 @@ __all__ = ["read_whole_numbers"]
 #: Values of the largest variable of a design; NSD's largest has 80,000.
 LARGEST_VARIABLE_VALUES: Final = 10_000_000
 
-#: Errors of scipy's reader for a file that is cut short or of another kind.
+#: Errors of scipy's reader besides its own for a file that is cut short or of another kind.
 _UNREADABLE: Final = (
-    MatReadError,
     ValueError,
     TypeError,
     IndexError,
@@ -56,6 +53,9 @@ def read_whole_numbers(
     SourceError
         Not readable, a variable is missing, or it does not hold whole numbers.
     """
+    import scipy.io  # here, because commands that read no design should not wait for it
+    from scipy.io.matlab import MatReadError
+
     url = source.join(path)
     content = source.read(path)
     try:
@@ -63,7 +63,7 @@ def read_whole_numbers(
         _check_sizes(scipy.io.whosmat(file_like), url)
         file_like.seek(0)
         found = scipy.io.loadmat(file_like, variable_names=(*wanted, *optional))
-    except _UNREADABLE as error:
+    except (MatReadError, *_UNREADABLE) as error:
         raise SourceError(f"{url}: not a readable MAT file ({error}); fetch it again") from error
     absent = [name for name in wanted if name not in found]
     if absent:
