@@ -91,7 +91,7 @@ def print_summary(runs: Sequence[str], title: str = "validation accuracy of sing
 
 
 def write_reports(runs: Sequence[str], *, quiet: bool = False) -> list[str]:
-    """Write the report of each run and print its path. If a report fails, a line says why; the run stays finished.
+    """Write the report of each run, and print and return its path. If a report fails, a line says why.
 
     Parameters
     ----------
@@ -99,11 +99,6 @@ def write_reports(runs: Sequence[str], *, quiet: bool = False) -> list[str]:
         Run folders.
     quiet : bool
         Do not print the paths.
-
-    Returns
-    -------
-    list of str
-        Paths of the pages that were written.
     """
     from nsdflow.io.text import for_terminal
     from nsdflow.report import write_report

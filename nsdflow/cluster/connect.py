@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import dask
 import psutil
@@ -24,13 +25,8 @@ from nsdflow.cluster.rebind import Rebinding
 from nsdflow.cluster.settings import long_task_settings
 from nsdflow.errors import NsdflowError, PlanError, RunError, one_of
 from nsdflow.io.paths import normalize
-from nsdflow.monitor.events import make_event
+from nsdflow.monitor.events import Listener, make_event
 from nsdflow.monitor.links import links_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from nsdflow.monitor.events import Listener
 
 __all__ = ["CLUSTERS", "Capacity", "announce", "capacity", "connect", "dashboard_of"]
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 import copy
 import shlex
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from distributed import Security
 
 from nsdflow.errors import PlanError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["new_credentials", "temporary_credentials"]
 

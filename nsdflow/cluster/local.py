@@ -8,10 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import dask
 from dask.system import CPU_COUNT
@@ -20,12 +21,7 @@ from distributed.system import MEMORY_LIMIT
 
 from nsdflow.cluster.batch.jobqueue import BATCH_SYSTEMS
 from nsdflow.cluster.credentials import new_credentials
-from nsdflow.cluster.demand import LOOPBACK_ADDRESS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from nsdflow.cluster.demand import Demand
+from nsdflow.cluster.demand import LOOPBACK_ADDRESS, Demand
 
 __all__ = ["available_cores", "available_memory", "local_cluster", "threads_cluster", "visible_gpus", "worker_specs"]
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import dask
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["LONG_TASKS", "keep_freed_memory", "long_task_settings"]
 

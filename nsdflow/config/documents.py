@@ -63,7 +63,7 @@ def storage_names() -> tuple[str, ...]:
 
 
 def read_document(what: str | os.PathLike[str] | Mapping[str, Any], *, folder: str, kind: str) -> Document:
-    """Read a shipped file by name, a file by path, or a mapping.
+    """Read a shipped file by name, a file by path, or a mapping, without validation.
 
     Parameters
     ----------
@@ -73,11 +73,6 @@ def read_document(what: str | os.PathLike[str] | Mapping[str, Any], *, folder: s
         Folder of the shipped files, such as ``"pipelines"``.
     kind : str
         Word for the document in messages, such as ``"pipeline"``.
-
-    Returns
-    -------
-    Document
-        The contents, before validation.
 
     Raises
     ------

@@ -115,17 +115,7 @@ class Losses:
 
 
 def explain_loss(client: Client, task: Task, error: KilledWorker) -> str:
-    """One line about a task whose workers died.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        Client of the cluster.
-    task : Task
-        The task that failed.
-    error : distributed.KilledWorker
-        Error of Dask.
-    """
+    """One line about a task whose workers died."""
     limit = error.last_worker.memory_limit
     planned = f" (planned: {format_bytes(task.memory)})" if task.memory else ""
     advice = "use fewer and larger workers (--workers, --memory), or a smaller voxel set; finished tasks are kept"

@@ -50,8 +50,6 @@ def wait_for(folder: str, key: str, before: Mapping[str, Any] | None, seconds: f
     ----------
     folder : str
         Path or URL of the folder with the markers.
-    key : str
-        Key of the task.
     before : mapping or None
         The marker that the new one replaces.
     seconds : float

@@ -118,7 +118,7 @@ def annotations_before(store: str, source: Source) -> AnnotationPlan | None:
 
 
 def add_annotations(store: str, source: Source, folder: str | os.PathLike[str] | Source) -> Store:
-    """Describe all images of a finished store's trials by COCO's annotation files.
+    """Describe all images of a finished store's trials by COCO's annotation files, and return the store.
 
     The group appears when it is complete. The same call again does nothing.
 
@@ -130,11 +130,6 @@ def add_annotations(store: str, source: Source, folder: str | os.PathLike[str] |
         NSD, for the crop of each image.
     folder : str, path or Source
         As for :func:`plan_annotations`.
-
-    Returns
-    -------
-    Store
-        The store, whose ``annotations()`` gives the table.
 
     Raises
     ------

@@ -21,7 +21,7 @@ def describe_source(
     space: str | None = None,
     betas: str | None = None,
 ) -> str:
-    """Describe a source: subjects, sessions, shapes and sizes, then files that are left out or missing.
+    """Describe a source in several lines: subjects, sessions, shapes and sizes, then files left out or missing.
 
     Parameters
     ----------
@@ -33,11 +33,6 @@ def describe_source(
         Lines to append, one per input of a pipeline other than NSD.
     space, betas : str, optional
         Space and version of the betas; func1pt8mm and betas_fithrf_GLMdenoise_RR by default.
-
-    Returns
-    -------
-    str
-        Several lines.
 
     Raises
     ------

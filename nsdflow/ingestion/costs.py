@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from nsdflow.config.storage import Layout
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Task
 from nsdflow.errors import MissingDataError, SourceError, StoreError
 from nsdflow.ingestion.image_choices import chosen_images
+from nsdflow.ingestion.settings import IngestSettings
 from nsdflow.ingestion.tasks.betas import (
     SAMPLED_SESSIONS,
     copy_session,
@@ -32,21 +34,13 @@ from nsdflow.ingestion.tasks.voxels import voxel_mask
 from nsdflow.io.folders import exists
 from nsdflow.names import STIMULI_FILE
 from nsdflow.nsd import layout as paths
-from nsdflow.nsd.design import BEHAVIOUR
+from nsdflow.nsd.design import BEHAVIOUR, Design
+from nsdflow.nsd.inventory import Inventory, SubjectInventory
+from nsdflow.nsd.source import Source
+from nsdflow.store.build import Workspace
 from nsdflow.store.schema import STATISTICS, count_coordinates
 from nsdflow.store.shard_format import open_sharded
-from nsdflow.store.shard_sizes import cut_images, cut_subject
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from nsdflow.config.storage import Layout
-    from nsdflow.ingestion.settings import IngestSettings
-    from nsdflow.nsd.design import Design
-    from nsdflow.nsd.inventory import Inventory, SubjectInventory
-    from nsdflow.nsd.source import Source
-    from nsdflow.store.build import Workspace
-    from nsdflow.store.shard_sizes import Cut
+from nsdflow.store.shard_sizes import Cut, cut_images, cut_subject
 
 __all__ = [
     "STAGES",
@@ -141,10 +135,6 @@ def subject_tasks(
 
     Parameters
     ----------
-    job : SubjectJob
-        The record of the subject.
-    found : SubjectInventory
-        Its files.
     coordinates : mapping
         Stamps of the files that coordinates come from.
     stamps : mapping

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from nsdflow.config.storage import Layout
 from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Task
 from nsdflow.errors import MissingDataError, NsdflowError, SourceError
@@ -18,15 +19,11 @@ from nsdflow.ingestion.tasks.experiments import (
     write_experiment_images,
 )
 from nsdflow.ingestion.tasks.jobs import ExperimentJob, SessionJob, SubjectJob, VerifyJob
-from nsdflow.nsd.betas import read_session_header
+from nsdflow.nsd.betas import SessionHeader, read_session_header
 from nsdflow.nsd.experiments import EXPERIMENTS
+from nsdflow.nsd.source import Source
 from nsdflow.store.schema import STATISTICS
 from nsdflow.store.shard_sizes import cut_images, cut_subject
-
-if TYPE_CHECKING:
-    from nsdflow.config.storage import Layout
-    from nsdflow.nsd.betas import SessionHeader
-    from nsdflow.nsd.source import Source
 
 __all__ = ["PlannedExperiment", "describe_experiments", "plan_experiment"]
 
@@ -49,8 +46,6 @@ def plan_experiment(subject: SubjectJob, experiment: str, layout: Layout, *, ima
 
     Parameters
     ----------
-    subject : SubjectJob
-        The record of the subject's main experiment.
     experiment : str
         A key of :data:`nsdflow.nsd.experiments.EXPERIMENTS`.
     layout : Layout
@@ -162,20 +157,7 @@ def _tasks(job: ExperimentJob, format: str, stamps: tuple[str, ...], images: int
 
 
 def describe_experiments(source: Source, subject: str, space: str, betas: str) -> list[str]:
-    """Lines of ``nsdflow check``: the sister experiments of a subject, and the missing files of each.
-
-    Parameters
-    ----------
-    source : Source
-        Where NSD is.
-    subject, space, betas : str
-        Whose betas.
-
-    Returns
-    -------
-    list of str
-        Empty where the source has none.
-    """
+    """Lines of ``nsdflow check``: the sister experiments of a subject, if any, and the missing files of each."""
     complete, lines = [], []
     for name, record in EXPERIMENTS.items():
         if not source.listdir(f"nsddata_betas/ppdata/{subject}/{space}/{record.betas(betas)}"):

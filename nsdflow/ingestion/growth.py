@@ -78,8 +78,6 @@ def compare_with_store(
     ----------
     store : str
         Path or URL of the published store.
-    settings : IngestSettings
-        Of the ingestion.
     source : str
         Address of NSD.
     schema : int
@@ -172,14 +170,9 @@ def _together(store: str, subject: str, before: tuple[int, ...], asked: tuple[in
 
 
 def exchange(built: Path, store: Path) -> Path:
-    """Exchange a finished build and a store; the old store then has the path of the build.
+    """Exchange a finished build and a store, and return the folder of the old store, the path of the build.
 
     On Linux in one step, so that the store has its name at every moment. Elsewhere by two renames.
-
-    Returns
-    -------
-    Path
-        Folder of the old store.
     """
     flush_tree(built)
     try:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.nsd.design import read_design
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.source import Source
+from nsdflow.nsd.source import Source
 
 __all__ = ["IMAGE_CHOICES", "chosen_images"]
 
@@ -53,8 +50,6 @@ def chosen_images(name: str, source: Source, sessions: Sessions, count: int) -> 
     ----------
     name : str
         Key of :data:`IMAGE_CHOICES` that chooses images.
-    source : Source
-        NSD.
     sessions : mapping
         Ingested sessions by subject.
     count : int

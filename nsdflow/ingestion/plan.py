@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nsdflow.engine.plan import Plan
 from nsdflow.errors import MissingDataError
@@ -15,6 +15,7 @@ from nsdflow.ingestion.experiments import plan_experiment
 from nsdflow.ingestion.growth import Growth, compare_with_store
 from nsdflow.ingestion.settings import IngestSettings
 from nsdflow.ingestion.stamps import coordinate_stamps, file_stamp, session_listing, session_stamps
+from nsdflow.ingestion.tasks.jobs import SubjectJob
 from nsdflow.io.paths import public
 from nsdflow.names import STIMULI_FILE, number_ranges
 from nsdflow.nsd import layout as paths
@@ -23,9 +24,6 @@ from nsdflow.nsd.inventory import Inventory, SubjectInventory, take_inventory
 from nsdflow.nsd.source import Source, open_source
 from nsdflow.store.build import Workspace, is_taken, workspace_of
 from nsdflow.store.schema import SCHEMA_VERSION
-
-if TYPE_CHECKING:
-    from nsdflow.ingestion.tasks.jobs import SubjectJob
 
 __all__ = ["IngestPlan", "plan_ingest"]
 

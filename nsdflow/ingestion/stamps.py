@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.experiments import EXPERIMENTS
+from nsdflow.nsd.source import Source
 from nsdflow.nsd.voxels.hemispheres import hemisphere_files
 from nsdflow.nsd.voxels.maps import list_maps, map_paths
 from nsdflow.nsd.voxels.rois import atlas_paths, list_atlases
-
-if TYPE_CHECKING:
-    from nsdflow.nsd.source import Source
 
 __all__ = ["coordinate_stamps", "experiment_stamps", "file_stamp", "session_listing", "session_stamps"]
 

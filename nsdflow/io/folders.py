@@ -67,15 +67,10 @@ def remove(url: str) -> None:
 
 
 def share_files(source: str, target: str) -> int:
-    """Make the files of one folder appear in another; only for files that never change.
+    """Make the files of one folder appear in another, and count them; only for files that never change.
 
     Uses hard links within one file system, so that no byte is copied and each file lives as long as either folder;
     copies otherwise. Files that exist in ``target`` are kept.
-
-    Returns
-    -------
-    int
-        Number of files.
     """
     names = list_files(source)
     linkable = is_local(source) and is_local(target)
@@ -105,13 +100,7 @@ def _linked(original: Path, place: Path) -> bool:
 
 
 def remove_leftovers(url: str) -> int:
-    """Remove the incomplete files and groups of killed processes.
-
-    Returns
-    -------
-    int
-        Number of leftovers removed.
-    """
+    """Remove the incomplete files and groups of killed processes, and count them."""
     parts = (name.split("/") for name in list_files(url))
     names = ["/".join(part[: n + 1]) for part in parts for n in range(len(part)) if part[n].endswith(TEMPORARY)]
     leftovers = set(names)

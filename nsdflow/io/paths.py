@@ -115,8 +115,6 @@ def filesystem(url: str, **options: Any) -> tuple[Any, str]:
 
     Parameters
     ----------
-    url : str
-        Path or URL.
     **options
         Options of the file system.
 

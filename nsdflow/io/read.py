@@ -26,8 +26,6 @@ def read_bytes(url: str, *, limit_bytes: int | None = None) -> bytes:
 
     Parameters
     ----------
-    url : str
-        Path or URL.
     limit_bytes : int, optional
         Refuse larger files before reading them.
 
@@ -95,8 +93,6 @@ def read_json(url: str, advice: str) -> dict[str, Any]:
 
     Parameters
     ----------
-    url : str
-        Path or URL.
     advice : str
         What to do about a damaged file; ends the message.
 

@@ -29,8 +29,6 @@ def save_tensors(url: str, tensors: Mapping[str, Tensor]) -> None:
 
     Parameters
     ----------
-    url : str
-        Path or URL.
     tensors : mapping of str to Tensor
         By name.
 
@@ -54,8 +52,6 @@ def load_tensors(url: str, advice: str = RUN_AGAIN) -> dict[str, Tensor]:
 
     Parameters
     ----------
-    url : str
-        Path or URL.
     advice : str
         What to do about a damaged file; ends the message.
 

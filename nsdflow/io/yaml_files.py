@@ -53,8 +53,6 @@ def read_yaml(url: str, advice: str) -> dict[str, Any]:
 
     Parameters
     ----------
-    url : str
-        Path or URL.
     advice : str
         What to do about a damaged file; ends the message.
 

@@ -19,21 +19,14 @@ __all__ = ["dashboard_links", "links_of"]
 
 
 def links_of(client: Client, *, submit_hosts: Sequence[str] = (), site: bool = False) -> dict[str, str]:
-    """Links to the dashboard of a client's scheduler; empty if it has no dashboard.
+    """Links to the dashboard of a client's scheduler, or commands, by kind of access; empty without dashboard.
 
     Parameters
     ----------
-    client : distributed.Client
-        A connected client.
     submit_hosts : sequence of str
         As for :func:`dashboard_links`.
     site : bool
         As for :func:`dashboard_links`.
-
-    Returns
-    -------
-    dict of str
-        Links or commands, by kind of access.
     """
     if has_page(client):  # the scheduler is in this process: ask its server for the port it really has
         server = client.cluster.scheduler.http_server  # type: ignore[union-attr]
@@ -61,7 +54,7 @@ def dashboard_links(
     user: str | None = None,
     page: str = PAGE,
 ) -> dict[str, str]:
-    """Links to a dashboard.
+    """Links to a dashboard, or commands, by kind of access.
 
     Parameters
     ----------
@@ -78,13 +71,6 @@ def dashboard_links(
         Whether this machine belongs to a computing site. Then the links of its web portals are included.
     user : str, optional
         User name for ssh; default: the current user.
-    page : str
-        Path of the page.
-
-    Returns
-    -------
-    dict of str
-        Links or commands, by kind of access.
     """
     user = user or getpass.getuser()
     loopback = listens_on.startswith("127.") or listens_on in ("localhost", "::1")

@@ -6,13 +6,11 @@ import re
 import threading
 import time
 from html import escape
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from nsdflow.monitor.events import Event
 from nsdflow.monitor.state import LiveState, Stage, Training
 from nsdflow.monitor.terminal import completed, describe
-
-if TYPE_CHECKING:
-    from nsdflow.monitor.events import Event
 
 __all__ = ["NotebookProgress"]
 

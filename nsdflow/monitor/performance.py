@@ -22,13 +22,6 @@ def keep_performance(client: Client, url: str) -> Iterator[None]:
     """Write the performance report of the block (task stream, bandwidth, profile) to an HTML file.
 
     Does nothing where the client's scheduler has no dashboard in this process.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        Client that the block uses.
-    url : str
-        Path or URL of the file.
     """
     if not has_page(client):
         yield

@@ -7,11 +7,12 @@ import json
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import yaml
 
 from nsdflow.config.documents import dotted
+from nsdflow.config.pipeline import PipelineBase
 from nsdflow.errors import MissingDataError, RunError, StoreError
 from nsdflow.io.folders import exists, list_folder
 from nsdflow.io.paths import normalize
@@ -21,9 +22,6 @@ from nsdflow.runs.identity import changed_inputs, input_identity, is_same_store,
 from nsdflow.runs.provenance import provenance
 from nsdflow.runs.results import has_results
 from nsdflow.runs.trust import require_own_file
-
-if TYPE_CHECKING:
-    from nsdflow.config.pipeline import PipelineBase
 
 __all__ = ["RunFolder", "read_record"]
 

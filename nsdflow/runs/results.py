@@ -119,8 +119,6 @@ def create_results(folder: str, tables: Mapping[str, xr.Dataset], arrays: Mappin
 
     Parameters
     ----------
-    folder : str
-        Folder of the run.
     tables : mapping
         Coordinates and attributes of each group.
     arrays : mapping

@@ -45,8 +45,6 @@ def read_status(folder: str, now: float | None = None) -> list[Status]:
 
     Parameters
     ----------
-    folder : str
-        Path of any of these.
     now : float, optional
         Time from which ages are counted, in seconds since 1970; by default the current time.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import xarray as xr
 from dask.utils import format_bytes
@@ -12,9 +13,6 @@ from nsdflow.errors import NsdflowError
 from nsdflow.io.folders import exists
 from nsdflow.io.yaml_files import read_yaml
 from nsdflow.store.views.summary import table_row
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["RunTree"]
 

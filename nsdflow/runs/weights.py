@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 import xarray as xr
 
 from nsdflow.io.folders import exists, list_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["WEIGHTS_FOLDER", "has_weights", "open_group_weights", "weights_of"]
 

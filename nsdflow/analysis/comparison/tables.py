@@ -52,7 +52,7 @@ def accuracy_table(
     columns: Sequence[str] = ACCURACY_COLUMNS,
     areas: Sequence[str] = EARLY_AREAS,
 ) -> xr.DataArray:
-    """Percent of the variance of single trials that each model explains, by subject and area.
+    """Percent (subject, roi, column) of the variance of single trials that each model explains.
 
     Each entry is the mean over the area's voxels of the squared validation correlation, times 100; the column
     ``noise ceiling`` is the same mean of the ceiling's share of variance.
@@ -66,11 +66,6 @@ def accuracy_table(
         Columns of the models, in order.
     areas : sequence of str
         ROI groups.
-
-    Returns
-    -------
-    xr.DataArray, (subject, roi, column)
-        Percent.
     """
     table = _by_area(models, columns, areas, lambda r2, _: 100 * r2.mean())
     ceilings = _by_area(models, columns, areas, lambda _, ceiling: 100 * ceiling.mean()).max("column", skipna=True)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import dask
 from dask.utils import parse_bytes
@@ -24,9 +25,6 @@ from nsdflow.cluster.deadline import DEADLINE, POOL
 from nsdflow.cluster.demand import LOOPBACK_ADDRESS, Demand
 from nsdflow.cluster.settings import long_task_settings
 from nsdflow.errors import PlanError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 __all__ = ["PLACEHOLDERS", "Pool", "job_scripts", "pool_settings", "read_pools"]
 

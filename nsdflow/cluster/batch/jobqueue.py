@@ -19,12 +19,10 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from types import ModuleType
+from typing import Any, Final
 
 from nsdflow.errors import PlanError
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 __all__ = ["BATCH_SYSTEMS", "SUBMIT_HOSTS", "BatchSystem", "import_jobqueue", "last_lines", "still_queued"]
 

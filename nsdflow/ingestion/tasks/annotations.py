@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +12,11 @@ from nsdflow.ingestion.tasks.jobs import AnnotationJob
 from nsdflow.io.paths import public
 from nsdflow.nsd.annotations import CroppedImage, annotation_files, annotation_table, cropped_images
 from nsdflow.nsd.design import read_stimulus_info
+from nsdflow.nsd.source import Source
 from nsdflow.store.annotations import MASKS, read_annotations, write_annotations
 from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.schema import ANNOTATIONS_GROUP
 from nsdflow.store.verify import check_whole
-
-if TYPE_CHECKING:
-    from nsdflow.nsd.source import Source
 
 __all__ = ["annotation_sizes", "read_crops", "write_annotation_group"]
 

@@ -6,9 +6,10 @@ import io
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsdflow.engine.plan import task
 from nsdflow.errors import SourceError, StoreError
@@ -22,6 +23,7 @@ from nsdflow.io.write import atomic_file
 from nsdflow.names import BETAS_SCALE
 from nsdflow.nsd import layout as paths
 from nsdflow.nsd.betas import (
+    BetaBlock,
     is_saturated,
     iter_session,
     read_session,
@@ -34,14 +36,8 @@ from nsdflow.nsd.voxels.volumes import read_valid
 from nsdflow.store.chunks import read_region
 from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.schema import STATISTICS
-from nsdflow.store.shard_format import open_sharded, write_region, write_shard
+from nsdflow.store.shard_format import ShardedArray, open_sharded, write_region, write_shard
 from nsdflow.store.verify import check_whole
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from nsdflow.nsd.betas import BetaBlock
-    from nsdflow.store.shard_format import ShardedArray
 
 __all__ = ["SAMPLED_SESSIONS", "copy_session", "gather_statistics", "verify_subject", "write_session"]
 

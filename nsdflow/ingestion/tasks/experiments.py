@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.analysis import estimate_ncsnr
 from nsdflow.engine.plan import task
@@ -23,9 +24,6 @@ from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.schema import STIMULI_GROUP
 from nsdflow.store.shard_format import open_sharded, write_region, write_shard
 from nsdflow.store.verify import check_whole
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["READ_EXPERIMENT_IMAGES", "create_experiment_group", "measure_ncsnr", "write_experiment_images"]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsdflow.engine.plan import task
 from nsdflow.errors import SourceError, StoreError
@@ -22,10 +23,6 @@ from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.schema import STIMULI_GROUP
 from nsdflow.store.shard_format import open_sharded, write_shard
 from nsdflow.store.verify import check_whole
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 __all__ = ["READ_IMAGES", "SAMPLED_IMAGES", "create_images", "verify_images", "write_images"]
 

@@ -30,23 +30,12 @@ __all__ = ["read_voxels", "voxel_mask"]
 
 
 def voxel_mask(source: Source, subject: str, settings: IngestSettings, shape: Sequence[int]) -> NDArray[np.bool_]:
-    """Voxels of a subject that an ingestion takes, for the plan that counts them and the task that describes them.
+    """Mask of the voxels of a subject that an ingestion takes, on the whole grid, for its plan and its tasks.
 
     Parameters
     ----------
-    source : Source
-        NSD.
-    subject : str
-        Such as ``"subj01"``.
-    settings : IngestSettings
-        Options of the ingestion.
     shape : sequence of int
         Grid of the betas.
-
-    Returns
-    -------
-    numpy.ndarray
-        Bool, of the shape of the grid.
     """
     return voxel_set(source, subject, settings.voxels, space=settings.space, shape=tuple(shape))
 
