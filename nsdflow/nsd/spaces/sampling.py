@@ -133,11 +133,11 @@ def sample(
     kernel = KERNELS[method]
     frames = values.shape[1]
     result = np.full((points.count, frames), np.nan)
-    for some in _frame_blocks(frames, prod(shape)):
+    for some in _blocks(frames, FRAME_BYTES // (8 * prod(shape))):
         volume = padded(values[:, some].reshape(*shape, -1), kernel)
         table = volume.reshape(-1, volume.shape[-1])
         offsets = _tap_offsets(kernel, volume.shape[1], volume.shape[2])
-        for block in _point_blocks(len(points.index), kernel.taps**3 * table.shape[1]):
+        for block in _blocks(len(points.index), SAMPLE_BLOCK_BYTES // (8 * kernel.taps**3 * table.shape[1])):
             base, weights = _base_and_weights(points.coordinates[block], kernel, volume.shape)
             taps = np.take(table, base[:, None] + offsets, axis=0).reshape(len(base), *(kernel.taps,) * 3, -1)
             for w in weights[::-1]:  # contract the last remaining axis of taps: k, then j, then i
@@ -146,14 +146,10 @@ def sample(
     return result
 
 
-def _frame_blocks(frames: int, voxels: int) -> Iterator[slice]:
-    size = max(1, FRAME_BYTES // (8 * voxels))
-    return (slice(start, min(start + size, frames)) for start in range(0, frames, size))
-
-
-def _point_blocks(points: int, taps: int) -> Iterator[slice]:
-    size = max(1, SAMPLE_BLOCK_BYTES // (8 * taps))
-    return (slice(start, min(start + size, points)) for start in range(0, points, size))
+def _blocks(count: int, most: int) -> Iterator[slice]:
+    """Slices of at most ``most`` (and at least one) of ``count`` items."""
+    size = max(1, most)
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def _tap_offsets(kernel: Kernel, j: int, k: int) -> NDArray[np.intp]:
