@@ -17,7 +17,7 @@ from nsdflow.engine.losses import Losses, explain_loss
 from nsdflow.engine.memory import process_peak
 from nsdflow.errors import NsdflowError, RunError
 from nsdflow.io.flush import recording
-from nsdflow.io.reach import store_errors
+from nsdflow.io.reach import NO_SPACE, store_errors
 from nsdflow.monitor.events import Event, Listener, Publisher, make_event
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class _Execution:
         # asked only if there are any: the answer takes a round trip through the client's network thread
         error = None if future.status == "finished" else future.exception()
         if error is not None:
-            ours = _as_ours(self.client, task, error)
+            ours = _as_ours(self.client, task, error, self.plan.folder)
             self.tell(make_event("task-failed", run=self.plan.name, key=task.key, stage=task.stage, error=str(ours)))
             raise ours
         # read the result from the marker: its worker may be gone
@@ -190,12 +190,15 @@ class _Execution:
                 self._push(key)
 
 
-def _as_ours(client: Client, task: Task, error: BaseException) -> NsdflowError:
+def _as_ours(client: Client, task: Task, error: BaseException, folder: str) -> NsdflowError:
     if isinstance(error, NsdflowError):
         return error
     if isinstance(error, KilledWorker):
         return RunError(explain_loss(client, task, error))
     advice = "; run the same command to continue" if isinstance(error, (OSError, *store_errors())) else ""
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        where = error.filename or f"{folder} or a temporary folder"
+        advice = f"; free some space in {where} and run the same command again, what is done stays done"
     wrapped = RunError(f"{task.key}: {type(error).__name__}: {' '.join(str(error).split())}{advice}")
     wrapped.__cause__ = error
     return wrapped

@@ -12,11 +12,12 @@ from typing import Final
 from nsdflow.errors import NsdflowError, StoreError
 from nsdflow.io.paths import is_local, public
 
-__all__ = ["ELSEWHERE", "reaching", "store_errors", "writing"]
+__all__ = ["ELSEWHERE", "NO_SPACE", "reaching", "store_errors", "writing"]
 
 #: What to do if a place cannot be written.
 ELSEWHERE: Final = "choose another place"
-_NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
+#: Numbers of the errors of a full disk and of a full quota.
+NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
 _NO_PERMISSION: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_WRITE: Final = {errno.EFBIG, errno.EIO}
 _NO_PLACE: Final = {errno.ENOENT, errno.ENOTDIR, errno.EEXIST}
@@ -75,7 +76,7 @@ def writing(url: str | os.PathLike[str], elsewhere: str = ELSEWHERE) -> Iterator
         with reaching(url):
             yield
     except OSError as error:
-        if error.errno in _NO_SPACE:
+        if error.errno in NO_SPACE:
             raise StoreError(
                 f"{where}: no space left ({error.strerror}); free some and run the same command again, "
                 "what is done stays done"

@@ -26,6 +26,15 @@ def keep_performance(client: Client, url: str) -> Iterator[None]:
     if not has_page(client):
         yield
         return
-    # inline: the page opens without a network
-    with client.as_current(), performance_report(filename=url, mode="inline"):
-        yield
+    raised: BaseException | None = None
+    try:
+        # inline: the page opens without a network
+        with client.as_current(), performance_report(filename=url, mode="inline"):
+            try:
+                yield
+            except BaseException as error:
+                raised = error
+                raise
+    except OSError:  # the page is an extra: on a full disk it neither fails a run nor hides why the run failed
+        if raised is not None:
+            raise raised from None

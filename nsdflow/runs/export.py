@@ -12,6 +12,7 @@ import numpy as np
 
 from nsdflow.errors import SelectionError, StoreError, one_of
 from nsdflow.io.paths import normalize
+from nsdflow.io.reach import writing
 from nsdflow.io.write import aside
 from nsdflow.nsd.spaces import LAYERS, grid_named
 from nsdflow.runs import open_run
@@ -118,7 +119,7 @@ def export_maps(
     SelectionError
         Unknown format or space, or a format that cannot hold the space.
     StoreError
-        The run has no such variable.
+        The run has no such variable, or the folder cannot be written.
     """
     if to not in EXPORT_FORMATS:
         raise one_of("export format", to, EXPORT_FORMATS)
@@ -126,10 +127,11 @@ def export_maps(
     if space is not None and form.surface is not None and _is_surface(space) != form.surface:
         fitting = [name for name, other in EXPORT_FORMATS.items() if other.surface != form.surface]
         raise SelectionError(f"{to} files cannot hold {space}; write --to {' or '.join(fitting)}, or another --space")
-    folder = Path(normalize(folder))
-    folder.mkdir(parents=True, exist_ok=True)
+    results, folder = open_run(run), Path(normalize(folder))
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
-    for subject, node in open_run(run).children.items():
+    for subject, node in results.children.items():
         maps = list(_voxel_maps(run, subject, node, whole=form.whole and space is None))
         for array in maps:
             target = space or ("fsaverage" if form.surface and "hemisphere" not in array.coords else None)

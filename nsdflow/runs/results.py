@@ -123,28 +123,34 @@ def create_results(folder: str, tables: Mapping[str, xr.Dataset], arrays: Mappin
         Coordinates and attributes of each group.
     arrays : mapping
         Array of some of the groups.
+
+    Raises
+    ------
+    StoreError
+        As :func:`nsdflow.io.reach.writing`.
     """
     path = unpublished(folder)
-    # empty chunks are written too, so that a missing chunk is an error and never zeros
-    with _extensions():
-        xr.DataTree.from_dict(tables).to_zarr(
-            path, mode="w", zarr_format=3, consolidated=False, write_empty_chunks=True
-        )
-    for group, array in arrays.items():
-        rows, columns = array.chunk
-        zarr.open_group(f"{path}/{group}", mode="r+", use_consolidated=False).create_array(
-            array.name,
-            shape=array.shape,
-            dtype=array.dtype,
-            chunks=array.chunk,
-            shards=(rows, math.ceil(array.shape[1] / columns) * columns),
-            fill_value=math.nan,
-            compressors=None,
-            dimension_names=("image", array.column),
-            attributes=dict(array.attributes),
-        )
-    if is_local(path):
-        keep_tree(local_path(path))
+    with writing(path):
+        # empty chunks are written too, so that a missing chunk is an error and never zeros
+        with _extensions():
+            xr.DataTree.from_dict(tables).to_zarr(
+                path, mode="w", zarr_format=3, consolidated=False, write_empty_chunks=True
+            )
+        for group, array in arrays.items():
+            rows, columns = array.chunk
+            zarr.open_group(f"{path}/{group}", mode="r+", use_consolidated=False).create_array(
+                array.name,
+                shape=array.shape,
+                dtype=array.dtype,
+                chunks=array.chunk,
+                shards=(rows, math.ceil(array.shape[1] / columns) * columns),
+                fill_value=math.nan,
+                compressors=None,
+                dimension_names=("image", array.column),
+                attributes=dict(array.attributes),
+            )
+        if is_local(path):
+            keep_tree(local_path(path))
 
 
 def publish_results(folder: str, arrays: Iterable[str]) -> None:

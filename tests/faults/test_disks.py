@@ -7,28 +7,43 @@ betas are written             one line; freed, the same command continues: compl
 a marker is written           the same
 a checkpoint is written       the same; the checkpoint before it stands
 results are written           the same; the training does not run again
-it is read-only               one line, from ingestion and from training; nothing is left behind
+predictions, matrices or      the same, with the bytes of an undisturbed run
+features are written
+a library fills it            one line
+it is read-only               one line, from ingestion and from training; nothing is left behind; pages go elsewhere
 ============================  ===========================================================================
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.engine import markers
+from nsdflow.engine.execute import execute
+from nsdflow.engine.plan import Plan, Task
+from nsdflow.engine.plan import task as declare_task
 from nsdflow.errors import NsdflowError, RunError, StoreError
 from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.io.folders import list_files
 from nsdflow.monitor.events import read_log
+from nsdflow.pipelines.fwrf import features as fwrf_features
+from nsdflow.pipelines.predict import tasks as predict_tasks
+from nsdflow.pipelines.ridge import tasks as ridge_tasks
+from nsdflow.report import write_report
+from nsdflow.report.brain.explorer import write_explorer
 from nsdflow.runs import parts
+from nsdflow.runs.export import export_maps
 from tests.faults.conftest import INGEST, TRAIN, contents, marks
 from tests.same_run import assert_same_run
 
@@ -149,6 +164,85 @@ def test_training(client, whole, disk, ballast, monkeypatch, writing):
     assert sorted(set(epochs)) == [1, 2, 3]
     assert len(epochs) <= 4, "more than the epoch whose checkpoint could not be written was trained again"
     assert not [name for name in list_files(str(folder)) if name.endswith((".tmp", ".part", ".hold"))]
+
+
+#: Pipelines that write arrays in other ways, and where the disk is full: a module, its function, the call.
+OTHERS = {
+    "predict": (predict_tasks, "create_results", 1),
+    "ridge": (ridge_tasks, "write_matrix", 2),
+    "gabor_fwrf": (fwrf_features, "save_state", 1),
+}
+SETTINGS = {
+    "predict": {"threads": 1, "images_per_task": 40, "batch_size": 40},
+    "ridge": {"lambdas": 2, "bootstrap": 2, "threads": 1, "weights": True, "subjects": [2]},
+    "gabor_fwrf": {
+        "features": "gabor_low", "candidates": {"sizes": 2, "smallest": 0.2}, "lambdas": 2, "bootstrap": 2,
+        "threads": 1, "subjects": [2],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_other_pipelines_write(client, whole, disk, ballast, tmp_path, monkeypatch, name):
+    settings = dict(SETTINGS[name])
+    if name == "predict":
+        settings["model"] = str(whole[1])
+    if name == "ridge":
+        seen = np.unique(nsdflow.open_store(whole[0]).trials(2)["nsd_id"])
+        values = np.random.default_rng(0).normal(size=(len(seen), 5)).astype(np.float32)
+        settings["features"] = str(tmp_path / "features.npz")
+        np.savez(tmp_path / "features.npz", nsd_id=seen, values=values)
+    run = lambda runs: nsdflow.run(name, store=whole[0], runs=str(runs), client=client, **settings)  # noqa: E731
+    with monkeypatch.context() as patched:
+        module, function, number = OTHERS[name]
+        when_called(patched, module, function, ballast.fill, number)
+        with pytest.raises(StoreError, match=rf"^{disk}/{name}/.*: no space left .*; free some and run") as error:
+            run(disk)
+    assert "\n" not in str(error.value)
+    ballast.free()
+    run(disk)
+    run(tmp_path)
+    kept = ("results.zarr", "model.safetensors", "coefficients", "weights.zarr")
+    ours, theirs = (
+        {file: data for file, data in contents(folder / name).items() if file.startswith(kept)}
+        for folder in (disk, tmp_path)
+    )
+    assert ours == theirs
+    assert len(ours) > 10
+
+
+def test_a_task_that_fills_a_disk_in_any_other_way_says_what_to_do(client, tmp_path):
+    task = Task("one", full_disk, Nothing(), "work")
+    with pytest.raises(
+        RunError, match=r"^one: OSError: .*; free some space in .* and run the same command again"
+    ) as error:
+        execute(Plan("plan", str(tmp_path / "plan"), (task,)), client)
+    assert "\n" not in str(error.value)
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """A job without content."""
+
+
+@declare_task("tests.full_disk", version=1)
+def full_disk(job: Nothing) -> None:
+    """Fail as a library does that writes a temporary file."""
+    raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/tmp/library")
+
+
+@pytest.mark.usefixtures("blank_pictures")
+def test_pages_of_a_run_on_a_read_only_disk_go_elsewhere(whole, disk, tmp_path):
+    run = shutil.copytree(whole[1], disk / "gnet8j")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    for write in (write_report, write_explorer):
+        with pytest.raises(StoreError, match=r"\(Read-only file system\); choose another place with --out FILE$"):
+            write(run)
+        page = write(run, out=tmp_path / "page.html")
+        assert page == tmp_path / "page.html"
+        assert page.stat().st_size > 1000
+    with pytest.raises(StoreError, match=r"maps: may not be written \(Read-only file system\); choose another place$"):
+        export_maps(str(run), disk / "maps")
 
 
 def test_read_only(client, nsd, whole, disk):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nsdflow.analysis import ANNOTATION_SPACES, annotation_features
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
 from nsdflow.io.paths import normalize
+from nsdflow.io.reach import writing
 from nsdflow.pipelines.features.settings import ANNOTATION_FEATURES
 from nsdflow.pipelines.features.tasks import group_of
 from nsdflow.runs import open_run
@@ -317,6 +318,8 @@ def write_features(path: str, features: xr.DataArray | xr.Dataset) -> str:
     ------
     SelectionError
         The coordinate is missing, or the path does not end in ``.zarr``.
+    StoreError
+        As :func:`nsdflow.io.reach.writing`.
     """
     named = isinstance(features, xr.DataArray)
     dataset = features.to_dataset(name=str(features.name or "features")) if named else features
@@ -325,5 +328,6 @@ def write_features(path: str, features: xr.DataArray | xr.Dataset) -> str:
     if not path.rstrip("/").endswith(".zarr"):
         raise SelectionError(f"{path}: write a path that ends in .zarr; pipelines read features by this ending")
     plain = dataset.reset_index("nsd_id") if "nsd_id" in dataset.xindexes else dataset
-    plain.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+    with writing(path):
+        plain.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
     return path

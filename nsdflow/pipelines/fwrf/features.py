@@ -19,6 +19,7 @@ import zarr
 from nsdflow.fit.fwrf.features import MapFeatures, PooledFeatures
 from nsdflow.fit.state_files import load_state, save_state
 from nsdflow.io.folders import list_files
+from nsdflow.io.reach import writing
 from nsdflow.models.networks import record_of, sketch_network
 from nsdflow.models.networks.levels import (
     ChannelMoments,
@@ -152,13 +153,14 @@ class FeatureFolder:
 
     def create(self, images: int, block: int) -> None:
         """Create the arrays without values."""
-        group = zarr.create_group(self.path, overwrite=True)
-        if self.sizes.kept == "pooled":
-            whole = (self.sizes.candidates, images, sum(self.sizes.layers))
-            group.create_array("pooled", shape=whole, chunks=(whole[0], block, whole[2]), dtype="float32")
-            return
-        for level, shape in enumerate(self.sizes.maps):
-            group.create_array(f"level_{level}", shape=(images, *shape), chunks=(block, *shape), dtype="float32")
+        with writing(self.path):
+            group = zarr.create_group(self.path, overwrite=True)
+            if self.sizes.kept == "pooled":
+                whole = (self.sizes.candidates, images, sum(self.sizes.layers))
+                group.create_array("pooled", shape=whole, chunks=(whole[0], block, whole[2]), dtype="float32")
+                return
+            for level, shape in enumerate(self.sizes.maps):
+                group.create_array(f"level_{level}", shape=(images, *shape), chunks=(block, *shape), dtype="float32")
 
     def write(self, network: nn.Module, images: NDArray[np.uint8], start: int, device: torch.device) -> None:
         """Compute and keep one block of images (rows from ``start``, whole chunks) and the moments of its channels."""
@@ -168,10 +170,12 @@ class FeatureFolder:
             pooled = pool(
                 merged, self.candidates, range(self.sizes.candidates), torch.arange(len(images)), device=device
             )
-            zarr.open_array(f"{self.path}/pooled", mode="r+")[:, rows] = pooled.cpu().numpy()
+            with writing(self.path):
+                zarr.open_array(f"{self.path}/pooled", mode="r+")[:, rows] = pooled.cpu().numpy()
         else:
-            for level, maps in enumerate(merged):
-                zarr.open_array(f"{self.path}/level_{level}", mode="r+")[rows] = maps.cpu().numpy()
+            with writing(self.path):
+                for level, maps in enumerate(merged):
+                    zarr.open_array(f"{self.path}/level_{level}", mode="r+")[rows] = maps.cpu().numpy()
         save_state(f"{self.path}/moments-{start}.pt", {"mean": mean, "square": square})
 
     def read(

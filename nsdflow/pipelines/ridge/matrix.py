@@ -8,6 +8,8 @@ import numpy as np
 import torch
 import zarr
 
+from nsdflow.io.reach import writing
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -19,17 +21,18 @@ CHUNK_ROWS = 512
 
 def write_matrix(url: str, values: Tensor) -> None:
     """Write a matrix, with one chunk of rows per file."""
-    array = zarr.create_array(
-        url,
-        shape=tuple(values.shape),
-        chunks=(min(CHUNK_ROWS, len(values)), values.shape[1]),
-        dtype=str(values.dtype).split(".")[-1],
-        fill_value=np.nan,
-        compressors=None,
-        overwrite=True,
-    )
-    for start in range(0, len(values), CHUNK_ROWS):
-        array[start : start + CHUNK_ROWS] = values[start : start + CHUNK_ROWS].cpu().numpy()
+    with writing(url):
+        array = zarr.create_array(
+            url,
+            shape=tuple(values.shape),
+            chunks=(min(CHUNK_ROWS, len(values)), values.shape[1]),
+            dtype=str(values.dtype).split(".")[-1],
+            fill_value=np.nan,
+            compressors=None,
+            overwrite=True,
+        )
+        for start in range(0, len(values), CHUNK_ROWS):
+            array[start : start + CHUNK_ROWS] = values[start : start + CHUNK_ROWS].cpu().numpy()
 
 
 def read_matrix(url: str) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 
 from nsdflow.errors import MissingDataError
+from nsdflow.io.reach import writing
 from nsdflow.pipelines.features.tasks import group_of
 from nsdflow.runs import open_run
 from nsdflow.runs.weights import WEIGHTS_FOLDER, has_weights, open_group_weights
@@ -41,23 +42,25 @@ def create_weights(folder: str, subject: str, table: FeatureTable, voxels: int, 
     rows : int
         Voxels that one task writes.
     """
-    group = zarr.open_group(_url(folder, subject, table.name), mode="w")
-    group.create_array(
-        "weights",
-        shape=(voxels, table.count),
-        chunks=(min(rows, voxels), min(WEIGHTS_CHUNK_FEATURES, table.count)),
-        dtype="float32",
-        fill_value=np.nan,
-        compressors=None,
-        dimension_names=("voxel", "feature"),
-        attributes={"long_name": "weight per unit of the raw feature"} | ({"labels": list(table.labels or ())}),
-    )
+    url = _url(folder, subject, table.name)
+    with writing(url):
+        zarr.open_group(url, mode="w").create_array(
+            "weights",
+            shape=(voxels, table.count),
+            chunks=(min(rows, voxels), min(WEIGHTS_CHUNK_FEATURES, table.count)),
+            dtype="float32",
+            fill_value=np.nan,
+            compressors=None,
+            dimension_names=("voxel", "feature"),
+            attributes={"long_name": "weight per unit of the raw feature"} | ({"labels": list(table.labels or ())}),
+        )
 
 
 def write_weights(folder: str, subject: str, layer: str, start: int, columns: slice, weights: Tensor) -> None:
     """Write the weights (voxel, feature) of a block of voxels from ``start`` on for some features."""
-    array = zarr.open_array(f"{_url(folder, subject, layer)}/weights", mode="r+")
-    array[start : start + len(weights), columns] = weights.numpy()
+    url = f"{_url(folder, subject, layer)}/weights"
+    with writing(url):
+        zarr.open_array(url, mode="r+")[start : start + len(weights), columns] = weights.numpy()
 
 
 def open_weights(run: str, subject: str, layer: str) -> xr.DataArray:
