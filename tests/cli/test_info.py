@@ -34,18 +34,29 @@ def nsd(monkeypatch, capfd):
     return command
 
 
-def test_help_loads_nothing_heavy_and_takes_a_third_of_a_second():
+def loaded(*words: str) -> tuple[str, list[str]]:
+    """What a command prints, and the modules that it loads."""
     code = (
         "import sys, json; from nsdflow.cli import main; sys.argv = ['nsdflow', *json.loads(sys.argv[1])]\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "sys.stderr.write(json.dumps(sorted(sys.modules)))"
     )
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(words)], capture_output=True, text=True, check=True)
+    return done.stdout, json.loads(done.stderr)
+
+
+def test_pipelines_are_listed_without_torch(tmp_path: Path) -> None:
+    printed, modules = loaded("list", str(tmp_path))
+    assert "gnet8r" in printed
+    assert "torch" not in modules
+
+
+def test_help_loads_nothing_heavy_and_takes_a_third_of_a_second():
     for words in ([], ["run"], ["ingest"], ["status"]):
-        command = [sys.executable, "-c", code, json.dumps([*words, "--help"])]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert [name for name in HEAVY if name in json.loads(done.stderr)] == []
-        assert "Usage" in done.stdout
+        printed, modules = loaded(*words, "--help")
+        assert [name for name in HEAVY if name in modules] == []
+        assert "Usage" in printed
     before = os.times()
     subprocess.run([NSDFLOW, "--help"], capture_output=True, check=True)
     after = os.times()  # processor time: other processes of this machine do not count

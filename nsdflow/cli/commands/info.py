@@ -23,11 +23,11 @@ def list_(
 
     Example: `nsdflow list`
     """
-    from nsdflow.config import storage_names
-    from nsdflow.pipelines.load import load_pipeline, pipeline_names
+    from nsdflow.config.documents import read_document, shipped_names, storage_names
 
-    described = {name: load_pipeline(name).description for name in pipeline_names()}
-    _section("pipelines (nsdflow run NAME)", described)
+    # as text: settings of every kind would load torch
+    shipped = {name: read_document(name, folder="pipelines", kind="pipeline") for name in shipped_names("pipelines")}
+    _section("pipelines (nsdflow run NAME)", {name: file.raw.get("description", "") for name, file in shipped.items()})
     _section("storage profiles (--storage NAME)", dict.fromkeys(storage_names(), ""))
     stores, runs = _stores_and_runs(folder)
     _section(f"stores in {folder}", dict.fromkeys(stores, ""))
