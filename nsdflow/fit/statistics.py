@@ -32,15 +32,7 @@ def _centred(values: Tensor) -> Tensor:
 
 
 def channel_sums(images: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Sum the pixels of each channel of each image exactly, to (row, channel) int64.
-
-    Parameters
-    ----------
-    images : torch.Tensor
-        (image, channel, y, x) uint8.
-    rows : torch.Tensor, optional
-        (row,) indices of the images, in output order. Default: all images.
-    """
+    """Sum the pixels of images (image, channel, y, x) uint8 exactly, to (row, channel) int64 by ``rows``."""
     images = images.cpu()
     chosen = range(len(images)) if rows is None else rows.tolist()
     sums = [images[row].sum((1, 2), dtype=torch.int64) for row in chosen]

@@ -22,20 +22,17 @@ from nsdflow.models.networks.alexnet_weights import (
     load_alexnet_weights,
     random_alexnet_weights,
 )
-from nsdflow.models.networks.network import Network
+from nsdflow.models.networks.network import Network, Preprocessing
 
 __all__ = ["ALEXNET_LAYERS", "AlexNet", "alexnet_of", "imagenet_normalised", "open_alexnet"]
 
 #: Names of the maps that :class:`AlexNet` returns, in order.
 ALEXNET_LAYERS: Final = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
-IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
-IMAGENET_STD: Final = (0.229, 0.224, 0.225)
-
 
 def imagenet_normalised(images: Tensor) -> Tensor:
     """``(image / 255 - mean) / std`` with ImageNet's constants; (image, 3, y, x) in, float32 out."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (Preprocessing.mean, Preprocessing.std))
     scale, shift = 1 / (255 * std), -mean / std
     pixels = images.to(torch.float32, copy=True)
     return pixels.mul_(scale.to(images.device)).add_(shift.to(images.device))

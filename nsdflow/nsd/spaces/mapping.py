@@ -76,17 +76,9 @@ class SpaceMap:
         return _size(self.target_shape)
 
     def __call__(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Map values, flat in C order (surfaces: left hemisphere first), with or without frames.
+        """Map values (source,) or (source, frame) to the target, in float64.
 
-        Parameters
-        ----------
-        values : (source,) or (source, frame)
-            NaN where there are no data.
-
-        Returns
-        -------
-        (target,) or (target, frame) float64
-            NaN in targets without a value.
+        Both are flat in C order (surfaces: left hemisphere first), and NaN where there are no data.
         """
         if len(values) != self.source_size:
             raise SourceError(

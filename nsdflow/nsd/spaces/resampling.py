@@ -16,7 +16,7 @@ FILTER_POWER: Final = 20
 
 
 def resample(values: NDArray[Any], shape: tuple[int, int, int], new_shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """Resample volumes as NSD's tool maps between its anatomical grids.
+    """Resample volumes (voxel, frame), flat in C order, as NSD's tool maps between its anatomical grids.
 
     A coarser grid is low-pass filtered first (Fourier, periodic, per axis, cut-off at its Nyquist frequency). Then
     each axis is sampled (Catmull-Rom) at ``0.5 + N / (2 n) + k N / n`` for k = 0 .. n - 1. On a finer grid the
@@ -28,11 +28,6 @@ def resample(values: NDArray[Any], shape: tuple[int, int, int], new_shape: tuple
         Volumes, flat in C order.
     shape, new_shape : tuple of int
         (i, j, k) of the source, N, and of the target, n.
-
-    Returns
-    -------
-    (voxel, frame) float64
-        Flat in C order.
     """
     result = np.empty((int(np.prod(new_shape)), values.shape[1]))
     for frame in range(values.shape[1]):

@@ -15,7 +15,7 @@ LEAST_WEIGHT: Final = 1e-5
 
 
 def splat(values: NDArray[Any], coordinates: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """Weighted mean, in every voxel, of the vertices around it.
+    """Weighted mean (voxel, frame), in every voxel, of the vertices around it; NaN where no vertex is near.
 
     A vertex contributes to the 8 voxels at its floor and ceiling with the weight
     ``(1 - |dx|) + (1 - |dy|) + (1 - |dz|)``: a sum, not a product, as in NSD's own tool.
@@ -28,11 +28,6 @@ def splat(values: NDArray[Any], coordinates: NDArray[Any], shape: tuple[int, int
         1-based positions in the volume.
     shape : tuple of int
         (i, j, k) of the volume.
-
-    Returns
-    -------
-    (voxel, frame) float64
-        Flat in C order; NaN where no vertex is near.
 
     Raises
     ------

@@ -114,19 +114,9 @@ class Flip:
 
 
 def vote(steps: tuple[MappingStep, ...], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Winner takes all: the label whose mapped map of 0 and 1 is largest, the lowest one among equals.
+    """Winner takes all: the label whose mapped map of 0 and 1 is largest, the lowest of equals; NaN without a value.
 
-    Parameters
-    ----------
-    steps : tuple of MappingStep
-        A linear mapping.
-    labels : (source, frame)
-        Finite labels.
-
-    Returns
-    -------
-    (target, frame) float64
-        NaN in targets without a value.
+    ``steps`` are a linear mapping, and ``labels`` (source, frame) are finite.
 
     Raises
     ------
