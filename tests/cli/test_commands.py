@@ -19,6 +19,7 @@ from nsdflow.cli.app import COMMANDS
 from nsdflow.nsd import layout
 from nsdflow.pipelines.load import load_pipeline
 from nsdflow.runs.folder import RunFolder
+from tests.few_files import keep_few_files
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -62,8 +63,8 @@ def nsd(
 
 @pytest.fixture
 def copied(small_nsd: Path, tmp_path: Path) -> Path:
-    """A copy of the small NSD that a test may break."""
-    return Path(shutil.copytree(small_nsd, tmp_path / "nsd"))
+    """A copy of the small NSD that a test may break, with few atlases and maps."""
+    return keep_few_files(Path(shutil.copytree(small_nsd, tmp_path / "nsd")))
 
 
 def complaint(outcome: tuple[int, str, str]) -> str:
@@ -86,6 +87,7 @@ def test_every_command_explains_itself_with_an_example(nsd: Command) -> None:
         assert f"nsdflow {name}" in out.split("Example:")[1]
 
 
+@pytest.mark.usefixtures("blank_pictures")  # tests/report draws them
 def test_from_synth_to_report(nsd: Command, opened: dict[str, set[str]], tmp_path: Path) -> None:
     source, store, runs = tmp_path / "nsd", tmp_path / "nsd.zarr", tmp_path / "runs"
     small = ("--subjects", 1, "--sessions", 2, "--trials", 48, "--shared", 8, "--image-size", 72, "--evc-voxels", 40)

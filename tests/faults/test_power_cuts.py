@@ -27,12 +27,13 @@ CUTS = 4
 class Disk:
     """Records what was flushed, and keeps copies of the disk as power cuts at some moments would leave it."""
 
-    def __init__(self, root: Path, moments: set[int], copies: Path) -> None:
-        self.root, self.moments, self.copies = root, moments, copies
+    def __init__(self, root: Path, copies: Path) -> None:
+        self.root, self.copies = root, copies
         self.flushed: dict[int, int] = {}
         self.names: dict[int, dict[str, int]] = {}
         self.flushes = 0
-        self._lock = threading.RLock()
+        self.moments: list[int] = []
+        self._random, self._lock = random.Random(0), threading.RLock()
 
     def flush(self, descriptor: int) -> None:
         with self._lock:
@@ -43,10 +44,19 @@ class Disk:
                 self.flushed[status.st_ino] = status.st_mtime_ns
             if self.root in path.parents:
                 self.flushes += 1
-                if self.flushes in self.moments:
-                    self._cut(self.root, self.copies / str(self.flushes))
+                self._sample()
 
-    def _cut(self, place: Path, copy: Path) -> None:
+    def _sample(self) -> None:
+        """Keep some moments, every one equally likely, although how many come is not known."""
+        place = len(self.moments) if len(self.moments) < CUTS - 1 else self._random.randrange(self.flushes)
+        if place < CUTS - 1:
+            for replaced in self.moments[place : place + 1]:
+                shutil.rmtree(self.copies / str(replaced))
+            self.moments[place : place + 1] = [self.flushes]
+            self.cut(self.root, self.copies / str(self.flushes))
+
+    def cut(self, place: Path, copy: Path) -> None:
+        """Copy what a power cut leaves of a folder."""
         copy.mkdir(parents=True)
         names = self.names.get(place.stat().st_ino, {})
         for entry in os.scandir(place):
@@ -54,7 +64,7 @@ class Disk:
                 if names.get(entry.name) != entry.inode() or entry.name.endswith(".hold"):  # its process is dead
                     continue
                 if entry.is_dir():
-                    self._cut(Path(entry.path), copy / entry.name)
+                    self.cut(Path(entry.path), copy / entry.name)
                 elif self.flushed.get(entry.inode()) == entry.stat().st_mtime_ns:
                     shutil.copyfile(entry.path, copy / entry.name)
                 else:
@@ -63,23 +73,17 @@ class Disk:
 
 @pytest.fixture
 def power_cuts(tmp_path, monkeypatch):
-    """Run a function once to count its flushes, then again with cuts; yields the folder after each cut."""
+    """Run a function, with power cuts at random moments and at its end; yields the folder after each cut."""
 
     def after_each(work, root: Path):
-        def on(disk: Disk) -> None:
-            with monkeypatch.context() as patched:
-                patched.setattr(os, "fsync", disk.flush)
-                patched.setattr(os, "fdatasync", disk.flush)
-                shutil.rmtree(root, ignore_errors=True)
-                root.mkdir()
-                work()
-
-        counting = Disk(root, set(), tmp_path)
-        on(counting)
-        moments = set(random.Random(0).sample(range(1, counting.flushes), CUTS - 1)) | {counting.flushes}
-        disk = Disk(root, moments, tmp_path / "cuts")
-        on(disk)
-        for copy in sorted((tmp_path / "cuts").iterdir(), key=lambda one: int(one.name)):
+        disk = Disk(root, tmp_path / "cuts")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", disk.flush)
+            patched.setattr(os, "fdatasync", disk.flush)
+            root.mkdir()
+            work()
+        disk.cut(root, disk.copies / str(disk.flushes + 1))
+        for copy in sorted(disk.copies.iterdir(), key=lambda one: int(one.name)):
             shutil.rmtree(root)
             copy.rename(root)
             yield int(copy.name)
@@ -103,7 +107,7 @@ def test_an_ingestion_survives_power_cuts(nsd, whole, client, tmp_path, power_cu
         assert contents(root / "nsd.zarr") == contents(whole[0])
         assert (root / "nsd.zarr" / "manifest.json").stat().st_size
         cuts += 1
-    assert cuts >= CUTS - 1
+    assert cuts == CUTS
 
 
 def test_a_training_survives_power_cuts(whole, client, tmp_path, power_cuts):
@@ -114,4 +118,4 @@ def test_a_training_survives_power_cuts(whole, client, tmp_path, power_cuts):
         work()
         assert_same_run(whole[1], root / "gnet8j")
         cuts += 1
-    assert cuts >= CUTS - 1
+    assert cuts == CUTS

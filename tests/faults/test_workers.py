@@ -29,8 +29,8 @@ STAGES = ("coordinates", "images", "statistics", "verification")
 
 
 @pytest.fixture
-def client():
-    with connect("local", workers=2, memory="2GiB", dashboard=None) as client:
+def client(request):
+    with connect("local", workers=request.param, memory="2GiB", dashboard=None) as client:
         yield client
 
 
@@ -49,6 +49,7 @@ class KillAll:
                 os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("client", [2], indirect=True, ids=[""])
 @pytest.mark.parametrize("stage", ["betas", *(pytest.param(stage, marks=pytest.mark.slow) for stage in STAGES)])
 def test_ingestion(client, nsd, whole, tmp_path, stage):
     plan = plan_ingest(str(nsd), str(tmp_path / "nsd.zarr"), **INGEST)
@@ -72,6 +73,7 @@ def test_ingestion(client, nsd, whole, tmp_path, stage):
     assert sorted(done) == sorted(task.key for task in plan.tasks)
 
 
+@pytest.mark.parametrize("client", [1], indirect=True, ids=[""])  # a training is one task at a time
 def test_training(client, whole, tmp_path):
     store, reference = whole
     kill = KillAll(client, lambda event: event["kind"] == "epoch" and event["epoch"] == 2)
