@@ -6,8 +6,7 @@ keep their published numbers.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,15 +16,17 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsdflow.errors import MissingDataError, SelectionError, SourceError, one_of
-from nsdflow.names import SPACES, SYNTHETIC_DESIGN, subject_name, subject_number
+from nsdflow.names import SPACES, SYNTHETIC_DESIGN, number_ranges, subject_name, subject_number
 from nsdflow.nsd import layout
 from nsdflow.nsd.betas import read_session_header
 from nsdflow.nsd.formats.mat import read_whole_numbers
+from nsdflow.nsd.formats.tables import column_of_numbers, parse_table
 from nsdflow.nsd.source import Source
 
 __all__ = [
     "BEHAVIOUR",
     "Design",
+    "behaviour_gaps",
     "is_synthetic",
     "read_coco_ids",
     "read_design",
@@ -195,16 +196,32 @@ def trial_table(source: Source, subject: str, sessions: Sequence[int]) -> xr.Dat
     return result
 
 
+def behaviour_gaps(source: Source, subject: str, sessions: Iterable[int]) -> list[str]:
+    """What ``responses.tsv`` lacks of the behaviour in some sessions, a phrase each.
+
+    Raises
+    ------
+    SourceError
+        It is not readable.
+    """
+    responses = _read_responses(source, subject)
+    if responses is None:
+        return []
+    gaps = []
+    if absent := [name for name, _, _ in BEHAVIOUR if name not in responses]:
+        gaps.append(f"no column {', '.join(absent)}, which the store will lack")
+    numbers = pd.to_numeric(responses["SESSION"], errors="coerce")
+    if silent := sorted(set(sessions) - set(numbers.dropna().astype(int))):
+        gaps.append(f"no rows of session {number_ranges(silent)}, whose behaviour is missing")
+    return gaps
+
+
 def read_stimulus_info(source: Source) -> pd.DataFrame | None:
     """``nsd_stim_info_merged.csv`` as published, one row per image (row = ``nsd_id``); None if it does not exist."""
     if source.trouble(layout.STIMULUS_INFO) is not None:
         return None
     url = source.join(layout.STIMULUS_INFO)
-    content = io.BytesIO(source.read(layout.STIMULUS_INFO))
-    try:
-        table = pd.read_csv(content, index_col=0)
-    except ValueError as error:
-        raise SourceError(f"{url}: not a readable table ({error}); fetch it again") from error
+    table = parse_table(source.read(layout.STIMULUS_INFO), url, index_col=0)
     if "nsdId" in table and not np.array_equal(table["nsdId"], np.arange(len(table))):
         raise SourceError(f"{url}: column nsdId does not count the rows from 0; fetch it again")
     return table
@@ -305,10 +322,7 @@ def _read_responses(source: Source, subject: str) -> pd.DataFrame | None:
     content, fields = b"\n".join(written), [line.count(b"\t") for line in written]
     if short := [number for number, count in enumerate(fields, start=1) if count != fields[0]]:
         raise SourceError(f"{source.join(path)}: line {short[0]} has other columns than line 1; fetch it again")
-    try:
-        table = pd.read_csv(io.BytesIO(content), sep="\t")
-    except ValueError as error:
-        raise SourceError(f"{source.join(path)}: not a readable table ({error}); fetch it again") from error
+    table = parse_table(content, source.join(path), sep="\t")
     absent = [name for name in ("SESSION", "RUN", "73KID", "10KID") if name not in table]
     if absent:
         raise SourceError(f"{source.join(path)}: no column {', '.join(absent)}; fetch it again")
@@ -335,7 +349,8 @@ def _with_behaviour(table: pd.DataFrame, responses: pd.DataFrame, url: str) -> p
         result["run"] = responses["RUN"].reindex(table.index, fill_value=0)
     for name, _, _ in BEHAVIOUR:
         if name in responses:
-            result[name.lower()] = responses[name].astype(np.float64).reindex(table.index)
+            numbers = pd.Series(column_of_numbers(responses, name, url), responses.index)
+            result[name.lower()] = numbers.reindex(table.index)
     return result
 
 

@@ -14,6 +14,7 @@ from nsdflow.io.places import NSD, not_wanted
 from nsdflow.names import DEFAULT_BETAS, DEFAULT_SPACE, SPACES, STIMULI_FILE, number_ranges
 from nsdflow.nsd import layout
 from nsdflow.nsd.betas import read_session_header
+from nsdflow.nsd.design import behaviour_gaps
 from nsdflow.nsd.formats.frames import read_header
 from nsdflow.nsd.images import images_shape
 from nsdflow.nsd.sessions import choose_sessions
@@ -25,6 +26,9 @@ from nsdflow.nsd.voxels.rois import atlas_paths, list_atlases, read_atlas
 __all__ = ["Inventory", "SubjectInventory", "list_betas", "take_inventory"]
 
 _BETAS_ROOT = "nsddata_betas/ppdata"
+_NO_COCO = "COCO's numbers are left out"
+#: Enough for the first line of a table.
+_HEADER_BYTES = 4096
 _SUBJECT = re.compile(r"subj\d\d")
 #: Affine of NSD's volumes in MNI space, 182 x 218 x 182 of 1 mm, first axis left to right.
 MNI_AFFINE = ((1.0, 0.0, 0.0, -91.0), (0.0, 1.0, 0.0, -126.0), (0.0, 0.0, 1.0, -72.0), (0.0, 0.0, 0.0, 1.0))
@@ -219,7 +223,7 @@ def _subject_inventory(
         sessions=sessions,
         formats=found.formats,
         held_out=found.held_out,
-        left_out=(*found.left_out, *broken, *odd, *_unreadable_tables(source, subject)),
+        left_out=(*found.left_out, *broken, *odd, *_unreadable_tables(source, subject, sessions)),
         shape=header.shape,
         trials=header.trials,
         affine=header.affine or _affine_beside(source, subject, space, betas, header.shape, atlases),
@@ -275,17 +279,21 @@ def _usable_maps(
     return tuple(name for name, line in problems.items() if line is None), tuple(lines)
 
 
-def _unreadable_tables(source: Source, subject: str) -> tuple[str, ...]:
-    """A line per optional table that is listed and cannot be read."""
+def _unreadable_tables(source: Source, subject: str, sessions: Iterable[int]) -> tuple[str, ...]:
+    """A line per optional table that is listed and cannot be read, or lacks columns or sessions."""
     lines = []
-    tables = {
-        layout.responses_path(subject): "behaviour is left out",
-        layout.STIMULUS_INFO: "COCO's numbers are left out",
-    }
+    tables = {layout.responses_path(subject): "behaviour is left out", layout.STIMULUS_INFO: _NO_COCO}
     for path, lost in tables.items():
         folder, _, name = path.rpartition("/")
-        if name in source.listdir(folder) and (reason := source.trouble(path)) is not None:
+        if name not in source.listdir(folder):
+            continue
+        if (reason := source.trouble(path)) is not None:
             lines.append(f"{source.join(path)} {reason}; {lost}")
+        elif lost == _NO_COCO and b"cocoId" not in source.head(path, _HEADER_BYTES).partition(b"\n")[0]:
+            lines.append(f"{source.join(path)} has no column cocoId; {lost}")
+        elif lost != _NO_COCO:
+            with suppress(NsdflowError):  # ingestion refuses it
+                lines += (f"{source.join(path)} has {gap}" for gap in behaviour_gaps(source, subject, sessions))
     return tuple(lines)
 
 

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final, cast
 import h5py
 from isal import igzip, igzip_lib
 
-from nsdflow.errors import MissingDataError, SourceError
+from nsdflow.errors import MissingDataError, NsdflowError, SourceError
 from nsdflow.io.paths import filesystem, is_local, normalize, public
 from nsdflow.io.reach import store_errors
 
@@ -58,6 +58,8 @@ _S3_DEFAULTS: Final[Mapping[str, Any]] = {
 _NO_READ: Final = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
 # the cast: isal's stub declares the class as an instance
 _CORRUPT: Final = (BadGzipFile, zlib.error, cast(type[Exception], igzip_lib.IsalError))
+#: What h5py raises beside OSError where the structure of a file is damaged.
+_BROKEN_HDF5: Final = (RuntimeError, LookupError, ValueError, TypeError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -220,17 +222,26 @@ class Source:
 
     @contextmanager
     def open_hdf5(self, path: str, dataset: str) -> Iterator[h5py.Dataset]:
-        """Open one dataset of an HDF5 file, also while the file is open elsewhere in this process."""
+        """Open one dataset of an HDF5 file, also while the file is open elsewhere in this process.
+
+        Errors of HDF5 while it is open name the file, too.
+        """
         system, root = self._system()
-        if _is_local(system):
-            full = f"{root}/{path}"
-            with self.reading(path):
-                _require_file(system, full)
-                with _open_local_hdf5(full) as file:
+        try:
+            if _is_local(system):
+                full = f"{root}/{path}"
+                with self.reading(path):
+                    _require_file(system, full)
+                    with _open_local_hdf5(full) as file:
+                        yield self._dataset(file, path, dataset)
+            else:
+                with self.open(path, block=RANDOM_BLOCK_BYTES) as raw, h5py.File(raw, "r") as file:
                     yield self._dataset(file, path, dataset)
-        else:
-            with self.open(path, block=RANDOM_BLOCK_BYTES) as raw, h5py.File(raw, "r") as file:
-                yield self._dataset(file, path, dataset)
+        except NsdflowError:
+            raise
+        except _BROKEN_HDF5 as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise SourceError(f"{self.join(path)}: damaged HDF5 ({reason}); fetch it again") from error
 
     def _dataset(self, file: h5py.File, path: str, name: str) -> h5py.Dataset:
         if not isinstance(file.get(name), h5py.Dataset):

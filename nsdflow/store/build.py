@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -276,10 +277,21 @@ def _new_group(root: str, name: str, coordinates: xr.Dataset, attributes: Mappin
                 files = {path: buffer.to_bytes() for path, buffer in in_memory.items()}
                 put_files(root, files, last=f"{name}/zarr.json")
             elif not (place := local_path(f"{root}/{name}")).exists():
+                _check_complete(place.with_name(temporary), coordinates, attributes, place)
                 flush.publish(place.with_name(temporary), place)
         finally:
             if is_local(root):
                 remove(f"{root}/{temporary}")
+
+
+def _check_complete(made: Path, coordinates: xr.Dataset, attributes: Mapping[str, Any], place: Path) -> None:
+    """Refuse a group whose files another command removed meanwhile: Zarr makes it once more, without attributes."""
+    files = [f"{name}/zarr.json" for name in coordinates.variables]
+    files += ["/".join([str(name), "c", *"0" * one.ndim]) for name, one in coordinates.variables.items() if one.size]
+    group = made / "zarr.json"
+    stated = json.loads(group.read_bytes()).get("attributes", {}) if group.exists() else {}
+    if not (stated.keys() >= {*attributes, "coordinates"} and all((made / file).exists() for file in files)):
+        raise StoreError(f"{place}: removed while it was written, by another command; run the same command again")
 
 
 def _create_array(

@@ -104,6 +104,19 @@ def test_a_broken_atlas_that_nobody_asked_for(own_source, plan, client, tmp_path
     assert "did you mean" not in str(error.value)
 
 
+def test_a_broken_prf_visualrois_stops_only_those_who_ask_for_it(own_source, plan, client, tmp_path: Path) -> None:
+    """The joined ROI is then Kastner2015 alone, as where the file does not exist."""
+    half(own_source / FUNC / "roi/prf-visualrois.nii.gz")
+    planned = plan(own_source, tmp_path / "nsd.zarr", **SETTINGS | {"voxels": "nsdgeneral", "sessions": [1]})
+    assert any("prf-visualrois.nii.gz" in note and "the atlas is left out" in note for note in planned.notes)
+    voxels = carry_out(planned, client).voxels(1)
+    kastner = nib.load(own_source / FUNC / "roi/Kastner2015.nii.gz").get_fdata().ravel()
+    np.testing.assert_array_equal(voxels["roi"], kastner[voxels["flat_index"].values])
+    for name in ("evc", "visual"):
+        with pytest.raises(NsdflowError, match=r"prf-visualrois\.nii\.gz: truncated"):
+            plan(own_source, tmp_path / "other.zarr", **SETTINGS | {"voxels": name})
+
+
 def test_an_atlas_with_the_name_of_a_coordinate(own_source, plan, client, tmp_path: Path) -> None:
     """One rule for all names: the published array keeps its name, and the atlas is left out with a line."""
     left_out = {

@@ -11,7 +11,7 @@ import pytest
 from nsdflow.errors import MissingDataError, SelectionError
 from nsdflow.names import STIMULI_FILE
 from nsdflow.nsd.inventory import list_betas, take_inventory
-from nsdflow.nsd.layout import EXPERIMENT_DESIGN
+from nsdflow.nsd.layout import EXPERIMENT_DESIGN, STIMULUS_INFO, responses_path
 from nsdflow.nsd.source import Source, open_source
 
 
@@ -142,6 +142,19 @@ def test_folders_beside_the_subjects_are_left_out_aloud(broken: Any) -> None:
         (broken.root / "nsddata_betas/ppdata" / name).mkdir()
     inventory = take_inventory(open_source(broken.root))
     assert [subject.subject for subject in inventory.subjects] == ["subj01", "subj02"]
-    told = [line.split(" has not")[0].rpartition("/")[2] for line in inventory.left_out]
+    told = [line.split(" has not")[0].rpartition("/")[2] for line in inventory.left_out if " has not " in line]
     assert told == ["sub-01", "subj01_old", "subj1"]
-    assert take_inventory(open_source(broken.root), subjects=["subj01"]).left_out == ()
+    assert take_inventory(open_source(broken.root), subjects=["subj01"]).others == ()
+
+
+def test_gaps_of_the_tables_are_said(broken: Any) -> None:
+    """Columns that were renamed, and sessions whose behaviour is not in a table that ends before them."""
+    answers = broken.root / responses_path("subj01")
+    lines = answers.read_text().replace("RT", "REACTION", 1).splitlines(keepends=True)
+    answers.write_text("".join(line for line in lines if line.split("\t")[1] != "3"))
+    info = broken.root / STIMULUS_INFO
+    info.write_text(info.read_text().replace("cocoId", "number", 1))
+    told = " ".join(take_inventory(open_source(broken.root), subjects=["subj01"]).left_out)
+    assert "responses.tsv has no column RT, " in told
+    assert "responses.tsv has no rows of session 3, whose behaviour is missing" in told
+    assert "nsd_stim_info_merged.csv has no column cocoId; COCO's numbers are left out" in told

@@ -19,7 +19,7 @@ from nsdflow.config.storage import Layout
 from nsdflow.errors import MissingDataError, StoreError
 from nsdflow.io.folders import list_files, remove_leftovers
 from nsdflow.io.write import atomic_file
-from nsdflow.store import open_store
+from nsdflow.store import build, open_store
 from nsdflow.store.build import publish_store, workspace_of
 from nsdflow.store.coordinates import read_coordinate
 from nsdflow.store.query.regions import region_mask
@@ -153,6 +153,22 @@ def test_nothing_is_visible_before_publishing(build_store, record, tmp_path: Pat
     publish_store(place, {"subjects": ["subj01"]}, {})
     assert open_store(place.store).subjects == ("subj01",)
     assert [path.name for path in tmp_path.iterdir()] == ["nsd.zarr"]
+
+
+@pytest.mark.parametrize("lost", ["zarr.json", "session", "nsd_id/c/0"])
+def test_a_group_whose_files_vanish_is_not_kept(build_store, record, tmp_path: Path, monkeypatch, lost: str) -> None:
+    """A task that outlived its command writes into a folder that another command empties and uses again."""
+    create = build._create_array
+
+    def create_late(group: zarr.Group, *arguments, **settings) -> None:
+        for file in [*(tmp_path / "nsd.zarr.building").rglob(f".subj01.*/{lost}")]:
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        return create(group, *arguments, **settings)
+
+    monkeypatch.setattr(build, "_create_array", create_late)
+    with pytest.raises(StoreError, match="subj01: removed while it was written, by another command; run the same"):
+        build_store(tmp_path / "nsd.zarr", record())
+    assert not list((tmp_path / "nsd.zarr.building").rglob("subj01"))
 
 
 def test_publishing_never_overwrites(build_store, record, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def read_voxels(job: TableJob) -> tuple[xr.Dataset, list[str]]:
     if atlases.keys().isdisjoint(("prf-visualrois", "Kastner2015")):
         roi = np.full(mask.shape, -1, np.int16)  # no file says which vertices are cortex
     else:
-        roi = joined_roi(source, subject, space, shape=shape).values
+        roi = joined_roi(source, subject, space, shape=shape, among=atlases).values
     table = voxel_table(
         np.flatnonzero(mask),
         tuple(shape),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -13,6 +12,7 @@ import xarray as xr
 
 from nsdflow.errors import SourceError
 from nsdflow.nsd.experiments.record import SisterExperiment, labelled, repetitions
+from nsdflow.nsd.formats.tables import parse_table
 from nsdflow.nsd.pictures import read_picture
 
 if TYPE_CHECKING:
@@ -71,10 +71,7 @@ def _read_run(source: Source, subject: str, run: ImageryRun) -> pd.DataFrame:
     path = behaviour_path(subject, run)
     url = source.join(path)
     column = "CUE" if _TASKS[run.task] == "imagery" else "CONDITION"
-    try:
-        table = pd.read_csv(io.BytesIO(source.read(path)), sep="\t", dtype=str, skipinitialspace=True)
-    except ValueError as error:
-        raise SourceError(f"{url}: not a readable table ({error}); fetch it again") from error
+    table = parse_table(source.read(path), url, sep="\t", dtype=str, skipinitialspace=True)
     if absent := [name for name in (column, "IMAGEFILE") if name not in table]:
         raise SourceError(f"{url}: no column {', '.join(absent)}; fetch it again")
     image = table["IMAGEFILE"].fillna("").str.replace("\\", "/").str.rpartition("/")[2]

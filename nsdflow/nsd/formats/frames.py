@@ -15,6 +15,7 @@ from typing import BinaryIO, Final
 import nibabel as nib
 import numpy as np
 from isal import isal_zlib
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.quaternions import quat2mat
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
@@ -171,8 +172,9 @@ def _parse(stream: BinaryIO, path: str, url: str) -> FrameHeader:
     """Read the header and leave the stream at the first frame."""
     try:
         parsed = _parse_mgh(stream) if ".mg" in path[-4:] else _parse_nifti(stream)
-    except (WrapStructError, HeaderDataError, ValueError, KeyError, OverflowError) as error:
-        raise SourceError(f"{url}: not a readable NIfTI-1 or MGH file ({error}); fetch it again") from error
+    except (WrapStructError, HeaderDataError, MGHError, ValueError, KeyError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise SourceError(f"{url}: not a readable NIfTI-1 or MGH file ({reason}); fetch it again") from error
     return parsed
 
 
@@ -225,6 +227,8 @@ def _header(
     count = int(np.prod(counts, dtype=int))
     if min(i, j, k, count) < 1:
         raise ValueError(f"shape {tuple(shape)}")
+    if np.dtype(dtype).kind not in "iuf":
+        raise ValueError(f"values of type {np.dtype(dtype)}")
     if affine is not None and not (np.isfinite(affine).all() and abs(np.linalg.det(affine)) > 1e-12):
         affine = None  # all zeros, or of a plane: not invertible
     rows = None if affine is None else tuple(tuple(float(value) for value in row) for row in affine)

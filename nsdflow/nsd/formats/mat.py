@@ -22,6 +22,9 @@ __all__ = ["read_whole_numbers"]
 #: Values of the largest variable of a design; NSD's largest has 80,000.
 LARGEST_VARIABLE_VALUES: Final = 10_000_000
 
+#: Numbers of a design are far below those that floats hold exactly.
+LARGEST_NUMBER: Final = 2**53
+
 #: Errors of scipy's reader besides its own for a file that is cut short or of another kind.
 _UNREADABLE: Final = (
     ValueError,
@@ -64,7 +67,8 @@ def read_whole_numbers(
         file_like.seek(0)
         found = scipy.io.loadmat(file_like, variable_names=(*wanted, *optional))
     except (MatReadError, *_UNREADABLE) as error:
-        raise SourceError(f"{url}: not a readable MAT file ({error}); fetch it again") from error
+        reason = " ".join(str(error).split())
+        raise SourceError(f"{url}: not a readable MAT file ({reason}); fetch it again") from error
     absent = [name for name in wanted if name not in found]
     if absent:
         raise SourceError(f"{url}: no variable {', '.join(absent)}; fetch it again")
@@ -82,6 +86,7 @@ def _check_sizes(variables: Sequence[tuple[str, tuple[int, ...], str]], url: str
 
 def _whole_numbers(found: Mapping[str, Any], name: str, url: str) -> NDArray[np.int64]:
     values = np.asarray(found[name])
-    if values.dtype.kind not in "biuf" or not values.size or not np.isfinite(values).all() or (values % 1).any():
+    whole = values.dtype.kind in "biuf" and values.size > 0 and np.isfinite(values).all() and not (values % 1).any()
+    if not (whole and np.abs(values.astype(np.float64)).max() < LARGEST_NUMBER):
         raise SourceError(f"{url}: {name} is not whole numbers; fetch it again")
     return values.astype(np.int64)  # MATLAB's class, perhaps unsigned, would wrap when 1 is subtracted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -187,10 +187,33 @@ def read_atlas(source: Source, subject: str, atlas: str, space: str, *, shape: S
     return Atlas(atlas, values, distinct_names(dict(sorted(labels.items()))))
 
 
-def joined_roi(source: Source, subject: str, space: str, *, shape: Sequence[int] | None = None) -> Atlas:
+def joined_roi(
+    source: Source,
+    subject: str,
+    space: str,
+    *,
+    shape: Sequence[int] | None = None,
+    among: Collection[str] | None = None,
+) -> Atlas:
     """The visual ROI of the published analyses: Kastner2015, overwritten by prf-visualrois where that is > 0.
 
     Where only one of the two exists, that one.
+
+    Parameters
+    ----------
+    source : Source
+        Where NSD is.
+    subject, space : str
+        For example ``"subj01"``, ``"func1pt8mm"``.
+    shape : sequence of int, optional
+        The grid that the files must have.
+    among : collection of str, optional
+        Atlases to use; all that are listed by default.
+
+    Returns
+    -------
+    Atlas
+        Labels of the whole grid.
 
     Raises
     ------
@@ -199,7 +222,7 @@ def joined_roi(source: Source, subject: str, space: str, *, shape: Sequence[int]
     SourceError
         As :func:`read_atlas`, or they are on different grids.
     """
-    there = list_atlases(source, subject, space)
+    there = list_atlases(source, subject, space) if among is None else among
     if "Kastner2015" not in there or "prf-visualrois" not in there:
         only = "prf-visualrois" if "prf-visualrois" in there else "Kastner2015"
         return Atlas(JOINED, read_atlas(source, subject, only, space, shape=shape).values, dict(ROI_LABELS))
