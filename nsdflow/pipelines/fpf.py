@@ -21,7 +21,7 @@ from nsdflow.models.networks.levels import channel_moments, group_layers, select
 from nsdflow.models.networks.travel import pack_network
 from nsdflow.models.saved.parts import pack_about
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.common.networks import BATCH_IMAGES, NetworkPipeline, network_of
+from nsdflow.pipelines.common.networks import BATCH_IMAGES, NetworkPipeline, keep_network, network_of
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
 from nsdflow.pipelines.gnet.settings import TrainedPipeline
@@ -93,6 +93,7 @@ def train_fpf(job: FpfJob) -> dict[str, Any]:
     The run keeps the channels that it read, ``channels.0`` ..., one tensor per level, and the network.
     """
     config = job.pipeline
+    keep_network(RunFolder(job.folder), network_of(config, config.layers))
     report_activity(config, JOINT, "reading data")
     data = load_training_data(config, open_store(job.store))
     with torch_threads(config.threads):
@@ -111,7 +112,6 @@ def train_fpf(job: FpfJob) -> dict[str, Any]:
     network = network_of(config, config.layers)
     about, tensors = pack_network(network)
     state |= pack_about({"kind": "fpf", "network": about}) | {f"network.{name}": one for name, one in tensors.items()}
-    RunFolder(job.folder).add_to_record(network=network.identity())
     write_part(job.folder, JOINT, results, state)
     return {"best_epoch": result.best_epoch, "best_score": result.best_score, "precision": result.precision}
 

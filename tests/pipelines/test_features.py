@@ -22,6 +22,7 @@ from nsdflow.models.networks.reduce import fit_pca, reduce_output, sparse_random
 from nsdflow.pipelines.features import tasks
 from nsdflow.pipelines.features.settings import FeaturesPipeline
 from nsdflow.pipelines.features.source import open_features, write_features
+from nsdflow.pipelines.fwrf import tasks as fwrf_tasks
 from nsdflow.runs.folder import RunFolder
 
 
@@ -105,6 +106,33 @@ def test_other_code_or_pixels_are_other_features(
     assert content == tasks.content_hash(store, config.model_copy(update={"name": "other"}))
     monkeypatch.setattr(tasks, "load_images", lambda *wanted: plain(*wanted) // 2)
     assert content != tasks.content_hash(store, config)
+
+
+@pytest.mark.parametrize("kind", ["features", "gabor_fwrf"])
+def test_an_unfinished_run_is_not_continued_with_other_code(
+    small_store: str, tmp_path: Path, threads_client: Client, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    code = "from torch import nn\n\n\ndef build():\n    return nn.Sequential(nn.Conv2d(3, 4, 9, stride=8), nn.{})\n"
+    settings: dict[str, Any] = {"features": "nsdflow_edited:build", "subjects": [2], "threads": 1}
+    fwrf = {"candidates": {"sizes": 2, "smallest": 0.2}, "lambdas": 2, "bootstrap": 2}
+    settings |= fwrf if kind == "gabor_fwrf" else {"layers": ["1"]}
+
+    def attempt(activation: str) -> xr.DataTree:
+        (tmp_path / "nsdflow_edited.py").write_text(code.format(activation))
+        sys.modules.pop("nsdflow_edited", None)
+        importlib.invalidate_caches()
+        return nsdflow.run(kind, store=small_store, runs=str(tmp_path), client=threads_client, **settings)
+
+    module, publish = (tasks, "publish_results") if kind == "features" else (fwrf_tasks, "join_parts")
+    with monkeypatch.context() as patched:
+        patched.setattr(module, publish, lambda *_: 1 / 0)
+        with pytest.raises(RunError, match="ZeroDivisionError"):
+            attempt("ReLU()")
+    with pytest.raises(RunError, match=r"began with another network nsdflow_edited:build \(other version\); choose"):
+        attempt("Tanh()")
+    assert attempt("ReLU()").children
 
 
 @pytest.mark.parametrize("projection", ["sparse_random(7, 3)", "pca(6)"])

@@ -25,7 +25,7 @@ from nsdflow.models.networks import record_of, sketch_network
 from nsdflow.models.networks.reduce import FeatureRows, Projection, feature_count, fit_pca
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import load_images
-from nsdflow.pipelines.common.networks import network_of
+from nsdflow.pipelines.common.networks import check_network, is_network_of, keep_network, network_of
 from nsdflow.pipelines.features.settings import FeaturesPipeline  # a field of jobs
 from nsdflow.runs.folder import RunFolder
 from nsdflow.runs.results import RESULTS, ResultArray, create_results, has_results, publish_results, unpublished
@@ -96,6 +96,7 @@ def plan_features(pipeline: FeaturesPipeline, *, store: str, folder: RunFolder) 
     if (twin := find_twin(folder, content, pipeline)) is not None:
         share = Task("share", share_features, ShareJob(twin, folder.path, content), "share", memory=Memory.with_torch())
         return Plan(title, folder.path, (share,), notes=(f"{twin} holds the same features; its files are linked",))
+    check_network(folder, pipeline, pipeline.layers)
     counts = _counts(pipeline, opened)
     job = LayersJob(pipeline, store, folder.path, content)
     network, files = record_of(pipeline.features).memory, 2 * len(counts) + 2
@@ -162,15 +163,11 @@ def find_twin(folder: RunFolder, content: str, pipeline: FeaturesPipeline) -> st
         path = f"{runs}/{name}"
         if path != folder.path and exists(f"{path}/{RESULTS}/zarr.json") and has_results(path):
             attributes = read_json(f"{path}/{RESULTS}/zarr.json", "remove it").get("attributes", {})
-            if attributes.get("content") == content and _is_its_network(RunFolder(path), pipeline):
+            if attributes.get("content") == content and is_network_of(
+                RunFolder(path), open_rows(pipeline, None).network
+            ):
                 return path
     return None
-
-
-def _is_its_network(run: RunFolder, pipeline: FeaturesPipeline) -> bool:
-    """Whether a run recorded the network that the pipeline opens now: its file or its code may have changed."""
-    now = json.loads(json.dumps(open_rows(pipeline, None).network.identity()))
-    return bool(run.record().get("network") == now)
 
 
 def group_of(layer: str) -> str:
@@ -182,7 +179,7 @@ def group_of(layer: str) -> str:
 def create_arrays(job: LayersJob) -> dict[str, int]:
     """Record the network, and create each layer's group, with an array (image, feature) without values."""
     config, opened = job.pipeline, open_store(job.store)
-    RunFolder(job.folder).add_to_record(network=open_rows(config, None).network.identity())
+    keep_network(RunFolder(job.folder), open_rows(config, None).network)
     ids = image_ids(opened, config)
     counts = {layer: kept for layer, (_, kept) in _counts(config, opened).items()}
     table = xr.Dataset(coords={"nsd_id": ("image", ids)})

@@ -26,7 +26,7 @@ from nsdflow.models.saved.parts import pack_about
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import SubjectTrials, check_voxels, listed_images, load_images
 from nsdflow.pipelines.common.evaluation import validation_accuracy
-from nsdflow.pipelines.common.networks import network_of
+from nsdflow.pipelines.common.networks import check_network, keep_network, network_of
 from nsdflow.pipelines.fwrf.features import (
     FeatureFolder,
     FeatureSizes,
@@ -69,12 +69,13 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
     sizes = sizes_of(pipeline, opened.images().sizes["x"])
     shown = {subject: len(np.unique(opened.trials(subject)["nsd_id"])) for subject in subjects}
     images = len(feature_images(pipeline, opened, subjects, sizes))
+    check_network(folder, pipeline)
     create = Task(
         "create",
         create_features,
         FeaturesJob(pipeline, store, folder.path, sizes),
         "create",
-        memory=Memory.with_torch(),
+        memory=Memory.with_torch(network=record_of(pipeline.features).memory),
         files=4,
     )
     blocks = [
@@ -189,14 +190,14 @@ def publish_fwrf(job: PublishFwrfJob) -> dict[str, Any]:
         channels = {"layer": layer, "channel": torch.from_numpy(results["channel"].values)}
         state |= {f"{subject}.{name}": tensor for name, tensor in {"rf": fields, **values, **channels}.items()}
     save_tensors(folder.url("model.safetensors"), state)
-    folder.add_to_record(network=network.identity())
     return join_parts(PublishPartsJob(job.folder, job.store, job.subjects), {"candidates": candidate_table(config)})
 
 
-@task("fwrf.create", version=1)
+@task("fwrf.create", version=2)
 def create_features(job: FeaturesJob) -> None:
-    """Create the arrays that :func:`compute_features` fills."""
+    """Record the network, and create the arrays that :func:`compute_features` fills."""
     config, opened = job.pipeline, open_store(job.store)
+    keep_network(RunFolder(job.folder), network_of(config))
     images = feature_images(config, opened, select_subjects(opened.subjects, config.subjects), job.sizes)
     FeatureFolder.of(config, job.folder, job.sizes).create(len(images), BLOCK_IMAGES)
 
