@@ -18,7 +18,7 @@ from nsdflow.models.networks.network import Network
 
 __all__ = ["PUBLISHED_FREQUENCIES", "GaborPyramid", "gabor_filters", "open_gabor", "open_gabor_low"]
 
-FILTER_PIXELS: Final = 12
+FILTER_PX: Final = 12
 #: Pixels of the resized image for one cycle of the grating.
 PIXELS_PER_CYCLE: Final = 4.13
 CYCLES_PER_FILTER: Final = 2.8
@@ -38,10 +38,10 @@ def gabor_filters(orientations: int = 6) -> tuple[Tensor, Tensor]:
     The filters are gratings ``cos`` and ``sin`` of 2.8 cycles per filter at ``k pi / orientations``, under a Gaussian
     of unit mass. The twelve samples of an axis run from -6 to 6 pixels, both ends included.
     """
-    axis = torch.linspace(-FILTER_PIXELS / 2, FILTER_PIXELS / 2, FILTER_PIXELS, dtype=torch.float64)
+    axis = torch.linspace(-FILTER_PX / 2, FILTER_PX / 2, FILTER_PX, dtype=torch.float64)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     angle = (torch.arange(orientations, dtype=torch.float64) * math.pi / orientations)[:, None, None]
-    phase = 2 * math.pi * CYCLES_PER_FILTER / FILTER_PIXELS * (x * angle.cos() + y * angle.sin())
+    phase = 2 * math.pi * CYCLES_PER_FILTER / FILTER_PX * (x * angle.cos() + y * angle.sin())
     envelope = torch.exp(-(x**2 + y**2) / (2 * ENVELOPE_PX**2)) / (2 * math.pi * ENVELOPE_PX**2)
     return phase.cos() * envelope, phase.sin() * envelope
 
@@ -77,7 +77,7 @@ class GaborPyramid(nn.Module):
 
     def _energy(self, grey: Tensor, side: int) -> Tensor:
         resized = functional.interpolate(grey, (side, side), mode="bilinear", align_corners=False)
-        responses = functional.conv2d(resized, self.filters, padding=FILTER_PIXELS // 2)
+        responses = functional.conv2d(resized, self.filters, padding=FILTER_PX // 2)
         even, odd = responses.split(self.orientations, dim=1)
         return torch.log1p(torch.sqrt(torch.sqrt(even.square() + odd.square())))
 

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["SurfaceMesh", "View", "best_view", "flat_view", "slice_view", "surface_meshes", "surface_view"]
 
 #: Pixels of a flat map from top to bottom.
-FLAT_HEIGHT_PIXELS: Final = 400
+FLAT_HEIGHT_PX: Final = 400
 #: Pixels of one view of a surface from top to bottom.
-SURFACE_HEIGHT_PIXELS: Final = 240
+SURFACE_HEIGHT_PX: Final = 240
 #: Layers that are searched for the voxel of a vertex, in this order.
 LAYERS_TRIED: Final = ("layerB2", "layerB1", "layerB3", "white", "pial")
 #: Largest number of slices of a volume, and number per row.
 SLICES, SLICES_PER_ROW = 12, 6
-_GAP_PIXELS: Final = 16
+_GAP_PX: Final = 16
 #: Distance from the nearest vertex beyond which a pixel is empty, in units of the distance between vertices.
 _REACH: Final = 1.6
 #: Directions from which a surface is seen: to the right and upwards on the picture, per hemisphere.
@@ -115,7 +115,7 @@ def flat_view(array: xr.DataArray | xr.Dataset, source: str | Source | None = No
         return _shipped_flat_view(place, missing)
     voxel_of = _voxels_of_vertices(place, nsd, [len(flat.places) for flat in flats])
     height = max(float(np.ptp(flat.places[np.isfinite(flat.places[:, 0]), 1])) for flat in flats)
-    step = height / FLAT_HEIGHT_PIXELS
+    step = height / FLAT_HEIGHT_PX
     panels = []
     for hemisphere, flat, own in zip(HEMISPHERES, flats, voxel_of, strict=True):
         inside = np.flatnonzero(np.isfinite(flat.places[:, 0]))
@@ -132,7 +132,7 @@ def surface_view(
 ) -> View:
     """A surface of both hemispheres, seen from several sides, one row per hemisphere."""
     meshes = surface_meshes(array, source, surface)
-    step = max(float(np.ptp(mesh.vertices[:, 2])) for mesh in meshes) / SURFACE_HEIGHT_PIXELS
+    step = max(float(np.ptp(mesh.vertices[:, 2])) for mesh in meshes) / SURFACE_HEIGHT_PX
     rows = []
     for hemisphere, mesh in zip(HEMISPHERES, meshes, strict=True):
         normals = _normals(mesh.vertices, mesh.faces)
@@ -173,7 +173,7 @@ def _shipped_flat_view(place: Place, missing: MissingDataError) -> View:
         inside = np.unique(mesh.faces)  # vertices without a face have arbitrary positions
         plane = np.asarray(mesh.coordinates, np.float64)[inside, :2]
         light = np.where(np.asarray(load_surf_data(files[f"sulc_{side}"]))[inside] > 0, 0.75, 1.0).astype(np.float32)
-        step = step or float(np.ptp(plane[:, 1])) / FLAT_HEIGHT_PIXELS
+        step = step or float(np.ptp(plane[:, 1])) / FLAT_HEIGHT_PX
         panels.append(_Panel(plane, own[inside], light, hemisphere, step))
     note = f"Flat maps of nilearn's fsaverage5, one vertex in 16 of fsaverage, because of: {missing}."
     return _compose([[panel.draw() for panel in panels]], note)
@@ -231,7 +231,7 @@ def slice_view(array: xr.DataArray | xr.Dataset) -> View:
     grid = np.full(high - low, -1, np.int32)
     grid[tuple((index - low).T)] = np.arange(len(index))
     shown = np.unique(np.linspace(0, grid.shape[2] - 1, min(SLICES, grid.shape[2])).round().astype(int))
-    zoom = max(1, FLAT_HEIGHT_PIXELS // (2 * grid.shape[1]))
+    zoom = max(1, FLAT_HEIGHT_PX // (2 * grid.shape[1]))
     panels = []
     for k in shown.tolist():
         plane = grid[:, ::-1, k].T.repeat(zoom, axis=0).repeat(zoom, axis=1)
@@ -274,13 +274,13 @@ def _compose(rows: list[list[_Drawn]], note: str) -> View:
     heights = [max(panel[0].shape[0] for panel in row) for row in rows]
     columns = max(len(row) for row in rows)
     widths = [max(row[c][0].shape[1] for row in rows if c < len(row)) for c in range(columns)]
-    shape = (sum(heights) + _GAP_PIXELS * (len(rows) + 1), sum(widths) + _GAP_PIXELS * (columns + 1))
+    shape = (sum(heights) + _GAP_PX * (len(rows) + 1), sum(widths) + _GAP_PX * (columns + 1))
     voxel, light = np.full(shape, -1, np.int32), np.full(shape, np.nan, np.float32)
     labels = []
     for r, row in enumerate(rows):
-        top = _GAP_PIXELS + sum(heights[:r]) + _GAP_PIXELS * r
+        top = _GAP_PX + sum(heights[:r]) + _GAP_PX * r
         for c, (own, own_light, name) in enumerate(row):
-            left = _GAP_PIXELS + sum(widths[:c]) + _GAP_PIXELS * c
+            left = _GAP_PX + sum(widths[:c]) + _GAP_PX * c
             y = top + (heights[r] - own.shape[0]) // 2
             x = left + (widths[c] - own.shape[1]) // 2
             where = np.s_[y : y + own.shape[0], x : x + own.shape[1]]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["explorer_data"]
 
 #: Pooling fields are averaged to at most this many pixels per side.
-FIELD_PIXELS: Final = 12
+FIELD_PX: Final = 12
 #: Bars of a voxel's tuning at most, those of the largest magnitude.
 MOST_TUNING_BARS: Final = 12
 
@@ -106,7 +106,7 @@ def _field(data: xr.Dataset) -> dict[str, Any] | None:
     for level in ("pooling_logits_0", "pooling_logits_1"):
         if level in data:
             fields = np.asarray(pooling_fields(data[level]), np.float32)
-            step = -(-fields.shape[1] // FIELD_PIXELS)
+            step = -(-fields.shape[1] // FIELD_PX)
             side = fields.shape[1] // step
             small = fields[:, : side * step, : side * step].reshape(len(fields), side, step, side, step).mean((2, 4))
             top = small.max(axis=(1, 2), keepdims=True)
