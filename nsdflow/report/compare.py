@@ -20,10 +20,11 @@ from nsdflow.report.sections.comparison import compared_pair
 from nsdflow.report.style import PALETTE
 from nsdflow.report.writing import write_page
 from nsdflow.runs.contents import Run, read_run
+from nsdflow.runs.identity import is_same_store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import xarray as xr
@@ -74,18 +75,37 @@ def compare_run_folders(folders: Sequence[str], out: str | os.PathLike[str] | No
     runs = _named([read_run(folder) for folder in folders])
     trees = dict(zip(runs, common_voxels([run.results for run in runs.values()]), strict=True))
     table = compare_many(trees)
-    names = list(trees)
+    names, data = list(trees), _other_data(runs)
     rows = _rows(table, names)
     header = ("subject", "ROI", "voxels", *(f"median {name}" for name in names), *_extra(names))
     parts = [
-        ("Accuracy", _introduction(names) + markup.table(header, [[*row] for row in rows])),
+        (
+            "Accuracy",
+            _introduction(names)
+            + (f"<p>{escape(data)}</p>" if data else "")
+            + markup.table(header, [[*row] for row in rows]),
+        ),
         ("Which run predicts each voxel best", _winners(trees)),
     ]
     for one, two in combinations(names, 2):
         parts.append((f"{one} against {two}", compared_pair(trees[one], trees[two], (one, two))))
     page = page_of(f"Comparison of {', '.join(names)}", "On the voxels that all runs have.", parts, nsdflow.__version__)
     written = write_page(page, out, f"{runs[names[0]].folder.rpartition('/')[0] or '.'}/compare.html")
-    return aligned(header, [tuple(as_text(value) for value in row) for row in rows]), written
+    text = aligned(header, [tuple(as_text(value) for value in row) for row in rows])
+    return f"{text}\n{data}" if data else text, written
+
+
+def _other_data(runs: Mapping[str, Run]) -> str:
+    """A sentence if the stores of the runs are not known to have held the same data, otherwise nothing."""
+    stores = {name: run.record.get("store", {}) for name, run in runs.items()}
+    known = [store for store in stores.values() if {"content", "identity"} & set(store)]
+    if all(is_same_store(known[0], other) for other in known[1:]):
+        return ""
+    said = (
+        f"{name} on {store.get('url')} ({store.get('content', store.get('identity'))})"
+        for name, store in stores.items()
+    )
+    return f"The runs were made on different data: {', '.join(said)}."
 
 
 def _named(runs: Sequence[Run]) -> dict[str, Run]:

@@ -40,7 +40,7 @@ from nsdflow.monitor.events import read_log
 from nsdflow.pipelines.fwrf import features as fwrf_features
 from nsdflow.pipelines.predict import tasks as predict_tasks
 from nsdflow.pipelines.ridge import tasks as ridge_tasks
-from nsdflow.report import write_report
+from nsdflow.report import html, write_report
 from nsdflow.report.brain.explorer import write_explorer
 from nsdflow.runs import parts
 from nsdflow.runs.export import export_maps
@@ -231,8 +231,8 @@ def full_disk(job: Nothing) -> None:
     raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/tmp/library")
 
 
-@pytest.mark.usefixtures("blank_pictures")
-def test_pages_of_a_run_on_a_read_only_disk_go_elsewhere(whole, disk, tmp_path):
+def test_pages_of_a_run_on_a_read_only_disk_go_elsewhere(whole, disk, tmp_path, monkeypatch):
+    monkeypatch.setattr(html, "render_report", lambda run: f"a page of {run.name}".ljust(2000))
     run = shutil.copytree(whole[1], disk / "gnet8j")
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     for write in (write_report, write_explorer):

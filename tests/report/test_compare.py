@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from nsdflow.cli.app import app
@@ -30,6 +32,20 @@ def test_the_page_lies_beside_the_first_run(run_folders: dict[str, Path]) -> Non
     text, page = compare_run_folders([str(run_folders["fwrf"]), str(run_folders["gnet"])])
     assert page == run_folders["fwrf"].parent / "compare.html"
     assert "gnet minus fwrf" in text
+    assert "different data" not in text
+
+
+@pytest.mark.usefixtures("blank_pictures")
+def test_runs_on_different_data_say_so(run_folders: dict[str, Path], tmp_path: Path) -> None:
+    other = shutil.copytree(run_folders["gnet"], tmp_path / "other")
+    record = yaml.safe_load((other / "run.yaml").read_text())
+    store = {"url": "nsd.zarr", "content": "fedcba9876543210"}
+    (other / "run.yaml").write_text(yaml.safe_dump(record | {"store": store}))
+    text, page = compare_run_folders([str(run_folders["fwrf"]), str(other)], tmp_path / "page.html")
+    (line,) = (line for line in text.splitlines() if "different data" in line)
+    said = "fwrf on nsd.zarr (0123456789abcdef), gnet on nsd.zarr (fedcba9876543210)"
+    assert line == f"The runs were made on different data: {said}."
+    assert line in Path(page).read_text()
 
 
 def test_one_run_needs_the_published_numbers(run_folders: dict[str, Path]) -> None:

@@ -37,6 +37,12 @@ def test_a_run_is_not_continued_on_a_swapped_store(small_store, threads_client, 
     manifest.write_text(manifest.read_text().replace('"valid": ', '"valid": 1'))
     with pytest.raises(RunError, match=r"the store .* holds other data"):
         run()
+    heard: list[str] = []
+    nsdflow.run(
+        "predict", store=str(store), runs=str(tmp_path), client=threads_client, subjects=[1], threads=1,
+        listen=lambda event: heard.append(event["text"]) if event["kind"] == "note" else None,
+    )  # fmt: skip
+    assert heard == [f"{tmp_path}/gnet8j was made on other data than {store} holds now; predict uses both"]
 
 
 def test_a_run_on_a_synthetic_nsd_says_so(small_nsd, small_store, threads_client, tmp_path):
