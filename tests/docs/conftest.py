@@ -41,7 +41,8 @@ def demo_folder(small_nsd: Path, small_store: str, tmp_path_factory: pytest.Temp
     with connect("threads", dashboard=None) as client:
         where: dict[str, Any] = {"store": store, "runs": runs, "client": client}
         nsdflow.run("gnet8j", **where, **GNET)
-        nsdflow.run("gnet8r", **where, **{**GNET, "width": 4, "train": {"epochs": 1}})
+        # its page reads one subject
+        nsdflow.run("gnet8r", **where, **{**GNET, "width": 4, "train": {"epochs": 1}}, subjects=[1])
         nsdflow.run("gabor_fwrf", **where, **FWRF)
     return demo.parent
 

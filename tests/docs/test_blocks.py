@@ -38,15 +38,19 @@ SECTIONS = {"surfaces.md": brain.SECTIONS, "image-content.md": (*ridge.SECTIONS,
 FOLDERS = {"adopt.md": "published_folder"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_page(page: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: Path = request.getfixturevalue(FOLDERS.get(page.name, "demo_folder"))
-    folder = tmp_path / "page"
-    # the large files are links, into which no page writes; runs change
+def copied(made: Path, folder: Path) -> Path:
+    """A folder for one page: the large files are links, into which no page writes; runs change."""
     shutil.copytree(made, folder, copy_function=os.link, ignore=shutil.ignore_patterns("runs"))
     for runs in made.glob("**/runs"):
         shutil.copytree(runs, folder / runs.relative_to(made))
-    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_page(page: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if any(block.action in ("python", "bash") for block in blocks(page)):
+        made: Path = request.getfixturevalue(FOLDERS.get(page.name, "demo_folder"))
+        monkeypatch.chdir(copied(made, tmp_path / "page"))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr("nsdflow.report.html.SECTIONS", SECTIONS.get(page.name, ()))
     draw, blank = Figure.savefig, request.getfixturevalue("_blank")
