@@ -70,6 +70,10 @@ class PipelineBase(Frozen):
         named = (getattr(self, setting) for setting in self.pretrained())
         return {str(file): (str(file),) for file in named if file not in (None, "random")}
 
+    def takes_new_files(self) -> bool:
+        """Whether tasks run again whose files have changed, so that an unfinished run continues with the new ones."""
+        return False
+
     def reads_annotations(self) -> bool:
         """Whether the pipeline reads the annotations of the store, which can be replaced without ingesting again."""
         return False

@@ -130,7 +130,7 @@ class RunFolder:
         Returns
         -------
         list of str
-            Inputs that have changed before anything was made of them.
+            Inputs that have changed, and that the run takes: nothing is made of them, or what is made runs again.
 
         Raises
         ------
@@ -150,8 +150,11 @@ class RunFolder:
             chosen.discard("voxels")
         differs = _differences(said, says, chosen)
         changed = [] if differs else changed_inputs(said.get("inputs"), pipeline, store, self._path_of, files)
-        if changed and (self.finished or any(list_folder(self.url(name)) for name in _WORK)):
-            differs = [f"the {name} holds other data" for name in changed]
+        mixed = changed
+        if not self.finished and pipeline.takes_new_files():
+            mixed = [name for name in changed if not name.startswith("file ")]
+        if mixed and (self.finished or any(list_folder(self.url(name)) for name in _WORK)):
+            differs = [f"the {name} holds other data" for name in mixed]
         if differs:
             raise RunError(
                 f"{self.path} holds a run with other settings ({'; '.join(differs)}); "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from distributed import Client
 from PIL import Image
 
@@ -129,3 +130,32 @@ def test_mistakes_are_one_clear_line(small_store: str, runs: str, threads_client
     (tmp_path / "folder.png").mkdir()  # is no file
     with pytest.raises(SourceError, match=r"b\.png: .*; replace it, or remove it from the folder"):
         nsdflow.run("predict", **where, name="w", images=str(tmp_path))
+
+
+def test_a_picture_that_was_mended_is_predicted_again(
+    small_store: str, runs: str, threads_client: Client, tmp_path: Path
+) -> None:
+    """The first block is done when the second fails; then a picture of each block is another, and one is new."""
+    folder, rng = tmp_path / "pictures", np.random.default_rng(0)
+    folder.mkdir()
+
+    def draw(*names: int) -> None:
+        for name in names:
+            Image.fromarray(rng.integers(0, 256, (67, 67, 3), dtype=np.uint8)).save(folder / f"{name}.png")
+
+    def attempt(where: str) -> xr.DataTree:
+        return nsdflow.run(
+            "predict", store=small_store, runs=str(tmp_path / where), client=threads_client, model=f"{runs}/gnet8j",
+            images=str(folder), subjects=[2], images_per_task=2, batch_size=2, threads=1,
+        )  # fmt: skip
+
+    draw(1, 2, 3, 4)
+    (folder / "4.png").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match=r"4\.png"):
+        attempt("mended")
+    draw(1, 4)
+    mended = attempt("mended")
+    assert mended.identical(attempt("new"))
+    draw(5)
+    with pytest.raises(RunError, match=rf"the file {folder} holds other data"):
+        attempt("mended")

@@ -115,6 +115,7 @@ def test_a_file_with_other_content_is_noticed(
     path = write(tmp_path, 2)
     config = pipeline(path)
     run = begun(config, small_store, tmp_path)
+    write_results(run.path, xr.DataTree.from_dict({"/history": xr.Dataset({"loss": ("epoch", [1.0])})}))
     run.check(config, small_store)
     for file in [path, *path.rglob("*")]:
         os.utime(file, ns=(10**18, 10**18))
@@ -177,6 +178,31 @@ def test_an_earlier_run_that_was_made_again_is_noticed(small_store: str, tmp_pat
     run.check(config, small_store)
 
 
+@pytest.mark.parametrize(("write", "pipeline"), [(npy, ridge), (npy, bands), (pictures, predict)])
+def test_tasks_that_know_their_files_run_again(
+    small_store: str,
+    tmp_path: Path,
+    write: Callable[[Path, int], Path],
+    pipeline: Callable[[Path], PipelineBase],
+) -> None:
+    path = write(tmp_path, 2)
+    config = pipeline(path)
+    run = begun(config, small_store, tmp_path)
+    write(tmp_path, 3)
+    assert run.check(config, small_store) == [f"file {path}"]
+    run.begin(config, small_store)
+    assert run.check(config, small_store) == []
+
+
+def test_an_unfinished_training_does_not_take_other_weights(small_store: str, tmp_path: Path) -> None:
+    path = weights(tmp_path, 2)
+    config = GNetPipeline(name="one", prefilter_weights=str(path))
+    run = begun(config, small_store, tmp_path)
+    weights(tmp_path, 3)
+    with pytest.raises(RunError, match="holds other data"):
+        run.begin(config, small_store)
+
+
 def test_a_run_of_which_nothing_is_done_takes_the_new_content(small_store: str, tmp_path: Path) -> None:
     config, run = ridge(npy(tmp_path, 1)), RunFolder(str(tmp_path / "one"))
     run.begin(config, small_store)
@@ -216,6 +242,7 @@ def test_annotations_that_were_replaced_are_noticed(small_store: str, tmp_path: 
 def test_a_record_may_say_anything(small_store: str, tmp_path: Path, inputs: Any) -> None:
     config = ridge(npy(tmp_path, 1))
     run = begun(config, small_store, tmp_path)
+    write_results(run.path, xr.DataTree.from_dict({"/history": xr.Dataset({"loss": ("epoch", [1.0])})}))
     record = yaml.safe_load((tmp_path / "one/run.yaml").read_text())
     (tmp_path / "one/run.yaml").write_text(yaml.safe_dump(record | {"inputs": inputs}))
     with pytest.raises(RunError, match="one"):

@@ -52,6 +52,9 @@ class BandedRidgePipeline(RidgeGrid):
     def input_files(self) -> Mapping[str, Sequence[str]]:
         return files_named(*(band.features for band in self.bands.values()))
 
+    def takes_new_files(self) -> bool:
+        return True
+
     def reads_annotations(self) -> bool:
         return any(band.features == ANNOTATION_FEATURES for band in self.bands.values())
 

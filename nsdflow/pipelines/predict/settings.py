@@ -47,6 +47,9 @@ class PredictPipeline(PipelineBase):
     def earlier_runs(self) -> tuple[str, ...]:
         return (self.model,)
 
+    def takes_new_files(self) -> bool:
+        return True
+
     def input_files(self) -> Mapping[str, Sequence[str]]:
         folder = Path(self.images)
         if self.images in ("subject", "all") or not folder.is_dir():

@@ -7,6 +7,9 @@ more than its block.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,10 +51,12 @@ def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) ->
     model = folder.sibling(pipeline.model)
     subjects = input_subjects(model, opened, pipeline.subjects)
     network = predictor_kind(model).memory if model.exists("run.yaml") else 0
-    counts = {subject: _image_table(pipeline, opened, subject).sizes["image"] for subject in subjects}
+    tables = {subject: _image_table(pipeline, opened, subject) for subject in subjects}
+    counts = {subject: table.sizes["image"] for subject, table in tables.items()}
     pixels = 3 * opened.images().sizes["x"] ** 2
     create = Task(
-        "create", create_predictions, CreateJob(pipeline, store, folder.path, model.path, subjects), "create",
+        "create", create_predictions,
+        CreateJob(pipeline, store, folder.path, model.path, subjects, _content(pipeline, tables)), "create",
         memory=Memory.with_torch(),
         files=2 + 80 * len(subjects),
     )  # fmt: skip
@@ -60,11 +65,20 @@ def plan_predict(pipeline: PredictPipeline, *, store: str, folder: RunFolder) ->
         voxels = opened.voxels(subject).sizes["voxel"]
         for start in range(0, count, pipeline.images_per_task):
             size = min(pipeline.images_per_task, count - start)
+            shown = {subject: tables[subject].isel(image=slice(start, start + size))}
             blocks.append(
                 Task(
                     f"predict-{subject}-{start:06d}",
                     predict_block,
-                    PredictJob(pipeline, store, folder.path, model.path, subject, start),
+                    PredictJob(
+                        pipeline,
+                        store,
+                        folder.path,
+                        model.path,
+                        subject,
+                        start,
+                        _content(pipeline, shown, stat=True),
+                    ),
                     "predict",
                     after=("create",),
                     pool="gpu",
@@ -90,6 +104,8 @@ class CreateJob:
     model: str
     """Folder of the run that predicts."""
     subjects: tuple[str, ...]
+    content: str
+    """Of the list of picture files: with another list, the arrays are made again."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +120,8 @@ class PredictJob:
     subject: str
     start: int
     """First row of the block."""
+    content: str
+    """Of the picture files of the block: other ones are predicted again."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +132,7 @@ class PublishPredictionsJob:
     subjects: tuple[str, ...]
 
 
-@task("predict.create", version=1)
+@task("predict.create", version=2)
 def create_predictions(job: CreateJob) -> dict[str, Any]:
     """Create each subject's group: its coordinates, and the array of predictions without values."""
     config, opened = job.pipeline, open_store(job.store)
@@ -138,7 +156,7 @@ def create_predictions(job: CreateJob) -> dict[str, Any]:
     return {subject: dict(table.sizes) for subject, table in tables.items()}
 
 
-@task("predict.block", version=2)
+@task("predict.block", version=3)
 def predict_block(job: PredictJob) -> None:
     """Predict one block of images for one subject and write the file that holds its rows."""
     config, opened = job.pipeline, open_store(job.store)
@@ -166,6 +184,15 @@ def publish_predictions(job: PublishPredictionsJob) -> dict[str, Any]:
         return {"subjects": list(job.subjects)}
     publish_results(job.folder, [f"{subject}/predictions" for subject in job.subjects])
     return {"subjects": list(job.subjects)}
+
+
+def _content(config: PredictPipeline, tables: Mapping[str, xr.Dataset], *, stat: bool = False) -> str:
+    """Hash of the names of picture files and, with ``stat``, of sizes and times; empty for images of the store."""
+    listed = [table["file"].values.tolist() for table in tables.values() if "file" in table]
+    names = sorted({str(name) for files in listed for name in files})
+    stats = [(Path(config.images) / name).stat() for name in names] if stat else []
+    said = [names, [[one.st_size, one.st_mtime_ns] for one in stats]]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16] if names else ""
 
 
 def _image_table(config: PredictPipeline, store: Store, subject: str) -> xr.Dataset:

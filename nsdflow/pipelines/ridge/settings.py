@@ -46,6 +46,9 @@ class RidgePipeline(RidgeGrid):
     def input_files(self) -> Mapping[str, Sequence[str]]:
         return files_named(self.features)
 
+    def takes_new_files(self) -> bool:
+        return True
+
     def reads_annotations(self) -> bool:
         return self.features == ANNOTATION_FEATURES
 
