@@ -18,6 +18,7 @@ from nsdflow.cli import main
 from nsdflow.cli.app import COMMANDS
 from nsdflow.nsd import layout
 from nsdflow.pipelines.load import load_pipeline
+from nsdflow.report.sections import accuracy
 from nsdflow.runs.folder import RunFolder
 from tests.few_files import keep_few_files
 
@@ -87,8 +88,11 @@ def test_every_command_explains_itself_with_an_example(nsd: Command) -> None:
         assert f"nsdflow {name}" in out.split("Example:")[1]
 
 
-@pytest.mark.usefixtures("blank_pictures")  # tests/report draws them
-def test_from_synth_to_report(nsd: Command, opened: dict[str, set[str]], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("blank_pictures")  # tests/report draws them, and all sections
+def test_from_synth_to_report(
+    nsd: Command, opened: dict[str, set[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsdflow.report.html.SECTIONS", accuracy.SECTIONS)
     source, store, runs = tmp_path / "nsd", tmp_path / "nsd.zarr", tmp_path / "runs"
     small = ("--subjects", 1, "--sessions", 2, "--trials", 48, "--shared", 8, "--image-size", 72, "--evc-voxels", 40)
     status, _, err = nsd("synth", source, *small)
