@@ -16,21 +16,36 @@ from numcodecs import zstd
 import nsdflow
 from nsdflow.cli.commands.info import _stores_and_runs
 from nsdflow.errors import MissingDataError, RunError
+from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.io.tensors import load_tensors, save_tensors
 from nsdflow.runs import write_results
 from nsdflow.runs.card import describe_run
 from nsdflow.runs.export import export_maps
 from nsdflow.runs.status import read_status
+from nsdflow.synthetic import SyntheticSpec, write_nsd
 from tests.damages import DAMAGES, damage_each_file
+from tests.few_files import keep_few_files
 from tests.same_run import assert_same_run
 
 SMALL = {"prefilter": "gabor", "width": 2, "threads": 1, "train": {"epochs": 1, "batch_size": 40}}
 
 
 @pytest.fixture(scope="module")
-def finished(small_store, threads_client, tmp_path_factory) -> Path:
+def store(threads_client, tmp_path_factory) -> str:
+    """One subject with few coordinates: their values are read after each damage."""
+    spec = SyntheticSpec(
+        subjects=1, sessions=2, trials_per_session=60, shared_images=8, image_size=72, evc_voxels=60,
+        formats=("nii.gz",),
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("store")
+    nsd = keep_few_files(write_nsd(folder / "nsd", spec))
+    return carry_out(plan_ingest(str(nsd), str(folder / "nsd.zarr"), image_size=67), threads_client).url
+
+
+@pytest.fixture(scope="module")
+def finished(store, threads_client, tmp_path_factory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
-    nsdflow.run("gnet8j", store=small_store, runs=runs, client=threads_client, **SMALL)
+    nsdflow.run("gnet8j", store=store, runs=runs, client=threads_client, **SMALL)
     return runs / "gnet8j"
 
 
@@ -145,11 +160,11 @@ def test_every_flipped_bit_of_a_model_is_noticed(tmp_path):
         load_tensors(f"{tmp_path}/m")
 
 
-def test_results_that_were_deleted_are_made_again(finished, small_store, threads_client, tmp_path):
+def test_results_that_were_deleted_are_made_again(finished, store, threads_client, tmp_path):
     shutil.copytree(finished, tmp_path / "gnet8j")
     shutil.rmtree(tmp_path / "gnet8j" / "results.zarr")
     heard = []
-    nsdflow.run("gnet8j", store=small_store, runs=tmp_path, client=threads_client, listen=heard.append, **SMALL)
+    nsdflow.run("gnet8j", store=store, runs=tmp_path, client=threads_client, listen=heard.append, **SMALL)
     assert_same_run(finished, tmp_path / "gnet8j")
 
 
