@@ -10,13 +10,14 @@ import pytest
 import nsdflow
 from nsdflow.store import Store
 from nsdflow.synthetic import SyntheticSpec, write_nsd
+from tests.few_files import keep_few_files
 
 OPTIONS = {"experiments": "synthetic,imagery", "voxels": "visual", "image_size": 32, "cluster": "threads"}
 
 
 @pytest.fixture(scope="package")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Read only."""
+    """With few atlases and maps; read only."""
     spec = SyntheticSpec(
         subjects=1,
         sessions=2,
@@ -29,7 +30,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         formats=("hdf5",),
         experiments=("synthetic", "imagery"),
     )
-    return write_nsd(tmp_path_factory.mktemp("sisters") / "nsd", spec)
+    return keep_few_files(write_nsd(tmp_path_factory.mktemp("sisters") / "nsd", spec))
 
 
 @pytest.fixture
