@@ -183,6 +183,10 @@ def test_crops_are_texts_in_the_table_or_tuples() -> None:
     info.loc[1, "cropBox"] = "0.25"
     with pytest.raises(SourceError, match=r"cropBox of image 1 is '0.25', not \(top, bottom, left, right\)"):
         cropped_images(info)
+    for odd in ("5\x10", 6.5, np.nan, np.inf):
+        info["cocoId"] = pd.Series([5, odd], dtype=object)
+        with pytest.raises(SourceError, match=r"line 3: cocoId is .*, not a whole number; copy the published file"):
+            cropped_images(info)
 
 
 def test_one_line_for(tmp_path: Path) -> None:

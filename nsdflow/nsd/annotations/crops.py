@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,20 +63,36 @@ def cropped_images(info: pd.DataFrame) -> list[CroppedImage]:
     Raises
     ------
     SourceError
-        The table lacks a column, or a crop cannot be read.
+        The table lacks a column, or a number or a crop cannot be read.
     """
     for column in ("nsdId", "cocoId", "cocoSplit", "cropBox"):
         if column not in info:
             raise SourceError(f"nsd_stim_info_merged: no column {column}; copy the published file")
     rows = info[["nsdId", "cocoId", "cocoSplit", "cropBox"]].itertuples(index=False, name=None)
-    return [CroppedImage(int(nsd), int(coco), str(split), _crop(crop, int(nsd))) for nsd, coco, split, crop in rows]
+    images = []
+    for line, (nsd, coco, split, crop) in enumerate(rows, start=2):
+        nsd_id, coco_id = _whole_number(nsd, "nsdId", line), _whole_number(coco, "cocoId", line)
+        images.append(CroppedImage(nsd_id, coco_id, str(split), _crop(crop, nsd_id)))
+    return images
+
+
+def _whole_number(value: object, column: str, line: int) -> int:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError):
+        number = math.nan
+    if not number.is_integer():
+        raise SourceError(
+            f"nsd_stim_info_merged: line {line}: {column} is {value!r}, not a whole number; copy the published file"
+        )
+    return int(number)
 
 
 def _crop(text: object, nsd_id: int) -> tuple[float, float, float, float]:
     try:
         top, bottom, left, right = ast.literal_eval(text) if isinstance(text, str) else text  # type: ignore[misc]
         return float(top), float(bottom), float(left), float(right)
-    except (ValueError, TypeError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise SourceError(
             f"nsd_stim_info_merged: cropBox of image {nsd_id} is {text!r}, not (top, bottom, left, right); "
             "copy the published file"
