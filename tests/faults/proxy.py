@@ -67,6 +67,7 @@ class Proxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else a body waits 40 ms for the receipt of its headers
 
             def answer(self) -> None:
                 proxy.answer(self)
