@@ -15,9 +15,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nsdflow.config.base import Frozen, expand
 from nsdflow.errors import ConfigError
-from nsdflow.names import ROI_GROUPS, parse_subjects
+from nsdflow.names import ROI_GROUPS, parse_sessions, parse_subjects
 
-__all__ = ["LocalFile", "ModelPipeline", "PipelineBase", "RidgeGrid", "RoiGroups", "Subjects"]
+__all__ = ["LocalFile", "ModelPipeline", "PipelineBase", "RidgeGrid", "RoiGroups", "Sessions", "Subjects"]
 
 
 def _subjects(value: Any) -> Any:
@@ -27,6 +27,13 @@ def _subjects(value: Any) -> Any:
         return parse_subjects([value] if isinstance(value, int) else value)
     except (ConfigError, TypeError):
         raise ValueError("neither all nor subjects such as [1, 2] or subj01") from None
+
+
+def _sessions(value: Any) -> Any:
+    try:
+        return None if value is None else parse_sessions(value)
+    except (ConfigError, TypeError):
+        raise ValueError("neither sessions such as 1-37 nor a list of numbers") from None
 
 
 def _roi_groups(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -41,6 +48,8 @@ def _file(value: str | None) -> str | None:
 
 
 Subjects = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_subjects)]
+#: Numbers of sessions; text such as ``1-37`` is a range of them.
+Sessions = Annotated[tuple[int, ...] | None, BeforeValidator(_sessions)]
 #: A path of a file, or the word ``random``; it is expanded as a path of the command line.
 LocalFile = Annotated[str | None, AfterValidator(_file)]
 RoiGroups = Annotated[tuple[str, ...] | None, AfterValidator(_roi_groups)]
@@ -90,6 +99,8 @@ class ModelPipeline(PipelineBase):
     """``published`` follows the paper; ``strict`` splits by image and fits every statistic on training trials."""
     subjects: Subjects = "all"
     """``all`` or a list such as ``[1, 2]``."""
+    sessions: Sessions = None
+    """Sessions whose trials are used, such as ``1-37``, as far as a subject has them; all of the store if null."""
     rois: tuple[str, ...] | None = None
     """ROIs or groups of ROIs whose voxels are modelled; all voxels of the store if null."""
     voxels: str | None = None

@@ -21,6 +21,7 @@ from nsdflow.models.networks.levels import channel_moments, group_layers, select
 from nsdflow.models.networks.travel import pack_network
 from nsdflow.models.saved.parts import pack_about
 from nsdflow.names import select_subjects
+from nsdflow.pipelines.common.data import query_of
 from nsdflow.pipelines.common.networks import BATCH_IMAGES, NetworkPipeline, keep_network, network_of
 from nsdflow.pipelines.gnet.input_mean import JOINT
 from nsdflow.pipelines.gnet.results import group_results, model_state
@@ -54,7 +55,7 @@ def plan_fpf(pipeline: FpfPipeline, *, store: str, folder: RunFolder) -> Plan:
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     sketch_network(pipeline.features, layers=pipeline.layers)  # raises if the network lacks a layer
-    queries = [opened.explain(subject, **pipeline.selection()) for subject in subjects]
+    queries = [opened.explain(subject, **query_of(pipeline, opened, subject)) for subject in subjects]
     images = int(np.prod(opened.images().shape))
     train = Task(
         key="train",

@@ -16,6 +16,7 @@ from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.io.tensors import save_tensors
 from nsdflow.models.gnet import layer_slices, level_shapes
 from nsdflow.names import select_subjects
+from nsdflow.pipelines.common.data import query_of
 from nsdflow.pipelines.gnet.results import group_results, model_state, readout_bytes
 from nsdflow.pipelines.gnet.saved import load_gnet
 from nsdflow.pipelines.gnet.settings import TrainedPipeline
@@ -61,7 +62,7 @@ def plan_transfer(pipeline: TransferPipeline, *, store: str, folder: RunFolder) 
     """Plan one GPU task per trunk, and one that joins the accuracies."""
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
-    queries = [opened.explain(subject, **pipeline.selection()) for subject in subjects]
+    queries = [opened.explain(subject, **query_of(pipeline, opened, subject)) for subject in subjects]
     images = int(np.prod(opened.images().shape))
     trunks = folder.sibling(pipeline.trunks)
     fits = tuple(

@@ -24,7 +24,7 @@ from nsdflow.fit.ridge.products import accumulate, cross_products
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.banded.settings import BandedRidgePipeline  # a field of jobs
 from nsdflow.pipelines.banded.solvers import SOLVERS, himalaya_solver
-from nsdflow.pipelines.common.data import check_voxels
+from nsdflow.pipelines.common.data import check_voxels, query_of
 from nsdflow.pipelines.features.settings import runs_named
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.ridge.coefficients import (
@@ -110,7 +110,7 @@ def plan_banded(pipeline: BandedRidgePipeline, *, store: str, folder: RunFolder)
     parts: dict[str, tuple[str, ...]] = {}
     voxels = 0
     for subject in subjects:
-        query = opened.explain(subject, **pipeline.selection())
+        query = opened.explain(subject, **query_of(pipeline, opened, subject))
         check_voxels(opened, subject, query.shape[1], pipeline.selection())
         voxels += query.shape[1]
         design = read_split(pipeline.as_ridge(), opened, subject)

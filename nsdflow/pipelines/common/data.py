@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,12 +12,13 @@ from nsdflow.analysis.rois import roi_masks
 from nsdflow.engine.compute import read_here
 from nsdflow.errors import SelectionError
 from nsdflow.fit.split import average_trials
-from nsdflow.names import subject_number
+from nsdflow.names import number_ranges, subject_number
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
+    from nsdflow.config.pipeline import ModelPipeline
     from nsdflow.fit.protocols import Protocol
     from nsdflow.store import Store
 
@@ -26,12 +27,15 @@ __all__ = [
     "ImageList",
     "SubjectTrials",
     "check_voxels",
+    "chosen_sessions",
     "dealt_out",
     "listed_images",
     "load_images",
     "load_trials",
+    "query_of",
     "read_responses",
     "score_on",
+    "trials_of",
 ]
 
 #: Attribute of a store whose responses are z-scored already, such as synthetic ones. They are not z-scored again.
@@ -88,7 +92,7 @@ def load_trials(
     Parameters
     ----------
     selection : mapping, optional
-        ``roi`` and ``voxels`` of a query; all voxels by default.
+        ``roi``, ``voxels`` and ``sessions`` of a query; all voxels and sessions by default.
     zscore : str or bool
         As for :func:`read_responses`.
     shuffle : int, optional
@@ -116,6 +120,38 @@ def load_trials(
         voxels=values.isel(trial=0, drop=True).coords.to_dataset(),
         attrs={name: value for name, value in values.attrs.items() if name not in dropped},
     )
+
+
+def chosen_sessions(config: ModelPipeline, store: Store, subject: str) -> tuple[int, ...] | None:
+    """Sessions of a subject whose trials a pipeline uses; None for all.
+
+    The subjects of NSD have 30 to 40 sessions, so those that a subject lacks are left out.
+
+    Raises
+    ------
+    SelectionError
+        The subject has none of the sessions.
+    """
+    if config.sessions is None:
+        return None
+    held = set(store.trials(subject)["session"].values.tolist())
+    chosen = tuple(session for session in config.sessions if session in held)
+    if not chosen:
+        raise SelectionError(
+            f"{subject} has no session {number_ranges(config.sessions)}; the store holds {number_ranges(held)}"
+        )
+    return chosen
+
+
+def query_of(config: ModelPipeline, store: Store, subject: str, *rois: str) -> dict[str, Any]:
+    """Arguments of the query for the responses of a pipeline, restricted to ``rois`` where given."""
+    return {**config.selection(*rois), "sessions": chosen_sessions(config, store, subject)}
+
+
+def trials_of(store: Store, subject: str, sessions: Sequence[int] | None) -> xr.Dataset:
+    """Coordinates of the trials of some sessions, or of all, in the order of presentation."""
+    trials = store.trials(subject)
+    return trials if sessions is None else trials.isel(trial=np.isin(trials["session"].values, sessions))
 
 
 def read_responses(store: Store, subject: str, *, zscore: str | bool, **selection: Any) -> xr.DataArray:
@@ -172,8 +208,8 @@ class ImageList:
     """Whether the store holds the whole list; otherwise ``nsd_id`` holds the images that the subject's trials show."""
 
 
-def listed_images(store: Store, subject: str) -> ImageList:
-    """Images of a subject's list: all that the store holds, or else those that were shown."""
+def listed_images(store: Store, subject: str, sessions: Sequence[int] | None = None) -> ImageList:
+    """Images of a subject's list: all if the store holds them, or else those shown in these sessions."""
     images = store.images()
     length = images.attrs.get("list_length")
     if "listed_by" in images.coords and length is not None:
@@ -182,7 +218,7 @@ def listed_images(store: Store, subject: str) -> ImageList:
             ids, shared = images["nsd_id"].values[listed], images["listed_by"].values[listed] == 0
             order = np.argsort(ids)
             return ImageList(ids[order].astype(np.int64), shared[order], complete=True)
-    trials = store.trials(subject)
+    trials = trials_of(store, subject, sessions)
     ids, first = np.unique(trials["nsd_id"].values, return_index=True)
     return ImageList(ids.astype(np.int64), trials["shared"].values[first].astype(bool), complete=False)
 

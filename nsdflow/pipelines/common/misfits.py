@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nsdflow.config.pipeline import ModelPipeline, PipelineBase
 from nsdflow.errors import SelectionError, one_of
-from nsdflow.pipelines.common.data import check_voxels
+from nsdflow.pipelines.common.data import check_voxels, chosen_sessions
 from nsdflow.store import Store, open_store
 from nsdflow.store.query.regions import region_mask
 
@@ -35,6 +35,10 @@ def _misfits(pipeline: ModelPipeline, store: Store) -> Iterator[tuple[str, str]]
         if subject not in store.subjects:
             yield "subjects", str(one_of("subject", subject, store.subjects))
             continue
+        try:
+            chosen_sessions(pipeline, store, subject)
+        except SelectionError as error:
+            yield "sessions", str(error)
         voxels = store.voxels(subject)
         masks: dict[str, NDArray[np.bool_]] = {}
         unknown = False

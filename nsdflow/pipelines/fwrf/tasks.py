@@ -24,7 +24,15 @@ from nsdflow.models.networks import record_of
 from nsdflow.models.networks.travel import pack_network
 from nsdflow.models.saved.parts import pack_about
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.common.data import SubjectTrials, check_voxels, listed_images, load_images
+from nsdflow.pipelines.common.data import (
+    SubjectTrials,
+    check_voxels,
+    chosen_sessions,
+    listed_images,
+    load_images,
+    query_of,
+    trials_of,
+)
 from nsdflow.pipelines.common.evaluation import validation_accuracy
 from nsdflow.pipelines.common.networks import check_network, keep_network, network_of
 from nsdflow.pipelines.fwrf.features import (
@@ -67,7 +75,7 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
     opened = open_store(store)
     subjects = select_subjects(opened.subjects, pipeline.subjects)
     sizes = sizes_of(pipeline, opened.images().sizes["x"])
-    shown = {subject: len(np.unique(opened.trials(subject)["nsd_id"])) for subject in subjects}
+    shown = {subject: len(np.unique(_trials(pipeline, opened, subject)["nsd_id"])) for subject in subjects}
     images = len(feature_images(pipeline, opened, subjects, sizes))
     check_network(folder, pipeline)
     create = Task(
@@ -96,7 +104,7 @@ def plan_fwrf(pipeline: FwrfPipeline, *, store: str, folder: RunFolder) -> Plan:
     ]
     fits: list[Task] = []
     for subject in subjects:
-        query = opened.explain(subject, **pipeline.selection())
+        query = opened.explain(subject, **query_of(pipeline, opened, subject))
         check_voxels(opened, subject, query.shape[1], pipeline.selection())
         reads = query.bytes + shown[subject] * sizes.bytes
         memory = Memory.with_torch(
@@ -285,7 +293,7 @@ class _SubjectData:
         if training_only:
             selected_on = np.unique(self.trials.nsd_id[training][~holdout])
         else:  # concatenated lists: a shared image counts once per subject
-            selected_on = np.concatenate([listed_images(store, name).nsd_id for name in subjects])
+            selected_on = np.concatenate([_listed(config, store, name) for name in subjects])
         positions = np.searchsorted(everything, selected_on)
         self.features, self.origin = FeatureFolder.of(config, job.folder, job.sizes).read(rows, positions)
         self.holdout = holdout
@@ -324,10 +332,18 @@ def feature_images(
     config: FwrfPipeline, store: Store, subjects: tuple[str, ...], sizes: FeatureSizes
 ) -> NDArray[np.int64]:
     """Images whose features a run needs, ascending: those of trials, and of lists to select channels as published."""
-    shown = [store.trials(subject)["nsd_id"].values for subject in subjects]
+    shown = [_trials(config, store, subject)["nsd_id"].values for subject in subjects]
     if not PROTOCOLS[config.protocol].training_only and max(sizes.layers) > config.max_features_per_layer:
-        shown += [listed_images(store, subject).nsd_id for subject in subjects]
+        shown += [_listed(config, store, subject) for subject in subjects]
     return np.unique(np.concatenate(shown)).astype(np.int64)
+
+
+def _trials(config: FwrfPipeline, store: Store, subject: str) -> xr.Dataset:
+    return trials_of(store, subject, chosen_sessions(config, store, subject))
+
+
+def _listed(config: FwrfPipeline, store: Store, subject: str) -> NDArray[np.int64]:
+    return listed_images(store, subject, chosen_sessions(config, store, subject)).nsd_id
 
 
 def _partial(folder: str, subject: str, start: int) -> str:

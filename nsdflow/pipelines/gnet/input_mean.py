@@ -10,7 +10,7 @@ import torch
 
 from nsdflow.fit.protocols import PROTOCOLS
 from nsdflow.fit.statistics import channel_mean, channel_sums
-from nsdflow.pipelines.common.data import listed_images, load_images
+from nsdflow.pipelines.common.data import chosen_sessions, listed_images, load_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,8 @@ def choose_input_mean(config: GNetPipeline, store: Store, data: TrainingData, gr
     if PROTOCOLS[config.protocol].training_only:
         mean = channel_mean(channel_sums(data.images), data.image_rows(training_only=True), data.images[0, 0].numel())
         return InputMean(mean, "images of training trials, without the holdout")
-    lists = [listed_images(store, subject.subject) for subject in data.subjects]
+    names = [subject.subject for subject in data.subjects]
+    lists = [listed_images(store, name, chosen_sessions(config, store, name)) for name in names]
     wanted = np.unique(np.concatenate([one.nsd_id for one in lists]))
     sums = image_sums(store, wanted, data)
     kind = "all images" if group == JOINT else "all images but the shared ones"

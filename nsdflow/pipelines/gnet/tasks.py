@@ -14,6 +14,7 @@ from nsdflow.fit.streams import torch_stream
 from nsdflow.models.gnet import Encoder, Prefilter, layer_slices, level_shapes
 from nsdflow.models.prefilters import PREFILTERS
 from nsdflow.names import select_subjects
+from nsdflow.pipelines.common.data import query_of
 from nsdflow.pipelines.gnet.input_mean import JOINT, choose_input_mean
 from nsdflow.pipelines.gnet.prefilter_cache import cache_note, half_bytes, worker_bytes
 from nsdflow.pipelines.gnet.results import group_results, model_state, readout_bytes
@@ -46,7 +47,9 @@ def plan_gnet(pipeline: GNetPipeline, *, store: str, folder: RunFolder) -> Plan:
     images, maps = int(np.prod(opened.images().shape)), half_bytes(count, *pixels)
     trainings, published = [], []
     for group in groups:
-        queries = [opened.explain(subject, **pipeline.selection(*_rois(group))) for subject in subjects]
+        queries = [
+            opened.explain(subject, **query_of(pipeline, opened, subject, *_rois(group))) for subject in subjects
+        ]
         responses = sum(query.result_bytes for query in queries)
         published += [readout_bytes(query.shape[1]) for query in queries]
         for rank in range(pipeline.processes):

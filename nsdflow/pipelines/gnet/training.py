@@ -22,7 +22,7 @@ from nsdflow.io.reach import reaching
 from nsdflow.models.gnet import Readout
 from nsdflow.monitor.events import emit
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.common.data import SubjectTrials, load_images, load_trials, score_on
+from nsdflow.pipelines.common.data import SubjectTrials, chosen_sessions, load_images, load_trials, score_on
 from nsdflow.pipelines.gnet.settings import TrainSection
 from nsdflow.pipelines.gnet.together import Seat, train_together
 
@@ -195,7 +195,7 @@ def load_subject(
     holdout_fraction : float
         Share of training trials, or of images, to hold out.
     selection : mapping
-        ``roi`` and ``voxels`` of the query.
+        ``roi`` and ``voxels`` of the query; its sessions are those of the pipeline.
 
     Raises
     ------
@@ -204,6 +204,7 @@ def load_subject(
     """
     protocol = PROTOCOLS[config.protocol]
     shuffle = seed_of(config.seed, "shuffled images", subject) if config.shuffle_images else None
+    selection = {**selection, "sessions": chosen_sessions(config, store, subject)}
     trials = load_trials(store, subject, selection, zscore=protocol.zscore, shuffle=shuffle)
     training = ~trials.shared
     if training.all():

@@ -14,7 +14,7 @@ from nsdflow.fit.protocols import PROTOCOLS
 from nsdflow.fit.ridge.inputs import Observations
 from nsdflow.fit.ridge.selection import make_folds
 from nsdflow.fit.split import average_trials
-from nsdflow.pipelines.common.data import dealt_out, read_responses, score_on
+from nsdflow.pipelines.common.data import chosen_sessions, dealt_out, query_of, read_responses, score_on, trials_of
 from nsdflow.pipelines.common.evaluation import validation_accuracy
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def read_split(config: RidgePipeline, store: Store, subject: str) -> TrialSplit:
     SelectionError
         No trial shows a shared image, or all trials do.
     """
-    trials = store.trials(subject)
+    trials = trials_of(store, subject, chosen_sessions(config, store, subject))
     shared = trials["shared"].values.astype(bool)
     shown = dealt_out(shared, config.seed) if config.shuffle_images else np.arange(len(shared))
     nsd_id = trials["nsd_id"].values.astype(np.int64)[shown]
@@ -134,7 +134,7 @@ def coordinates_of_voxels(config: RidgePipeline, store: Store, subject: str) -> 
 def read_block(config: RidgePipeline, store: Store, subject: str, design: TrialSplit, voxels: slice) -> VoxelBlock:
     """Read some voxels of a subject and average training rows by observation."""
     protocol = PROTOCOLS[config.protocol]
-    lazy = read_responses(store, subject, zscore=protocol.zscore, **config.selection()).isel(voxel=voxels)
+    lazy = read_responses(store, subject, zscore=protocol.zscore, **query_of(config, store, subject)).isel(voxel=voxels)
     values = read_here(lazy)
     responses = score_on(store, protocol, np.ascontiguousarray(values.values), design.session, design.fitted_on)
     if design.row is not None:

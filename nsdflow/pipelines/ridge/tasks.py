@@ -24,7 +24,7 @@ from nsdflow.fit.ridge.solver import choose, choose_form, make_system, solve_vox
 from nsdflow.fit.ridge.system import DualSystem, PrimalSystem
 from nsdflow.io.tensors import load_tensors, save_tensors
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.common.data import check_voxels
+from nsdflow.pipelines.common.data import check_voxels, query_of
 from nsdflow.pipelines.features.settings import runs_named
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.ridge.coefficients import MODEL_BYTES, TermPlace
@@ -88,7 +88,7 @@ def plan_ridge(pipeline: RidgePipeline, *, store: str, folder: RunFolder) -> Pla
     tasks, counts, images, problem = [], [], [], pipeline.problem()
     pool = "cpu" if pipeline.device == "cpu" else "gpu"
     for subject in subjects:
-        query = opened.explain(subject, **pipeline.selection())
+        query = opened.explain(subject, **query_of(pipeline, opened, subject))
         check_voxels(opened, subject, query.shape[1], pipeline.selection())
         counts.append(query.shape[1])
         design = read_split(pipeline, opened, subject)

@@ -17,7 +17,7 @@ from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.errors import SelectionError
 from nsdflow.fit.ridge import fit
 from nsdflow.names import select_subjects
-from nsdflow.pipelines.common.data import check_voxels
+from nsdflow.pipelines.common.data import check_voxels, query_of
 from nsdflow.pipelines.features.settings import ANNOTATION_FEATURES
 from nsdflow.pipelines.features.source import FeatureTable, open_features
 from nsdflow.pipelines.ridge.data import read_block, read_split
@@ -66,7 +66,7 @@ def plan_semantic(pipeline: SemanticPipeline, *, store: str, folder: RunFolder) 
     tasks: list[Task] = []
     parts: dict[str, tuple[str, ...]] = {}
     for subject in select_subjects(opened.subjects, pipeline.subjects):
-        query = opened.explain(subject, **pipeline.selection())
+        query = opened.explain(subject, **query_of(pipeline, opened, subject))
         check_voxels(opened, subject, query.shape[1], pipeline.selection())
         design = read_split(pipeline.as_ridge(), opened, subject)
         table.rows_of(np.unique(design.nsd_id))  # raises if an image has no annotations
