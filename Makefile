@@ -18,7 +18,7 @@ help: ## this list
 demo: $(USER_READY) ## synthetic NSD -> store -> GNet and fwRF -> a page of figures, in ./demo
 	$(BIN)/nsdflow demo --out demo
 
-test: $(DEV_READY) ## all tests but those marked slow, slurm, gpu or browser, on up to 4 cores; PYTEST_ARGS="-k store" for some
+test: $(DEV_READY) ## all tests but those marked slow, slurm, gpu or browser, in one process more than there are cores, at most 4; PYTEST_ARGS="-k store" for some
 	$(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 nightly: $(DEV_READY) ## the slow tests that `make test` leaves out

@@ -24,6 +24,7 @@ from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
 from nsdflow.ingestion.ingest import carry_out, plan_ingest
 from nsdflow.synthetic import SyntheticSpec, write_nsd
+from tests.few_files import keep_few_files
 from tests.small_runs import GNET8J, GNET8R
 
 #: How to run the tests of each mark that a plain run leaves out.
@@ -51,6 +52,12 @@ def pytest_configure() -> None:
         free = min(shutil.disk_usage(MEMORY_FOLDER).free, psutil.virtual_memory().available)
         if free >= MEMORY_FREE_BYTES:
             os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY_FOLDER)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores, since tests wait for processes, clocks and disks a fifth of their time."""
+    return (psutil.cpu_count() or 1) + 1
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
@@ -168,9 +175,9 @@ def threads_client() -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def small_nsd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two subjects of 3 and 2 sessions x 72 trials."""
+    """Two subjects of 3 and 2 sessions x 72 trials, with few atlases and maps."""
     spec = SyntheticSpec(subjects=2, sessions=3, trials_per_session=72, shared_images=12, image_size=96, evc_voxels=60)
-    return write_nsd(tmp_path_factory.mktemp("nsd") / "nsd", spec)
+    return keep_few_files(write_nsd(tmp_path_factory.mktemp("nsd") / "nsd", spec))
 
 
 @pytest.fixture(scope="session")
