@@ -175,9 +175,9 @@ def threads_client() -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def small_nsd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two subjects of 3 and 2 sessions x 72 trials, with few atlases and maps."""
+    """Two subjects of 3 and 2 sessions x 72 trials, with few atlases and maps; FFA has no voxel in early areas."""
     spec = SyntheticSpec(subjects=2, sessions=3, trials_per_session=72, shared_images=12, image_size=96, evc_voxels=60)
-    return keep_few_files(write_nsd(tmp_path_factory.mktemp("nsd") / "nsd", spec))
+    return keep_few_files(write_nsd(tmp_path_factory.mktemp("nsd") / "nsd", spec), "floc-faces")
 
 
 @pytest.fixture(scope="session")

@@ -193,7 +193,7 @@ def test_mistakes_of_a_file_and_of_what_it_asks_of_the_store_are_told_together_b
         f"error: {file}: 4 problems",
         "  - line 1: name: letters, digits, . _ - only, got 'my fwrf'; write my_fwrf",
         "  - the file: lambda_min 10 is larger than lambda_max 1",
-        "  - line 5: rois: unknown ROI 'V9'; nearest: VO, V3, V2 (of 92; store.rois(subject) lists them)",
+        "  - line 5: rois: unknown ROI 'V9'; nearest: VO, V3, V2 (of 98; store.rois(subject) lists them)",
         "  - line 4: subjects: unknown subject 'subj12'; available: subj01, subj02",
     ]
     run = ("--store", small_store, "--runs", tmp_path / "runs")
