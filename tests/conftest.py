@@ -23,9 +23,9 @@ import nsdflow
 from nsdflow.cluster.connect import connect
 from nsdflow.config.storage import Layout
 from nsdflow.ingestion.ingest import carry_out, plan_ingest
-from nsdflow.synthetic import SyntheticSpec, write_nsd
+from nsdflow.synthetic import write_nsd
 from tests.few_files import keep_few_files
-from tests.small_runs import GNET8J, GNET8R
+from tests.small_runs import GNET8J, GNET8R, SMALL_NSD
 
 #: How to run the tests of each mark that a plain run leaves out.
 MARKED = {
@@ -176,8 +176,7 @@ def threads_client() -> Iterator[Client]:
 @pytest.fixture(scope="session")
 def small_nsd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two subjects of 3 and 2 sessions x 72 trials, with few atlases and maps; FFA has no voxel in early areas."""
-    spec = SyntheticSpec(subjects=2, sessions=3, trials_per_session=72, shared_images=12, image_size=96, evc_voxels=60)
-    return keep_few_files(write_nsd(tmp_path_factory.mktemp("nsd") / "nsd", spec), "floc-faces")
+    return keep_few_files(write_nsd(tmp_path_factory.mktemp("nsd") / "nsd", SMALL_NSD), "floc-faces")
 
 
 @pytest.fixture(scope="session")

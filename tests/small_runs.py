@@ -1,9 +1,16 @@
-"""Settings of the small trainings that several modules read; tests/conftest.py trains each once per process."""
+"""The small NSD and the small trainings that several modules read; tests/conftest.py makes each once per process."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+
+from nsdflow.synthetic import SyntheticSpec
+
+#: Two subjects of 3 and 2 sessions.
+SMALL_NSD: Final = SyntheticSpec(
+    subjects=2, sessions=3, trials_per_session=72, shared_images=12, image_size=96, evc_voxels=60
+)
 
 #: A joint run of two epochs.
 GNET8J: Final[Mapping[str, Any]] = {

@@ -38,6 +38,7 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Open a page, and discard the requests and errors of earlier pages."""
+        self.driver.get("about:blank")  # a page of a dashboard that is gone asks for it until it is left
         self.driver.get_log("browser")
         self.driver.get_log("performance")
         self.driver.get(url)

@@ -11,7 +11,9 @@ import pytest
 
 import nsdflow
 from nsdflow.cluster.connect import connect
+from nsdflow.synthetic import write_nsd
 from tests.pipelines.made_store import store_for
+from tests.small_runs import SMALL_NSD
 
 GOLDEN = Path(os.environ.get("NSDFLOW_GOLDEN", Path(__file__).parents[1] / "golden" / "data"))
 
@@ -32,11 +34,11 @@ FWRF: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session")
-def demo_folder(small_nsd: Path, small_store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_folder(small_store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``demo/nsd``, ``demo/nsd.zarr``, and in ``demo/runs`` ``gnet8j``, ``gnet8r`` and ``gabor_fwrf``."""
     demo = tmp_path_factory.mktemp("docs") / "demo"
     store, runs = str(demo / "nsd.zarr"), str(demo / "runs")
-    shutil.copytree(small_nsd, demo / "nsd", copy_function=os.link)
+    write_nsd(demo / "nsd", SMALL_NSD)  # with all atlases and maps, as the pages list them
     shutil.copytree(small_store, store, copy_function=os.link)
     with connect("threads", dashboard=None) as client:
         where: dict[str, Any] = {"store": store, "runs": runs, "client": client}
