@@ -4,13 +4,12 @@ target and tap, from the rules of NSD's MATLAB tool."""
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 from math import floor
 from pathlib import Path
 
 import numpy as np
+
+from tests.golden.again import run_again
 
 FUNC, ANAT, MNI = (10, 14, 12), (9, 13, 11), (8, 10, 12)
 NATIVE, AVERAGE, FRAMES, CUBE = 203, 170, 4, 11
@@ -19,25 +18,7 @@ NATIVE, AVERAGE, FRAMES, CUBE = 203, 170, 4, 11
 def test_mapping_of_another_brain(tmp_path: Path) -> None:
     for name, arrays in second_set(np.random.default_rng(2)).items():
         np.savez(tmp_path / f"mapdata_{name}.npz", **arrays)
-    file = Path(__file__).with_name("test_mapdata.py")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            f"--confcutdir={Path(__file__).parent}",
-            str(file),
-        ],
-        env=os.environ | {"NSDFLOW_GOLDEN": str(tmp_path), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert " passed" in done.stdout
+    assert " passed" in run_again(["test_mapdata"], tmp_path)
 
 
 def second_set(rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:

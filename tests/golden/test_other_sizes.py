@@ -3,9 +3,6 @@ from the specification alone, with other numbers of levels, channels, pixels, im
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from nsdflow.models.networks.alexnet_weights import ALEXNET_SHAPES
+from tests.golden.again import run_again
 
 TESTS = ("test_fwrf", "test_gabor", "test_alexnet", "test_pooling_grid")
 
@@ -27,26 +25,7 @@ def test_the_golden_tests_pass_on_files_of_other_sizes(tmp_path: Path) -> None:
     np.savez(tmp_path / "pooling_grid.npz", **pooling_grid())
     np.savez(tmp_path / "gabor_features.npz", **gabor_features())
     np.savez(tmp_path / "alexnet_features.npz", **alexnet_features())
-    files = [str(Path(__file__).parent / f"{name}.py") for name in TESTS]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        f"--confcutdir={Path(__file__).parent}",
-        *files,
-    ]
-    done = subprocess.run(
-        command,
-        env=os.environ | {"NSDFLOW_GOLDEN": str(tmp_path), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert "25 passed" in done.stdout, "two fwRF cases in two forms x 4 tests, and what the others hold"
+    assert "25 passed" in run_again(TESTS, tmp_path), "two fwRF cases in two forms x 4 tests, and what the others hold"
 
 
 # ---- section 3 of the specification, one loop after the other --------------------------------------------------------
