@@ -137,7 +137,7 @@ def test_files_that_a_pipeline_does_not_read_do_not_count(small_store: str, tmp_
     run = begun(config, small_store, tmp_path)
     (path / "notes.txt").write_text("others")
     (path / ".hidden").unlink()
-    run.check(config, small_store)
+    assert run.check(config, small_store) == []
 
 
 def make_run(folder: Path, **change: Any) -> None:
@@ -256,4 +256,4 @@ def test_runs_of_earlier_versions_recorded_no_inputs(small_store: str, tmp_path:
     del record["inputs"]
     (tmp_path / "one/run.yaml").write_text(yaml.safe_dump(record))
     npy(tmp_path, 2)
-    run.check(config, small_store)
+    assert run.check(config, small_store) == []
