@@ -148,8 +148,8 @@ def main() -> None:
             keep("scheduler_bytes_a_task", (peak[0] - idle) / options.tasks)
             keep("resume_seconds", timed(lambda: execute(plan, client))[0])
             keep_each("feed", lambda: fed(client, options.tasks))
-            numbers = range(options.tasks)
-            keep_each("dask", lambda: client.gather(client.map(nothing, numbers, folder="", settings={}, pure=False)))
+            jobs = [Job(number, folder, {}) for number in range(options.tasks)]
+            keep_each("dask", lambda: client.gather(client.map(nothing, jobs, pure=False)))
     print(json.dumps(figures))
 
 

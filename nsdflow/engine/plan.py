@@ -99,11 +99,10 @@ class Call:
     key: str
     fingerprint: str
     function: Callable[..., JSON]
-    payload: JSON
+    job: Any
 
     def __call__(self) -> JSON:
-        """Restore the record and call the function."""
-        return self.function(_adapter(self.function).validate_python(self.payload))
+        return self.function(self.job)
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ class Task:
     @property
     def call(self) -> Call:
         """The task as it travels to a worker."""
-        return Call(self.key, self.fingerprint, self.function, self.payload)
+        return Call(self.key, self.fingerprint, self.function, self.job)
 
 
 def publication(function: Callable[..., JSON], job: Any, after: Iterable[Task], *, memory: int) -> Task:

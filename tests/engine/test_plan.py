@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cloudpickle
 import pytest
 from distributed import Client
 
@@ -208,26 +209,26 @@ def test_moving_a_task_changes_nothing_and_a_new_version_does() -> None:
     assert Task("a", task("tests.note", version=2)(moved), first.job, "letters").fingerprint != first.fingerprint
 
 
-def test_a_record_comes_back_from_json_as_it_was() -> None:
-    seen = []
-
-    @task("tests.keep", version=1)
-    def keep(job: Nested) -> None:
-        seen.append(job)
-
-    job = Nested(sessions=(1, 2), inner=Note("log", "a"), path=Path("/scratch"), affine=((1.0, 0.1),))
-    call = Task("a", keep, job, "letters").call
-    replace(call, payload=json.loads(json.dumps(call.payload)))()
-    assert seen == [job]
-    assert isinstance(seen[0].sessions, tuple)
-
+def test_a_task_of_a_script_or_notebook_reaches_a_worker() -> None:
+    """Functions of ``__main__`` travel by value, without the names that only their annotations use."""
+    source = """
+from __future__ import annotations
+from dataclasses import dataclass
+from nsdflow.engine.plan import Task, task
 
 @dataclass(frozen=True)
-class Nested:
+class Job:
     sessions: tuple[int, ...]
-    inner: Note
-    path: Path
-    affine: tuple[tuple[float, ...], ...]
+
+@task("tests.script", version=1)
+def keep(job: Job) -> str:
+    return repr(job.sessions)
+
+call = Task("a", keep, Job((1, 2)), "letters").call
+"""
+    script = {"__name__": "__main__"}
+    exec(source, script)
+    assert cloudpickle.loads(cloudpickle.dumps(script["call"]))() == "(1, 2)"
 
 
 def test_a_record_that_would_lose_a_field_is_refused() -> None:
