@@ -215,6 +215,9 @@ def test_broken_label_table(broken: Any) -> None:
     path.write_text("0 Unknown\n\nnsdgeneral 1\n")
     with pytest.raises(SourceError, match=f"^{path}: line 3 is 'nsdgeneral 1'"):
         read_atlas(open_source(broken.root), "subj01", "nsdgeneral", SPACE)
+    path.write_bytes(b"0 Unknown\n1 nsdgen" + bytes(512))
+    with pytest.raises(SourceError, match=f"^{path}: a table of numbers and names with zero bytes"):
+        read_atlas(open_source(broken.root), "subj01", "nsdgeneral", SPACE)
     path.write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(SourceError, match=f"^{path}: not a table of numbers and names"):
         read_atlas(open_source(broken.root), "subj01", "nsdgeneral", SPACE)

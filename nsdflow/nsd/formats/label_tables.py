@@ -33,9 +33,11 @@ def parse_label_table(data: bytes, url: str) -> dict[int, str]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SourceError(f"{url}: not a table of numbers and names ({error}); copy the published file") from error
+    if "\0" in text:
+        raise SourceError(f"{url}: a table of numbers and names with zero bytes, an incomplete copy; copy it again")
     labels: dict[int, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
-        entry = line.strip().strip("\x00")
+        entry = line.strip()
         if not entry or entry[0] in "#%":
             continue
         match = _ENTRY.fullmatch(entry)
