@@ -19,6 +19,8 @@ __all__ = ["exists", "list_files", "list_folder", "remove", "remove_leftovers", 
 
 #: Reasons why a file cannot be linked: it is on another file system, or on one without links.
 _NO_LINK: Final = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP}
+#: Endings of incomplete files: of this package, and of zarr's own store.
+_INCOMPLETE: Final = (TEMPORARY, ".partial")
 #: Bytes of a file that are copied at once.
 COPY_BYTES: Final = 4 << 20
 
@@ -100,9 +102,11 @@ def _linked(original: Path, place: Path) -> bool:
 
 
 def remove_leftovers(url: str) -> int:
-    """Remove the incomplete files and groups of killed processes, and count them."""
+    """Remove the incomplete files and groups of killed processes, and count them; object stores have none."""
+    if not is_local(url):
+        return 0
     parts = (name.split("/") for name in list_files(url))
-    names = ["/".join(part[: n + 1]) for part in parts for n in range(len(part)) if part[n].endswith(TEMPORARY)]
+    names = ["/".join(part[: n + 1]) for part in parts for n in range(len(part)) if part[n].endswith(_INCOMPLETE)]
     leftovers = set(names)
     for name in leftovers:
         with suppress(OSError):  # another attempt at a finished task may still write; it cleans up by itself

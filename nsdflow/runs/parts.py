@@ -18,7 +18,7 @@ import xarray as xr
 
 from nsdflow.engine.plan import task
 from nsdflow.errors import RunError
-from nsdflow.io.folders import exists, remove
+from nsdflow.io.folders import exists, remove, remove_leftovers
 from nsdflow.io.read import read_bytes
 from nsdflow.io.tensors import RUN_AGAIN, load_tensors, save_tensors
 from nsdflow.io.write import atomic_file
@@ -92,9 +92,10 @@ def _read_part(url: str) -> xr.DataTree:
 
 
 def remove_parts(folder: str) -> None:
-    """Remove parts, checkpoints and features, which are not needed after publication."""
+    """Remove parts, checkpoints and features, which published results replace, and files that killed processes left."""
     for name in ("parts", "checkpoint", "features"):
         remove(f"{folder}/{name}")
+    remove_leftovers(folder)
 
 
 @dataclass(frozen=True)

@@ -115,15 +115,18 @@ def test_the_number_of_workers_changes_no_bit(
 def test_killed_workers_change_no_bit(
     small_store: str, undisturbed: tuple[dict[str, bytes], int], tmp_path: Path, seed: int
 ) -> None:
-    drawn, killed = random.Random(seed), []
+    drawn, done, killed = random.Random(seed), 0, []
+    when = set(drawn.sample(range(2, 12), 3))
     with connect("local", workers=2, memory="4GiB", dashboard=None) as client:
 
         def kill(event: Event) -> None:
-            if event["kind"] == "task-done" and drawn.random() < 0.2 and len(killed) < 3:
+            nonlocal done
+            done += event["kind"] == "task-done"
+            if event["kind"] == "task-done" and done in when:
                 pid = drawn.choice(sorted(client.run(os.getpid).values()))
                 killed.append(pid)
                 os.kill(pid, signal.SIGKILL)
 
         carry_out(small_store, tmp_path, client, kill)
-    assert killed
+    assert len(killed) == 3
     assert contents(tmp_path) == undisturbed[0]

@@ -117,7 +117,8 @@ with atomic_file(sys.argv[1]) as file:
     (left,) = list_files(str(tmp_path))
     assert left.endswith(".tmp")
     (tmp_path / "kept").write_text("x")
-    assert remove_leftovers(str(tmp_path)) == 1
+    (tmp_path / "0.135cecdf5c784799adba7750d8c28a8d.partial").write_text("half of a chunk, as zarr names it")
+    assert remove_leftovers(str(tmp_path)) == 2
     assert list_files(str(tmp_path)) == ["kept"]
 
 
