@@ -30,4 +30,4 @@ def test_ingest() -> None:
 def test_query() -> None:
     found = figures("query.py", "--sessions", "1", "--repeats", "1")
     assert {"seconds_store", "seconds_nsd"} <= found.keys()
-    assert all(value > 0 for value in found.values())
+    assert all(value > 0 for name, value in found.items() if name != "zarrs")

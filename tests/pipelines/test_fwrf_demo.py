@@ -23,9 +23,9 @@ def test_planted_fields_come_back(tmp_path: Path, threads_client: Client) -> Non
     plan = plan_ingest(str(nsd), store, voxels=profile.voxels, image_size=profile.image_size, layout=profile.layout)
     carry_out(plan, threads_client)
     tree = nsdflow.run("gabor_fwrf", store=store, runs=str(tmp_path / "runs"), client=threads_client, **demo_settings())
-    assert set(tree.children) == {"subj01", "subj02"}
-    for subject, found in tree.children.items():
-        results = found.to_dataset()
+    assert set(tree.children) == {"candidates", "subj01", "subj02"}
+    for subject in ("subj01", "subj02"):
+        results = tree[subject].to_dataset()
         truth = read_truth(nsd, subject)
         place = {flat: row for row, flat in enumerate(truth["flat_index"].values.tolist())}
         planted = truth.isel(voxel=[place[flat] for flat in results["flat_index"].values.tolist()])

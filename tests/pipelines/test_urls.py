@@ -51,7 +51,7 @@ def test_runs_of_every_kind(small_store: str, tmp_path: Path, threads_client: Cl
         for group in here.children:
             one, other = (tree[group].to_dataset().drop_vars("seconds", errors="ignore") for tree in (there, here))
             xr.testing.assert_equal(one, other)
-        files = {"run.yaml", "results.zarr", "log.jsonl", "plan.json", "tasks"}
+        files = {"README.md", "run.yaml", "results.zarr", "log.jsonl", "plan.json", "tasks"}
         assert left(f"{url}/{name}") - {"model.safetensors"} == files
         assert str(write_report(f"{url}/{name}")) == f"{url}/{name}/report.html"
     assert publish_predictions(PublishPredictionsJob(f"{url}/predict", ("subj02",))) == {"subjects": ["subj02"]}
