@@ -15,7 +15,6 @@ __all__ = [
     "DEFAULT_SPACE",
     "HEMISPHERES",
     "LAYER_NAMES",
-    "METRIC_VARIABLES",
     "PRF_VISUALROIS",
     "ROI_GROUPS",
     "ROI_LABELS",
@@ -45,9 +44,6 @@ BETAS_SCALE: Final = 1.0 / 300.0
 
 #: Added to the standard deviation when responses or features are z-scored, as published.
 ZSCORE_EPSILON: Final = 1e-6
-
-#: Variables of the metrics of :mod:`nsdflow.analysis.metrics`, which results can hold.
-METRIC_VARIABLES: Final = ("accuracy", "explained_variance", "r2", "rank_correlation")
 
 HEMISPHERES: Final = ("lh", "rh")
 

@@ -60,7 +60,11 @@ def api(package: Path) -> str:
         if any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__" for node in tree.body):
             parts = path.relative_to(package.parent).with_suffix("").parts
             modules[".".join(parts).removesuffix(".__init__")] = path
-    sections = [_api_section("The package", package, ["nsdflow", "nsdflow.loaders", "nsdflow.names", "nsdflow.errors"])]
+    sections = [
+        _api_section(
+            "The package", package, ["nsdflow", "nsdflow.loaders", "nsdflow.labels", "nsdflow.names", "nsdflow.errors"]
+        )
+    ]
     for layer, title in LAYERS.items():
         names = [name for name in modules if name.split(".")[1:2] == [layer]]
         sections.append(_api_section(title, package / layer, names))

@@ -1,7 +1,7 @@
 """The table of accuracy metrics, and the functions that apply one of them to predictions and responses.
 
 A metric is one record of :data:`METRICS`. A new one is one function of :class:`~nsdflow.analysis.moments.Moments`, one
-line in the table, and its name in :data:`nsdflow.names.METRIC_VARIABLES`, which no atlas may have. With ``stored=True``
+line in the table, and the long name of its variable in :data:`nsdflow.labels.VARIABLE_LABELS`. With ``stored=True``
 it appears in the results of every run and on its page.
 """
 
@@ -28,6 +28,7 @@ from nsdflow.analysis.moments import (
 )
 from nsdflow.analysis.noise.ceilings import noise_ceiling
 from nsdflow.errors import SelectionError, one_of
+from nsdflow.labels import VARIABLE_LABELS, described, label_of
 
 __all__ = ["METRICS", "Metric", "accuracy", "evaluate", "normalised_accuracy", "shuffle_images", "uncertainty"]
 
@@ -38,7 +39,6 @@ class Metric:
 
     name: str
     """Name for users and of the variable (the variable of the Pearson correlation is ``accuracy``)."""
-    long_name: str
     of: Callable[[Moments], Floats]
     ranked: bool = False
     """Whether values are replaced by their ranks over the trials first."""
@@ -52,6 +52,11 @@ class Metric:
         """Name of the variable that holds it."""
         return "accuracy" if self.name == "correlation" else self.name
 
+    @property
+    def long_name(self) -> str:
+        """Long name of the variable."""
+        return VARIABLE_LABELS[self.variable][0]
+
 
 def _r2(m: Moments) -> Floats:
     return 1 - ratio(m.xx - 2 * m.xy + m.yy + m.n * m.bias**2, m.yy)
@@ -64,10 +69,10 @@ def _explained_variance(m: Moments) -> Floats:
 METRICS: Final[Mapping[str, Metric]] = {
     metric.name: metric
     for metric in (
-        Metric("correlation", "Pearson correlation over trials", correlation_of, stored=True),
-        Metric("rank_correlation", "Spearman rank correlation over trials", correlation_of, ranked=True),
-        Metric("r2", "coefficient of determination R² over trials", _r2, unit="variance"),
-        Metric("explained_variance", "explained variance over trials", _explained_variance, unit="variance"),
+        Metric("correlation", correlation_of, stored=True),
+        Metric("rank_correlation", correlation_of, ranked=True),
+        Metric("r2", _r2, unit="variance"),
+        Metric("explained_variance", _explained_variance, unit="variance"),
     )
 }
 
@@ -122,7 +127,7 @@ def accuracy(predictions: xr.DataArray, responses: xr.DataArray, *, metric: str 
         dask="parallelized",
         output_dtypes=[np.float64],
     )
-    attrs = {"long_name": chosen.long_name, "units": "1"} | _averaged(as_labelled(responses, ("trial", "voxel")))
+    attrs = label_of(chosen.variable) | _averaged(as_labelled(responses, ("trial", "voxel")))
     return result.rename(chosen.variable).assign_attrs(attrs)
 
 
@@ -166,7 +171,7 @@ def uncertainty(
         output_dtypes=[np.float64, np.float64],
     )
     bootstrap = {"bootstrap_resamples": resamples, "bootstrap_seed": seed, "metric": metric}
-    return xr.Dataset({"accuracy_mean": mean, "accuracy_std": std}, attrs=bootstrap)
+    return described(xr.Dataset({"accuracy_mean": mean, "accuracy_std": std}, attrs=bootstrap))
 
 
 def evaluate(predictions: xr.DataArray, responses: xr.DataArray, *, resamples: int = 64, seed: int = 0) -> xr.Dataset:
@@ -204,7 +209,7 @@ def evaluate(predictions: xr.DataArray, responses: xr.DataArray, *, resamples: i
         variables["accuracy_std"] = uncertainty(predictions, responses, resamples=resamples, seed=seed)["accuracy_std"]
     if predictions.sizes["image"] > 1:
         control = accuracy(shuffle_images(predictions, seed), responses)
-        variables["accuracy_shuffled"] = control.assign_attrs(long_name="control: accuracy with images shuffled")
+        variables["accuracy_shuffled"] = control.assign_attrs(label_of("accuracy_shuffled"))
     if "ncsnr" in responses.coords:
         of = "averaged trials" if "image" in responses.dims else "single trials"
         ceiling = noise_ceiling(responses)
@@ -266,7 +271,7 @@ def normalised_accuracy(
         raise SelectionError("accuracy lacks the coordinate ncsnr; give the ceiling")
     limit = noise_ceiling(accuracy["ncsnr"], trials) ** _power(accuracy.name) if ceiling is None else ceiling
     share = accuracy / limit.where(limit >= minimum)
-    return share.rename("normalised_accuracy").assign_attrs(long_name="accuracy over noise ceiling", units="1")
+    return described(share.rename("normalised_accuracy"))
 
 
 def _power(variable: Hashable) -> int:

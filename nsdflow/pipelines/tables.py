@@ -92,7 +92,7 @@ def make_tables(job: TablesJob) -> dict[str, Any]:
         raise MissingDataError(f"none of {', '.join(job.models.values())} is a finished run; do nsdflow run first")
     columns = {PIPELINE_COLUMNS[name]: tree for name, tree in found.items()}
     tables: dict[str, xr.DataArray | xr.Dataset] = {
-        "accuracy": accuracy_table(columns).rename("explained_variance"),
+        "accuracy": accuracy_table(columns).rename("explained_variance").assign_attrs(units="percent"),
         "explainable": explainable_table(columns).rename("share_of_explainable_variance"),
     }
     if found.keys() >= COMPARED:

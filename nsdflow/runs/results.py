@@ -35,7 +35,8 @@ from nsdflow.io.reach import reaching, writing
 from nsdflow.io.read import read_bytes
 from nsdflow.io.seal import SEAL, sealed
 from nsdflow.io.tensors import RUN_AGAIN
-from nsdflow.io.write import put_files
+from nsdflow.io.write import TEMPORARY, put_files
+from nsdflow.labels import with_labels
 from nsdflow.runs.tree import RunTree
 from nsdflow.runs.trust import check_results
 from nsdflow.store.shard_format import open_sharded, verified
@@ -80,17 +81,19 @@ def write_results(run: str | os.PathLike[str], tree: xr.DataTree) -> None:
     run : path or URL
         Folder of the run.
     tree : xr.DataTree
-        ``/subj01`` ... with voxel coordinates, ``/history`` and whatever the kind of run adds.
+        ``/subj01`` ... with voxel coordinates, ``/history`` and whatever the kind of run adds. Variables without a long
+        name or unit get those of :data:`nsdflow.labels.VARIABLE_LABELS`.
     """
     url = f"{str(run).rstrip('/')}/{RESULTS}"
+    labelled = xr.DataTree.from_dict({node.path: with_labels(node.to_dataset(inherit=False)) for node in tree.subtree})
     with writing(url):
         if is_local(url):
-            _write_aside(local_path(url), tree)
+            _write_aside(local_path(url), labelled)
         else:
             remove(f"{url}/zarr.json")  # unpublish the results before their chunks are removed
             remove(url)
             hierarchy: dict[str, Buffer] = {}
-            _write_tree(MemoryStore(hierarchy), tree)
+            _write_tree(MemoryStore(hierarchy), labelled)
             files = {path: buffer.to_bytes() for path, buffer in hierarchy.items()}
             put_files(url, {**files, ROOT: _sealed(files[ROOT])}, last=ROOT)
 
@@ -181,13 +184,13 @@ def _extensions() -> Iterator[None]:
 
 
 def _write_aside(target: Path, tree: xr.DataTree) -> None:
-    aside = target.with_name(f".{RESULTS}.{uuid4().hex[:8]}")
+    aside = target.with_name(f".{RESULTS}.{uuid4().hex[:8]}{TEMPORARY}")
     try:
         _write_tree(aside, tree)
         root = aside / ROOT
         root.write_bytes(_sealed(root.read_bytes()))
         if target.exists():
-            old = target.with_name(f".{RESULTS}.{uuid4().hex[:8]}")
+            old = target.with_name(f".{RESULTS}.{uuid4().hex[:8]}{TEMPORARY}")
             target.rename(old)
             publish(aside, target)
             shutil.rmtree(old)

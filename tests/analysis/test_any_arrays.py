@@ -13,6 +13,7 @@ import xarray as xr
 
 from nsdflow import analysis
 from nsdflow.errors import SelectionError
+from nsdflow.labels import label_of
 
 IMAGES, VOXELS = 30, 6
 _rng = np.random.default_rng(0)
@@ -66,6 +67,19 @@ def test_types_and_chunks_change_no_value(name: str, disguise: str) -> None:
     expected = measure(PREDICTED.astype(np.float64), MEASURED.astype(np.float64))
     found = measure(DISGUISES[disguise](PREDICTED), DISGUISES[disguise](MEASURED))
     xr.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BY_VOXEL | OF_IMAGES)
+@pytest.mark.parametrize("kept", [True, False])
+def test_values_have_their_own_labels(name: str, kept: bool) -> None:
+    """xarray keeps the attributes of inputs, by version and option: a dissimilarity is no "response" in percent."""
+    label = {"long_name": "response", "units": "percent"}
+    with xr.set_options(keep_attrs=kept):
+        found = (BY_VOXEL | OF_IMAGES)[name](PREDICTED.assign_attrs(label), MEASURED.assign_attrs(label))
+    for variable in found.data_vars.values() if isinstance(found, xr.Dataset) else [found]:
+        expected = label_of(str(variable.name))
+        assert expected
+        assert {key: variable.attrs.get(key) for key in label} == expected
 
 
 def damaged(x: xr.DataArray) -> xr.DataArray:

@@ -24,7 +24,7 @@ from nsdflow.analysis import (
 )
 from nsdflow.analysis.moments import resample_counts
 from nsdflow.errors import SelectionError
-from nsdflow.names import METRIC_VARIABLES
+from nsdflow.labels import VARIABLE_LABELS
 from nsdflow.nsd.voxels.reserved_names import RESERVED
 
 
@@ -236,9 +236,10 @@ def test_a_share_of_variance_has_the_explainable_variance_as_its_ceiling() -> No
             np.testing.assert_allclose(normalised_accuracy(reached), 1, atol=0.05, err_msg=metric)
 
 
-def test_no_atlas_can_have_the_name_of_a_metric() -> None:
+def test_every_metric_has_a_label() -> None:
     variables = {metric.variable for metric in METRICS.values()}
-    assert variables <= set(METRIC_VARIABLES) <= RESERVED, "add it to METRIC_VARIABLES"
+    assert variables <= set(VARIABLE_LABELS), "add its long name to nsdflow.labels"
+    assert set(VARIABLE_LABELS) <= RESERVED, "an atlas of this name would be taken for it"
 
 
 def test_a_metric_marked_as_stored_is_in_the_results(monkeypatch: pytest.MonkeyPatch) -> None:

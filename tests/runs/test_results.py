@@ -14,6 +14,7 @@ from dask.utils import format_bytes
 
 import nsdflow
 from nsdflow.errors import MissingDataError, StoreError
+from nsdflow.labels import label_of, with_labels
 from nsdflow.runs import write_results
 
 
@@ -24,7 +25,19 @@ def results(small_store: str) -> xr.DataTree:
     subject = accuracy.to_dataset().assign_coords(layer=("feature", ["c3", "c4a", "c4a"]))
     subject["weights"] = (("voxel", "feature"), np.arange(3.0 * accuracy.size).reshape(-1, 3))
     history = xr.Dataset({"loss": ("epoch", [3.0, 2.0])}, coords={"epoch": [1, 2]})
-    return xr.DataTree.from_dict({"/": xr.Dataset(attrs={"kind": "gnet"}), "/subj01": subject, "/history": history})
+    return xr.DataTree.from_dict(
+        {"/": xr.Dataset(attrs={"kind": "gnet"}), "/subj01": with_labels(subject), "/history": history}
+    )
+
+
+def test_variables_are_labelled_where_they_have_no_label(results: xr.DataTree, tmp_path: Path) -> None:
+    own = {"long_name": "loss", "units": "bits"}
+    bare = xr.Dataset({"accuracy_std": ("voxel", [0.1]), "bias": ("voxel", [1.0], own), "mine": ("voxel", [2])})
+    write_results(tmp_path, xr.DataTree.from_dict({"/subj01": bare}))
+    found = nsdflow.open_run(tmp_path)["subj01"]
+    assert found["accuracy_std"].attrs == label_of("accuracy_std")
+    assert found["bias"].attrs == own
+    assert not found["mine"].attrs
 
 
 def test_there_and_back(results: xr.DataTree, small_store: str, tmp_path: Path) -> None:

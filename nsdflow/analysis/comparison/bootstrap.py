@@ -7,6 +7,7 @@ import xarray as xr
 
 from nsdflow.analysis.alignment import align_trials, check_same_voxels
 from nsdflow.analysis.moments import Floats, centred, resample_counts, resampled_correlation
+from nsdflow.labels import described
 
 __all__ = ["compare_predictions", "difference_interval"]
 
@@ -54,7 +55,7 @@ def compare_predictions(
     )
     names = ("difference", "difference_std", "better")
     attrs = {"bootstrap_resamples": resamples, "bootstrap_seed": seed}
-    return xr.Dataset(dict(zip(names, outputs, strict=True)), attrs=attrs)
+    return described(xr.Dataset(dict(zip(names, outputs, strict=True)), attrs=attrs))
 
 
 def difference_interval(

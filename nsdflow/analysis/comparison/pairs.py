@@ -11,6 +11,7 @@ from nsdflow.analysis.alignment import check_same_voxels
 from nsdflow.analysis.rois import roi_masks, roi_names
 from nsdflow.analysis.summary import with_accuracy
 from nsdflow.errors import SelectionError
+from nsdflow.labels import described
 
 __all__ = ["advantage", "compare_models", "compare_runs", "paired_subjects"]
 
@@ -49,7 +50,7 @@ def compare_models(first: xr.DataArray, second: xr.DataArray, roi: xr.DataArray 
         "mean_difference": [np.mean(group) for group in groups],
         "median_difference": [np.median(group) for group in groups],
     }
-    return xr.Dataset({name: ("roi", column) for name, column in columns.items()}, {"roi": [*masks, "all"]})
+    return described(xr.Dataset({name: ("roi", column) for name, column in columns.items()}, {"roi": [*masks, "all"]}))
 
 
 def advantage(first: xr.DataArray, second: xr.DataArray, *, threshold: float, limit: float) -> xr.Dataset:
@@ -75,7 +76,8 @@ def advantage(first: xr.DataArray, second: xr.DataArray, *, threshold: float, li
     counts = np.array([(shown & (two < one)).sum(), (shown & (two >= one)).sum()])
     total = counts.sum()
     share = 100 * counts / total if total else np.full(2, np.nan)
-    return xr.Dataset({"voxels": ("model", counts), "share": ("model", share)}, {"model": ["first", "second"]})
+    variables = {"voxels": ("model", counts), "share": ("model", share)}
+    return described(xr.Dataset(variables, {"model": ["first", "second"]}))
 
 
 def compare_runs(first: xr.DataTree, second: xr.DataTree) -> xr.Dataset:

@@ -12,6 +12,7 @@ from nsdflow.analysis.comparison.bootstrap import difference_interval
 from nsdflow.analysis.rois import roi_masks
 from nsdflow.analysis.summary import with_accuracy
 from nsdflow.errors import SelectionError
+from nsdflow.labels import described
 
 __all__ = ["common_voxels", "compare_many"]
 
@@ -92,7 +93,7 @@ def compare_many(runs: Mapping[str, xr.DataTree], *, resamples: int = 1000, seed
                     table["low"][place][number], table["high"][place][number] = interval
     variables = {name: (("subject", "roi", "run"), values) for name, values in table.items()}
     coords = {"subject": list(groups), "roi": rois, "run": list(runs)}
-    return xr.Dataset(variables, coords).assign(voxels=(("subject", "roi"), voxels))
+    return described(xr.Dataset(variables, coords).assign(voxels=(("subject", "roi"), voxels)))
 
 
 def _best(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import xarray as xr
 from nsdflow.analysis.alignment import align_trials, as_labelled
 from nsdflow.analysis.moments import Floats, centred, ratio, resample_counts
 from nsdflow.errors import SelectionError
+from nsdflow.labels import described
 
 __all__ = ["variance_partition"]
 
@@ -88,7 +89,7 @@ def variance_partition(
         output_dtypes=[np.float64] * len(names),
     )
     attrs = {"bootstrap_resamples": resamples, "bootstrap_seed": seed}
-    return xr.Dataset(dict(zip(names, outputs, strict=True)), attrs=attrs).transpose(dim, ...)
+    return described(xr.Dataset(dict(zip(names, outputs, strict=True)), attrs=attrs)).transpose(dim, ...)
 
 
 def _partition(parts: Floats, rest: Floats, y: Floats, *, counts: Floats | None) -> tuple[Floats, ...]:

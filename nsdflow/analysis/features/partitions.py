@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nsdflow.analysis.alignment import align_trials
 from nsdflow.analysis.moments import centred, mean_and_std, resample_counts, resampled_correlation
+from nsdflow.labels import described
 
 __all__ = ["tuning", "variance_shares"]
 
@@ -56,7 +57,7 @@ def tuning(contributions: xr.DataArray, responses: xr.DataArray, *, resamples: i
         dask="parallelized",
         output_dtypes=[np.float64] * 6,
     )
-    correlations = xr.Dataset(dict(zip(names, outputs, strict=True))).transpose("partition", "voxel")
+    correlations = described(xr.Dataset(dict(zip(names, outputs, strict=True)))).transpose("partition", "voxel")
     shares = variance_shares(correlations)
     return correlations.merge(shares).assign_attrs(bootstrap_resamples=resamples, bootstrap_seed=seed)
 
@@ -94,12 +95,11 @@ def variance_shares(correlations: xr.Dataset) -> xr.Dataset:
         error = 200 * abs(r) / c**2 * (r_std**2 + (r * c_std / c) ** 2) ** 0.5
         profiles[kind] = 100 - share if kind == "unique" else share
         profiles[kind + "_error"] = error
-    percent = {"units": "percent of the variance explained by the whole model"}
-    shares = xr.Dataset({name: values.assign_attrs(percent) for name, values in profiles.items()})
+    shares = xr.Dataset(profiles)
     for kind in ("shared", "unique"):
         shares[kind + "_argmax"] = _along_partitions(_argmax, shares[kind], np.int64)
         shares[kind + "_spread"] = _along_partitions(_spread, shares[kind], np.float64)
-    return shares
+    return described(shares)
 
 
 def _bootstrap(parts: Floats, measured: Floats, *, counts: Floats) -> tuple[Floats, ...]:

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsdflow.analysis.rois import EARLY_AREAS, roi_names
+from nsdflow.labels import described
 
 __all__ = ["transfer_asymmetry", "transfer_matrices", "transfer_matrix"]
 
@@ -44,7 +45,7 @@ def transfer_matrix(
     loss = (transferred.astype(np.float64) - own).sel(model=list(areas))
     columns = [loss.where(names == area).mean("voxel") for area in areas]
     matrix = xr.concat(columns, dim=xr.DataArray(list(areas), dims="roi", name="roi"))
-    return matrix.transpose("model", "roi").rename("transfer")
+    return described(matrix.transpose("model", "roi").rename("transfer"))
 
 
 def transfer_matrices(subjects: Mapping[str, xr.Dataset], *, areas: tuple[str, ...] = EARLY_AREAS) -> xr.DataArray:
@@ -101,7 +102,7 @@ def transfer_asymmetry(matrix: xr.DataArray) -> xr.Dataset:
         dask="parallelized",
         output_dtypes=[np.float64] * len(names),
     )
-    return xr.Dataset(dict(zip(names, outputs, strict=True)))
+    return described(xr.Dataset(dict(zip(names, outputs, strict=True))))
 
 
 def _asymmetry(matrix: NDArray[np.floating[Any]]) -> tuple[Floats, ...]:

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsdflow.analysis.fields.gaussians import PARAMETERS, fit_gaussians
+from nsdflow.labels import described
 
 __all__ = ["pooling_field_fits", "pooling_fields"]
 
@@ -30,7 +31,7 @@ def pooling_fields(logits: xr.DataArray) -> xr.DataArray:
     """
     logits = logits.rename({dim: str(dim)[0] for dim in logits.dims if str(dim)[:2] in ("y_", "x_")})
     raised: xr.DataArray = xr.apply_ufunc(np.exp, logits - logits.max(("y", "x")), dask="allowed")
-    return (raised / raised.sum(("y", "x"))).rename("pooling_field")
+    return described((raised / raised.sum(("y", "x"))).rename("pooling_field"))
 
 
 def pooling_field_fits(fields: xr.DataArray) -> xr.Dataset:
@@ -69,25 +70,26 @@ def pooling_field_fits(fields: xr.DataArray) -> xr.Dataset:
         dask_gufunc_kwargs={"output_sizes": {"parameter": len(PARAMETERS)}},
     )
     parameters = parameters.assign_coords(parameter=list(PARAMETERS))
-    described = _describe(parameters)
-    fitted = converged & (described["size"] < 1) & (described["eccentricity"] < 1)
-    return described.assign(parameters=parameters, residual=residual, fitted=fitted)
+    geometry = _geometry(parameters)
+    fitted = converged & (geometry["size"] < 1) & (geometry["eccentricity"] < 1)
+    return described(geometry.assign(parameters=parameters, residual=residual, fitted=fitted))
 
 
-def _describe(parameters: xr.DataArray) -> xr.Dataset:
+def _geometry(parameters: xr.DataArray) -> xr.Dataset:
     """Compute position, size and orientation from the parameters."""
     x, y, log_x, log_y, angle = (
         parameters.sel(parameter=name, drop=True) for name in ("x", "y", "log_sigma_x", "log_sigma_y", "angle")
     )
     polar = xr.apply_ufunc(np.arctan2, y, x, dask="allowed")
     longer = xr.where(log_x >= log_y, -angle, np.pi / 2 - angle)
-    described = {
-        "eccentricity": ((x**2 + y**2) ** 0.5, "image widths"),
-        "size": (xr.apply_ufunc(_exp, (log_x + log_y) / 2, dask="parallelized"), "image widths"),
-        "polar_angle": (polar, "radians"),
-        "orientation": ((longer - polar + np.pi / 2) % np.pi - np.pi / 2, "radians"),
-    }
-    return xr.Dataset({name: values.assign_attrs(units=units) for name, (values, units) in described.items()})
+    return xr.Dataset(
+        {
+            "eccentricity": (x**2 + y**2) ** 0.5,
+            "size": xr.apply_ufunc(_exp, (log_x + log_y) / 2, dask="parallelized"),
+            "polar_angle": polar,
+            "orientation": (longer - polar + np.pi / 2) % np.pi - np.pi / 2,
+        }
+    )
 
 
 def _exp(values: Floats) -> Floats:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nsdflow.analysis.alignment import as_labelled, ids_of
 from nsdflow.errors import SelectionError, one_of
+from nsdflow.labels import described
 
 __all__ = ["dissimilarities", "rsa"]
 
@@ -57,13 +58,14 @@ def dissimilarities(
     bare = values.drop_vars([name for name in values.coords if name != "nsd_id"])
     other = bare.drop_vars("nsd_id", errors="ignore").rename(image="other")
     product = xr.dot(bare, other, dim=along)
+    distance: xr.DataArray
     if metric == "correlation":
-        one_minus: xr.DataArray = (1 - product).rename("dissimilarity")
-        return one_minus
-    square, size = (bare**2).sum(along, skipna=False), patterns.sizes[along[0]]
-    distance: xr.DataArray = square + square.drop_vars("nsd_id", errors="ignore").rename(image="other") - 2 * product
-    scaled: xr.DataArray = (distance / size).rename("dissimilarity")
-    return scaled
+        distance = 1 - product
+    else:
+        square = (bare**2).sum(along, skipna=False)
+        squares = square + square.drop_vars("nsd_id", errors="ignore").rename(image="other")
+        distance = (squares - 2 * product) / patterns.sizes[along[0]]
+    return described(distance.rename("dissimilarity"))
 
 
 def rsa(
@@ -137,7 +139,7 @@ def rsa(
     if len(brain_names) > 1:
         lower, upper = _ceiling(of_brains, similarity)
         result = result.assign(ceiling_lower=lower, ceiling_upper=upper)
-    return result
+    return described(result)
 
 
 def _named(patterns: Patterns, default: str) -> tuple[list[str], list[xr.DataArray]]:

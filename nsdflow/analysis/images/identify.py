@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nsdflow.analysis.alignment import as_labelled, check_same_voxels, ids_of
 from nsdflow.errors import SelectionError
+from nsdflow.labels import described
 
 __all__ = ["identification"]
 
@@ -80,9 +81,9 @@ def identification(
     x = _patterns(predictions.transpose("image", "voxel").isel(image=_rows(predictions, wanted)).values)
     y = _patterns(responses.transpose(along, "voxel").values)
     rank = _ranks(x, y, np.searchsorted(wanted, shown))
-    return xr.Dataset(
+    found = xr.Dataset(
         {
-            "rank": (along, rank, {"long_name": "candidates that match better than the right image"}),
+            "rank": (along, rank),
             "top": ("k", [float((rank < size).mean()) for size in k]),
             "chance": ("k", [size / wanted.size for size in k]),
             "median_rank": float(np.median(rank)),
@@ -90,6 +91,7 @@ def identification(
         {"k": list(k), "nsd_id": (along, shown)},
         attrs={"candidates": int(wanted.size)},
     )
+    return described(found)
 
 
 def _rows(predictions: xr.DataArray, wanted: NDArray[np.integer]) -> list[int]:

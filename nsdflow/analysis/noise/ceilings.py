@@ -8,6 +8,7 @@ import numpy as np
 
 from nsdflow.analysis.alignment import as_labelled
 from nsdflow.errors import SelectionError
+from nsdflow.labels import described
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -52,7 +53,7 @@ def noise_ceiling(ncsnr: xr.DataArray, repeats: ArrayLike | xr.DataArray | None 
     0.75
     """
     ceiling = explainable_variance(ncsnr, repeats) ** 0.5
-    return ceiling.rename("noise_ceiling").assign_attrs(long_name="noise ceiling (correlation)", units="1")
+    return described(ceiling.rename("noise_ceiling"))
 
 
 def explainable_variance(ncsnr: xr.DataArray, repeats: ArrayLike | xr.DataArray | None = None) -> xr.DataArray:
@@ -75,7 +76,7 @@ def explainable_variance(ncsnr: xr.DataArray, repeats: ArrayLike | xr.DataArray 
         raise ValueError(f"repeats must be 1 or more for every image, not {trials.min(initial=0):g}")
     signal = snr**2
     share = signal / (signal + float((1.0 / trials).mean()))
-    return share.rename("explainable_variance").assign_attrs(long_name="explainable share of variance", units="1")
+    return described(share.rename("explainable_variance"))
 
 
 def _snr_and_trials(

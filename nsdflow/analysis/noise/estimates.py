@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 
 from nsdflow.analysis.moments import Floats, correlation
 from nsdflow.errors import SelectionError, one_of
+from nsdflow.labels import described
 
 __all__ = ["estimate_ncsnr", "reliability"]
 
@@ -59,8 +60,7 @@ def estimate_ncsnr(responses: xr.DataArray, *, total: Literal["measured", "unit"
         dask="parallelized",
         output_dtypes=[np.float64],
     )
-    attrs = {"long_name": "noise-ceiling signal-to-noise ratio", "units": "1", "trials": int(order.size)}
-    return result.rename("ncsnr").assign_attrs(attrs)
+    return described(result.rename("ncsnr")).assign_attrs(trials=int(order.size))
 
 
 def reliability(responses: xr.DataArray, *, splits: int = 20, seed: int = 0, corrected: bool = True) -> xr.DataArray:
@@ -109,7 +109,7 @@ def reliability(responses: xr.DataArray, *, splits: int = 20, seed: int = 0, cor
         dask="parallelized",
         output_dtypes=[np.float64],
     )
-    return result.rename("reliability").assign_attrs(long_name="split-half reliability", units="1", splits=splits)
+    return described(result.rename("reliability")).assign_attrs(splits=splits)
 
 
 def _by_image(responses: xr.DataArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

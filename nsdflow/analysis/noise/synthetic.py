@@ -15,6 +15,7 @@ from scipy.linalg import eigh
 
 from nsdflow.analysis.alignment import align_trials
 from nsdflow.analysis.moments import centred
+from nsdflow.labels import described
 
 __all__ = ["add_noise", "nearest_factor", "noise_model", "synthetic_responses"]
 
@@ -51,7 +52,7 @@ def noise_model(predictions: xr.DataArray, responses: xr.DataArray) -> xr.Datase
     gain, target = _noise_target(p, y)
     mixing, residual = nearest_factor(target)
     voxel = {name: c for name, c in measured.coords.items() if c.dims == ("voxel",)}
-    return xr.Dataset(
+    model = xr.Dataset(
         {
             "gain": ("voxel", gain),
             "mixing": (("voxel", "component"), mixing),
@@ -60,6 +61,7 @@ def noise_model(predictions: xr.DataArray, responses: xr.DataArray) -> xr.Datase
         },
         voxel,
     )
+    return described(model)
 
 
 def synthetic_responses(
@@ -102,7 +104,7 @@ def synthetic_responses(
         output_dtypes=[np.float32],
         dask_gufunc_kwargs={"output_sizes": {"repetition": repeats}},
     )
-    return result.rename("responses")
+    return described(result.rename("responses"))
 
 
 def nearest_factor(target: Floats) -> tuple[Floats, float]:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from nsdflow.names import METRIC_VARIABLES, ROI_GROUPS, ROI_LABELS, atlas_coordinate
+from nsdflow.labels import VARIABLE_LABELS
+from nsdflow.names import ROI_GROUPS, ROI_LABELS, atlas_coordinate
 from nsdflow.nsd.design import BEHAVIOUR
 from nsdflow.nsd.voxels.maps import MAPS
 
@@ -19,40 +20,12 @@ RESERVED: Final = frozenset(
         *("session", "run", "trial_in_session", "nsd_id", "subject_image", "repetition", "shared", "coco_id"),
         *("listed_by", "flat_index", "i", "j", "k", "hemisphere", "ncsnr", "roi", *MAPS),
         *(name.lower() for name, _, _ in BEHAVIOUR),
-        *(
-            "betas",
-            "beta_mean",
-            "beta_std",
-            "valid",
-            "saturated",
-            "images",
-            "responses",
-            "predictions",
-            "zarr.json",
-            "c",
-        ),
-        *(
-            *METRIC_VARIABLES,
-            "accuracy_std",
-            "accuracy_shuffled",
-            "noise_ceiling",
-            "bias",
-            "weights",
-            "rf",
-            "parameter",
-            "lambda",
-        ),
-        *(
-            "holdout_loss",
-            "holdout_accuracy",
-            "max_holdout_accuracy",
-            "subject_holdout_accuracy",
-            "layer",
-            "best_layer",
-        ),
+        *("betas", "beta_mean", "beta_std", "valid", "saturated", "images", "zarr.json", "c"),
+        *VARIABLE_LABELS,
+        *("accuracy_std", "subject_holdout_accuracy", "parameter", "layer", "best_layer"),
         # sister experiments: their groups, and coordinates that join those of the voxels
         *("synthetic", "imagery", "stimuli", "condition", "target", "image_class", "task", "event"),
-        *("epoch", "subject", "part", "candidate", "delta", "band", "feature", "file", "group", "history", "tuning"),
+        *("epoch", "subject", "part", "candidate", "band", "feature", "file", "group", "history", "tuning"),
     }
 )
 #: Regions that a query knows by these names already.

@@ -16,6 +16,7 @@ from nsdflow.engine.memory import Memory
 from nsdflow.engine.plan import Plan, Task, publication, task
 from nsdflow.errors import SelectionError
 from nsdflow.fit.ridge import fit
+from nsdflow.labels import with_labels
 from nsdflow.names import select_subjects
 from nsdflow.pipelines.common.data import check_voxels, query_of
 from nsdflow.pipelines.features.settings import ANNOTATION_FEATURES
@@ -160,15 +161,15 @@ def weigh_categories(weights: NDArray[Any], values: NDArray[Any], names: Sequenc
     effects = (weights * values.std(axis=0)).astype(np.float32)
     preferred = np.where(effects.max(axis=1) > 0, effects.argmax(axis=1), -1).astype(np.int16)
     flags = {"flag_values": list(range(len(names))), "flag_meanings": list(names)}
-    long_name = "change of the response per standard deviation of the category"
-    return xr.Dataset(
+    found = xr.Dataset(
         {
-            "category_weight": (("category", "voxel"), effects.T, {"long_name": long_name, "units": "1"}),
-            "preferred_category": ("voxel", preferred, {"long_name": "category with the largest weight", **flags}),
-            "images_showing": ("category", (values > 0).sum(axis=0), {"long_name": "training images that show it"}),
+            "category_weight": (("category", "voxel"), effects.T),
+            "preferred_category": ("voxel", preferred, flags),
+            "images_showing": ("category", (values > 0).sum(axis=0)),
         },
         coords={"category": np.asarray(names, str)},
     )
+    return with_labels(found)
 
 
 def _table(pipeline: SemanticPipeline, store: Store, folder: RunFolder) -> FeatureTable:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nsdflow.analysis import METRICS, summary_table
+from nsdflow.analysis import summary_table
+from nsdflow.labels import VARIABLE_LABELS
 from nsdflow.report import markup
 from nsdflow.report.figures.distributions import accuracy_against_ceiling
 from nsdflow.report.figures.first_picture import overview
@@ -17,13 +18,12 @@ _PARTS = ("training", "holdout", "validation")
 def _summary(run: Run) -> str:
     rows = summary_table(run.results)
     others = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    long_names = {metric.variable: metric.long_name for metric in METRICS.values()}
     header = ["subject", "voxels", "median accuracy r", "median noise ceiling r", "ratio"]
     table = [(r.subject, r.voxels, r.accuracy, r.noise_ceiling, r.ratio) for r in rows]
     if any(row.control == row.control for row in rows):  # NaN without a control
         header.append("control: images shuffled")
         table = [(*line, row.control) for line, row in zip(table, rows, strict=True)]  # type: ignore[misc]
-    header += [f"median {long_names[name]}" for name in others]
+    header += [f"median {VARIABLE_LABELS[name][0]}" for name in others]
     lines = [(*line, *(row.metrics[name] for name in others)) for line, row in zip(table, rows, strict=True)]
     picture = markup.picture(overview(run.results), "Accuracy at a glance", raster=True)
     return picture + markup.table(header, lines)
