@@ -202,7 +202,7 @@ def stream_session(
 ) -> Iterator[NDArray[Any]]:
     """The volumes (i, j, k) of a session, trial by trial, from a NIfTI file read once.
 
-    None can be written to.
+    The volumes are read-only.
     """
     header = read_session_header(source, subject, session, space=space, betas=betas, format=format)
     if header.format not in ("nii.gz", "nii"):

@@ -19,7 +19,7 @@ class SemanticPipeline(RidgeGrid):
     kind: Literal["semantic"] = "semantic"
     space: Literal["area", "categories", "instances", "supercategories"] = "area"
     """Feature of each category: the share of the image that it covers, whether the image shows it, the logarithm of one
-    more than the number of instances; or whether any category of a supercategory is there."""
+    more than the number of instances; or whether the image shows any category of a supercategory."""
     lambda_max: float = Field(1e6, gt=0)
     lambdas: int = Field(13, ge=1)
     voxels_per_task: int = Field(16_384, ge=1)
